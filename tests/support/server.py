@@ -1,0 +1,307 @@
+"""A real Usher in a process of its own, and what a client of it needs: HTTP and WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "a quiet heron at dusk 7"
+PATIENCE = 20.0
+"""Seconds that anything may take on a busy machine before a test gives up."""
+
+
+class Usher:
+    """`server.py` as a user starts it, on a free port and in a folder of its own.
+
+    Args:
+        settings: `USHER_` variables without the prefix.
+        data_dir: kept when given, else made and taken away.
+    """
+
+    def __init__(self, data_dir: Path | None = None, **settings: object) -> None:
+        self._own = data_dir is None
+        self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="usher-t-"))
+        chosen = {"PORT": 0, "DATA_DIR": self.data_dir, **settings}
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("USHER_")}
+        self.environment |= {f"USHER_{name}": str(value) for name, value in chosen.items()}
+        self.url = ""
+        self.output: list[str] = []
+        """What it wrote so far, stdout and stderr."""
+        self._start()
+
+    def _start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "server.py"],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        ready: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
+        self._reader.start()
+        try:
+            self.url = ready.get(timeout=PATIENCE)
+        except queue.Empty:
+            self.process.kill()
+        assert self.url, "it did not start:\n" + "".join(self.output)
+
+    def _read(self, ready: queue.Queue[str]) -> None:
+        assert self.process.stdout is not None
+        url = ""
+        for line in self.process.stdout:
+            self.output.append(line)
+            if match := re.match(r"\s+Open\s+(http\S+)", line):
+                url = match[1]
+            if "Stop with" in line:
+                ready.put(url)
+        ready.put("")
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
+    def ws(self) -> str:
+        """The URL of the socket."""
+        return f"ws{self.url[4:]}/ws"
+
+    @property
+    def log(self) -> str:
+        return "".join(self.output)
+
+    def restart(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it and start it again on the same folder and port."""
+        self.environment["USHER_PORT"] = str(self.port)
+        self.end(how)
+        self.url = ""
+        self._start()
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """End the process; gives its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            status = self.process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        self._reader.join(timeout=PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+    def close(self) -> None:
+        self.end()
+        if self._own:
+            shutil.rmtree(self.data_dir, ignore_errors=True)
+
+
+@contextmanager
+def usher(data_dir: Path | None = None, **settings: object) -> Iterator[Usher]:
+    """A server for one test, with settings of its own."""
+    server = Usher(data_dir, **settings)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@dataclass
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    headers: Message
+    text: bytes
+    body: Any = None
+
+    def __post_init__(self) -> None:
+        if "json" in self.headers.get("Content-Type", ""):
+            self.body = json.loads(self.text)
+
+
+@dataclass
+class Client:
+    """One HTTP client, native (a bearer token) or a browser (cookies and an Origin)."""
+
+    server: Usher
+    token: str | None = None
+    refresh_token: str | None = None
+    user: dict[str, Any] = field(default_factory=dict)
+    cookies: dict[str, str] = field(default_factory=dict)
+    browser: bool = False
+
+    def call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request. `body`: bytes as they are, anything else as JSON."""
+        sent: dict[str, str] = {}
+        if self.token is not None:
+            sent["Authorization"] = f"Bearer {self.token}"
+        if self.browser:
+            sent["Origin"] = self.server.url
+        if self.cookies:
+            sent["Cookie"] = "; ".join(f"{k}={v}" for k, v in self.cookies.items())
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        sent |= headers or {}
+        request = urllib.request.Request(
+            self.server.url + path, data=data, method=method, headers=sent
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+                answer = Answer(response.status, response.headers, response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                answer = Answer(error.code, error.headers, error.read())
+        self._keep_cookies(answer)
+        return answer
+
+    def _keep_cookies(self, answer: Answer) -> None:
+        for header in answer.headers.get_all("Set-Cookie") or ():
+            for name, morsel in SimpleCookie(header).items():
+                if morsel["max-age"] == "0":
+                    self.cookies.pop(name, None)
+                else:
+                    self.cookies[name] = morsel.value
+
+    def get(self, path: str) -> Answer:
+        return self.call("GET", path)
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Answer:
+        return self.call("POST", path, body, headers)
+
+    def ticket(self) -> str:
+        answer = self.post("/api/ws/ticket")
+        assert answer.status == 201, answer
+        return str(answer.body["ticket"])
+
+
+def address() -> str:
+    """An e-mail address that nobody has."""
+    return f"{secrets.token_hex(8)}@example.org"
+
+
+def sign_up(server: Usher, *, browser: bool = False, email: str | None = None) -> Client:
+    """Somebody new, signed in."""
+    client = Client(server, browser=browser)
+    body = {"email": email or address(), "password": PASSWORD, "name": "Ada"}
+    _take(client, client.post("/api/auth/signup", body | {"client": _kind(browser)}), 201)
+    return client
+
+
+def log_in(server: Usher, email: str, *, browser: bool = False, password: str = PASSWORD) -> Client:
+    """Another login session of somebody."""
+    client = Client(server, browser=browser)
+    body = {"email": email, "password": password, "client": _kind(browser)}
+    _take(client, client.post("/api/auth/login", body), 200)
+    return client
+
+
+def _kind(browser: bool) -> str:
+    return "browser" if browser else "native"
+
+
+def _take(client: Client, answer: Answer, status: int) -> None:
+    assert answer.status == status, (answer.status, answer.text)
+    client.user = answer.body["user"]
+    client.token = answer.body.get("access_token")
+    client.refresh_token = answer.body.get("refresh_token")
+
+
+def new_token(client: Client) -> str:
+    """A fresh access token of the same login session."""
+    answer = Client(client.server).post(
+        "/api/auth/refresh", {"refresh_token": client.refresh_token}
+    )
+    assert answer.status == 200, answer
+    client.token, client.refresh_token = answer.body["access_token"], answer.body["refresh_token"]
+    return str(client.token)
+
+
+# ---- sockets, with the `websockets` library as a client of its own kind ---------------------
+
+
+def connect(server: Usher, query: str = "", **options: Any) -> Any:
+    """`async with connect(server) as socket`: a socket as a foreign client opens it."""
+    return websockets.connect(
+        server.ws + query, proxy=None, open_timeout=PATIENCE, compression=None, **options
+    )
+
+
+def bearer(token: str | None) -> list[Any]:
+    """The subprotocols of way 2."""
+    return ["usher.v1", f"usher.bearer.{token}"]
+
+
+async def receive(socket: ClientConnection) -> dict[str, Any]:
+    """The next frame."""
+    message = await _within(socket.recv())
+    frame = json.loads(message)
+    assert isinstance(frame, dict)
+    return frame
+
+
+async def event(socket: ClientConnection, name: str) -> Any:
+    """The data of the next event of this name; others are passed over."""
+    while (frame := await receive(socket))["event"] != name:
+        pass
+    return frame["data"]
+
+
+async def ask(socket: ClientConnection, name: str, data: Any = None) -> dict[str, Any]:
+    """Send an event with an id and give its reply."""
+    frame_id = secrets.token_hex(4)
+    await socket.send(json.dumps({"event": name, "id": frame_id, "data": data or {}}))
+    while True:
+        frame = await receive(socket)
+        if frame["event"] == "reply" and frame["id"] == frame_id:
+            return frame
+
+
+async def close_code(socket: ClientConnection) -> int:
+    """Read to the end; gives the code that the server closed with."""
+    try:
+        while True:
+            await _within(socket.recv())
+    except websockets.ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd is not None else 1006
+
+
+async def _within(awaitable: Any) -> Any:
+    return await asyncio.wait_for(awaitable, PATIENCE)
+
+
+def wait_until(condition: Any, seconds: float = PATIENCE) -> None:
+    """Wait for something outside this process to come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.02)

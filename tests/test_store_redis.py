@@ -1,0 +1,490 @@
+"""The link to Redis: order, batching, loss and recovery, against real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from services.errors import StoreUnavailable
+from services.secret import Secret
+from services.store_redis import RedisStore
+from tests.support.redis import RealRedis, redis_server, run, until, within
+
+__all__ = ["redis_server"]
+
+PASSWORD = "p@ss/wörd%"
+QUOTED = "p%40ss%2Fw%C3%B6rd%25"
+FROZEN = 0.3
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@asynccontextmanager
+async def connected(url: Secret | str, **options: Any) -> AsyncIterator[RedisStore]:
+    store = RedisStore(url, **{"timeout": 10.0, **options})
+    await store.connect()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def fails(awaitable: Any) -> str:
+    with pytest.raises(StoreUnavailable) as caught:
+        await within(awaitable)
+    return caught.value.evidence
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# Order and batching
+
+
+def test_the_commands_of_one_tick_leave_in_one_write(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        writes: list[bytes] = []
+
+        async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65536):
+                writes.append(data)
+                writer.write(b"+PONG\r\n" * data.count(b"*1"))
+            writer.close()
+
+        path = redis_server.folder / "spy.sock"
+        server = await asyncio.start_unix_server(pass_on, path)
+        async with connected(f"unix://{path}") as store:
+            writes.clear()
+            groups = [store.call(("PING",), ("PING",)) for _ in range(5)]
+            assert [await group for group in groups] == [[b"PONG"] * 2] * 5
+            assert len(writes) == 1
+            assert writes[0].count(b"PING") == 10
+        server.close()
+
+    run(work(), loop=loop)
+
+
+def test_replies_stay_in_order_under_many_callers(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        async with connected(redis_server.url) as store:
+
+            async def caller(number: int) -> None:
+                for turn in range(20):
+                    key, value = f"k{number}", f"{number}-{turn}-" + "x" * (number * 97)
+                    got = await store.call(("SET", key, value), ("GET", key), ("MGET", key, "no"))
+                    assert got == [b"OK", value.encode(), [value.encode(), None]]
+
+            await asyncio.gather(*(caller(number) for number in range(50)))
+
+    run(work(), loop=loop)
+
+
+def test_a_cancelled_caller_does_not_shift_the_replies(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        async def ask(text: str) -> Any:
+            return await store.call(("PING", text), ("PING", text))
+
+        async with connected(redis_server.url) as store:
+            tasks = [asyncio.create_task(ask(str(number))) for number in range(30)]
+            await asyncio.sleep(0)  # every task has issued its group
+            for task in tasks[::3]:
+                task.cancel()
+            got = await asyncio.gather(*tasks, return_exceptions=True)
+            for number, reply in enumerate(got):
+                if number % 3 == 0:
+                    assert isinstance(reply, asyncio.CancelledError)
+                else:
+                    assert reply == [str(number).encode()] * 2
+
+    run(work(), loop=loop)
+
+
+def test_a_large_value_passes(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        async with connected(redis_server.url) as store:
+            value = bytes(range(256)) * 8192
+            assert await store.call(("SET", "k", value), ("GET", "k")) == [b"OK", value]
+
+    run(work())
+
+
+# Loss and recovery
+
+
+def test_a_killed_redis_fails_what_waits_and_comes_back(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        changes: list[bool] = []
+        async with connected(redis_server.url, on_change=changes.append) as store:
+            redis_server.send_signal(signal.SIGSTOP)
+            waiting = [store.call(("GET", "k")) for _ in range(3)]
+            redis_server.kill()
+            for group in waiting:
+                assert "closed" in await fails(group)
+            assert not store.available
+            before = time.monotonic()
+            await fails(store.call(("PING",)))
+            assert time.monotonic() - before < 0.5  # at once, not after the timeout
+            redis_server.start()
+            await until(lambda: store.available)
+            assert await store.call(("PING",)) == [b"PONG"]
+        assert changes == [True, False, True, False]
+
+    run(work(), loop=loop)
+
+
+def test_a_paused_redis_is_lost_within_the_timeout(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        async with connected(redis_server.url, timeout=FROZEN) as store:
+            redis_server.send_signal(signal.SIGSTOP)
+            assert await fails(store.call(("INCR", "n"))) == "redis: no answer in time"
+            redis_server.send_signal(signal.SIGCONT)
+            await until(lambda: store.available)
+            assert await store.call(("PING",)) == [b"PONG"]
+
+    run(work(), loop=loop)
+
+
+def test_a_paused_redis_is_noticed_without_traffic(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        gone = asyncio.Event()
+
+        def on_change(available: bool) -> None:
+            if not available:
+                gone.set()
+
+        async with connected(redis_server.url, timeout=FROZEN, on_change=on_change) as store:
+            redis_server.send_signal(signal.SIGSTOP)
+            await within(gone.wait())
+            assert not store.available
+            redis_server.send_signal(signal.SIGCONT)
+            await until(lambda: store.available)
+
+    run(work())
+
+
+def test_a_stall_of_our_own_loop_does_not_cost_the_link(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        changes: list[bool] = []
+        async with connected(redis_server.url, timeout=FROZEN, on_change=changes.append) as store:
+            group = store.call(("PING",))
+            await asyncio.sleep(0)  # it is written, its reply will lie unread in the socket
+            time.sleep(2 * FROZEN)  # noqa: ASYNC251 - the stall that is tested
+            assert await group == [b"PONG"]
+            assert changes == [True]
+
+    run(work(), loop=loop)
+
+
+def test_a_killed_connection_comes_back(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        changes: list[bool] = []
+        async with connected(redis_server.url, on_change=changes.append) as store:
+            redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await until(lambda: changes == [True, False, True])
+            assert await store.call(("PING",)) == [b"PONG"]
+
+    run(work(), loop=loop)
+
+
+def test_a_redis_that_starts_later_is_found(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        redis_server.kill()
+        async with connected(redis_server.url) as store:
+            assert not store.available
+            await fails(store.call(("PING",)))
+            redis_server.start()
+            await until(lambda: store.available)
+            assert await store.call(("SET", "k", 1)) == [b"OK"]
+
+    run(work(), loop=loop)
+
+
+def test_a_redis_frozen_from_the_start_does_not_hold_up_the_start(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        redis_server.send_signal(signal.SIGSTOP)
+        async with connected(redis_server.url, timeout=FROZEN) as store:
+            assert (store.available, store.reason) == (False, "no answer in time")
+            redis_server.send_signal(signal.SIGCONT)
+            await until(lambda: store.available)
+
+    run(work())
+
+
+def test_something_that_is_not_redis_is_not_available(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(100)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.close()
+
+        path = redis_server.folder / "http.sock"
+        server = await asyncio.start_unix_server(nonsense, path)
+        async with connected(f"unix://{path}") as store:
+            assert (store.available, store.reason) == (False, "redis: not the Redis protocol")
+        server.close()
+
+    run(work())
+
+
+def test_a_group_that_nobody_awaits_fails_silently(redis_server: RealRedis) -> None:
+    async def work() -> list[Any]:
+        reports: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reports.append(context))
+        async with connected(redis_server.url) as store:
+            redis_server.send_signal(signal.SIGSTOP)
+            store.call(("PING",))
+            redis_server.kill()
+            await until(lambda: not store.available)
+            store.call(("PING",))
+        gc.collect()
+        return reports
+
+    assert run(work()) == []
+
+
+def test_a_fault_in_the_listener_does_not_cost_the_link(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        def broken(available: bool) -> None:
+            raise RuntimeError("a bug")
+
+        async with connected(redis_server.url, on_change=broken) as store:
+            redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await until(lambda: not store.available)
+            await until(lambda: store.available)
+
+    run(work())
+
+
+def test_closing_fails_what_waits(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        async with connected(redis_server.url) as store:
+            redis_server.send_signal(signal.SIGSTOP)
+            waiting = store.call(("PING",))
+        assert await fails(waiting) == "closed"
+        await store.close()  # again
+        await store.connect()
+        assert not store.available
+
+    run(work(), loop=loop)
+
+
+def test_closing_works_while_redis_is_away(redis_server: RealRedis, loop: str) -> None:
+    async def work() -> None:
+        redis_server.kill()
+        async with connected(redis_server.url):
+            pass
+        assert "redis-keeper" not in {task.get_name() for task in asyncio.all_tasks()}
+
+    run(work(), loop=loop)
+
+
+# Bounds
+
+
+def test_more_than_the_bound_of_groups_is_refused(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        async with connected(redis_server.url, max_groups=3) as store:
+            groups = [store.call(("PING",)) for _ in range(4)]
+            assert await fails(groups[3]) == "redis: too much is waiting"
+            assert [await group for group in groups[:3]] == [[b"PONG"]] * 3
+            assert await store.call(("PING",)) == [b"PONG"]  # there is room again
+
+    run(work())
+
+
+def test_more_than_the_bound_of_bytes_is_refused(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        async with connected(redis_server.url, max_bytes=10_000) as store:
+            first = store.call(("SET", "k", b"x" * 6000))
+            assert await fails(store.call(("SET", "k", b"y" * 6000))) == (
+                "redis: too much is waiting"
+            )
+            assert await first == [b"OK"]
+            assert await store.call(("SET", "k", b"z" * 6000)) == [b"OK"]
+
+    run(work())
+
+
+# Who we are, and where it is
+
+
+@pytest.mark.parametrize("user", ["", "default"])
+def test_a_password_from_the_url_is_used(redis_server: RealRedis, user: str) -> None:
+    async def work() -> None:
+        redis_server.ask("CONFIG", "SET", "requirepass", PASSWORD)
+        url = Secret(f"unix://{user}:{QUOTED}@{redis_server.path}")
+        async with connected(url) as store:
+            assert await store.call(("PING",)) == [b"PONG"]
+
+    run(work())
+
+
+@pytest.mark.parametrize(("login", "word"), [(":wrong@", "AUTH: WRONGPASS"), ("", "PING: NOAUTH")])
+def test_a_wrong_password_is_told_without_the_password(
+    redis_server: RealRedis, caplog: pytest.LogCaptureFixture, login: str, word: str
+) -> None:
+    async def work() -> None:
+        redis_server.ask("CONFIG", "SET", "requirepass", PASSWORD)
+        async with connected(f"unix://{login}{redis_server.path}") as store:
+            assert store.reason == word
+            assert await fails(store.call(("GET", "k"))) == word
+
+    run(work())
+    assert word in caplog.text
+    assert "wrong@" not in caplog.text
+    assert PASSWORD not in caplog.text
+
+
+def test_a_tcp_address_and_a_database_number_are_used(loop: str) -> None:
+    port = free_port()
+    server = RealRedis("--port", str(port), "--bind", "127.0.0.1")
+
+    async def work() -> None:
+        async with connected(f"redis://127.0.0.1:{port}/3") as store:
+            assert await store.call(("SET", "k", 1)) == [b"OK"]
+            info = server.ask("INFO", "keyspace")
+            assert b"db3:keys=1" in info
+            assert b"db0" not in info
+
+    try:
+        run(work(), loop=loop)
+    finally:
+        server.close()
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for `localhost`, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(timezone.utc)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
+    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certificate_file, key_file
+
+
+@asynccontextmanager
+async def tls_in_front_of(server: RealRedis, cert: Path, key: Path) -> AsyncIterator[int]:
+    """A TLS port that passes everything on to the real server, as stunnel would."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_unix_connection(server.path)
+        await asyncio.gather(pump(reader, there[1]), pump(there[0], writer))
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    front = await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=context)
+    before = asyncio.all_tasks()
+    yield front.sockets[0].getsockname()[1]
+    front.close()
+    await until(lambda: asyncio.all_tasks() <= before)  # every connection has ended
+
+
+def test_tls_is_spoken_and_the_certificate_checked(redis_server: RealRedis, loop: str) -> None:
+    cert, key = certificate(redis_server.folder)
+
+    async def work() -> None:
+        async with tls_in_front_of(redis_server, cert, key) as port:
+            url = f"rediss://localhost:{port}"
+            async with connected(f"{url}?ssl_ca_certs={cert}") as store:
+                assert await store.call(("PING",)) == [b"PONG"]
+            async with connected(url) as store:
+                assert not store.available
+                assert "certificate verify failed" in store.reason
+
+    run(work(), loop=loop)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:hush@host",
+        "redis://user:hu/sh@host",
+        "unix://",
+        "rediss://:hush@host?ssl_cert_reqs=perhaps",
+        "rediss://:hush@host?ssl_ca_certs=/no/such/file",
+        "rediss://:hush@host?ssl_nonsense=1",
+        "redis://:hush@host?socket_timeout=hush",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_without_quoting_it(url: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        RedisStore(Secret(url))
+    assert "hu" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+# Refusals of a whole server
+
+
+def test_a_full_redis_refuses_the_group_only(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        async with connected(redis_server.url) as store:
+            redis_server.ask("CONFIG", "SET", "maxmemory", 1)
+            assert await fails(store.call(("GET", "k"), ("SET", "k", "hush"))) == "SET: OOM"
+            assert store.available
+            assert await store.call(("GET", "k")) == [None]
+
+    run(work())
+
+
+def test_a_replica_refuses_writes(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        async with connected(redis_server.url) as store:
+            redis_server.ask("REPLICAOF", "127.0.0.1", free_port())
+            assert await fails(store.call(("SET", "k", 1))) == "SET: READONLY"
+
+    run(work())
+
+
+def test_a_probe_that_is_refused_ends_the_link(redis_server: RealRedis) -> None:
+    async def work() -> None:
+        async with connected(redis_server.url) as store:
+            redis_server.ask("ACL", "SETUSER", "default", "-ping")
+            await until(lambda: store.reason == "PING: NOPERM")
+            assert not store.available
+
+    run(work())
