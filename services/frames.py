@@ -1,0 +1,206 @@
+"""RFC 6455 frames, server side. Sans-I/O: bytes in, messages out; messages in, bytes out.
+
+No extension is spoken: permessage-deflate costs 160 KB a socket and 40 % of the fan-out
+(docs/performance.md), and compressing secrets beside attacker-chosen text leaks them (CRIME).
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+from services.errors import UsherError
+
+
+class Opcode(IntEnum):
+    """RFC 6455 section 5.2."""
+
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+PROTOCOL_ERROR = 1002
+NOT_UTF8 = 1007
+NO_STATUS = 1005
+MAX_CONTROL_BYTES = 125
+_DATA = frozenset((Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
+_KNOWN = frozenset(int(opcode) for opcode in Opcode)
+
+
+class FrameError(UsherError):
+    """The peer broke RFC 6455, or a limit. `close_code`: what to close with."""
+
+    code = "bad_frame"
+
+    def __init__(self, evidence: str, close_code: int = PROTOCOL_ERROR) -> None:
+        super().__init__(evidence)
+        self.close_code = close_code
+
+
+def encode_frame(opcode: Opcode, payload: bytes) -> bytes:
+    """One whole unmasked frame (section 5.1: a server does not mask)."""
+    length = len(payload)
+    if length < 126:
+        return bytes((0x80 | opcode, length)) + payload
+    if length < 65536:
+        return struct.pack("!BBH", 0x80 | opcode, 126, length) + payload
+    return struct.pack("!BBQ", 0x80 | opcode, 127, length) + payload
+
+
+def encode_text(payload: bytes) -> bytes:
+    """A text frame, built once however many sockets it goes to."""
+    return encode_frame(Opcode.TEXT, payload)
+
+
+def encode_close(code: int, reason: str = "") -> bytes:
+    """A close frame (section 5.5.1); without a code when `code` is 1005."""
+    if code == NO_STATUS:
+        return encode_frame(Opcode.CLOSE, b"")
+    payload = struct.pack("!H", code) + reason.encode()[: MAX_CONTROL_BYTES - 2]
+    return encode_frame(Opcode.CLOSE, payload)
+
+
+def unmask(payload: bytes, key: bytes) -> bytes:
+    """XOR with the masking key (section 5.3), as one big integer: no loop in Python."""
+    length = len(payload)
+    mask = (key * ((length >> 2) + 1))[:length]
+    xored = int.from_bytes(payload, "little") ^ int.from_bytes(mask, "little")
+    return xored.to_bytes(length, "little")
+
+
+def close_code_of(payload: bytes) -> int:
+    """The status code in a close frame's payload; 1005 when it has none.
+
+    Raises:
+        FrameError: a code that must not travel (section 7.4), or a reason that is not UTF-8.
+    """
+    if not payload:
+        return NO_STATUS
+    if len(payload) == 1:
+        raise FrameError("close frame with half a code")
+    code = int.from_bytes(payload[:2], "big")
+    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
+        raise FrameError(f"close code {code} must not be sent")
+    try:
+        payload[2:].decode()
+    except UnicodeDecodeError as error:
+        raise FrameError("close reason is not UTF-8", NOT_UTF8) from error
+    return code
+
+
+class FrameReader:
+    """Cuts a byte stream from a client into messages and control frames.
+
+    `max_message` (bytes, over all fragments) may change between messages. Pull with `next()`
+    until it gives None, so that a caller may stop half-way through what one read brought.
+    """
+
+    __slots__ = ("_assembled", "_buffer", "_fragments_of", "_need", "_position", "max_message")
+
+    def __init__(self, max_message: int) -> None:
+        self.max_message = max_message
+        self._buffer: bytes | bytearray = b""
+        self._position = 0
+        self._need = 0
+        self._fragments_of: Opcode | None = None
+        self._assembled: bytearray | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read."""
+        if self._position == len(self._buffer):
+            self._buffer, self._position = data, 0
+            return
+        if not isinstance(self._buffer, bytearray) or self._position:
+            # A bytearray grows in place: one byte at a time must not cost a copy of everything.
+            self._buffer = bytearray(memoryview(self._buffer)[self._position :])
+            self._position = 0
+        self._buffer += data
+
+    def next(self) -> tuple[Opcode, bytes] | None:
+        """The next message or control frame, or None until more bytes come.
+
+        Raises:
+            FrameError: the stream is not what RFC 6455 allows, or a message is too big.
+        """
+        while True:
+            frame = self._next_frame()
+            if frame is None:
+                return None
+            final, opcode, payload = frame
+            if opcode > Opcode.BINARY:
+                return opcode, payload
+            if final and opcode != Opcode.CONTINUATION:
+                return opcode, payload
+            message = self._assemble(final, opcode, payload)
+            if message is not None:
+                return message
+
+    def _assemble(self, final: bool, opcode: Opcode, payload: bytes) -> tuple[Opcode, bytes] | None:
+        if self._assembled is None or self._fragments_of is None:
+            self._fragments_of, self._assembled = opcode, bytearray(payload)
+        else:
+            self._assembled += payload
+        if not final:
+            return None
+        message = self._fragments_of, bytes(self._assembled)
+        self._fragments_of = self._assembled = None
+        return message
+
+    def _next_frame(self) -> tuple[bool, Opcode, bytes] | None:
+        buffer, start = self._buffer, self._position
+        available = len(buffer) - start
+        if available < 2 or available < self._need:
+            if not available:
+                self._buffer, self._position = b"", 0  # an idle socket holds nothing
+            return None
+        first, second = buffer[start], buffer[start + 1]
+        opcode, length = first & 0x0F, second & 0x7F
+        self._check_header(first, second, opcode, length)
+        header = 2
+        if length >= 126:
+            header = 4 if length == 126 else 10
+            if available < header:
+                return None
+            length = self._long_length(buffer, start, header)
+        self._check_size(opcode, length)
+        end = start + header + 4 + length
+        if len(buffer) < end:
+            self._need = end - start
+            return None
+        self._need = 0
+        self._position = end
+        body = start + header + 4
+        payload = unmask(bytes(buffer[body:end]), bytes(buffer[start + header : body]))
+        return bool(first & 0x80), Opcode(opcode), payload
+
+    def _check_header(self, first: int, second: int, opcode: int, length: int) -> None:
+        if first & 0x70:
+            raise FrameError("reserved bit set without an extension")
+        if opcode not in _KNOWN:
+            raise FrameError(f"unknown opcode {opcode:#x}")
+        if not second & 0x80:
+            raise FrameError("frame from a client is not masked")
+        if opcode >= Opcode.CLOSE and (length > MAX_CONTROL_BYTES or not first & 0x80):
+            raise FrameError("control frame fragmented or too long")
+        if (opcode == Opcode.CONTINUATION) != (self._assembled is not None) and opcode in _DATA:
+            raise FrameError("fragments out of order")
+
+    @staticmethod
+    def _long_length(buffer: bytes | bytearray, start: int, header: int) -> int:
+        length = int.from_bytes(buffer[start + 2 : start + header], "big")
+        if length >> 63:
+            raise FrameError("length with its highest bit set")
+        if length < (126 if header == 4 else 65536):
+            raise FrameError("length not in its shortest form")
+        return length
+
+    def _check_size(self, opcode: int, length: int) -> None:
+        # Judged from the header alone, so that a huge frame is refused before it is held.
+        if opcode in _DATA:
+            length += len(self._assembled) if self._assembled is not None else 0
+            if length > self.max_message:
+                raise FrameError(f"message of {length} bytes", 1009)

@@ -1,0 +1,116 @@
+"""This node's sockets: who is on, by session, user, login session and token; and their cutting.
+
+Everything here happens within one turn of the event loop and waits for nothing, so a socket
+is either in the hub and reachable by a revocation, or not yet let in and stopped by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from services.protocol import CloseCode
+from services.session_pool import SocketSession
+from services.wire import Wire
+
+
+class HubSocket(Protocol):
+    """What the hub asks of a socket that has joined."""
+
+    wire: Wire
+    bearer_token_id: str | None
+    """`jti` of the access token that this socket alone may hold; None for tickets, cookies."""
+
+    @property
+    def session(self) -> SocketSession:
+        """Who it is."""
+
+    def close(self, code: CloseCode, after: float | None = None) -> None:
+        """Close at once. `after`: seconds to wait before another try."""
+
+
+class Hub:
+    """The sockets of this node that have joined."""
+
+    def __init__(self) -> None:
+        self._by_session: dict[str, HubSocket] = {}
+        self._by_user: dict[str, set[HubSocket]] = {}
+        self._by_bearer: dict[str, HubSocket] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_session)
+
+    def __iter__(self) -> Iterator[HubSocket]:
+        return iter(tuple(self._by_session.values()))
+
+    def get(self, session_id: str) -> HubSocket | None:
+        """The socket with this session id, if it is on this node."""
+        return self._by_session.get(session_id)
+
+    def of_user(self, user_id: str) -> frozenset[HubSocket]:
+        """The sockets of a user on this node."""
+        return frozenset(self._by_user.get(user_id, ()))
+
+    def of_login_session(self, user_id: str, login_session_id: str) -> list[HubSocket]:
+        """The sockets of one login session on this node."""
+        sockets = self._by_user.get(user_id, ())
+        return [s for s in sockets if s.session.login_session_id == login_session_id]
+
+    def add(self, socket: HubSocket) -> None:
+        """Let a socket in."""
+        self._by_session[socket.session.session_id] = socket
+        self._by_user.setdefault(socket.session.user_id, set()).add(socket)
+
+    def hold_bearer(self, socket: HubSocket, token_id: str | None) -> None:
+        """A bearer token holds one live socket: from now on this one. Another has to go (4409).
+
+        A stolen token so makes itself known, and sharing one is of no use.
+        """
+        self._release_bearer(socket)
+        socket.bearer_token_id = token_id
+        if token_id is None:
+            return
+        holder = self._by_bearer.get(token_id)
+        self._by_bearer[token_id] = socket
+        if holder is not None and holder is not socket:
+            holder.close(CloseCode.REPLACED)
+
+    def _release_bearer(self, socket: HubSocket) -> None:
+        held = socket.bearer_token_id
+        if held is not None and self._by_bearer.get(held) is socket:
+            del self._by_bearer[held]
+
+    def remove(self, socket: HubSocket) -> bool:
+        """Take a socket out. False when it was not in."""
+        if self._by_session.pop(socket.session.session_id, None) is None:
+            return False
+        of_user = self._by_user[socket.session.user_id]
+        of_user.discard(socket)
+        if not of_user:
+            del self._by_user[socket.session.user_id]
+        self._release_bearer(socket)
+        return True
+
+    def cut_login_session(self, user_id: str, login_session_id: str, code: CloseCode) -> int:
+        """Close every socket of a login session. Gives how many there were."""
+        return self._cut(self.of_login_session(user_id, login_session_id), code)
+
+    def cut_user(self, user_id: str, code: CloseCode) -> int:
+        """Close every socket of a user. Gives how many there were."""
+        return self._cut(self.of_user(user_id), code)
+
+    def cut_other_roles(self, user_id: str, role: str, code: CloseCode) -> int:
+        """Close a user's sockets that came in with another role. Gives how many there were."""
+        return self._cut([s for s in self.of_user(user_id) if s.session.role != role], code)
+
+    def cut_all(self, code: CloseCode, after: float | None = None) -> int:
+        """Close every socket of this node, as when it stops."""
+        return self._cut(self._by_session.values(), code, after)
+
+    @staticmethod
+    def _cut(sockets: Iterable[HubSocket], code: CloseCode, after: float | None = None) -> int:
+        count = 0
+        for socket in tuple(sockets):
+            socket.close(code, after)
+            count += 1
+        return count

@@ -1,0 +1,25 @@
+"""Pings, so that a peer that is gone without a word does not count as present."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.hub import Hub
+
+PING_SECONDS = 20.0
+SILENCE_SECONDS = 65.0
+"""Three pings unanswered: nobody is there."""
+SLICE = 500
+
+
+async def keep_alive(hub: Hub) -> None:
+    """Ping whoever was silent lately; drop who has been for too long (RFC 6455 5.5.2)."""
+    now = asyncio.get_running_loop().time()
+    for number, client in enumerate(hub):
+        silence = now - client.wire.last_heard
+        if silence > SILENCE_SECONDS:
+            client.wire.abort()
+        elif silence > PING_SECONDS / 2:
+            client.wire.ping()
+        if number % SLICE == SLICE - 1:
+            await asyncio.sleep(0)  # thousands of writes in one turn would hold up the rest

@@ -1,0 +1,305 @@
+"""One WebSocket on a raw non-blocking socket: reading, a bounded outbox, the closing handshake.
+
+Tornado parses the HTTP request and hands the connection over (handlers/upgrade.py); from
+then on bytes go straight between the kernel and the frame codec. A write is a `send(2)` at
+once when nothing is queued: a fan-out then costs one system call a member and no task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from typing import Protocol
+
+from services.frames import (
+    FrameError,
+    FrameReader,
+    Opcode,
+    close_code_of,
+    encode_close,
+    encode_frame,
+    encode_text,
+)
+from services.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
+
+READ_BYTES = 64 * 1024
+OUTBOX_BYTES = 256 * 1024
+"""What may wait for one slow reader: four of the largest messages, beside the kernel's buffer."""
+CLOSE_HANDSHAKE_SECONDS = 1.0
+"""How long a peer may take to answer our close frame (RFC 6455 section 7.1.1)."""
+ABNORMAL_CLOSURE = 1006
+
+
+class WireOwner(Protocol):
+    """Who gets what a wire reads."""
+
+    def received(self, message: bytes, is_text: bool) -> None:
+        """A whole message came in."""
+
+    def closed(self, code: int) -> None:
+        """The wire takes and gives nothing any more. Called once. `code`: RFC 6455 7.1.5."""
+
+
+class Wire:
+    """A WebSocket after its handshake.
+
+    Args:
+        loop: the running event loop.
+        sock: a connected non-blocking socket, now owned by the wire.
+        owner: who is told.
+        max_message: bytes a message may have; `limit()` changes it.
+    """
+
+    __slots__ = (
+        "_bad_frame",
+        "_begun",
+        "_corked",
+        "_fd",
+        "_loop",
+        "_open",
+        "_outbox",
+        "_owner",
+        "_paused",
+        "_queued",
+        "_reader",
+        "_sock",
+        "_timer",
+        "last_heard",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        owner: WireOwner,
+        max_message: int = MAX_UNJOINED_MESSAGE_BYTES,
+    ) -> None:
+        self._loop, self._sock, self._owner = loop, sock, owner
+        self._fd = sock.fileno()
+        self._reader = FrameReader(max_message)
+        self._open = True
+        self._paused = False
+        self._bad_frame = False
+        self._corked: list[bytes] | None = None
+        self._outbox: deque[bytes] | None = None
+        self._queued = 0
+        self._begun = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.last_heard = loop.time()
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    def start(self, leading: bytes = b"") -> None:
+        """Begin to read. `leading`: what the peer had already sent behind its handshake."""
+        self._loop.add_reader(self._fd, self._readable)
+        if leading:
+            self._take(leading)
+
+    def limit(self, max_message: int) -> None:
+        """Allow messages of so many bytes from now on."""
+        self._reader.max_message = max_message
+
+    # ---- reading ---------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
+        if not self._paused:
+            self._paused = True
+            if self._sock.fileno() >= 0:
+                self._loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        """Deliver again, first what was already read."""
+        if self._paused:
+            self._paused = False
+            if self._sock.fileno() >= 0:
+                self._loop.add_reader(self._fd, self._readable)
+                self._take(b"")
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._lost()
+            return
+        if not data:
+            self._lost()
+            return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Deliver every whole message; replies given meanwhile leave in one write."""
+        if self._bad_frame:
+            return  # the stream can't be cut into frames any more: read it away until the end
+        if data:
+            self.last_heard = self._loop.time()
+            self._reader.feed(data)
+        if self._corked is not None:
+            return  # called from within the loop below, which goes on by itself
+        self._corked = []
+        try:
+            while not self._paused:
+                message = self._reader.next()
+                if message is None:
+                    break
+                self._deliver(*message)
+        except FrameError as error:
+            self._bad_frame = True
+            self._refuse(error)
+        finally:
+            self._uncork()
+
+    def _deliver(self, opcode: Opcode, payload: bytes) -> None:
+        if opcode == Opcode.CLOSE:
+            self._peer_closes(payload)
+        elif not self._open:
+            return  # after our close frame nothing counts any more but the peer's
+        elif opcode == Opcode.PING:
+            self._write(encode_frame(Opcode.PONG, payload))
+        elif opcode != Opcode.PONG:
+            self._owner.received(payload, opcode == Opcode.TEXT)
+
+    def _refuse(self, error: FrameError) -> None:
+        if error.close_code == CloseCode.MESSAGE_TOO_BIG:
+            self.close(CloseCode.MESSAGE_TOO_BIG)
+        else:
+            self._finish(error.close_code, encode_close(error.close_code, error.code))
+
+    # ---- writing ---------------------------------------------------------------------------
+
+    def send(self, text: bytes) -> None:
+        """Send a text message; nothing happens once the wire is closed."""
+        self.send_frame(encode_text(text))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a frame that is already built; the same bytes may go to any number of wires."""
+        if self._open:
+            self._write(frame)
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life (section 5.5.2)."""
+        self.send_frame(encode_frame(Opcode.PING, b""))
+
+    def _uncork(self) -> None:
+        frames, self._corked = self._corked, None
+        if frames:
+            self._write(b"".join(frames) if len(frames) > 1 else frames[0])
+
+    def _write(self, frame: bytes) -> None:
+        if self._corked is not None:
+            self._corked.append(frame)
+            return
+        if self._outbox is not None:
+            self._queue(frame)
+            return
+        if self._sock.fileno() < 0:
+            return
+        try:
+            sent = self._sock.send(frame)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            # Later, not here: the caller may be walking over the members of a room.
+            self._loop.call_soon(self._lost)
+            return
+        if sent < len(frame):
+            self._outbox, self._begun = deque(), sent > 0
+            self._queue(frame[sent:])
+            self._loop.add_writer(self._fd, self._writable)
+
+    def _queue(self, frame: bytes) -> None:
+        assert self._outbox is not None
+        self._outbox.append(frame)
+        self._queued += len(frame)
+        if self._queued > OUTBOX_BYTES and self._open:
+            self.close(CloseCode.SLOW_CONSUMER)
+
+    def _writable(self) -> None:
+        outbox = self._outbox
+        while outbox:
+            frame = outbox[0]
+            try:
+                sent = self._sock.send(frame)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self._lost()
+                return
+            self._queued -= sent
+            if sent < len(frame):
+                outbox[0], self._begun = frame[sent:], True
+                return
+            outbox.popleft()
+            self._begun = False
+        self._outbox = None
+        self._loop.remove_writer(self._fd)
+
+    # ---- the end ---------------------------------------------------------------------------
+
+    def close(self, code: CloseCode, after: float | None = None) -> None:
+        """Say `closing`, send a close frame and let nothing else in or out.
+
+        Messages that still waited are dropped: after a revocation none of them may leave.
+        """
+        if self._open:
+            last = encode_text(encode_closing(code, after)) + encode_close(code, code.reason)
+            self._finish(code, last)
+
+    def abort(self) -> None:
+        """Let go of a peer that does not answer, without a handshake."""
+        self._lost()
+
+    def _finish(self, code: int, last_bytes: bytes) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._drop_waiting()
+        self._write(last_bytes)
+        if self._sock.fileno() >= 0:
+            self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
+            self.resume()
+        self._owner.closed(code)
+
+    def _drop_waiting(self) -> None:
+        """Forget frames not yet begun; the rest of a begun one has to go, or the next breaks."""
+        if self._outbox is not None:
+            begun = [self._outbox[0]] if self._begun else []
+            self._outbox = deque(begun)
+            self._queued = sum(map(len, begun))
+
+    def _peer_closes(self, payload: bytes) -> None:
+        try:
+            code = close_code_of(payload)
+        except FrameError as error:
+            self._refuse(error)
+            return
+        if self._open:
+            self._open = False
+            self._write(encode_close(code))
+            self._owner.closed(code)
+        self._uncork()
+        self._shut()
+
+    def _lost(self) -> None:
+        if self._open:
+            self._open = False
+            self._owner.closed(ABNORMAL_CLOSURE)
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._sock.fileno() < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        if self._outbox is not None:
+            self._loop.remove_writer(self._fd)
+            self._outbox = None
+        self._sock.close()
+        self._bad_frame = True
