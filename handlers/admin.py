@@ -1,0 +1,74 @@
+"""What administrators may do to accounts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from handlers.base import ApiHandler
+from handlers.operations import operation
+from services.accounts import MAX_PAGE, UserRow
+from services.claims import Role
+from services.errors import BadRequest, LastAdmin, NotFound
+
+
+class UserPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`next`: give it as `after` for the next page; absent on the last one."""
+
+    items: list[UserRow]
+    next: str | None = None
+
+
+class ChangeUser(msgspec.Struct):
+    """What is left out stays as it is."""
+
+    role: Role | msgspec.UnsetType = msgspec.UNSET
+    disabled: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class UsersHandler(ApiHandler):
+    @operation(
+        "Accounts, a page at a time.",
+        access="admin",
+        answer=UserPage,
+        query={"after": "`next` of the page before", "limit": "1 to 100, usually 50"},
+    )
+    async def get(self) -> UserPage:
+        limit = self.page_limit(50, MAX_PAGE)
+        rows = await self.services.accounts.page(self.get_query_argument("after", ""), limit)
+        return UserPage(rows, rows[-1].id if len(rows) == limit else None)
+
+
+class UserHandler(ApiHandler):
+    @operation(
+        "Change a role, disable or enable an account. Sockets that may not stay are closed.",
+        access="admin",
+        body=ChangeUser,
+        answer=UserRow,
+        errors=(NotFound, LastAdmin),
+    )
+    async def patch(self, user_id: str, body: ChangeUser) -> UserRow:
+        role = None if body.role is msgspec.UNSET else body.role
+        disabled = None if body.disabled is msgspec.UNSET else body.disabled
+        if role is None and disabled is None:
+            raise BadRequest("nothing to change", detail="role or disabled is needed")
+        return await self.services.accounts.update(user_id, role, disabled)
+
+    @operation(
+        "Delete an account and close its sockets.",
+        access="admin",
+        status=204,
+        errors=(NotFound, LastAdmin),
+    )
+    async def delete(self, user_id: str) -> None:
+        await self.services.accounts.delete(user_id)
+
+
+class DisconnectHandler(ApiHandler):
+    @operation(
+        "Sign a user out everywhere: every login session ends, every socket closes.",
+        access="admin",
+        status=204,
+        errors=(NotFound,),
+    )
+    async def post(self, user_id: str) -> None:
+        await self.services.accounts.disconnect(user_id)

@@ -1,0 +1,186 @@
+"""Signing up, in and out; tokens; one's own account."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Literal
+
+import msgspec
+
+from handlers.base import ApiHandler
+from handlers.operations import operation
+from services.claims import Claims
+from services.errors import (
+    NotFound,
+    SignupRefused,
+    TokenExpired,
+    Unauthenticated,
+    WeakPassword,
+    WrongPassword,
+)
+from services.login_sessions import Profile, SignedIn
+
+Client = Literal["browser", "native"]
+
+
+class SignUp(msgspec.Struct):
+    email: str
+    password: str
+    name: str
+    client: Client = "browser"
+
+
+class LogIn(msgspec.Struct):
+    email: str
+    password: str
+    client: Client = "browser"
+
+
+class Refresh(msgspec.Struct):
+    """A browser leaves `refresh_token` out: it is in its cookie."""
+
+    refresh_token: str | None = None
+
+
+class ChangePassword(msgspec.Struct):
+    current_password: str
+    new_password: str
+
+
+class BrowserSignIn(msgspec.Struct, frozen=True):
+    """A browser's tokens are in its cookies. `expires_in`: seconds of the access token."""
+
+    user: Profile
+    expires_in: float
+
+
+class NativeSignIn(msgspec.Struct, frozen=True):
+    """RFC 6749 section 5.1, with the user. `expires_in`: seconds of the access token."""
+
+    user: Profile
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: float
+    refresh_token: str
+
+
+class SignInHandler(ApiHandler):
+    """What answers with tokens."""
+
+    def signed_in(self, result: SignedIn, client: Client) -> BrowserSignIn | NativeSignIn:
+        """Tokens in cookies for a browser, in the answer for anything else; never in both."""
+        now = time.time()
+        seconds = round(max(0.0, result.claims.exp - now), 3)
+        if client == "native":
+            return NativeSignIn(
+                result.user,
+                result.access_token.reveal(),
+                "Bearer",
+                seconds,
+                result.refresh_token.reveal(),
+            )
+        cookies = self.site.cookies
+        # The cookie outlives its token: only a genuine, expired one tells 4419 from 4401.
+        lasting = result.refresh_expires_at - now
+        cookies.set_access(self, result.access_token.reveal(), lasting)
+        cookies.set_refresh(self, result.refresh_token.reveal(), lasting)
+        return BrowserSignIn(result.user, seconds)
+
+
+class SignUpHandler(SignInHandler):
+    @operation(
+        "Open an account and sign it in. The first one of all becomes administrator.",
+        access="anyone",
+        body=SignUp,
+        status=201,
+        answer=BrowserSignIn | NativeSignIn,
+        errors=(WeakPassword, SignupRefused),
+    )
+    async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn:
+        accounts = self.services.accounts
+        result = await accounts.sign_up(body.email, body.password, body.name, self.device())
+        return self.signed_in(result, body.client)
+
+
+class LogInHandler(SignInHandler):
+    @operation(
+        "Sign in with a password.",
+        access="anyone",
+        body=LogIn,
+        answer=BrowserSignIn | NativeSignIn,
+        errors=(Unauthenticated,),
+    )
+    async def post(self, body: LogIn) -> BrowserSignIn | NativeSignIn:
+        result = await self.services.accounts.log_in(body.email, body.password, self.device())
+        return self.signed_in(result, body.client)
+
+
+class RefreshHandler(SignInHandler):
+    @operation(
+        "Exchange a refresh token for new tokens. Each works once; a copy ends its session.",
+        access="anyone",
+        body=Refresh,
+        answer=BrowserSignIn | NativeSignIn,
+        errors=(Unauthenticated,),
+    )
+    async def post(self, body: Refresh) -> BrowserSignIn | NativeSignIn:
+        if body.refresh_token is not None:
+            result = await self.services.login_sessions.refresh(body.refresh_token)
+            return self.signed_in(result, "native")
+        token = self.get_cookie(self.site.cookies.refresh)
+        if not token:
+            raise Unauthenticated("refresh: no token")
+        self.require_own_page()
+        return self.signed_in(await self._refresh_cookie(token), "browser")
+
+    async def _refresh_cookie(self, token: str) -> SignedIn:
+        try:
+            return await self.services.login_sessions.refresh(token)
+        except Unauthenticated:
+            self.drop_cookies = True
+            raise
+
+
+class LogOutHandler(ApiHandler):
+    @operation(
+        "End this login session: its tokens are dead and its sockets closed.",
+        access="anyone",
+        status=204,
+        errors=(Unauthenticated,),
+    )
+    async def post(self) -> None:
+        claims = await self._claims()
+        with suppress(NotFound):  # over already, which is what was asked for
+            await self.services.login_sessions.end(claims.sub, claims.sid, "logout", claims.jti)
+        self.site.cookies.clear(self)
+
+    async def _claims(self) -> Claims:
+        """Whose session it is. An expired token may still do this: it ends, it opens nothing."""
+        try:
+            claims = self.services.admission.verify(self.access_token())
+        except TokenExpired as error:
+            if error.claims is None:
+                raise
+            return error.claims
+        return (await self.services.admission.identify(claims)).claims
+
+
+class MeHandler(ApiHandler):
+    @operation("The signed-in user.", answer=Profile)
+    async def get(self) -> Profile:
+        return await self.services.accounts.profile(self.identity.user_id)
+
+
+class PasswordHandler(ApiHandler):
+    @operation(
+        "Change the password and end every other login session.",
+        body=ChangePassword,
+        status=204,
+        errors=(WeakPassword, WrongPassword),
+    )
+    async def post(self, body: ChangePassword) -> None:
+        claims = self.identity.claims
+        await self.services.accounts.change_password(
+            claims.sub, claims.sid, body.current_password, body.new_password
+        )

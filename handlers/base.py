@@ -1,0 +1,271 @@
+"""What every HTTP handler does: who calls, from where, and how refusals are told."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from tornado import web
+
+from handlers.cookies import CookieJar
+from handlers.handshake import cookie_credential
+from handlers.operations import Access
+from handlers.problems import PROBLEM_TYPE, problem_body
+from services.admission import Identity
+from services.container import Services
+from services.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    OriginRefused,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UsherError,
+)
+from services.login_sessions import Device
+from services.origins import Origins
+from services.protocol import encode_json
+from services.proxies import ClientAddress, Proxies
+
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+MAX_USER_AGENT = 200
+
+log = logging.getLogger("usher.http")
+
+
+class Site(msgspec.Struct, frozen=True):
+    """What handlers are handed: the services, and what is known of the way here."""
+
+    services: Services
+    origins: Origins
+    proxies: Proxies
+    cookies: CookieJar
+
+
+class MethodNotAllowed(UsherError):
+    status, code, title = 405, "method_not_allowed", "This address does not take that method."
+
+
+class BaseHandler(web.RequestHandler):
+    """Security headers, refusals as problem documents, and logs without secrets."""
+
+    site: Site
+    drop_cookies = False
+    """Whether a refusal takes the browser's cookies away, as they are good for nothing."""
+
+    def initialize(self, site: Site) -> None:
+        self.site = site
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")  # its version is nobody's business (ASVS 14.3.3)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+
+    @property
+    def services(self) -> Services:
+        return self.site.services
+
+    def address(self) -> ClientAddress:
+        """Where the request comes from; forwarded addresses count from trusted proxies only."""
+        # Without `xheaders` Tornado gives the peer of the connection, whatever headers say.
+        return self.site.proxies.client_address(self.request.remote_ip or "", self.request.headers)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Every refusal is a problem document (RFC 9457)."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        refused = error if isinstance(error, UsherError) else _as_refusal(status_code)
+        self.set_status(refused.status)
+        self.set_header("Content-Type", PROBLEM_TYPE)
+        self.set_header("Cache-Control", "no-store")
+        if self.drop_cookies:
+            self.site.cookies.clear(self)
+        if isinstance(refused, Unauthenticated):
+            self.set_header("WWW-Authenticate", "Bearer")
+        if isinstance(refused, Unavailable):
+            self.set_header("Retry-After", "1")
+        self.finish(problem_body(refused))
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Path only: query strings hold tickets and OAuth codes."""
+        where = f"{self.request.method} {self.request.path}"
+        if isinstance(value, UsherError):
+            log.info("%s: %s: %s", where, value.code, value.evidence)
+        elif not isinstance(value, web.HTTPError):
+            log.error("%s failed", where, exc_info=(typ, value, tb))  # type: ignore[arg-type]
+
+    def on_finish(self) -> None:
+        status = str(self.get_status())
+        self.services.metrics.requests.labels(
+            method=_counted(self.request.method), status=status
+        ).inc()
+
+
+class ApiHandler(BaseHandler):
+    """JSON calls. `identity` is the caller, once an operation has admitted one."""
+
+    identity: Identity
+
+    def prepare(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+        self.answer_origin()
+
+    def answer_origin(self) -> None:
+        """Let pages of allowed origins read the answer (CORS)."""
+        origin = self.request.headers.get("Origin")
+        self.set_header("Vary", "Origin")
+        if origin is not None and self.site.origins.is_own_or_allowed(origin):
+            self.set_header("Access-Control-Allow-Origin", origin)
+            self.set_header("Access-Control-Allow-Credentials", "true")
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """As everywhere; a page of an allowed origin may read refusals too."""
+        self.answer_origin()
+        super().write_error(status_code, **kwargs)
+
+    def options(self, *_: str) -> None:
+        """A browser's question before a cross-origin call (CORS preflight)."""
+        self.set_header("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
+        self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
+        self.set_header("Access-Control-Max-Age", "600")
+        self.set_status(204)
+
+    # ---- who calls -------------------------------------------------------------------------
+
+    async def admit(self, access: Access) -> None:
+        """Let the caller in, or not.
+
+        Raises:
+            Unauthenticated, TokenExpired: no credential, or not a good one.
+            OriginRefused: a cookie speaks, and it is not clear that the user's page sent it.
+            Forbidden: an administrator's call, and the caller is none.
+        """
+        if access == "anyone":
+            self.refuse_foreign_page()
+            return
+        claims = self.services.admission.verify(self.access_token())
+        self.identity = await self.services.admission.identify(claims)
+        self.services.seen.note(claims.sid)
+        if access == "admin" and not self.identity.is_admin:
+            raise Forbidden("an administrator's call")
+
+    def access_token(self) -> str:
+        """The access token of the request: in the header, else in the cookie.
+
+        Raises:
+            Unauthenticated: there is none.
+            OriginRefused: it is in the cookie, and the request could be forged.
+        """
+        header = self.request.headers.get("Authorization")
+        if header is not None:
+            scheme, _, token = header.strip().partition(" ")
+            if scheme.lower() != "bearer":
+                raise Unauthenticated("Authorization of another scheme")
+            return token.strip()
+        cookie = cookie_credential(self.request.headers, self.site.cookies.access)
+        if cookie is None:
+            raise Unauthenticated("no credential")
+        self.require_own_page()
+        return cookie.text
+
+    def require_own_page(self) -> None:
+        """Refuse a cookie-borne request that another site could have made (CSRF, ASVS 4.2.2).
+
+        Raises:
+            OriginRefused: foreign, or no sign of where it comes from.
+        """
+        if self.request.method in SAFE_METHODS:
+            return
+        self.refuse_foreign_page()
+        headers = self.request.headers
+        if "Origin" not in headers and headers.get("Sec-Fetch-Site") != "same-origin":
+            raise OriginRefused("cookie without Origin or Sec-Fetch-Site")
+
+    def refuse_foreign_page(self) -> None:
+        """Refuse what another site's page sends: also a sign-in (login CSRF).
+
+        Raises:
+            OriginRefused: it is foreign.
+        """
+        if self.request.method in SAFE_METHODS:
+            return
+        headers = self.request.headers
+        origin = headers.get("Origin")
+        if origin is not None and not self.site.origins.is_own_or_allowed(origin):
+            raise OriginRefused("request from a foreign origin")
+        if origin is None and headers.get("Sec-Fetch-Site") == "cross-site":
+            raise OriginRefused("request from another site")
+
+    def device(self) -> Device:
+        """Where a sign-in comes from."""
+        agent = self.request.headers.get("User-Agent", "")
+        shown = "".join(c for c in agent if c.isprintable())[:MAX_USER_AGENT]
+        return Device(shown or "unknown", self.address().ip)
+
+    # ---- in and out ------------------------------------------------------------------------
+
+    def decoded_body(self, decoder: msgspec.json.Decoder[Any]) -> Any:
+        """The JSON body in its type; no body counts as `{}`.
+
+        Raises:
+            BadRequest: it does not fit; `detail` says where.
+        """
+        try:
+            return decoder.decode(self.request.body or b"{}")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            detail = str(error) if isinstance(error, msgspec.DecodeError) else "not JSON"
+            raise BadRequest(f"body: {type(error).__name__}", detail=detail) from error
+
+    def page_limit(self, default: int, most: int) -> int:
+        """The `limit` of the query, within bounds.
+
+        Raises:
+            BadRequest: not a whole number above 0.
+        """
+        text = self.get_query_argument("limit", str(default))
+        if not text.isdecimal() or not 0 < len(text) < 6 or int(text) == 0:
+            raise BadRequest("limit", detail="limit: a whole number above 0")
+        return min(int(text), most)
+
+    def answer(self, status: int, body: object) -> None:
+        """Send the good answer."""
+        self.set_status(status)
+        if body is not None:
+            self.set_header("Content-Type", "application/json")
+            self.write(encode_json(body))
+
+
+class UnknownRoute(ApiHandler):
+    """Whatever no route knows."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        raise NotFound("no such route")
+
+
+_KNOWN_METHODS = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
+
+
+def _counted(method: str | None) -> str:
+    return method if method in _KNOWN_METHODS else "other"
+
+
+def _as_refusal(status: int) -> UsherError:
+    """Tornado's own errors in our words."""
+    kinds: dict[int, type[UsherError]] = {
+        400: BadRequest,
+        403: Forbidden,
+        404: NotFound,
+        405: MethodNotAllowed,
+        413: TooLarge,
+        503: Unavailable,
+    }
+    return kinds.get(status, UsherError)()

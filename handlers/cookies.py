@@ -1,0 +1,54 @@
+"""The two cookies a browser holds: their names, and how they are set.
+
+HttpOnly, so that script on the page cannot take a token away; SameSite, so that other sites
+cannot use them; prefixed on https, so that a neighbour host cannot plant them (ASVS 3.4).
+"""
+
+from __future__ import annotations
+
+from tornado.web import RequestHandler
+
+REFRESH_PATH = "/api/auth"
+
+
+class CookieJar:
+    """Names and attributes of the cookies.
+
+    Args:
+        secure: whether browsers reach this server by https.
+    """
+
+    def __init__(self, secure: bool) -> None:
+        self._secure = secure
+        self.access = "__Host-access_token" if secure else "access_token"
+        # __Host- asks for path "/", which a refresh token should not have.
+        self.refresh = "__Secure-refresh_token" if secure else "refresh_token"
+
+    def set_access(self, handler: RequestHandler, token: str, seconds: float) -> None:
+        """Give the access token for so many seconds; 0 takes it away."""
+        handler.set_cookie(
+            self.access,
+            token,
+            path="/",
+            httponly=True,
+            samesite="Lax",
+            secure=self._secure,
+            max_age=int(seconds),
+        )
+
+    def set_refresh(self, handler: RequestHandler, token: str, seconds: float) -> None:
+        """Give the refresh token for so many seconds; 0 takes it away."""
+        handler.set_cookie(
+            self.refresh,
+            token,
+            path=REFRESH_PATH,
+            httponly=True,
+            samesite="Strict",
+            secure=self._secure,
+            max_age=int(seconds),
+        )
+
+    def clear(self, handler: RequestHandler) -> None:
+        """Take both away."""
+        self.set_access(handler, "", 0)
+        self.set_refresh(handler, "", 0)

@@ -1,0 +1,129 @@
+"""The opening handshake of RFC 6455 section 4.2, and the credentials that came with it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from http import HTTPStatus
+from typing import Literal
+from urllib.parse import parse_qs
+
+import msgspec
+from tornado.httputil import HTTPHeaders, RequestStartLine, parse_cookie
+
+from services.errors import BadRequest, UsherError
+from services.protocol import SUBPROTOCOL
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+BEARER_PREFIX = "usher.bearer."
+MAX_TARGET_LENGTH = 4096
+
+Way = Literal["header", "subprotocol", "ticket", "cookie"]
+
+
+class UpgradeRequired(UsherError):
+    """Not a WebSocket handshake of version 13 (RFC 9110 section 15.5.22)."""
+
+    status, code = 426, "upgrade_required"
+    title = "This address speaks WebSocket, version 13."
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """One credential as it was presented."""
+
+    way: Way
+    text: str
+
+    @property
+    def is_bearer(self) -> bool:
+        """Whether it is a token that opens one live socket only."""
+        return self.way in ("header", "subprotocol")
+
+
+def check_handshake(start: RequestStartLine, headers: HTTPHeaders) -> str:
+    """The `Sec-WebSocket-Accept` for a well-formed opening handshake.
+
+    Raises:
+        UpgradeRequired: it asks for something else.
+        BadRequest: it asks for a WebSocket in a way that can't be answered.
+    """
+    upgrade = _tokens(headers.get("Upgrade", ""))
+    connection = _tokens(headers.get("Connection", ""))
+    if start.method != "GET" or "websocket" not in upgrade or "upgrade" not in connection:
+        raise UpgradeRequired("no WebSocket handshake")
+    if start.version != "HTTP/1.1" or len(start.path) > MAX_TARGET_LENGTH:
+        raise BadRequest("handshake: HTTP version or length of the target")
+    if headers.get("Sec-WebSocket-Version") != "13":
+        raise UpgradeRequired("handshake: another version")
+    if headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers:
+        raise BadRequest("handshake: with a body")
+    key = headers.get("Sec-WebSocket-Key", "")
+    try:
+        if len(base64.b64decode(key, validate=True)) != 16:
+            raise BadRequest("handshake: key is not 16 bytes")
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest("handshake: key is not base64") from error
+    return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()  # noqa: S324
+
+
+def answer(accept: str, headers: HTTPHeaders) -> bytes:
+    """The 101 response. Only `usher.v1` is ever echoed: a token must not come back."""
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept}",
+    ]
+    if SUBPROTOCOL in _list(headers.get("Sec-WebSocket-Protocol", "")):
+        lines.append(f"Sec-WebSocket-Protocol: {SUBPROTOCOL}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
+    """Status, reason and headers of a handshake that is refused by HTTP."""
+    headers: dict[str, str] = {"Connection": "close", "Cache-Control": "no-store"}
+    if error.status == HTTPStatus.UPGRADE_REQUIRED:
+        headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return error.status, HTTPStatus(error.status).phrase, headers
+
+
+def explicit_credentials(start: RequestStartLine, headers: HTTPHeaders) -> list[Credential]:
+    """The credentials in header, subprotocol and query. More than one is one too many."""
+    found = [Credential("header", _bearer(value)) for value in headers.get_list("Authorization")]
+    found += [
+        Credential("subprotocol", name.removeprefix(BEARER_PREFIX))
+        for name in _list(headers.get("Sec-WebSocket-Protocol", ""))
+        if name.startswith(BEARER_PREFIX)
+    ]
+    query = start.path.partition("?")[2]
+    if "ticket" in query:
+        try:
+            tickets = parse_qs(query, keep_blank_values=True, max_num_fields=32).get("ticket", [])
+        except ValueError as error:
+            raise BadRequest("handshake: query with too many fields") from error
+        found += [Credential("ticket", ticket) for ticket in tickets]
+    return found
+
+
+def cookie_credential(headers: HTTPHeaders, name: str) -> Credential | None:
+    """The access token in the cookie of this name."""
+    value = headers.get("Cookie")
+    text = parse_cookie(value).get(name) if value else None
+    return Credential("cookie", text) if text else None
+
+
+def _bearer(value: str) -> str:
+    """The token of an `Authorization: Bearer` header (RFC 6750 section 2.1), or nothing good."""
+    scheme, _, token = value.strip().partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _list(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _tokens(value: str) -> set[str]:
+    return {part.lower() for part in _list(value)}

@@ -1,0 +1,66 @@
+"""What a call takes and gives, said once: it is checked by this, and described from this."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+import msgspec
+
+from services.errors import UsherError
+
+Access = Literal["anyone", "user", "admin"]
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One method of one route.
+
+    Attributes:
+        summary: one sentence.
+        access: who may call it.
+        body: the type of the JSON that it takes, if any.
+        status: of the good answer.
+        answer: the type of the good answer, if it has a body.
+        errors: refusals of its own, beside those that every call may give.
+        query: query parameters and what they mean.
+    """
+
+    summary: str
+    access: Access
+    body: Any
+    status: int
+    answer: Any
+    errors: tuple[type[UsherError], ...]
+    query: dict[str, str]
+
+
+def operation(
+    summary: str,
+    *,
+    access: Access = "user",
+    body: Any = None,
+    status: int = 200,
+    answer: Any = None,
+    errors: tuple[type[UsherError], ...] = (),
+    query: dict[str, str] | None = None,
+) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Awaitable[None]]]:
+    """Make a handler's method an operation: the caller is checked first, then the body.
+
+    The method gets the path's arguments, then the decoded body; what it returns is the answer.
+    The caller, where one is needed, is `self.identity`.
+    """
+    described = Operation(summary, access, body, status, answer, errors, query or {})
+    decoder = None if body is None else msgspec.json.Decoder(body)
+
+    def decorate(method: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[None]]:
+        @functools.wraps(method)
+        async def run(handler: Any, *path: str) -> None:
+            await handler.admit(access)
+            arguments = path if decoder is None else (*path, handler.decoded_body(decoder))
+            handler.answer(status, await method(handler, *arguments))
+
+        run.operation = described  # type: ignore[attr-defined]  # read by handlers/docs
+        return run
+
+    return decorate

@@ -1,0 +1,44 @@
+"""For machines that watch: is it alive, is it ready, what does it count."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from handlers.base import ApiHandler
+from handlers.operations import operation
+from services.health import Readiness
+from services.metrics import CONTENT_TYPE
+
+
+class Alive(msgspec.Struct, frozen=True):
+    status: Literal["ok"]
+
+
+class HealthHandler(ApiHandler):
+    @operation("The process turns its loop.", access="anyone", answer=Alive)
+    async def get(self) -> Alive:
+        return Alive("ok")
+
+
+class ReadyHandler(ApiHandler):
+    @operation(
+        "Whether requests should come here, and the state of what is behind. 503 when not.",
+        access="anyone",
+        answer=Readiness,
+    )
+    async def get(self) -> Readiness:
+        readiness = self.services.health.readiness()
+        self.unready = readiness.status != "ready"
+        return readiness
+
+    def answer(self, status: int, body: object) -> None:
+        super().answer(503 if self.unready else status, body)
+
+
+class MetricsHandler(ApiHandler):
+    @operation("Counters in Prometheus' text format.", access="anyone")
+    async def get(self) -> None:
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.write(self.services.metrics.expose())

@@ -1,0 +1,70 @@
+"""Every route in one list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tornado import web
+
+from handlers.admin import DisconnectHandler, UserHandler, UsersHandler
+from handlers.auth import (
+    LogInHandler,
+    LogOutHandler,
+    MeHandler,
+    PasswordHandler,
+    RefreshHandler,
+    SignUpHandler,
+)
+from handlers.base import ApiHandler, Site, UnknownRoute
+from handlers.ops import HealthHandler, MetricsHandler, ReadyHandler
+from handlers.pages import PageHandler
+from handlers.sessions import SessionHandler, SessionsHandler
+from handlers.tickets import TicketHandler
+
+STATIC = Path(__file__).resolve().parent.parent / "static"
+
+API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
+    ("/api/auth/signup", SignUpHandler),
+    ("/api/auth/login", LogInHandler),
+    ("/api/auth/refresh", RefreshHandler),
+    ("/api/auth/logout", LogOutHandler),
+    ("/api/auth/me", MeHandler),
+    ("/api/auth/password", PasswordHandler),
+    ("/api/sessions", SessionsHandler),
+    ("/api/sessions/{session_id}", SessionHandler),
+    ("/api/ws/ticket", TicketHandler),
+    ("/api/admin/users", UsersHandler),
+    ("/api/admin/users/{user_id}", UserHandler),
+    ("/api/admin/users/{user_id}/disconnect", DisconnectHandler),
+    ("/healthz", HealthHandler),
+    ("/readyz", ReadyHandler),
+    ("/metrics", MetricsHandler),
+)
+"""As OpenAPI writes paths: a name in braces is one segment."""
+
+
+def make_application(site: Site) -> web.Application:
+    """The Tornado application for everything but `/ws`."""
+    handed: dict[str, Any] = {"site": site}
+    routes: list[Any] = [(_pattern(path), handler, handed) for path, handler in API_ROUTES]
+    files = {**handed, "path": str(STATIC)}
+    routes += [
+        (r"/static/(.+)", PageHandler, files),
+        (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
+    ]
+    return web.Application(
+        routes,
+        default_handler_class=UnknownRoute,
+        default_handler_args=handed,
+        log_function=_no_access_log,
+    )
+
+
+def _no_access_log(_: web.RequestHandler) -> None:
+    """Tornado's would write query strings, with tickets and OAuth codes in them."""
+
+
+def _pattern(path: str) -> str:
+    parts = ("([A-Za-z0-9_-]{1,64})" if p.startswith("{") else p for p in path.split("/"))
+    return "/".join(parts)

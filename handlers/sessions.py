@@ -1,0 +1,70 @@
+"""One's own login sessions."""
+
+from __future__ import annotations
+
+import msgspec
+
+from handlers.base import ApiHandler
+from handlers.operations import operation
+from services.errors import NotFound, StoreUnavailable
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A login session. Times are epoch seconds; `live_sockets` counts every node's."""
+
+    id: str
+    device: str
+    ip: str
+    method: str
+    created_at: float
+    last_seen_at: float
+    expires_at: float
+    live_sockets: int
+    current: bool
+
+
+class SessionList(msgspec.Struct, frozen=True):
+    items: list[Session]
+
+
+class SessionsHandler(ApiHandler):
+    @operation("The user's living login sessions, last seen first.", answer=SessionList)
+    async def get(self) -> SessionList:
+        claims = self.identity.claims
+        rows = await self.services.login_sessions.living(claims.sub)
+        counts = await self._live_sockets(claims.sub)
+        return SessionList(
+            [
+                Session(
+                    **msgspec.structs.asdict(row),
+                    live_sockets=counts.get(row.id, 0),
+                    current=row.id == claims.sid,
+                )
+                for row in rows
+            ]
+        )
+
+    async def _live_sockets(self, user_id: str) -> dict[str, int]:
+        """Open sockets by login session; while Redis is away, those of this node."""
+        try:
+            return await self.services.pool.counts(user_id)
+        except StoreUnavailable:
+            counted: dict[str, int] = {}
+            for socket in self.services.hub.of_user(user_id):
+                sid = socket.session.login_session_id
+                counted[sid] = counted.get(sid, 0) + 1
+            return counted
+
+    @operation("End every login session of the user but this one.", status=204)
+    async def delete(self) -> None:
+        claims = self.identity.claims
+        await self.services.login_sessions.end_all(claims.sub, "signed_out", but=claims.sid)
+
+
+class SessionHandler(ApiHandler):
+    @operation("End one of the user's login sessions.", status=204, errors=(NotFound,))
+    async def delete(self, session_id: str) -> None:
+        claims = self.identity.claims
+        await self.services.login_sessions.end(claims.sub, session_id, "signed_out")
+        if session_id == claims.sid:
+            self.site.cookies.clear(self)

@@ -1,0 +1,380 @@
+"""One client's socket, from its credential or first message to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from services import protocol
+from services.admission import Admission, Identity
+from services.claims import Claims
+from services.errors import (
+    Forbidden,
+    IdentityMismatch,
+    RateLimited,
+    TokenExpired,
+    Unauthenticated,
+    Unavailable,
+    UsherError,
+)
+from services.frames import encode_text
+from services.hub import Hub
+from services.metrics import Metrics
+from services.protocol import CloseCode, Frame
+from services.session_pool import SessionPool, SocketSession
+from services.tickets import looks_like_ticket
+from services.wire import Wire
+
+EXPIRY_NOTICE_SECONDS = 60.0
+RENEW_AFTER_SECONDS = 5.0
+"""A heartbeat renews the lease, but not more often than this is of any use."""
+MAX_STRANGERS = 20_000
+"""Sockets that have not joined yet. More are turned away before they cost memory."""
+
+COUNTED = frozenset((1000, 1001, 1002, 1006, 1007, *CloseCode))
+"""Close codes with a counter of their own; a client may send any of a thousand others."""
+
+log = logging.getLogger("usher.socket")
+
+
+class Floor:
+    """What every socket of a node shares. Handed to each; nothing is looked up globally.
+
+    Args:
+        node: id of this process.
+        join_timeout: seconds a stranger may stay silent.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        pool: SessionPool,
+        admission: Admission,
+        metrics: Metrics,
+        node: str,
+        join_timeout: float,
+        on_seen: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.hub, self.pool, self.admission, self.metrics = hub, pool, admission, metrics
+        self.node, self.join_timeout, self.clock = node, join_timeout, clock
+        self.on_seen = on_seen
+        self.loop = asyncio.get_running_loop()
+        self.strangers: set[ClientSocket] = set()
+        self.draining = False
+
+    @property
+    def is_full(self) -> bool:
+        return self.draining or len(self.strangers) >= MAX_STRANGERS
+
+    def close_all(self, code: CloseCode, after: float | None = None) -> None:
+        """Close every socket of this node, joined or not."""
+        for stranger in tuple(self.strangers):
+            stranger.close(code, after)
+        self.hub.cut_all(code, after)
+
+
+class ClientSocket:
+    """A WebSocket after its handshake. Joined once it has a `session`."""
+
+    __slots__ = (
+        "_claims",
+        "_floor",
+        "_renewed_at",
+        "_session",
+        "_task",
+        "_timer",
+        "bearer_token_id",
+        "session_id",
+        "wire",
+    )
+
+    def __init__(self, floor: Floor, sock: socket.socket) -> None:
+        self._floor = floor
+        self.wire = Wire(floor.loop, sock, self)
+        self.session_id = secrets.token_urlsafe(16)
+        self._session: SocketSession | None = None
+        self.bearer_token_id: str | None = None
+        self._claims: Claims | None = None
+        self._renewed_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # ---- opening ---------------------------------------------------------------------------
+
+    def open_joined(self, head: bytes, leading: bytes, identity: Identity, bearer: bool) -> None:
+        """Begin as somebody known: the handshake's answer and `joined` leave in one write."""
+        joined = self._enter(identity, bearer)
+        self.wire.send_frame(head + encode_text(protocol.encode_event("joined", joined)))
+        self.wire.start(leading)
+
+    def open_stranger(self, head: bytes, leading: bytes) -> None:
+        """Begin as nobody: `user-join` has to come in time."""
+        self._floor.strangers.add(self)
+        self.wire.send_frame(head)
+        self._timer = self._floor.loop.call_later(
+            self._floor.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
+        )
+        self.wire.start(leading)
+
+    def open_refused(self, head: bytes, code: CloseCode) -> None:
+        """Open only to say why not: a browser cannot see an HTTP status."""
+        self.wire.send_frame(head)
+        self.wire.start()
+        self._refuse(code)
+
+    def _refuse(self, code: CloseCode) -> None:
+        self._floor.metrics.joins.labels(outcome=code.reason).inc()
+        self.close(code)
+
+    # ---- what the hub asks -----------------------------------------------------------------
+
+    @property
+    def session(self) -> SocketSession:
+        """Who this is. Only a socket that has joined is in the hub, and asked."""
+        assert self._session is not None, "not joined"
+        return self._session
+
+    def close(self, code: CloseCode, after: float | None = None) -> None:
+        """Close at once; nothing goes in or out any more."""
+        self.wire.close(code, after)
+
+    # ---- what the wire brings --------------------------------------------------------------
+
+    def received(self, message: bytes, is_text: bool) -> None:
+        """A message came: answer it, or refuse it and live on, or end."""
+        try:
+            if not is_text:
+                raise protocol.NotAFrame("binary message")
+            frame = protocol.decode_frame(message)
+        except protocol.NotAFrame as error:
+            log.info("socket=%s closed: %s", self.session_id, error.evidence)
+            self.close(CloseCode.BAD_REQUEST)
+            return
+        event = EVENTS.get(frame.event)
+        self._floor.metrics.frames.labels(event=frame.event if event else "unknown").inc()
+        if self._session is None and frame.event != "user-join":
+            self._answer_refusal(frame, Unauthenticated("event before user-join"))
+            self._refuse(CloseCode.UNAUTHENTICATED)
+        elif event is None:
+            self._answer_unknown(frame)
+        else:
+            self._dispatch(event, frame)
+
+    def _dispatch(self, event: ClientEvent, frame: Frame) -> None:
+        try:
+            data = protocol.decode_data(frame, event.decoder)
+            outcome = event.act(self, frame, data)
+        except UsherError as error:
+            self._answer_refusal(frame, error)
+            return
+        if outcome is not None:
+            # Frames of one socket are answered in their order: the next one waits unread.
+            self.wire.pause()
+            self._task = self._floor.loop.create_task(self._finish(frame, outcome))
+
+    async def _finish(self, frame: Frame, outcome: Awaitable[None]) -> None:
+        try:
+            await outcome
+        except UsherError as error:
+            self._answer_refusal(frame, error)
+        except Exception:  # one socket's fault must not look like a hang, nor reach the others
+            log.exception("socket=%s event=%s failed", self.session_id, frame.event[:64])
+            self._answer_refusal(frame, UsherError())
+        finally:
+            self._task = None
+            self.wire.resume()
+
+    def closed(self, code: int) -> None:
+        """The wire is closed: leave everything that was joined."""
+        floor = self._floor
+        floor.metrics.closes.labels(code=str(code) if code in COUNTED else "other").inc()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        floor.strangers.discard(self)
+        if self._session is not None:
+            floor.hub.remove(self)
+            floor.metrics.sockets.dec()
+            floor.pool.remove(self._session)
+
+    # ---- answering -------------------------------------------------------------------------
+
+    def _answer(self, frame: Frame, data: object) -> None:
+        if frame.id:  # a frame without an id asks for no answer
+            self.wire.send(protocol.encode_reply(bytes(frame.id), data))
+
+    def _answer_refusal(self, frame: Frame, error: UsherError) -> None:
+        log.debug("socket=%s %s: %s", self.session_id, error.code, error.evidence)
+        if frame.id:
+            self.wire.send(protocol.encode_refusal(bytes(frame.id), error))
+
+    def _answer_unknown(self, frame: Frame) -> None:
+        if frame.id:
+            message = "There is no such event."
+            self.wire.send(protocol.encode_error(bytes(frame.id), "unknown_event", message))
+
+    # ---- events ----------------------------------------------------------------------------
+
+    def user_join(self, frame: Frame, data: protocol.UserJoin) -> Awaitable[None]:
+        """Say who one is; on a joined socket, the same user's newer token is taken."""
+        return self._join(frame, data.auth.token)
+
+    async def _join(self, frame: Frame, credential: str) -> None:
+        try:
+            identity = await self._identify(credential)
+        except UsherError as error:
+            if self._session is None and self.wire.is_open:
+                log.info("socket=%s join refused: %s", self.session_id, error.evidence)
+                self._answer_refusal(frame, error)
+                self._refuse(close_code_for(error))
+                return
+            raise
+        if not self.wire.is_open:
+            return
+        bearer = not looks_like_ticket(credential)
+        if self._session is None:
+            joined = self._enter(identity, bearer)
+        else:
+            self._adopt(identity, bearer)
+            joined = self._joined()
+        if frame.id:
+            self._answer(frame, joined)
+        else:
+            self.wire.send(protocol.encode_event("joined", joined))
+
+    def token_refresh(self, frame: Frame, data: protocol.TokenRefresh) -> Awaitable[None]:
+        """Go on with a newer token of the same user and login session, never another's."""
+        return self._refresh(frame, data.token)
+
+    async def _refresh(self, frame: Frame, credential: str) -> None:
+        identity = await self._identify(credential)
+        if self.wire.is_open:
+            self._adopt(identity, not looks_like_ticket(credential))
+            self._answer(frame, protocol.Expiry(identity.claims.exp))
+
+    def heartbeat(self, frame: Frame, data: object) -> None:
+        """A sign of life; renews the lease of the session."""
+        now = self._floor.clock()
+        if self._session is not None and now - self._renewed_at >= RENEW_AFTER_SECONDS:
+            self._renewed_at = now
+            self._floor.pool.write(self.session)
+        self._answer(frame, protocol.ServerTime(now))
+
+    # ---- identity --------------------------------------------------------------------------
+
+    async def _identify(self, credential: str) -> Identity:
+        claims = await self._floor.admission.claims_of(credential)
+        held = self._claims
+        if held is not None and (claims.sub, claims.sid) != (held.sub, held.sid):
+            raise IdentityMismatch("a token of another user or login session")
+        return await self._floor.admission.identify(claims)
+
+    def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
+        """Become somebody: known to the hub and to Redis. Waits for nothing."""
+        floor, claims, now = self._floor, identity.claims, self._floor.clock()
+        floor.strangers.discard(self)
+        self._claims, self._renewed_at = claims, now
+        self._session = SocketSession(
+            session_id=self.session_id,
+            user_id=claims.sub,
+            login_session_id=claims.sid,
+            name=identity.name,
+            role=claims.role,
+            node=floor.node,
+            connected_at=now,
+            expires_at=claims.exp,
+        )
+        self.wire.limit(protocol.MAX_MESSAGE_BYTES)
+        floor.hub.add(self)
+        floor.hub.hold_bearer(self, claims.jti if bearer else None)
+        floor.pool.write(self.session)
+        floor.on_seen(claims.sid)
+        floor.metrics.joins.labels(outcome="joined").inc()
+        floor.metrics.sockets.inc()
+        self._watch_expiry()
+        return self._joined()
+
+    def _adopt(self, identity: Identity, bearer: bool) -> None:
+        """Take over a newer token of who is here already."""
+        claims = identity.claims
+        self._claims = claims
+        self._session = msgspec.structs.replace(
+            self.session, name=identity.name, role=claims.role, expires_at=claims.exp
+        )
+        if bearer and self.bearer_token_id is not None:
+            self._floor.hub.hold_bearer(self, claims.jti)
+        self._floor.pool.write(self.session)
+        self._watch_expiry()
+
+    def _joined(self) -> protocol.Joined:
+        session = self.session
+        user = protocol.JoinedUser(session.user_id, session.name, session.role)
+        rooms = [f"user:{session.user_id}"]
+        return protocol.Joined(self.session_id, user, rooms, session.expires_at)
+
+    # ---- expiry ----------------------------------------------------------------------------
+
+    def _watch_expiry(self) -> None:
+        assert self._claims is not None
+        claims = self._claims
+        notice = min(EXPIRY_NOTICE_SECONDS, (claims.exp - claims.iat) / 2)
+        self._at(claims.exp - notice, self._expiring)
+
+    def _at(self, when: float, act: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, when - self._floor.clock())
+        self._timer = self._floor.loop.call_later(delay, act)
+
+    def _expiring(self) -> None:
+        assert self._claims is not None
+        expires_at = self._claims.exp
+        self.wire.send(protocol.encode_event("token-expiring", protocol.Expiry(expires_at)))
+        self._at(expires_at, self._expired)
+
+    def _expired(self) -> None:
+        assert self._claims is not None
+        if self._floor.clock() < self._claims.exp:  # timers and the clock of the wall may differ
+            self._at(self._claims.exp, self._expired)
+        else:
+            self.close(CloseCode.TOKEN_EXPIRED)
+
+
+class ClientEvent(msgspec.Struct, frozen=True):
+    """An event that clients may send: the type of its data and what is done with it."""
+
+    decoder: msgspec.json.Decoder[object]
+    act: Callable[..., Awaitable[None] | None]
+
+
+EVENTS: dict[str, ClientEvent] = {
+    "user-join": ClientEvent(msgspec.json.Decoder(protocol.UserJoin), ClientSocket.user_join),
+    "token-refresh": ClientEvent(
+        msgspec.json.Decoder(protocol.TokenRefresh), ClientSocket.token_refresh
+    ),
+    "heartbeat": ClientEvent(msgspec.json.Decoder(object), ClientSocket.heartbeat),
+}
+
+
+def close_code_for(error: UsherError) -> CloseCode:
+    """The close code that says what an error says, and no more."""
+    for kind, code in _CLOSE_CODES:
+        if isinstance(error, kind):
+            return code
+    return CloseCode.BAD_REQUEST
+
+
+_CLOSE_CODES: tuple[tuple[type[UsherError], CloseCode], ...] = (
+    (TokenExpired, CloseCode.TOKEN_EXPIRED),
+    (Unauthenticated, CloseCode.UNAUTHENTICATED),
+    (Forbidden, CloseCode.FORBIDDEN),
+    (RateLimited, CloseCode.RATE_LIMITED),
+    (Unavailable, CloseCode.UNAVAILABLE),
+)

@@ -1,0 +1,27 @@
+"""Tickets for sockets."""
+
+from __future__ import annotations
+
+import msgspec
+
+from handlers.base import ApiHandler
+from handlers.operations import operation
+
+
+class TicketAnswer(msgspec.Struct, frozen=True):
+    """A ticket for `/ws?ticket=…`. `expires_in`: seconds."""
+
+    ticket: str
+    expires_in: float
+
+
+class TicketHandler(ApiHandler):
+    @operation(
+        "A ticket that opens one socket, once, for this login session.",
+        status=201,
+        answer=TicketAnswer,
+    )
+    async def post(self) -> TicketAnswer:
+        tickets = self.services.tickets
+        ticket = await tickets.issue(self.identity.claims)
+        return TicketAnswer(ticket.reveal(), tickets.ttl)

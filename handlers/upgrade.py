@@ -1,0 +1,240 @@
+"""`GET /ws`: Origin first, then the credential, then the connection is handed over.
+
+The handshake does not go through a `RequestHandler`: that machinery costs more than all our
+checks together (docs/performance.md). Tornado parses the request line and the headers; then
+`HTTP1Connection.detach()`, its documented way out of HTTP, gives the socket away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable
+
+import msgspec
+from tornado import httputil
+from tornado.http1connection import HTTP1Connection
+from tornado.iostream import StreamClosedError
+
+from handlers import handshake
+from handlers.cookies import CookieJar
+from handlers.handshake import Credential
+from handlers.problems import PROBLEM_TYPE, problem_body
+from handlers.socket import ClientSocket, Floor, close_code_for
+from services.admission import Identity
+from services.claims import Claims
+from services.errors import OriginRefused, TokenExpired, TooLarge, Unavailable, UsherError
+from services.origins import Origins
+from services.protocol import CloseCode
+from services.wire import READ_BYTES
+
+SOCKET_PATH = "/ws"
+MAX_BODY_BYTES = 64 * 1024
+
+log = logging.getLogger("usher.upgrade")
+
+
+class TwoIdentities(UsherError):
+    """Two explicit credentials, or an explicit one and a cookie of another login session."""
+
+    status, code = 400, "bad_request"
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What the check of the credentials came to: somebody, nobody yet, or a refusal."""
+
+    identity: Identity | None = None
+    is_bearer: bool = False
+    refusal: CloseCode | None = None
+
+
+class Gate:
+    """Takes handshakes and opens sockets."""
+
+    def __init__(self, floor: Floor, origins: Origins, cookies: CookieJar) -> None:
+        self._floor, self._origins, self._cookies = floor, origins, cookies
+
+    async def upgrade(
+        self,
+        start: httputil.RequestStartLine,
+        headers: httputil.HTTPHeaders,
+        connection: httputil.HTTPConnection,
+    ) -> None:
+        """Answer one handshake. Called while Tornado waits behind the headers."""
+        assert isinstance(connection, HTTP1Connection)
+        try:
+            own = self._check_origin(headers)
+            accept = handshake.check_handshake(start, headers)
+            if self._floor.is_full:
+                raise Unavailable("stopping, or too many strangers")
+            entry = await self._check_credentials(start, headers, own)
+        except UsherError as error:
+            refuse(error, connection)
+            return
+        self._hand_over(connection, handshake.answer(accept, headers), entry)
+
+    def _check_origin(self, headers: httputil.HTTPHeaders) -> bool:
+        """Whether there is an Origin, and it may use cookies.
+
+        Before any credential is looked at: a foreign page must not even use up a ticket
+        (cross-site WebSocket hijacking, RFC 6455 section 10.2).
+        """
+        origin = headers.get("Origin")
+        if origin is None:
+            return False
+        if not self._origins.is_own_or_allowed(origin):
+            raise OriginRefused("socket from a foreign origin")
+        return True
+
+    async def _check_credentials(
+        self, start: httputil.RequestStartLine, headers: httputil.HTTPHeaders, own: bool
+    ) -> Entry:
+        explicit = handshake.explicit_credentials(start, headers)
+        cookie = handshake.cookie_credential(headers, self._cookies.access) if own else None
+        credential = explicit[0] if explicit else cookie
+        if credential is None:
+            return Entry()
+        try:
+            if len(explicit) > 1:
+                raise TwoIdentities("two explicit credentials")
+            claims = await self._claims_of(credential)
+            if cookie is not None and cookie is not credential:
+                self._check_same_session(claims, cookie)
+            identity = await self._floor.admission.identify(claims)
+        except UsherError as error:
+            return self._refused(credential, error)
+        return Entry(identity, credential.is_bearer)
+
+    async def _claims_of(self, credential: Credential) -> Claims:
+        # A token in a URL would be logged by every proxy on the way: only tickets go there.
+        if credential.way == "ticket":
+            return await self._floor.admission.redeem(credential.text)
+        return self._floor.admission.verify(credential.text)
+
+    def _check_same_session(self, claims: Claims, cookie: Credential) -> None:
+        """A cookie beside an explicit credential must not be somebody else's."""
+        try:
+            other = self._floor.admission.verify(cookie.text)
+        except TokenExpired as error:
+            if error.claims is None:
+                return
+            other = error.claims
+        except UsherError:
+            return  # it says nothing of anybody
+        if other.sid != claims.sid:
+            raise TwoIdentities("explicit credential and cookie of two login sessions")
+
+    def _refused(self, credential: Credential, error: UsherError) -> Entry:
+        log.info("join by %s refused: %s", credential.way, error.evidence)
+        if credential.way == "header" and not isinstance(error, TwoIdentities):
+            self._floor.metrics.joins.labels(outcome=error.code).inc()
+            raise error
+        return Entry(refusal=close_code_for(error))
+
+    def _hand_over(self, connection: HTTP1Connection, head: bytes, entry: Entry) -> None:
+        taken = take_socket(connection)
+        if taken is None:
+            return  # the client left while its credential was looked at
+        sock, leading = taken
+        client = ClientSocket(self._floor, sock)
+        if entry.identity is not None:
+            client.open_joined(head, leading, entry.identity, entry.is_bearer)
+        elif entry.refusal is not None:
+            client.open_refused(head, entry.refusal)
+        else:
+            client.open_stranger(head, leading)
+
+
+def refuse(error: UsherError, connection: httputil.HTTPConnection) -> None:
+    """Answer by HTTP, without an application. The client may have left meanwhile."""
+    status, reason, fields = handshake.refusal(error)
+    body = problem_body(error)
+    fields |= {"Content-Type": PROBLEM_TYPE, "Content-Length": str(len(body))}
+    try:
+        connection.write_headers(
+            httputil.ResponseStartLine("HTTP/1.1", status, reason),
+            httputil.HTTPHeaders(fields),
+            body,
+        )
+        connection.finish()
+    except StreamClosedError:
+        log.debug("client left before it was refused")
+
+
+def take_socket(connection: HTTP1Connection) -> tuple[socket.socket, bytes] | None:
+    """Take the raw socket from Tornado, with what the client sent behind its handshake.
+
+    None when the connection is closed by now.
+    """
+    stream = connection.detach()
+    if stream.closed():
+        return None
+    leading = b""
+    # The stream may have read ahead. A read that can be answered at once is; otherwise it
+    # stays unanswered for ever, as the stream is not used any more.
+    read = asyncio.ensure_future(stream.read_bytes(READ_BYTES, partial=True))
+    if read.done():
+        if read.exception() is not None:
+            return None
+        leading = read.result()
+    stream.io_loop.remove_handler(stream.fileno())
+    sock: socket.socket = stream.socket
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock, leading
+
+
+class FrontDoor(httputil.HTTPServerConnectionDelegate):
+    """Sends `/ws` to the gate and everything else to the Tornado application."""
+
+    def __init__(self, application: httputil.HTTPServerConnectionDelegate, gate: Gate) -> None:
+        self._application, self._gate = application, gate
+
+    def start_request(
+        self, server_conn: object, request_conn: httputil.HTTPConnection
+    ) -> httputil.HTTPMessageDelegate:
+        return _Request(self._application, self._gate, server_conn, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        self._application.on_close(server_conn)
+
+
+class _Request(httputil.HTTPMessageDelegate):
+    """One request, until its headers tell where it goes."""
+
+    def __init__(
+        self,
+        application: httputil.HTTPServerConnectionDelegate,
+        gate: Gate,
+        server_conn: object,
+        request_conn: httputil.HTTPConnection,
+    ) -> None:
+        self._application, self._gate = application, gate
+        self._server_conn, self._request_conn = server_conn, request_conn
+        self._delegate: httputil.HTTPMessageDelegate | None = None
+
+    def headers_received(
+        self,
+        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+    ) -> Awaitable[None] | None:
+        assert isinstance(start_line, httputil.RequestStartLine)
+        if start_line.path.partition("?")[0] == SOCKET_PATH:
+            return self._gate.upgrade(start_line, headers, self._request_conn)
+        length = headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+            refuse(TooLarge("request body"), self._request_conn)
+            return None
+        self._delegate = self._application.start_request(self._server_conn, self._request_conn)
+        return self._delegate.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self._delegate.data_received(chunk) if self._delegate is not None else None
+
+    def finish(self) -> None:
+        if self._delegate is not None:
+            self._delegate.finish()
+
+    def on_connection_close(self) -> None:
+        if self._delegate is not None:
+            self._delegate.on_connection_close()

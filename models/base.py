@@ -1,0 +1,23 @@
+"""What every row shares.
+
+Rows hold no rules and are bound to no database: a query is run with the one that it is given,
+`User.select().where(...).get_or_none(db)`, inside `services.database.Database.run`.
+
+Times are seconds since the epoch (RFC 7519 section 2, NumericDate), as the wire has them.
+Whatever would let somebody in lies here as a hash or as ciphertext, never as itself.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import peewee
+
+
+class Row(peewee.Model):
+    """Base of all tables. Each names its own table, plural, and no reserved word of SQL."""
+
+    DoesNotExist: ClassVar[type[peewee.DoesNotExist]]  # set by Peewee, unknown to its stubs
+
+    class Meta:
+        legacy_table_names = False

@@ -1,0 +1,62 @@
+"""Login sessions and the refresh tokens that keep them going."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+from models.user import User
+
+
+class LoginSession(Row):
+    """One sign-in on one device; every token and socket that comes of it carries its id.
+
+    Attributes:
+        id: random, URL-safe; the `sid` of its tokens.
+        user: the account. Read `user_id`: the row behind it is not fetched by itself.
+        method: "password", or "oauth:" and the provider's name.
+        device, ip: where it was opened from, for the user's own list of sessions.
+        created_at, last_seen_at: epoch seconds.
+        expires_at: epoch seconds, absolute: no refresh moves it (ASVS 3.3.2).
+        ended_at, end_reason: set once, when it was signed out or revoked.
+    """
+
+    id = peewee.TextField(primary_key=True)
+    user = peewee.ForeignKeyField(
+        User, column_name="user_id", on_delete="CASCADE", lazy_load=False, backref="+"
+    )
+    user_id: str  # the column itself; Peewee adds it, its stubs do not
+    method = peewee.TextField()
+    device = peewee.TextField(default="")
+    ip = peewee.TextField(default="")
+    created_at = peewee.DoubleField()
+    last_seen_at = peewee.DoubleField()
+    expires_at = peewee.DoubleField(index=True)
+    ended_at = peewee.DoubleField(null=True)
+    end_reason = peewee.TextField(null=True)
+
+    class Meta:
+        table_name = "login_sessions"
+
+
+class RefreshToken(Row):
+    """One refresh token, used or not: a used one that comes back is a theft (RFC 9700 4.14).
+
+    Attributes:
+        hash: SHA-256 of the token. The token itself is nowhere.
+        session: its login session. Read `session_id`.
+        created_at, expires_at: epoch seconds.
+        rotated_at: epoch seconds of its only use, None before.
+    """
+
+    hash = peewee.TextField(primary_key=True)
+    session = peewee.ForeignKeyField(
+        LoginSession, column_name="session_id", on_delete="CASCADE", lazy_load=False, backref="+"
+    )
+    session_id: str
+    created_at = peewee.DoubleField()
+    expires_at = peewee.DoubleField(index=True)
+    rotated_at = peewee.DoubleField(null=True)
+
+    class Meta:
+        table_name = "refresh_tokens"

@@ -1,0 +1,39 @@
+"""What may not come in any more."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+
+
+class Revocation(Row):
+    """One revocation: the truth that Redis and the messages between nodes only speed up.
+
+    No foreign keys: it has to outlive the account and the session that it shuts out.
+
+    Attributes:
+        id: counts up and is never given out twice, also not after old rows were deleted. Rows
+            of transactions that overlap may become visible out of order (PostgreSQL), so read
+            by `created_at` with an overlap, not by `id` alone.
+        kind: "session", "token" or "role".
+        subject: the sid, the jti or the user id, by `kind`.
+        user_id: whose it was.
+        role: for kind "role", the role that counts from now on.
+        reason: a word for the audit log and the close reason.
+        created_at: epoch seconds.
+        expires_at: epoch seconds; past it no token that it shuts out is valid anyway.
+    """
+
+    id = peewee.BigAutoField()
+    kind = peewee.TextField()
+    subject = peewee.TextField()
+    user_id = peewee.TextField()
+    role = peewee.TextField(default="")
+    reason = peewee.TextField()
+    created_at = peewee.DoubleField(index=True)
+    expires_at = peewee.DoubleField(index=True)
+
+    class Meta:
+        table_name = "revocations"
+        indexes = ((("subject", "kind"), False),)

@@ -1,0 +1,37 @@
+"""Accounts."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+
+
+class User(Row):
+    """One account.
+
+    Attributes:
+        id: random, URL-safe; the `sub` of its tokens.
+        email: already normalised, so that unique means unique.
+        email_verified: whether a provider or a confirmation vouches for the address.
+        name: as shown to others.
+        password_hash: PHC string (Argon2id), or None for an account that signs in elsewhere.
+        role: "admin" or "user".
+        founder: 1 on the very first account and NULL on all others. Unique, and never
+            anything but 1: the database itself lets only one of two racing sign-ups be first.
+        disabled_at: epoch seconds, None while the account may sign in.
+        created_at: epoch seconds.
+    """
+
+    id = peewee.TextField(primary_key=True)
+    email = peewee.TextField(unique=True)
+    email_verified = peewee.BooleanField(default=False)
+    name = peewee.TextField()
+    password_hash = peewee.TextField(null=True)
+    role = peewee.TextField(default="user")
+    founder = peewee.SmallIntegerField(null=True, unique=True)
+    disabled_at = peewee.DoubleField(null=True)
+    created_at = peewee.DoubleField()
+
+    class Meta:
+        table_name = "users"

@@ -1,0 +1,194 @@
+"""Usher: who may open a WebSocket, who is on it, and how fast it is cut when they may not any more.
+
+settings -> services -> handlers -> listen. `python server.py --help` lists the settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+from handlers.base import Site
+from handlers.cookies import CookieJar
+from handlers.routes import make_application
+from handlers.socket import Floor
+from handlers.upgrade import MAX_BODY_BYTES, FrontDoor, Gate
+from services import container, settings
+from services.container import Foundation, Services
+from services.errors import SettingError, UsherError
+from services.origins import Origins
+from services.protocol import CloseCode
+from services.proxies import Proxies
+from services.settings import Settings
+from services.wire import CLOSE_HANDSHAKE_SECONDS
+
+try:
+    from uvloop import run as run_loop
+except ImportError:  # no wheel for this platform: asyncio's own loop does the same, slower
+    from asyncio import run as run_loop  # type: ignore[assignment]  # the same, with fewer options
+
+DRAIN_SECONDS = 2.0
+"""How long sockets may take to hear that they should come back to another node."""
+RECONNECT_SPREAD_SECONDS = 5.0
+BACKLOG = 1024
+MAX_HEADER_BYTES = 16 * 1024
+IDLE_CONNECTION_SECONDS = 75.0
+BODY_SECONDS = 20.0
+
+log = logging.getLogger("usher")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server until it is told to stop. Gives the exit status."""
+    _set_up_logging()
+    try:
+        chosen = settings.load(os.environ, sys.argv[1:] if argv is None else argv)
+        run_loop(serve(chosen))
+    except SettingError as error:
+        settings.exit_with(error)
+    except UsherError as error:
+        sys.stderr.write(f"usher: cannot start: {error.evidence or error.title}\n")
+        return 1
+    return 0
+
+
+async def serve(chosen: Settings) -> None:
+    """Start, serve, and stop at SIGTERM or SIGINT.
+
+    Raises:
+        SettingError: a setting turns out to be of no use.
+        Unavailable: the database or the embedded Redis can't be started.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    _allow_many_sockets()
+    listeners = _bind(chosen)
+    port = listeners[0].getsockname()[1]
+    origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins)
+    foundation = await container.lay_foundation(chosen)
+    services = container.build(foundation, origins.public_url)
+    try:
+        await container.start(services)
+        server, floor = _open(services, origins, listeners)
+        for warning in chosen.warnings:
+            log.warning("%s", warning)
+        sys.stdout.write(_welcome(foundation, origins))
+        sys.stdout.flush()
+        await stopping.wait()
+        await _drain(server, floor)
+    finally:
+        await container.stop(services)
+
+
+def _bind(chosen: Settings) -> list[socket.socket]:
+    try:
+        return bind_sockets(chosen.port, chosen.host, backlog=BACKLOG)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SettingError(
+            "USHER_PORT", f"{chosen.port} on {chosen.host} ({why})", "a free port, or 0 for any"
+        ) from error
+
+
+def _open(
+    services: Services, origins: Origins, listeners: list[socket.socket]
+) -> tuple[HTTPServer, Floor]:
+    chosen = services.foundation.settings
+    cookies = CookieJar(origins.secure)
+    floor = Floor(
+        services.hub,
+        services.pool,
+        services.admission,
+        services.metrics,
+        services.node,
+        chosen.join_timeout_seconds,
+        services.seen.note,
+    )
+    site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies)
+    door = FrontDoor(make_application(site), Gate(floor, origins, cookies))
+    server = HTTPServer(
+        door,
+        max_header_size=MAX_HEADER_BYTES,
+        max_body_size=MAX_BODY_BYTES,
+        idle_connection_timeout=IDLE_CONNECTION_SECONDS,
+        body_timeout=BODY_SECONDS,
+    )
+    server.add_sockets(listeners)
+    return server, floor
+
+
+async def _drain(server: HTTPServer, floor: Floor) -> None:
+    """Take nobody new, tell everybody to come back, and let that be heard."""
+    log.info("stopping: %d sockets are told to come back", len(floor.hub))
+    server.stop()
+    floor.draining = True
+    # Spread, so that they do not all knock at the next node in the same moment.
+    for client in (*floor.strangers, *floor.hub):
+        after = round(random.uniform(0.5, RECONNECT_SPREAD_SECONDS), 2)  # noqa: S311 - no secret
+        client.close(CloseCode.SERVICE_RESTART, after)
+    try:
+        await asyncio.wait_for(server.close_all_connections(), DRAIN_SECONDS)
+    except asyncio.TimeoutError:
+        log.info("some requests were still under way")
+    await asyncio.sleep(CLOSE_HANDSHAKE_SECONDS)
+
+
+def _allow_many_sockets() -> None:
+    """Use the file descriptors that the system allows; the usual soft limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:
+        log.info("the limit of open files stays: %s", error)
+
+
+def _set_up_logging() -> None:
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        level=logging.INFO,
+        stream=sys.stderr,
+    )
+
+
+def _welcome(foundation: Foundation, origins: Origins) -> str:
+    chosen = foundation.settings
+    if foundation.redis is not None:
+        redis = "embedded, in the data folder"
+    elif foundation.store.kind == "memory":
+        redis = "none found: in this process only (see the warning above)"
+    else:
+        redis = "USHER_REDIS_URL"
+    if not foundation.store.available:
+        redis += ", not answering yet: the database decides"
+    embedded = foundation.database.kind == "sqlite"
+    return "\n".join(
+        (
+            "",
+            f"  Usher {settings.VERSION} is ready",
+            "",
+            f"  Open      {origins.public_url}",
+            f"  Socket    {'ws' + origins.public_url[4:]}/ws",
+            f"  Data      {chosen.data_dir.resolve()}",
+            f"  Database  {'SQLite, in the data folder' if embedded else 'PostgreSQL'}",
+            f"  Redis     {redis}",
+            "",
+            "  Stop with Ctrl+C.",
+            "",
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,336 @@
+"""Accounts: signing up and in, passwords, and what an administrator may do to them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+import unicodedata
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+import peewee
+
+from models.user import User
+from services.claims import Role
+from services.control import Revocation
+from services.database import Database
+from services.errors import (
+    BadRequest,
+    LastAdmin,
+    NotFound,
+    SignupRefused,
+    Unauthenticated,
+    UsherError,
+    WrongPassword,
+)
+from services.login_sessions import Device, LoginSessions, Profile, SignedIn, locked
+from services.metrics import Metrics
+from services.passwords import Passwords
+from services.revocations import Revocations
+
+MAX_EMAIL_LENGTH = 254
+"""RFC 5321 section 4.5.3.1.3, as corrected by erratum 1690."""
+MAX_NAME_LENGTH = 100
+MAX_PAGE = 100
+_EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+")
+
+log = logging.getLogger("usher.accounts")
+
+
+class UserRow(msgspec.Struct, frozen=True):
+    """An account as an administrator may see it. Times are epoch seconds."""
+
+    id: str
+    email: str
+    name: str
+    role: Role
+    disabled: bool
+    created_at: float
+
+
+def normalised_email(email: str) -> str:
+    """The one spelling of an address: NFKC, no space around it, no capitals, IDNA domain.
+
+    Two people never get two accounts that look the same, nor one person by accident.
+
+    Raises:
+        BadRequest: it can't be an address. Whether it exists, only a message to it can tell.
+    """
+    text = unicodedata.normalize("NFKC", email).strip().casefold()
+    local, _, domain = text.rpartition("@")
+    try:
+        domain = domain.rstrip(".").encode("idna").decode()
+    except UnicodeError as error:
+        raise BadRequest("e-mail: its domain is not a domain", field="email") from error
+    address = f"{local}@{domain}"
+    if len(address) > MAX_EMAIL_LENGTH or not _EMAIL.fullmatch(address):
+        raise BadRequest("e-mail: not an address", field="email")
+    return address
+
+
+def checked_name(name: str) -> str:
+    """A name that can be shown to others: no space around it, nothing invisible in it.
+
+    Raises:
+        BadRequest: empty, too long, or with control characters.
+    """
+    text = unicodedata.normalize("NFC", name).strip()
+    if not 0 < len(text) <= MAX_NAME_LENGTH:
+        raise BadRequest(f"name: 1 to {MAX_NAME_LENGTH} characters", field="name")
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _BIDI for c in text):
+        raise BadRequest("name: control characters", field="name")
+    return text
+
+
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Direction overrides: they make a name read as another one."""
+
+
+class Accounts:
+    """Who has an account, and what may be done with it."""
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        login_sessions: LoginSessions,
+        revocations: Revocations,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._passwords = database, passwords
+        self._sessions, self._revocations = login_sessions, revocations
+        self._metrics, self._clock = metrics, clock
+
+    # ---- signing up and in -----------------------------------------------------------------
+
+    async def sign_up(self, email: str, password: str, name: str, device: Device) -> SignedIn:
+        """Open an account and sign it in. The very first one becomes administrator.
+
+        Raises:
+            BadRequest: the address or the name can't be one.
+            WeakPassword: with advice.
+            SignupRefused: the address is taken; said so as not to confirm it.
+        """
+        address, shown = normalised_email(email), checked_name(name)
+        await self._passwords.check_strength(password, (*re.split(r"[@.+_-]", address), shown))
+        password_hash = await self._passwords.hash(password)
+        user_id = secrets.token_urlsafe(16)
+        try:
+            await self._insert_user(user_id, address, shown, password_hash)
+        except peewee.IntegrityError as error:
+            self._metrics.sign_ins.labels(outcome="signup_refused").inc()
+            raise SignupRefused("sign-up: address taken") from error
+        self._metrics.sign_ins.labels(outcome="signed_up").inc()
+        return await self._sessions.open(user_id, "password", device)
+
+    async def _insert_user(self, user_id: str, address: str, name: str, hash_: str) -> None:
+        values = {
+            "id": user_id,
+            "email": address,
+            "name": name,
+            "password_hash": hash_,
+            "created_at": self._clock(),
+        }
+        try:
+            await self._database.run(_insert_first_or_next, values)
+        except peewee.IntegrityError:
+            # Lost the race to be first, or the address is taken: as a later one it will show.
+            await self._database.run(_insert_next, values)
+
+    async def log_in(self, email: str, password: str, device: Device) -> SignedIn:
+        """Sign in with a password.
+
+        An unknown account, a wrong password and a disabled account give one answer and take
+        one time: each verifies one Argon2id hash (ASVS 2.2.x, OWASP: no user enumeration).
+
+        Raises:
+            Unauthenticated: for all of them.
+        """
+        found = await self._database.run(_find, _key_of(email))
+        known_hash = found[1] if found else None
+        verdict = await self._passwords.verify(password, known_hash)
+        if found is None or known_hash is None or not verdict.ok:
+            self._metrics.sign_ins.labels(outcome="refused").inc()
+            raise Unauthenticated("sign-in: unknown account or wrong password")
+        user_id = found[0]
+        if verdict.needs_rehash:
+            known_hash = await self._rehash(user_id, password, known_hash)
+        try:
+            signed_in = await self._sessions.open(user_id, "password", device, known_hash)
+        except Unauthenticated:
+            self._metrics.sign_ins.labels(outcome="refused").inc()
+            raise
+        self._metrics.sign_ins.labels(outcome="signed_in").inc()
+        return signed_in
+
+    async def _rehash(self, user_id: str, password: str, known_hash: str) -> str:
+        """Bring an old hash up to today's parameters, unless it was changed meanwhile."""
+        new_hash = await self._passwords.hash(password)
+        swapped = await self._database.run(_swap_hash, user_id, known_hash, new_hash)
+        return new_hash if swapped else known_hash
+
+    # ---- one's own account -----------------------------------------------------------------
+
+    async def profile(self, user_id: str) -> Profile:
+        """A user, as the user may see it.
+
+        Raises:
+            Unauthenticated: the account is gone.
+        """
+        user = await self._database.run(_by_id, user_id)
+        if user is None:
+            raise Unauthenticated("account gone")
+        return Profile(user.id, user.email, user.name, cast("Role", user.role))
+
+    async def change_password(
+        self, user_id: str, session_id: str, current_password: str, new_password: str
+    ) -> None:
+        """Change the password and end every other session (ASVS 3.3.3).
+
+        Raises:
+            WrongPassword: the current password is not that.
+            WeakPassword: with advice.
+        """
+        user = await self._database.run(_by_id, user_id)
+        known_hash = user.password_hash if user is not None else None
+        verdict = await self._passwords.verify(current_password, known_hash)
+        if user is None or known_hash is None or not verdict.ok:
+            raise WrongPassword("password change: the current one is wrong")
+        hints = (*re.split(r"[@.+_-]", user.email), user.name)
+        await self._passwords.check_strength(new_password, hints)
+        new_hash = await self._passwords.hash(new_password)
+
+        def change(db: peewee.Database) -> list[Revocation]:
+            if not _swap_hash(db, user_id, known_hash, new_hash):
+                raise WrongPassword("password change: changed by another meanwhile")
+            return self._sessions.end_all_within(db, user_id, "password_changed", session_id)
+
+        await self._revocations.publish(await self._database.run(change))
+
+    # ---- administration --------------------------------------------------------------------
+
+    async def page(self, after: str, limit: int) -> list[UserRow]:
+        """Accounts by id, those after `after`; at most `limit` of them."""
+        return await self._database.run(_page, after, max(1, min(limit, MAX_PAGE)))
+
+    async def update(self, user_id: str, role: Role | None, disabled: bool | None) -> UserRow:
+        """Give an account another role, disable or enable it. Sockets that may not stay are cut.
+
+        Raises:
+            NotFound: no such account.
+            LastAdmin: nobody would be left to administer.
+        """
+
+        def change(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
+            user = self._for_change(db, user_id)
+            ended: list[Revocation] = []
+            new_role = cast("Role", user.role) if role is None else role
+            stays_disabled = user.disabled_at is not None if disabled is None else disabled
+            if new_role != "admin" or stays_disabled:
+                _keep_an_admin(db, user)
+            disabled_at = (user.disabled_at or self._clock()) if stays_disabled else None
+            User.update({User.role: new_role, User.disabled_at: disabled_at}).where(
+                User.id == user_id
+            ).execute(db)
+            if new_role != user.role:
+                ended.append(
+                    self._revocations.record(db, "role", user_id, user_id, "role_changed", new_role)
+                )
+            if stays_disabled:
+                ended += self._sessions.end_all_within(db, user_id, "disabled")
+            row = UserRow(user.id, user.email, user.name, new_role, stays_disabled, user.created_at)
+            return row, ended
+
+        row, ended = await self._database.run(change)
+        await self._revocations.publish(ended)
+        return row
+
+    async def delete(self, user_id: str) -> None:
+        """Delete an account with all that is its own, and cut its sockets.
+
+        Raises:
+            NotFound: no such account.
+            LastAdmin: nobody would be left to administer.
+        """
+
+        def delete(db: peewee.Database) -> list[Revocation]:
+            _keep_an_admin(db, self._for_change(db, user_id))
+            ended = self._sessions.end_all_within(db, user_id, "deleted")
+            User.delete().where(User.id == user_id).execute(db)
+            return ended
+
+        await self._revocations.publish(await self._database.run(delete))
+
+    async def disconnect(self, user_id: str) -> int:
+        """Sign a user out everywhere. Gives how many sessions there were.
+
+        Raises:
+            NotFound: no such account.
+        """
+        if await self._database.run(_by_id, user_id) is None:
+            raise NotFound("no such account")
+        return await self._sessions.end_all(user_id, "signed_out_by_admin")
+
+    @staticmethod
+    def _for_change(db: peewee.Database, user_id: str) -> User:
+        user = locked(User.select().where(User.id == user_id), db).get_or_none(db)
+        if user is None:
+            raise NotFound("no such account")
+        return user
+
+
+def _key_of(email: str) -> str:
+    """The address to look for. What can't be one belongs to nobody, and takes as long."""
+    try:
+        return normalised_email(email)
+    except UsherError:
+        return ""
+
+
+def _insert_first_or_next(db: peewee.Database, values: dict[str, object]) -> None:
+    if User.select().exists(db):
+        _insert_next(db, values)
+    else:
+        # `founder` is unique: of any number of racing sign-ups the database lets one be first.
+        User.insert(**values, role="admin", founder=1).execute(db)
+
+
+def _insert_next(db: peewee.Database, values: dict[str, object]) -> None:
+    User.insert(**values, role="user").execute(db)
+
+
+def _find(db: peewee.Database, address: str) -> tuple[str, str | None] | None:
+    user = User.select(User.id, User.password_hash).where(User.email == address).get_or_none(db)
+    return None if user is None else (user.id, user.password_hash)
+
+
+def _by_id(db: peewee.Database, user_id: str) -> User | None:
+    return User.select().where(User.id == user_id).get_or_none(db)
+
+
+def _swap_hash(db: peewee.Database, user_id: str, old: str, new: str) -> bool:
+    same = (User.id == user_id) & (User.password_hash == old)
+    return bool(User.update({User.password_hash: new}).where(same).execute(db))
+
+
+def _page(db: peewee.Database, after: str, limit: int) -> list[UserRow]:
+    query = User.select().where(User.id > after).order_by(User.id).limit(limit)
+    return [
+        UserRow(u.id, u.email, u.name, u.role, u.disabled_at is not None, u.created_at)
+        for u in query.execute(db)
+    ]
+
+
+def _keep_an_admin(db: peewee.Database, user: User) -> None:
+    """Refuse to take away the last administrator who can sign in."""
+    if user.role != "admin" or user.disabled_at is not None:
+        return
+    # All of them locked, in one order: two admins demoting each other must not both succeed.
+    query = User.select(User.id).where((User.role == "admin") & User.disabled_at.is_null())
+    admins = [row.id for row in locked(query.order_by(User.id), db).execute(db)]
+    if admins == [user.id]:
+        raise LastAdmin("no other administrator is left")

@@ -1,0 +1,132 @@
+"""The one gate: who a credential belongs to, and whether it still counts.
+
+The checks, in this order: signature and claims, expiry, revocation, login session, user
+exists and is enabled, role. A usual join asks Redis once and the database never; where Redis
+does not know or is away, the database decides. Nothing is let in because something is down.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from services.claims import Claims
+from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
+from services.login_cache import LoginCache, LoginState
+from services.login_sessions import LoginSessions
+from services.metrics import Metrics
+from services.revocations import Revocations
+from services.tickets import Tickets, looks_like_ticket
+from services.tokens import Tokens
+
+SETTLE_SECONDS = 10.0
+"""Longer than a transaction may take: within it, a cached role may be older than it looks."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who somebody is, and by which token."""
+
+    claims: Claims
+    name: str
+
+    @property
+    def user_id(self) -> str:
+        return self.claims.sub
+
+    @property
+    def is_admin(self) -> bool:
+        return self.claims.role == "admin"
+
+
+class Admission:
+    """Checks credentials for sockets and HTTP alike."""
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        tickets: Tickets,
+        cache: LoginCache,
+        login_sessions: LoginSessions,
+        revocations: Revocations,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._tokens, self._tickets, self._cache = tokens, tickets, cache
+        self._sessions, self._revocations = login_sessions, revocations
+        self._metrics, self._clock = metrics, clock
+
+    def verify(self, token: str) -> Claims:
+        """The claims of an access token that is genuine and not expired. No waiting.
+
+        Raises:
+            TokenExpired, Unauthenticated: as `Tokens.verify`.
+        """
+        return self._tokens.verify(token)
+
+    async def redeem(self, ticket: str) -> Claims:
+        """The claims that a ticket stands for; it is used up by this.
+
+        Raises:
+            Unauthenticated: unknown, used or expired.
+            Unavailable: it can't be looked up.
+        """
+        return await self._tickets.take(ticket)
+
+    async def claims_of(self, credential: str) -> Claims:
+        """The claims behind what a message brings: an access token, or a ticket.
+
+        Raises:
+            TokenExpired, Unauthenticated, Unavailable: as `verify` and `redeem`.
+        """
+        if looks_like_ticket(credential):
+            return await self.redeem(credential)
+        return self.verify(credential)
+
+    async def identify(self, claims: Claims) -> Identity:
+        """Who the bearer of verified claims is, if they still count.
+
+        When this returns, no revocation that was acknowledged here names the claims: whoever
+        lets somebody in must do so before waiting for anything else.
+
+        Raises:
+            TokenExpired: too old by now.
+            Unauthenticated: revoked, session over, account gone or disabled, or another role.
+            DatabaseUnavailable: neither Redis nor the database can say.
+        """
+        self._refuse_known_revocations(claims)
+        state = await self._state_of(claims)
+        self._refuse_known_revocations(claims)
+        if state is None:
+            raise Unauthenticated("login session over, or account gone or disabled")
+        if state.role != claims.role:
+            raise Unauthenticated("the role in the token is not the user's any more")
+        if claims.exp <= self._clock():
+            raise TokenExpired("expired")
+        return Identity(claims, state.name)
+
+    def _refuse_known_revocations(self, claims: Claims) -> None:
+        if self._revocations.names(claims):
+            raise Unauthenticated("revoked")
+
+    async def _state_of(self, claims: Claims) -> LoginState | None:
+        try:
+            known = await self._cache.look_up(claims)
+        except StoreUnavailable:
+            return await self._ask_database(claims, "redis_away")
+        if known.revoked:
+            raise Unauthenticated("revoked, says Redis")
+        if known.state is None:
+            return await self._ask_database(claims, "unknown_to_redis")
+        changed_at = self._revocations.roles_changed_at(claims.sub)
+        if known.state.as_of < changed_at + SETTLE_SECONDS:
+            return await self._ask_database(claims, "role_changed")
+        return known.state
+
+    async def _ask_database(self, claims: Claims, cause: str) -> LoginState | None:
+        self._metrics.joins_by_database.labels(cause=cause).inc()
+        state = await self._sessions.state(claims)
+        if state is not None:
+            self._cache.remember(claims.sub, claims.sid, state)
+        return state

@@ -1,0 +1,49 @@
+"""Loops that run beside the requests, survive their own errors and stop when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from services.errors import UsherError
+from services.metrics import Metrics
+
+log = logging.getLogger("usher.background")
+
+
+class Background:
+    """The background loops of one server."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` again and again, `seconds` (give or take a tenth) after it last ended.
+
+        The spread keeps nodes that were started together from knocking together.
+        """
+        task = asyncio.get_running_loop().create_task(self._loop(seconds, name, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _loop(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
+            try:
+                await work()
+            except UsherError as error:
+                self._metrics.loop_errors.labels(loop=name).inc()
+                log.warning("%s: %s: %s", name, error.code, error.evidence)
+            except Exception:  # a loop must outlive any fault of its work; counted and logged
+                self._metrics.loop_errors.labels(loop=name).inc()
+                log.exception("%s failed; it will be tried again", name)
+
+    async def close(self) -> None:
+        """Stop every loop and wait until it has."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,29 @@
+"""What an access token says about its bearer, once it has been proven genuine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Role = Literal["user", "admin"]
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """The claims of one access token (RFC 7519 section 4.1, RFC 9068 section 2.2).
+
+    Attributes:
+        sub: user id.
+        sid: login session id.
+        jti: id of this one token.
+        iat: issued at, epoch seconds with fractions.
+        exp: expires at, epoch seconds with fractions; the token is dead from this instant.
+        role: the user's role when the token was issued.
+    """
+
+    sub: str
+    sid: str
+    jti: str
+    iat: float
+    exp: float
+    role: Role

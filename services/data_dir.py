@@ -1,0 +1,120 @@
+"""DATA_DIR: the folder for the embedded parts and the generated keys, for one server at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+
+from services.errors import SettingError
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+LOCK_FILE = "usher.lock"
+TAKES = "a folder that this user can read and write"
+# What a fresh volume brings along, and what only Usher puts there.
+_NOT_CONTENT = frozenset({"lost+found"})
+_OWN_CONTENT = frozenset({LOCK_FILE, "jwt_secrets.key", "encryption_keys.key"})
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def prepare_data_dir(path: Path, setting: str = "USHER_DATA_DIR") -> list[str]:
+    """Makes the folder, mode 0700, or closes it to others where it is Usher's own.
+
+    A folder with other things in it (someone's home, /tmp) is left as it is.
+
+    Args:
+        path: DATA_DIR.
+        setting: what the user calls it, for the error.
+
+    Returns:
+        Warnings for the log.
+
+    Raises:
+        SettingError: the folder cannot be made or used.
+    """
+    try:
+        path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        content = {entry.name for entry in path.iterdir()} - _NOT_CONTENT
+        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            raise PermissionError("Permission denied")
+    except OSError as error:
+        raise _unusable(path, setting, error) from error
+    if not mode & _OTHERS:
+        return []
+    shown = f"{path} is open to other users (mode {mode:04o})"
+    if not content or content & _OWN_CONTENT:
+        with contextlib.suppress(OSError):  # not ours to change: said below
+            path.chmod(FOLDER_MODE)
+            return [f"{shown}; it is now closed to them (mode 0700)"]
+    return [f"{shown}; give {setting} a folder of its own, with mode 0700"]
+
+
+class DataDirLock:
+    """Holds DATA_DIR for this process, so that two servers never share embedded parts.
+
+    An advisory lock (flock): the system drops it when the process ends, however it ends.
+
+    Args:
+        path: DATA_DIR, which exists.
+        setting: what the user calls it, for the error.
+    """
+
+    def __init__(self, path: Path, setting: str = "USHER_DATA_DIR") -> None:
+        self._path, self._setting = path, setting
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """Takes the lock or fails at once.
+
+        Raises:
+            SettingError: another server has it; names its process id.
+        """
+        try:
+            file = os.open(self._path / LOCK_FILE, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        except OSError as error:
+            raise _unusable(self._path, self._setting, error) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = _holder(file) if isinstance(error, BlockingIOError) else str(error.strerror)
+            os.close(file)
+            got = f"{str(self._path)!r} ({holder})"
+            takes = "a folder that no other server uses"
+            raise SettingError(self._setting, got, takes) from error
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        self._file = file
+
+    def release(self) -> None:
+        """Gives the lock back; a second call does nothing. The file stays: removing it would
+        let two servers lock two different files of the same name."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> DataDirLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def _holder(file: int) -> str:
+    pid = os.pread(file, 20, 0).strip()
+    return f"in use by process {int(pid)}" if pid.isdigit() else "in use by another process"
+
+
+def _unusable(path: Path, setting: str, error: OSError) -> SettingError:
+    reason = error.strerror or str(error)
+    return SettingError(setting, f"{str(path)!r} ({reason})", TAKES)

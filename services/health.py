@@ -1,0 +1,98 @@
+"""Whether this node can do its work: for load balancers, and for cutting itself off in time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from services.database import Database
+from services.encryption import Encryption, check_canary
+from services.errors import UsherError
+from services.metrics import Metrics
+from services.session_pool import LEASE_SECONDS
+from services.store import Store
+
+CHECK_SECONDS = 1.0
+
+log = logging.getLogger("usher.health")
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """What /readyz says. `redis` is "fallback" while the database answers in its place, and
+    "memory" where there is no Redis at all."""
+
+    status: Literal["ready", "not_ready"]
+    database: Literal["ok", "unavailable"]
+    redis: Literal["ok", "fallback", "memory"]
+    encryption: Literal["ok", "wrong_key", "unknown"]
+
+
+class Health:
+    """Watches the database and Redis.
+
+    Args:
+        on_cut_off: called when neither has answered for a whole lease: other nodes hold our
+            sockets for gone then, and no revocation could reach us.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        encryption: Encryption,
+        metrics: Metrics,
+        on_cut_off: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database, self._store, self._encryption = database, store, encryption
+        self._metrics, self._on_cut_off, self._clock = metrics, on_cut_off, clock
+        self._database_ok = True
+        self._key_ok: bool | None = None
+        self._last_contact = clock()
+
+    def readiness(self) -> Readiness:
+        """The state as last seen, at most a few seconds old. Asks nobody."""
+        if self._store.kind == "memory":
+            redis: Literal["ok", "fallback", "memory"] = "memory"
+        else:
+            redis = "ok" if self._store.available else "fallback"
+        encryption: Literal["ok", "wrong_key", "unknown"] = "unknown"
+        if self._key_ok is not None:
+            encryption = "ok" if self._key_ok else "wrong_key"
+        ready = self._database_ok and bool(self._key_ok)
+        return Readiness(
+            status="ready" if ready else "not_ready",
+            database="ok" if self._database_ok else "unavailable",
+            redis=redis,
+            encryption=encryption,
+        )
+
+    async def check(self) -> None:
+        """Ask the database and look at Redis; cut off when both are gone for too long."""
+        try:
+            await self._database.ping()
+            if self._key_ok is None:
+                await self._check_key()
+            self._database_ok = True
+        except UsherError as error:
+            if self._database_ok:
+                log.warning("the database does not answer: %s", error.evidence)
+            self._database_ok = False
+        self._metrics.database_up.set(self._database_ok)
+        self._metrics.redis_up.set(self._store.kind == "redis" and self._store.available)
+        # A store in memory is no contact with anybody.
+        if self._database_ok or (self._store.kind == "redis" and self._store.available):
+            self._last_contact = self._clock()
+        elif self._clock() - self._last_contact > LEASE_SECONDS:
+            self._on_cut_off()
+
+    async def _check_key(self) -> None:
+        self._key_ok = await check_canary(self._database, self._encryption)
+        if not self._key_ok:
+            log.error(
+                "USHER_ENCRYPTION_KEYS do not fit what is stored: not ready; nothing was deleted"
+            )

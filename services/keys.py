@@ -1,0 +1,118 @@
+"""Keys that are made once and kept in DATA_DIR, where the settings name none.
+
+One file for each setting, one key per line, newest first: to rotate, put a new line on top.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+from services.data_dir import FILE_MODE
+from services.errors import SettingError
+from services.secret import Secret
+from services.setting_values import BadValue, encryption_keys, jwt_secrets
+
+JWT_SECRETS_FILE = "jwt_secrets.key"
+ENCRYPTION_KEYS_FILE = "encryption_keys.key"
+MAX_KEY_FILE_BYTES = 65_536
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def stored_jwt_secrets(data_dir: Path) -> tuple[tuple[Secret, ...], list[str]]:
+    """The JWT secrets kept in DATA_DIR, made now if there are none, and warnings for the log.
+
+    Raises:
+        SettingError: the file cannot be read, written or understood.
+    """
+    path = data_dir / JWT_SECRETS_FILE
+    return _stored(path, "USHER_JWT_SECRETS", lambda: secrets.token_urlsafe(48), jwt_secrets)
+
+
+def stored_encryption_keys(data_dir: Path) -> tuple[tuple[Secret, ...], list[str]]:
+    """The Fernet keys kept in DATA_DIR; as `stored_jwt_secrets`."""
+    path = data_dir / ENCRYPTION_KEYS_FILE
+    return _stored(
+        path, "USHER_ENCRYPTION_KEYS", lambda: Fernet.generate_key().decode(), encryption_keys
+    )
+
+
+def _stored(
+    path: Path,
+    setting: str,
+    generate: Callable[[], str],
+    read: Callable[[str], tuple[Secret, ...]],
+) -> tuple[tuple[Secret, ...], list[str]]:
+    try:
+        _create(path, generate)
+        text, warnings = _read(path)
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return read(",".join(lines)), warnings
+    except (OSError, BadValue, UnicodeDecodeError) as error:
+        # Never replaced by a new key: that would sign everyone out, or lose what is encrypted.
+        reason = error.strerror if isinstance(error, OSError) else "not a key file"
+        raise SettingError(
+            setting,
+            f"the file {str(path)!r} ({reason})",
+            "keys in the setting, or a key file of one key per line (restore it, or remove it "
+            "to have new keys made)",
+        ) from error
+
+
+def _create(path: Path, generate: Callable[[], str]) -> None:
+    """Makes the file unless it is there. Written aside and then linked into place: a link fails
+    when the name is taken, so of two starts one wins and both read the same whole file."""
+    if path.exists():
+        return
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        with os.fdopen(file, "w", encoding="ascii") as stream:
+            stream.write(generate() + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)
+        _sync_folder(path.parent)
+    finally:
+        aside.unlink()
+
+
+def _read(path: Path) -> tuple[str, list[str]]:
+    """The file's text; closed to other users first if it was open to them."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not hold the start up
+    try:
+        mode = os.fstat(file).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(0, "not a regular file")
+        warnings = _close_to_others(file, path, stat.S_IMODE(mode))
+        return os.read(file, MAX_KEY_FILE_BYTES).decode("utf-8"), warnings
+    finally:
+        os.close(file)
+
+
+def _close_to_others(file: int, path: Path, mode: int) -> list[str]:
+    if not mode & _OTHERS:
+        return []
+    shown = f"{path} was open to other users (mode {mode:04o})"
+    try:
+        os.fchmod(file, FILE_MODE)
+    except OSError:
+        return [f"{shown} and cannot be closed to them; its keys may be known"]
+    return [f"{shown}; it is now closed (mode 0600), but its keys may be known: think of new ones"]
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without it a power cut may take the new name away again, after tokens were signed with it.
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,103 @@
+"""What Redis knows of login sessions: the fast way to the answer that the database gives.
+
+Two keys, in the slot of their user: `login` holds who it is, `revoked` that it is over. The
+second wins, so a late writer of the first cannot bring a revoked session back. An absent
+`login` means "ask the database", never "let in".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from services.store import Command, Store
+from services.tokens import Claims
+
+SLACK_SECONDS = 60.0
+"""Above the longest life of a token or ticket, for clocks that differ."""
+
+
+class LoginState(msgspec.Struct, frozen=True):
+    """A login session that is alive, with its user. Times are epoch seconds.
+
+    `as_of`: when the database said so; a change of role after it makes the state worthless.
+    """
+
+    name: str
+    role: str
+    expires_at: float
+    as_of: float
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What Redis says: revoked, alive with `state`, or nothing (both unset)."""
+
+    revoked: bool
+    state: LoginState | None
+
+
+_DECODER = msgspec.json.Decoder(LoginState)
+
+
+def login_key(user_id: str, login_session_id: str) -> str:
+    """Who a login session is."""
+    return f"usher:{{{user_id}}}:login:{login_session_id}"
+
+
+def revoked_key(user_id: str, subject: str) -> str:
+    """That a login session (`sid`) or access token (`jti`) is over."""
+    return f"usher:{{{user_id}}}:revoked:{subject}"
+
+
+class LoginCache:
+    """Reads and writes both keys.
+
+    Args:
+        store: Redis, or memory.
+        token_life: seconds that the longest-lived token or ticket may live.
+    """
+
+    def __init__(
+        self, store: Store, token_life: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store, self._clock = store, clock
+        self._ttl = int((token_life + SLACK_SECONDS) * 1000)
+
+    async def look_up(self, claims: Claims) -> Known:
+        """One round trip: is the token or its session revoked, and who is it?
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        user, sid = claims.sub, claims.sid
+        keys = (revoked_key(user, sid), revoked_key(user, claims.jti), login_key(user, sid))
+        ((by_session, by_token, login),) = await self._store.call(("MGET", *keys))
+        if by_session is not None or by_token is not None:
+            return Known(True, None)
+        state = None if login is None else _DECODER.decode(login)
+        if state is not None and state.expires_at <= self._clock():
+            state = None
+        return Known(False, state)
+
+    def remember(self, user_id: str, login_session_id: str, state: LoginState) -> None:
+        """Note a live login session, without waiting. Tokens do not outlive the note's time."""
+        key = login_key(user_id, login_session_id)
+        self._store.call(("SET", key, msgspec.json.encode(state), "PX", self._ttl))
+
+    async def revoke(self, over: Iterable[tuple[str, str]]) -> None:
+        """Mark login sessions or tokens as over, for as long as any token may live.
+
+        Args:
+            over: pairs of a user id and a `sid` or `jti`.
+
+        Raises:
+            StoreUnavailable: Redis is away; the row in the database has to do.
+        """
+        commands: list[Command] = []
+        for user_id, subject in over:
+            commands.append(("SET", revoked_key(user_id, subject), b"1", "PX", self._ttl))
+            commands.append(("DEL", login_key(user_id, subject)))
+        if commands:
+            await self._store.call(*commands)

@@ -1,0 +1,338 @@
+"""Login sessions: opened by a sign-in, kept going by refresh tokens, ended by many things.
+
+A session has an absolute end (ASVS 3.3.2); within it a refresh token slides. Every refresh
+token works once. One that comes back later was copied: the whole session goes (RFC 9700
+section 4.14.2), save for a short grace in which the tabs of one browser may race.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import msgspec
+import peewee
+
+from models.login_session import LoginSession, RefreshToken
+from models.revocation import Revocation as RevocationRow
+from models.user import User
+from services.claims import Claims, Role
+from services.control import Revocation
+from services.database import Database
+from services.errors import NotFound, Unauthenticated
+from services.login_cache import LoginCache, LoginState
+from services.opaque import opaque_token, token_hash
+from services.revocations import Revocations
+from services.secret import Secret
+from services.tokens import Tokens
+
+REFRESH_GRACE_SECONDS = 10.0
+"""Parallel tabs send the same cookie; each of them gets 200 this long."""
+MAX_DEVICE_LENGTH = 200
+
+Row = TypeVar("Row", bound=peewee.Model)
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """A user as the user may see it."""
+
+    id: str
+    email: str
+    name: str
+    role: Role
+
+
+class Device(msgspec.Struct, frozen=True):
+    """Where a sign-in comes from, for the list of sessions."""
+
+    description: str
+    ip: str
+
+
+class SignedIn(msgspec.Struct, frozen=True):
+    """What a sign-in or a refresh gives. Times are epoch seconds."""
+
+    user: Profile
+    claims: Claims
+    access_token: Secret
+    refresh_token: Secret
+    refresh_expires_at: float
+    session_expires_at: float
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """A login session as its user may see it. Times are epoch seconds."""
+
+    id: str
+    device: str
+    ip: str
+    method: str
+    created_at: float
+    last_seen_at: float
+    expires_at: float
+
+
+class LoginSessions:
+    """Opens, refreshes, lists and ends login sessions.
+
+    Args:
+        refresh_ttl: seconds, sliding.
+        lifetime: seconds, absolute.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        tokens: Tokens,
+        cache: LoginCache,
+        revocations: Revocations,
+        refresh_ttl: float,
+        lifetime: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._tokens, self._cache = database, tokens, cache
+        self._revocations, self._clock = revocations, clock
+        self._refresh_ttl, self._lifetime = refresh_ttl, lifetime
+
+    # ---- opening ---------------------------------------------------------------------------
+
+    async def open(
+        self, user_id: str, method: str, device: Device, verified_hash: str | None = None
+    ) -> SignedIn:
+        """Open a session for a user whose sign-in has just been proven.
+
+        Args:
+            method: "password", or "oauth:" and a provider.
+            verified_hash: the password hash that was proven against; when the password was
+                changed meanwhile, the old one opens nothing.
+
+        Raises:
+            Unauthenticated: the account is disabled or gone, or its password is another now.
+        """
+        signed_in = await self._database.run(self._open, user_id, method, device, verified_hash)
+        self._remember(signed_in)
+        return signed_in
+
+    def _open(
+        self,
+        db: peewee.Database,
+        user_id: str,
+        method: str,
+        device: Device,
+        verified_hash: str | None,
+    ) -> SignedIn:
+        user = locked(User.select().where(User.id == user_id), db).get_or_none(db)
+        if user is None or user.disabled_at is not None:
+            raise Unauthenticated("sign-in: account gone or disabled")
+        if verified_hash is not None and user.password_hash != verified_hash:
+            raise Unauthenticated("sign-in: password changed meanwhile")
+        now, sid = self._clock(), secrets.token_urlsafe(16)
+        LoginSession.insert(
+            id=sid,
+            user=user_id,
+            method=method,
+            device=device.description[:MAX_DEVICE_LENGTH],
+            ip=device.ip,
+            created_at=now,
+            last_seen_at=now,
+            expires_at=now + self._lifetime,
+        ).execute(db)
+        return self._sign_in(db, user, sid, now + self._lifetime)
+
+    def _sign_in(
+        self, db: peewee.Database, user: User, sid: str, session_expires_at: float
+    ) -> SignedIn:
+        """Give out an access token and a refresh token."""
+        now = self._clock()
+        role = cast("Role", user.role)
+        access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at)
+        refresh_token = opaque_token()
+        refresh_expires_at = min(now + self._refresh_ttl, session_expires_at)
+        RefreshToken.insert(
+            hash=token_hash(refresh_token.reveal()),
+            session=sid,
+            created_at=now,
+            expires_at=refresh_expires_at,
+        ).execute(db)
+        return SignedIn(
+            Profile(user.id, user.email, user.name, role),
+            claims,
+            Secret(access_token),
+            refresh_token,
+            refresh_expires_at,
+            session_expires_at,
+        )
+
+    def _remember(self, signed_in: SignedIn) -> None:
+        """Let Redis know a session that the database has committed, without waiting."""
+        user, claims = signed_in.user, signed_in.claims
+        state = LoginState(user.name, user.role, signed_in.session_expires_at, claims.iat)
+        self._cache.remember(user.id, claims.sid, state)
+
+    # ---- refreshing ------------------------------------------------------------------------
+
+    async def refresh(self, refresh_token: str) -> SignedIn:
+        """New tokens for a refresh token, which is used up by it (RFC 6749 section 6).
+
+        Raises:
+            Unauthenticated: unknown, expired, of an ended session, or used before: then the
+                whole session is ended, because one of two holders stole it.
+        """
+        outcome = await self._database.run(self._rotate, token_hash(refresh_token))
+        if isinstance(outcome, Revocation):
+            await self._revocations.publish([outcome])
+            raise Unauthenticated("refresh: a used token came back; its session was ended")
+        self._remember(outcome)
+        return outcome
+
+    def _rotate(self, db: peewee.Database, hash_: str) -> SignedIn | Revocation:
+        now = self._clock()
+        token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
+        if token is None:
+            raise Unauthenticated("refresh: unknown token")
+        session, user = self._refreshable(db, token.session_id, now)
+        # Read again behind the session's lock: of racing tabs only one finds it unused.
+        token = RefreshToken.select().where(RefreshToken.hash == hash_).get(db)
+        if token.expires_at <= now:
+            raise Unauthenticated("refresh: token expired")
+        if token.rotated_at is None:
+            changed = {RefreshToken.rotated_at: now}
+            RefreshToken.update(changed).where(RefreshToken.hash == hash_).execute(db)
+        elif now - token.rotated_at > REFRESH_GRACE_SECONDS:
+            return self._end(db, session.id, user.id, "refresh_reuse")
+        LoginSession.update({LoginSession.last_seen_at: now}).where(
+            LoginSession.id == session.id
+        ).execute(db)
+        return self._sign_in(db, user, session.id, session.expires_at)
+
+    def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
+        query = LoginSession.select().where(LoginSession.id == sid)
+        session = locked(query, db).get_or_none(db)
+        if session is None or session.ended_at is not None or session.expires_at <= now:
+            raise Unauthenticated("refresh: login session is over")
+        user = User.select().where(User.id == session.user_id).get(db)
+        if user.disabled_at is not None:
+            raise Unauthenticated("refresh: account disabled")
+        return session, user
+
+    # ---- looking up ------------------------------------------------------------------------
+
+    async def state(self, claims: Claims) -> LoginState | None:
+        """What the database says of a token's login session; None when it is over.
+
+        Raises:
+            DatabaseUnavailable: the database can't be asked.
+        """
+        return await self._database.run(self._state, claims)
+
+    def _state(self, db: peewee.Database, claims: Claims) -> LoginState | None:
+        now = self._clock()
+        query = (
+            LoginSession.select(LoginSession.expires_at, User.name, User.role)
+            .join(User)
+            .where(
+                (LoginSession.id == claims.sid)
+                & (LoginSession.user == claims.sub)
+                & LoginSession.ended_at.is_null()
+                & (LoginSession.expires_at > now)
+                & User.disabled_at.is_null()
+            )
+        )
+        row: Any = query.tuples().get_or_none(db)
+        revoked = RevocationRow.select().where(
+            (RevocationRow.subject == claims.jti) & (RevocationRow.kind == "token")
+        )
+        if row is None or revoked.exists(db):
+            return None
+        return LoginState(name=row[1], role=row[2], expires_at=row[0], as_of=now)
+
+    async def living(self, user_id: str) -> list[SessionRow]:
+        """The living sessions of a user, last seen first."""
+        return await self._database.run(self._living_of, user_id)
+
+    def _living_of(self, db: peewee.Database, user_id: str) -> list[SessionRow]:
+        rows = (
+            LoginSession.select()
+            .where(
+                (LoginSession.user == user_id)
+                & LoginSession.ended_at.is_null()
+                & (LoginSession.expires_at > self._clock())
+            )
+            .order_by(LoginSession.last_seen_at.desc(), LoginSession.id)
+            .execute(db)
+        )
+        return [
+            SessionRow(r.id, r.device, r.ip, r.method, r.created_at, r.last_seen_at, r.expires_at)
+            for r in rows
+        ]
+
+    async def touch(self, seen: dict[str, float]) -> None:
+        """Note when sessions were last seen: `sid` to epoch seconds, many in one transaction."""
+        await self._database.run(_touch, seen)
+
+    # ---- ending ----------------------------------------------------------------------------
+
+    async def end(self, user_id: str, sid: str, reason: str, token_id: str | None = None) -> None:
+        """End one session of a user: its refresh tokens, its access tokens, its sockets.
+
+        Args:
+            token_id: `jti` of the access token that asked for it, revoked by name.
+
+        Raises:
+            NotFound: the user has no such session.
+        """
+        revocations = await self._database.run(self._end_one, user_id, sid, reason, token_id)
+        await self._revocations.publish(revocations)
+
+    def _end_one(
+        self, db: peewee.Database, user_id: str, sid: str, reason: str, token_id: str | None
+    ) -> list[Revocation]:
+        living = LoginSession.select(LoginSession.id).where(
+            (LoginSession.id == sid)
+            & (LoginSession.user == user_id)
+            & LoginSession.ended_at.is_null()
+        )
+        if locked(living, db).get_or_none(db) is None:
+            raise NotFound("no such living session of this user")
+        ended = [self._end(db, sid, user_id, reason)]
+        if token_id is not None:
+            ended.append(self._revocations.record(db, "token", token_id, user_id, reason))
+        return ended
+
+    async def end_all(self, user_id: str, reason: str, but: str | None = None) -> int:
+        """End all sessions of a user, except `but`. Gives how many there were."""
+        revocations = await self._database.run(self.end_all_within, user_id, reason, but)
+        await self._revocations.publish(revocations)
+        return len(revocations)
+
+    def end_all_within(
+        self, db: peewee.Database, user_id: str, reason: str, but: str | None = None
+    ) -> list[Revocation]:
+        """The same within somebody's transaction; publish what it gives after the commit."""
+        condition = (LoginSession.user == user_id) & LoginSession.ended_at.is_null()
+        if but is not None:
+            condition &= LoginSession.id != but
+        query = LoginSession.select(LoginSession.id).where(condition)
+        sids = [row.id for row in locked(query, db).execute(db)]
+        return [self._end(db, sid, user_id, reason) for sid in sids]
+
+    def _end(self, db: peewee.Database, sid: str, user_id: str, reason: str) -> Revocation:
+        change = {LoginSession.ended_at: self._clock(), LoginSession.end_reason: reason}
+        LoginSession.update(change).where(LoginSession.id == sid).execute(db)
+        return self._revocations.record(db, "session", sid, user_id, reason)
+
+
+def locked(query: peewee.ModelSelect[Row], db: peewee.Database) -> peewee.ModelSelect[Row]:
+    """The query with its rows locked until the commit, where the database has row locks.
+
+    SQLite has one writer at a time: there the transaction itself is the lock.
+    """
+    return query.for_update() if db.for_update else query
+
+
+def _touch(db: peewee.Database, seen: dict[str, float]) -> None:
+    for sid, at in seen.items():
+        newer = (LoginSession.id == sid) & (LoginSession.last_seen_at < at)
+        LoginSession.update({LoginSession.last_seen_at: at}).where(newer).execute(db)

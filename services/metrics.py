@@ -1,0 +1,59 @@
+"""Counters for Prometheus, in a registry of their own: two servers in one process don't mix."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CUT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
+
+
+class Metrics:
+    """Everything that is counted. No label holds a user, an address or a token."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.sockets = Gauge(
+            "usher_sockets", "Joined sockets on this node.", registry=self.registry
+        )
+        self.joins = self._counter("usher_joins", "Attempts to join, by outcome.", "outcome")
+        self.closes = self._counter("usher_closes", "Sockets closed, by close code.", "code")
+        self.frames = self._counter("usher_frames", "Frames from clients, by event.", "event")
+        self.sockets_revoked = self._counter(
+            "usher_sockets_revoked", "Sockets cut by a revocation, by its reason.", "reason"
+        )
+        self.revocation_seconds = Histogram(
+            "usher_revocation_seconds",
+            "From the writing of a revocation to its sockets cut on this node.",
+            buckets=CUT_BUCKETS,
+            registry=self.registry,
+        )
+        self.revocations_without_redis = self._counter(
+            "usher_revocations_without_redis", "Revocations that Redis could not be told of."
+        )
+        self.joins_by_database = self._counter(
+            "usher_joins_by_database",
+            "Login sessions looked up in the database, by cause.",
+            "cause",
+        )
+        self.redis_up = Gauge("usher_redis_up", "1 while Redis answers.", registry=self.registry)
+        self.database_up = Gauge(
+            "usher_database_up", "1 while the database answers.", registry=self.registry
+        )
+        self.redis_restarts = self._counter(
+            "usher_embedded_redis_restarts", "Times the embedded Redis had to be started again."
+        )
+        self.loop_errors = self._counter(
+            "usher_loop_errors", "Turns of a background loop that failed, by loop.", "loop"
+        )
+        self.sign_ins = self._counter("usher_sign_ins", "Sign-ins, by outcome.", "outcome")
+        self.requests = self._counter(
+            "usher_http_requests", "HTTP requests, by method and status.", "method", "status"
+        )
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def expose(self) -> bytes:
+        """The Prometheus text format, version 0.0.4."""
+        return generate_latest(self.registry)

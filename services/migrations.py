@@ -1,0 +1,72 @@
+"""Brings a database to the schema of this version, once, however many nodes start together.
+
+The numbered files of models/migrations are applied in order by Peewee's own runner, all in one
+transaction and under one lock, so that a start that fails half-way leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import peewee
+from playhouse.migrations import Runner
+
+DIRECTORY = Path(__file__).resolve().parent.parent / "models" / "migrations"
+HISTORY_TABLE = "schema_migrations"
+# Any number will do as long as every node takes the same one: "Usher" in ASCII.
+ADVISORY_LOCK = 0x5573686572
+
+logger = logging.getLogger(__name__)
+
+
+def migrate(db: peewee.Database, directory: Path = DIRECTORY) -> list[str]:
+    """Applies what is pending. Runs inside the greenlet bridge, outside any transaction.
+
+    Args:
+        db: an SQLite or PostgreSQL database.
+        directory: holds the numbered files, each with `up(migrator, db)`.
+
+    Returns:
+        The names applied; empty when another node was faster or nothing was pending.
+
+    Raises:
+        peewee.PeeweeException: the schema could not be changed; nothing was.
+        playhouse.migrations.MigrationError: a file does not define `up`.
+    """
+    return _on_sqlite(db, directory) if is_sqlite(db) else _on_postgresql(db, directory)
+
+
+def is_sqlite(db: peewee.Database) -> bool:
+    return isinstance(db, peewee.SqliteDatabase)
+
+
+def _on_sqlite(db: peewee.Database, directory: Path) -> list[str]:
+    # Rebuilding a table drops the old one, and with foreign keys on that deletes every row that
+    # refers to it. The pragma only works outside a transaction, so the runner cannot set it.
+    db.execute_sql("PRAGMA foreign_keys = 0")
+    try:
+        # IMMEDIATE takes the write lock before the history is read: the next node waits here.
+        with db.atomic("IMMEDIATE"):
+            return _apply(db, directory)
+    finally:
+        db.execute_sql("PRAGMA foreign_keys = 1")
+
+
+def _on_postgresql(db: peewee.Database, directory: Path) -> list[str]:
+    with db.atomic():
+        # The lock is waited for as long as the other node's migrations take; the caller
+        # bounds the whole. SET LOCAL ends with the transaction, and so does the lock.
+        db.execute_sql("SET LOCAL statement_timeout = 0")
+        db.execute_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
+        return _apply(db, directory)
+
+
+def _apply(db: peewee.Database, directory: Path) -> list[str]:
+    runner = Runner(db, directory=str(directory), table_name=HISTORY_TABLE)
+    unknown = [row.name for row in runner.status() if row.path is None]
+    if unknown:
+        # Usual in a rolling upgrade: the old version meets the new one's schema.
+        logger.warning("the database is newer than this version: %s", ", ".join(unknown))
+    names: list[str] = runner.up()
+    return names

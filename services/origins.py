@@ -1,0 +1,127 @@
+"""Which web pages may speak to this server with a user's cookies.
+
+A browser names the page in `Origin` (RFC 6454, RFC 6455 section 10.2). Cookies are sent to a
+WebSocket whoever opened it, so this check is all there is against cross-site hijacking.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+# Browser extensions and apps in a web view have no host of their own on the web.
+APP_SCHEMES = frozenset(
+    {"capacitor", "chrome-extension", "ionic", "moz-extension", "safari-web-extension", "tauri"}
+)
+MAX_ORIGIN_LENGTH = 300
+"""Characters: a host name has at most 253 (RFC 1035 section 2.3.4)."""
+
+WILDCARD_HOSTS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+_ORIGIN = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
+    r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+
+
+class Origins:
+    """The own origin and the allowed ones.
+
+    Args:
+        public_url: PUBLIC_URL as an origin, or None when it is not set.
+        host: the address or name that the server listens on.
+        port: the port it is really bound to.
+        allowed: ALLOWED_ORIGINS.
+
+    Attributes:
+        public_url: where browsers reach the server, without a trailing slash; also `iss`.
+        secure: whether that is https, so that cookies can be Secure.
+    """
+
+    def __init__(
+        self, public_url: str | None, host: str, port: int, allowed: Iterable[str] = ()
+    ) -> None:
+        self.public_url = public_url or http_origin(host, port)
+        self.secure = self.public_url.startswith("https://")
+        own = {self.public_url} if public_url else _own_origins(host, port)
+        texts = (*own, *allowed)
+        self._taken = frozenset(filter(None, map(parse_origin, texts)))
+
+    def is_own_or_allowed(self, origin: str | None) -> bool:
+        """Whether a request with this `Origin` header may use cookies. A missing one may not:
+        the caller decides what a request without it can do."""
+        if origin is None:
+            return False
+        # Browsers send the normal form; the parse is for the others.
+        return origin in self._taken or parse_origin(origin) in self._taken
+
+
+def parse_origin(text: str) -> str | None:
+    """The one spelling of an origin: lower case, default port dropped (RFC 6454 section 6.2).
+
+    Returns:
+        None for anything else: `null`, `*`, a list, a path, user info, another scheme.
+    """
+    if len(text) > MAX_ORIGIN_LENGTH:
+        return None
+    # Checked first, because a few letters outside ASCII turn into ASCII when lower-cased.
+    match = _ORIGIN.fullmatch(text.lower()) if text.isascii() else None
+    if match is None:
+        return None
+    scheme, port = match["scheme"], match["port"]
+    host = normal_host(match["ipv6"] or match["name"], ipv6=match["ipv6"] is not None)
+    if host is None or int(port or 1) > 65_535:
+        return None
+    if scheme not in DEFAULT_PORTS and scheme not in APP_SCHEMES:
+        return None
+    if port is None or int(port) == DEFAULT_PORTS.get(scheme):
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}:{port}"
+
+
+def normal_host(host: str, *, ipv6: bool = False) -> str | None:
+    """A host in lower case as it stands in a URL, IPv6 in brackets; None when it is not one."""
+    host = host.lower()
+    try:
+        if ipv6:
+            return f"[{ipaddress.IPv6Address(host)}]"
+        if host.rpartition(".")[2].isdigit():
+            # `127.1` or `2130706433` are addresses to some readers and names to others.
+            return str(ipaddress.IPv4Address(host))
+    except ValueError:
+        return None
+    return host if is_host_name(host) else None
+
+
+def is_host_name(host: str) -> bool:
+    """Whether this is a DNS name in ASCII, as RFC 1123 section 2.1 has it (and `_`)."""
+    return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.split("."))
+
+
+def http_origin(host: str, port: int) -> str:
+    """`http://HOST:PORT`, with 127.0.0.1 for a wildcard, which is no address to go to."""
+    if host in WILDCARD_HOSTS:
+        host = "127.0.0.1"
+    shown = f"[{host}]" if ":" in host else host.lower()
+    return f"http://{shown}" if port == DEFAULT_PORTS["http"] else f"http://{shown}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this address or name means this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _own_origins(host: str, port: int) -> set[str]:
+    # Without PUBLIC_URL only names that an attacker's DNS cannot point here are own: the Host
+    # header is never believed, or DNS rebinding would make any page an own one.
+    own = {http_origin(host, port)}
+    if is_loopback(host) or host in WILDCARD_HOSTS:
+        own |= {http_origin(name, port) for name in ("127.0.0.1", "localhost", "::1")}
+    return own

@@ -1,0 +1,225 @@
+"""Passwords: hashing, checking, and refusing those that are guessed first.
+
+Argon2id at 19 MiB, 2 passes, 1 lane (OWASP Password Storage Cheat Sheet; ASVS 2.4.1), in a
+bounded pool of threads: `cryptography` lets go of the interpreter lock meanwhile.
+
+Passwords are normalised with NFKC before anything else (NIST SP 800-63B 5.1.1.2, RFC 8265
+section 4.2): the same password typed on another keyboard or system must be the same bytes. Every
+character is allowed, spaces and emoji too, and none is cut off (ASVS 2.1.3, 2.1.4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import secrets
+import threading
+import unicodedata
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import TypeVar
+
+from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from zxcvbn import zxcvbn
+from zxcvbn.matching import L33T_TABLE
+
+from services.errors import Busy, WeakPassword
+
+MEMORY_KIB, PASSES, LANES = 19 * 1024, 2, 1
+SALT_BYTES, HASH_BYTES = 16, 32
+PHC_PREFIX = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$"
+
+MIN_CHARACTERS = 8  # NIST SP 800-63B 5.1.1.1
+MAX_CHARACTERS = 1024  # only against abuse; nobody types that much
+MIN_SCORE = 2  # zxcvbn: 10^6 to 10^8 guesses; online guessing is rate-limited besides
+SCORED_CHARACTERS = 72  # zxcvbn's own limit; its time grows with the square and more
+MAX_HINTS, MAX_HINT_CHARACTERS = 32, 64
+# zxcvbn looks up every reading of "leet" signs: 576 of them with all signs in one password,
+# 3.4 s with the interpreter lock held (measured, 72 characters). 8 readings stay below 0.1 s.
+MAX_READINGS = 8
+SIGN_TO_LETTER = str.maketrans({s: letter for letter in L33T_TABLE for s in L33T_TABLE[letter]})
+HINT_WORDS = re.compile(r"[^\W_]{3,}")
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Attributes:
+    ok: the password is the right one.
+    needs_rehash: it is, and its hash was made with other parameters than today's.
+    """
+
+    ok: bool
+    needs_rehash: bool = False
+
+
+class Passwords:
+    """Hashes and checks passwords in a pool of its own.
+
+    Args:
+        workers: threads; one busy thread takes one core and 19 MiB.
+        max_waiting: calls that may wait for a thread before `Busy`.
+    """
+
+    def __init__(self, workers: int = 2, max_waiting: int = 256) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="passwords")
+        self._places = threading.BoundedSemaphore(workers + max_waiting)
+        # First in the pool's queue, so that it is there before anything can ask for it.
+        self._dummy: Future[str] = self._pool.submit(_derive, secrets.token_urlsafe())
+        # zxcvbn keeps the hints of a call in a module-level table.
+        self._zxcvbn = threading.Lock()
+
+    async def hash(self, password: str) -> str:
+        """The password's PHC string, with a fresh salt.
+
+        Raises:
+            WeakPassword: longer than 1,024 characters.
+            Busy: too many are waiting.
+        """
+        _refuse_too_long(password)
+        return await self._in_pool(partial(_derive, password))
+
+    async def verify(self, password: str, phc: str | None) -> Verdict:
+        """Whether `password` belongs to `phc`.
+
+        Does the same work for None (no such account, or one without a password), so that the
+        time does not tell which addresses have an account (ASVS 2.2.x). A PHC string that
+        cannot be read is not ok, and is logged.
+
+        Raises:
+            Busy: too many are waiting.
+        """
+        return await self._in_pool(partial(self._verify, password, phc))
+
+    async def check_strength(self, password: str, hints: Sequence[str]) -> None:
+        """Refuses what an attacker tries first (ASVS 2.1.1, 2.1.7; NIST SP 800-63B 5.1.1.2).
+
+        Args:
+            password: as typed.
+            hints: what an attacker knows of the user: address, name. Counted as guessed.
+
+        Raises:
+            WeakPassword: with `suggestions` (list of sentences) and `warning` for the user.
+            Busy: too many are waiting.
+        """
+        _refuse_too_long(password)
+        if len(_normalised(password)) < MIN_CHARACTERS:
+            raise _weak(f"Use at least {MIN_CHARACTERS} characters.")
+        advice = await self._in_pool(partial(self._advice, password, hints))
+        if advice is not None:
+            raise advice
+
+    def close(self) -> None:
+        """Drops what waits and lets the threads end. Does not block."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        if not self._places.acquire(blocking=False):
+            raise Busy("too many passwords are waiting to be checked")
+        try:
+            future = self._pool.submit(work)
+        except RuntimeError as error:
+            self._places.release()
+            raise Busy("the password pool is closed") from error
+        # When the thread is done with it, not when the caller leaves: the work goes on.
+        future.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(future)
+
+    def _verify(self, password: str, phc: str | None) -> Verdict:
+        known = phc is not None and len(password) <= MAX_CHARACTERS
+        if not known:
+            _matches(password[:MAX_CHARACTERS], self._dummy.result())
+            return Verdict(False)
+        assert phc is not None
+        try:
+            ok = _matches(password, phc)
+        except _Unreadable as error:
+            logger.error("a stored password hash cannot be read: %s", error)
+            _matches(password, self._dummy.result())
+            return Verdict(False)
+        return Verdict(ok, ok and not phc.startswith(PHC_PREFIX))
+
+    def _advice(self, password: str, hints: Sequence[str]) -> WeakPassword | None:
+        text = _scorable(_normalised(password))
+        words = _hint_words(hints)
+        with self._zxcvbn:
+            result = zxcvbn(text, user_inputs=words)
+            # Once more without: the table would keep the address until the next call.
+            zxcvbn("x", user_inputs=[])
+        if result["score"] >= MIN_SCORE:
+            return None
+        feedback = result["feedback"]
+        return _weak(*map(str, feedback["suggestions"]), warning=str(feedback["warning"] or ""))
+
+
+class _Unreadable(Exception):
+    """Not a PHC string of Argon2id."""
+
+
+def _normalised(password: str) -> str:
+    return unicodedata.normalize("NFKC", password)
+
+
+def _octets(password: str) -> bytes:
+    # JSON can carry lone surrogates; they are as good as any other character here.
+    return _normalised(password).encode("utf-8", "surrogatepass")
+
+
+def _derive(password: str) -> str:
+    kdf = Argon2id(
+        salt=os.urandom(SALT_BYTES),
+        length=HASH_BYTES,
+        iterations=PASSES,
+        lanes=LANES,
+        memory_cost=MEMORY_KIB,
+    )
+    return kdf.derive_phc_encoded(_octets(password))
+
+
+def _matches(password: str, phc: str) -> bool:
+    if not re.match(r"\$argon2id\$v=19\$m=\d+,t=\d+,p=\d+\$[^$]+\$[^$]+$", phc):
+        raise _Unreadable("not an Argon2id string")
+    try:
+        Argon2id.verify_phc_encoded(_octets(password), phc)
+    except InvalidKey as error:
+        # One class for "wrong password" and for "cannot be read"; only the text differs.
+        if "match" not in str(error):
+            raise _Unreadable(str(error)) from error
+        return False
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _Unreadable(type(error).__name__) from error
+    return True
+
+
+def _refuse_too_long(password: str) -> None:
+    if len(password) > MAX_CHARACTERS:
+        raise _weak(f"Use at most {MAX_CHARACTERS:,} characters.")
+
+
+def _weak(*suggestions: str, warning: str = "") -> WeakPassword:
+    return WeakPassword("weak password", suggestions=list(suggestions), warning=warning)
+
+
+def _scorable(password: str) -> str:
+    """What zxcvbn gets to see: no more than it can score in reasonable time."""
+    text = password[:SCORED_CHARACTERS]
+    signs = set(text)
+    readings = prod(max(1, len(signs.intersection(L33T_TABLE[key]))) for key in L33T_TABLE)
+    # Read as plain letters it scores the same or lower, never higher.
+    return text.translate(SIGN_TO_LETTER) if readings > MAX_READINGS else text
+
+
+def _hint_words(hints: Sequence[str]) -> list[str]:
+    words = ["usher"]
+    for hint in hints[:MAX_HINTS]:
+        short = _normalised(hint[:MAX_HINT_CHARACTERS])
+        words += [short, *HINT_WORDS.findall(short)]
+    return words

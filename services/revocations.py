@@ -1,0 +1,178 @@
+"""What may not go on any more: recorded first, then acted upon.
+
+A revocation is a row in the database, written in the transaction that ends the thing. Then
+this node notes it in memory and cuts its sockets in one turn of the loop, Redis is told, and
+the other nodes (control.py). The order is the promise: Redis may be gone, messages may be
+lost, the process may be restarted; the row stays, and every node reads the rows (`sweep`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import peewee
+
+from models.revocation import Revocation as Row
+from services.control import Control, Kind, Revocation
+from services.database import Database
+from services.errors import StoreUnavailable
+from services.hub import Hub
+from services.login_cache import SLACK_SECONDS, LoginCache
+from services.metrics import Metrics
+from services.protocol import CloseCode
+from services.tokens import Claims
+
+SWEEP_SECONDS = 1.0
+"""How often the rows are read: the bound when every message between nodes is lost."""
+SWEEP_LIMIT = 1000
+REREAD_SECONDS = 10.0
+"""Rows of transactions that commit late, with ids already passed, are found this long."""
+
+
+class Revocations:
+    """This node's knowledge of revocations, and the one way to make them.
+
+    Args:
+        token_life: seconds that the longest-lived token or ticket may live; a revocation is
+            kept a little longer than that, then nothing is left that it could stop.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        cache: LoginCache,
+        hub: Hub,
+        control: Control,
+        metrics: Metrics,
+        token_life: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._cache, self._hub = database, cache, hub
+        self._control, self._metrics, self._clock = control, metrics, clock
+        self._life = token_life + SLACK_SECONDS
+        self._over: dict[str, float] = {}
+        self._roles: dict[str, tuple[float, str]] = {}
+        self._seen: dict[int, float] = {}
+        self._floor = 0
+        control.on_revocations(self.note)
+
+    # ---- asked on every join ---------------------------------------------------------------
+
+    def names(self, claims: Claims) -> bool:
+        """Whether this token or its login session is known here to be over. No waiting."""
+        return claims.sid in self._over or claims.jti in self._over
+
+    def roles_changed_at(self, user_id: str) -> float:
+        """When a user's role last changed, epoch seconds; 0 if not lately. What was said of
+        the role before that time is worth nothing."""
+        return self._roles.get(user_id, (0.0, ""))[0]
+
+    # ---- making them -----------------------------------------------------------------------
+
+    def record(
+        self,
+        db: peewee.Database,
+        kind: Kind,
+        subject: str,
+        user_id: str,
+        reason: str,
+        role: str = "",
+    ) -> Revocation:
+        """Write the row. To be called within the transaction that ends the thing itself."""
+        now = self._clock()
+        row_id = Row.insert(
+            kind=kind,
+            subject=subject,
+            user_id=user_id,
+            reason=reason,
+            role=role,
+            created_at=now,
+            expires_at=now + self._life,
+        ).execute(db)
+        return Revocation(kind, subject, user_id, reason, now, row_id, role)
+
+    async def publish(self, revocations: Sequence[Revocation]) -> None:
+        """Act upon rows that are committed: here at once, then everywhere.
+
+        When this returns, no frame goes in or out of the sockets named, on this node. Without
+        Redis the row has to do, and does.
+        """
+        self.note(revocations)
+        over = [(e.user_id, e.subject) for e in revocations if e.kind != "role"]
+        try:
+            await self._cache.revoke(over)
+        except StoreUnavailable:
+            self._metrics.revocations_without_redis.inc()
+        await self._control.publish(revocations)
+
+    def note(self, revocations: Sequence[Revocation]) -> None:
+        """Remember revocations and cut the sockets they name. No waiting."""
+        for entry in revocations:
+            if entry.id in self._seen:
+                continue
+            self._seen[entry.id] = self._clock()
+            self._remember(entry)
+            cut = self._cut(entry)
+            self._metrics.sockets_revoked.labels(reason=entry.reason).inc(cut)
+            if cut:
+                self._metrics.revocation_seconds.observe(max(0.0, self._clock() - entry.created_at))
+
+    def _remember(self, entry: Revocation) -> None:
+        if entry.kind == "role":
+            changed_at, _ = self._roles.get(entry.user_id, (0.0, ""))
+            if entry.created_at >= changed_at:
+                self._roles[entry.user_id] = entry.created_at, entry.role
+        else:
+            self._over[entry.subject] = entry.created_at + self._life
+
+    def _cut(self, entry: Revocation) -> int:
+        if entry.kind == "session":
+            code = CloseCode.SESSION_REVOKED
+            return self._hub.cut_login_session(entry.user_id, entry.subject, code)
+        if entry.kind == "role":
+            # The session goes on, its token does not: a refresh brings the role that is true.
+            return self._hub.cut_other_roles(entry.user_id, entry.role, CloseCode.TOKEN_EXPIRED)
+        return 0
+
+    # ---- reading them ----------------------------------------------------------------------
+
+    async def sweep(self) -> None:
+        """Read the rows that others wrote. The backstop, and the first thing at start.
+
+        Raises:
+            DatabaseUnavailable: the rows can't be read now.
+        """
+        cursor, page = self._floor, None
+        while page is None or len(page) == SWEEP_LIMIT:
+            page = await self._database.run(_newer, cursor, self._clock())
+            self.note(page)
+            cursor = page[-1].id if page else cursor
+        self._settle(self._clock())
+
+    def prune(self) -> None:
+        """Forget what can stop nothing any more. To be called now and then."""
+        now = self._clock()
+        self._over = {subject: end for subject, end in self._over.items() if end > now}
+        cutoff = now - self._life
+        self._roles = {user: at for user, at in self._roles.items() if at[0] > cutoff}
+
+    def _settle(self, now: float) -> None:
+        """Move the floor up to the newest row that no late transaction can get below."""
+        settled = [i for i, seen_at in self._seen.items() if seen_at < now - REREAD_SECONDS]
+        if settled:
+            self._floor = max(self._floor, *settled)
+            self._seen = {i: at for i, at in self._seen.items() if i > self._floor}
+
+
+def _newer(db: peewee.Database, floor: int, now: float) -> list[Revocation]:
+    rows = (
+        Row.select()
+        .where((Row.id > floor) & (Row.expires_at > now))
+        .order_by(Row.id)
+        .limit(SWEEP_LIMIT)
+    )
+    return [
+        Revocation(r.kind, r.subject, r.user_id, r.reason, r.created_at, r.id, r.role)
+        for r in rows.execute(db)
+    ]

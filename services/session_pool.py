@@ -1,0 +1,170 @@
+"""Socket sessions in Redis: which sockets are open anywhere, whose they are, until when.
+
+A record is a key under a lease that its node renews; a dead node's records vanish with the
+lease. No leader, no lock, no reaper. What lies there: user id, name, role, times. No e-mail
+address, no token. When Redis is away the sockets stay and their records come back with the
+next renewal, because a renewal writes the whole record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from services.store import Command, Store
+
+LEASE_SECONDS = 30.0
+"""The contract: sessions of a dead node are gone after 30 s."""
+LEASE_MS = int(LEASE_SECONDS * 1000)
+RENEW_SECONDS = 10.0
+"""Three chances within a lease."""
+RENEW_BATCH = 200
+"""Sockets renewed in one turn of the loop, so that 100,000 of them never hold it up."""
+
+
+class SocketSession(msgspec.Struct, frozen=True):
+    """What is known of an open socket. Times are epoch seconds."""
+
+    session_id: str
+    user_id: str
+    login_session_id: str
+    name: str
+    role: str
+    node: str
+    connected_at: float
+    expires_at: float
+
+
+_DECODER = msgspec.json.Decoder(SocketSession)
+_encode = msgspec.json.Encoder().encode
+
+
+def session_key(session_id: str) -> str:
+    """The record of one socket session."""
+    return f"usher:socket:{{{session_id}}}"
+
+
+def user_index_key(user_id: str) -> str:
+    """The socket sessions of a user: `login session/socket session`, scored by lease end."""
+    return f"usher:{{{user_id}}}:sockets"
+
+
+class SessionPool:
+    """Lookups and upkeep of socket sessions across all nodes."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._clock = store, clock
+
+    # ---- upkeep ----------------------------------------------------------------------------
+
+    def _write_commands(self, session: SocketSession) -> tuple[Command, ...]:
+        index = user_index_key(session.user_id)
+        lease_end = self._clock() + LEASE_SECONDS
+        return (
+            ("SET", session_key(session.session_id), _encode(session), "PX", LEASE_MS),
+            ("ZADD", index, lease_end, _index_member(session)),
+            ("PEXPIRE", index, LEASE_MS),
+        )
+
+    def write(self, session: SocketSession) -> None:
+        """Write a record, or renew it, without waiting: it leaves with this turn's commands.
+
+        Fails quietly while Redis is away; the next renewal makes up for it.
+        """
+        self._store.call(*self._write_commands(session))
+
+    def remove(self, session: SocketSession) -> None:
+        """Take a record out, without waiting."""
+        self._store.call(
+            ("DEL", session_key(session.session_id)),
+            ("ZREM", user_index_key(session.user_id), _index_member(session)),
+        )
+
+    async def renew(self, sessions: Sequence[SocketSession]) -> None:
+        """Renew the leases of this node's sockets, a batch at a time.
+
+        Raises:
+            StoreUnavailable: Redis is away; the sockets stay all the same.
+        """
+        for start in range(0, len(sessions), RENEW_BATCH):
+            batch = sessions[start : start + RENEW_BATCH]
+            await self._store.call(*(c for s in batch for c in self._write_commands(s)))
+
+    # ---- lookups ---------------------------------------------------------------------------
+
+    async def get(self, session_id: str) -> SocketSession | None:
+        """A socket session by its id.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        (record,) = await self._store.call(("GET", session_key(session_id)))
+        return None if record is None else _DECODER.decode(record)
+
+    async def user_id_of(self, session_id: str) -> str | None:
+        """Whose a socket session is.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        session = await self.get(session_id)
+        return session.user_id if session else None
+
+    async def of_user(self, user_id: str) -> list[SocketSession]:
+        """The socket sessions of a user, on every node.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        return await self._records(member for _, member in await self._index(user_id))
+
+    async def of_login_session(self, user_id: str, login_session_id: str) -> list[SocketSession]:
+        """The socket sessions of one login session, on every node.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        index = await self._index(user_id)
+        return await self._records(member for sid, member in index if sid == login_session_id)
+
+    async def of_room(self, room: str) -> list[SocketSession]:
+        """The socket sessions of a room. So far rooms are `user:{id}`.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        kind, _, subject = room.partition(":")
+        return await self.of_user(subject) if kind == "user" else []
+
+    async def counts(self, user_id: str) -> dict[str, int]:
+        """How many sockets each login session of a user has open, on every node.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        counted: dict[str, int] = {}
+        for login_session_id, _ in await self._index(user_id):
+            counted[login_session_id] = counted.get(login_session_id, 0) + 1
+        return counted
+
+    async def _index(self, user_id: str) -> list[tuple[str, str]]:
+        """(login session, socket session) pairs whose lease holds; the rest is swept out."""
+        key, now = user_index_key(user_id), self._clock()
+        _, members = await self._store.call(
+            ("ZREMRANGEBYSCORE", key, "-inf", now), ("ZRANGEBYSCORE", key, now, "+inf")
+        )
+        pairs = (member.decode().split("/", 1) for member in members)
+        return [(login_session_id, session_id) for login_session_id, session_id in pairs]
+
+    async def _records(self, session_ids: Iterable[str]) -> list[SocketSession]:
+        commands: list[Command] = [("GET", session_key(i)) for i in session_ids]
+        if not commands:
+            return []
+        records = await self._store.call(*commands)
+        return [_DECODER.decode(record) for record in records if record is not None]
+
+
+def _index_member(session: SocketSession) -> str:
+    return f"{session.login_session_id}/{session.session_id}"

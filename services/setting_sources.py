@@ -1,0 +1,152 @@
+"""Where settings come from: the command line first, then the environment."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from services.errors import SettingError
+from services.secret import MASK
+from services.setting_table import OAUTH_PROVIDERS, SETTINGS, Setting, provider_settings
+from services.setting_values import BadValue
+
+PREFIX = "USHER_"
+MAX_SHOWN = 80
+"""Characters of a bad value in the error line."""
+
+SEE_HELP = "one of the flags that --help lists"
+
+T = TypeVar("T")
+
+
+class Sources:
+    """The settings as text, from both places.
+
+    Args:
+        environ: the environment.
+        argv: the command line without the program's name.
+        version: for --version.
+
+    Raises:
+        SettingError: a flag that is not one, or one without its value.
+        SystemExit: after --help or --version, with status 0.
+    """
+
+    def __init__(self, environ: Mapping[str, str], argv: Sequence[str], version: str) -> None:
+        self._environ = environ
+        # Providers bring flags of their own, so their names have to be known first.
+        first = _parser((OAUTH_PROVIDERS,), version, add_help=False)
+        self._flags = _given(first.parse_known_args(list(argv))[0])
+        # Help is given whatever else is wrong.
+        names = () if {"-h", "--help", "--version"} & set(argv) else self.value(OAUTH_PROVIDERS)
+        providers = [setting for name in names for setting in provider_settings(name)]
+        self._known: tuple[Setting[Any], ...] = (*SETTINGS, *providers)
+        parser = _parser(self._known, version)
+        found, rest = parser.parse_known_args(list(argv))
+        if rest:
+            raise _unknown_flag(rest[0], [setting.flag for setting in self._known])
+        self._flags = _given(found)
+
+    def value(self, setting: Setting[T]) -> T:
+        """A setting that has a default.
+
+        Raises:
+            SettingError: its text is not taken.
+        """
+        value = self.optional(setting)
+        if value is None:
+            raise self.missing(setting, setting.meaning)
+        return value
+
+    def optional(self, setting: Setting[T]) -> T | None:
+        """A setting, or None when it is not set and has no default. Raises as `value`."""
+        name, text = self._find(setting)
+        if text is None:
+            return None
+        try:
+            if not text and not setting.is_list:
+                raise BadValue(setting.meaning + "; leave it unset for the default", "nothing")
+            return setting.read(text)
+        except BadValue as error:
+            got = error.got or (MASK if setting.secret else repr(text))
+            raise SettingError(name, _shorten(got), error.takes) from error
+
+    def missing(self, setting: Setting[Any], takes: str) -> SettingError:
+        """The error for a setting that is needed and not there."""
+        return SettingError(PREFIX + setting.name, "nothing", takes)
+
+    def name(self, setting: Setting[Any]) -> str:
+        """What the user calls it: the flag where the value came from one."""
+        return self._find(setting)[0]
+
+    def warnings(self) -> list[str]:
+        """A line for each `USHER_…` variable that is no setting. Values are not shown: a
+        misspelt secret is still one."""
+        known = [PREFIX + setting.name for setting in self._known]
+        return [
+            f"{name} is not a setting and is not used" + _nearest(name, known)
+            for name in sorted(self._environ)
+            if name.startswith(PREFIX) and name not in known
+        ]
+
+    def _find(self, setting: Setting[Any]) -> tuple[str, str | None]:
+        if setting.name in self._flags:
+            return setting.flag, self._flags[setting.name]
+        name = PREFIX + setting.name
+        return name, self._environ.get(name, setting.default)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse would print several lines, and with them what may be a secret. All that it
+        # can still refuse here is a flag without its value: "argument --port: expected …".
+        flag = message.removeprefix("argument ").partition(":")[0]
+        raise SettingError(flag, "nothing", f"a value: {flag} VALUE or {flag}=VALUE")
+
+
+def _parser(
+    settings: Sequence[Setting[Any]], version: str, *, add_help: bool = True
+) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="server.py",
+        description="Usher, a WebSocket authentication server.",
+        epilog=f"Each flag is also a variable: --data-dir is {PREFIX}DATA_DIR; the flag wins. Give "
+        "secrets as variables: other users of this machine can see a command line.",
+        allow_abbrev=False,
+        add_help=add_help,
+    )
+    for setting in settings:
+        default = setting.shown_default or setting.default or "none"
+        parser.add_argument(
+            setting.flag,
+            dest=setting.name,
+            metavar="VALUE",
+            default=argparse.SUPPRESS,
+            help=f"{setting.meaning} (default: {default})".replace("%", "%%"),
+        )
+    if add_help:
+        parser.add_argument("--version", action="version", version=f"usher {version}")
+    return parser
+
+
+def _given(found: argparse.Namespace) -> dict[str, str]:
+    return {name: str(text) for name, text in vars(found).items()}
+
+
+def _unknown_flag(text: str, known: list[str]) -> SettingError:
+    flag = text.partition("=")[0]
+    if not flag.startswith("--") or not flag.isprintable():
+        return SettingError("command line", "a value without a flag", SEE_HELP)
+    takes = SEE_HELP + _nearest(flag, known)
+    return SettingError(_shorten(flag), "a flag that is not known", takes)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."

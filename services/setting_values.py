@@ -1,0 +1,222 @@
+"""What each kind of setting takes: text in, a checked value out.
+
+Every reader raises `BadValue`, which says what would be taken and shows what was got only as
+far as it is no secret. services/settings.py adds the name and makes one line of it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+import jwt
+from jwt.algorithms import HMACAlgorithm
+
+from services.origins import APP_SCHEMES, is_host_name, is_loopback, parse_origin
+from services.proxies import IPNetwork
+from services.secret import MASK, Secret
+
+MIN_JWT_SECRET_BYTES = 32
+"""As long as the hash of HS256 (RFC 7518 section 3.2)."""
+
+TAKES_FERNET_KEYS = "Fernet keys (32 bytes in URL-safe base64, 44 characters), newest first"
+TAKES_DATABASE = "sqlite:///path or postgresql://user:password@host:port/name"
+TAKES_REDIS = "redis://host:port/0, rediss://host:port/0 or unix:///path/to/socket"
+
+_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+_PORT = re.compile(r"[0-9]{1,5}")
+_FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SCHEME = re.compile(r"(?:sqlite|postgres|postgresql|mysql|https?|rediss?|unix|redis\+[a-z]+)(?=:)")
+_REDIS_DATABASE = re.compile(r"/?|/[0-9]{1,5}")
+
+
+class BadValue(ValueError):
+    """A value that is not taken.
+
+    Args:
+        takes: what would be.
+        got: what it was, where the plain text must not be shown or does not say enough.
+    """
+
+    def __init__(self, takes: str, got: str | None = None) -> None:
+        super().__init__(takes)
+        self.takes, self.got = takes, got
+
+
+def host(text: str) -> str:
+    name = text.strip().removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        numeric = name.rpartition(".")[2].isdigit()  # a mistyped address, never a name
+        if numeric or not is_host_name(name.lower()):
+            raise BadValue("an IP address or a host name") from None
+    return name.lower()
+
+
+def port(text: str) -> int:
+    takes = "a port number from 0 to 65535 (0: any free one)"
+    if text.startswith("tcp://"):
+        takes += "; Kubernetes writes this for a Service named usher: set enableServiceLinks: false"
+    if not _PORT.fullmatch(text.strip()) or int(text) > 65_535:
+        raise BadValue(takes)
+    return int(text)
+
+
+def seconds(least: float, most: float) -> Callable[[str], float]:
+    """A reader for a time in seconds between two bounds, fractions allowed."""
+
+    def read(text: str) -> float:
+        value = float(text) if _NUMBER.fullmatch(text.strip()) else -1.0
+        if not least <= value <= most:
+            raise BadValue(f"a number of seconds from {least:g} to {most:.12g}")
+        return value
+
+    return read
+
+
+def folder(text: str) -> Path:
+    if not text.strip() or _CONTROL.search(text):
+        raise BadValue("the path of a folder")
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:  # `~someone` who does not exist
+        raise BadValue("the path of a folder") from error
+
+
+def database_url(text: str) -> Secret:
+    url, value = _split(text, TAKES_DATABASE), text.strip()
+    if url.scheme == "sqlite":
+        path = value.removeprefix("sqlite:///")
+        if path == value or not path.strip("/") or path == ":memory:":
+            raise BadValue(TAKES_DATABASE + ", the path being that of a file", _shown(text))
+        return Secret(value)
+    # A server on a unix socket has its folder in the query: postgresql:///name?host=/run/…
+    reachable = url.hostname or "host=" in url.query
+    if url.scheme not in {"postgres", "postgresql"} or not reachable or not url.path.strip("/"):
+        raise BadValue(TAKES_DATABASE, _shown(text))
+    return Secret("postgresql://" + value.partition("://")[2])
+
+
+def redis_url(text: str) -> Secret:
+    url = _split(text, TAKES_REDIS)
+    if url.scheme in {"redis+sentinel", "redis+cluster"}:
+        raise BadValue(f"{TAKES_REDIS}; {url.scheme} is not supported yet", _shown(text))
+    if url.scheme == "unix" and url.path.strip("/"):
+        return Secret(text.strip())
+    if url.scheme in {"redis", "rediss"} and url.hostname and _REDIS_DATABASE.fullmatch(url.path):
+        return Secret(text.strip())
+    raise BadValue(TAKES_REDIS, _shown(text))
+
+
+def jwt_secrets(text: str) -> tuple[Secret, ...]:
+    """Raw text: no trimming, no decoding, so that every node and tool reads the same bytes."""
+    takes = (
+        f"secrets of at least {MIN_JWT_SECRET_BYTES} bytes each, separated by commas, newest first"
+    )
+    parts = text.split(",")
+    for number, part in enumerate(parts, start=1):
+        try:
+            size = len(part.encode())
+        except UnicodeEncodeError:  # it carries the secret, hence `from None`
+            raise BadValue(takes + ", in UTF-8", f"{MASK} (number {number})") from None
+        if size < MIN_JWT_SECRET_BYTES:
+            raise BadValue(takes, f"{MASK} (number {number} has {size} bytes)")
+        try:
+            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(part)
+        except jwt.InvalidKeyError as error:
+            got = f"{MASK} (number {number} is a key in PEM, DER, SSH or JWK form)"
+            raise BadValue(takes, got) from error
+    return _distinct_secrets(parts, takes)
+
+
+def encryption_keys(text: str) -> tuple[Secret, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    for number, part in enumerate(parts, start=1):
+        if not _FERNET_KEY.fullmatch(part):
+            got = f"{MASK} (number {number} has {len(part)} characters)"
+            raise BadValue(TAKES_FERNET_KEYS + ", separated by commas", got)
+    return _distinct_secrets(parts, TAKES_FERNET_KEYS)
+
+
+def public_url(text: str) -> str:
+    origin = parse_origin(text.strip().removesuffix("/"))
+    if origin is None or not origin.startswith(("http://", "https://")):
+        got = _shown(text) if "@" in text else None
+        raise BadValue("an http(s) origin such as https://usher.example, without a path", got)
+    return origin
+
+
+def origins(text: str) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for part in items(text):
+        origin = parse_origin(part.removesuffix("/"))
+        if origin is None:
+            apps = ", ".join(sorted(APP_SCHEMES))
+            takes = (
+                "origins such as https://app.example, separated by commas; never * or null, "
+                f"no path (schemes: http, https, {apps})"
+            )
+            raise BadValue(takes, _shown(text) if "@" in text else repr(part))
+        found[origin] = None
+    return tuple(found)
+
+
+def networks(text: str) -> tuple[IPNetwork, ...]:
+    found: dict[IPNetwork, None] = {}
+    for part in items(text):
+        try:
+            found[ipaddress.ip_network(part)] = None
+        except ValueError as error:
+            takes = "IP addresses or networks such as 10.0.0.0/8, separated by commas"
+            raise BadValue(takes, repr(part)) from error
+    return tuple(found)
+
+
+def issuer(text: str) -> str:
+    """An OIDC issuer: compared byte by byte later, so it is kept as it is written."""
+    takes = "an https:// URL without a query (http:// on loopback addresses only)"
+    value = text.strip()
+    url = _split(value, takes)
+    plain = not (url.query or url.fragment or "@" in url.netloc or "?" in value or "#" in value)
+    https = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))
+    if not (https and url.hostname and plain) or re.search(r"\s", value):
+        raise BadValue(takes, _shown(text) if "@" in text or "?" in text else None)
+    return value
+
+
+def items(text: str) -> list[str]:
+    """The parts of a comma-separated list, trimmed; an empty text is an empty list."""
+    return [part.strip() for part in text.split(",")] if text.strip() else []
+
+
+def _distinct_secrets(parts: list[str], takes: str) -> tuple[Secret, ...]:
+    if len(set(parts)) < len(parts):
+        raise BadValue(takes + ", no one twice", f"{MASK} ({len(parts)}, with one repeated)")
+    return tuple(Secret(part) for part in parts)
+
+
+def _split(text: str, takes: str) -> SplitResult:
+    try:
+        url = urlsplit(text.strip())
+        _ = url.port  # raises for a port that is no number
+    except ValueError:
+        # Its message may quote a password: `from None` keeps that out of every traceback.
+        raise BadValue(takes, _shown(text)) from None
+    if _CONTROL.search(text):
+        raise BadValue(takes, _shown(text))
+    return url
+
+
+def _shown(text: str) -> str:
+    """A URL of which only the scheme may be seen: a password can stand anywhere behind it."""
+    scheme = _SCHEME.match(text.strip().lower())
+    if scheme is None:
+        return MASK
+    if scheme[0] == "sqlite" and not {"@", "?"} & set(text):
+        return repr(text)
+    return f"{scheme[0]}://{MASK}"

@@ -1,0 +1,206 @@
+"""The settings: read once at the start, from the environment and the command line.
+
+Each is `USHER_<NAME>` in the environment and `--<name>` on the command line; the flag wins.
+An empty value is refused, except for lists, where it is the empty list: an empty secret is
+far more often a failed injection than a wish for the default.
+
+An unknown `USHER_…` variable is a warning that names the nearest setting, not an error:
+orchestrators add variables of their own (Kubernetes: `USHER_SERVICE_HOST`). An unknown flag
+is an error, as nobody but the user wrote it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from services import setting_table as table
+from services.data_dir import prepare_data_dir
+from services.errors import SettingError
+from services.keys import stored_encryption_keys, stored_jwt_secrets
+from services.origins import is_loopback
+from services.proxies import IPNetwork
+from services.secret import Secret
+from services.setting_sources import Sources
+from services.setting_table import Setting
+
+VERSION = "0.1.0"
+EXIT_STATUS = 2
+DATABASE_FILE = "usher.db"
+
+
+class OAuthProvider(msgspec.Struct, frozen=True):
+    """One of OAUTH_PROVIDERS.
+
+    Attributes:
+        name: as in the URL, lower case.
+        issuer: for OIDC discovery; None where the provider is known by name.
+        client_id: as registered with the provider.
+        client_secret: its secret.
+        scopes: to ask for; empty for the provider's usual ones.
+    """
+
+    name: str
+    issuer: str | None
+    client_id: str
+    client_secret: Secret
+    scopes: tuple[str, ...] = ()
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting, checked. A field is the setting's name in lower case.
+
+    Attributes:
+        database_url: the embedded SQLite file's, where none is set; hides a password.
+        redis_url: None for the embedded Redis in `data_dir`; hides a password.
+        jwt_secrets: newest first.
+        encryption_keys: Fernet keys, newest first.
+        public_url: an origin, or None; services/origins.py knows the default.
+        allowed_origins: in normal form.
+        embedded: whether a part runs inside `data_dir`, which then takes a DataDirLock.
+        warnings: for the log, once there is one.
+    """
+
+    host: str
+    port: int
+    data_dir: Path
+    database_url: Secret
+    redis_url: Secret | None
+    jwt_secrets: tuple[Secret, ...]
+    encryption_keys: tuple[Secret, ...]
+    access_token_ttl_seconds: float
+    refresh_token_ttl_seconds: float
+    session_lifetime_seconds: float
+    ticket_ttl_seconds: float
+    join_timeout_seconds: float
+    public_url: str | None
+    allowed_origins: tuple[str, ...]
+    trusted_proxies: tuple[IPNetwork, ...]
+    oauth_providers: tuple[OAuthProvider, ...]
+    embedded: bool
+    warnings: tuple[str, ...] = ()
+
+
+def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
+    """Reads and checks every setting; then makes DATA_DIR and the keys, where they are needed.
+
+    Nothing is printed and nothing is left behind when a setting is bad.
+
+    Args:
+        environ: the environment, `os.environ` for real.
+        argv: the command line without the program's name (and without a subcommand).
+
+    Raises:
+        SettingError: a setting cannot be used; see `exit_with`.
+        SystemExit: after --help or --version, with status 0.
+    """
+    sources = Sources(environ, argv, VERSION)
+    database_url = sources.optional(table.DATABASE_URL)
+    redis_url = sources.optional(table.REDIS_URL)
+    settings = Settings(
+        host=sources.value(table.HOST),
+        port=sources.value(table.PORT),
+        data_dir=sources.value(table.DATA_DIR),
+        database_url=database_url or _embedded_database(sources.value(table.DATA_DIR)),
+        redis_url=redis_url,
+        jwt_secrets=sources.optional(table.JWT_SECRETS) or (),
+        encryption_keys=sources.optional(table.ENCRYPTION_KEYS) or (),
+        access_token_ttl_seconds=sources.value(table.ACCESS_TOKEN_TTL),
+        refresh_token_ttl_seconds=sources.value(table.REFRESH_TOKEN_TTL),
+        session_lifetime_seconds=sources.value(table.SESSION_LIFETIME),
+        ticket_ttl_seconds=sources.value(table.TICKET_TTL),
+        join_timeout_seconds=sources.value(table.JOIN_TIMEOUT),
+        public_url=sources.optional(table.PUBLIC_URL),
+        allowed_origins=sources.value(table.ALLOWED_ORIGINS),
+        trusted_proxies=sources.value(table.TRUSTED_PROXIES),
+        oauth_providers=tuple(
+            _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
+        ),
+        embedded=database_url is None or redis_url is None,
+    )
+    warnings = [*sources.warnings(), *_cautions(settings)]
+    return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))
+
+
+def error_line(error: SettingError) -> str:
+    """The one line for a bad setting: its name, what it got, what it takes."""
+    text = f"usher: {error.name}: got {error.got}, takes {error.takes}"
+    # One line whatever a value holds; terminals must not be steered by it either.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def exit_with(error: SettingError) -> NoReturn:
+    """Prints the line on stderr and ends the process with status 2.
+
+    Raises:
+        SystemExit: always.
+    """
+    line = error_line(error) + "\n"
+    sys.stderr.write(line.encode("ascii", "backslashreplace").decode("ascii"))
+    raise SystemExit(EXIT_STATUS)
+
+
+def _embedded_database(data_dir: Path) -> Secret:
+    return Secret(f"sqlite:///{data_dir / DATABASE_FILE}")
+
+
+def _provider(sources: Sources, name: str) -> OAuthProvider:
+    issuer, client_id, client_secret, scopes = table.provider_settings(name)
+
+    def needed(setting: Setting[Secret] | Setting[str], why: str) -> SettingError:
+        return sources.missing(setting, f"{setting.meaning}, as {name} is {why}")
+
+    known = name in table.KNOWN_PROVIDERS
+    found_issuer = sources.optional(issuer)
+    if found_issuer is None and not known:
+        raise needed(issuer, f"no provider known by name ({', '.join(table.KNOWN_PROVIDERS)})")
+    found_id, found_secret = sources.optional(client_id), sources.optional(client_secret)
+    if found_id is None:
+        raise needed(client_id, "in OAUTH_PROVIDERS")
+    if found_secret is None:
+        raise needed(client_secret, "in OAUTH_PROVIDERS")
+    return OAuthProvider(name, found_issuer, found_id, found_secret, sources.value(scopes))
+
+
+def _cautions(settings: Settings) -> list[str]:
+    """What is allowed and yet seldom meant."""
+    cautions = []
+    url = settings.public_url
+    if url and url.startswith("http://") and not is_loopback(_host_of(url)):
+        cautions.append("PUBLIC_URL is http://: passwords and cookies cross the network in clear")
+    if any(network.prefixlen == 0 for network in settings.trusted_proxies):
+        cautions.append("TRUSTED_PROXIES holds every address: any client can choose its own")
+    return cautions
+
+
+def _host_of(origin: str) -> str:
+    host = origin.partition("://")[2]
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
+def _with_data_dir(settings: Settings, warnings: list[str], name: str) -> Settings:
+    generated = not settings.jwt_secrets or not settings.encryption_keys
+    if generated or settings.embedded:
+        warnings += prepare_data_dir(settings.data_dir, name)
+    jwt_secrets = settings.jwt_secrets or _keys(stored_jwt_secrets, settings, warnings)
+    encryption_keys = settings.encryption_keys or _keys(stored_encryption_keys, settings, warnings)
+    return msgspec.structs.replace(
+        settings,
+        jwt_secrets=jwt_secrets,
+        encryption_keys=encryption_keys,
+        warnings=tuple(warnings),
+    )
+
+
+def _keys(
+    stored: Callable[[Path], tuple[tuple[Secret, ...], list[str]]],
+    settings: Settings,
+    warnings: list[str],
+) -> tuple[Secret, ...]:
+    keys, notes = stored(settings.data_dir)
+    warnings += notes
+    return keys

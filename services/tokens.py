@@ -1,0 +1,229 @@
+"""Access tokens: short-lived JWT that a server checks without asking anyone.
+
+RFC 7519 (JWT), RFC 7515 (compact form), RFC 9068 (`at+jwt`), RFC 8725 (best practice).
+
+PyJWT signs, and its HMAC algorithm object verifies. The three-part envelope is taken apart
+here, because `verify` runs once per join: `jwt.decode` needs the key before it shows the
+`kid`, so the header would be decoded and the token checked twice (73 µs against 8 µs, see
+docs/adr). tests/test_tokens.py holds this reading against PyJWT's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal
+
+import jwt
+import msgspec
+from jwt.algorithms import HMACAlgorithm
+
+from services.claims import Claims, Role
+from services.errors import TokenExpired, Unauthenticated
+from services.secret import Secret
+
+__all__ = ["ALGORITHM", "MAX_TOKEN_LENGTH", "MAX_TTL_SECONDS", "Claims", "Role", "Tokens"]
+
+ALGORITHM = "HS256"
+TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type
+# RFC 9068 section 4 names both forms; media types are compared without regard to case.
+TOKEN_TYPES = frozenset({TOKEN_TYPE, "application/at+jwt"})
+
+MAX_TOKEN_LENGTH = 4096
+"""Characters. Ours have about 400; more is not worth the hashing."""
+
+MAX_TTL_SECONDS = 86_400
+"""One day: the longest life of any access token, whatever a signature says."""
+
+CLOCK_SKEW_SECONDS = 5
+"""How far ahead another node's clock may be. It never prolongs a token: `exp` has no leeway."""
+
+# Base64url without padding or white space (RFC 7515 section 2), so that one token has exactly
+# one spelling; 43 characters are the 32 bytes of HMAC-SHA-256.
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}")
+
+# Ids become parts of Redis keys: no braces, colons or spaces, not even in a signed token.
+_Id = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
+    """The whole header. `crit`, `b64`, `jku`, `jwk`, `x5u` and the like are refused unread:
+    Usher issues none of them, and each has been a way in (RFC 8725 sections 3.9 and 3.10)."""
+
+    alg: Literal["HS256"]
+    kid: str
+    typ: str
+
+
+class _Payload(msgspec.Struct):
+    """The payload. Strict: no bool or string for a number; JSON has no NaN or infinity."""
+
+    iss: str
+    aud: str
+    sub: _Id
+    sid: _Id
+    jti: _Id
+    iat: float
+    exp: float
+    role: Role
+    nbf: float = 0.0
+
+
+class Tokens:
+    """Issues and verifies the access tokens of one installation.
+
+    Args:
+        secrets: HS256 secrets, newest first: the first signs, all verify. Each at least 32
+            bytes (RFC 7518 section 3.2).
+        issuer: `iss`, the public URL.
+        audience: `aud`.
+        ttl: life of a token in seconds; fractions count.
+        clock: epoch seconds.
+
+    Raises:
+        ValueError: no secret, or one that is too short or not fit for HMAC.
+    """
+
+    def __init__(
+        self,
+        secrets: Sequence[Secret],
+        issuer: str,
+        audience: str = "usher",
+        ttl: float = 900.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if not secrets:
+            raise ValueError("at least one JWT secret is needed")
+        self._hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
+        self._keys = {key_id(secret): self._key(secret) for secret in secrets}
+        self._issuer, self._audience = issuer, audience
+        self._ttl = ttl
+        self._clock = clock
+        self._signing_kid = key_id(secrets[0])
+        # The header of every token of ours is one of these few texts: no need to parse it.
+        self._headers = {_header_segment(kid): key for kid, key in self._keys.items()}
+        self._payload = msgspec.json.Decoder(_Payload)
+        self._header = msgspec.json.Decoder(_Header)
+
+    def issue(
+        self, user_id: str, session_id: str, role: Role, not_after: float
+    ) -> tuple[str, Claims]:
+        """A new access token and what it says.
+
+        Args:
+            user_id: becomes `sub`.
+            session_id: the login session, becomes `sid`.
+            role: the user's role now.
+            not_after: epoch seconds; the end of the login session, which no token outlives.
+
+        Raises:
+            Unauthenticated: the login session is over already.
+        """
+        now = self._clock()
+        # Milliseconds: short enough to read, fine enough for a TTL below a second.
+        issued_at, expires_at = round(now, 3), round(min(now + self._ttl, not_after), 3)
+        if expires_at <= issued_at:
+            raise Unauthenticated("no token for a login session that is over")
+        claims = Claims(user_id, session_id, secrets.token_urlsafe(16), issued_at, expires_at, role)
+        payload = {"iss": self._issuer, "aud": self._audience, **msgspec.structs.asdict(claims)}
+        headers = {"kid": self._signing_kid, "typ": TOKEN_TYPE}
+        key = self._keys[self._signing_kid]
+        return jwt.encode(payload, key, algorithm=ALGORITHM, headers=headers), claims
+
+    def verify(self, token: str) -> Claims:
+        """The claims of a genuine, living access token.
+
+        Raises:
+            TokenExpired: genuine in every other respect, only too old; carries `claims`.
+            Unauthenticated: anything else. `evidence` names the part; the client is not told.
+        """
+        if len(token) > MAX_TOKEN_LENGTH or _COMPACT.fullmatch(token) is None:
+            raise Unauthenticated("access token: not a compact JWS")
+        signed, _, signature = token.rpartition(".")
+        header, _, payload = signed.partition(".")
+        self._check_signature(header, signed, signature)
+        return self._check_claims(self._decode_payload(payload))
+
+    def _key(self, secret: Secret) -> bytes:
+        try:
+            key = self._hmac.prepare_key(secret.reveal())
+        except jwt.InvalidKeyError as error:
+            raise ValueError("a JWT secret looks like another kind of key") from error
+        if self._hmac.check_key_length(key):
+            raise ValueError("a JWT secret is shorter than 32 bytes")
+        return key
+
+    def _check_signature(self, header: str, signed: str, signature: str) -> None:
+        key = self._headers.get(header) or self._key_for(header)
+        expected = _base64url(self._hmac.sign(signed.encode(), key))
+        # Compared as text: the last character has spare bits, and a decoder that drops them
+        # would take four spellings of one signature.
+        if not hmac.compare_digest(expected, signature):
+            raise Unauthenticated("access token: wrong signature")
+
+    def _key_for(self, segment: str) -> bytes:
+        """The key for a header that is not spelt as ours are, but may be as good."""
+        try:
+            header = self._header.decode(_base64url_decode(segment))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise Unauthenticated("access token: header not taken") from error
+        if header.typ.lower() not in TOKEN_TYPES:
+            # Keeps ID tokens and other JWT of the same secret out (RFC 8725 section 3.11).
+            raise Unauthenticated("access token: wrong typ")
+        key = self._keys.get(header.kid)
+        if key is None:
+            raise Unauthenticated("access token: unknown kid")
+        return key
+
+    def _decode_payload(self, segment: str) -> _Payload:
+        try:
+            return self._payload.decode(_base64url_decode(segment))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise Unauthenticated("access token: claims missing or of a wrong type") from error
+
+    def _check_claims(self, payload: _Payload) -> Claims:
+        now = self._clock()
+        if payload.iss != self._issuer:
+            raise Unauthenticated("access token: another issuer")
+        if payload.aud != self._audience:
+            raise Unauthenticated("access token: another audience")
+        if max(payload.iat, payload.nbf) > now + CLOCK_SKEW_SECONDS:
+            raise Unauthenticated("access token: not valid yet")
+        if not 0 < payload.exp - payload.iat <= MAX_TTL_SECONDS:
+            raise Unauthenticated("access token: a lifetime that is never issued")
+        claims = Claims(
+            payload.sub, payload.sid, payload.jti, payload.iat, payload.exp, payload.role
+        )
+        if now >= payload.exp:
+            raise TokenExpired("access token: expired", claims=claims)
+        return claims
+
+
+def key_id(secret: Secret) -> str:
+    """`kid`: 16 characters of the secret's SHA-256, so that rotation needs no names.
+
+    It tells no more about the secret than the signature beside it does; the prefix keeps it
+    apart from every other hash of the same text.
+    """
+    digest = hashlib.sha256(b"usher jwt kid\0" + secret.reveal().encode()).digest()
+    return _base64url(digest[:12])
+
+
+def _header_segment(kid: str) -> str:
+    # Spelt exactly as PyJWT spells it: sorted members, no spaces.
+    header = {"alg": ALGORITHM, "kid": kid, "typ": TOKEN_TYPE}
+    return _base64url(msgspec.json.encode(header))
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _base64url_decode(segment: str) -> bytes:
+    """Raises ValueError (binascii.Error) for an impossible length; the alphabet is checked."""
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))

@@ -1,0 +1,49 @@
+"""Rows that have had their time are taken away, a few at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import peewee
+
+from models.login_session import LoginSession, RefreshToken
+from models.revocation import Revocation
+from models.ticket import Ticket
+from services.database import Database
+
+PURGE_SECONDS = 60.0
+KEEP_SESSIONS_SECONDS = 30 * 86400.0
+"""Ended sessions stay a month, for whoever asks what happened."""
+BATCH = 1000
+"""Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
+
+
+class Upkeep:
+    """Purges what is expired."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database, self._clock = database, clock
+
+    async def purge(self) -> None:
+        """Delete expired revocations, tickets, refresh tokens and old sessions.
+
+        Raises:
+            DatabaseUnavailable: another time, then.
+        """
+        now = self._clock()
+        for row, key, ends, before in (
+            (Revocation, Revocation.id, Revocation.expires_at, now),
+            (Ticket, Ticket.hash, Ticket.expires_at, now),
+            (RefreshToken, RefreshToken.hash, RefreshToken.expires_at, now),
+            (LoginSession, LoginSession.id, LoginSession.expires_at, now - KEEP_SESSIONS_SECONDS),
+        ):
+            while await self._database.run(_delete_expired, row, key, ends < before) == BATCH:
+                pass
+
+
+def _delete_expired(
+    db: peewee.Database, row: type[peewee.Model], key: peewee.Field, expired: peewee.Expression
+) -> int:
+    some = row.select(key).where(expired).limit(BATCH)
+    return int(row.delete().where(key.in_(some)).execute(db))
