@@ -1,0 +1,69 @@
+/** Calls to Usher's HTTP API. */
+
+/** An error as the server describes it (RFC 9457), or code `unreachable`. */
+export class Problem extends Error {
+  /** @param {number} status  @param {any} [body]  @param {boolean} [signedOut] */
+  constructor(status, body = {}, signedOut = false) {
+    super(body.detail ?? body.title ?? 'The server could not be reached. Try again shortly.');
+    this.status = status;
+    this.code = body.code ?? (status ? 'http_error' : 'unreachable');
+    this.body = body;
+    /** The login session itself is over: there is nothing left to renew. */
+    this.signedOut = signedOut;
+  }
+}
+
+const TIMEOUT_MS = 15_000;
+
+export class Api {
+  /** @param {import('./usher.js').UsherClient} client renews the cookies */
+  constructor(client) { this.client = client; }
+
+  /** @param {{email: string, password: string, name: string}} form */
+  signUp = (form) => this.#once('POST', '/api/auth/signup', form);
+  /** @param {{email: string, password: string}} form */
+  signIn = (form) => this.#once('POST', '/api/auth/login', form);
+  /** @param {{current_password: string, new_password: string}} form */
+  changePassword = (form) => this.#call('POST', '/api/auth/password', form);
+  signOut = () => this.#call('POST', '/api/auth/logout', {});
+  me = () => this.#call('GET', '/api/auth/me');
+  sessions = () => this.#call('GET', '/api/sessions');
+  /** @param {string} id */
+  endSession = (id) => this.#call('DELETE', `/api/sessions/${encodeURIComponent(id)}`);
+  endOtherSessions = () => this.#call('DELETE', '/api/sessions');
+
+  /** As a signed-in user: an access token that has expired is renewed once.
+   *  @param {string} method  @param {string} path  @param {object} [body] */
+  async #call(method, path, body) {
+    try {
+      return await this.#once(method, path, body);
+    } catch (error) {
+      if (/** @type {Problem} */ (error).status !== 401) throw error;
+    }
+    try {
+      await this.client.refresh();
+    } catch (error) {
+      const status = /** @type {any} */ (error).status ?? 0;
+      throw new Problem(status, {}, status === 401);
+    }
+    return this.#once(method, path, body);
+  }
+
+  /** @param {string} method  @param {string} path  @param {object} [body]
+   *  @returns {Promise<any>} */
+  async #once(method, path, body) {
+    let answer;
+    try {
+      answer = await fetch(path, {
+        method, credentials: 'same-origin', signal: AbortSignal.timeout(TIMEOUT_MS),
+        headers: body ? { 'Content-Type': 'application/json' } : {},
+        body: body && JSON.stringify(body),
+      });
+    } catch {
+      throw new Problem(0); // fetch rejects only when no answer came
+    }
+    const content = await answer.json().catch(() => undefined); // 204, or a proxy's page
+    if (!answer.ok) throw new Problem(answer.status, content);
+    return content;
+  }
+}

@@ -1,0 +1,178 @@
+/** The page: who is signed in decides what is shown. */
+
+import { Api } from './api.js';
+import { byId, setText } from './dom.js';
+import { markField, markWeakPassword, onSubmit, resetForm, showFormError,
+  wireRevealButtons } from './forms.js';
+import { SessionsView } from './sessions-view.js';
+import { SocketView } from './socket-view.js';
+import { UsherClient } from './usher.js';
+import { goodbye } from './words.js';
+
+const RESCUE_PAUSE_MS = 30_000;
+
+class App {
+  #signedIn = false;
+  #userId = '';
+  #rescuedAt = 0;
+
+  constructor() {
+    this.client = new UsherClient();
+    this.api = new Api(this.client);
+    this.socketView = new SocketView(this.client);
+    this.sessionsView = new SessionsView(this.api, {
+      signOut: () => this.#signOut(),
+      ended: () => this.#showSignedOut('unauthenticated'),
+    });
+    this.client.addEventListener('state', (/** @type {any} */ { detail }) => this.#onState(detail));
+    window.addEventListener('hashchange', () => { if (!this.#signedIn) this.#showDoor(true); });
+    byId('sign-out').addEventListener('click', () => this.#signOut());
+    wireRevealButtons();
+    this.#wireForms();
+  }
+
+  /** Finds out whether the cookies still hold. */
+  async start() {
+    try {
+      this.#showSignedIn(await this.api.me());
+    } catch (problem) {
+      const { status } = /** @type {any} */ (problem);
+      this.#showSignedOut(status === 401 ? null : 'unreachable');
+    }
+  }
+
+  #wireForms() {
+    const [signIn, signUp, password] = ['sign-in-form', 'sign-up-form', 'password-form'].map(byId);
+    onSubmit(signIn, async (form) => this.#enter((await this.api.signIn(form)).user), (problem) => {
+      showFormError(signIn, problem.status === 401
+        ? 'That e-mail address and password do not go together.' : problem.message);
+      byId('in-password').focus();
+    });
+    onSubmit(signUp, async (form) => this.#enter((await this.api.signUp(form)).user), (problem) => {
+      this.#passwordProblem(signUp, byId('up-password'), problem);
+    });
+    onSubmit(password, async ({ current_password, new_password }) => {
+      await this.api.changePassword({ current_password, new_password });
+      this.#passwordChanged(password);
+    }, (problem) => {
+      if (problem.signedOut) return this.#showSignedOut('unauthenticated');
+      if (problem.code !== 'wrong_password') {
+        return this.#passwordProblem(password, byId('pw-new'), problem);
+      }
+      markField(byId('pw-current'), 'This is not your current password.');
+      byId('pw-current').focus();
+    });
+  }
+
+  /** @param {HTMLFormElement} form  @param {HTMLElement} field  @param {any} problem */
+  #passwordProblem(form, field, problem) {
+    if (problem.code !== 'weak_password') return showFormError(form, problem.message);
+    markWeakPassword(field, problem);
+    field.focus();
+  }
+
+  /** @param {HTMLFormElement} form */
+  #passwordChanged(form) {
+    const email = form.elements.namedItem('email');
+    const { value } = /** @type {HTMLInputElement} */ (email);
+    resetForm(form);
+    /** @type {HTMLInputElement} */ (email).value = value;
+    setText(/** @type {Element} */ (form.querySelector('.form-done')),
+      'Your password is changed. Your other sessions are signed out.');
+    this.sessionsView.load();
+  }
+
+  /** @param {any} user just signed in */
+  #enter(user) {
+    this.#showSignedIn(user);
+    byId('signed-in-title').focus();
+  }
+
+  /** @param {any} user */
+  #showSignedIn(user) {
+    this.#signedIn = true;
+    if (user.id !== this.#userId) this.socketView.clear(); // cookies may be another user's by now
+    this.#userId = user.id;
+    for (const id of ['loading', 'notice', 'sign-in', 'sign-up']) byId(id).hidden = true;
+    for (const id of ['sign-in-form', 'sign-up-form']) resetForm(byId(id));
+    for (const id of ['account', 'signed-in']) byId(id).hidden = false;
+    setText(byId('account-name'), user.name);
+    byId('password-form').elements.email.value = user.email;
+    history.replaceState(null, '', location.pathname);
+    this.client.connect();
+    this.sessionsView.start();
+  }
+
+  /** @param {string|null} reason a close reason; null: nobody was signed in */
+  #showSignedOut(reason) {
+    this.#signedIn = false;
+    this.client.close();
+    this.sessionsView.stop();
+    this.socketView.clear();
+    resetForm(byId('password-form'));
+    setText(byId('account-name'), '');
+    for (const id of ['loading', 'account', 'signed-in']) byId(id).hidden = true;
+    this.#showDoor(false);
+    byId('notice').hidden = !reason;
+    if (!reason) return;
+    const { title, text } = goodbye(reason);
+    setText(byId('notice-title'), title);
+    setText(byId('notice-text'), text);
+    byId('notice').focus();
+  }
+
+  /** @param {boolean} focus the user asked for the other form */
+  #showDoor(focus) {
+    const which = location.hash === '#sign-up' ? 'sign-up' : 'sign-in';
+    for (const id of ['sign-in', 'sign-up']) byId(id).hidden = id !== which;
+    const title = byId(`${which}-title`);
+    document.title = `${title.textContent} · Usher`;
+    if (!focus) return;
+    byId('notice').hidden = true;
+    title.focus();
+  }
+
+  async #signOut() {
+    this.#signedIn = false; // the close that follows is no news here
+    try {
+      await this.api.signOut();
+    } catch (problem) {
+      const { signedOut, status } = /** @type {any} */ (problem);
+      if (!signedOut && status !== 401) return this.#signOutFailed();
+    }
+    this.#showSignedOut('signed_out');
+  }
+
+  #signOutFailed() {
+    this.#signedIn = true;
+    setText(byId('notice-title'), 'You are still signed in');
+    setText(byId('notice-text'), 'Signing out did not reach the server. Try again in a moment.');
+    byId('notice').hidden = false;
+    byId('notice').focus();
+  }
+
+  /** @param {import('./usher.js').UsherState} state */
+  #onState(state) {
+    if (!this.#signedIn) return;
+    if (state.name === 'joined') {
+      byId('notice').hidden = true;
+      setText(byId('account-name'), state.session.user.name);
+      this.sessionsView.load();
+    }
+    if (state.name !== 'closed' || state.retry !== 'login') return;
+    if (state.code === 4401 && Date.now() - this.#rescuedAt > RESCUE_PAUSE_MS) this.#rescue();
+    else this.#showSignedOut(state.reason);
+  }
+
+  /** A ticket can be too old, after a sleep say, while the sign-in still holds: looks once. */
+  async #rescue() {
+    this.#rescuedAt = Date.now();
+    try {
+      this.#showSignedIn(await this.api.me());
+    } catch {
+      this.#showSignedOut('unauthenticated');
+    }
+  }
+}
+
+new App().start();

@@ -1,0 +1,71 @@
+/** What the states and close reasons are called on the page. */
+
+/** @type {Record<string, string>} by reason */
+const REASONS = {
+  message_too_big: 'A frame was larger than the server takes (64 KiB).',
+  service_restart: 'The server is restarting.',
+  bad_request: 'The server could not read what this page sent.',
+  unauthenticated: 'The sign-in is not valid any more.',
+  forbidden: 'The server does not let this account connect.',
+  join_timeout: 'Joining took too long.',
+  replaced: 'The same token was used for another connection.',
+  session_revoked: 'This session was signed out.',
+  slow_consumer: 'This page could not keep up with what was sent.',
+  token_expired: 'The access token expired.',
+  rate_limited: 'Too many attempts in a short time.',
+  unavailable: 'The server is not available just now.',
+  unreachable: 'The server could not be reached.',
+  heartbeat_timeout: 'The connection went silent.',
+  closed_by_client: 'You disconnected.',
+};
+
+/** @param {{code: number, reason: string}} why  @returns {string} */
+export function reasonText({ code, reason }) {
+  const text = REASONS[reason] ?? 'The connection was lost.';
+  return code === 1000 ? text : `${text} (${[code, reason].filter(Boolean).join(' ')})`;
+}
+
+/** @param {import('./usher.js').UsherState} state  @returns {string} */
+export function stateText(state) {
+  switch (state.name) {
+    case 'connecting':
+      return state.attempt ? `Connecting, attempt ${state.attempt + 1}…` : 'Connecting…';
+    case 'joined': return 'Connected';
+    case 'refreshing':
+      return state.live ? 'Connected, renewing the token…' : 'Renewing the sign-in…';
+    case 'waiting': return state.offline ? 'Offline' : 'Waiting';
+    case 'closed': return 'Disconnected';
+    default: return 'Not connected';
+  }
+}
+
+/** Why the sign-in form is shown, calmly.
+ *  @param {string} reason  @returns {{title: string, text: string}} */
+export function goodbye(reason) {
+  if (reason === 'signed_out') {
+    return { title: 'You are signed out', text: 'You can sign in again at any time.' };
+  }
+  if (reason === 'unreachable') {
+    return { title: 'The server could not be reached', text: 'Try again in a moment.' };
+  }
+  if (reason === 'session_revoked') {
+    return { title: 'You were signed out', text: 'This session was ended from elsewhere: another '
+      + 'tab or device, a new password, or an administrator. Sign in again to go on.' };
+  }
+  return { title: 'Please sign in again',
+    text: 'Your sign-in has run out or is not valid any more.' };
+}
+
+/** A browser's User-Agent in a few words; anything else stays as it is.
+ *  @param {string} agent  @returns {string} */
+export function deviceText(agent) {
+  if (!agent) return 'Unknown device';
+  if (!agent.startsWith('Mozilla/')) return agent;
+  const find = (/** @type {[RegExp, string][]} */ names) => (
+    names.find(([pattern]) => pattern.test(agent))?.[1]);
+  const browser = find([[/Edg\//, 'Edge'], [/OPR\//, 'Opera'], [/Firefox\/|FxiOS\//, 'Firefox'],
+    [/Chrome\/|CriOS\//, 'Chrome'], [/Safari\//, 'Safari']]);
+  const system = find([[/Android/, 'Android'], [/iPhone|iPad/, 'iOS'], [/Windows/, 'Windows'],
+    [/Mac OS X/, 'macOS'], [/CrOS/, 'ChromeOS'], [/Linux/, 'Linux']]);
+  return [browser ?? 'Browser', ...(system ? [system] : [])].join(' on ');
+}
