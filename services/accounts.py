@@ -29,12 +29,14 @@ from services.errors import (
 from services.login_sessions import Device, LoginSessions, Profile, SignedIn, locked
 from services.metrics import Metrics
 from services.passwords import Passwords
+from services.rate_limit import GuessLimit
 from services.revocations import Revocations
 
 MAX_EMAIL_LENGTH = 254
 """RFC 5321 section 4.5.3.1.3, as corrected by erratum 1690."""
 MAX_NAME_LENGTH = 100
 MAX_PAGE = 100
+"""Accounts that one call lists."""
 _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+")
 
 log = logging.getLogger("usher.accounts")
@@ -66,7 +68,8 @@ def normalised_email(email: str) -> str:
     except UnicodeError as error:
         raise BadRequest("e-mail: its domain is not a domain", field="email") from error
     address = f"{local}@{domain}"
-    if len(address) > MAX_EMAIL_LENGTH or not _EMAIL.fullmatch(address):
+    hidden = any(unicodedata.category(c) in _NEVER_IN_ADDRESS for c in address)
+    if len(address) > MAX_EMAIL_LENGTH or hidden or not _EMAIL.fullmatch(address):
         raise BadRequest("e-mail: not an address", field="email")
     return address
 
@@ -75,18 +78,23 @@ def checked_name(name: str) -> str:
     """A name that can be shown to others: no space around it, nothing invisible in it.
 
     Raises:
-        BadRequest: empty, too long, or with control characters.
+        BadRequest: empty, too long, or with what is not seen.
     """
     text = unicodedata.normalize("NFC", name).strip()
     if not 0 < len(text) <= MAX_NAME_LENGTH:
         raise BadRequest(f"name: 1 to {MAX_NAME_LENGTH} characters", field="name")
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _BIDI for c in text):
+    if any(unicodedata.category(c) in _NEVER_IN_NAME and c not in _JOINERS for c in text):
         raise BadRequest("name: control characters", field="name")
+    if all(c in _JOINERS for c in text):
+        raise BadRequest("name: nothing of it can be seen", field="name")
     return text
 
 
-_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Direction overrides: they make a name read as another one."""
+_NEVER_IN_ADDRESS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
+_NEVER_IN_NAME = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""Unicode categories that are not seen, or (direction overrides) make a text read as another."""
+_JOINERS = frozenset("\u200c\u200d")
+"""Persian and Indic names and emoji need them."""
 
 
 class Accounts:
@@ -98,11 +106,13 @@ class Accounts:
         passwords: Passwords,
         login_sessions: LoginSessions,
         revocations: Revocations,
+        guesses: GuessLimit,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._passwords = database, passwords
         self._sessions, self._revocations = login_sessions, revocations
+        self._guesses = guesses
         self._metrics, self._clock = metrics, clock
 
     # ---- signing up and in -----------------------------------------------------------------
@@ -149,11 +159,15 @@ class Accounts:
 
         Raises:
             Unauthenticated: for all of them.
+            RateLimited: too many wrong guesses lately, on this account or from this address.
         """
-        found = await self._database.run(_find, _key_of(email))
+        address = _key_of(email)
+        await self._guesses.check(address, device.ip)
+        found = await self._database.run(_find, address)
         known_hash = found[1] if found else None
         verdict = await self._passwords.verify(password, known_hash)
         if found is None or known_hash is None or not verdict.ok:
+            await self._guesses.count(address, device.ip)
             self._metrics.sign_ins.labels(outcome="refused").inc()
             raise Unauthenticated("sign-in: unknown account or wrong password")
         user_id = found[0]
@@ -170,8 +184,13 @@ class Accounts:
     async def _rehash(self, user_id: str, password: str, known_hash: str) -> str:
         """Bring an old hash up to today's parameters, unless it was changed meanwhile."""
         new_hash = await self._passwords.hash(password)
-        swapped = await self._database.run(_swap_hash, user_id, known_hash, new_hash)
-        return new_hash if swapped else known_hash
+        if await self._database.run(_swap_hash, user_id, known_hash, new_hash):
+            return new_hash
+        # A parallel sign-in may have done the same: then the password is right there as well.
+        user = await self._database.run(_by_id, user_id)
+        current = user.password_hash if user is not None else None
+        verdict = await self._passwords.verify(password, current)
+        return current if current is not None and verdict.ok else known_hash
 
     # ---- one's own account -----------------------------------------------------------------
 
@@ -194,11 +213,14 @@ class Accounts:
         Raises:
             WrongPassword: the current password is not that.
             WeakPassword: with advice.
+            RateLimited: too many wrong guesses lately.
         """
+        await self._guesses.check(user_id, "")
         user = await self._database.run(_by_id, user_id)
         known_hash = user.password_hash if user is not None else None
         verdict = await self._passwords.verify(current_password, known_hash)
         if user is None or known_hash is None or not verdict.ok:
+            await self._guesses.count(user_id, "")
             raise WrongPassword("password change: the current one is wrong")
         hints = (*re.split(r"[@.+_-]", user.email), user.name)
         await self._passwords.check_strength(new_password, hints)
@@ -215,7 +237,7 @@ class Accounts:
 
     async def page(self, after: str, limit: int) -> list[UserRow]:
         """Accounts by id, those after `after`; at most `limit` of them."""
-        return await self._database.run(_page, after, max(1, min(limit, MAX_PAGE)))
+        return await self._database.run(_page, after, limit)
 
     async def update(self, user_id: str, role: Role | None, disabled: bool | None) -> UserRow:
         """Give an account another role, disable or enable it. Sockets that may not stay are cut.

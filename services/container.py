@@ -23,6 +23,7 @@ from services.login_sessions import LoginSessions
 from services.metrics import Metrics
 from services.passwords import Passwords
 from services.protocol import CloseCode
+from services.rate_limit import GuessLimit
 from services.redis_server import EmbeddedRedis, find_redis_server
 from services.revocations import SWEEP_SECONDS, Revocations
 from services.seen import WRITE_SECONDS, Seen
@@ -68,6 +69,7 @@ class Services:
     health: Health
     background: Background
     passwords: Passwords
+    guesses: GuessLimit
 
 
 async def lay_foundation(settings: Settings) -> Foundation:
@@ -94,7 +96,7 @@ async def lay_foundation(settings: Settings) -> Foundation:
 
 async def _open_store(settings: Settings, metrics: Metrics) -> tuple[EmbeddedRedis | None, Store]:
     if settings.redis_url is not None:
-        store = RedisStore(settings.redis_url, on_change=_tell)
+        store = RedisStore(settings.redis_url)
         await store.connect()
         return None, store
     binary = find_redis_server()
@@ -106,16 +108,9 @@ async def _open_store(settings: Settings, metrics: Metrics) -> tuple[EmbeddedRed
         return None, MemoryStore()
     redis = EmbeddedRedis(settings.data_dir, binary, on_restart=metrics.redis_restarts.inc)
     await redis.start()
-    store = RedisStore(redis.url, on_change=_tell)
+    store = RedisStore(redis.url)
     await store.connect()
     return redis, store
-
-
-def _tell(available: bool) -> None:
-    if available:
-        log.info("redis answers")
-    else:
-        log.warning("redis does not answer: the database decides until it does")
 
 
 def build(foundation: Foundation, issuer: str) -> Services:
@@ -140,6 +135,7 @@ def build(foundation: Foundation, issuer: str) -> Services:
         settings.session_lifetime_seconds,
     )
     passwords = Passwords()
+    guesses = GuessLimit(_redis_url(foundation), store, metrics)
     tickets = Tickets(store, database, settings.ticket_ttl_seconds)
     health = Health(
         database,
@@ -155,7 +151,7 @@ def build(foundation: Foundation, issuer: str) -> Services:
         hub=hub,
         pool=SessionPool(store),
         admission=Admission(tokens, tickets, cache, login_sessions, revocations, metrics),
-        accounts=Accounts(database, passwords, login_sessions, revocations, metrics),
+        accounts=Accounts(database, passwords, login_sessions, revocations, guesses, metrics),
         login_sessions=login_sessions,
         revocations=revocations,
         tickets=tickets,
@@ -163,7 +159,16 @@ def build(foundation: Foundation, issuer: str) -> Services:
         health=health,
         background=Background(metrics),
         passwords=passwords,
+        guesses=guesses,
     )
+
+
+def _redis_url(foundation: Foundation) -> str | None:
+    """Where the shared Redis is; None while there is none."""
+    if foundation.redis is not None:
+        return foundation.redis.url
+    url = foundation.settings.redis_url
+    return None if url is None else url.reveal()
 
 
 def _cut_off(hub: Hub) -> None:
@@ -182,7 +187,7 @@ async def start(services: Services) -> None:
     background, database = services.background, services.foundation.database
 
     async def renew() -> None:
-        await services.pool.renew([client.session for client in services.hub])
+        await services.pool.renew(c.session for c in services.hub if c.wire.is_open)
 
     async def prune() -> None:
         services.revocations.prune()
@@ -204,6 +209,7 @@ async def stop(services: Services) -> None:
     except (UsherError, asyncio.TimeoutError) as error:  # a courtesy; stopping must go on
         log.debug("last seen not written: %s", error)
     services.passwords.close()
+    await services.guesses.close()
     foundation = services.foundation
     await foundation.database.close()
     await _let_go(foundation.store, foundation.redis, foundation.lock)

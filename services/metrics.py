@@ -47,6 +47,9 @@ class Metrics:
             "usher_loop_errors", "Turns of a background loop that failed, by loop.", "loop"
         )
         self.sign_ins = self._counter("usher_sign_ins", "Sign-ins, by outcome.", "outcome")
+        self.rate_limits_without_redis = self._counter(
+            "usher_rate_limits_without_redis", "Rate limits that a node had to count by itself."
+        )
         self.requests = self._counter(
             "usher_http_requests", "HTTP requests, by method and status.", "method", "status"
         )

@@ -160,7 +160,7 @@ class RedisStore:
             self.reason = reason
             self._lost.set()
             if not self._closed:
-                log.warning("Redis is lost: %s", reason)
+                log.warning("Redis is lost, the database decides meanwhile: %s", reason)
             self._tell(False)
 
     def _tell(self, available: bool) -> None:
