@@ -1,0 +1,59 @@
+"""Where a Redis is, how to connect to it, and what to say first."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any, cast
+
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.exceptions import RedisError
+
+from services.store import Command
+
+
+class RedisAddress:
+    """A Redis URL, read once.
+
+    Raises:
+        ValueError: it cannot be used; the text never quotes it, for it may hold a password.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            options = cast("dict[str, Any]", parse_url(url))
+            kind = options.pop("connection_class", None)
+            self._tls = _tls(options) if kind is SSLConnection else None
+        except (ValueError, TypeError, OSError, RedisError):
+            # `from None`: the library's text may quote a part of the password.
+            raise ValueError("not a redis://, rediss:// or unix:// URL that works") from None
+        self._path: str | None = options.get("path") if kind is UnixDomainSocketConnection else None
+        if kind is UnixDomainSocketConnection and not self._path:
+            raise ValueError("a unix:// URL needs a path")
+        self._host: str = options.get("host", "localhost")
+        self._port: int = options.get("port", 6379)
+        self.greeting = _greeting(options)
+
+    async def connect(self, link: asyncio.Protocol) -> None:
+        """Open a connection; TLS and unix sockets as the URL says."""
+        loop = asyncio.get_running_loop()
+        if self._path is not None:
+            await loop.create_unix_connection(lambda: link, self._path)
+        else:
+            await loop.create_connection(lambda: link, self._host, self._port, ssl=self._tls)
+
+
+def _tls(options: dict[str, Any]) -> ssl.SSLContext:
+    wanted = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    return SSLConnection(**wanted).ssl_context.get()
+
+
+def _greeting(options: dict[str, Any]) -> tuple[Command, ...]:
+    greeting: list[Command] = []
+    if password := options.get("password"):
+        user = options.get("username")
+        greeting.append(("AUTH", user, password) if user else ("AUTH", password))
+    if database := options.get("db", 0):
+        greeting.append(("SELECT", database))
+    # Refused while Redis still loads its data or wants a password: not available then.
+    return (*greeting, ("PING",))

@@ -1,0 +1,193 @@
+"""One pipelined connection to Redis, from its first byte to its loss. Never used again after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from hiredis import ProtocolError, Reader, ReplyError, pack_command
+
+from services.errors import StoreUnavailable
+from services.store import Command
+
+PROBE_SECONDS = 0.5
+"""A link silent for so long is sent a PING: a frozen Redis is noticed without traffic."""
+
+_INCOMPLETE = object()
+
+
+class _Group:
+    """Commands that were issued together and wait for their replies."""
+
+    __slots__ = ("commands", "future", "issued", "size")
+
+    def __init__(
+        self,
+        commands: tuple[Command, ...],
+        future: asyncio.Future[list[Any]],
+        issued: float,
+        size: int,
+    ) -> None:
+        self.commands = commands
+        self.future = future
+        self.issued = issued
+        self.size = size
+
+
+class RedisLink(asyncio.Protocol):
+    """One connection to Redis.
+
+    A group stays in line until all its replies are there, whatever became of its caller:
+    the order of replies is the only thing that ties them to commands.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        timeout: float,
+        limits: tuple[int, int],
+        on_lost: Callable[[RedisLink, str], None],
+    ) -> None:
+        self._loop = loop
+        self._timeout = timeout
+        self._max_groups, self._max_bytes = limits
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._reader = Reader(notEnoughData=_INCOMPLETE)
+        self._waiting: deque[_Group] = deque()
+        self._waiting_bytes = 0
+        self._replies: list[Any] = []  # of the first group in line
+        self._outgoing: list[bytes] = []  # of this tick
+        self._heard = loop.time()
+        self._check: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self.alive = True
+        self.ended: asyncio.Future[None] = loop.create_future()
+
+    def send(self, commands: tuple[Command, ...]) -> asyncio.Future[list[Any]]:
+        if not all(commands):
+            # Redis gives no reply to an empty command, so all later replies would shift.
+            raise ValueError("an empty command")
+        # Packed before anything is noted: an argument that cannot be packed leaves no gap.
+        payload = b"".join(map(pack, commands))
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if not commands:
+            future.set_result([])
+            return future
+        size = len(payload)
+        if not self.alive:
+            return failed(future, "redis: lost")
+        if len(self._waiting) >= self._max_groups or self._waiting_bytes + size > self._max_bytes:
+            return failed(future, "redis: too much is waiting")
+        self._waiting.append(_Group(commands, future, self._loop.time(), size))
+        self._waiting_bytes += size
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(payload)
+        return future
+
+    def _flush(self) -> None:
+        if self._transport is not None and self.alive:
+            self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        replies, get = self._replies, self._reader.gets
+        try:
+            self._reader.feed(data)
+            while (reply := get()) is not _INCOMPLETE:
+                if not self._waiting:
+                    # Such as "max number of clients reached", sent before it hangs up.
+                    self.lose(f"redis: a reply to nothing: {error_word(reply)}")
+                    return
+                replies.append(reply)
+                if len(replies) == len(self._waiting[0].commands):
+                    self._finish(self._waiting.popleft(), replies)
+                    replies = self._replies = []
+        except ProtocolError:
+            self.lose("redis: not the Redis protocol")
+
+    def _finish(self, group: _Group, replies: list[Any]) -> None:
+        self._waiting_bytes -= group.size
+        future = group.future
+        if future.done():  # its caller was cancelled
+            return
+        for command, reply in zip(group.commands, replies, strict=True):
+            if reply.__class__ is ReplyError:
+                failed(future, f"{_name(command)}: {error_word(reply)}")
+                return
+        future.set_result(replies)
+
+    def watch(self) -> None:
+        """Starts to look at the age of what waits, instead of a timer for every call."""
+        interval = min(self._timeout, PROBE_SECONDS) / 4
+        self._due = self._loop.time() + interval
+        self._check = self._loop.call_later(interval, self._judge, interval)
+
+    def _judge(self, interval: float) -> None:
+        now = self._loop.time()
+        # After a stall of our own loop the replies may lie in the socket, unread. They are
+        # read before the next look, so a busy node does not blame Redis for its own delay.
+        stalled = now - self._due > interval
+        if self._waiting:
+            if not stalled and now - self._waiting[0].issued > self._timeout:
+                self.lose("redis: no answer in time")
+                return
+        elif now - self._heard >= PROBE_SECONDS:
+            self.send((("PING",),)).add_done_callback(self._probed)
+        self.watch()
+
+    def _probed(self, probe: asyncio.Future[list[Any]]) -> None:
+        # An error here (LOADING, NOAUTH, MISCONF) means that nothing else would work either.
+        if self.alive and not probe.cancelled() and (error := probe.exception()) is not None:
+            self.lose(getattr(error, "evidence", type(error).__name__))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if not self.alive:  # given up while it was being made
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lose("redis: connection closed")
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def lose(self, reason: str) -> None:
+        """Ends the link: all that waits fails now, and nothing is taken any more."""
+        if not self.alive:
+            return
+        self.alive = False
+        if self._check is not None:
+            self._check.cancel()
+        self._on_lost(self, reason)
+        waiting, self._waiting = self._waiting, deque()
+        for group in waiting:
+            if not group.future.done():
+                failed(group.future, reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+
+pack = cast("Callable[[Command], bytes]", pack_command)
+
+
+def failed(future: asyncio.Future[list[Any]], evidence: str) -> asyncio.Future[list[Any]]:
+    """A future that has failed with StoreUnavailable, silently if nobody awaits it."""
+    # An error of its own for every group, because each raise adds to its traceback.
+    future.set_exception(StoreUnavailable(evidence))
+    future.exception()  # marks it as seen: a group that nobody awaits fails silently
+    return future
+
+
+def _name(command: Command) -> str:
+    name = command[0]
+    return (name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)).upper()
+
+
+def error_word(reply: object) -> str:
+    """Redis' error word, such as NOAUTH. What follows it may quote a key or a value."""
+    word = str(reply).partition(" ")[0] if isinstance(reply, ReplyError) else ""
+    return word if word.isalpha() and word.isupper() else "ERR"
