@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from peewee import InterfaceError
 from playhouse.pwasyncio import (
     AsyncPostgresqlDatabase,
     AsyncSqliteDatabase,
@@ -23,6 +24,29 @@ POSTGRESQL_CONNECTIONS = 4
 # retry still fits in.
 SQLITE_LOCK_SHARE = 0.4
 SQLITE_FILE_MODE = 0o600
+
+
+class _OneConnection:
+    """Keeps one run on one connection.
+
+    Peewee's bridge takes another connection where the one in use has gone, even in the middle
+    of a transaction. What follows would then be committed statement by statement, without what
+    came before. A lost connection has to end the run instead.
+    """
+
+    async def aconnect(self) -> Any:
+        held = self._state.conn  # type: ignore[attr-defined]  # of the bridge
+        if held is not None and held.stale():
+            raise InterfaceError("the connection was lost")
+        return await super().aconnect()  # type: ignore[misc]  # of the bridge
+
+
+class _Postgresql(_OneConnection, AsyncPostgresqlDatabase):  # type: ignore[misc]  # no stubs
+    pass
+
+
+class _Sqlite(_OneConnection, AsyncSqliteDatabase):  # type: ignore[misc]  # no stubs
+    pass
 
 
 @dataclass(frozen=True)
@@ -84,7 +108,7 @@ def _postgresql(url: str) -> DatabaseUrl:
 def open_postgresql(url: DatabaseUrl, timeout: float) -> Any:
     """The bridge to PostgreSQL; connects when first used."""
     limit = str(int(timeout * 1000))
-    return AsyncPostgresqlDatabase(
+    return _Postgresql(
         url.dsn,
         pool_size=POSTGRESQL_CONNECTIONS,
         # With a floor asyncpg keeps reconnecting in the background, a traceback each time.
@@ -109,7 +133,7 @@ async def _keep(_: object) -> None:
 
 def open_sqlite(url: DatabaseUrl, timeout: float) -> Any:
     """The bridge to one SQLite connection: whoever comes second waits, and nothing deadlocks."""
-    return AsyncSqliteDatabase(
+    return _Sqlite(
         url.path,
         pool_size=1,
         acquire_timeout=timeout,

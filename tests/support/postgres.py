@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import secrets
 import shutil
@@ -23,7 +24,9 @@ class PostgresServer:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="usher-pg-"))
-        # cleanup_mode "delete": pgserver registers its own atexit, which stops the daemon.
+        # Runs after pgserver's own, registered later, which stops the daemon.
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+        # cleanup_mode "delete": the daemon stops and the data go when the last handle does.
         self._server = get_server(self._folder / "d", cleanup_mode="delete")
 
     def url(self, name: str = "postgres") -> str:
@@ -66,10 +69,6 @@ class PostgresServer:
     def start(self) -> None:
         """Starts it again after `kill`."""
         self._server.ensure_postgres_running()
-
-    def remove(self) -> None:
-        self._server.cleanup()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _processes(self) -> list[Any]:
         """The postmaster and its children, as psutil.Process."""
