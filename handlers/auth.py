@@ -123,6 +123,7 @@ class RefreshHandler(SignInHandler):
         body=Refresh,
         answer=BrowserSignIn | NativeSignIn,
         errors=(Unauthenticated,),
+        shows="refresh",
     )
     async def post(self, body: Refresh) -> BrowserSignIn | NativeSignIn:
         if body.refresh_token is not None:
@@ -148,6 +149,7 @@ class LogOutHandler(ApiHandler):
         access="anyone",
         status=204,
         errors=(Unauthenticated,),
+        shows="access",
     )
     async def post(self) -> None:
         claims = await self._claims()
@@ -160,8 +162,6 @@ class LogOutHandler(ApiHandler):
         try:
             claims = self.services.admission.verify(self.access_token())
         except TokenExpired as error:
-            if error.claims is None:
-                raise
             return error.claims
         return (await self.services.admission.identify(claims)).claims
 

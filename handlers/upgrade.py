@@ -70,7 +70,7 @@ class Gate:
                 raise Unavailable("stopping, or too many strangers")
             entry = await self._check_credentials(start, headers, own)
         except UsherError as error:
-            refuse(error, connection)
+            refuse(error, start, connection)
             return
         self._hand_over(connection, handshake.answer(accept, headers), entry)
 
@@ -117,8 +117,6 @@ class Gate:
         try:
             other = self._floor.admission.verify(cookie.text)
         except TokenExpired as error:
-            if error.claims is None:
-                return
             other = error.claims
         except UsherError:
             return  # it says nothing of anybody
@@ -146,7 +144,11 @@ class Gate:
             client.open_stranger(head, leading)
 
 
-def refuse(error: UsherError, connection: httputil.HTTPConnection) -> None:
+def refuse(
+    error: UsherError,
+    start: httputil.RequestStartLine,
+    connection: httputil.HTTPConnection,
+) -> None:
     """Answer by HTTP, without an application. The client may have left meanwhile."""
     status, reason, fields = handshake.refusal(error)
     body = problem_body(error)
@@ -155,7 +157,7 @@ def refuse(error: UsherError, connection: httputil.HTTPConnection) -> None:
         connection.write_headers(
             httputil.ResponseStartLine("HTTP/1.1", status, reason),
             httputil.HTTPHeaders(fields),
-            body,
+            body if start.method != "HEAD" else b"",
         )
         connection.finish()
     except StreamClosedError:
@@ -221,9 +223,10 @@ class _Request(httputil.HTTPMessageDelegate):
         assert isinstance(start_line, httputil.RequestStartLine)
         if start_line.path.partition("?")[0] == SOCKET_PATH:
             return self._gate.upgrade(start_line, headers, self._request_conn)
-        length = headers.get("Content-Length", "")
-        if length.isdecimal() and int(length) > MAX_BODY_BYTES:
-            refuse(TooLarge("request body"), self._request_conn)
+        length = headers.get("Content-Length", "").lstrip("0")
+        # Many digits first: Python refuses to read a number of more than 4,300 of them.
+        if length.isdecimal() and (len(length) > 9 or int(length) > MAX_BODY_BYTES):
+            refuse(TooLarge("request body"), start_line, self._request_conn)
             return None
         self._delegate = self._application.start_request(self._server_conn, self._request_conn)
         return self._delegate.headers_received(start_line, headers)

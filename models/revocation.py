@@ -16,8 +16,8 @@ class Revocation(Row):
         id: counts up and is never given out twice, also not after old rows were deleted. Rows
             of transactions that overlap may become visible out of order (PostgreSQL), so read
             by `created_at` with an overlap, not by `id` alone.
-        kind: "session", "token" or "role".
-        subject: the sid, the jti or the user id, by `kind`.
+        kind: "session", "token", "role" or "access".
+        subject: the sid, the jti, the user id or the channel id, by `kind`.
         user_id: whose it was.
         role: for kind "role", the role that counts from now on.
         reason: a word for the audit log and the close reason.

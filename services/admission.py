@@ -103,7 +103,7 @@ class Admission:
         if state.role != claims.role:
             raise Unauthenticated("the role in the token is not the user's any more")
         if claims.exp <= self._clock():
-            raise TokenExpired("expired")
+            raise TokenExpired("expired", claims=claims)
         return Identity(claims, state.name)
 
     def _refuse_known_revocations(self, claims: Claims) -> None:

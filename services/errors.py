@@ -90,7 +90,7 @@ class TokenExpired(Unauthenticated):
 
     code, title = "token_expired", "The access token has expired."
 
-    def __init__(self, evidence: str = "", *, claims: Claims | None = None) -> None:
+    def __init__(self, evidence: str = "", *, claims: Claims) -> None:
         super().__init__(evidence)
         self.claims = claims
 

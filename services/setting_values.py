@@ -18,9 +18,7 @@ from jwt.algorithms import HMACAlgorithm
 from services.origins import APP_SCHEMES, is_host_name, is_loopback, parse_origin
 from services.proxies import IPNetwork
 from services.secret import MASK, Secret
-
-MIN_JWT_SECRET_BYTES = 32
-"""As long as the hash of HS256 (RFC 7518 section 3.2)."""
+from services.tokens import MIN_SECRET_BYTES
 
 TAKES_FERNET_KEYS = "Fernet keys (32 bytes in URL-safe base64, 44 characters), newest first"
 TAKES_DATABASE = "sqlite:///path or postgresql://user:password@host:port/name"
@@ -115,16 +113,14 @@ def redis_url(text: str) -> Secret:
 
 def jwt_secrets(text: str) -> tuple[Secret, ...]:
     """Raw text: no trimming, no decoding, so that every node and tool reads the same bytes."""
-    takes = (
-        f"secrets of at least {MIN_JWT_SECRET_BYTES} bytes each, separated by commas, newest first"
-    )
+    takes = f"secrets of at least {MIN_SECRET_BYTES} bytes each, separated by commas, newest first"
     parts = text.split(",")
     for number, part in enumerate(parts, start=1):
         try:
             size = len(part.encode())
         except UnicodeEncodeError:  # it carries the secret, hence `from None`
             raise BadValue(takes + ", in UTF-8", f"{MASK} (number {number})") from None
-        if size < MIN_JWT_SECRET_BYTES:
+        if size < MIN_SECRET_BYTES:
             raise BadValue(takes, f"{MASK} (number {number} has {size} bytes)")
         try:
             HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(part)

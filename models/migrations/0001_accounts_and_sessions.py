@@ -54,7 +54,7 @@ TABLES = (
     """
     CREATE TABLE revocations (
         id {serial},
-        kind TEXT NOT NULL CHECK (kind IN ('session', 'token', 'role')),
+        kind TEXT NOT NULL CHECK (kind IN ('session', 'token', 'role', 'access')),
         subject TEXT NOT NULL,
         user_id TEXT NOT NULL,
         role TEXT NOT NULL DEFAULT '',

@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,10 +46,15 @@ class Usher:
     def __init__(self, data_dir: Path | None = None, **settings: object) -> None:
         self._own = data_dir is None
         self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="usher-t-"))
-        chosen = {"PORT": 0, "DATA_DIR": self.data_dir, **settings}
+        # Behind a public URL the start screen does not tell the port: it has to be known before.
+        port = free_port() if "PUBLIC_URL" in settings else 0
+        chosen: dict[str, object] = {"PORT": port, "DATA_DIR": self.data_dir, **settings}
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("USHER_")}
         self.environment |= {f"USHER_{name}": str(value) for name, value in chosen.items()}
         self.url = ""
+        """Where it listens."""
+        self.origin = ""
+        """Where browsers reach it: PUBLIC_URL, or the same."""
         self.output: list[str] = []
         """What it wrote so far, stdout and stderr."""
         self._start()
@@ -66,10 +72,12 @@ class Usher:
         self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
         self._reader.start()
         try:
-            self.url = ready.get(timeout=PATIENCE)
+            self.origin = ready.get(timeout=PATIENCE)
         except queue.Empty:
             self.process.kill()
-        assert self.url, "it did not start:\n" + "".join(self.output)
+        assert self.origin, "it did not start:\n" + "".join(self.output)
+        behind = "USHER_PUBLIC_URL" in self.environment
+        self.url = f"http://127.0.0.1:{self.environment['USHER_PORT']}" if behind else self.origin
 
     def _read(self, ready: queue.Queue[str]) -> None:
         assert self.process.stdout is not None
@@ -99,7 +107,7 @@ class Usher:
         """End it and start it again on the same folder and port."""
         self.environment["USHER_PORT"] = str(self.port)
         self.end(how)
-        self.url = ""
+        self.url = self.origin = ""
         self._start()
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
@@ -122,6 +130,13 @@ class Usher:
             shutil.rmtree(self.data_dir, ignore_errors=True)
 
 
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
 def usher(data_dir: Path | None = None, **settings: object) -> Iterator[Usher]:
     """A server for one test, with settings of its own."""
@@ -142,7 +157,7 @@ class Answer:
     body: Any = None
 
     def __post_init__(self) -> None:
-        if "json" in self.headers.get("Content-Type", ""):
+        if self.text and "json" in self.headers.get("Content-Type", ""):
             self.body = json.loads(self.text)
 
 
@@ -165,7 +180,7 @@ class Client:
         if self.token is not None:
             sent["Authorization"] = f"Bearer {self.token}"
         if self.browser:
-            sent["Origin"] = self.server.url
+            sent["Origin"] = self.server.origin
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{k}={v}" for k, v in self.cookies.items())
         if body is not None:
@@ -187,7 +202,7 @@ class Client:
     def _keep_cookies(self, answer: Answer) -> None:
         for header in answer.headers.get_all("Set-Cookie") or ():
             for name, morsel in SimpleCookie(header).items():
-                if morsel["max-age"] == "0":
+                if not morsel.value:  # a cookie of ours is never empty but to be taken away
                     self.cookies.pop(name, None)
                 else:
                     self.cookies[name] = morsel.value

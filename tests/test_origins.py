@@ -1,0 +1,161 @@
+"""services/origins.py: which pages may speak with a user's cookies."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.origins import Origins, is_loopback, parse_origin
+
+PUBLIC = Origins("https://usher.example", "10.0.0.1", 8888, ["https://app.example:8443"])
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("https://Usher.Example", "https://usher.example"),
+        ("HTTPS://usher.example:443", "https://usher.example"),
+        ("http://usher.example:80", "http://usher.example"),
+        ("http://usher.example:443", "http://usher.example:443"),
+        ("https://usher.example:8443", "https://usher.example:8443"),
+        ("http://[::1]:8888", "http://[::1]:8888"),
+        ("http://[0:0:0:0:0:0:0:1]:80", "http://[::1]"),
+        ("http://127.0.0.1", "http://127.0.0.1"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("chrome-extension://abcdefghijklmnop", "chrome-extension://abcdefghijklmnop"),
+        ("capacitor://localhost", "capacitor://localhost"),
+    ],
+)
+def test_an_origin_has_one_spelling(text: str, normal: str) -> None:
+    assert parse_origin(text) == normal
+    assert parse_origin(normal) == normal
+
+
+NOT_ORIGINS = [
+    "",
+    "null",
+    "*",
+    "usher.example",
+    "//usher.example",
+    "https://",
+    "https:///",
+    "https://usher.example/",
+    "https://usher.example/path",
+    "https://usher.example?x",
+    "https://usher.example#x",
+    "https://user@usher.example",
+    "https://user:pw@usher.example",
+    "https://evil.example https://usher.example",
+    "https://usher.example, https://evil.example",
+    "https://usher.example\r\nX: y",
+    "https://usher.example\n",
+    " https://usher.example",
+    "https://usher.example:",
+    "https://usher.example:0",
+    "https://usher.example:0443",
+    "https://usher.example:65536",
+    "https://usher.example:443:443",
+    "https://usher.example:\uff14\uff14\uff13",
+    "https://*.example",
+    "https://usher..example",
+    "https://-usher.example",
+    "https://bücher.example",
+    "https://usher.example\u2024evil",
+    "https://\u212asher.example",
+    "http://127.1",
+    "http://2130706433",
+    "http://0x7f.0.0.1.1",
+    "http://127.0.0.01",
+    "http://[::1",
+    "http://::1",
+    "http://[::1%25eth0]",
+    "http://[zz::1]",
+    "file://host",
+    "ftp://usher.example",
+    "ws://usher.example",
+    "wss://usher.example",
+    "javascript://usher.example",
+    "https:\\\\usher.example",
+    "https://" + "a" * 64 + ".example",
+    "https://" + "a." * 200 + "example",
+]
+
+
+@pytest.mark.parametrize("text", NOT_ORIGINS)
+def test_what_is_no_single_origin_is_refused(text: str) -> None:
+    assert parse_origin(text) is None
+    assert not PUBLIC.is_own_or_allowed(text)
+
+
+@pytest.mark.parametrize(
+    ("origin", "taken"),
+    [
+        ("https://usher.example", True),
+        ("HTTPS://USHER.EXAMPLE:443", True),
+        ("https://app.example:8443", True),
+        ("http://usher.example", False),
+        ("https://usher.example:444", False),
+        ("https://app.example", False),
+        ("https://usher.example.evil.example", False),
+        ("https://evilusher.example", False),
+        ("https://sub.usher.example", False),
+        ("https://usher.example.", False),
+        ("http://10.0.0.1:8888", False),
+        ("http://localhost:8888", False),
+        (None, False),
+    ],
+)
+def test_scheme_host_and_port_are_compared(origin: str | None, taken: bool) -> None:
+    assert PUBLIC.is_own_or_allowed(origin) is taken
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "127.0.0.2"])
+def test_without_a_public_url_this_machine_is_own_by_all_its_names(host: str) -> None:
+    origins = Origins(None, host, 8080)
+    for name in ("127.0.0.1", "localhost", "[::1]"):
+        assert origins.is_own_or_allowed(f"http://{name}:8080")
+        assert not origins.is_own_or_allowed(f"http://{name}:8081")
+        assert not origins.is_own_or_allowed(f"https://{name}:8080")
+    assert not origins.is_own_or_allowed("http://evil.example:8080")
+
+
+def test_without_a_public_url_another_address_is_own_and_this_machine_is_not() -> None:
+    origins = Origins(None, "192.0.2.7", 80)
+    assert origins.is_own_or_allowed("http://192.0.2.7")
+    assert not origins.is_own_or_allowed("http://localhost")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("127.0.0.1", 8888, "http://127.0.0.1:8888"),
+        ("::1", 8888, "http://[::1]:8888"),
+        ("usher.example", 80, "http://usher.example"),
+        ("0.0.0.0", 8888, "http://127.0.0.1:8888"),
+        ("::", 8888, "http://127.0.0.1:8888"),
+    ],
+)
+def test_the_public_url_defaults_to_where_the_server_listens(
+    host: str, port: int, url: str
+) -> None:
+    origins = Origins(None, host, port)
+    assert origins.public_url == url
+    assert not origins.secure
+
+
+def test_an_https_public_url_makes_cookies_secure() -> None:
+    assert PUBLIC.public_url == "https://usher.example"
+    assert PUBLIC.secure
+
+
+@given(st.text(max_size=60))
+def test_no_text_but_a_taken_origin_is_taken(text: str) -> None:
+    assert not PUBLIC.is_own_or_allowed(text) or text.lower().startswith("https://")
+    normal = parse_origin(text)
+    assert normal is None or parse_origin(normal) == normal
+
+
+def test_loopback_is_this_machine_only() -> None:
+    assert all(map(is_loopback, ["127.0.0.1", "127.9.9.9", "::1", "localhost"]))
+    assert not any(map(is_loopback, ["10.0.0.1", "localhost.example", "128.0.0.1", "", "127.1"]))

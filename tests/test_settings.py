@@ -1,0 +1,385 @@
+"""services/settings.py: every setting, from both places, and the one line for a bad one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.errors import SettingError
+from services.secret import Secret
+from services.setting_table import DATA_DIR, SETTINGS
+from services.settings import VERSION, Settings, error_line, exit_with, load
+
+ROOT = Path(__file__).parent.parent
+KEY = "dXNoZXItdGVzdC1rZXktdXNoZXItdGVzdC1rZXktMDE="  # the same for every xdist worker
+HIDDEN = "hunter2hunter2"
+# With these nothing is generated and DATA_DIR is not touched.
+COMPLETE = {
+    "USHER_DATABASE_URL": "postgresql://usher@db/usher",
+    "USHER_REDIS_URL": "redis://cache",
+    "USHER_JWT_SECRETS": "s" * 32,
+    "USHER_ENCRYPTION_KEYS": KEY,
+}
+
+
+def read(environ: Mapping[str, str] | None = None, argv: Sequence[str] = ()) -> Settings:
+    return load({**COMPLETE, **(environ or {})}, argv)
+
+
+def line_for(environ: Mapping[str, str], argv: Sequence[str] = ()) -> str:
+    with pytest.raises(SettingError) as error:
+        read(environ, argv)
+    line = error_line(error.value)
+    assert line.isprintable()
+    return line
+
+
+def test_the_defaults_are_those_of_the_contract(tmp_path: Path) -> None:
+    settings = load({"USHER_DATA_DIR": str(tmp_path)}, [])
+    assert (settings.host, settings.port) == ("127.0.0.1", 8888)
+    assert settings.database_url.reveal() == f"sqlite:///{tmp_path}/usher.db"
+    assert settings.redis_url is None
+    assert settings.embedded
+    assert settings.access_token_ttl_seconds == 900
+    assert settings.refresh_token_ttl_seconds == 14 * 86_400
+    assert settings.session_lifetime_seconds == 30 * 86_400
+    assert (settings.ticket_ttl_seconds, settings.join_timeout_seconds) == (30, 5)
+    assert settings.public_url is None
+    assert not settings.allowed_origins + settings.trusted_proxies + settings.oauth_providers
+    assert settings.warnings == ()
+    assert DATA_DIR.default == "./data"
+
+
+def test_generated_keys_are_the_same_at_the_next_start(tmp_path: Path) -> None:
+    environ = {"USHER_DATA_DIR": str(tmp_path / "data")}
+    first, second = load(environ, []), load(environ, [])
+    assert first == second
+    assert len(first.jwt_secrets) == len(first.encryption_keys) == 1
+
+
+def test_data_dir_is_not_touched_when_nothing_lives_in_it(tmp_path: Path) -> None:
+    settings = read({"USHER_DATA_DIR": str(tmp_path / "data")})
+    assert not settings.embedded
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_bad_setting_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(SettingError):
+        load({"USHER_DATA_DIR": str(tmp_path / "data"), "USHER_PORT": "x"}, [])
+    assert not (tmp_path / "data").exists()
+
+
+def test_every_setting_has_a_field_of_its_name() -> None:
+    fields = {field.name for field in msgspec.structs.fields(Settings)}
+    assert {setting.name.lower() for setting in SETTINGS} <= fields
+
+
+def test_flags_win_over_the_environment() -> None:
+    environ = {"USHER_PORT": "1000", "USHER_TICKET_TTL_SECONDS": "7", "USHER_HOST": "::"}
+    settings = read(environ, ["--port", "2000", "--ticket-ttl-seconds=1.5"])
+    assert (settings.host, settings.port, settings.ticket_ttl_seconds) == ("::", 2000, 1.5)
+
+
+def test_a_flag_saves_the_start_from_a_bad_variable() -> None:
+    assert read({"USHER_PORT": "bad"}, ["--port=0"]).port == 0
+
+
+def test_no_secret_is_printed_or_serialised_with_the_settings() -> None:
+    settings = read({"USHER_DATABASE_URL": f"postgresql://usher:{HIDDEN}@db/usher"})
+    assert HIDDEN not in repr(settings)
+    assert KEY not in repr(settings)
+    with pytest.raises(TypeError):
+        msgspec.json.encode(settings)
+    with pytest.raises(TypeError):
+        json.dumps(settings)
+
+
+GOOD = [
+    ("HOST", "0.0.0.0", "0.0.0.0"),
+    ("HOST", "[::1]", "::1"),
+    ("HOST", "Usher.Example", "usher.example"),
+    ("PORT", "0", 0),
+    ("PORT", "65535", 65535),
+    ("DATABASE_URL", "sqlite:///data/x.db", Secret("sqlite:///data/x.db")),
+    ("DATABASE_URL", "postgres://u:p@h:5432/d", Secret("postgresql://u:p@h:5432/d")),
+    ("DATABASE_URL", "postgresql:///d?host=/run/pg", Secret("postgresql:///d?host=/run/pg")),
+    ("REDIS_URL", "redis://:p@h:6379/1", Secret("redis://:p@h:6379/1")),
+    ("REDIS_URL", "rediss://h", Secret("rediss://h")),
+    ("REDIS_URL", "unix:///run/redis.sock", Secret("unix:///run/redis.sock")),
+    ("JWT_SECRETS", "a" * 32 + "," + " b" * 16, (Secret("a" * 32), Secret(" b" * 16))),
+    ("JWT_SECRETS", "ä" * 16, (Secret("ä" * 16),)),
+    ("ENCRYPTION_KEYS", f" {KEY} ", (Secret(KEY),)),
+    ("ACCESS_TOKEN_TTL_SECONDS", "1.5", 1.5),
+    ("ACCESS_TOKEN_TTL_SECONDS", "86400", 86400),
+    ("REFRESH_TOKEN_TTL_SECONDS", "0.1", 0.1),
+    ("SESSION_LIFETIME_SECONDS", "31536000", 31536000),
+    ("PUBLIC_URL", "https://Usher.Example:443/", "https://usher.example"),
+    ("PUBLIC_URL", "http://localhost:8888", "http://localhost:8888"),
+    ("ALLOWED_ORIGINS", "", ()),
+    ("ALLOWED_ORIGINS", "https://A.example, http://b:80", ("https://a.example", "http://b")),
+    ("TRUSTED_PROXIES", "", ()),
+    ("TRUSTED_PROXIES", "10.0.0.0/8,::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+    ("OAUTH_PROVIDERS", "", ()),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), GOOD)
+def test_good_values_are_taken(name: str, text: str, value: object) -> None:
+    assert getattr(read({"USHER_" + name: text}), name.lower()) == value
+
+
+BAD = {
+    "HOST": ["", " ", "127.1", "999.1.1.1", "a b", "http://x", "x:80", "bü.example", "a/b", "\n"],
+    "PORT": ["", "x", "-1", "65536", "1.5", "0x10", "1_000", "\uff18", "99999999999999", "tcp://1:2"],
+    "DATA_DIR": ["", " ", "a\nb", "\x00"],
+    "DATABASE_URL": ["", "x", "usher.db", "sqlite://x.db", "sqlite:///", "sqlite:///:memory:",
+                     "mysql://u@h/d", "postgresql://", "postgresql://h", "postgresql://h:x/d",
+                     "postgresql:///d", "postgresql://[::1/d", "http://h/d"],
+    "REDIS_URL": ["", "x", "localhost:6379", "redis://", "redis://h:x", "redis://h/x", "unix://",
+                  "http://h", "redis+sentinel://h/m", "redis+cluster://h"],
+    "JWT_SECRETS": ["", "short", "a" * 31, "a" * 32 + ",", "a" * 32 + ",b",
+                    ",".join(["a" * 32] * 2), "\udcff" * 32,
+                    "-----BEGIN PUBLIC KEY-----\nAA\n-----END PUBLIC KEY-----"],
+    "ENCRYPTION_KEYS": ["", "x", KEY[:-1], KEY + "=", f"{KEY},{KEY}", KEY + ",", "+" * 43 + "="],
+    "PUBLIC_URL": ["", "usher.example", "https://h/path", "https://h?x", "https://u:p@h", "ws://h",
+                   "*", "null", "https://h//", "https://a,https://b", "tauri://localhost"],
+    "ALLOWED_ORIGINS": ["*", "null", "a.example", "https://*.example", "https://h/x", "https://a,",
+                        "https://u:p@h", "https://a https://b", "ftp://h"],
+    "TRUSTED_PROXIES": ["x", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,", "*", "proxy.example"],
+    "OAUTH_PROVIDERS": ["google,", "goo gle", "a_b", "9x", "a/b", "GOOGLE,google", "../x"],
+}  # fmt: skip
+SECONDS = [setting.name for setting in SETTINGS if setting.name.endswith("_SECONDS")]
+BAD |= {
+    name: ["", "x", "0", "-1", "nan", "inf", "1e3", "0.01", "1_0", "99999999999", "5s", "\uff11"]
+    for name in SECONDS
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [(name, text) for name, texts in BAD.items() for text in texts],
+)
+@pytest.mark.parametrize("by_flag", [False, True], ids=["variable", "flag"])
+def test_a_bad_value_is_told_in_one_line(name: str, text: str, by_flag: bool) -> None:
+    flag = "--" + name.lower().replace("_", "-")
+    shown, environ, argv = (
+        (flag, {}, [f"{flag}={text}"])
+        if by_flag
+        else (f"USHER_{name}", {"USHER_" + name: text}, [])
+    )
+    line = line_for(environ, argv)
+    assert line.startswith(f"usher: {shown}: got ")
+    assert ", takes " in line
+    assert "got , takes" not in line
+
+
+def test_there_is_a_bad_value_for_every_setting() -> None:
+    assert set(BAD) == {setting.name for setting in SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("JWT_SECRETS", HIDDEN),
+        ("JWT_SECRETS", "a" * 32 + "," + HIDDEN),
+        ("JWT_SECRETS", ",".join([HIDDEN * 3] * 2)),
+        ("ENCRYPTION_KEYS", HIDDEN),
+        ("DATABASE_URL", HIDDEN),
+        ("DATABASE_URL", f"mysql://root:{HIDDEN}@h/d"),
+        ("DATABASE_URL", f"postgresql://u:{HIDDEN}@h"),
+        ("DATABASE_URL", f"postgresql://u:{HIDDEN}@h:port/d"),
+        ("DATABASE_URL", f"postgresql://u:[{HIDDEN}@h/d"),
+        ("DATABASE_URL", f"sqlite://u:{HIDDEN}@h"),
+        ("REDIS_URL", f"redis://:{HIDDEN}@"),
+        ("REDIS_URL", f"redis+cluster://:{HIDDEN}@h"),
+        ("REDIS_URL", f"{HIDDEN}@h:6379"),
+        ("PUBLIC_URL", f"https://u:{HIDDEN}@h"),
+        ("ALLOWED_ORIGINS", f"https://a,https://u:{HIDDEN}@h"),
+    ],
+)
+def test_no_bad_value_gives_a_secret_away(name: str, text: str) -> None:
+    line = line_for({"USHER_" + name: text})
+    assert HIDDEN not in line
+    assert "****" in line
+
+
+def test_what_follows_an_unknown_flag_is_not_shown() -> None:
+    for argv in ([f"--jwt-secret={HIDDEN}"], ["--prot", HIDDEN], [HIDDEN], [f"-x{HIDDEN}"]):
+        assert HIDDEN not in line_for({}, argv)
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest_one() -> None:
+    assert "did you mean --port?" in line_for({}, ["--prot", "1"])
+    assert "did you mean" not in line_for({}, ["--something-else"])
+
+
+def test_a_flag_is_not_abbreviated_and_has_to_have_a_value() -> None:
+    assert line_for({}, ["--por", "1"]).startswith("usher: --por: ")
+    assert line_for({}, ["--port"]) == (
+        "usher: --port: got nothing, takes a value: --port VALUE or --port=VALUE"
+    )
+
+
+def test_an_unknown_variable_is_a_warning_without_its_value() -> None:
+    settings = read({"USHER_JWT_SECRET": HIDDEN, "USHER_TEST_X": "1", "OTHER": "x"})
+    near, far = settings.warnings
+    assert "USHER_JWT_SECRET " in near
+    assert "did you mean USHER_JWT_SECRETS?" in near
+    assert far == "USHER_TEST_X is not a setting and is not used"
+    assert HIDDEN not in repr(settings)
+
+
+def test_risky_settings_are_warned_about() -> None:
+    assert any("in clear" in w for w in read({"USHER_PUBLIC_URL": "http://usher.example"}).warnings)
+    for local in ("http://localhost:1", "http://[::1]:1", "https://usher.example"):
+        assert read({"USHER_PUBLIC_URL": local}).warnings == ()
+    assert "every address" in read({"USHER_TRUSTED_PROXIES": "0.0.0.0/0"}).warnings[0]
+
+
+def test_kubernetes_service_links_are_explained() -> None:
+    assert "enableServiceLinks" in line_for({"USHER_PORT": "tcp://10.0.0.1:8888"})
+
+
+def test_sentinel_and_cluster_are_told_to_come_later() -> None:
+    for scheme in ("redis+sentinel", "redis+cluster"):
+        assert f"{scheme} is not supported yet" in line_for({"USHER_REDIS_URL": f"{scheme}://h"})
+
+
+GOOGLE = {"USHER_OAUTH_GOOGLE_CLIENT_ID": "id", "USHER_OAUTH_GOOGLE_CLIENT_SECRET": HIDDEN}
+
+
+def test_a_known_provider_needs_no_issuer() -> None:
+    (google,) = read({"USHER_OAUTH_PROVIDERS": "Google", **GOOGLE}).oauth_providers
+    assert (google.name, google.issuer, google.client_id) == ("google", None, "id")
+    assert google.client_secret == Secret(HIDDEN)
+    assert google.scopes == ()
+    assert HIDDEN not in repr(google)
+
+
+def test_another_provider_is_found_by_its_issuer_also_by_flags() -> None:
+    settings = read(
+        {"USHER_OAUTH_MY_IDP_ISSUER": "https://idp.example/realm"},
+        ["--oauth-providers", "my-idp", "--oauth-my-idp-client-id=id",
+         "--oauth-my-idp-client-secret", "x", "--oauth-my-idp-scopes", "openid email"],
+    )  # fmt: skip
+    (idp,) = settings.oauth_providers
+    assert (idp.issuer, idp.scopes) == ("https://idp.example/realm", ("openid", "email"))
+    assert settings.warnings == ()
+
+
+@pytest.mark.parametrize("missing", sorted(GOOGLE))
+def test_a_missing_part_of_a_provider_is_named(missing: str) -> None:
+    environ = {name: text for name, text in GOOGLE.items() if name != missing}
+    line = line_for({"USHER_OAUTH_PROVIDERS": "google", **environ})
+    assert line.startswith(f"usher: {missing}: got nothing, takes ")
+
+
+def test_an_unknown_provider_needs_an_issuer() -> None:
+    line = line_for({"USHER_OAUTH_PROVIDERS": "idp"})
+    assert line.startswith("usher: USHER_OAUTH_IDP_ISSUER: got nothing")
+
+
+@pytest.mark.parametrize(
+    ("issuer", "taken"),
+    [
+        ("https://idp.example", True),
+        ("https://idp.example/realms/a/", True),
+        ("http://127.0.0.1:9000", True),
+        ("http://[::1]:9000/x", True),
+        ("http://localhost:9000", True),
+        ("http://idp.example", False),
+        ("http://localhost.evil.example", False),
+        ("http://127.0.0.1@evil.example", False),
+        ("https://u:p@idp.example", False),
+        ("https://idp.example?x", False),
+        ("https://idp.example#", False),
+        ("https://", False),
+        ("idp.example", False),
+        ("ftp://idp.example", False),
+        ("https://idp.example/a b", False),
+    ],
+)
+def test_an_http_issuer_is_taken_on_loopback_only(issuer: str, taken: bool) -> None:
+    environ = {
+        "USHER_OAUTH_PROVIDERS": "idp",
+        "USHER_OAUTH_IDP_ISSUER": issuer,
+        "USHER_OAUTH_IDP_CLIENT_ID": "id",
+        "USHER_OAUTH_IDP_CLIENT_SECRET": "x",
+    }
+    if taken:
+        assert read(environ).oauth_providers[0].issuer == issuer
+    else:
+        assert line_for(environ).startswith("usher: USHER_OAUTH_IDP_ISSUER: ")
+
+
+def test_settings_of_a_provider_that_is_not_listed_are_warned_about() -> None:
+    assert len(read(GOOGLE).warnings) == 2
+
+
+@pytest.mark.parametrize("environ", [{}, {"USHER_PORT": "x", "USHER_OAUTH_PROVIDERS": "!"}])
+def test_help_lists_every_flag_with_its_default(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        load(environ, ["--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(f" {setting.flag} VALUE {setting.meaning[:9]}" in text for setting in SETTINGS)
+    assert text.count("(default: ") == len(SETTINGS)
+    assert text.count("in seconds") == len(SECONDS)
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        load({}, ["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"usher {VERSION}\n"
+
+
+def test_exit_with_prints_one_line_on_stderr_and_ends_with_status_2() -> None:
+    code = (
+        "import os, sys; from services.errors import SettingError; "
+        "from services.settings import exit_with, load\n"
+        "try: load(os.environ, sys.argv[1:])\n"
+        "except SettingError as error: exit_with(error)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, "--port=8\n8\x1b[31m"],
+        cwd=ROOT,
+        env={"USHER_OTHER": "x", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith("usher: --port: got ")
+    assert run.stderr.count("\n") == 1
+    assert "\x1b" not in run.stderr
+
+
+def test_exit_with_takes_any_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        exit_with(SettingError("X", "a\nb\u2028\x07", "ü"))
+    assert capsys.readouterr().err == "usher: X: got a\\nb\\u2028\\x07, takes \\xfc\n"
+
+
+@given(st.sampled_from(SETTINGS), st.text(max_size=60))
+def test_any_text_is_taken_or_told_in_one_line(setting: object, text: str) -> None:
+    name = next(each.name for each in SETTINGS if each is setting)
+    try:
+        line = f"usher: {read({'USHER_' + name: text}).host}"
+    except SettingError as error:
+        line = error_line(error)
+    assert line.isprintable()
+    assert len(line) < 500
