@@ -13,6 +13,7 @@ from handlers.operations import operation
 from services.claims import Claims
 from services.errors import (
     NotFound,
+    RateLimited,
     SignupRefused,
     TokenExpired,
     Unauthenticated,
@@ -109,7 +110,7 @@ class LogInHandler(SignInHandler):
         access="anyone",
         body=LogIn,
         answer=BrowserSignIn | NativeSignIn,
-        errors=(Unauthenticated,),
+        errors=(Unauthenticated, RateLimited),
     )
     async def post(self, body: LogIn) -> BrowserSignIn | NativeSignIn:
         result = await self.services.accounts.log_in(body.email, body.password, self.device())
@@ -177,7 +178,7 @@ class PasswordHandler(ApiHandler):
         "Change the password and end every other login session.",
         body=ChangePassword,
         status=204,
-        errors=(WeakPassword, WrongPassword),
+        errors=(WeakPassword, WrongPassword, RateLimited),
     )
     async def post(self, body: ChangePassword) -> None:
         claims = self.identity.claims

@@ -11,6 +11,10 @@ import msgspec
 from services.errors import UsherError
 
 Access = Literal["anyone", "user", "admin"]
+Shows = Literal["access", "refresh"]
+
+PATH_SEGMENT = "[A-Za-z0-9_-]{1,64}"
+"""What a name in braces stands for in a path."""
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -24,6 +28,9 @@ class Operation(msgspec.Struct, frozen=True):
         answer: the type of the good answer, if it has a body.
         errors: refusals of its own, beside those that every call may give.
         query: query parameters and what they mean.
+        media_type: of the good answer.
+        unready: the type of a 503 that is no problem document, if any.
+        shows: the token that the call looks at, where `access` does not say it.
     """
 
     summary: str
@@ -33,6 +40,9 @@ class Operation(msgspec.Struct, frozen=True):
     answer: Any
     errors: tuple[type[UsherError], ...]
     query: dict[str, str]
+    media_type: str
+    unready: Any
+    shows: Shows | None
 
 
 def operation(
@@ -44,13 +54,27 @@ def operation(
     answer: Any = None,
     errors: tuple[type[UsherError], ...] = (),
     query: dict[str, str] | None = None,
+    media_type: str = "application/json",
+    unready: Any = None,
+    shows: Shows | None = None,
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Awaitable[None]]]:
     """Make a handler's method an operation: the caller is checked first, then the body.
 
     The method gets the path's arguments, then the decoded body; what it returns is the answer.
     The caller, where one is needed, is `self.identity`.
     """
-    described = Operation(summary, access, body, status, answer, errors, query or {})
+    described = Operation(
+        summary,
+        access,
+        body,
+        status,
+        answer,
+        errors,
+        query or {},
+        media_type,
+        unready,
+        shows or (None if access == "anyone" else "access"),
+    )
     decoder = None if body is None else msgspec.json.Decoder(body)
 
     def decorate(method: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[None]]:
@@ -60,7 +84,7 @@ def operation(
             arguments = path if decoder is None else (*path, handler.decoded_body(decoder))
             handler.answer(status, await method(handler, *arguments))
 
-        run.operation = described  # type: ignore[attr-defined]  # read by handlers/docs
+        run.operation = described  # type: ignore[attr-defined]  # read by handlers/openapi.py
         return run
 
     return decorate

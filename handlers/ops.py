@@ -27,6 +27,7 @@ class ReadyHandler(ApiHandler):
         "Whether requests should come here, and the state of what is behind. 503 when not.",
         access="anyone",
         answer=Readiness,
+        unready=Readiness,
     )
     async def get(self) -> Readiness:
         readiness = self.services.health.readiness()
@@ -38,7 +39,12 @@ class ReadyHandler(ApiHandler):
 
 
 class MetricsHandler(ApiHandler):
-    @operation("Counters in Prometheus' text format.", access="anyone")
+    @operation(
+        "Counters in Prometheus' text format.",
+        access="anyone",
+        answer=str,
+        media_type="text/plain",
+    )
     async def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE)
         self.write(self.services.metrics.expose())

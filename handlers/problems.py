@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from services.errors import UsherError
 from services.protocol import encode_json
 
 PROBLEM_TYPE = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`code`: a machine word. `title`: a sentence for people. `detail`, `field`: what of the
+    request does not fit. `suggestions`, `warning`: how a password gets better."""
+
+    status: int
+    title: str
+    code: str
+    detail: str = ""
+    field: str = ""
+    suggestions: tuple[str, ...] = ()
+    warning: str = ""
 
 
 def problem_body(error: UsherError) -> bytes:

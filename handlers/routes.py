@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from handlers.auth import (
     SignUpHandler,
 )
 from handlers.base import ApiHandler, Site, UnknownRoute
+from handlers.channels import ChannelHandler, ChannelsHandler, MemberHandler
+from handlers.docs import (
+    AsyncApiHandler,
+    DocumentHandler,
+    OpenApiHandler,
+    ReferenceHandler,
+    make_documents,
+)
+from handlers.operations import PATH_SEGMENT
 from handlers.ops import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.pages import PageHandler
 from handlers.sessions import SessionHandler, SessionsHandler
@@ -34,6 +44,9 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/sessions", SessionsHandler),
     ("/api/sessions/{session_id}", SessionHandler),
     ("/api/ws/ticket", TicketHandler),
+    ("/api/channels", ChannelsHandler),
+    ("/api/channels/{channel_id}", ChannelHandler),
+    ("/api/channels/{channel_id}/members/{user_id}", MemberHandler),
     ("/api/admin/users", UsersHandler),
     ("/api/admin/users/{user_id}", UserHandler),
     ("/api/admin/users/{user_id}/disconnect", DisconnectHandler),
@@ -43,14 +56,25 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
 )
 """As OpenAPI writes paths: a name in braces is one segment."""
 
+DOCUMENT_ROUTES: tuple[tuple[str, type[DocumentHandler]], ...] = (
+    ("/openapi.json", OpenApiHandler),
+    ("/asyncapi.json", AsyncApiHandler),
+    ("/docs", ReferenceHandler),
+)
+"""The reference: what describes all routes, these too."""
+
 
 def make_application(site: Site) -> web.Application:
     """The Tornado application for everything but `/ws`."""
     handed: dict[str, Any] = {"site": site}
     routes: list[Any] = [(_pattern(path), handler, handed) for path, handler in API_ROUTES]
+    documents = make_documents((*API_ROUTES, *DOCUMENT_ROUTES), site)
+    described = {**handed, "documents": documents}
+    routes += [(re.escape(path), handler, described) for path, handler in DOCUMENT_ROUTES]
     files = {**handed, "path": str(STATIC)}
     routes += [
-        (r"/static/(.+)", PageHandler, files),
+        # Plain names only: a NUL, say, would reach the file system and end in a 500.
+        (r"/static/([A-Za-z0-9_./-]+)", PageHandler, files),
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
     ]
     return web.Application(
@@ -66,5 +90,5 @@ def _no_access_log(_: web.RequestHandler) -> None:
 
 
 def _pattern(path: str) -> str:
-    parts = ("([A-Za-z0-9_-]{1,64})" if p.startswith("{") else p for p in path.split("/"))
+    parts = (f"({PATH_SEGMENT})" if p.startswith("{") else p for p in path.split("/"))
     return "/".join(parts)

@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from services import protocol
 from services.admission import Admission, Identity
 from services.claims import Claims
 from services.errors import (
+    BadRequest,
     Forbidden,
     IdentityMismatch,
     RateLimited,
@@ -348,18 +350,61 @@ class ClientSocket:
 
 
 class ClientEvent(msgspec.Struct, frozen=True):
-    """An event that clients may send: the type of its data and what is done with it."""
+    """An event that clients may send.
 
-    decoder: msgspec.json.Decoder[object]
+    Attributes:
+        act: what is done with it.
+        decoder: of its data.
+        data: the type of its data.
+        reply: the type of the good reply.
+        errors: what it may be refused with.
+        summary: for the docs.
+    """
+
     act: Callable[..., Awaitable[None] | None]
+    decoder: msgspec.json.Decoder[Any]
+    data: Any
+    reply: Any
+    errors: tuple[type[UsherError], ...]
+    summary: str
 
+
+def client_event(
+    act: Callable[..., Awaitable[None] | None],
+    data: Any,
+    reply: Any,
+    summary: str,
+    errors: tuple[type[UsherError], ...] = (),
+) -> ClientEvent:
+    """An entry for EVENTS: what is decoded and what is described are one type."""
+    return ClientEvent(act, msgspec.json.Decoder(data), data, reply, errors, summary)
+
+
+_CREDENTIAL_ERRORS = (BadRequest, Unauthenticated, TokenExpired, IdentityMismatch, Unavailable)
 
 EVENTS: dict[str, ClientEvent] = {
-    "user-join": ClientEvent(msgspec.json.Decoder(protocol.UserJoin), ClientSocket.user_join),
-    "token-refresh": ClientEvent(
-        msgspec.json.Decoder(protocol.TokenRefresh), ClientSocket.token_refresh
+    "user-join": client_event(
+        ClientSocket.user_join,
+        protocol.UserJoin,
+        protocol.Joined,
+        "Say who you are, where no credential came on open. A refusal ends a socket that has not "
+        "joined; one that has goes on as it was.",
+        _CREDENTIAL_ERRORS,
     ),
-    "heartbeat": ClientEvent(msgspec.json.Decoder(object), ClientSocket.heartbeat),
+    "token-refresh": client_event(
+        ClientSocket.token_refresh,
+        protocol.TokenRefresh,
+        protocol.Expiry,
+        "Go on with a newer token of the same user and login session. After a refusal the old "
+        "token goes on.",
+        _CREDENTIAL_ERRORS,
+    ),
+    "heartbeat": client_event(
+        ClientSocket.heartbeat,
+        Any,
+        protocol.ServerTime,
+        "A sign of life. It renews the session's lease and tells the server's clock.",
+    ),
 }
 
 

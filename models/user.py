@@ -17,6 +17,7 @@ class User(Row):
         name: as shown to others.
         password_hash: PHC string (Argon2id), or None for an account that signs in elsewhere.
         role: "admin" or "user".
+        role_since: epoch seconds of its last change; None while it is the first one.
         founder: 1 on the very first account and NULL on all others. Unique, and never
             anything but 1: the database itself lets only one of two racing sign-ups be first.
         disabled_at: epoch seconds, None while the account may sign in.
@@ -29,6 +30,7 @@ class User(Row):
     name = peewee.TextField()
     password_hash = peewee.TextField(null=True)
     role = peewee.TextField(default="user")
+    role_since = peewee.DoubleField(null=True)
     founder = peewee.SmallIntegerField(null=True, unique=True)
     disabled_at = peewee.DoubleField(null=True)
     created_at = peewee.DoubleField()

@@ -8,7 +8,7 @@ import secrets
 import time
 import unicodedata
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import peewee
@@ -26,11 +26,12 @@ from services.errors import (
     UsherError,
     WrongPassword,
 )
-from services.login_sessions import Device, LoginSessions, Profile, SignedIn, locked
+from services.login_sessions import Device, LoginSessions, Profile, SignedIn, locked, locked_one
 from services.metrics import Metrics
 from services.passwords import Passwords
 from services.rate_limit import GuessLimit
 from services.revocations import Revocations
+from services.texts import checked_text
 
 MAX_EMAIL_LENGTH = 254
 """RFC 5321 section 4.5.3.1.3, as corrected by erratum 1690."""
@@ -80,21 +81,10 @@ def checked_name(name: str) -> str:
     Raises:
         BadRequest: empty, too long, or with what is not seen.
     """
-    text = unicodedata.normalize("NFC", name).strip()
-    if not 0 < len(text) <= MAX_NAME_LENGTH:
-        raise BadRequest(f"name: 1 to {MAX_NAME_LENGTH} characters", field="name")
-    if any(unicodedata.category(c) in _NEVER_IN_NAME and c not in _JOINERS for c in text):
-        raise BadRequest("name: control characters", field="name")
-    if all(c in _JOINERS for c in text):
-        raise BadRequest("name: nothing of it can be seen", field="name")
-    return text
+    return checked_text(name, "name", MAX_NAME_LENGTH)
 
 
 _NEVER_IN_ADDRESS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-_NEVER_IN_NAME = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-"""Unicode categories that are not seen, or (direction overrides) make a text read as another."""
-_JOINERS = frozenset("\u200c\u200d")
-"""Persian and Indic names and emoji need them."""
 
 
 class Accounts:
@@ -126,7 +116,7 @@ class Accounts:
             SignupRefused: the address is taken; said so as not to confirm it.
         """
         address, shown = normalised_email(email), checked_name(name)
-        await self._passwords.check_strength(password, (*re.split(r"[@.+_-]", address), shown))
+        await self._passwords.check_strength(password, _hints(address, shown))
         password_hash = await self._passwords.hash(password)
         user_id = secrets.token_urlsafe(16)
         try:
@@ -222,8 +212,7 @@ class Accounts:
         if user is None or known_hash is None or not verdict.ok:
             await self._guesses.count(user_id, "")
             raise WrongPassword("password change: the current one is wrong")
-        hints = (*re.split(r"[@.+_-]", user.email), user.name)
-        await self._passwords.check_strength(new_password, hints)
+        await self._passwords.check_strength(new_password, _hints(user.email, user.name))
         new_hash = await self._passwords.hash(new_password)
 
         def change(db: peewee.Database) -> list[Revocation]:
@@ -255,13 +244,13 @@ class Accounts:
             if new_role != "admin" or stays_disabled:
                 _keep_an_admin(db, user)
             disabled_at = (user.disabled_at or self._clock()) if stays_disabled else None
-            User.update({User.role: new_role, User.disabled_at: disabled_at}).where(
-                User.id == user_id
-            ).execute(db)
+            changes: dict[Any, Any] = {User.role: new_role, User.disabled_at: disabled_at}
             if new_role != user.role:
+                changes[User.role_since] = self._clock()
                 ended.append(
                     self._revocations.record(db, "role", user_id, user_id, "role_changed", new_role)
                 )
+            User.update(changes).where(User.id == user_id).execute(db)
             if stays_disabled:
                 ended += self._sessions.end_all_within(db, user_id, "disabled")
             row = UserRow(user.id, user.email, user.name, new_role, stays_disabled, user.created_at)
@@ -299,10 +288,15 @@ class Accounts:
 
     @staticmethod
     def _for_change(db: peewee.Database, user_id: str) -> User:
-        user = locked(User.select().where(User.id == user_id), db).get_or_none(db)
+        user = locked_one(User.select().where(User.id == user_id), db)
         if user is None:
             raise NotFound("no such account")
         return user
+
+
+def _hints(address: str, name: str) -> tuple[str, ...]:
+    """What an attacker knows of somebody and tries first: the address, its parts, the name."""
+    return address, *re.split(r"[@.+_-]", address), name
 
 
 def _key_of(email: str) -> str:

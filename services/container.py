@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from services.accounts import Accounts
 from services.admission import Admission
 from services.background import Background
+from services.channels import Channels
 from services.control import Control
 from services.data_dir import DataDirLock
 from services.database import Database
 from services.encryption import Encryption
-from services.errors import UsherError
+from services.errors import SettingError, UsherError
 from services.health import CHECK_SECONDS, Health
 from services.hub import Hub
 from services.keepalive import PING_SECONDS, keep_alive
@@ -24,12 +25,17 @@ from services.metrics import Metrics
 from services.passwords import Passwords
 from services.protocol import CloseCode
 from services.rate_limit import GuessLimit
+from services.redis_cluster import ClusterAddress
+from services.redis_forms import address_of
 from services.redis_server import EmbeddedRedis, find_redis_server
 from services.revocations import SWEEP_SECONDS, Revocations
+from services.secret import MASK
 from services.seen import WRITE_SECONDS, Seen
 from services.session_pool import RENEW_SECONDS, SessionPool
+from services.setting_values import TAKES_REDIS
 from services.settings import Settings
 from services.store import Store
+from services.store_cluster import ClusterStore
 from services.store_memory import MemoryStore
 from services.store_redis import RedisStore
 from services.tickets import Tickets
@@ -63,6 +69,7 @@ class Services:
     admission: Admission
     accounts: Accounts
     login_sessions: LoginSessions
+    channels: Channels
     revocations: Revocations
     tickets: Tickets
     seen: Seen
@@ -85,20 +92,37 @@ async def lay_foundation(settings: Settings) -> Foundation:
         lock.acquire()
     redis: EmbeddedRedis | None = None
     store: Store | None = None
+    database: Database | None = None
     try:
-        redis, store = await _open_store(settings, metrics)
+        # Both URLs are read before anything is begun: of a bad one there is one line, no more.
+        remote = _remote_store(settings)
         database = await Database.open(settings.database_url.reveal())
+        redis, store = await _open_store(settings, remote, metrics)
     except BaseException:
+        if database is not None:
+            await database.close()
         await _let_go(store, redis, lock)
         raise
     return Foundation(settings, lock, redis, store, database, metrics)
 
 
-async def _open_store(settings: Settings, metrics: Metrics) -> tuple[EmbeddedRedis | None, Store]:
-    if settings.redis_url is not None:
-        store = RedisStore(settings.redis_url)
-        await store.connect()
-        return None, store
+def _remote_store(settings: Settings) -> RedisStore | ClusterStore | None:
+    if settings.redis_url is None:
+        return None
+    try:
+        address = address_of(settings.redis_url)
+    except ValueError as error:
+        got = f"{MASK} ({error}: an option of it, or a file that it names)"
+        raise SettingError("USHER_REDIS_URL", got, TAKES_REDIS) from error
+    return ClusterStore(address) if isinstance(address, ClusterAddress) else RedisStore(address)
+
+
+async def _open_store(
+    settings: Settings, remote: RedisStore | ClusterStore | None, metrics: Metrics
+) -> tuple[EmbeddedRedis | None, Store]:
+    if remote is not None:
+        await remote.connect()
+        return None, remote
     binary = find_redis_server()
     if binary is None:
         log.warning(
@@ -135,7 +159,7 @@ def build(foundation: Foundation, issuer: str) -> Services:
         settings.session_lifetime_seconds,
     )
     passwords = Passwords()
-    guesses = GuessLimit(_redis_url(foundation), store, metrics)
+    guesses = GuessLimit(store, metrics)
     tickets = Tickets(store, database, settings.ticket_ttl_seconds)
     health = Health(
         database,
@@ -153,6 +177,7 @@ def build(foundation: Foundation, issuer: str) -> Services:
         admission=Admission(tokens, tickets, cache, login_sessions, revocations, metrics),
         accounts=Accounts(database, passwords, login_sessions, revocations, guesses, metrics),
         login_sessions=login_sessions,
+        channels=Channels(database, revocations),
         revocations=revocations,
         tickets=tickets,
         seen=Seen(login_sessions),
@@ -164,7 +189,7 @@ def build(foundation: Foundation, issuer: str) -> Services:
 
 
 def _redis_url(foundation: Foundation) -> str | None:
-    """Where the shared Redis is; None while there is none."""
+    """Where the shared Redis is, in any form of its URL; None while there is none."""
     if foundation.redis is not None:
         return foundation.redis.url
     url = foundation.settings.redis_url
@@ -209,7 +234,6 @@ async def stop(services: Services) -> None:
     except (UsherError, asyncio.TimeoutError) as error:  # a courtesy; stopping must go on
         log.debug("last seen not written: %s", error)
     services.passwords.close()
-    await services.guesses.close()
     foundation = services.foundation
     await foundation.database.close()
     await _let_go(foundation.store, foundation.redis, foundation.lock)

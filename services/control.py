@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["session", "token", "role"]
+Kind = Literal["session", "token", "role", "access"]
 
 
 class Revocation(msgspec.Struct, frozen=True):
@@ -20,7 +20,10 @@ class Revocation(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: what `subject` is: a login session (`sid`), an access token (`jti`), or the user
-            whose tokens and sockets of any other role than `role` are over.
+            whose tokens and sockets of any other role than `role` are over, or the channel
+            whose rights have changed ("access").
+        user_id: whose it is; for "access" the user whose right in the channel changed, "*"
+            where it may be anybody's.
         created_at: epoch seconds.
         id: number of its row; it tells a repeated message from a new one.
     """

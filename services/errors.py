@@ -13,7 +13,8 @@
     ├── NotFound           404  not_found
     ├── Conflict           409  conflict
     │   ├── SignupRefused  409  signup_refused
-    │   └── LastAdmin      409  last_admin
+    │   ├── LastAdmin      409  last_admin
+    │   └── OwnerStays     409  owner_stays
     ├── TooLarge           413  too_large
     ├── RateLimited        429  rate_limited
     └── Unavailable        503  unavailable
@@ -134,6 +135,12 @@ class SignupRefused(Conflict):
 
 class LastAdmin(Conflict):
     code, title = "last_admin", "The last administrator has to stay."
+
+
+class OwnerStays(Conflict):
+    """The owner of a channel manages it, and has no member's right to change or take away."""
+
+    code, title = "owner_stays", "The owner of a channel stays its manager."
 
 
 class TooLarge(UsherError):

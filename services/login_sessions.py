@@ -123,7 +123,7 @@ class LoginSessions:
         device: Device,
         verified_hash: str | None,
     ) -> SignedIn:
-        user = locked(User.select().where(User.id == user_id), db).get_or_none(db)
+        user = locked_one(User.select().where(User.id == user_id), db)
         if user is None or user.disabled_at is not None:
             raise Unauthenticated("sign-in: account gone or disabled")
         if verified_hash is not None and user.password_hash != verified_hash:
@@ -194,8 +194,8 @@ class LoginSessions:
             raise Unauthenticated("refresh: unknown token")
         session, user = self._refreshable(db, token.session_id, now)
         # Read again behind the session's lock: of racing tabs only one finds it unused.
-        token = RefreshToken.select().where(RefreshToken.hash == hash_).get(db)
-        if token.expires_at <= now:
+        token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
+        if token is None or token.expires_at <= now:
             raise Unauthenticated("refresh: token expired")
         if token.rotated_at is None:
             changed = {RefreshToken.rotated_at: now}
@@ -209,7 +209,7 @@ class LoginSessions:
 
     def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
         query = LoginSession.select().where(LoginSession.id == sid)
-        session = locked(query, db).get_or_none(db)
+        session = locked_one(query, db)
         if session is None or session.ended_at is not None or session.expires_at <= now:
             raise Unauthenticated("refresh: login session is over")
         user = User.select().where(User.id == session.user_id).get(db)
@@ -294,7 +294,7 @@ class LoginSessions:
             & (LoginSession.user == user_id)
             & LoginSession.ended_at.is_null()
         )
-        if locked(living, db).get_or_none(db) is None:
+        if locked_one(living, db) is None:
             raise NotFound("no such living session of this user")
         ended = [self._end(db, sid, user_id, reason)]
         if token_id is not None:
@@ -330,6 +330,13 @@ def locked(query: peewee.ModelSelect[Row], db: peewee.Database) -> peewee.ModelS
     SQLite has one writer at a time: there the transaction itself is the lock.
     """
     return query.for_update() if db.for_update else query
+
+
+def locked_one(query: peewee.ModelSelect[Row], db: peewee.Database) -> Row | None:
+    """The one row of a query, locked likewise; None where there is none."""
+    # Not `get_or_none`: Peewee words an error for a missing row, and fails at that, because a
+    # query bound to no database has no FOR UPDATE.
+    return next(iter(locked(query, db).execute(db)), None)
 
 
 def _touch(db: peewee.Database, seen: dict[str, float]) -> None:

@@ -55,6 +55,32 @@ class CloseCode(IntEnum):
     UNAVAILABLE = 4503, "unavailable", Retry.BACKOFF
 
 
+CLOSE_MEANINGS: dict[CloseCode, str] = {
+    CloseCode.MESSAGE_TOO_BIG: "A message over 64 KiB, or over 8 KiB before the join.",
+    CloseCode.SERVICE_RESTART: "The server stops. `after` spreads those who come back.",
+    CloseCode.BAD_REQUEST: "A message that is not a frame, or credentials that contradict.",
+    CloseCode.UNAUTHENTICATED: "A credential that is no good, or an event before the join.",
+    CloseCode.FORBIDDEN: "Signed in, and yet not allowed.",
+    CloseCode.JOIN_TIMEOUT: "No credential came in time.",
+    CloseCode.REPLACED: "The same bearer token has opened another socket.",
+    CloseCode.SESSION_REVOKED: "The login session is over: logout, a new password, signed out "
+    "by the user or an administrator, a refresh token used twice, account disabled or deleted.",
+    CloseCode.SLOW_CONSUMER: "More than 256 KiB waited to be read.",
+    CloseCode.TOKEN_EXPIRED: "The access token is genuine, but too old or of an earlier role.",
+    CloseCode.RATE_LIMITED: "Too many at once.",
+    CloseCode.UNAVAILABLE: "There is nothing to check a credential against just now.",
+}
+"""For the docs."""
+
+RETRY_MEANINGS: dict[Retry, str] = {
+    Retry.NEVER: "Do not come back by yourself: it would end the same way.",
+    Retry.LOGIN: "The user has to sign in again.",
+    Retry.REFRESH: "Get a new access token, then connect again.",
+    Retry.BACKOFF: "Connect again after a pause: random, longer each time, at least `after`.",
+}
+"""For the docs."""
+
+
 # ---- what a client sends -------------------------------------------------------------------
 
 
@@ -68,12 +94,12 @@ class Frame(msgspec.Struct):
 
 
 class Auth(msgspec.Struct):
+    """`token`: an access token, or a ticket."""
+
     token: str
 
 
 class UserJoin(msgspec.Struct):
-    """`token`: an access token, or a ticket."""
-
     auth: Auth
 
 
@@ -94,13 +120,15 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class JoinedUser(msgspec.Struct, frozen=True):
+    """`role`: `user` or `admin`."""
+
     id: str
     name: str
     role: str
 
 
 class Joined(msgspec.Struct, frozen=True):
-    """The answer to `user-join`, or the event `joined`. `expires_at`: epoch seconds."""
+    """`session_id`: of this socket. `expires_at`: of the access token, in epoch seconds."""
 
     session_id: str
     user: JoinedUser
@@ -109,24 +137,54 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 class Expiry(msgspec.Struct, frozen=True):
-    """The answer to `token-refresh`, and the event `token-expiring`. Epoch seconds."""
+    """`expires_at`: of the access token, in epoch seconds."""
 
     expires_at: float
 
 
 class ServerTime(msgspec.Struct, frozen=True):
-    """The answer to `heartbeat`. Epoch seconds."""
+    """`server_time`: epoch seconds."""
 
     server_time: float
 
 
 class Closing(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Sent just before the server closes. `after`: seconds to wait before another try."""
+    """`code`: the close code that follows. `after`: seconds to wait before another try."""
 
     code: int
     reason: str
     retry: Retry
     after: float | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """`code`: a machine word, as in problem documents. `message`: a sentence for people."""
+
+    code: str
+    message: str
+
+
+class ServerEvent(msgspec.Struct, frozen=True):
+    """What the docs say of an event that the server sends: the type of its data, and when."""
+
+    data: Any
+    summary: str
+
+
+SERVER_EVENTS: dict[str, ServerEvent] = {
+    "joined": ServerEvent(
+        Joined,
+        "The socket is yours. Sent where the credential came on open, or in a `user-join` without "
+        "an `id`.",
+    ),
+    "reply": ServerEvent(Any, "The answer to a frame with an `id`: one for each, never two."),
+    "token-expiring": ServerEvent(
+        Expiry,
+        "The access token ends 60 seconds from now, or has half of its life left where that is "
+        "less. Send `token-refresh`.",
+    ),
+    "closing": ServerEvent(Closing, "The last event before the server closes the socket."),
+}
 
 
 # ---- decoding ------------------------------------------------------------------------------
@@ -185,7 +243,7 @@ def encode_reply(frame_id: bytes, data: object) -> bytes:
 
 def encode_error(frame_id: bytes, code: str, message: str) -> bytes:
     """The text of a reply that refuses."""
-    error = encode_json({"code": code, "message": message})
+    error = encode_json(Refusal(code, message))
     return b'{"event":"reply","id":%b,"ok":false,"error":%b}' % (frame_id, error)
 
 

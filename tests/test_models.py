@@ -8,6 +8,7 @@ from pathlib import Path
 import peewee
 import pytest
 
+from models.channel import Channel, ChannelMember, ChannelRole
 from models.installation import Installation
 from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation
@@ -15,7 +16,8 @@ from models.ticket import Ticket
 from models.user import User
 from tests.support.databases import KINDS, empty_database, opened
 
-MODELS = (User, LoginSession, RefreshToken, Revocation, Ticket, Installation)
+ACCOUNTS = (User, LoginSession, RefreshToken, Revocation, Ticket, Installation)
+MODELS = (*ACCOUNTS, Channel, ChannelMember, ChannelRole)
 
 
 @pytest.fixture(params=KINDS)

@@ -1,0 +1,195 @@
+"""AsyncAPI 3.0, from the tables of events and close codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from handlers.schemas import About, Json, Schemas
+from handlers.socket import EXPIRY_NOTICE_SECONDS, ClientEvent
+from handlers.upgrade import SOCKET_PATH
+from services.keepalive import PING_SECONDS, SILENCE_SECONDS
+from services.protocol import (
+    CLOSE_MEANINGS,
+    MAX_MESSAGE_BYTES,
+    MAX_UNJOINED_MESSAGE_BYTES,
+    RETRY_MEANINGS,
+    SUBPROTOCOL,
+    CloseCode,
+    Refusal,
+    ServerEvent,
+)
+from services.wire import OUTBOX_BYTES
+
+ID = {"type": ["string", "number"], "description": "comes back as it was sent"}
+
+DESCRIPTION = f"""\
+A frame is JSON text `{{"event": string, "id"?: string | number, "data"?: any}}`. A frame with an
+`id` gets exactly one `reply`; a frame without one gets none. The frames of one socket are answered
+in their order. Wrong data or an unknown event is refused (`bad_request`, `unknown_event`) and the
+socket lives on; what is no such frame closes it with 4400.
+
+A message may have {MAX_MESSAGE_BYTES // 1024} KiB, before the join
+{MAX_UNJOINED_MESSAGE_BYTES // 1024} KiB. A client that lets more than {OUTBOX_BYTES // 1024} KiB
+wait is closed with 4413. The server pings a silent client every {PING_SECONDS:.0f} seconds and
+drops it after {SILENCE_SECONDS:.0f} seconds of silence. `token-expiring` comes
+{EXPIRY_NOTICE_SECONDS:.0f} seconds ahead."""
+
+OPENING = f"""\
+A credential comes on open or in the first message: an access token in `Authorization: Bearer`, or
+as the subprotocol `usher.bearer.<token>` beside `{SUBPROTOCOL}`; a ticket as `?ticket=`; the
+cookie, with an own or allowed `Origin`; or, with none of these, `user-join` in time. Two explicit
+credentials, or one of another login session than the cookie's, end with 4400. An access token
+holds one socket, a ticket opens one, a cookie may open any number."""
+
+
+def asyncapi_document(
+    client_events: Mapping[str, ClientEvent],
+    server_events: Mapping[str, ServerEvent],
+    about: About,
+) -> Json:
+    """The AsyncAPI 3.0 document of the socket. `receive` and `send` are said of the server."""
+    schemas = Schemas()
+    refusal = schemas.of(Refusal)
+    messages: Json = {}
+    for name, event in client_events.items():
+        messages[name] = _client_message(name, event, schemas)
+        messages[f"{name}.reply"] = _reply_message(name, event, schemas, refusal)
+    for name, sent in server_events.items():
+        messages[f"server.{name}"] = _server_message(name, sent, schemas, refusal)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Usher", "version": about.version, "description": _lines(DESCRIPTION)},
+        "defaultContentType": "application/json",
+        "servers": {"usher": _server(about)},
+        "channels": {"socket": _channel(messages)},
+        "operations": {
+            **{name: _receive(name) for name in client_events},
+            **{f"server.{name}": _send(name, event) for name, event in server_events.items()},
+        },
+        "components": {
+            "messages": messages,
+            "schemas": schemas.components,
+            "securitySchemes": _security_schemes(about),
+        },
+        "x-close-codes": [
+            {
+                "code": int(code),
+                "reason": code.reason,
+                "retry": code.retry.value,
+                "meaning": CLOSE_MEANINGS[code],
+            }
+            for code in CloseCode
+        ],
+        "x-retry": {retry.value: meaning for retry, meaning in RETRY_MEANINGS.items()},
+    }
+
+
+# ---- messages ------------------------------------------------------------------------------
+
+
+def _client_message(name: str, event: ClientEvent, schemas: Schemas) -> Json:
+    data = schemas.of(event.data)
+    fields = {"event": {"const": name}, "id": ID, "data": data}
+    # Absent data counts as `{}`, so it may only be absent where nothing in it is needed.
+    needed = ["event", "data"] if "$ref" in data else ["event"]
+    return _message(name, f"{name}, from the client", event.summary, _object(fields, needed))
+
+
+def _reply_message(name: str, event: ClientEvent, schemas: Schemas, refusal: Json) -> Json:
+    head = {"event": {"const": "reply"}, "id": ID}
+    good = {**head, "ok": {"const": True}, "data": schemas.of(event.reply)}
+    codes = sorted({"internal", *(error.code for error in event.errors)})
+    narrowed = {"allOf": [refusal, {"properties": {"code": {"enum": codes}}}]}
+    bad = {**head, "ok": {"const": False}, "error": narrowed}
+    payload = {"oneOf": [_object(good), _object(bad)]}
+    return _message("reply", f"reply to {name}", f"The answer to `{name}`.", payload)
+
+
+def _server_message(name: str, event: ServerEvent, schemas: Schemas, refusal: Json) -> Json:
+    if name == "reply":
+        head = {"event": {"const": "reply"}, "id": ID}
+        good = _object({**head, "ok": {"const": True}, "data": {}})
+        payload = {"oneOf": [good, _object({**head, "ok": {"const": False}, "error": refusal})]}
+    else:
+        payload = _object({"event": {"const": name}, "data": schemas.of(event.data)})
+    return _message(name, f"{name}, from the server", event.summary, payload)
+
+
+def _message(name: str, title: str, summary: str, payload: Json) -> Json:
+    return {"name": name, "title": title, "summary": summary, "payload": payload}
+
+
+def _object(fields: Json, needed: list[str] | None = None) -> Json:
+    return {"type": "object", "properties": fields, "required": needed or list(fields)}
+
+
+# ---- channel and operations ----------------------------------------------------------------
+
+
+def _server(about: About) -> Json:
+    url = urlsplit(about.public_url)
+    return {
+        "host": url.netloc,
+        "protocol": "wss" if url.scheme == "https" else "ws",
+        "description": "RFC 6455, version 13, without extensions.",
+        "security": [
+            {"$ref": f"#/components/securitySchemes/{name}"} for name in _security_schemes(about)
+        ],
+    }
+
+
+def _channel(messages: Json) -> Json:
+    query = {
+        "type": "object",
+        "properties": {"ticket": {"type": "string", "description": "from POST /api/ws/ticket"}},
+    }
+    return {
+        "address": SOCKET_PATH,
+        "title": "The socket",
+        "description": _lines(OPENING),
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+        "bindings": {"ws": {"method": "GET", "query": query}},
+    }
+
+
+def _receive(name: str) -> Json:
+    channel = "#/channels/socket"
+    return {
+        "action": "receive",
+        "channel": {"$ref": channel},
+        "messages": [{"$ref": f"{channel}/messages/{name}"}],
+        "reply": {
+            "channel": {"$ref": channel},
+            "messages": [{"$ref": f"{channel}/messages/{name}.reply"}],
+        },
+    }
+
+
+def _send(name: str, event: ServerEvent) -> Json:
+    channel = "#/channels/socket"
+    return {
+        "action": "send",
+        "summary": event.summary,
+        "channel": {"$ref": channel},
+        "messages": [{"$ref": f"{channel}/messages/server.{name}"}],
+    }
+
+
+def _security_schemes(about: About) -> Json:
+    subprotocol = f"`{SUBPROTOCOL}, usher.bearer.<access token>`"
+    return {
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "subprotocol": _api_key("header", "Sec-WebSocket-Protocol", subprotocol),
+        "ticket": _api_key("query", "ticket", "From `POST /api/ws/ticket`; opens one socket."),
+        "cookie": _api_key("cookie", about.access_cookie, "With an own or allowed Origin only."),
+    }
+
+
+def _api_key(where: str, name: str, description: str) -> Json:
+    return {"type": "httpApiKey", "in": where, "name": name, "description": description}
+
+
+def _lines(text: str) -> str:
+    """Paragraphs as one line each."""
+    return "\n\n".join(part.replace("\n", " ") for part in text.split("\n\n"))

@@ -1,0 +1,111 @@
+"""Channels: which there are, and who may enter them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from handlers.base import ApiHandler
+from handlers.operations import operation
+from services.channel_rows import ChannelDetails, ChannelItem, Membership
+from services.channels import MAX_PAGE
+from services.claims import Role
+from services.errors import BadRequest, Forbidden, NotFound, OwnerStays
+from services.grants import Right, RightName
+
+
+class ChannelPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`next`: give it as `after` for the next page; absent on the last one."""
+
+    items: list[ChannelItem]
+    next: str | None = None
+
+
+class NewChannel(msgspec.Struct):
+    """`name`: 1 to 80 characters. A channel that is not private, every user may write to."""
+
+    name: str
+    private: bool = True
+
+
+class ChangeChannel(msgspec.Struct):
+    """What is left out stays as it is. `roles`: all of them; a role left out loses its right."""
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    private: bool | msgspec.UnsetType = msgspec.UNSET
+    roles: dict[Role, RightName] | msgspec.UnsetType = msgspec.UNSET
+
+
+class GiveRight(msgspec.Struct):
+    """`right`: each holds those before it."""
+
+    right: RightName = "write"
+
+
+class ChannelsHandler(ApiHandler):
+    @operation(
+        "Channels that the user may read, newest first, a page at a time.",
+        answer=ChannelPage,
+        query={"after": "`next` of the page before", "limit": "1 to 100, usually 50"},
+    )
+    async def get(self) -> ChannelPage:
+        limit, after = self.page_limit(50, MAX_PAGE), self.get_query_argument("after", "")
+        items, following = await self.services.channels.page(self.identity.user_id, after, limit)
+        return ChannelPage(items, following)
+
+    @operation(
+        "Open a channel. Its owner is the user.", body=NewChannel, status=201, answer=ChannelItem
+    )
+    async def post(self, body: NewChannel) -> ChannelItem:
+        user_id = self.identity.user_id
+        return await self.services.channels.create(user_id, body.name, body.private)
+
+
+class ChannelHandler(ApiHandler):
+    @operation(
+        "One channel; for who manages it, with its members and roles.",
+        answer=ChannelDetails,
+        errors=(NotFound,),
+        query={"members_after": "`members_next` of the answer before"},
+    )
+    async def get(self, channel_id: str) -> ChannelDetails:
+        after = self.get_query_argument("members_after", "")
+        return await self.services.channels.get(self.identity.user_id, channel_id, after)
+
+    @operation(
+        "Rename a channel, open or close it to everybody, or say which roles may enter.",
+        body=ChangeChannel,
+        answer=ChannelDetails,
+        errors=(NotFound, Forbidden),
+    )
+    async def patch(self, channel_id: str, body: ChangeChannel) -> ChannelDetails:
+        asked = msgspec.structs.asdict(body)
+        changes = {name: new for name, new in asked.items() if new is not msgspec.UNSET}
+        if not changes:
+            raise BadRequest("nothing to change", detail="name, private or roles is needed")
+        user_id = self.identity.user_id
+        return await self.services.channels.update(user_id, channel_id, **changes)
+
+    @operation("Delete a channel.", status=204, errors=(NotFound, Forbidden))
+    async def delete(self, channel_id: str) -> None:
+        await self.services.channels.delete(self.identity.user_id, channel_id)
+
+
+class MemberHandler(ApiHandler):
+    @operation(
+        "Let a user into a channel, or give a member another right.",
+        body=GiveRight,
+        answer=Membership,
+        errors=(NotFound, Forbidden, OwnerStays),
+    )
+    async def put(self, channel_id: str, user_id: str, body: GiveRight) -> Membership:
+        caller_id, right = self.identity.user_id, Right.of(body.right)
+        return await self.services.channels.put_member(caller_id, channel_id, user_id, right)
+
+    @operation(
+        "Take a member's right away; one's own, too: that is leaving.",
+        status=204,
+        errors=(NotFound, Forbidden, OwnerStays),
+    )
+    async def delete(self, channel_id: str, user_id: str) -> None:
+        caller_id = self.identity.user_id
+        await self.services.channels.remove_member(caller_id, channel_id, user_id)

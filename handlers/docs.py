@@ -1,0 +1,100 @@
+"""The reference: two documents for machines and one page for people, from one source.
+
+Built once, when the routes are known, and served from memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from handlers.asyncapi import asyncapi_document
+from handlers.base import ApiHandler, Site
+from handlers.docs_page import reference_page
+from handlers.openapi import Routes, openapi_document
+from handlers.operations import operation
+from handlers.pages import PAGE_HEADERS
+from handlers.schemas import About
+from handlers.socket import EVENTS
+from services.protocol import SERVER_EVENTS
+from services.settings import VERSION
+
+
+class Served(msgspec.Struct, frozen=True):
+    """Something that stays the same until the next start."""
+
+    body: bytes
+    etag: str
+
+
+class Documents(msgspec.Struct, frozen=True):
+    """The whole reference, ready to be sent."""
+
+    openapi: Served
+    asyncapi: Served
+    page: Served
+
+
+def make_documents(routes: Routes, site: Site) -> Documents:
+    """Describe these routes and the socket."""
+    about = About(VERSION, site.origins.public_url, site.cookies.access, site.cookies.refresh)
+    openapi = openapi_document(routes, about)
+    asyncapi = asyncapi_document(EVENTS, SERVER_EVENTS, about)
+    return Documents(
+        _served(msgspec.json.encode(openapi)),
+        _served(msgspec.json.encode(asyncapi)),
+        _served(reference_page(openapi, asyncapi)),
+    )
+
+
+def _served(body: bytes) -> Served:
+    return Served(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+
+
+class DocumentHandler(ApiHandler):
+    """Answers with one of the documents, or 304 where the client has it."""
+
+    documents: Documents
+    etag = ""
+
+    def initialize(self, site: Site, documents: Documents) -> None:  # type: ignore[override]
+        super().initialize(site)
+        self.documents = documents
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.set_header("Cache-Control", "no-cache")  # asked again each time, by its ETag
+
+    def compute_etag(self) -> str | None:
+        return self.etag or None
+
+    def give(self, document: Served, content_type: str) -> None:
+        self.etag = document.etag
+        self.set_header("Content-Type", content_type)
+        self.write(document.body)
+
+
+class OpenApiHandler(DocumentHandler):
+    @operation("The HTTP calls, as an OpenAPI 3.1 document.", access="anyone", answer=dict)
+    async def get(self) -> None:
+        self.give(self.documents.openapi, "application/json")
+
+
+class AsyncApiHandler(DocumentHandler):
+    @operation("The socket, as an AsyncAPI 3.0 document.", access="anyone", answer=dict)
+    async def get(self) -> None:
+        self.give(self.documents.asyncapi, "application/json")
+
+
+class ReferenceHandler(DocumentHandler):
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        for name, value in PAGE_HEADERS.items():
+            self.set_header(name, value)
+
+    @operation(
+        "Both documents as a page for people.", access="anyone", answer=str, media_type="text/html"
+    )
+    async def get(self) -> None:
+        self.give(self.documents.page, "text/html; charset=utf-8")

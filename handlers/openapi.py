@@ -1,0 +1,246 @@
+"""OpenAPI 3.1, from the operations of the routes: what is checked is what is described."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from tornado.web import RequestHandler
+
+from handlers.handshake import UpgradeRequired
+from handlers.operations import PATH_SEGMENT, Operation
+from handlers.problems import PROBLEM_TYPE, Problem
+from handlers.schemas import REF, About, Json, Schemas
+from handlers.upgrade import SOCKET_PATH
+from services.errors import (
+    BadRequest,
+    Forbidden,
+    OriginRefused,
+    TokenExpired,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UsherError,
+)
+
+Routes = Sequence[tuple[str, type[RequestHandler]]]
+METHODS = ("get", "post", "put", "patch", "delete")
+
+TAGS: tuple[tuple[str, str, str], ...] = (
+    ("/api/auth", "Account", "Signing up, in and out, and one's own account."),
+    ("/api/sessions", "Login sessions", "Where the user is signed in."),
+    ("/api/ws", "Socket", "Getting on. What travels over the socket is in /asyncapi.json."),
+    (SOCKET_PATH, "Socket", ""),
+    ("/api/channels", "Channels", "Rooms, and who may enter them."),
+    ("/api/admin", "Administration", "For administrators only."),
+    ("/", "Operation", "For machines that watch, and this reference."),
+)
+"""Beginning of the path, name, description. The first that fits counts."""
+
+PATH_PARAMETERS: dict[str, str] = {
+    "session_id": "`id` of a login session, as `GET /api/sessions` gives it",
+    "channel_id": "`id` of a channel, as `GET /api/channels` gives it",
+    "user_id": "`id` of an account, as `GET /api/admin/users` gives it",
+}
+
+DESCRIPTION = """\
+JSON in and out; times are epoch seconds. A request takes an access token in `Authorization`, or
+in the cookie that a browser was given. An unsafe request with the cookie needs an own or allowed
+`Origin`, or `Sec-Fetch-Site: same-origin`. Refusals are problem documents (RFC 9457) with a
+machine-readable `code`."""
+
+
+def openapi_document(routes: Routes, about: About) -> Json:
+    """The OpenAPI 3.1 document of these routes and the socket."""
+    schemas = Schemas()
+    problem = schemas.of(Problem)
+    paths: Json = {path: _path_item(path, handler, schemas) for path, handler in routes}
+    paths[SOCKET_PATH] = {"get": _socket()}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Usher", "version": about.version, "description": _line(DESCRIPTION)},
+        "servers": [{"url": about.public_url}],
+        "tags": [{"name": name, "description": text} for _, name, text in TAGS if text],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "securitySchemes": _security_schemes(about),
+            "responses": {
+                "Problem": {
+                    "description": "Anything else that was refused or went wrong.",
+                    "content": {PROBLEM_TYPE: {"schema": problem}},
+                }
+            },
+        },
+    }
+
+
+def operations(handler: type[RequestHandler]) -> dict[str, Operation]:
+    """The operations of a handler by method, in lower case."""
+    found = {method: getattr(handler, method) for method in METHODS}
+    return {m: f.operation for m, f in found.items() if hasattr(f, "operation")}
+
+
+# ---- one operation -------------------------------------------------------------------------
+
+
+def _path_item(path: str, handler: type[RequestHandler], schemas: Schemas) -> Json:
+    item: Json = {}
+    names = re.findall(r"{(\w+)}", path)
+    if names:
+        item["parameters"] = [_path_parameter(name) for name in names]
+    for method, described in operations(handler).items():
+        item[method] = _operation(path, method, described, schemas)
+    return item
+
+
+def _operation(path: str, method: str, described: Operation, schemas: Schemas) -> Json:
+    result: Json = {
+        "operationId": f"{method}{re.sub('[^a-z]+', '_', path).rstrip('_')}",
+        "tags": [_tag(path)],
+        "summary": described.summary,
+        "security": _security(described),
+    }
+    if described.query:
+        result["parameters"] = [
+            {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
+            for name, text in described.query.items()
+        ]
+    if described.body is not None:
+        content = {"application/json": {"schema": schemas.of(described.body)}}
+        result["requestBody"] = {"required": True, "content": content}
+    result["responses"] = _responses(method, described, schemas)
+    return result
+
+
+def _responses(method: str, described: Operation, schemas: Schemas) -> Json:
+    good: Json = {"description": "Done."}
+    if described.answer is not None:
+        content = {described.media_type: {"schema": schemas.of(described.answer)}}
+        good = {"description": "The answer.", "content": content}
+    responses = {str(described.status): good, **_refused(_refusals(method, described))}
+    if described.unready is not None:
+        content = {described.media_type: {"schema": schemas.of(described.unready)}}
+        responses["503"] = {"description": "Not ready; the body says why.", "content": content}
+    return responses | {"default": {"$ref": "#/components/responses/Problem"}}
+
+
+def _refusals(method: str, described: Operation) -> set[type[UsherError]]:
+    """What a call may be refused with: its own errors, and those that come with what it takes."""
+    errors = set(described.errors)
+    if described.body is not None:
+        errors |= {BadRequest, TooLarge, Unavailable}
+    if described.query:
+        errors.add(BadRequest)
+    if described.access != "anyone":
+        errors |= {Unauthenticated, TokenExpired}
+    if described.access == "admin":
+        errors.add(Forbidden)
+    if described.shows is not None:
+        errors.add(Unavailable)
+    if method != "get":
+        errors.add(OriginRefused)
+    return errors
+
+
+def _refused(errors: Iterable[type[UsherError]]) -> Json:
+    by_status: dict[int, dict[str, str]] = {}
+    for error in errors:
+        by_status.setdefault(error.status, {})[error.code] = error.title
+    return {str(status): _refusal(status, by_status[status]) for status in sorted(by_status)}
+
+
+def _refusal(status: int, titles: dict[str, str]) -> Json:
+    codes = sorted(titles)
+    narrowed = {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
+    return {
+        "description": " ".join(f"`{code}`: {titles[code]}" for code in codes),
+        "content": {PROBLEM_TYPE: {"schema": {"allOf": [{"$ref": REF + "Problem"}, narrowed]}}},
+    }
+
+
+# ---- parts ---------------------------------------------------------------------------------
+
+
+def _socket() -> Json:
+    errors: set[type[UsherError]] = {BadRequest, Unauthenticated, TokenExpired, OriginRefused}
+    return {
+        "operationId": "get_ws",
+        "tags": [_tag(SOCKET_PATH)],
+        "summary": "Open a WebSocket (RFC 6455, version 13).",
+        "description": (
+            "A foreign `Origin` is refused before any credential is looked at. Only a bad "
+            "`Authorization` header is refused by HTTP; a bad credential of another kind is an "
+            "accepted socket that is closed at once with a code, as a browser cannot see an HTTP "
+            "status. Without a credential the socket waits for `user-join`."
+        ),
+        "security": [{name: []} for name in ("bearer", "subprotocol", "ticket", "cookie")] + [{}],
+        "parameters": [
+            {
+                "name": "Sec-WebSocket-Protocol",
+                "in": "header",
+                "description": "`usher.v1`, the only one that is ever echoed",
+                "schema": {"type": "string"},
+            }
+        ],
+        "responses": {
+            "101": {"description": "The socket is open."},
+            **_refused(errors | {UpgradeRequired, Unavailable}),
+        },
+    }
+
+
+def _security(described: Operation) -> list[Json]:
+    if described.shows == "refresh":
+        return [{"refresh_cookie": []}, {}]  # or in the body
+    if described.shows == "access":
+        return [{"bearer": []}, {"cookie": []}]
+    return []
+
+
+def _security_schemes(about: About) -> Json:
+    return {
+        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "cookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": about.access_cookie,
+            "description": "The access token, set by a sign-in from a browser. HttpOnly.",
+        },
+        "refresh_cookie": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": about.refresh_cookie,
+            "description": "The refresh token, set by a sign-in from a browser. HttpOnly.",
+        },
+        "ticket": {
+            "type": "apiKey",
+            "in": "query",
+            "name": "ticket",
+            "description": "From `POST /api/ws/ticket`; opens one socket.",
+        },
+        "subprotocol": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Sec-WebSocket-Protocol",
+            "description": "`usher.v1, usher.bearer.<access token>`",
+        },
+    }
+
+
+def _path_parameter(name: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": PATH_PARAMETERS[name],
+        "schema": {"type": "string", "pattern": f"^{PATH_SEGMENT}$"},
+    }
+
+
+def _tag(path: str) -> str:
+    return next(name for beginning, name, _ in TAGS if path.startswith(beginning))
+
+
+def _line(text: str) -> str:
+    return text.replace("\n", " ")

@@ -1,0 +1,80 @@
+"""Channels: rooms with a name, and who may enter them."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+from models.user import User
+
+
+class Channel(Row):
+    """One channel.
+
+    Attributes:
+        id: random, URL-safe; its room is `channel:{id}`.
+        name: as shown to others.
+        private: only its owner, members, roles and administrators may read it.
+        owner: who opened it; None once that account is gone. Read `owner_id`.
+        created_at: epoch seconds.
+        public_since: epoch seconds from which every user may read it; None while private.
+    """
+
+    id = peewee.TextField(primary_key=True)
+    name = peewee.TextField()
+    private = peewee.BooleanField(default=True)
+    owner = peewee.ForeignKeyField(
+        User,
+        column_name="owner_id",
+        on_delete="SET NULL",
+        null=True,
+        lazy_load=False,
+        backref="+",
+    )
+    owner_id: str | None  # the column itself; Peewee adds it, its stubs do not
+    created_at = peewee.DoubleField()
+    public_since = peewee.DoubleField(null=True)
+
+    class Meta:
+        table_name = "channels"
+
+
+class ChannelMember(Row):
+    """One user's right in one channel. The owner has no row: ownership is enough.
+
+    Attributes:
+        right: "read", "write" or "manage", each with those before it. The column is called
+            otherwise because RIGHT is a reserved word of SQL.
+        since: epoch seconds of when the user was let in; a change of right does not move it.
+    """
+
+    channel = peewee.ForeignKeyField(
+        Channel, column_name="channel_id", on_delete="CASCADE", lazy_load=False, backref="+"
+    )
+    channel_id: str
+    user = peewee.ForeignKeyField(
+        User, column_name="user_id", on_delete="CASCADE", lazy_load=False, backref="+"
+    )
+    user_id: str
+    right = peewee.TextField(column_name="access_right")
+    since = peewee.DoubleField()
+
+    class Meta:
+        table_name = "channel_members"
+        primary_key = peewee.CompositeKey("channel", "user")
+
+
+class ChannelRole(Row):
+    """The right of every user of one role in one channel. Attributes as of a member."""
+
+    channel = peewee.ForeignKeyField(
+        Channel, column_name="channel_id", on_delete="CASCADE", lazy_load=False, backref="+"
+    )
+    channel_id: str
+    role = peewee.TextField()
+    right = peewee.TextField(column_name="access_right")
+    since = peewee.DoubleField()
+
+    class Meta:
+        table_name = "channel_roles"
+        primary_key = peewee.CompositeKey("channel", "role")

@@ -1,0 +1,264 @@
+"""Channels: opened by anybody, kept by those who may manage them.
+
+Every change of a channel waits for the one before it and asks then whether the caller may
+make it. Where a right comes or goes, a row of kind "access" is written in the same
+transaction: the nodes act upon it after the commit, as they do on revocations.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import peewee
+
+from models.channel import Channel, ChannelMember
+from services.channel_rows import (
+    ChannelDetails,
+    ChannelItem,
+    Membership,
+    cursor_of,
+    details,
+    list_channels,
+    lock_for,
+    older_than,
+    readable,
+    set_member,
+    set_roles,
+)
+from services.claims import Role
+from services.control import Revocation
+from services.database import Database
+from services.errors import NotFound, OwnerStays, Unauthenticated
+from services.grants import USERS_AT_ONCE, Grant, Right, RightName, grants_in, grants_of
+from services.revocations import Revocations
+from services.texts import checked_text
+
+__all__ = ["EVERYBODY", "MAX_PAGE", "Channels", "Grant", "Right"]
+
+MAX_NAME_LENGTH = 80
+MAX_PAGE = 100
+"""Channels that one call lists."""
+EVERYBODY = "*"
+"""In an "access" row: anybody's right may have changed."""
+
+
+class Channels:
+    """Which channels there are, and who may do what in them.
+
+    Methods for one channel raise NotFound also where the caller may not read it: a stranger
+    cannot tell a private channel from none. Forbidden: it may be read, but not managed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        revocations: Revocations,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._revocations, self._clock = database, revocations, clock
+
+    # ---- who may -----------------------------------------------------------------------------
+
+    async def grants_of(self, user_id: str) -> dict[str, Grant]:
+        """Every channel that a user may read; see `services.grants.grants_of` for the bound.
+
+        Raises:
+            DatabaseUnavailable: the database can't be asked.
+        """
+        return await self._database.run(grants_of, user_id)
+
+    async def grants_in(self, channel_id: str, user_ids: Iterable[str]) -> dict[str, Grant]:
+        """The rights of these users in a channel; who has none is left out.
+
+        Raises:
+            DatabaseUnavailable: the database can't be asked.
+        """
+        ids, granted = list(dict.fromkeys(user_ids)), dict[str, Grant]()
+        # Many short transactions: SQLite has one at a time, and each has its own time limit.
+        for start in range(0, len(ids), USERS_AT_ONCE):
+            some = ids[start : start + USERS_AT_ONCE]
+            granted |= await self._database.run(grants_in, channel_id, some)
+        return granted
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    async def page(
+        self, user_id: str, after: str, limit: int
+    ) -> tuple[list[ChannelItem], str | None]:
+        """Channels that a user may read, newest first, and where the next page begins.
+
+        Args:
+            after: where the page before said that this one begins; "" for the first.
+
+        Raises:
+            BadRequest: `after` is nothing that a page gave.
+        """
+        # One more than asked for tells whether this is the last page.
+        items = await self._database.run(list_channels, user_id, older_than(after), limit + 1)
+        page = items[:limit]
+        return page, cursor_of(page[-1]) if len(items) > limit else None
+
+    async def get(self, user_id: str, channel_id: str, members_after: str = "") -> ChannelDetails:
+        """One channel. Members and roles are shown to who manages it.
+
+        Raises:
+            NotFound: see the class.
+        """
+
+        def read(db: peewee.Database) -> ChannelDetails:
+            channel, had = readable(db, user_id, channel_id)
+            return details(db, channel, had.right, members_after)
+
+        return await self._database.run(read)
+
+    # ---- changing ----------------------------------------------------------------------------
+
+    async def create(self, user_id: str, name: str, private: bool = True) -> ChannelItem:
+        """Open a channel. The caller owns it.
+
+        Raises:
+            BadRequest: the name can't be one.
+            Unauthenticated: the account is gone.
+        """
+        now = self._clock()
+        opened = ChannelItem(
+            id=secrets.token_urlsafe(16),
+            name=checked_text(name, "name", MAX_NAME_LENGTH),
+            private=private,
+            owner_id=user_id,
+            right="manage",
+            created_at=now,
+        )
+
+        def insert(db: peewee.Database) -> list[Revocation]:
+            Channel.insert(
+                id=opened.id,
+                name=opened.name,
+                private=private,
+                owner=user_id,
+                created_at=now,
+                public_since=None if private else now,
+            ).execute(db)
+            whose = user_id if private else EVERYBODY
+            return [self._record(db, opened.id, whose, "channel_opened")]
+
+        try:
+            changed = await self._database.run(insert)
+        except peewee.IntegrityError as error:
+            raise Unauthenticated("channel: its owner's account is gone") from error
+        await self._revocations.publish(changed)
+        return opened
+
+    async def update(
+        self,
+        user_id: str,
+        channel_id: str,
+        *,
+        name: str | None = None,
+        private: bool | None = None,
+        roles: Mapping[Role, RightName] | None = None,
+    ) -> ChannelDetails:
+        """Rename a channel, open or close it to everybody, or say which roles may enter.
+
+        Args:
+            roles: all of them; one that is left out loses its right.
+
+        Returns:
+            The channel as the caller left it, who may have lost the right to it by that.
+
+        Raises:
+            BadRequest: the name can't be one.
+            NotFound, Forbidden: see the class.
+        """
+        shown = None if name is None else checked_text(name, "name", MAX_NAME_LENGTH)
+
+        def change(db: peewee.Database) -> tuple[ChannelDetails, list[Revocation]]:
+            channel = lock_for(db, user_id, channel_id, Right.MANAGE)
+            now = self._clock()
+            changes: dict[str, Any] = {} if shown is None else {"name": shown}
+            turned = private is not None and private != channel.private
+            if turned:
+                changes |= {"private": private, "public_since": None if private else now}
+            if changes:
+                Channel.update(changes).where(Channel.id == channel_id).execute(db)
+            others = roles is not None and set_roles(db, channel_id, roles, now)
+            after = details(db, channel._replace(**changes), Right.MANAGE)
+            if not (turned or others):
+                return after, []
+            return after, [self._record(db, channel_id, EVERYBODY, "channel_changed")]
+
+        after, changed = await self._database.run(change)
+        await self._revocations.publish(changed)
+        return after
+
+    async def delete(self, user_id: str, channel_id: str) -> None:
+        """Delete a channel.
+
+        Raises:
+            NotFound, Forbidden: see the class.
+        """
+
+        def delete(db: peewee.Database) -> list[Revocation]:
+            lock_for(db, user_id, channel_id, Right.MANAGE)
+            Channel.delete().where(Channel.id == channel_id).execute(db)
+            return [self._record(db, channel_id, EVERYBODY, "channel_deleted")]
+
+        await self._revocations.publish(await self._database.run(delete))
+
+    # ---- members -----------------------------------------------------------------------------
+
+    async def put_member(
+        self, caller_id: str, channel_id: str, user_id: str, right: Right = Right.WRITE
+    ) -> Membership:
+        """Let a user in, or give a member another right.
+
+        Raises:
+            NotFound, Forbidden: see the class; NotFound also for an unknown user.
+            OwnerStays: the user owns the channel.
+        """
+
+        def put(db: peewee.Database) -> tuple[Membership, list[Revocation]]:
+            channel = lock_for(db, caller_id, channel_id, Right.MANAGE)
+            if channel.owner_id == user_id:
+                raise OwnerStays("the owner needs no member's right")
+            member, other = set_member(db, channel_id, user_id, right, self._clock())
+            if not other:
+                return member, []
+            return member, [self._record(db, channel_id, user_id, "member_changed")]
+
+        try:
+            member, changed = await self._database.run(put)
+        except peewee.IntegrityError as error:
+            raise NotFound("the account was deleted meanwhile") from error
+        await self._revocations.publish(changed)
+        return member
+
+    async def remove_member(self, caller_id: str, channel_id: str, user_id: str) -> None:
+        """Take a member's right away; a member may leave without managing the channel.
+
+        Raises:
+            NotFound, Forbidden: see the class; NotFound also for who is no member.
+            OwnerStays: the user owns the channel.
+        """
+        leaves = caller_id == user_id
+        needed = Right.READ if leaves else Right.MANAGE
+        here = (ChannelMember.channel == channel_id) & (ChannelMember.user == user_id)
+
+        def remove(db: peewee.Database) -> list[Revocation]:
+            channel = lock_for(db, caller_id, channel_id, needed)
+            if channel.owner_id == user_id:
+                raise OwnerStays("the owner can't be removed")
+            if not ChannelMember.delete().where(here).execute(db):
+                raise NotFound("no such member")
+            reason = "member_left" if leaves else "member_removed"
+            return [self._record(db, channel_id, user_id, reason)]
+
+        await self._revocations.publish(await self._database.run(remove))
+
+    def _record(
+        self, db: peewee.Database, channel_id: str, user_id: str, reason: str
+    ) -> Revocation:
+        return self._revocations.record(db, "access", channel_id, user_id, reason)

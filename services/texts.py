@@ -1,0 +1,32 @@
+"""Texts that people choose and others get to see: names of accounts, channels, models."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from services.errors import BadRequest
+
+_NEVER_SHOWN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""Unicode categories that are not seen, or (direction overrides) make a text read as another."""
+_JOINERS = frozenset("\u200c\u200d")
+"""Persian and Indic names and emoji need them."""
+
+
+def checked_text(text: str, field: str, most: int) -> str:
+    """A text that can be shown: NFC, no space around it, nothing invisible in it.
+
+    Args:
+        field: of the request, named in a refusal.
+        most: characters.
+
+    Raises:
+        BadRequest: empty, too long, or with what is not seen.
+    """
+    shown = unicodedata.normalize("NFC", text).strip()
+    if not 0 < len(shown) <= most:
+        raise BadRequest(f"{field}: 1 to {most} characters", field=field)
+    if any(unicodedata.category(c) in _NEVER_SHOWN and c not in _JOINERS for c in shown):
+        raise BadRequest(f"{field}: control characters", field=field)
+    if all(c in _JOINERS for c in shown):
+        raise BadRequest(f"{field}: nothing of it can be seen", field=field)
+    return shown

@@ -1,0 +1,550 @@
+"""The documents against the code, and against what a running server really says."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.message import Message
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # it has no types of its own
+import pytest
+from tornado import web
+
+from handlers.openapi import METHODS
+from handlers.routes import API_ROUTES, DOCUMENT_ROUTES
+from handlers.socket import EVENTS
+from services.protocol import (
+    CLOSE_MEANINGS,
+    MAX_MESSAGE_BYTES,
+    MAX_UNJOINED_MESSAGE_BYTES,
+    RETRY_MEANINGS,
+    SERVER_EVENTS,
+    CloseCode,
+    Retry,
+)
+from services.setting_table import SETTINGS
+from services.wire import OUTBOX_BYTES
+from tests.support.server import (
+    PASSWORD,
+    PATIENCE,
+    ROOT,
+    Answer,
+    Client,
+    Usher,
+    address,
+    ask,
+    bearer,
+    connect,
+    new_token,
+    receive,
+    sign_up,
+    usher,
+)
+
+PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
+ROUTES = (*API_ROUTES, *DOCUMENT_ROUTES)
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Usher]:
+    """A server of this file's own, with an administrator: later accounts are none."""
+    with usher() as running:
+        sign_up(running)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def openapi(own: Usher) -> Json:
+    document: Json = Client(own).get("/openapi.json").body
+    return document
+
+
+@pytest.fixture(scope="module")
+def asyncapi(own: Usher) -> Json:
+    document: Json = Client(own).get("/asyncapi.json").body
+    return document
+
+
+def fits(value: object, schema: Json, document: Json) -> None:
+    """Checks a value against a schema that refers to a document's components.
+
+    More strictly than a client may: what is not described must not be there either.
+    """
+    closed = {
+        name: {**component, "additionalProperties": False}
+        if "properties" in component
+        else component
+        for name, component in document["components"]["schemas"].items()
+    }
+    whole = {**schema, "components": {"schemas": closed}}
+    jsonschema.Draft202012Validator(whole).validate(value)
+
+
+def table(text: str, first: str) -> list[list[str]]:
+    """The rows of the markdown table whose head begins with this cell, cell by cell."""
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line.startswith(f"| {first} |"):
+            next(lines)
+            break
+    rows = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
+    assert rows, f"there is no table of {first}"
+    return rows
+
+
+# ---- the documents in themselves -----------------------------------------------------------
+
+
+def nodes(value: Any) -> Iterator[Json]:
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from nodes(item)
+
+
+def found(document: Json, reference: str) -> Any:
+    value: Any = document
+    for step in reference.removeprefix("#/").split("/"):
+        value = value[step.replace("~1", "/").replace("~0", "~")]
+    return value
+
+
+@pytest.mark.parametrize("name", ["openapi", "asyncapi"])
+def test_every_reference_leads_somewhere(name: str, request: pytest.FixtureRequest) -> None:
+    document = request.getfixturevalue(name)
+    references = {node["$ref"] for node in nodes(document) if "$ref" in node}
+    assert references
+    for reference in references:
+        assert found(document, reference)
+
+
+@pytest.mark.parametrize("name", ["openapi", "asyncapi"])
+def test_every_component_is_a_schema_and_is_used(name: str, request: pytest.FixtureRequest) -> None:
+    document = request.getfixturevalue(name)
+    used = {node["$ref"].rpartition("/")[2] for node in nodes(document) if "$ref" in node}
+    assert set(document["components"]["schemas"]) <= used
+    for schema in document["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def described_calls(openapi: Json) -> Iterator[tuple[str, str, Json]]:
+    for path, item in openapi["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method, item[method]
+
+
+def test_operations_are_whole(openapi: Json) -> None:
+    assert openapi["openapi"] == "3.1.0"
+    ids, tags = [], {tag["name"] for tag in openapi["tags"]}
+    schemes = openapi["components"]["securitySchemes"]
+    for path, _, call in described_calls(openapi):
+        ids.append(call["operationId"])
+        assert call["summary"].endswith(".")
+        assert set(call["tags"]) <= tags
+        assert {name for choice in call["security"] for name in choice} <= set(schemes)
+        assert all(response["description"] for code, response in good_and_bad(call))
+        named = {p["name"] for p in openapi["paths"][path].get("parameters", [])}
+        assert named == set(re.findall(r"{(\w+)}", path))
+    assert len(set(ids)) == len(ids)
+
+
+def good_and_bad(call: Json) -> Iterator[tuple[str, Json]]:
+    """Every response but the one for the rest."""
+    yield from ((c, r) for c, r in call["responses"].items() if c != "default")
+
+
+def test_what_the_socket_does_is_whole(asyncapi: Json) -> None:
+    assert asyncapi["asyncapi"] == "3.0.0"
+    messages = asyncapi["channels"]["socket"]["messages"]
+    spoken = set()
+    for does in asyncapi["operations"].values():
+        assert does["action"] in ("receive", "send")
+        listed = does["messages"] + does.get("reply", {}).get("messages", [])
+        spoken |= {message["$ref"].rpartition("/")[2] for message in listed}
+    assert spoken == set(messages)
+    for message in asyncapi["components"]["messages"].values():
+        jsonschema.Draft202012Validator.check_schema(message["payload"])
+
+
+# ---- routes against OpenAPI ----------------------------------------------------------------
+
+
+def implemented(handler: type[web.RequestHandler]) -> set[str]:
+    """The methods that a handler has, whether or not somebody has described them."""
+    return {m for m in METHODS if getattr(handler, m) is not getattr(web.RequestHandler, m)}
+
+
+def test_routes_and_openapi_are_the_same(openapi: Json) -> None:
+    described = {(path, method) for path, method, _ in described_calls(openapi)}
+    served = {(path, method) for path, handler in ROUTES for method in implemented(handler)}
+    assert described == served | {("/ws", "get")}
+
+
+def test_a_running_server_takes_the_methods_of_openapi_and_no_others(
+    own: Usher, openapi: Json
+) -> None:
+    client = Client(own)
+    for path, item in openapi["paths"].items():
+        if path == "/ws":
+            continue
+        for method in METHODS:
+            status = client.call(method.upper(), re.sub(r"{\w+}", "x", path)).status
+            assert (status != 405) == (method in item), (method, path, status)
+
+
+# ---- real answers against OpenAPI ----------------------------------------------------------
+
+
+@dataclass
+class Witness(Client):
+    """A client that holds every answer against the document."""
+
+    document: Json = field(default_factory=dict)
+    seen: set[tuple[str, str]] = field(default_factory=set)
+    refused: set[tuple[str, str]] = field(default_factory=set)
+    """Good answers, and refusals, by path and method."""
+
+    def call(self, method: str, path: str, *rest: Any, **more: Any) -> Answer:
+        answer = super().call(method, path, *rest, **more)
+        where = path.partition("?")[0]
+        template = next(t for t in self.document["paths"] if self._is(t, where))
+        described = self.document["paths"][template][method.lower()]
+        self._check(described["responses"][str(answer.status)], answer)
+        (self.seen if answer.status < 300 else self.refused).add((template, method.lower()))
+        return answer
+
+    def _is(self, template: str, path: str) -> bool:
+        return re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path) is not None
+
+    def _check(self, response: Json, answer: Answer) -> None:
+        if "content" not in response:
+            assert answer.text == b""
+            return
+        kind = answer.headers["Content-Type"].partition(";")[0]
+        schema = response["content"][kind]["schema"]
+        body = answer.body if "json" in kind else answer.text.decode()
+        fits(body, schema, self.document)
+
+    def again(self, **changes: Any) -> Witness:
+        """Another client that notes in the same place."""
+        return Witness(self.server, document=self.document, seen=self.seen, refused=self.refused)
+
+    def sign(self, way: str, email: str, client: str = "native", status: int = 200) -> Witness:
+        """Sign up or log in; gives the client who is that now."""
+        new = self.again()
+        new.browser = client == "browser"
+        body = {"email": email, "password": PASSWORD, "name": "Ada", "client": client}
+        answer = new.post(f"/api/auth/{way}", body)
+        assert answer.status == status
+        new.user = answer.body["user"]
+        new.token = answer.body.get("access_token")
+        new.refresh_token = answer.body.get("refresh_token")
+        return new
+
+
+def test_every_call_answers_as_described(openapi: Json) -> None:
+    with usher() as fresh:
+        nobody = Witness(fresh, document=openapi)
+        admin_address, user_address = address(), address()
+        admin = nobody.sign("signup", admin_address, status=201)
+        user = nobody.sign("signup", user_address, "browser", 201)
+        sign_in_and_out(nobody, user_address)
+        one_account(user)
+        administer(admin, nobody.sign("login", user_address))
+        for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
+            nobody.get(path)
+        calls = {(path, method) for path, method, _ in described_calls(openapi)}
+        assert nobody.seen == calls - {("/ws", "get")}
+
+
+def sign_in_and_out(nobody: Witness, email: str) -> None:
+    for client in ("browser", "native"):
+        signed_in = nobody.sign("login", email, client)
+        token = signed_in.refresh_token
+        body = {} if token is None else {"refresh_token": token}
+        assert signed_in.post("/api/auth/refresh", body).status == 200
+        assert signed_in.post("/api/auth/logout").status == 204
+        assert signed_in.post("/api/auth/refresh", body).status == 401
+
+
+def one_account(user: Witness) -> None:
+    user.get("/api/auth/me")
+    user.get("/api/sessions")
+    user.ticket()
+    change = {"current_password": PASSWORD, "new_password": PASSWORD}
+    assert user.post("/api/auth/password", change).status == 204
+    assert user.call("DELETE", "/api/sessions").status == 204
+    (session,) = user.get("/api/sessions").body["items"]
+    assert user.call("DELETE", f"/api/sessions/{session['id']}").status == 204
+    assert user.get("/api/auth/me").status == 401
+
+
+def administer(admin: Witness, user: Witness) -> None:
+    page = admin.get("/api/admin/users?limit=1").body
+    assert len(page["items"]) == 1
+    admin.get(f"/api/admin/users?after={page['next']}")
+    where = f"/api/admin/users/{user.user['id']}"
+    assert admin.call("PATCH", where, {"role": "admin"}).status == 200
+    assert admin.post(where + "/disconnect").status == 204
+    assert admin.call("DELETE", where).status == 204
+    assert admin.call("DELETE", where).status == 404
+
+
+def test_every_refusal_is_one_of_those_described(own: Usher, openapi: Json) -> None:
+    nobody = Witness(own, document=openapi)
+    email = address()
+    user = nobody.sign("signup", email, status=201)
+    account = {"email": email, "password": PASSWORD, "name": "Ada"}
+    foreign, bad_token = {"Origin": "https://evil.example"}, {"Authorization": "Bearer x"}
+    change = {"current_password": "wrong", "new_password": PASSWORD}
+    refusals: list[tuple[int, Witness, str, str, Any, dict[str, str]]] = [
+        (400, nobody, "POST", "/api/auth/signup", {"email": 1}, {}),
+        (400, nobody, "POST", "/api/auth/signup", account | {"email": "x"}, {}),
+        (400, nobody, "POST", "/api/auth/signup", account | {"password": "a"}, {}),
+        (409, nobody, "POST", "/api/auth/signup", account, {}),
+        (403, nobody, "POST", "/api/auth/signup", account, foreign),
+        (413, nobody, "POST", "/api/auth/signup", b" " * 70_000, {}),
+        (401, nobody, "POST", "/api/auth/login", account | {"password": "wrong"}, {}),
+        (401, nobody, "POST", "/api/auth/refresh", {"refresh_token": "x"}, {}),
+        (401, nobody, "POST", "/api/auth/logout", None, {}),
+        (401, nobody, "GET", "/api/auth/me", None, {}),
+        (401, nobody, "POST", "/api/ws/ticket", None, bad_token),
+        (403, user, "POST", "/api/auth/password", change, {}),
+        (404, user, "DELETE", "/api/sessions/none", None, {}),
+        (403, user, "GET", "/api/admin/users", None, {}),
+        (403, user, "DELETE", "/api/admin/users/none", None, {}),
+    ]
+    for status, client, method, path, body, headers in refusals:
+        assert client.call(method, path, body, headers).status == status, (method, path, body)
+
+
+def test_a_refused_socket_is_refused_as_described(own: Usher, openapi: Json) -> None:
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    nobody = Witness(own, document=openapi)
+    assert nobody.get("/ws").status == 426
+    for more, status in (
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Authorization": "Bearer x"}, 401),
+        ({"Sec-WebSocket-Key": "short"}, 400),
+    ):
+        # urllib sends `Connection: close` whatever it is told; so these go out by hand.
+        answer = asyncio.run(handshaken(own, {**handshake, **more}))
+        nobody._check(openapi["paths"]["/ws"]["get"]["responses"][str(status)], answer)
+        assert answer.status == status
+
+
+async def handshaken(server: Usher, headers: dict[str, str]) -> Answer:
+    """The answer to a handshake as it is written."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    lines = [f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{server.port}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+    raw = await asyncio.wait_for(reader.read(), PATIENCE)
+    writer.close()
+    head, _, body = raw.partition(b"\r\n\r\n")
+    status, *fields = head.decode().split("\r\n")
+    found_headers = Message()
+    for line in fields:
+        name, _, value = line.partition(": ")
+        found_headers[name] = value
+    return Answer(int(status.split()[1]), found_headers, body)
+
+
+# ---- events against AsyncAPI ---------------------------------------------------------------
+
+
+def operations(asyncapi: Json, action: str) -> set[str]:
+    return {
+        name.removeprefix("server.")
+        for name, does in asyncapi["operations"].items()
+        if does["action"] == action
+    }
+
+
+def test_events_and_asyncapi_are_the_same(asyncapi: Json) -> None:
+    assert operations(asyncapi, "receive") == set(EVENTS)
+    assert operations(asyncapi, "send") == set(SERVER_EVENTS)
+    summaries = [event.summary for event in EVENTS.values()]
+    summaries += [event.summary for event in SERVER_EVENTS.values()]
+    assert all(summary.endswith(".") for summary in summaries)
+
+
+def sent_events() -> set[str]:
+    """The names that the code gives to `encode_event`, read from its source."""
+    names = set()
+    for path in (*(ROOT / "handlers").rglob("*.py"), *(ROOT / "services").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("encode_event"):
+                name = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+                assert isinstance(name, str), f"{path}: a name made at run time"
+                names.add(name)
+    return names
+
+
+def test_every_event_that_the_code_sends_is_described() -> None:
+    assert sent_events() | {"reply"} == set(SERVER_EVENTS)
+
+
+async def conversation(server: Usher) -> tuple[list[Json], dict[str, list[Json]]]:
+    """Events of the server, and replies by event, good and bad, until the token ends."""
+    ada = sign_up(server)
+    replies: dict[str, list[Json]] = {name: [] for name in EVENTS}
+    async with connect(server) as socket:
+        replies["user-join"].append(await ask(socket, "user-join", {"auth": {"token": ada.token}}))
+        for data in ({"token": new_token(ada)}, {"token": "x"}, {"token": 1}):
+            replies["token-refresh"].append(await ask(socket, "token-refresh", data))
+        replies["heartbeat"].append(await ask(socket, "heartbeat"))
+        replies["user-join"].append(await ask(socket, "user-join", {"auth": {"token": "x"}}))
+        unknown = await ask(socket, "no-such-event")
+    events = [unknown]
+    async with connect(server, subprotocols=bearer(new_token(ada))) as socket:
+        while not events or events[-1]["event"] != "closing":
+            events.append(await receive(socket))
+    return events, replies
+
+
+@pytest.mark.gen_test
+async def test_a_real_socket_speaks_as_described(asyncapi: Json) -> None:
+    messages = asyncapi["components"]["messages"]
+    with usher(ACCESS_TOKEN_TTL_SECONDS=2) as server:
+        events, replies = await conversation(server)
+    assert {event["event"] for event in events} == set(SERVER_EVENTS)
+    for event in events:
+        fits(event, messages[f"server.{event['event']}"]["payload"], asyncapi)
+    for name in ("user-join", "token-refresh"):
+        assert {reply["ok"] for reply in replies[name]} == {True, False}
+    for name, answers in replies.items():
+        for reply in answers:
+            fits(reply, messages[f"{name}.reply"]["payload"], asyncapi)
+            fits(reply, messages["server.reply"]["payload"], asyncapi)
+
+
+# ---- close codes, in every place -----------------------------------------------------------
+
+
+def test_close_codes_are_explained_everywhere(asyncapi: Json) -> None:
+    assert list(CLOSE_MEANINGS) == list(CloseCode)
+    assert list(RETRY_MEANINGS) == list(Retry)
+    expected = [[str(int(c)), c.reason, c.retry.value, CLOSE_MEANINGS[c]] for c in CloseCode]
+    assert table(PROTOCOL, "close") == expected
+    assert [[str(value) for value in row.values()] for row in asyncapi["x-close-codes"]] == expected
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    limits = {row[0]: row[1] for row in table(PROTOCOL, "what")}
+    assert limits["a message"] == f"{MAX_MESSAGE_BYTES // 1024} KiB"
+    assert limits["a message before the join"] == f"{MAX_UNJOINED_MESSAGE_BYTES // 1024} KiB"
+    assert limits["what waits for a slow reader"].startswith(f"{OUTBOX_BYTES // 1024} KiB")
+    said = CLOSE_MEANINGS[CloseCode.MESSAGE_TOO_BIG] + CLOSE_MEANINGS[CloseCode.SLOW_CONSUMER]
+    numbers = (MAX_MESSAGE_BYTES, MAX_UNJOINED_MESSAGE_BYTES, OUTBOX_BYTES)
+    assert re.findall(r"(\d+) KiB", said) == [str(number // 1024) for number in numbers]
+
+
+# ---- docs/protocol.md and README.md --------------------------------------------------------
+
+
+def test_the_events_of_the_protocol_document_are_those_of_the_code() -> None:
+    assert [row[0] for row in table(PROTOCOL, "client sends")] == list(EVENTS)
+    assert [row[0] for row in table(PROTOCOL, "server sends")] == list(SERVER_EVENTS)
+
+
+def blocks(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("way", [1, 2, 3, 4, 5])
+def test_the_examples_of_the_five_ways_join(server: Usher, way: int) -> None:
+    beginning, *ways = blocks(PROTOCOL)
+    assert len(ways) == 5
+    script = (beginning + ways[way - 1]).replace("http://127.0.0.1:8888", server.url)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+        env={**os.environ, "no_proxy": "*"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    frame = json.loads(done.stdout)
+    assert frame["event"] == ("reply" if way == 5 else "joined")
+    assert frame["data"]["user"]["name"] == "Ada"
+
+
+def test_the_settings_of_the_readme_are_those_of_the_code() -> None:
+    rows = table(README, "name")
+    assert [row[0] for row in rows] == [setting.name for setting in SETTINGS]
+    for row, setting in zip(rows, SETTINGS, strict=True):
+        shown = {setting.default, setting.shown_default} - {"", None}
+        assert row[1].strip("`") in shown, setting.name
+        assert row[2], setting.name
+
+
+# ---- the page ------------------------------------------------------------------------------
+
+
+def test_the_page_shows_every_call_event_and_close_code(own: Usher, openapi: Json) -> None:
+    page = Client(own).get("/docs").text.decode()
+    for _, _, call in described_calls(openapi):
+        assert f'id="{call["operationId"]}"' in page
+    for event in (*EVENTS, *SERVER_EVENTS):
+        assert f'id="event-{event}"' in page
+    for code in CloseCode:
+        assert f"<strong>{int(code)}</strong> <code>{code.reason}</code>" in page
+    assert len(re.findall("<article ", page)) == (
+        sum(1 for _ in described_calls(openapi)) + len(EVENTS) + len(SERVER_EVENTS)
+    )
+
+
+def test_the_page_needs_no_script_and_no_style_of_its_own(own: Usher) -> None:
+    answer = Client(own).get("/docs")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    page = answer.text.decode()
+    assert re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:", page) is None
+    style = re.findall(r'<link rel="stylesheet" href="([^"]+)">', page)
+    assert [Client(own).get(path).status for path in style] == [200]
+
+
+def test_links_of_the_page_lead_somewhere(own: Usher) -> None:
+    page = Client(own).get("/docs").text.decode()
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(set(ids)) == len(ids)
+    assert set(re.findall(r'aria-labelledby="([^"]+)"', page)) <= set(ids)
+    links = set(re.findall(r'<a [^>]*href="([^"]+)"', page))
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    outward = [link for link in links if not link.startswith("#")]
+    assert {Client(own).get(link).status for link in outward} == {200}
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/asyncapi.json", "/docs"])
+def test_a_document_is_sent_once(own: Usher, path: str) -> None:
+    client = Client(own)
+    first = client.get(path)
+    assert first.status == 200
+    assert first.headers["Cache-Control"] == "no-cache"
+    again = client.call("GET", path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status, again.text) == (304, b"")
+    assert client.get(path).text == first.text
