@@ -189,7 +189,9 @@ export class UsherClient extends EventTarget {
       }
     };
     socket.onmessage = (/** @type {MessageEvent} */ { data }) => current() && this.#receive(data);
-    socket.onerror = () => {}; // says nothing that the close event does not say
+    socket.onerror = () => { // a close event says more, but Node may send none (undici #3546)
+      if (current()) this.#later('failed', 0, () => this.#ended({ code: 1006, reason: '' }));
+    };
     socket.onclose = (/** @type {CloseEvent} */ { code, reason }) => {
       if (current()) this.#ended({ code, reason });
     };

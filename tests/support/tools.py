@@ -1,0 +1,24 @@
+"""Programs that some tests need and a machine may lack."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def need(what: str, *names: str) -> Path:
+    """The first of these programs on PATH. Without it the test is skipped; in CI it fails.
+
+    Args:
+        what: what it is for, and how one gets it.
+    """
+    for name in names:
+        if found := shutil.which(name):
+            return Path(found)
+    reason = f"{' / '.join(names)} is not on PATH: {what}"
+    if os.environ.get("CI") == "true":  # a check that CI leaves out is a check nobody makes
+        pytest.fail(reason)
+    pytest.skip(reason)
