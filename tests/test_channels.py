@@ -1,0 +1,688 @@
+"""Channels and the rights in them, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import peewee
+import pytest
+
+from models.channel import Channel, ChannelMember, ChannelRole
+from models.revocation import Revocation as Row
+from models.user import User
+from services import grants, migrations
+from services.channels import Channels
+from services.control import Revocation
+from services.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    OwnerStays,
+    Unauthenticated,
+    UsherError,
+)
+from services.grants import Grant, Right, grants_in, grants_of
+from services.revocations import Revocations
+from tests.support.databases import KINDS, empty_database, opened
+from tests.support.parts import OPENED_AT, Parts, node
+
+READ, WRITE, MANAGE = Right.READ, Right.WRITE, Right.MANAGE
+HOUR = 3600.0
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with empty_database(request.param, tmp_path) as address:
+        yield address
+
+
+class Telling:
+    """Real revocations; beside them, the "access" rows that are committed when they are told."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self.record = parts, parts.revocations.record
+        self.told: list[tuple[str, str, str]] = []
+
+    async def publish(self, revocations: Sequence[Revocation]) -> None:
+        committed = await self._parts.database.run(_access_rows)
+        for entry in revocations:
+            assert (entry.subject, entry.user_id, entry.reason) in committed
+            self.told.append((entry.subject, entry.user_id, entry.reason))
+        await self._parts.revocations.publish(revocations)
+
+
+@dataclass
+class Bench:
+    """A node with channels, and an owner with a private one of an hour ago."""
+
+    parts: Parts
+    channels: Channels
+    telling: Telling
+    owner: str
+    id: str
+
+    @property
+    def now(self) -> float:
+        return self.parts.clock()
+
+    def later(self, seconds: float = HOUR) -> float:
+        self.parts.clock.forward(seconds)
+        return self.now
+
+    async def user(self, role: str = "user") -> str:
+        return await self.parts.user(role=role)
+
+    async def member(self, right: Right = WRITE) -> str:
+        user_id = await self.user()
+        await self.channels.put_member(self.owner, self.id, user_id, right)
+        return user_id
+
+    async def grant(self, user_id: str) -> Grant | None:
+        """By both ways of asking, which must agree."""
+        one = (await self.channels.grants_in(self.id, [user_id])).get(user_id)
+        assert (await self.channels.grants_of(user_id)).get(self.id) == one
+        return one
+
+    async def rows(self, model: type[peewee.Model]) -> list[dict[str, Any]]:
+        def read(db: peewee.Database) -> list[dict[str, Any]]:
+            return list(cast("Any", model.select().dicts()).execute(db))
+
+        return await self.parts.database.run(read)
+
+    def new_changes(self) -> list[tuple[str, str]]:
+        """Whose rights changed since the last time that this was asked, and why."""
+        told, self.telling.told = self.telling.told, []
+        assert {subject for subject, _, _ in told} <= {self.id}
+        return [(user_id, reason) for _, user_id, reason in told]
+
+
+@asynccontextmanager
+async def bench(url: str) -> AsyncIterator[Bench]:
+    async with node(url) as parts:
+        telling = Telling(parts)
+        channels = Channels(parts.database, cast("Revocations", telling), parts.clock)
+        owner = await parts.user("Owner")
+        channel = await channels.create(owner, "Herons")
+        result = Bench(parts, channels, telling, owner, channel.id)
+        assert result.new_changes() == [(owner, "channel_opened")]
+        result.later()
+        yield result
+
+
+def _access_rows(db: peewee.Database) -> list[tuple[str, str, str]]:
+    query: Any = Row.select(Row.subject, Row.user_id, Row.reason).where(Row.kind == "access")
+    return [tuple(row) for row in query.tuples().execute(db)]
+
+
+async def outcomes(*calls: Awaitable[Any]) -> list[Any]:
+    """What calls at once gave: values and refusals; anything else fails the test."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, UsherError):
+            raise result
+    return results
+
+
+# ---- rights and since when -----------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_private_channel_is_its_owners_and_the_administrators(url: str) -> None:
+    async with bench(url) as b:
+        assert await b.grant(b.owner) == Grant(MANAGE, OPENED_AT)
+        assert await b.grant(await b.user()) is None
+        assert await b.grant("nobody") is None
+        admin = await b.user("admin")
+        assert await b.grant(admin) == Grant(MANAGE, b.now)
+        assert await b.channels.grants_in("no-channel", [b.owner, admin]) == {}
+
+
+@pytest.mark.gen_test
+async def test_an_administrator_reads_from_when_the_role_came(url: str) -> None:
+    async with bench(url) as b:
+        user = await b.user()
+        promoted = b.later()
+        await b.parts.accounts.update(user, "admin", None)
+        assert await b.grant(user) == Grant(MANAGE, promoted)
+        b.later()
+        newer = await b.channels.create(b.owner, "Newer")
+        assert (await b.channels.grants_of(user))[newer.id] == Grant(MANAGE, b.now)
+        await b.user("admin")
+        # What is not the role does not move it.
+        b.later()
+        await b.parts.accounts.update(user, "admin", False)
+        assert await b.grant(user) == Grant(MANAGE, promoted)
+        await b.parts.accounts.update(user, "user", None)
+        assert await b.grant(user) is None
+        again = b.later()
+        await b.parts.accounts.update(user, "admin", None)
+        assert await b.grant(user) == Grant(MANAGE, again)
+
+
+@pytest.mark.gen_test
+async def test_a_member_reads_from_when_it_was_let_in(url: str) -> None:
+    async with bench(url) as b:
+        entered = b.later()
+        user = await b.member(READ)
+        b.later()
+        assert await b.grant(user) == Grant(READ, entered)
+        for right in (WRITE, MANAGE, READ):
+            b.later()
+            await b.channels.put_member(b.owner, b.id, user, right)
+            assert await b.grant(user) == Grant(right, entered)
+
+
+@pytest.mark.gen_test
+async def test_a_member_that_comes_back_starts_anew(url: str) -> None:
+    async with bench(url) as b:
+        user = await b.member()
+        await b.channels.remove_member(b.owner, b.id, user)
+        assert await b.grant(user) is None
+        back = b.later()
+        await b.channels.put_member(b.owner, b.id, user, WRITE)
+        assert await b.grant(user) == Grant(WRITE, back)
+
+
+@pytest.mark.gen_test
+async def test_a_role_reads_from_when_channel_and_user_had_it(url: str) -> None:
+    async with bench(url) as b:
+        old, admin = await b.user(), await b.user("admin")
+        await b.user("admin")
+        let_in = b.later()
+        await b.channels.update(b.owner, b.id, roles={"user": "read"})
+        assert await b.grant(old) == Grant(READ, let_in)
+        new_at = b.later()
+        new = await b.user()
+        assert await b.grant(new) == Grant(READ, new_at)
+        demoted = b.later()
+        await b.parts.accounts.update(admin, "user", None)
+        assert await b.grant(admin) == Grant(READ, demoted)
+        b.later()
+        await b.channels.update(b.owner, b.id, roles={"user": "write"})
+        assert await b.grant(old) == Grant(WRITE, let_in)
+        await b.channels.update(b.owner, b.id, roles={})
+        assert await b.grant(old) is None
+        again = b.later()
+        await b.channels.update(b.owner, b.id, roles={"user": "read"})
+        assert await b.grant(old) == Grant(READ, again)
+
+
+@pytest.mark.gen_test
+async def test_a_public_channel_is_everybodys_from_when_it_was_opened(url: str) -> None:
+    async with bench(url) as b:
+        old, opened_at = await b.user(), b.later()
+        await b.channels.update(b.owner, b.id, private=False)
+        assert await b.grant(old) == Grant(WRITE, opened_at)
+        new_at = b.later()
+        assert await b.grant(await b.user()) == Grant(WRITE, new_at)
+        # Said again, it does not begin again.
+        await b.channels.update(b.owner, b.id, private=False)
+        assert await b.grant(old) == Grant(WRITE, opened_at)
+        await b.channels.update(b.owner, b.id, private=True)
+        assert await b.grant(old) is None
+        again = b.later()
+        await b.channels.update(b.owner, b.id, private=False)
+        assert await b.grant(old) == Grant(WRITE, again)
+
+
+@pytest.mark.gen_test
+async def test_of_several_rights_the_highest_counts_and_the_earliest_that_holds(url: str) -> None:
+    async with bench(url) as b:
+        public_at = b.now
+        await b.channels.update(b.owner, b.id, private=False)
+        b.later()
+        user = await b.user()
+        made_at = b.now
+        member_at = b.later()
+        await b.channels.put_member(b.owner, b.id, user, MANAGE)
+        assert public_at < made_at < member_at
+        assert await b.grant(user) == Grant(MANAGE, made_at)
+        # A member's lower right takes nothing from what everybody may.
+        await b.channels.put_member(b.owner, b.id, user, READ)
+        assert await b.grant(user) == Grant(WRITE, made_at)
+        await b.channels.update(b.owner, b.id, private=True)
+        assert await b.grant(user) == Grant(READ, member_at)
+
+
+@pytest.mark.gen_test
+async def test_rights_of_many_users_are_asked_for_a_bounded_number_at_a_time(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grants, "USERS_AT_ONCE", 2)
+    monkeypatch.setattr("services.channels.USERS_AT_ONCE", 3)
+    async with bench(url) as b:
+        members = [await b.member() for _ in range(5)]
+        strangers = [await b.user() for _ in range(4)]
+        asked = [x for pair in zip(members, [*strangers, "none"], strict=True) for x in pair]
+        expected = dict.fromkeys(members, Grant(WRITE, b.now))
+        assert await b.channels.grants_in(b.id, [*asked, *asked]) == expected
+        assert await b.parts.database.run(grants_in, b.id, asked) == expected
+        assert await b.channels.grants_in(b.id, []) == {}
+
+
+@pytest.mark.gen_test
+async def test_no_number_of_public_channels_pushes_out_ones_own(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grants, "MAX_ROOMS", 4)
+    async with bench(url) as b:
+        user, admin = await b.member(), await b.user("admin")
+        mine = await b.channels.create(user, "Mine")
+        by_role = await b.channels.create(b.owner, "By role")
+        await b.channels.update(b.owner, by_role.id, roles={"user": "read"})
+        public = []
+        for number in range(6):
+            b.later()
+            public.append((await b.channels.create(b.owner, f"P{number}", private=False)).id)
+        granted = await b.parts.database.run(grants_of, user)
+        assert set(granted) == {b.id, mine.id, *public[-2:]}
+        assert set(await b.channels.grants_of(admin)) == set(public[-4:])
+
+
+# ---- changing channels ---------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_name_is_kept_without_the_space_around_it(url: str) -> None:
+    async with bench(url) as b:
+        channel = await b.channels.create(b.owner, "  Grey\u00a0herons \n")
+        assert channel.name == "Grey\u00a0herons"
+        assert (await b.channels.update(b.owner, b.id, name=" x" * 40)).name == ("x " * 40).strip()
+        for name in ("", " \t", "x" * 81, "a\0b", "a\nb", "a\u202eb", "\u200d", "a\ud800"):
+            with pytest.raises(BadRequest):
+                await b.channels.create(b.owner, name)
+            with pytest.raises(BadRequest):
+                await b.channels.update(b.owner, b.id, name=name)
+
+
+@pytest.mark.gen_test
+async def test_who_has_no_account_any_more_opens_no_channel(url: str) -> None:
+    async with bench(url) as b:
+        with pytest.raises(Unauthenticated):
+            await b.channels.create("gone", "Herons")
+        assert b.new_changes() == []
+
+
+@pytest.mark.gen_test
+async def test_only_who_manages_a_channel_changes_it(url: str) -> None:
+    async with bench(url) as b:
+        other = await b.user()
+        for caller, refusal in (
+            (await b.member(READ), Forbidden),
+            (await b.member(WRITE), Forbidden),
+            (await b.user(), NotFound),
+            ("nobody", NotFound),
+        ):
+            b.new_changes()
+            for call in (
+                b.channels.update(caller, b.id, name="Mine"),
+                b.channels.update(caller, b.id, private=False),
+                b.channels.put_member(caller, b.id, other),
+                b.channels.put_member(caller, b.id, caller, MANAGE),
+                b.channels.put_member(caller, b.id, "no-such-user"),
+                b.channels.remove_member(caller, b.id, b.owner),
+                b.channels.delete(caller, b.id),
+            ):
+                with pytest.raises(refusal):
+                    await call
+            assert b.new_changes() == []
+        assert (await b.channels.get(b.owner, b.id)).name == "Herons"
+
+
+@pytest.mark.gen_test
+async def test_managers_and_administrators_may_do_all_that_the_owner_may(url: str) -> None:
+    async with bench(url) as b:
+        for manager in (await b.member(MANAGE), await b.user("admin")):
+            user = await b.user()
+            await b.channels.put_member(manager, b.id, user, READ)
+            assert await b.grant(user) == Grant(READ, b.now)
+            await b.channels.update(manager, b.id, name="Egrets", roles={"user": "read"})
+            await b.channels.remove_member(manager, b.id, user)
+        await b.channels.delete(manager, b.id)
+        with pytest.raises(NotFound):
+            await b.channels.get(b.owner, b.id)
+
+
+@pytest.mark.gen_test
+async def test_a_member_may_leave(url: str) -> None:
+    async with bench(url) as b:
+        user = await b.member(READ)
+        b.new_changes()
+        await b.channels.remove_member(user, b.id, user)
+        assert await b.grant(user) is None
+        assert b.new_changes() == [(user, "member_left")]
+        with pytest.raises(NotFound):
+            await b.channels.remove_member(user, b.id, user)
+
+
+@pytest.mark.gen_test
+async def test_the_owner_can_neither_be_removed_nor_leave_nor_be_demoted(url: str) -> None:
+    async with bench(url) as b:
+        manager = await b.member(MANAGE)
+        b.new_changes()
+        for caller in (manager, b.owner):
+            with pytest.raises(OwnerStays):
+                await b.channels.remove_member(caller, b.id, b.owner)
+            with pytest.raises(OwnerStays):
+                await b.channels.put_member(caller, b.id, b.owner, READ)
+        assert b.new_changes() == []
+
+
+@pytest.mark.gen_test
+async def test_an_unknown_user_or_member_is_not_found(url: str) -> None:
+    async with bench(url) as b:
+        stranger = await b.user()
+        for call in (
+            b.channels.put_member(b.owner, b.id, "nobody"),
+            b.channels.remove_member(b.owner, b.id, "nobody"),
+            b.channels.remove_member(b.owner, b.id, stranger),
+        ):
+            with pytest.raises(NotFound):
+                await call
+        assert b.new_changes() == []
+
+
+@pytest.mark.gen_test
+async def test_a_channel_outlives_its_owner_and_a_members_right_does_not(url: str) -> None:
+    async with bench(url) as b:
+        manager, member = await b.member(MANAGE), await b.member()
+        await b.parts.accounts.delete(b.owner)
+        await b.parts.accounts.delete(member)
+        details = await b.channels.get(manager, b.id)
+        assert details.owner_id is None
+        assert [m.id for m in cast("list[Any]", details.members)] == [manager]
+
+
+@pytest.mark.gen_test
+async def test_deleting_a_channel_takes_members_and_roles_along(url: str) -> None:
+    async with bench(url) as b:
+        await b.member()
+        await b.channels.update(b.owner, b.id, roles={"user": "read"})
+        await b.channels.delete(b.owner, b.id)
+        assert [await b.rows(m) for m in (Channel, ChannelMember, ChannelRole)] == [[], [], []]
+
+
+@pytest.mark.gen_test
+async def test_a_manager_that_shuts_itself_out_sees_what_it_left(url: str) -> None:
+    async with bench(url) as b:
+        await b.channels.update(b.owner, b.id, roles={"user": "manage"})
+        user = await b.user()
+        details = await b.channels.update(user, b.id, roles={})
+        assert (details.roles, details.members) == ({}, [])
+        with pytest.raises(NotFound):
+            await b.channels.get(user, b.id)
+
+
+# ---- what is told --------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_every_right_that_comes_or_goes_is_told_after_the_commit(url: str) -> None:
+    async with bench(url) as b:
+        channels, user = b.channels, await b.user()
+        await channels.put_member(b.owner, b.id, user, READ)
+        assert b.new_changes() == [(user, "member_changed")]
+        await channels.put_member(b.owner, b.id, user, WRITE)
+        assert b.new_changes() == [(user, "member_changed")]
+        await channels.remove_member(b.owner, b.id, user)
+        assert b.new_changes() == [(user, "member_removed")]
+        await channels.update(b.owner, b.id, private=False)
+        assert b.new_changes() == [("*", "channel_changed")]
+        await channels.update(b.owner, b.id, private=True, roles={"user": "read"})
+        assert b.new_changes() == [("*", "channel_changed")]
+        await channels.update(b.owner, b.id, roles={"user": "write"})
+        assert b.new_changes() == [("*", "channel_changed")]
+        await channels.update(b.owner, b.id, roles={})
+        assert b.new_changes() == [("*", "channel_changed")]
+        await channels.delete(b.owner, b.id)
+        assert b.new_changes() == [("*", "channel_deleted")]
+        public = await channels.create(b.owner, "Public", private=False)
+        assert b.telling.told == [(public.id, "*", "channel_opened")]
+
+
+@pytest.mark.gen_test
+async def test_what_changes_no_right_tells_nobody(url: str) -> None:
+    async with bench(url) as b:
+        user = await b.member(READ)
+        await b.channels.update(b.owner, b.id, roles={"user": "read"})
+        b.new_changes()
+        await b.channels.update(b.owner, b.id, name="Egrets")
+        await b.channels.update(b.owner, b.id, private=True, roles={"user": "read"})
+        await b.channels.put_member(b.owner, b.id, user, READ)
+        assert b.new_changes() == []
+
+
+@pytest.mark.gen_test
+async def test_a_change_that_cannot_be_recorded_is_not_made(url: str) -> None:
+    async with bench(url) as b:
+        member, stranger = await b.member(), await b.user()
+        await b.parts.database.run(lambda db: db.execute_sql("DROP TABLE revocations"))
+        for call in (
+            b.channels.create(b.owner, "Another"),
+            b.channels.update(b.owner, b.id, private=False),
+            b.channels.update(b.owner, b.id, roles={"user": "read"}),
+            b.channels.put_member(b.owner, b.id, stranger),
+            b.channels.remove_member(b.owner, b.id, member),
+            b.channels.delete(b.owner, b.id),
+        ):
+            with pytest.raises(peewee.DatabaseError):
+                await call
+        assert await b.grant(member) == Grant(WRITE, b.now)
+        assert await b.grant(stranger) is None
+        assert len(await b.rows(Channel)) == 1
+
+
+# ---- at the same time ----------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_two_managers_change_the_same_member(url: str) -> None:
+    async with bench(url) as b:
+        managers = [b.owner, await b.member(MANAGE)]
+        user = await b.user()
+        b.new_changes()
+        rights = [(m, r) for m in managers for r in (READ, WRITE, MANAGE)]
+        await outcomes(*(b.channels.put_member(m, b.id, user, r) for m, r in rights))
+        found = await b.grant(user)
+        assert found is not None
+        assert found.since == b.now
+        changes = b.new_changes()
+        assert 1 <= len(changes) <= len(rights)
+        assert set(changes) == {(user, "member_changed")}
+
+
+@pytest.mark.gen_test
+async def test_a_member_that_many_let_in_at_once_is_let_in_once(url: str) -> None:
+    async with bench(url) as b:
+        user = await b.user()
+        calls = (b.channels.put_member(b.owner, b.id, user, WRITE) for _ in range(8))
+        assert len({repr(m) for m in await outcomes(*calls)}) == 1
+        assert b.new_changes() == [(user, "member_changed")]
+
+
+@pytest.mark.gen_test
+async def test_of_two_managers_that_remove_each_other_one_stays(url: str) -> None:
+    async with bench(url) as b:
+        for _ in range(5):
+            one, two = await b.member(MANAGE), await b.member(MANAGE)
+            results = await outcomes(
+                b.channels.remove_member(one, b.id, two),
+                b.channels.remove_member(two, b.id, one),
+            )
+            assert sorted(type(r).__name__ for r in results) == ["NoneType", "NotFound"]
+            assert [await b.grant(one), await b.grant(two)].count(None) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_channel_deleted_while_members_are_added_leaves_nothing(url: str) -> None:
+    async with bench(url) as b:
+        users = [await b.user() for _ in range(6)]
+        adding = [b.channels.put_member(b.owner, b.id, user) for user in users]
+        results = await outcomes(*adding[:3], b.channels.delete(b.owner, b.id), *adding[3:])
+        refused = [r for r in results if isinstance(r, UsherError)]
+        assert {type(r) for r in refused} <= {NotFound}
+        assert await b.rows(ChannelMember) == []
+        assert await b.rows(Channel) == []
+        assert b.new_changes().count(("*", "channel_deleted")) == 1
+
+
+@pytest.mark.gen_test
+async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(url: str) -> None:
+    async with bench(url) as b:
+        for _ in range(5):
+            user = await b.user()
+            let_in, deleted = await outcomes(
+                b.channels.put_member(b.owner, b.id, user), b.parts.accounts.delete(user)
+            )
+            assert deleted is None
+            assert not isinstance(let_in, UsherError) or type(let_in) is NotFound
+        assert await b.rows(ChannelMember) == []
+
+
+@pytest.mark.gen_test
+async def test_an_owner_deleted_while_a_manager_lets_people_in_stops_nobody(url: str) -> None:
+    async with bench(url) as b:
+        manager, users = await b.member(MANAGE), [await b.user() for _ in range(5)]
+        adding = (b.channels.put_member(manager, b.id, user) for user in users)
+        results = await outcomes(b.parts.accounts.delete(b.owner), *adding)
+        assert [r for r in results if isinstance(r, UsherError)] == []
+        assert len(await b.rows(ChannelMember)) == 6
+
+
+# ---- pages ---------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_pages_hold_every_readable_channel_once_newest_first(url: str) -> None:
+    async with bench(url) as b:
+        user = await b.member()
+        for number in range(7):  # some of one and the same moment
+            b.later(number % 2)
+            await b.channels.create(b.owner, f"Private {number}")
+            await b.channels.create(b.owner, f"Public {number}", private=False)
+            await b.channels.create(user, f"Own {number}")
+        for reader, expected in ((user, 15), (b.owner, 15), (await b.user("admin"), 22)):
+            seen, after = [], ""
+            while True:
+                items, following = await b.channels.page(reader, after, 4)
+                seen += items
+                if following is None:
+                    break
+                assert len(items) == 4
+                after = following
+            assert len({item.id for item in seen}) == len(seen) == expected
+            assert seen == sorted(seen, key=lambda c: (c.created_at, c.id), reverse=True)
+            granted = await b.channels.grants_of(reader)
+            assert {c.id: c.right for c in seen} == {i: g.right.word for i, g in granted.items()}
+
+
+@pytest.mark.gen_test
+async def test_a_page_goes_on_where_it_was_when_a_channel_is_deleted(url: str) -> None:
+    async with bench(url) as b:
+        for _ in range(4):
+            b.later(0.001)
+            await b.channels.create(b.owner, "x")
+        first, after = await b.channels.page(b.owner, "", 2)
+        assert after is not None
+        await b.channels.delete(b.owner, first[-1].id)
+        rest, end = await b.channels.page(b.owner, after, 3)
+        assert (len(rest), end) == (3, None)
+
+
+@pytest.mark.gen_test
+async def test_a_cursor_that_no_page_gave_is_refused(url: str) -> None:
+    async with bench(url) as b:
+        for after in (
+            "x",
+            "1",
+            "~",
+            "1.0~",
+            "nan~a",
+            "1e9~a",
+            "\u0661.0~a",
+            "1.0~a\0",
+            "1.0~" + "a" * 65,
+        ):
+            with pytest.raises(BadRequest):
+                await b.channels.page(b.owner, after, 10)
+
+
+@pytest.mark.gen_test
+async def test_members_come_in_pages(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.channel_rows.MAX_MEMBERS_PAGE", 2)
+    async with bench(url) as b:
+        members = sorted([await b.member() for _ in range(5)])
+        seen: list[str] = []
+        after = ""
+        for size in (2, 2, 1):
+            details = await b.channels.get(b.owner, b.id, after)
+            page = [member.id for member in cast("list[Any]", details.members)]
+            assert len(page) == size
+            seen, after = seen + page, str(details.members_next)
+        assert seen == members
+        assert after == "UNSET"
+
+
+# ---- the schema ----------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_an_installation_of_the_version_before_is_brought_up(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = migrations.DIRECTORY.glob("0001_*.py")
+    (tmp_path / first.name).write_text(first.read_text())
+    with monkeypatch.context() as before:
+        before.setattr(migrations.migrate, "__defaults__", (tmp_path,))
+        async with opened(url) as database:
+            await database.run(_insert_old_user)
+    async with node(url) as parts:
+        channels = Channels(parts.database, parts.revocations, parts.clock)
+        channel = await channels.create("old", "Herons", private=False)
+        granted = (await channels.grants_of("old"))[channel.id]
+        assert granted == Grant(MANAGE, parts.clock())
+
+
+def _insert_old_user(db: peewee.Database) -> None:
+    db.execute_sql(
+        "INSERT INTO users (id, email, name, role, created_at) VALUES ('old', 'e', 'n', 'user', 1)"
+    )
+
+
+@pytest.mark.gen_test
+async def test_the_database_itself_refuses_what_cannot_be(url: str) -> None:
+    channel = {"id": "c", "name": "x", "created_at": 1.0, "private": True, "public_since": None}
+    member = {"channel": "c", "user": "u", "right": "read", "since": 1.0}
+    role = {"channel": "c", "role": "user", "right": "read", "since": 1.0}
+    bad: tuple[tuple[type[peewee.Model], dict[str, object]], ...] = (
+        (Channel, {**channel, "id": "d", "private": False}),
+        (Channel, {**channel, "id": "d", "public_since": 1.0}),
+        (Channel, {**channel, "id": "d", "owner": "nobody"}),
+        (ChannelMember, member),
+        (ChannelMember, {**member, "user": "v", "right": "own"}),
+        (ChannelMember, {**member, "channel": "nowhere"}),
+        (ChannelRole, {**role, "role": "root"}),
+        (ChannelRole, {**role, "right": ""}),
+    )
+    user: dict[str, object] = {"name": "n", "role": "user", "created_at": 1.0}
+    good: tuple[tuple[type[peewee.Model], dict[str, object]], ...] = (
+        (User, {**user, "id": "u", "email": "u"}),
+        (User, {**user, "id": "v", "email": "v"}),
+        (Channel, channel),
+        (ChannelMember, member),
+    )
+    async with opened(url) as database:
+        for model, row in good:
+            await database.run(_insert, model, row)
+        for model, row in bad:
+            with pytest.raises(peewee.IntegrityError):
+                await database.run(_insert, model, row)
+
+
+def _insert(db: peewee.Database, model: type[peewee.Model], row: dict[str, object]) -> None:
+    model.insert(row).execute(db)
