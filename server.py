@@ -26,6 +26,7 @@ from handlers.upgrade import MAX_BODY_BYTES, FrontDoor, Gate
 from services import container, settings
 from services.container import Foundation, Services
 from services.errors import SettingError, UsherError
+from services.listener import Listener
 from services.origins import Origins
 from services.protocol import CloseCode
 from services.proxies import Proxies
@@ -92,9 +93,9 @@ async def serve(chosen: Settings) -> None:
         await container.stop(services)
 
 
-def _bind(chosen: Settings) -> list[socket.socket]:
+def _bind(chosen: Settings) -> Sequence[socket.socket]:
     try:
-        return bind_sockets(chosen.port, chosen.host, backlog=BACKLOG)
+        return [Listener(s) for s in bind_sockets(chosen.port, chosen.host, backlog=BACKLOG)]
     except OSError as error:
         why = error.strerror or str(error)
         raise SettingError(
@@ -103,7 +104,7 @@ def _bind(chosen: Settings) -> list[socket.socket]:
 
 
 def _open(
-    services: Services, origins: Origins, listeners: list[socket.socket]
+    services: Services, origins: Origins, listeners: Sequence[socket.socket]
 ) -> tuple[HTTPServer, Floor]:
     chosen = services.foundation.settings
     cookies = CookieJar(origins.secure)
@@ -135,14 +136,16 @@ async def _drain(server: HTTPServer, floor: Floor) -> None:
     server.stop()
     floor.draining = True
     # Spread, so that they do not all knock at the next node in the same moment.
-    for client in (*floor.strangers, *floor.hub):
+    clients = (*floor.strangers, *floor.hub)
+    for client in clients:
         after = round(random.uniform(0.5, RECONNECT_SPREAD_SECONDS), 2)  # noqa: S311 - no secret
         client.close(CloseCode.SERVICE_RESTART, after)
     try:
         await asyncio.wait_for(server.close_all_connections(), DRAIN_SECONDS)
     except asyncio.TimeoutError:
         log.info("some requests were still under way")
-    await asyncio.sleep(CLOSE_HANDSHAKE_SECONDS)
+    if clients:
+        await asyncio.sleep(CLOSE_HANDSHAKE_SECONDS)
 
 
 def _allow_many_sockets() -> None:

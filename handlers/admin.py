@@ -34,8 +34,10 @@ class UsersHandler(ApiHandler):
     )
     async def get(self) -> UserPage:
         limit = self.page_limit(50, MAX_PAGE)
-        rows = await self.services.accounts.page(self.get_query_argument("after", ""), limit)
-        return UserPage(rows, rows[-1].id if len(rows) == limit else None)
+        # One more than asked for tells whether this is the last page.
+        rows = await self.services.accounts.page(self.get_query_argument("after", ""), limit + 1)
+        items = rows[:limit]
+        return UserPage(items, items[-1].id if len(rows) > limit else None)
 
 
 class UserHandler(ApiHandler):

@@ -160,8 +160,10 @@ class LogOutHandler(ApiHandler):
 
     async def _claims(self) -> Claims:
         """Whose session it is. An expired token may still do this: it ends, it opens nothing."""
+        token = self.access_token()
+        self.drop_cookies = True  # good for nothing, if they are refused now
         try:
-            claims = self.services.admission.verify(self.access_token())
+            claims = self.services.admission.verify(token)
         except TokenExpired as error:
             return error.claims
         return (await self.services.admission.identify(claims)).claims

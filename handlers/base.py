@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from tornado import web
@@ -81,13 +82,21 @@ class BaseHandler(web.RequestHandler):
         self.set_status(refused.status)
         self.set_header("Content-Type", PROBLEM_TYPE)
         self.set_header("Cache-Control", "no-store")
-        if self.drop_cookies:
+        if self.drop_cookies and isinstance(refused, Unauthenticated):
             self.site.cookies.clear(self)
         if isinstance(refused, Unauthenticated):
             self.set_header("WWW-Authenticate", "Bearer")
+        if isinstance(refused, MethodNotAllowed):
+            self.set_header("Allow", ", ".join(self.taken_methods()))
         if isinstance(refused, Unavailable):
             self.set_header("Retry-After", "1")
         self.finish(problem_body(refused))
+
+    def taken_methods(self) -> list[str]:
+        """The methods of this address, for `Allow` (RFC 9110 section 15.5.6)."""
+        mine, default = type(self), web.RequestHandler
+        taken = [m for m in _METHODS if getattr(mine, m.lower()) is not getattr(default, m.lower())]
+        return taken if "GET" in taken else [m for m in taken if m != "HEAD"]
 
     def log_exception(
         self,
@@ -130,6 +139,10 @@ class ApiHandler(BaseHandler):
         """As everywhere; a page of an allowed origin may read refusals too."""
         self.answer_origin()
         super().write_error(status_code, **kwargs)
+
+    async def head(self, *path: str) -> None:
+        """As GET; Tornado leaves the body out (RFC 9110 section 9.3.2)."""
+        await cast("Awaitable[None]", self.get(*path))
 
     def options(self, *_: str) -> None:
         """A browser's question before a cross-origin call (CORS preflight)."""
@@ -251,11 +264,11 @@ class UnknownRoute(ApiHandler):
         raise NotFound("no such route")
 
 
-_KNOWN_METHODS = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def _counted(method: str | None) -> str:
-    return method if method in _KNOWN_METHODS else "other"
+    return method if method in _METHODS else "other"
 
 
 def _as_refusal(status: int) -> UsherError:

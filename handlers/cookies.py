@@ -6,6 +6,8 @@ cannot use them; prefixed on https, so that a neighbour host cannot plant them (
 
 from __future__ import annotations
 
+from math import ceil
+
 from tornado.web import RequestHandler
 
 REFRESH_PATH = "/api/auth"
@@ -25,7 +27,7 @@ class CookieJar:
         self.refresh = "__Secure-refresh_token" if secure else "refresh_token"
 
     def set_access(self, handler: RequestHandler, token: str, seconds: float) -> None:
-        """Give the access token for so many seconds; 0 takes it away."""
+        """Give the access token for so many seconds."""
         handler.set_cookie(
             self.access,
             token,
@@ -33,11 +35,11 @@ class CookieJar:
             httponly=True,
             samesite="Lax",
             secure=self._secure,
-            max_age=int(seconds),
+            max_age=ceil(seconds),
         )
 
     def set_refresh(self, handler: RequestHandler, token: str, seconds: float) -> None:
-        """Give the refresh token for so many seconds; 0 takes it away."""
+        """Give the refresh token for so many seconds."""
         handler.set_cookie(
             self.refresh,
             token,
@@ -45,10 +47,15 @@ class CookieJar:
             httponly=True,
             samesite="Strict",
             secure=self._secure,
-            max_age=int(seconds),
+            max_age=ceil(seconds),
         )
 
     def clear(self, handler: RequestHandler) -> None:
         """Take both away."""
-        self.set_access(handler, "", 0)
-        self.set_refresh(handler, "", 0)
+        # Not set_cookie with a `max_age` of 0: Tornado leaves that out, and an empty cookie stays.
+        handler.clear_cookie(
+            self.access, path="/", httponly=True, samesite="Lax", secure=self._secure
+        )
+        handler.clear_cookie(
+            self.refresh, path=REFRESH_PATH, httponly=True, samesite="Strict", secure=self._secure
+        )

@@ -56,6 +56,8 @@ def check_handshake(start: RequestStartLine, headers: HTTPHeaders) -> str:
         raise BadRequest("handshake: HTTP version or length of the target")
     if headers.get("Sec-WebSocket-Version") != "13":
         raise UpgradeRequired("handshake: another version")
+    if len(headers.get_list("Host")) != 1:
+        raise BadRequest("handshake: not one Host")  # RFC 9112 section 3.2
     if headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers:
         raise BadRequest("handshake: with a body")
     key = headers.get("Sec-WebSocket-Key", "")

@@ -76,7 +76,7 @@ class LoginCache:
         ((by_session, by_token, login),) = await self._store.call(("MGET", *keys))
         if by_session is not None or by_token is not None:
             return Known(True, None)
-        state = None if login is None else _DECODER.decode(login)
+        state = None if login is None else _decoded(login)
         if state is not None and state.expires_at <= self._clock():
             state = None
         return Known(False, state)
@@ -101,3 +101,10 @@ class LoginCache:
             commands.append(("DEL", login_key(user_id, subject)))
         if commands:
             await self._store.call(*commands)
+
+
+def _decoded(login: bytes) -> LoginState | None:
+    try:
+        return _DECODER.decode(login)
+    except msgspec.DecodeError:
+        return None  # a node of another version wrote it: the database decides

@@ -161,7 +161,7 @@ class EmbeddedRedis:
                 start_new_session=True,  # Ctrl-C is for Usher, which drains before it stops this
             )
         try:
-            self._pid_file.write_text(f"{self._process.pid}\n")
+            self._note_pid(f"{self._process.pid}\n".encode())
             await self._wait_until_ready(self._process)
         except BaseException:  # cancelled too: a server that is not supervised must not stay
             await self._end_process()
@@ -264,7 +264,11 @@ class EmbeddedRedis:
         facts = await _ask(self._socket, "INFO", "server")
         for line in facts.splitlines() if isinstance(facts, bytes) else ():
             if line.startswith(b"process_id:"):
-                self._pid_file.write_bytes(line.partition(b":")[2])
+                self._note_pid(line.partition(b":")[2])
+
+    def _note_pid(self, line: bytes) -> None:
+        self._pid_file.touch(mode=0o600)
+        self._pid_file.write_bytes(line)
 
     def _signal_orphan(self, numbers: tuple[signal.Signals, ...]) -> None:
         for number in numbers:

@@ -132,7 +132,9 @@ class Revocations:
             return self._hub.cut_login_session(entry.user_id, entry.subject, code)
         if entry.kind == "role":
             # The session goes on, its token does not: a refresh brings the role that is true.
-            return self._hub.cut_other_roles(entry.user_id, entry.role, CloseCode.TOKEN_EXPIRED)
+            # The newest change counts: an older one may be read after it.
+            _, role = self._roles[entry.user_id]
+            return self._hub.cut_other_roles(entry.user_id, role, CloseCode.TOKEN_EXPIRED)
         return 0
 
     # ---- reading them ----------------------------------------------------------------------

@@ -9,7 +9,8 @@ next renewal, because a renewal writes the whole record.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 import msgspec
 
@@ -82,14 +83,18 @@ class SessionPool:
             ("ZREM", user_index_key(session.user_id), _index_member(session)),
         )
 
-    async def renew(self, sessions: Sequence[SocketSession]) -> None:
+    async def renew(self, sessions: Iterable[SocketSession]) -> None:
         """Renew the leases of this node's sockets, a batch at a time.
+
+        Args:
+            sessions: drawn batch by batch, so that it may leave out whoever went meanwhile:
+                the record of a closed socket must not come back.
 
         Raises:
             StoreUnavailable: Redis is away; the sockets stay all the same.
         """
-        for start in range(0, len(sessions), RENEW_BATCH):
-            batch = sessions[start : start + RENEW_BATCH]
+        waiting = iter(sessions)
+        while batch := list(islice(waiting, RENEW_BATCH)):
             await self._store.call(*(c for s in batch for c in self._write_commands(s)))
 
     # ---- lookups ---------------------------------------------------------------------------

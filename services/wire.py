@@ -188,36 +188,52 @@ class Wire:
     def _uncork(self) -> None:
         frames, self._corked = self._corked, None
         if frames:
-            self._write(b"".join(frames) if len(frames) > 1 else frames[0])
+            self._put(frames)
 
     def _write(self, frame: bytes) -> None:
         if self._corked is not None:
             self._corked.append(frame)
-            return
-        if self._outbox is not None:
-            self._queue(frame)
-            return
+        else:
+            self._put([frame])
+
+    def _put(self, frames: list[bytes]) -> None:
+        """Send frames in one write. What the kernel does not take waits, each frame by itself:
+        a close has to be able to drop those that are not begun."""
+        if self._outbox is None:
+            data = frames[0] if len(frames) == 1 else b"".join(frames)
+            sent = self._send(data)
+            if sent == len(data):
+                return
+            frames = self._begin(frames, sent)
+        assert self._outbox is not None
+        self._outbox.extend(frames)
+        self._queued += sum(map(len, frames))
+        if self._queued > OUTBOX_BYTES and self._open:
+            self.close(CloseCode.SLOW_CONSUMER)
+
+    def _send(self, data: bytes) -> int:
+        """How much the kernel took. A peer that is gone takes everything."""
         if self._sock.fileno() < 0:
-            return
+            return len(data)
         try:
-            sent = self._sock.send(frame)
+            return self._sock.send(data)
         except (BlockingIOError, InterruptedError):
-            sent = 0
+            return 0
         except OSError:
             # Later, not here: the caller may be walking over the members of a room.
             self._loop.call_soon(self._lost)
-            return
-        if sent < len(frame):
-            self._outbox, self._begun = deque(), sent > 0
-            self._queue(frame[sent:])
-            self._loop.add_writer(self._fd, self._writable)
+            return len(data)
 
-    def _queue(self, frame: bytes) -> None:
-        assert self._outbox is not None
-        self._outbox.append(frame)
-        self._queued += len(frame)
-        if self._queued > OUTBOX_BYTES and self._open:
-            self.close(CloseCode.SLOW_CONSUMER)
+    def _begin(self, frames: list[bytes], sent: int) -> list[bytes]:
+        """Start an outbox, and give what is left of `frames` after so many bytes."""
+        self._outbox, self._queued = deque(), 0
+        self._loop.add_writer(self._fd, self._writable)
+        done = 0
+        while sent >= len(frames[done]):
+            sent -= len(frames[done])
+            done += 1
+        self._begun = sent > 0
+        return [frames[done][sent:], *frames[done + 1 :]]
 
     def _writable(self) -> None:
         outbox = self._outbox

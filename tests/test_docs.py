@@ -267,6 +267,7 @@ def test_every_call_answers_as_described(openapi: Json) -> None:
         user = nobody.sign("signup", user_address, "browser", 201)
         sign_in_and_out(nobody, user_address)
         one_account(user)
+        keep_channels(admin, nobody.sign("signup", address(), status=201))
         administer(admin, nobody.sign("login", user_address))
         for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
             nobody.get(path)
@@ -294,6 +295,20 @@ def one_account(user: Witness) -> None:
     (session,) = user.get("/api/sessions").body["items"]
     assert user.call("DELETE", f"/api/sessions/{session['id']}").status == 204
     assert user.get("/api/auth/me").status == 401
+
+
+def keep_channels(owner: Witness, member: Witness) -> None:
+    """Opening a channel, letting somebody in, and away with it."""
+    path = f"/api/channels/{owner.post('/api/channels', {'name': 'Herons'}).body['id']}"
+    seat = f"{path}/members/{member.user['id']}"
+    assert member.get(path).status == 404
+    assert owner.call("PUT", seat, {"right": "read"}).status == 200
+    assert owner.call("PUT", f"{path}/members/{owner.user['id']}").status == 409
+    assert member.get(path).status == member.get("/api/channels").status == 200
+    assert member.call("PATCH", path, {"private": False}).status == 403
+    assert owner.call("PATCH", path, {"roles": {"user": "read"}}).status == 200
+    assert owner.get(path).body["roles"] == {"user": "read"}
+    assert owner.call("DELETE", seat).status == owner.call("DELETE", path).status == 204
 
 
 def administer(admin: Witness, user: Witness) -> None:

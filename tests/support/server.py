@@ -57,7 +57,11 @@ class Usher:
         """Where browsers reach it: PUBLIC_URL, or the same."""
         self.output: list[str] = []
         """What it wrote so far, stdout and stderr."""
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self) -> None:
         self.process = subprocess.Popen(

@@ -1,0 +1,52 @@
+"""A listening socket that keeps some file descriptors back for the server itself.
+
+Tornado accepts until the system refuses (EMFILE), then is woken again and again, logs a
+traceback each time, and neither the database nor Redis can be reached any more. Anybody who
+opens enough connections and says nothing could do that. Here they are turned away before.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import socket
+import time
+from typing import Any
+
+SPARE_FILES = 64
+"""For the database, Redis, static files and logs."""
+TELL_SECONDS = 10.0
+
+log = logging.getLogger("usher.listener")
+
+
+class Listener(socket.socket):
+    """A bound, listening socket."""
+
+    def __init__(self, bound: socket.socket) -> None:
+        """`bound` is taken over and of no use afterwards."""
+        super().__init__(bound.family, bound.type, bound.proto, bound.detach())
+        self.setblocking(False)
+        self._told_at = -TELL_SECONDS
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection.
+
+        Raises:
+            BlockingIOError: there is none.
+            ConnectionAbortedError: it was turned away; Tornado goes on with the next.
+        """
+        connection, address = super().accept()
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # The system gives the lowest free number: it tells how many are in use.
+        if 0 <= most <= connection.fileno() + SPARE_FILES:
+            connection.close()
+            self._tell(most)
+            raise ConnectionAbortedError("too few file descriptors left")
+        return connection, address
+
+    def _tell(self, most: int) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            log.warning("connections are turned away: of %d files too few are left", most)

@@ -1,0 +1,880 @@
+"""Signing up, in and out, tokens and passwords over HTTP, as the contract has them."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.cookies import SimpleCookie
+from typing import Any
+
+import jwt
+import pytest
+
+from tests.support.checks import plain_refusal, problem, rows
+from tests.support.server import (
+    PASSWORD,
+    Answer,
+    Client,
+    Usher,
+    address,
+    ask,
+    bearer,
+    close_code,
+    connect,
+    event,
+    log_in,
+    new_token,
+    sign_up,
+    usher,
+)
+
+OTHER_PASSWORD = "nine slow barges 41"
+ALLOWED = "https://app.example.org"
+FOREIGN = "https://evil.example.org"
+PUBLIC = "https://usher.example.org"
+
+
+@pytest.fixture(scope="module")
+def behind_https() -> Iterator[Usher]:
+    """An Usher that browsers reach by https, with one more origin allowed."""
+    with usher(PUBLIC_URL=PUBLIC, ALLOWED_ORIGINS=ALLOWED) as server:
+        yield server
+
+
+def cookies_of(answer: Answer) -> dict[str, dict[str, Any]]:
+    """The cookies an answer sets: name to value and attributes."""
+    found: dict[str, dict[str, Any]] = {}
+    for header in answer.headers.get_all("Set-Cookie") or ():
+        for name, morsel in SimpleCookie(header).items():
+            assert name not in found, "set twice"
+            found[name] = {"value": morsel.value, **{k: v for k, v in morsel.items() if v}}
+    return found
+
+
+def credentials(email: str, **more: Any) -> dict[str, Any]:
+    return {"email": email, "password": PASSWORD, **more}
+
+
+# ---- a native client ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["signup", "login", "refresh"])
+def test_a_native_client_gets_its_tokens_in_json_and_no_cookie(server: Usher, call: str) -> None:
+    email = address()
+    answer = Client(server).post(
+        "/api/auth/signup", credentials(email, name="Ada", client="native")
+    )
+    status = 201
+    if call == "login":
+        answer = Client(server).post("/api/auth/login", credentials(email, client="native"))
+        status = 200
+    if call == "refresh":
+        body = {"refresh_token": answer.body["refresh_token"]}
+        answer, status = Client(server).post("/api/auth/refresh", body), 200
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Set-Cookie"] is None
+    members = {"user", "access_token", "token_type", "expires_in", "refresh_token"}
+    assert set(answer.body) == members
+    assert answer.body["token_type"] == "Bearer"
+    assert 890 < answer.body["expires_in"] <= 900
+    assert answer.body["user"].keys() == {"id", "email", "name", "role"}
+    assert answer.body["user"]["email"] == email
+
+
+def test_the_access_token_says_what_the_contract_lists(server: Usher) -> None:
+    client = sign_up(server)
+    assert client.token is not None
+    header = jwt.get_unverified_header(client.token)
+    claims = jwt.decode(client.token, options={"verify_signature": False})
+    assert header.keys() == {"alg", "typ", "kid"}
+    assert (header["alg"], header["typ"]) == ("HS256", "at+jwt")
+    assert claims.keys() == {"iss", "aud", "sub", "sid", "jti", "iat", "exp", "role"}
+    assert claims["iss"] == server.origin
+    assert claims["sub"] == client.user["id"]
+    assert claims["role"] == client.user["role"]
+    assert claims["exp"] - claims["iat"] == pytest.approx(900, abs=0.01)
+
+
+def test_the_public_url_is_the_issuer(behind_https: Usher) -> None:
+    client = sign_up(behind_https)
+    claims = jwt.decode(str(client.token), options={"verify_signature": False})
+    assert claims["iss"] == PUBLIC
+
+
+# ---- a browser ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["signup", "login", "refresh"])
+@pytest.mark.parametrize("named", [True, False], ids=["named", "by default"])
+def test_a_browser_gets_its_tokens_only_as_cookies(server: Usher, call: str, named: bool) -> None:
+    email, kind = address(), {"client": "browser"} if named else {}
+    browser = Client(server, browser=True)
+    answer = browser.post("/api/auth/signup", credentials(email, name="Ada", **kind))
+    if call == "login":
+        answer = browser.post("/api/auth/login", credentials(email, **kind))
+    if call == "refresh":
+        answer = browser.post("/api/auth/refresh")
+    assert answer.status == (201 if call == "signup" else 200)
+    assert set(answer.body) == {"user", "expires_in"}
+    assert answer.headers["Cache-Control"] == "no-store"
+    cookies = cookies_of(answer)
+    assert cookies.keys() == {"access_token", "refresh_token"}
+    for cookie in cookies.values():
+        assert cookie.pop("value").encode() not in answer.text
+        assert 1_209_000 < int(cookie.pop("max-age")) <= 1_209_600
+    assert cookies["access_token"] == {"httponly": True, "samesite": "Lax", "path": "/"}
+    refresh_path = {"httponly": True, "samesite": "Strict", "path": "/api/auth"}
+    assert cookies["refresh_token"] == refresh_path
+
+
+def test_on_https_the_cookies_are_secure_and_prefixed(behind_https: Usher) -> None:
+    answer = Client(behind_https, browser=True).post(
+        "/api/auth/signup", credentials(address(), name="Ada")
+    )
+    cookies = cookies_of(answer)
+    assert cookies.keys() == {"__Host-access_token", "__Secure-refresh_token"}
+    assert all(cookie["secure"] and cookie["httponly"] for cookie in cookies.values())
+    # RFC 6265bis section 4.1.3: a __Host- cookie has path "/" and no domain.
+    access = cookies["__Host-access_token"]
+    assert access["path"] == "/"
+    assert "domain" not in access
+    assert access["samesite"] == "Lax"
+    assert cookies["__Secure-refresh_token"]["path"] == "/api/auth"
+    assert cookies["__Secure-refresh_token"]["samesite"] == "Strict"
+
+
+def test_on_https_the_whole_way_works_with_the_prefixed_cookies(behind_https: Usher) -> None:
+    browser = sign_up(behind_https, browser=True)
+    assert browser.get("/api/auth/me").body == browser.user
+    assert browser.post("/api/auth/refresh").status == 200
+    assert browser.post("/api/ws/ticket").status == 201
+    answer = browser.post("/api/auth/logout")
+    assert answer.status == 204
+    assert browser.cookies == {}
+    assert all(cookie["secure"] for cookie in cookies_of(answer).values())
+
+
+def test_on_https_a_cookie_without_the_prefix_is_not_looked_at(behind_https: Usher) -> None:
+    browser = sign_up(behind_https, browser=True)
+    token = browser.cookies["__Host-access_token"]
+    planted = Client(behind_https, browser=True, cookies={"access_token": token})
+    plain_refusal(planted.get("/api/auth/me"), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_logout_takes_both_cookies_away_where_they_lie(
+    server: Usher, behind_https: Usher, scheme: str
+) -> None:
+    browser = sign_up(behind_https if scheme == "https" else server, browser=True)
+    names = set(browser.cookies)
+    cookies = cookies_of(browser.post("/api/auth/logout"))
+    assert set(cookies) == names
+    for name, cookie in cookies.items():
+        assert cookie["value"] == ""
+        expires = time.strptime(cookie["expires"], "%a, %d %b %Y %H:%M:%S GMT")
+        assert time.mktime(expires) < time.time() - 86_400
+        # A browser takes away only the cookie of the same path.
+        assert cookie["path"] == ("/api/auth" if "refresh" in name else "/")
+
+
+# ---- signing up -----------------------------------------------------------------------------
+
+
+def test_the_very_first_account_is_admin_and_later_ones_are_users() -> None:
+    with usher() as server:
+        first, second = sign_up(server), sign_up(server)
+        assert first.user["role"] == "admin"
+        assert second.user["role"] == "user"
+        assert first.get("/api/auth/me").body["role"] == "admin"
+        assert second.get("/api/auth/me").body["role"] == "user"
+
+
+@pytest.mark.parametrize("change", [str, str.upper, str.title, " {} ".format])
+def test_an_address_has_one_account_however_it_is_spelt(server: Usher, change: Any) -> None:
+    email = address()
+    sign_up(server, email=email)
+    body = credentials(change(email), name="Eve", client="native")
+    plain_refusal(Client(server).post("/api/auth/signup", body), 409, "signup_refused")
+    assert log_in(server, change(email)).user["email"] == email
+
+
+@pytest.mark.parametrize("password", ["short 7", "password1", "12345678", "qwertyuiop", "Ada Ada"])
+def test_a_weak_password_is_refused_with_advice(server: Usher, password: str) -> None:
+    body = {"email": address(), "password": password, "name": "Ada", "client": "native"}
+    answer = Client(server).post("/api/auth/signup", body)
+    told = problem(answer, 400, "weak_password")
+    assert told["suggestions"]
+    assert all(isinstance(text, str) and text for text in told["suggestions"])
+    assert password.encode() not in answer.text
+
+
+def test_the_own_address_is_no_password(server: Usher) -> None:
+    email = address()
+    body = {"email": email, "password": email, "name": "Ada"}
+    problem(Client(server).post("/api/auth/signup", body), 400, "weak_password")
+
+
+@pytest.mark.parametrize(
+    "password", [OTHER_PASSWORD * 50, "ключ под старым 海 камнем", " 5 mild otters "]
+)
+def test_long_and_unusual_passwords_are_taken_as_they_are(server: Usher, password: str) -> None:
+    email = address()
+    body = {"email": email, "password": password, "name": "Ada", "client": "native"}
+    assert Client(server).post("/api/auth/signup", body).status == 201
+    log_in(server, email, password=password)
+    body = {"email": email, "password": password[:-1] + "!", "client": "native"}
+    plain_refusal(Client(server).post("/api/auth/login", body), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("email", ""),
+        ("email", "nobody"),
+        ("email", "a b@example.org"),
+        ("email", "a@b@example.org"),
+        ("email", "x" * 250 + "@example.org"),
+        ("name", ""),
+        ("name", "   "),
+        ("name", "x" * 101),
+        ("name", "Ada\nEve"),
+        ("name", "Ada\u202eevE"),
+    ],
+)
+def test_what_cannot_be_an_address_or_a_name_is_a_bad_request(
+    server: Usher, field: str, value: str
+) -> None:
+    body = credentials(address(), name="Ada") | {field: value}
+    told = problem(Client(server).post("/api/auth/signup", body), 400, "bad_request")
+    assert told["field"] == field
+
+
+# ---- signing in -----------------------------------------------------------------------------
+
+
+def test_unknown_account_wrong_password_and_disabled_account_look_the_same() -> None:
+    with usher() as server:
+        admin, known, disabled = sign_up(server), address(), address()
+        sign_up(server, email=known)
+        user = sign_up(server, email=disabled)
+        patched = admin.call("PATCH", f"/api/admin/users/{user.user['id']}", {"disabled": True})
+        assert patched.status == 200
+        answers = [
+            Client(server).post("/api/auth/login", body)
+            for body in (
+                credentials(address()),
+                {"email": known, "password": OTHER_PASSWORD},
+                credentials(disabled),
+                credentials("not an address"),
+                {"email": known, "password": ""},
+                {"email": known, "password": "x" * 5000},
+            )
+        ]
+    for answer in answers:
+        plain_refusal(answer, 401, "unauthenticated")
+    seen = {
+        (a.text, tuple((k, v) for k, v in a.headers.items() if k not in ("Date", "Vary")))
+        for a in answers
+    }
+    assert len(seen) == 1
+
+
+def test_an_unknown_account_takes_as_long_as_a_wrong_password(server: Usher) -> None:
+    email = address()
+    sign_up(server, email=email)
+
+    def took(address_: str) -> float:
+        started = time.perf_counter()
+        body = {"email": address_, "password": OTHER_PASSWORD}
+        assert Client(server).post("/api/auth/login", body).status == 401
+        return time.perf_counter() - started
+
+    pairs = [(took(email), took(address())) for _ in range(7)]
+    known, unknown = (statistics.median(times) for times in zip(*pairs, strict=True))
+    # Without the work of a hash the second takes a tenth of the first.
+    assert 0.4 < unknown / known < 2.5
+
+
+def test_the_user_of_a_token_is_told_by_me(server: Usher) -> None:
+    email = address()
+    client = sign_up(server, email=email)
+    answer = client.get("/api/auth/me")
+    assert answer.status == 200
+    assert answer.body == client.user
+    assert answer.body | {"id": "", "role": ""} == {
+        "id": "",
+        "email": email,
+        "name": "Ada",
+        "role": "",
+    }
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "Bearer", "Bearer ", "Bearer x", "Bearer a.b.c", "Basic YTpi", "{}", "bearer {} x"],
+)
+def test_what_is_no_bearer_token_is_refused_in_one_way(server: Usher, value: str) -> None:
+    token = sign_up(server).token
+    answer = Client(server).call(
+        "GET", "/api/auth/me", headers={"Authorization": value.format(token)}
+    )
+    plain_refusal(answer, 401, "unauthenticated")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_the_scheme_of_the_header_is_read_without_regard_to_case(server: Usher) -> None:
+    client = sign_up(server)
+    answer = Client(server).call(
+        "GET", "/api/auth/me", headers={"Authorization": f"bEARER {client.token}"}
+    )
+    assert answer.body == client.user
+
+
+def test_a_bad_header_is_not_made_good_by_the_cookie(server: Usher) -> None:
+    browser = sign_up(server, browser=True)
+    answer = browser.call("GET", "/api/auth/me", headers={"Authorization": "Bearer nothing"})
+    plain_refusal(answer, 401, "unauthenticated")
+
+
+def test_an_expired_token_says_that_it_can_be_refreshed() -> None:
+    with usher(ACCESS_TOKEN_TTL_SECONDS=0.2) as server:
+        native, browser = sign_up(server), sign_up(server, browser=True)
+        time.sleep(0.25)  # only time expires a token
+        plain_refusal(native.get("/api/auth/me"), 401, "token_expired")
+        # Its cookie outlives it, so that a browser is told the same.
+        plain_refusal(browser.get("/api/auth/me"), 401, "token_expired")
+        # An expired token may still end its session.
+        assert native.post("/api/auth/logout").status == 204
+        body = {"refresh_token": native.refresh_token}
+        plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
+
+
+def test_guessing_a_password_is_limited_for_the_guesser_alone(server: Usher) -> None:
+    email, other = address(), address()
+    sign_up(server, email=email)
+    sign_up(server, email=other)
+    guess = {"email": email, "password": OTHER_PASSWORD, "client": "native"}
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(
+            pool.map(lambda _: Client(server).post("/api/auth/login", guess), range(120))
+        )
+    statuses = [answer.status for answer in answers]
+    assert 95 <= statuses.count(401) <= 110  # guesses under way at once may pass by the bound
+    assert statuses.count(401) + statuses.count(429) == len(statuses)
+    plain_refusal(answers[-1], 429, "rate_limited")
+    # The right one is not tried either; else it could be told from the wrong ones.
+    right = credentials(email, client="native")
+    plain_refusal(Client(server).post("/api/auth/login", right), 429, "rate_limited")
+    log_in(server, other)
+
+
+# ---- refreshing -----------------------------------------------------------------------------
+
+
+def test_a_refresh_gives_new_tokens_of_the_same_session(server: Usher) -> None:
+    client = sign_up(server)
+    before = jwt.decode(str(client.token), options={"verify_signature": False})
+    old_refresh = client.refresh_token
+    after = jwt.decode(new_token(client), options={"verify_signature": False})
+    assert client.refresh_token != old_refresh
+    assert after["sid"] == before["sid"]
+    assert after["jti"] != before["jti"]
+    assert client.get("/api/auth/me").status == 200
+
+
+def test_a_refresh_cookie_is_rotated(server: Usher) -> None:
+    browser = sign_up(server, browser=True)
+    old = dict(browser.cookies)
+    assert browser.post("/api/auth/refresh").status == 200
+    assert all(browser.cookies[name] != value for name, value in old.items())
+    assert browser.get("/api/auth/me").body == browser.user
+
+
+@pytest.mark.parametrize("token", ["", "x", "\u00e9" * 50, "x" * 60_000])
+def test_an_unknown_refresh_token_is_refused(server: Usher, token: str) -> None:
+    answer = Client(server).post("/api/auth/refresh", {"refresh_token": token})
+    plain_refusal(answer, 401, "unauthenticated")
+
+
+def test_a_refresh_without_a_token_is_refused(server: Usher) -> None:
+    plain_refusal(Client(server).post("/api/auth/refresh"), 401, "unauthenticated")
+    plain_refusal(Client(server).post("/api/auth/refresh", {}), 401, "unauthenticated")
+
+
+def test_an_access_token_is_no_refresh_token(server: Usher) -> None:
+    answer = Client(server).post("/api/auth/refresh", {"refresh_token": sign_up(server).token})
+    plain_refusal(answer, 401, "unauthenticated")
+
+
+def test_a_refresh_token_is_no_access_token(server: Usher) -> None:
+    client = sign_up(server)
+    client.token = client.refresh_token
+    plain_refusal(client.get("/api/auth/me"), 401, "unauthenticated")
+
+
+def test_a_bad_refresh_cookie_is_taken_away(server: Usher) -> None:
+    browser = sign_up(server, browser=True)
+    browser.cookies["refresh_token"] = "gone"
+    plain_refusal(browser.post("/api/auth/refresh"), 401, "unauthenticated")
+    assert browser.cookies == {}
+
+
+def test_parallel_tabs_with_one_refresh_token_each_get_new_ones(server: Usher) -> None:
+    browser = sign_up(server, browser=True)
+    tabs = [Client(server, browser=True, cookies=dict(browser.cookies)) for _ in range(8)]
+    with ThreadPoolExecutor(len(tabs)) as pool:
+        answers = list(pool.map(lambda tab: tab.post("/api/auth/refresh"), tabs))
+    assert [answer.status for answer in answers] == [200] * len(tabs)
+    assert len({tab.cookies["refresh_token"] for tab in tabs}) == len(tabs)
+    for tab in tabs:  # whichever cookie the browser keeps, it goes on with it
+        assert tab.get("/api/auth/me").status == 200
+        assert tab.post("/api/auth/refresh").status == 200
+
+
+@pytest.mark.gen_test
+async def test_a_refresh_token_that_comes_back_later_ends_its_whole_session() -> None:
+    with usher() as server:
+        email = address()
+        client = sign_up(server, email=email)
+        other = log_in(server, email)
+        stolen = client.refresh_token
+        new_token(client)
+        async with (
+            connect(server, subprotocols=bearer(client.token)) as socket,
+            connect(server, subprotocols=bearer(other.token)) as bystander,
+        ):
+            await event(socket, "joined")
+            await event(bystander, "joined")
+            # As if the grace of 10 s had passed.
+            rows(
+                server.data_dir,
+                "UPDATE refresh_tokens SET rotated_at = rotated_at - 11 WHERE rotated_at > 0",
+            )
+            answer = Client(server).post("/api/auth/refresh", {"refresh_token": stolen})
+            plain_refusal(answer, 401, "unauthenticated")
+            assert await close_code(socket) == 4410
+            assert (await ask(bystander, "heartbeat"))["ok"]
+        plain_refusal(client.get("/api/auth/me"), 401, "unauthenticated")
+        body = {"refresh_token": client.refresh_token}
+        plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
+        assert other.get("/api/auth/me").status == 200
+
+
+def test_a_refresh_slides_the_refresh_token_but_not_the_end_of_the_session() -> None:
+    with usher(REFRESH_TOKEN_TTL_SECONDS=60, SESSION_LIFETIME_SECONDS=90) as server:
+        client = sign_up(server)
+        (before,) = rows(server.data_dir, "SELECT expires_at FROM login_sessions")
+        # As if 40 s had passed since the sign-in.
+        rows(server.data_dir, "UPDATE login_sessions SET expires_at = expires_at - 40")
+        new_token(client)
+        (after,) = rows(server.data_dir, "SELECT expires_at FROM login_sessions")
+        assert after[0] == pytest.approx(before[0] - 40)
+        newest = rows(server.data_dir, "SELECT max(expires_at) FROM refresh_tokens")[0][0]
+        assert newest == pytest.approx(after[0])  # cut by the session, else 60 s from now
+
+
+def test_an_expired_refresh_token_is_refused() -> None:
+    with usher(REFRESH_TOKEN_TTL_SECONDS=0.2) as server:
+        client = sign_up(server)
+        time.sleep(0.25)  # only time expires a token
+        body = {"refresh_token": client.refresh_token}
+        plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
+
+
+def test_an_access_token_does_not_outlive_its_session() -> None:
+    with usher(SESSION_LIFETIME_SECONDS=60) as server:
+        answer = Client(server).post("/api/auth/signup", credentials(address(), name="Ada"))
+        assert answer.body["expires_in"] <= 60
+
+
+# ---- logging out ----------------------------------------------------------------------------
+
+
+def test_logout_kills_the_access_token_and_the_refresh_token(server: Usher) -> None:
+    client = sign_up(server)
+    answer = client.post("/api/auth/logout")
+    assert (answer.status, answer.text) == (204, b"")
+    plain_refusal(client.get("/api/auth/me"), 401, "unauthenticated")
+    body = {"refresh_token": client.refresh_token}
+    plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
+    plain_refusal(client.post("/api/ws/ticket"), 401, "unauthenticated")
+    plain_refusal(client.post("/api/auth/logout"), 401, "unauthenticated")
+
+
+def test_logout_kills_every_access_token_of_the_session_and_of_no_other(server: Usher) -> None:
+    email = address()
+    client, other = sign_up(server, email=email), log_in(server, email)
+    earlier = client.token
+    new_token(client)
+    assert client.post("/api/auth/logout").status == 204
+    for token in (earlier, client.token):
+        plain_refusal(Client(server, token=token).get("/api/auth/me"), 401, "unauthenticated")
+    assert other.get("/api/auth/me").status == 200
+
+
+def test_logout_without_a_credential_is_refused(server: Usher) -> None:
+    plain_refusal(Client(server).post("/api/auth/logout"), 401, "unauthenticated")
+
+
+# ---- changing the password ------------------------------------------------------------------
+
+
+def test_a_new_password_counts_and_the_old_one_does_not(server: Usher) -> None:
+    email = address()
+    client = sign_up(server, email=email)
+    body = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
+    answer = client.post("/api/auth/password", body)
+    assert (answer.status, answer.text) == (204, b"")
+    log_in(server, email, password=OTHER_PASSWORD)
+    plain_refusal(
+        Client(server).post("/api/auth/login", credentials(email)), 401, "unauthenticated"
+    )
+
+
+def test_a_new_password_ends_every_other_session_and_not_this_one(server: Usher) -> None:
+    email = address()
+    client = sign_up(server, email=email)
+    others = [log_in(server, email), log_in(server, email, browser=True)]
+    body = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
+    assert client.post("/api/auth/password", body).status == 204
+    for other in others:
+        plain_refusal(other.get("/api/auth/me"), 401, "unauthenticated")
+    assert client.get("/api/auth/me").status == 200
+    assert Client(server, token=new_token(client)).get("/api/auth/me").status == 200
+
+
+def test_a_new_password_needs_the_current_one(server: Usher) -> None:
+    email = address()
+    client, other = sign_up(server, email=email), log_in(server, email)
+    body = {"current_password": OTHER_PASSWORD, "new_password": "three quick swans 9"}
+    plain_refusal(client.post("/api/auth/password", body), 403, "wrong_password")
+    assert other.get("/api/auth/me").status == 200
+    log_in(server, email)
+
+
+def test_a_weak_new_password_is_refused_and_changes_nothing(server: Usher) -> None:
+    email = address()
+    client, other = sign_up(server, email=email), log_in(server, email)
+    body = {"current_password": PASSWORD, "new_password": "password1"}
+    problem(client.post("/api/auth/password", body), 400, "weak_password")
+    assert other.get("/api/auth/me").status == 200
+    log_in(server, email)
+
+
+def test_a_new_password_needs_a_credential(server: Usher) -> None:
+    body = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
+    plain_refusal(Client(server).post("/api/auth/password", body), 401, "unauthenticated")
+
+
+# ---- cross-site request forgery -------------------------------------------------------------
+
+UNSAFE = [
+    ("POST", "/api/auth/refresh", None),
+    ("POST", "/api/auth/logout", None),
+    ("POST", "/api/auth/password", {"current_password": PASSWORD, "new_password": "x"}),
+    ("POST", "/api/ws/ticket", None),
+    ("DELETE", "/api/sessions", None),
+    ("DELETE", "/api/sessions/AAAA", None),
+    ("PATCH", "/api/admin/users/AAAA", {"disabled": True}),
+    ("DELETE", "/api/admin/users/AAAA", None),
+    ("POST", "/api/admin/users/AAAA/disconnect", None),
+]
+SUSPECT: list[dict[str, str]] = [
+    {},
+    {"Origin": FOREIGN},
+    {"Origin": "null"},
+    {"Origin": ""},
+    {"Origin": "{origin}.evil.example.org"},
+    {"Origin": "{origin}/"},
+    {"Origin": FOREIGN, "Sec-Fetch-Site": "same-origin"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "none"},
+    {"Referer": "{origin}/"},
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), UNSAFE)
+@pytest.mark.parametrize("headers", SUSPECT, ids=str)
+def test_an_unsafe_call_by_cookie_needs_a_sign_of_the_own_page(
+    server: Usher, method: str, path: str, body: Any, headers: dict[str, str]
+) -> None:
+    browser = forgeable(server)
+    sent = {name: value.format(origin=server.origin) for name, value in headers.items()}
+    before = dict(browser.cookies)
+    plain_refusal(browser.call(method, path, body, sent), 403, "origin_refused")
+    assert browser.cookies == before
+    assert browser.get("/api/auth/me").status == 200
+
+
+def forgeable(server: Usher) -> Client:
+    """A browser's cookies, without the headers of its own page. Signed in once per server."""
+    kept: dict[str, str] | None = server.__dict__.get("forgeable")
+    if kept is None:
+        kept = server.__dict__["forgeable"] = sign_up(server, browser=True).cookies
+    return Client(server, cookies=dict(kept))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "{origin}"},
+        {"Sec-Fetch-Site": "same-origin"},
+        {"Origin": "{origin}", "Sec-Fetch-Site": "same-origin"},
+        {"Origin": "http://localhost:{port}"},
+    ],
+    ids=str,
+)
+def test_an_unsafe_call_by_cookie_from_the_own_page_is_taken(
+    server: Usher, headers: dict[str, str]
+) -> None:
+    browser = forgeable(server)
+    sent = {n: v.format(origin=server.origin, port=server.port) for n, v in headers.items()}
+    assert browser.call("POST", "/api/ws/ticket", headers=sent).status == 201
+
+
+def test_a_safe_call_by_cookie_needs_no_sign_of_the_own_page(server: Usher) -> None:
+    assert forgeable(server).get("/api/auth/me").status == 200
+    assert forgeable(server).get("/api/sessions").status == 200
+
+
+def test_a_call_by_bearer_token_needs_no_origin(server: Usher) -> None:
+    assert sign_up(server).post("/api/ws/ticket").status == 201
+
+
+@pytest.mark.parametrize("call", ["signup", "login"])
+@pytest.mark.parametrize(
+    "headers", [{"Origin": FOREIGN}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
+)
+def test_another_site_cannot_sign_a_browser_in(
+    server: Usher, call: str, headers: dict[str, str]
+) -> None:
+    email = address()
+    if call == "login":
+        sign_up(server, email=email)
+    body = credentials(email, name="Ada")
+    answer = Client(server).call("POST", f"/api/auth/{call}", body, headers)
+    plain_refusal(answer, 403, "origin_refused")
+    assert answer.headers["Set-Cookie"] is None
+
+
+def test_behind_a_public_url_only_that_is_the_own_origin(behind_https: Usher) -> None:
+    browser = sign_up(behind_https, browser=True)
+    for origin in (behind_https.url, "http://usher.example.org"):
+        answer = browser.call("POST", "/api/ws/ticket", headers={"Origin": origin})
+        plain_refusal(answer, 403, "origin_refused")
+    answer = browser.call("POST", "/api/ws/ticket", headers={"Origin": PUBLIC})
+    assert answer.status == 201
+
+
+# ---- cross-origin calls ---------------------------------------------------------------------
+
+
+def test_a_page_of_an_allowed_origin_may_call_and_read(behind_https: Usher) -> None:
+    browser = sign_up(behind_https, browser=True)
+    answer = browser.call("POST", "/api/ws/ticket", headers={"Origin": ALLOWED})
+    assert answer.status == 201
+    assert answer.headers["Access-Control-Allow-Origin"] == ALLOWED
+    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+    assert "Origin" in answer.headers["Vary"]
+
+
+def test_a_page_of_an_allowed_origin_may_read_refusals(behind_https: Usher) -> None:
+    answer = Client(behind_https).call("GET", "/api/auth/me", headers={"Origin": ALLOWED})
+    plain_refusal(answer, 401, "unauthenticated")
+    assert answer.headers["Access-Control-Allow-Origin"] == ALLOWED
+    assert "Origin" in answer.headers["Vary"]
+
+
+def test_a_preflight_of_an_allowed_origin_is_answered(behind_https: Usher) -> None:
+    asked = {
+        "Origin": ALLOWED,
+        "Access-Control-Request-Method": "PATCH",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    answer = Client(behind_https).call("OPTIONS", "/api/admin/users/AAAA", headers=asked)
+    assert answer.status == 204
+    assert answer.headers["Access-Control-Allow-Origin"] == ALLOWED
+    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+    methods = {m.strip() for m in answer.headers["Access-Control-Allow-Methods"].split(",")}
+    assert {"GET", "POST", "PUT", "PATCH", "DELETE"} <= methods
+    names = {n.strip().lower() for n in answer.headers["Access-Control-Allow-Headers"].split(",")}
+    assert {"authorization", "content-type"} <= names
+
+
+@pytest.mark.parametrize("origin", [FOREIGN, "null", "http://app.example.org", ALLOWED + ".evil"])
+@pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST"])
+def test_a_page_of_a_foreign_origin_may_not_read(
+    behind_https: Usher, method: str, origin: str
+) -> None:
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    answer = Client(behind_https).call(method, "/api/auth/login", headers=asked)
+    assert answer.headers["Access-Control-Allow-Origin"] is None
+    assert answer.headers["Access-Control-Allow-Credentials"] is None
+
+
+# ---- what is not a good request -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"{}",
+        b'{"email": "a@example.org"}',
+        b'{"email": 1, "password": "x"}',
+        b'{"email": "a@example.org", "password": null}',
+        b'{"email": "a@example.org", "password": ["x"]}',
+        b'{"email": "a@example.org", "password": "x", "client": "toaster"}',
+        b'{"email": "a@example.org", "password": "x", "client": null}',
+        b'{"email": "a@example.org", "password": "\\ud800x"} x',
+        b"[" * 30_000,
+        b'{"email":' * 7_000,
+    ],
+    ids=lambda body: body[:40].decode("latin-1"),
+)
+def test_what_is_not_the_json_of_a_call_is_a_bad_request(server: Usher, body: bytes) -> None:
+    problem(Client(server).call("POST", "/api/auth/login", body), 400, "bad_request")
+
+
+def test_a_bad_request_does_not_repeat_what_was_sent(server: Usher) -> None:
+    body = b'{"email": {"x": "secret@example.org"}, "password": "hunter2hunter2"}'
+    answer = Client(server).call("POST", "/api/auth/login", body)
+    problem(answer, 400, "bad_request")
+    assert b"secret" not in answer.text
+    assert b"hunter2" not in answer.text
+
+
+def test_members_that_a_call_does_not_know_are_passed_over(server: Usher) -> None:
+    body = credentials(address(), name="Ada", client="native", remember=True, role="admin")
+    sign_up(server)  # so that nobody here is the first
+    answer = Client(server).post("/api/auth/signup", body)
+    assert answer.status == 201
+    assert answer.body["user"]["role"] == "user"
+
+
+def test_the_caller_is_checked_before_the_body(server: Usher) -> None:
+    answer = Client(server).call("POST", "/api/auth/password", b"nonsense")
+    plain_refusal(answer, 401, "unauthenticated")
+
+
+def test_a_huge_body_is_refused_by_its_announcement(server: Usher) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.putrequest("POST", "/api/auth/login")
+        connection.putheader("Content-Length", str(10**9))
+        connection.endheaders()
+        answered = connection.getresponse()
+        assert answered.status == 413
+        assert answered.headers["Content-Type"] == "application/problem+json"
+        assert json.loads(answered.read())["code"] == "too_large"
+    finally:
+        connection.close()
+
+
+def test_a_huge_body_without_an_announcement_is_not_read_to_its_end(server: Usher) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    chunk = b"x" * 16_384
+    sent = 0
+    try:
+        connection.putrequest("POST", "/api/auth/login")
+        connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        while sent < 64 * 1024 * 1024:
+            connection.send(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            sent += len(chunk)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        connection.close()
+    assert sent < 64 * 1024 * 1024
+    assert Client(server).get("/healthz").status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/auth/login"),
+        ("DELETE", "/api/auth/me"),
+        ("PUT", "/api/auth/password"),
+        ("GET", "/api/ws/ticket"),
+        ("POST", "/api/sessions"),
+        ("BREW", "/api/auth/me"),
+        ("POST", "/healthz"),
+    ],
+)
+def test_another_method_is_refused_with_those_that_are_taken(
+    server: Usher, method: str, path: str
+) -> None:
+    answer = Client(server).call(method, path)
+    plain_refusal(answer, 405, "method_not_allowed")
+    allowed = answer.headers["Allow"].split(", ")
+    assert method not in allowed
+    assert Client(server).call(allowed[0], path).status != 405
+    assert ("HEAD" in allowed) == ("GET" in allowed)
+
+
+def test_head_is_get_without_a_body(server: Usher) -> None:
+    client = sign_up(server)
+    got, head = client.get("/api/auth/me"), client.call("HEAD", "/api/auth/me")
+    assert (head.status, head.text) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(got.text))
+    assert Client(server).call("HEAD", "/api/auth/me").status == 401
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nope",
+        "/api",
+        "/api/",
+        "/api/auth",
+        "/api/auth/me/",
+        "/API/AUTH/ME",
+        "//api/auth/me",
+        "/api/auth/me%00",
+        "/api/sessions/" + "x" * 65,
+        "/api/sessions/a%2fb",
+        "/api/oauth/providers",
+        "/api/publish",
+        "/ws/",
+        "/.env",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_an_unknown_route_is_not_found(server: Usher, method: str, path: str) -> None:
+    plain_refusal(Client(server).call(method, path), 404, "not_found")
+
+
+def test_a_thousand_bad_requests_on_one_connection_harm_nobody(server: Usher) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        for number in range(1000):
+            connection.request("POST", "/api/auth/login", b"{" * (number % 50))
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 400
+    finally:
+        connection.close()
+
+
+@pytest.mark.gen_test
+async def test_answers_are_json_in_the_encoding_of_json(server: Usher) -> None:
+    body = credentials(address(), name="Ада 海 🦉", client="native")
+    answer = await asyncio.to_thread(Client(server).post, "/api/auth/signup", body)
+    assert answer.body["user"]["name"] == "Ада 海 🦉"
+    assert json.loads(answer.text.decode("utf-8")) == answer.body

@@ -1,0 +1,408 @@
+"""The process: how it starts, what it prints, how it stops, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.checks import children, holding, plain_refusal, rows
+from tests.support.redis import alive
+from tests.support.redis import ask as ask_redis
+from tests.support.server import (
+    PASSWORD,
+    PATIENCE,
+    ROOT,
+    Client,
+    Usher,
+    address,
+    bearer,
+    close_code,
+    connect,
+    event,
+    log_in,
+    new_token,
+    receive,
+    sign_up,
+    usher,
+    wait_until,
+)
+
+PEM = "-----BEGIN PUBLIC KEY-----\n" + "x" * 64 + "\n-----END PUBLIC KEY-----"
+SECRET = "k" * 20 + "-never-to-be-seen-" + "z" * 20
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder with a short path, taken away afterwards."""
+    with tempfile.TemporaryDirectory(prefix="usher-t-") as name:
+        yield Path(name)
+
+
+def start(folder: Path, *argv: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Start it with settings that it can't start with, or flags that end it at once."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("USHER_")}
+    chosen = {"PORT": 0, "DATA_DIR": folder / "data", **settings}
+    environment |= {f"USHER_{name}": str(value) for name, value in chosen.items()}
+    return subprocess.run(
+        [sys.executable, "server.py", *argv],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def redis_of(server: Usher) -> int:
+    """The process of the embedded Redis."""
+    pid = int((server.data_dir / "redis" / "redis.pid").read_text())
+    assert alive(pid)
+    return pid
+
+
+# ---- starting -------------------------------------------------------------------------------
+
+
+def test_the_start_screen_is_calm_and_tells_where_everything_is() -> None:
+    with usher() as server:
+        screen = [line.strip() for line in server.output if line.startswith("  ")]
+        assert screen[0].startswith("Usher ")
+        assert screen[0].endswith(" is ready")
+        told = dict(line.split(None, 1) for line in screen[1:-1])
+        assert told == {
+            "Open": server.url,
+            "Socket": server.ws,
+            "Data": str(server.data_dir.resolve()),
+            "Database": "SQLite, in the data folder",
+            "Redis": "embedded, in the data folder",
+        }
+        assert "Ctrl+C" in screen[-1]
+        assert "WARNING" not in server.log
+        assert "ERROR" not in server.log
+        assert Client(server).get("/healthz").status == 200
+
+
+def test_what_lies_in_the_data_folder_is_for_this_user_only() -> None:
+    with usher() as server:
+        sign_up(server)
+        found = [server.data_dir, *server.data_dir.rglob("*")]
+        names = {path.name for path in found}
+        assert {"usher.db", "jwt_secrets.key", "encryption_keys.key", "redis"} <= names
+        open_to_others = [p for p in found if stat.S_IMODE(p.lstat().st_mode) & 0o077]
+        assert [p for p in open_to_others if not stat.S_ISSOCK(p.lstat().st_mode)] == []
+        assert stat.S_IMODE((server.data_dir / "redis").stat().st_mode) == 0o700
+        for name in ("jwt_secrets.key", "encryption_keys.key", "usher.db"):
+            assert stat.S_IMODE((server.data_dir / name).stat().st_mode) == 0o600
+
+
+def test_keys_are_made_once() -> None:
+    with usher() as server:
+        keys = [(server.data_dir / f"{name}.key") for name in ("jwt_secrets", "encryption_keys")]
+        before = [key.read_bytes() for key in keys]
+        server.restart()
+        assert [key.read_bytes() for key in keys] == before
+        assert before[0] != before[1]
+    with usher() as other:
+        assert (other.data_dir / "jwt_secrets.key").read_bytes() != before[0]
+
+
+BAD_SETTINGS = {
+    "PORT": "http",
+    "HOST": "256.1.1.1",
+    "DATABASE_URL": f"mysql://usher:{SECRET}@db/usher",
+    "REDIS_URL": f"http://:{SECRET}@redis",
+    "JWT_SECRETS": SECRET[:31],
+    "ENCRYPTION_KEYS": SECRET,
+    "ACCESS_TOKEN_TTL_SECONDS": "-1",
+    "REFRESH_TOKEN_TTL_SECONDS": "soon",
+    "SESSION_LIFETIME_SECONDS": "0",
+    "TICKET_TTL_SECONDS": "1h",
+    "JOIN_TIMEOUT_SECONDS": "nan",
+    "PUBLIC_URL": "usher.example.org",
+    "ALLOWED_ORIGINS": "*",
+    "TRUSTED_PROXIES": "10.0.0.0/33",
+    "OAUTH_PROVIDERS": "acme",
+}
+
+
+@pytest.mark.parametrize("name", BAD_SETTINGS)
+def test_a_bad_setting_is_one_line_on_stderr_and_status_2(folder: Path, name: str) -> None:
+    ended = start(folder, **{name: BAD_SETTINGS[name]})
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"usher: USHER_{name if name != 'OAUTH_PROVIDERS' else 'OAUTH_ACME'}")
+    assert ": got " in line
+    assert ", takes " in line
+    assert holding([SECRET, SECRET[:31]], line) == []
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"REDIS_URL": "rediss://127.0.0.1:1/0?ssl_ca_certs=/nowhere/ca.pem"},
+        {"REDIS_URL": "redis://127.0.0.1:1/0?db=x"},
+        {"REDIS_URL": "redis://127.0.0.1:1/0?protocol=x"},
+        {"JWT_SECRETS": PEM},
+        {"DATABASE_URL": "postgresql://127.0.0.1:1/usher?sslmode=perhaps"},
+        {"DATABASE_URL": "sqlite:////proc/usher.db"},
+        {"DATA_DIR": "/proc/usher"},
+    ],
+    ids=str,
+)
+def test_a_setting_that_turns_out_to_be_of_no_use_is_one_line_too(
+    folder: Path, setting: dict[str, str]
+) -> None:
+    ended = start(folder, **setting)
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("usher: ")]
+    assert len(lines) == 1, ended.stderr
+    assert ended.returncode in (1, 2)
+    assert "Traceback" not in ended.stderr
+    (name,) = setting
+    if ended.returncode == 2:
+        assert ended.stderr.splitlines() == lines
+        assert f"USHER_{name}" in lines[0]
+
+
+def test_a_database_that_does_not_answer_stops_the_start_without_its_password(
+    folder: Path,
+) -> None:
+    ended = start(folder, DATABASE_URL=f"postgresql://usher:{SECRET}@127.0.0.1:1/usher")
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert SECRET not in ended.stderr + ended.stdout
+    assert "127.0.0.1:1" in ended.stderr.splitlines()[-1]
+
+
+def test_a_port_in_use_is_one_line_on_stderr_and_status_2(folder: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        ended = start(folder, PORT=port)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"usher: USHER_PORT: got {port} on 127.0.0.1")
+
+
+def test_a_folder_of_another_usher_is_one_line_on_stderr_and_status_2() -> None:
+    with usher() as server:
+        ended = start(server.data_dir, DATA_DIR=server.data_dir)
+        assert ended.returncode == 2
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith("usher: USHER_DATA_DIR: got ")
+        assert str(server.process.pid) in line
+        # The other is not harmed.
+        assert sign_up(server).get("/api/auth/me").status == 200
+        redis_of(server)
+
+
+def test_help_names_every_setting_and_starts_nothing(folder: Path) -> None:
+    ended = start(folder, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for name in BAD_SETTINGS:
+        assert "--" + name.lower().replace("_", "-") in ended.stdout
+    assert list(folder.iterdir()) == []
+
+
+def test_version_is_told(folder: Path) -> None:
+    ended = start(folder, "--version")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usher ")
+
+
+def test_a_flag_wins_over_the_environment(folder: Path) -> None:
+    ended = start(folder, "--port", "http", PORT="0")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("usher: --port: got 'http', takes ")
+
+
+def test_a_flag_that_is_none_is_one_line(folder: Path) -> None:
+    ended = start(folder, "--prot", "1")
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert "--port" in ended.stderr
+
+
+# ---- stopping -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.gen_test
+async def test_a_stop_sends_sockets_away_with_1012_and_leaves_nothing_running(
+    how: signal.Signals,
+) -> None:
+    with usher() as server:
+        client, pid = sign_up(server), redis_of(server)
+        async with (
+            connect(server, subprotocols=bearer(client.token)) as joined,
+            connect(server) as stranger,
+        ):
+            await event(joined, "joined")
+            server.process.send_signal(how)
+            for socket_ in (joined, stranger):
+                frame = await receive(socket_)
+                assert frame["event"] == "closing"
+                after = frame["data"].pop("after")
+                assert 0 < after <= 5
+                assert frame["data"] == {
+                    "code": 1012,
+                    "reason": "service_restart",
+                    "retry": "backoff",
+                }
+                assert await close_code(socket_) == 1012
+        started = time.monotonic()
+        assert server.end(how) == 0
+        assert time.monotonic() - started < 10
+        assert not alive(pid)
+        assert "Traceback" not in server.log
+        left = {p.name for p in (server.data_dir / "redis").iterdir()}
+        assert not left & {"redis.pid", "redis.sock"}
+
+
+def test_a_stop_ends_idle_connections_and_every_child() -> None:
+    with usher() as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as idle:
+            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert idle.recv(100).startswith(b"HTTP/1.1 200")
+            started = children(server.process.pid)
+            assert started
+            assert server.end() == 0
+            while idle.recv(4096):
+                pass
+        assert [pid for pid in started if alive(pid)] == []
+
+
+@pytest.mark.gen_test
+async def test_a_restart_remembers_accounts_sessions_and_revocations() -> None:
+    await restart_and_remember(signal.SIGTERM)
+
+
+@pytest.mark.gen_test
+async def test_a_kill_leaves_no_redis_and_the_next_start_remembers_everything() -> None:
+    await restart_and_remember(signal.SIGKILL)
+
+
+async def restart_and_remember(how: signal.Signals) -> None:
+    with usher() as server:
+        email = address()
+        client = sign_up(server, email=email)
+        ended, ticket = log_in(server, email), client.ticket()
+        ended_ticket = ended.ticket()
+        assert ended.post("/api/auth/logout").status == 204
+        async with connect(server, subprotocols=bearer(client.token)) as socket_:
+            await event(socket_, "joined")
+            pid = redis_of(server)
+            server.restart(how)
+            assert await close_code(socket_) == (1012 if how == signal.SIGTERM else 1006)
+        wait_until(lambda: not alive(pid))
+        assert redis_of(server) != pid
+        assert client.get("/api/auth/me").status == 200
+        plain_refusal(ended.get("/api/auth/me"), 401, "unauthenticated")
+        body = {"refresh_token": ended.refresh_token}
+        plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
+        async with connect(server, f"?ticket={ticket}") as socket_:
+            assert (await event(socket_, "joined"))["user"]["id"] == client.user["id"]
+        async with connect(server, f"?ticket={ended_ticket}") as socket_:
+            assert await close_code(socket_) == 4401
+        async with connect(server, subprotocols=bearer(ended.token)) as socket_:
+            assert await close_code(socket_) == 4401
+        assert new_token(client)
+        assert log_in(server, email).get("/api/auth/me").status == 200
+
+
+def test_a_killed_server_leaves_no_redis_behind() -> None:
+    with usher() as server:
+        pid = redis_of(server)
+        server.end(signal.SIGKILL)
+        wait_until(lambda: not alive(pid))
+
+
+# ---- secrets --------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_no_secret_reaches_the_log_redis_or_the_database() -> None:
+    secrets_ = ",".join(letter * 40 for letter in "pq")
+    with usher(JWT_SECRETS=secrets_) as server:
+        words, addresses = await whole_flow(server)
+        words += secrets_.split(",")
+        words.append((server.data_dir / "encryption_keys.key").read_text().split()[-1])
+        path = server.data_dir / "redis" / "redis.sock"
+        keys = ask_redis(path, "KEYS", "*")
+        assert len(keys) > 3
+        for key in keys:
+            kind = ask_redis(path, "TYPE", key)
+            value = (
+                ask_redis(path, "GET", key)
+                if kind == b"string"
+                else repr(ask_redis(path, "ZRANGE", key, 0, -1)).encode()
+            )
+            assert holding(words + addresses, key + b" " + value) == []
+        assert server.end() == 0
+        assert "POST /api/auth/login" in server.log  # it does log what was refused
+        assert holding(words + addresses, server.log) == []
+        files = [p for p in (server.data_dir / "redis").iterdir() if p.is_file()]
+        assert any(p.suffix == ".aof" and p.stat().st_size for p in files)
+        for file in files:
+            assert holding(words + addresses, file.read_bytes()) == [], file
+        # The database holds the addresses, and of all else hashes only.
+        for file in server.data_dir.glob("usher.db*"):
+            assert holding(words, file.read_bytes()) == [], file
+        assert rows(server.data_dir, "SELECT count(*) FROM users")[0][0] == len(addresses)
+
+
+async def whole_flow(server: Usher) -> tuple[list[str], list[str]]:
+    """Use everything once, well and badly. Gives what was secret in it, and the addresses."""
+    emails = [address(), address()]
+    new = "nine slow barges 41"
+    wrong = "a wrong guess of mine 5"
+    client, browser = sign_up(server, email=emails[0]), log_in(server, emails[0], browser=True)
+    user = sign_up(server, email=emails[1])
+    words = [PASSWORD, new, wrong, str(client.token), str(user.token), *browser.cookies.values()]
+    words += [str(client.refresh_token), str(user.refresh_token)]
+    login = Client(server).post("/api/auth/login", {"email": emails[0], "password": wrong})
+    assert login.status == 401
+    taken = {"email": emails[0], "password": wrong, "name": "Eve"}
+    assert Client(server).post("/api/auth/signup", taken).status == 409
+    changed = user.post("/api/auth/password", {"current_password": PASSWORD, "new_password": new})
+    assert changed.status == 204
+    bad = Client(server).call("POST", "/api/auth/login", b'{"password": "' + wrong.encode())
+    assert bad.status == 400
+    for query in ("ticket=", "token=", "access_token="):
+        assert Client(server).get(f"/nope?{query}{client.token}").status == 404
+    tickets = [client.ticket() for _ in range(4)]
+    words += tickets
+    for ticket in (tickets[0], tickets[0], tickets[1] + "x"):
+        async with connect(server, f"?ticket={ticket}") as socket_:
+            await receive(socket_)
+    async with connect(server, subprotocols=bearer(client.token)) as socket_:
+        await event(socket_, "joined")
+        await socket_.send(f'{{"event": "token-refresh", "data": {{"token": "{tickets[2]}"}}}}')
+        words.append(str(new_token(client)))
+        words.append(str(client.refresh_token))
+        assert client.post("/api/auth/logout").status == 204
+        assert await close_code(socket_) == 4410
+    async with connect(server, subprotocols=bearer(client.token)) as socket_:
+        assert await close_code(socket_) == 4401
+    async with connect(server) as socket_:
+        data = f'{{"auth": {{"token": "{user.token}x"}}}}'
+        await socket_.send(f'{{"event": "user-join", "data": {data}}}')
+        assert await close_code(socket_) == 4401
+    body = {"refresh_token": client.refresh_token}
+    assert Client(server).post("/api/auth/refresh", body).status == 401
+    assert browser.post("/api/auth/refresh").status == 200
+    words += browser.cookies.values()
+    return words, emails
