@@ -6,6 +6,7 @@ reads a socket, a clock or a store, so the same code serves the server, the docs
 
 from __future__ import annotations
 
+import json
 from enum import Enum, IntEnum
 from typing import Any
 
@@ -189,6 +190,8 @@ SERVER_EVENTS: dict[str, ServerEvent] = {
 
 # ---- decoding ------------------------------------------------------------------------------
 
+UNREADABLE = msgspec.Raw(b"\xff")
+"""Data that no type takes."""
 _FRAME = msgspec.json.Decoder(Frame)
 _ENCODER = msgspec.json.Encoder()
 _ID_START = frozenset(b'"-0123456789')
@@ -207,13 +210,40 @@ def decode_frame(message: bytes) -> Frame:
     """
     try:
         # As text first: raw parts are passed on unread, and must be UTF-8 for whoever gets them.
-        frame = _FRAME.decode(str(message, "utf-8"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise NotAFrame(f"frame: {type(error).__name__}") from error
+        text = str(message, "utf-8")
+    except UnicodeDecodeError as error:
+        raise NotAFrame("frame: not UTF-8") from error
+    try:
+        frame = _FRAME.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        frame = _readable_part(text, error)
     raw_id = bytes(frame.id)
     if raw_id and raw_id[0] not in _ID_START:
         raise NotAFrame("frame: id is neither a string nor a number")
     return frame
+
+
+def _readable_part(text: str, error: Exception) -> Frame:
+    """The envelope of JSON that is good in all but its data, which is refused later.
+
+    A string cut in the middle of an emoji leaves half a surrogate pair (JavaScript writes it as
+    an escape). That is wrong data, not a reason to end the socket.
+
+    Raises:
+        NotAFrame: it is not JSON of the envelope's form.
+    """
+    try:
+        found = json.loads(text, parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
+        raise NotAFrame(f"frame: {type(error).__name__}") from error
+    frame_id = json.dumps(found["id"]).encode() if "id" in found else b""
+    return Frame(found["event"], msgspec.Raw(frame_id), UNREADABLE)
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")  # Python reads NaN and Infinity
 
 
 def decode_data(frame: Frame, decoder: msgspec.json.Decoder[Any]) -> Any:

@@ -1,0 +1,754 @@
+"""What an attacker would try, with the contract in hand. The server must refuse, not say which
+part was wrong, log no traceback, keep nothing, and go on serving everybody else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import resource
+import secrets
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.raw import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    SECRET,
+    TEXT,
+    RawClient,
+    assert_quiet,
+    by_header,
+    by_subprotocol,
+    claims_of,
+    ending_of,
+    event,
+    forged,
+    frame,
+    handshake,
+    joined,
+    quiet_usher,
+)
+from tests.support.server import PATIENCE, Client, Usher, new_token, sign_up, usher, wait_until
+
+WIDE_BOUND_SECONDS = 3.0
+"""What anybody else's heartbeat may take while somebody attacks, on a busy machine."""
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[Usher]:
+    with quiet_usher(JWT_SECRETS=SECRET, JOIN_TIMEOUT_SECONDS=60) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ada(target: Usher) -> Client:
+    return sign_up(target)
+
+
+@pytest.fixture
+def canary(target: Usher, ada: Client) -> Iterator[RawClient]:
+    """An innocent socket that has to be served before, meanwhile and afterwards."""
+    with joined(target, target=f"/ws?ticket={ada.ticket()}") as client:
+        yield client
+        client.lives()
+    assert_quiet(target.log)
+
+
+def open_files(server: Usher) -> int:
+    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+
+
+@pytest.fixture
+def nothing_kept(target: Usher) -> Iterator[None]:
+    """Every connection of the test has to be let go of on the server's side as well."""
+    before = open_files(target)
+    yield
+    # Two more: the database pool and Redis may have opened a connection meanwhile.
+    wait_until(lambda: open_files(target) <= before + 2)
+
+
+def heartbeat_seconds(client: RawClient) -> float:
+    began = time.monotonic()
+    client.lives()
+    return time.monotonic() - began
+
+
+# ---- replays ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def many_files() -> Iterator[None]:
+    """Allow this process two thousand files, for the time of a test."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 4096:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def _first_event(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> str:
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 "), head
+    _, length = await reader.readexactly(2)
+    if length == 126:
+        (length,) = struct.unpack("!H", await reader.readexactly(2))
+    first = json.loads(await reader.readexactly(length))
+    return str(first["data"]["reason"] if first["event"] == "closing" else first["event"])
+
+
+async def race(server: Usher, count: int, request: bytes) -> Counter[str]:
+    """So many sockets, all connected before the first of them speaks."""
+    pairs = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(count)]
+    try:
+        tasks = (_first_event(*pair, request) for pair in pairs)
+        return Counter(await asyncio.wait_for(asyncio.gather(*tasks), 60))
+    finally:
+        for _, writer in pairs:
+            writer.close()
+        for _, writer in pairs:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+@pytest.mark.gen_test(timeout=90)
+async def test_a_thousand_parallel_replays_of_one_ticket_give_exactly_one_join(
+    target: Usher, ada: Client, nothing_kept: None
+) -> None:
+    request = handshake(f"/ws?ticket={ada.ticket()}")
+    with many_files():
+        assert await race(target, 1000, request) == {"joined": 1, "unauthenticated": 999}
+
+
+@pytest.mark.gen_test(timeout=90)
+async def test_a_ticket_raced_by_query_and_user_join_is_taken_once(
+    target: Usher, ada: Client, nothing_kept: None
+) -> None:
+    ticket = ada.ticket()
+    by_query = handshake(f"/ws?ticket={ticket}")
+    by_message = handshake() + event("user-join", None, {"auth": {"token": ticket}})
+    outcomes = await asyncio.gather(race(target, 50, by_query), race(target, 50, by_message))
+    assert outcomes[0] + outcomes[1] == {"joined": 1, "unauthenticated": 99}
+
+
+@pytest.mark.gen_test(timeout=90)
+async def test_of_a_token_raced_by_a_hundred_sockets_one_is_left(
+    target: Usher, ada: Client, nothing_kept: None
+) -> None:
+    token = new_token(ada)
+    outcomes = await race(target, 100, handshake("/ws", by_subprotocol(token)))
+    assert outcomes == {"joined": 100}
+    with joined(target, by_subprotocol(token)) as last:
+        last.lives()
+
+
+def test_of_many_holders_of_a_token_only_the_last_lives(target: Usher, ada: Client) -> None:
+    token = new_token(ada)
+    with ExitStack() as stack:
+        holders = [stack.enter_context(joined(target, by_header(token))) for _ in range(20)]
+        for holder in holders[:-1]:
+            assert holder.ending().code == 4409
+        holders[-1].lives()
+
+
+# ---- forged tokens ---------------------------------------------------------------------------
+
+
+def segments(header: Any, payload: Any, signature: str = "") -> str:
+    def encoded(part: Any) -> str:
+        text = part if isinstance(part, bytes) else json.dumps(part).encode()
+        return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+
+    return f"{encoded(header)}.{encoded(payload)}.{signature}"
+
+
+def signed(header: Any, payload: Any, secret: str = SECRET) -> str:
+    """A token signed with the real secret, whatever stands in it."""
+    unsigned = segments(header, payload).rpartition(".")[0]
+    key = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256)
+    mac = key.sign(unsigned.encode(), secret.encode())
+    return f"{unsigned}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+
+def forgeries(token: str) -> dict[str, str]:
+    """Tokens that must not open anything, by what is wrong with them."""
+    header, payload = jwt.get_unverified_header(token), claims_of(token)
+    now, other = time.time(), secrets.token_urlsafe(16)
+    head, body, tail = token.split(".")
+    swapped = signed({**header, "kid": "another-key-0000"}, payload)
+    twin = signed({**header, "kid": header["kid"]}, payload, "y" * 40)
+    return {
+        "alg none": segments({**header, "alg": "none"}, payload),
+        "alg None": segments({**header, "alg": "None"}, payload, "x"),
+        "alg none, signed": signed({**header, "alg": "none"}, payload),
+        "alg HS512": jwt.encode(payload, SECRET * 2, "HS512", headers=header),
+        "alg HS384, signed by HS256": signed({**header, "alg": "HS384"}, payload),
+        "alg RS256": signed({**header, "alg": "RS256"}, payload),
+        "no alg": signed({k: v for k, v in header.items() if k != "alg"}, payload),
+        "typ JWT": forged(token, headers={"typ": "JWT"}),
+        "typ rt+jwt": forged(token, headers={"typ": "rt+jwt"}),
+        "no typ": signed({"alg": "HS256", "kid": header["kid"]}, payload),
+        "wrong aud": forged(token, aud="somebody"),
+        "aud as a list": forged(token, aud=[payload["aud"]]),
+        "no aud": forged(token, aud=None),
+        "wrong iss": forged(token, iss="https://evil.example"),
+        "no iss": forged(token, iss=None),
+        "wrong secret": forged(token, secret="z" * 40),
+        "empty secret": signed(header, payload, ""),
+        "unknown kid": swapped,
+        "own kid, other secret": twin,
+        "kid of a path": signed({**header, "kid": "../../dev/null"}, payload, ""),
+        "kid of SQL": signed({**header, "kid": "' OR 1=1 --"}, payload),
+        "jku": signed({**header, "jku": "https://evil.example/keys"}, payload),
+        "jwk": signed({**header, "jwk": {"kty": "oct", "k": "eHh4"}}, payload),
+        "crit": signed({**header, "crit": ["exp"]}, payload),
+        "from the future": forged(token, iat=now + 3600, exp=now + 3700),
+        "not before": forged(token, nbf=now + 3600),
+        "lives too long": forged(token, exp=now + 10 * 365 * 86400),
+        "no exp": forged(token, exp=None),
+        "exp as text": forged(token, exp=str(payload["exp"])),
+        "exp true": forged(token, exp=True),
+        "exp without end": signed(header, json.dumps(payload | {"exp": 1e308}).encode()),
+        "exp NaN": signed(header, json.dumps(payload | {"exp": float("nan")}).encode()),
+        "no sub": forged(token, sub=None),
+        "no sid": forged(token, sid=None),
+        "no jti": forged(token, jti=None),
+        "sub of Redis": forged(token, sub="x}:sockets"),
+        "sub with a line": forged(token, sub="x\r\nSET a b"),
+        "sid of Redis": forged(token, sid="*"),
+        "sub as a number": signed(header, payload | {"sub": 1}),
+        "unknown user": forged(token, sub=other),
+        "unknown session": forged(token, sid=other),
+        "unknown user and session": forged(token, sub=other, sid=other),
+        "another role": forged(token, role="user" if payload["role"] == "admin" else "admin"),
+        "a role that is none": forged(token, role="root"),
+        "tampered payload": f"{head}.{body[:-6]}AAAAAA.{tail}",
+        "tampered signature": f"{head}.{body}.{'A' * 43}",
+        "other spelling of the signature": f"{head}.{body}.{tail[:-1]}{_neighbour(tail[-1])}",
+        "padded": f"{token}=",
+        "no signature": f"{head}.{body}.",
+        "two parts": f"{head}.{body}",
+        "four parts": f"{token}.x",
+        "empty": "",
+        "dots": "..",
+        "huge": forged(token, extra="x" * 3500),
+        "garbage": secrets.token_urlsafe(300),
+        "payload a list": signed(header, [1]),
+        "payload no JSON": signed(header, b"{"),
+        "header no JSON": signed(b"\xff\xfe", payload),
+        "deep": signed(header, b'{"a":' * 400 + b"1" + b"}" * 400),
+    }
+
+
+def _neighbour(letter: str) -> str:
+    """A letter that decodes to the same 4 bits, where the last two do not count."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return alphabet[alphabet.index(letter) ^ 1]
+
+
+NAMES = sorted(
+    forgeries(
+        forged(
+            jwt.encode({"role": "user", "exp": 9e9, "aud": "usher"}, SECRET, headers={"kid": "k"})
+        )
+    )
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_forged_token_opens_nothing_by_any_way(target: Usher, ada: Client, name: str) -> None:
+    token = forgeries(str(ada.token))[name]
+    with RawClient(target) as client:
+        client.send(handshake("/ws", by_header(token)))
+        response = client.response()
+        assert response.status == 401
+        # The same words, whatever was wrong.
+        assert response.problem == {
+            "status": 401,
+            "title": "Sign in to go on.",
+            "code": "unauthenticated",
+        }
+    if " " not in token and "," not in token:
+        assert ending_of(target, by_subprotocol(token)).code == 4401
+    cookie = [("Cookie", f"access_token={token or 'x'}"), ("Origin", target.url)]
+    assert ending_of(target, cookie).code == 4401
+    if len(token) < 4000:
+        assert ending_of(target, target=f"/ws?ticket={token}").code == 4401
+    end = ending_of(target, then=event("user-join", 1, {"auth": {"token": token}}))
+    assert end.code == 4401
+    assert end.events[0]["error"]["code"] == "unauthenticated"
+
+
+def test_a_forged_token_does_not_take_over_an_open_socket(target: Usher, ada: Client) -> None:
+    with joined(target, by_header(ada.token)) as client:
+        for name, token in forgeries(str(ada.token)).items():
+            reply = client.ask("token-refresh", {"token": token})
+            expected = ("unauthenticated", "identity_mismatch")
+            assert reply["ok"] is False, name
+            assert reply["error"]["code"] in expected, name
+        client.lives()
+
+
+@pytest.mark.parametrize("length", [4097, 8000, 60_000])
+def test_a_huge_token_costs_no_more_than_a_refusal(target: Usher, ada: Client, length: int) -> None:
+    token = "a" * length
+    with joined(target, by_header(ada.token)) as client:
+        refused = client.ask("token-refresh", {"token": token})
+        assert refused["error"]["code"] == "unauthenticated"
+    then = event("user-join", None, {"auth": {"token": token}})
+    assert ending_of(target, then=then).code == (4401 if length < 8100 else 1009)
+    assert ending_of(target, target="/ws?ticket=t." + "a" * 3900).code == 4401
+
+
+def test_a_genuine_token_is_still_taken(target: Usher, ada: Client) -> None:
+    """Else all of the above would prove nothing."""
+    with joined(target, by_header(forged(ada.token))) as client:
+        assert client.joined["user"]["id"] == ada.user["id"]
+
+
+# ---- frames that nobody would send -----------------------------------------------------------
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+EVENTS = st.sampled_from(["heartbeat", "token-refresh", "user-join"]) | st.text(max_size=12)
+ENVELOPES = st.fixed_dictionaries(
+    {},
+    optional={"event": EVENTS | JSON, "id": st.text(max_size=12) | st.integers() | JSON}
+    | {"data": JSON | st.fixed_dictionaries({"auth": JSON, "token": JSON})},
+)
+SLOW_IS_FINE = settings(suppress_health_check=list(HealthCheck), max_examples=80)
+
+
+@SLOW_IS_FINE
+@given(st.lists(ENVELOPES, min_size=1, max_size=6))
+def test_any_json_gets_its_reply_or_closes_with_4400(
+    target: Usher, ada: Client, canary: RawClient, bodies: list[dict[str, Any]]
+) -> None:
+    texts = [json.dumps(body).encode() for body in bodies]
+    with joined(target, target=f"/ws?ticket={ada.ticket()}") as client:
+        client.send(b"".join(map(frame, texts)) + frame((1000).to_bytes(2, "big"), CLOSE))
+        end = client.ending()
+    assert end.code in (1000, 4400)
+    replies = [repr(e["id"]) for e in end.events if e["event"] == "reply"]
+    asked = [repr(json.loads(t).get("id")) for t in texts if "id" in json.loads(t)]
+    # In order, each once, and all of them unless one of them was no frame.
+    assert replies == asked[: len(replies)]
+    assert end.code == 4400 or len(replies) == len(asked)
+    canary.lives()
+
+
+@SLOW_IS_FINE
+@given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
+def test_any_text_message_is_answered_or_closes_with_4400(
+    target: Usher, ada: Client, canary: RawClient, payload: bytes
+) -> None:
+    with joined(target, target=f"/ws?ticket={ada.ticket()}") as client:
+        client.send(frame(payload) + frame(b"", CLOSE))
+        assert client.ending().code in (1005, 4400)
+    canary.lives()
+
+
+@SLOW_IS_FINE
+@given(
+    chunks=st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=5),
+    is_joined=st.booleans(),
+)
+def test_any_bytes_behind_the_handshake_end_in_a_close(
+    target: Usher, ada: Client, canary: RawClient, chunks: list[bytes], is_joined: bool
+) -> None:
+    with RawClient(target) as client:
+        client.upgrade("/ws", by_header(ada.token) if is_joined else [])
+        with contextlib.suppress(OSError):
+            for chunk in chunks:
+                client.send(chunk)
+            client.socket.shutdown(socket.SHUT_WR)
+        end = client.ending()
+    assert end.code in (1000, 1002, 1005, 1006, 1007, 1009, 4400, 4401) or end.code >= 3000
+    canary.lives()
+
+
+FRAMES = st.builds(
+    frame,
+    st.binary(max_size=130),
+    st.integers(0, 15),
+    final=st.booleans(),
+    masked=st.sampled_from([True, True, True, False]),
+)
+
+
+@SLOW_IS_FINE
+@given(st.lists(FRAMES, min_size=1, max_size=8))
+def test_any_frames_end_in_a_close(
+    target: Usher, ada: Client, canary: RawClient, frames: list[bytes]
+) -> None:
+    with joined(target, target=f"/ws?ticket={ada.ticket()}") as client:
+        with contextlib.suppress(OSError):
+            client.send(b"".join(frames))
+            client.socket.shutdown(socket.SHUT_WR)
+        client.ending()
+    canary.lives()
+
+
+@SLOW_IS_FINE
+@given(st.binary(max_size=400), st.integers(0, 220))
+def test_any_bytes_for_a_handshake_end_the_connection(
+    target: Usher, ada: Client, canary: RawClient, noise: bytes, cut: int
+) -> None:
+    with RawClient(target) as client:
+        with contextlib.suppress(OSError):
+            client.send(handshake()[:cut] + noise)
+            client.socket.shutdown(socket.SHUT_WR)
+        received = b""
+        with contextlib.suppress(ConnectionError):
+            while data := client.socket.recv(65536):
+                received += data
+    assert received == b"" or received.startswith(b"HTTP/1.1 ")
+    canary.lives()
+
+
+PROTOCOL_ERRORS = {
+    "reserved bit 1, as of a compressed frame": b"\xc1" + frame(b"{}")[1:],
+    "reserved bit 2": b"\xa1" + frame(b"{}")[1:],
+    "reserved bit 3": b"\x91" + frame(b"{}")[1:],
+    "unknown opcode": frame(b"{}", 0x3),
+    "unknown control opcode": frame(b"", 0xB),
+    "not masked": frame(b"{}", masked=False),
+    "not masked ping": frame(b"", PING, masked=False),
+    "fragmented ping": frame(b"", PING, final=False),
+    "fragmented close": frame(b"", CLOSE, final=False),
+    "ping of 126 bytes": frame(b"x" * 126, PING),
+    "pong of 70,000 bytes": frame(b"x" * 70_000, PONG),
+    "continuation of nothing": frame(b"{}", 0),
+    "new text within fragments": frame(b"{", final=False) + frame(b"{}"),
+    "new binary within fragments": frame(b"{", final=False) + frame(b"{}", BINARY),
+    "length not in its shortest form": b"\x81\xfe\x00\x02mask{}",
+    "length of 64 bits": b"\x81\xff" + b"\xff" * 8 + b"mask",
+    "close with half a code": frame(b"\x03", CLOSE),
+    "close with 1005": frame(struct.pack("!H", 1005), CLOSE),
+    "close with 1006": frame(struct.pack("!H", 1006), CLOSE),
+    "close with 0": frame(struct.pack("!H", 0), CLOSE),
+    "close with 65535": frame(struct.pack("!H", 65535), CLOSE),
+    "close with 2999": frame(struct.pack("!H", 2999), CLOSE),
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOL_ERRORS)
+def test_what_breaks_rfc_6455_closes_with_1002(
+    target: Usher, ada: Client, canary: RawClient, name: str
+) -> None:
+    for headers in ([], by_header(ada.token)):
+        end = ending_of(target, headers, then=PROTOCOL_ERRORS[name])
+        assert end.code == 1002
+        assert [e["event"] for e in end.events] == ["joined"] * bool(headers)
+
+
+def test_a_close_reason_that_is_not_utf_8_closes_with_1007(target: Usher) -> None:
+    end = ending_of(target, then=frame(struct.pack("!H", 1000) + b"\xff", CLOSE))
+    assert end.code == 1007
+
+
+def test_compression_is_offered_in_vain(target: Usher, ada: Client) -> None:
+    offer = "permessage-deflate; client_max_window_bits, x-webkit-deflate-frame"
+    with RawClient(target) as client:
+        headers = [*by_header(ada.token), ("Sec-WebSocket-Extensions", offer)]
+        assert "sec-websocket-extensions" not in client.upgrade("/ws", headers).headers
+        assert client.event()["event"] == "joined"
+        client.lives()
+
+
+# ---- floods ----------------------------------------------------------------------------------
+
+
+def test_a_flood_of_pings_by_one_socket_does_not_hold_up_another(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    burst = frame(b"", PING) * 5000
+
+    def flood() -> None:
+        with joined(target, by_header(ada.token)) as client:
+            for _ in range(20):
+                client.send(burst)
+                for _ in range(5000):
+                    assert client.frame() == (PONG, b"")
+
+    assert _slowest_heartbeat_during(canary, flood) < WIDE_BOUND_SECONDS
+
+
+def test_a_flood_of_events_by_one_socket_does_not_hold_up_another(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    burst = b"".join(event("heartbeat", n) for n in range(2000))
+
+    def flood() -> None:
+        with joined(target, by_header(ada.token)) as client:
+            for _ in range(20):
+                client.send(burst)
+                assert [client.event()["id"] for _ in range(2000)] == list(range(2000))
+
+    assert _slowest_heartbeat_during(canary, flood) < WIDE_BOUND_SECONDS
+
+
+def test_a_flood_of_refreshes_by_one_socket_does_not_hold_up_another(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    burst = b"".join(event("token-refresh", n, {"token": ada.token}) for n in range(500))
+
+    def flood() -> None:
+        with joined(target, by_header(ada.token)) as client:
+            client.send(burst)
+            assert [client.event()["id"] for _ in range(500)] == list(range(500))
+
+    assert _slowest_heartbeat_during(canary, flood) < WIDE_BOUND_SECONDS
+
+
+def test_a_flood_of_empty_fragments_does_not_hold_up_another(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    def flood() -> None:
+        with joined(target, by_header(ada.token)) as client:
+            client.send(frame(b"", TEXT, final=False) + frame(b"", 0, final=False) * 100_000)
+            client.send(frame(b'{"event":"heartbeat","id":1}', 0))
+            assert client.event()["id"] == 1
+
+    assert _slowest_heartbeat_during(canary, flood) < WIDE_BOUND_SECONDS
+
+
+def test_a_frame_a_byte_at_a_time_does_not_hold_up_another(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    def drip() -> None:
+        with joined(target, by_header(ada.token)) as client:
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in event("heartbeat", "x" * 5000):
+                client.send(bytes((byte,)))
+            assert client.event()["ok"] is True
+
+    assert _slowest_heartbeat_during(canary, drip) < WIDE_BOUND_SECONDS
+
+
+def _slowest_heartbeat_during(canary: RawClient, attack: Any) -> float:
+    """The canary asks again and again until the attack, in a thread, is over."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(attack)
+        waited = [heartbeat_seconds(canary)]
+        while not running.done():
+            waited.append(heartbeat_seconds(canary))
+        running.result(timeout=PATIENCE)
+    return max(waited)
+
+
+# ---- many, slow and half-open ----------------------------------------------------------------
+
+
+def test_hundreds_of_handshakes_that_never_end_keep_nobody_out(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    with many_files(), ExitStack() as stack:
+        slow = [stack.enter_context(RawClient(target)) for _ in range(300)]
+        for number, client in enumerate(slow):
+            client.send(handshake()[: number % 150])
+        for _ in range(5):
+            for client in slow[::7]:
+                client.send(b"x")
+            with joined(target, by_header(ada.token)) as client:
+                client.lives()
+            assert heartbeat_seconds(canary) < WIDE_BOUND_SECONDS
+
+
+def test_five_hundred_strangers_keep_nobody_out(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    with many_files(), ExitStack() as stack:
+        strangers = [stack.enter_context(RawClient(target)) for _ in range(500)]
+        for stranger in strangers:
+            stranger.upgrade()
+            stranger.send(event("user-join", None, {"auth": {"token": ada.token}})[:-5])
+        with joined(target, by_header(ada.token)) as client:
+            client.lives()
+        assert heartbeat_seconds(canary) < WIDE_BOUND_SECONDS
+
+
+@pytest.mark.parametrize("at", ["connect", "head", "handshake", "join", "joined", "frame"])
+def test_who_resets_the_connection_leaves_nothing(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None, at: str
+) -> None:
+    join = event("user-join", 1, {"auth": {"token": ada.token}})
+    sent = {
+        "connect": b"",
+        "head": handshake()[:90],
+        "handshake": handshake("/ws", by_header(ada.token)),
+        "join": handshake() + join,
+        "joined": handshake("/ws", by_header(ada.token)) + event("heartbeat", 1) * 50,
+        "frame": handshake("/ws", by_header(ada.token)) + event("heartbeat", 1)[:-3],
+    }[at]
+    for _ in range(40):
+        with RawClient(target) as client:
+            client.send(sent)
+            linger = struct.pack("ii", 1, 0)  # close() sends a reset
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+def test_who_closes_his_half_is_let_go(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    for sent in (b"", handshake()[:50], handshake(), handshake("/ws", by_header(ada.token))):
+        with RawClient(target) as client:
+            client.send(sent)
+            client.socket.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionError):
+                while client.socket.recv(65536):
+                    pass
+
+
+def test_closing_from_both_sides_at_once_leaves_nothing(
+    target: Usher, canary: RawClient, nothing_kept: None
+) -> None:
+    close = frame((1000).to_bytes(2, "big"), CLOSE)
+    for _ in range(4):
+        client = sign_up(target)
+        for _ in range(5):
+            with joined(target, by_header(client.token)) as one, RawClient(target) as two:
+                two.send(handshake("/ws", by_header(client.token)))
+                one.send(close)
+                assert one.ending().code in (1000, 4409)
+                assert two.response().status == 101
+        with joined(target, by_header(client.token)) as one:
+            logout = threading.Thread(target=client.post, args=("/api/auth/logout",))
+            logout.start()
+            one.send(close)
+            assert one.ending().code in (1000, 4410)
+            logout.join()
+
+
+def test_header_bombs_are_turned_away(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    one_mebibyte = b"a" * 2**20
+    for bomb in (
+        handshake(headers=[("X-Long", "a" * 100_000)]),
+        handshake(headers=[(f"X-{n}", "a") for n in range(5000)]),
+        handshake(headers=[("Cookie", "a=b; " * 20_000)]),
+        handshake(headers=[("Sec-WebSocket-Protocol", "usher.v1, " * 10_000)]),
+        b"GET /ws?" + one_mebibyte + b" HTTP/1.1\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\n" + one_mebibyte,
+        one_mebibyte,
+    ):
+        with RawClient(target) as client:
+            received = b""
+            with contextlib.suppress(ConnectionError):
+                client.send(bomb)
+                while data := client.socket.recv(65536):
+                    received += data
+        assert b" 101 " not in received, bomb[:80]
+        assert heartbeat_seconds(canary) < WIDE_BOUND_SECONDS
+
+
+def test_headers_at_their_limit_are_read(target: Usher, ada: Client, canary: RawClient) -> None:
+    for headers in (
+        [("Cookie", "a=b; " * 2000)],
+        [("Sec-WebSocket-Protocol", "usher.v1, " * 1000)],
+        [(f"X-{n}", "a") for n in range(900)],
+    ):
+        began = time.monotonic()
+        with joined(target, [*headers, *by_header(ada.token)]) as client:
+            client.lives()
+        assert time.monotonic() - began < WIDE_BOUND_SECONDS
+
+
+@pytest.mark.parametrize("digits", [10, 4301, 9000])
+@pytest.mark.parametrize("path", ["/ws", "/healthz", "/api/auth/login"])
+def test_a_body_of_absurd_length_is_refused(
+    target: Usher, canary: RawClient, path: str, digits: int
+) -> None:
+    with RawClient(target) as client:
+        client.send(handshake(path, [("Content-Length", "9" * digits)]))
+        assert client.response().status in (400, 413)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "TRACE", "CONNECT", "PATCH", "X" * 500])
+def test_odd_methods_give_no_traceback(target: Usher, canary: RawClient, method: str) -> None:
+    for path in ("/ws", "/healthz"):
+        for length in ("0", "99999999"):
+            with RawClient(target) as client:
+                request = handshake(path, [("Content-Length", length)])
+                client.send(request.replace(b"GET", method.encode(), 1))
+                with contextlib.suppress(EOFError, ConnectionError):
+                    assert client.head().status != 101
+
+
+# ---- what an attacker may learn --------------------------------------------------------------
+
+
+def test_no_token_ticket_or_address_is_in_the_log() -> None:
+    with usher() as server:
+        email = "somebody.special@example.org"
+        client = sign_up(server, email=email)
+        ticket, token = client.ticket(), str(client.token)
+        for headers, address in (
+            (by_header(token), "/ws"),
+            (by_subprotocol(token + "x"), "/ws"),
+            (by_header(token + "x"), "/ws"),
+            ([], f"/ws?ticket={ticket}"),
+            ([], f"/ws?ticket={ticket}"),
+            ([], f"/ws?ticket={token}"),
+            ([], f"/ws/?ticket={token}&x={ticket}"),
+            ([("Cookie", f"access_token={token}x"), ("Origin", server.url)], "/ws"),
+            ([("Origin", f"http://{ticket}.example")], "/ws"),
+            ([("Sec-WebSocket-Version", token)], "/ws"),
+        ):
+            with RawClient(server) as socket_:
+                socket_.send(handshake(address, headers))
+                socket_.response()
+        for sent in (
+            event("user-join", 1, {"auth": {"token": token + "x"}}),
+            event(token, 1),
+            frame(token.encode()),
+        ):
+            ending_of(server, then=sent)
+        server.end()
+        parts = (ticket, ticket[2:], token, token.split(".")[1], token.split(".")[2], email)
+        for secret in parts:
+            assert secret not in server.log
+        assert "refused" in server.log  # the refusals are told, without what was refused
+
+
+def test_random_garbage_from_a_hundred_sides_at_once_is_outlived(
+    target: Usher, ada: Client, canary: RawClient, nothing_kept: None
+) -> None:
+    def attack(seed: int) -> None:
+        start = handshake("/ws", by_header(ada.token)) if seed % 3 else b""
+        with RawClient(target) as client, contextlib.suppress(OSError):
+            client.send(start + os.urandom(2000))
+            client.socket.shutdown(socket.SHUT_WR)
+            while client.socket.recv(65536):
+                pass
+
+    with ThreadPoolExecutor(20) as pool:
+        assert len(list(pool.map(attack, range(300)))) == 300
+    assert heartbeat_seconds(canary) < WIDE_BOUND_SECONDS

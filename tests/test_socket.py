@@ -1,0 +1,862 @@
+"""handlers/socket.py on the wire: joining, frames and replies, expiry, and every ending."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from tests.support.raw import (
+    BINARY,
+    PING,
+    PONG,
+    SECRET,
+    TEXT,
+    Ending,
+    RawClient,
+    assert_quiet,
+    by_cookie,
+    by_header,
+    by_subprotocol,
+    claims_of,
+    ending_of,
+    event,
+    expired,
+    forged,
+    frame,
+    handshake,
+    joined,
+    quiet_usher,
+)
+from tests.support.server import Client, Usher, log_in, new_token, sign_up, usher, wait_until
+
+KIB = 1024
+ERRORS = {
+    "unknown_event",
+    "bad_request",
+    "unauthenticated",
+    "token_expired",
+    "identity_mismatch",
+}
+
+
+@pytest.fixture(scope="module")
+def hall() -> Iterator[Usher]:
+    with quiet_usher(JWT_SECRETS=SECRET) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Usher]:
+    """A server with little patience."""
+    settings = {"ACCESS_TOKEN_TTL_SECONDS": 1.5, "JOIN_TIMEOUT_SECONDS": 0.3}
+    with quiet_usher(JWT_SECRETS=SECRET, **settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ada(hall: Usher) -> Client:
+    return sign_up(hall, email="ada@example.org")
+
+
+@pytest.fixture(scope="module")
+def ben(hall: Usher) -> Client:
+    return sign_up(hall)
+
+
+def join_frame(credential: str | None, frame_id: Any = None) -> bytes:
+    return event("user-join", frame_id, {"auth": {"token": credential}})
+
+
+def refusal(reply: Any, code: str) -> None:
+    """The reply has to be this error, and nothing more than the contract's members."""
+    assert set(reply) == {"event", "id", "ok", "error"}, reply
+    assert reply["ok"] is False
+    assert set(reply["error"]) == {"code", "message"}
+    assert reply["error"]["code"] == code
+    assert isinstance(reply["error"]["message"], str)
+
+
+def ends(end: Ending, code: int, reason: str, retry: str) -> None:
+    """`closing` last, then a close frame that says the same."""
+    assert end.closing == {"code": code, "reason": reason, "retry": retry}
+    assert (end.code, end.reason) == (code, reason)
+
+
+def bytes_of(length: int, frame_id: int = 1) -> bytes:
+    """A heartbeat of exactly so many bytes of JSON."""
+    start = b'{"event":"heartbeat","id":%d,"data":"' % frame_id
+    return start + b"x" * (length - len(start) - 2) + b'"}'
+
+
+# ---- joining ---------------------------------------------------------------------------------
+
+
+def test_joined_is_exactly_as_the_contract_has_it(hall: Usher, ada: Client) -> None:
+    with RawClient(hall) as client:
+        client.upgrade("/ws", by_header(ada.token))
+        first = client.event()
+    assert set(first) == {"event", "data"}
+    assert first["event"] == "joined"
+    data = first["data"]
+    assert isinstance(data.pop("session_id"), str)
+    assert data == {
+        "user": {"id": ada.user["id"], "name": "Ada", "role": ada.user["role"]},
+        "rooms": [f"user:{ada.user['id']}"],
+        "expires_at": claims_of(ada.token)["exp"],
+    }
+
+
+def test_user_join_with_an_id_gets_a_reply_and_no_event(hall: Usher, ada: Client) -> None:
+    with RawClient(hall) as client:
+        client.upgrade()
+        reply = client.ask("user-join", {"auth": {"token": ada.token}}, "first")
+        assert set(reply) == {"event", "id", "ok", "data"}
+        assert reply["ok"] is True
+        assert set(reply["data"]) == {"session_id", "user", "rooms", "expires_at"}
+        client.lives()  # the very next frame is the reply to this
+
+
+def test_user_join_without_an_id_gets_the_event_and_no_reply(hall: Usher, ada: Client) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=join_frame(ada.token))
+        first = client.event()
+        assert (first["event"], first["data"]["user"]["id"]) == ("joined", ada.user["id"])
+        client.lives()
+
+
+def test_every_socket_has_a_session_of_its_own(hall: Usher, ada: Client) -> None:
+    with (
+        joined(hall, target=f"/ws?ticket={ada.ticket()}") as one,
+        joined(hall, target=f"/ws?ticket={ada.ticket()}") as two,
+    ):
+        assert one.joined["session_id"] != two.joined["session_id"]
+
+
+def test_a_ticket_may_be_given_by_user_join(hall: Usher, ada: Client) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=join_frame(ada.ticket(), 1))
+        assert client.event()["data"]["user"]["id"] == ada.user["id"]
+
+
+def test_a_user_join_that_is_refused_is_told_twice_and_closed(hall: Usher, ada: Client) -> None:
+    for credential, code, end in (
+        ("rubbish", "unauthenticated", (4401, "unauthenticated", "login")),
+        (expired(ada.token), "token_expired", (4419, "token_expired", "refresh")),
+        (forged(ada.token, aud="x"), "unauthenticated", (4401, "unauthenticated", "login")),
+    ):
+        with RawClient(hall) as client:
+            client.upgrade(then=join_frame(credential, 7))
+            refusal(client.event(), code)
+            ends(client.ending(), *end)
+
+
+@pytest.mark.parametrize("data", [None, {}, {"auth": {}}, {"auth": {"token": 1}}, [], "x", 1])
+def test_a_user_join_with_wrong_data_may_be_tried_again(
+    hall: Usher, ada: Client, data: Any
+) -> None:
+    with RawClient(hall) as client:
+        client.upgrade()
+        refusal(client.ask("user-join", data), "bad_request")
+        assert client.ask("user-join", {"auth": {"token": ada.token}})["ok"] is True
+
+
+def test_of_two_user_joins_in_one_breath_both_are_answered_in_order(
+    hall: Usher, ada: Client
+) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=join_frame(ada.token, 1) + join_frame(ada.token, 2))
+        first, second = client.event(), client.event()
+        assert [(r["id"], r["ok"]) for r in (first, second)] == [(1, True), (2, True)]
+        assert first["data"]["session_id"] == second["data"]["session_id"]
+
+
+# ---- a second user-join ----------------------------------------------------------------------
+
+
+def test_the_same_user_may_join_again(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        newer = new_token(ada)
+        reply = client.ask("user-join", {"auth": {"token": newer}})
+        expected = client.joined | {"expires_at": claims_of(newer)["exp"]}
+        assert reply["data"] == expected
+        client.lives()
+
+
+def test_another_user_may_not_join_on_the_same_socket(
+    hall: Usher, ada: Client, ben: Client
+) -> None:
+    with (
+        joined(hall, by_header(ben.token)) as his,
+        joined(hall, by_header(ada.token)) as client,
+    ):
+        reply = client.ask("user-join", {"auth": {"token": ben.token}})
+        refusal(reply, "identity_mismatch")
+        client.lives()
+        his.lives()  # the holder of the token that was tried is not replaced
+        again = client.ask("user-join", {"auth": {"token": ada.token}})
+        assert again["data"] == client.joined
+
+
+def test_another_users_ticket_may_not_either(hall: Usher, ada: Client, ben: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        refusal(client.ask("user-join", {"auth": {"token": ben.ticket()}}), "identity_mismatch")
+        client.lives()
+
+
+def test_a_second_user_join_that_is_refused_leaves_the_socket_as_it_was(
+    hall: Usher, ada: Client
+) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        for credential, code in (("rubbish", "unauthenticated"), (expired(ada.token),) * 2):
+            reply = client.ask("user-join", {"auth": {"token": credential}})
+            refusal(reply, code if code in ERRORS else "token_expired")
+        client.lives()
+
+
+# ---- token-refresh ---------------------------------------------------------------------------
+
+
+def test_a_newer_token_is_taken(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(forged(ada.token, exp=time.time() + 100))) as client:
+        newer = new_token(ada)
+        reply = client.ask("token-refresh", {"token": newer})
+        assert reply == {
+            "event": "reply",
+            "id": "ask",
+            "ok": True,
+            "data": {"expires_at": claims_of(newer)["exp"]},
+        }
+
+
+def test_a_ticket_of_the_session_is_taken_once(hall: Usher, ada: Client) -> None:
+    ticket = ada.ticket()
+    with joined(hall, by_header(ada.token)) as client:
+        reply = client.ask("token-refresh", {"token": ticket})
+        assert reply["data"] == {"expires_at": claims_of(ada.token)["exp"]}
+        refusal(client.ask("token-refresh", {"token": ticket}), "unauthenticated")
+        client.lives()
+
+
+def test_a_token_of_another_user_or_login_session_is_not(hall: Usher, ben: Client) -> None:
+    mail = "cleo@example.org"
+    cleo = sign_up(hall, email=mail)
+    elsewhere = log_in(hall, mail)
+    with joined(hall, by_header(cleo.token)) as client:
+        for credential in (ben.token, elsewhere.token, ben.ticket(), elsewhere.ticket()):
+            refusal(client.ask("token-refresh", {"token": credential}), "identity_mismatch")
+        for credential in ("rubbish", "", forged(cleo.token, secret="x" * 40)):
+            refusal(client.ask("token-refresh", {"token": credential}), "unauthenticated")
+        refusal(client.ask("token-refresh", {"token": expired(cleo.token)}), "token_expired")
+        for data in (None, {}, {"token": None}, {"auth": {"token": cleo.token}}):
+            refusal(client.ask("token-refresh", data), "bad_request")
+        client.lives()
+
+
+def test_after_a_refused_refresh_the_old_token_goes_on_to_its_end(
+    hall: Usher, ada: Client, ben: Client
+) -> None:
+    exp = time.time() + 0.8
+    with joined(hall, by_header(forged(ada.token, iat=exp - 100, exp=exp))) as client:
+        assert client.event() == {"event": "token-expiring", "data": {"expires_at": exp}}
+        refusal(client.ask("token-refresh", {"token": ben.token}), "identity_mismatch")
+        ends(client.ending(), 4419, "token_expired", "refresh")
+        assert time.time() >= exp
+
+
+def test_a_refreshed_token_takes_its_place_as_the_one_that_holds_the_socket(
+    hall: Usher, ada: Client
+) -> None:
+    old = new_token(ada)
+    with joined(hall, by_header(old)) as client:
+        newer = new_token(ada)
+        assert client.ask("token-refresh", {"token": newer})["ok"] is True
+        with joined(hall, by_header(old)):
+            client.lives()  # it holds the newer one now
+        with joined(hall, by_header(newer)):
+            ends(client.ending(), 4409, "replaced", "never")
+
+
+def test_a_revoked_token_does_not_refresh_a_socket(hall: Usher) -> None:
+    mail = "dora@example.org"
+    dora = sign_up(hall, email=mail)
+    with joined(hall, by_header(dora.token)) as client:
+        assert dora.post("/api/auth/logout").status == 204
+        client.socket.sendall(event("token-refresh", 1, {"token": dora.token}))
+        ends(client.ending(), 4410, "session_revoked", "login")
+
+
+# ---- heartbeat -------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_tells_the_servers_time(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        before = time.time()
+        reply = client.ask("heartbeat")
+        assert set(reply) == {"event", "id", "ok", "data"}
+        assert set(reply["data"]) == {"server_time"}
+        assert before <= reply["data"]["server_time"] <= time.time()
+
+
+@pytest.mark.parametrize("data", [None, {}, {"x": [1]}, [], "text", 1.5, True])
+def test_a_heartbeat_takes_any_data_or_none(hall: Usher, ada: Client, data: Any) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        assert client.ask("heartbeat", data)["ok"] is True
+
+
+def test_a_ping_is_answered_before_and_after_joining(hall: Usher, ada: Client) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=frame(b"early", PING))
+        assert client.frame() == (PONG, b"early")
+        client.send(join_frame(ada.token, 1))
+        assert client.event()["ok"] is True
+        client.send(frame(b"x" * 125, PING) + frame(b"unasked", PONG) + frame(b"", PING))
+        assert [client.frame(), client.frame()] == [(PONG, b"x" * 125), (PONG, b"")]
+
+
+# ---- strangers -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["heartbeat", "token-refresh", "message", "join", "no-such-event", "joined", "reply", ""],
+)
+def test_any_other_event_before_joining_ends_the_socket(
+    hall: Usher, ada: Client, name: str
+) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=event(name, 5, {"token": ada.token}) + join_frame(ada.token, 6))
+        refusal(client.event(), "unauthenticated")
+        ends(client.ending(), 4401, "unauthenticated", "login")
+    ends(ending_of(hall, then=event(name)), 4401, "unauthenticated", "login")
+
+
+def test_what_comes_behind_a_refused_frame_has_no_effect(hall: Usher, ada: Client) -> None:
+    ticket = ada.ticket()
+    for first in (event("heartbeat"), frame(b"hello"), frame(b"x" * 9 * KIB)):
+        assert ending_of(hall, then=first + join_frame(ticket, 1)).code in (1009, 4400, 4401)
+    with joined(hall, target=f"/ws?ticket={ticket}") as client:  # it was not used up
+        client.lives()
+
+
+def test_who_does_not_join_in_time_is_closed(hasty: Usher) -> None:
+    with RawClient(hasty) as client:
+        began = time.monotonic()
+        client.upgrade()
+        ends(client.ending(), 4408, "join_timeout", "backoff")
+        assert 0.2 < time.monotonic() - began < 10
+
+
+def test_signs_of_life_do_not_prolong_the_deadline(hasty: Usher) -> None:
+    with RawClient(hasty) as client:
+        client.upgrade()
+        stop = threading.Event()
+
+        def keep_busy() -> None:
+            while not stop.wait(0.02):
+                try:
+                    client.send(frame(b"", PING) + event("user-join", None, {}))
+                except OSError:
+                    return
+
+        busy = threading.Thread(target=keep_busy)
+        busy.start()
+        try:
+            ends(client.ending(), 4408, "join_timeout", "backoff")
+        finally:
+            stop.set()
+            busy.join()
+
+
+def test_the_deadline_is_over_once_somebody_joined(hasty: Usher) -> None:
+    client = sign_up(hasty)
+    with RawClient(hasty) as socket:
+        began = time.monotonic()
+        socket.upgrade(then=join_frame(client.token, 1))
+        assert socket.event()["ok"] is True
+        wait_until(lambda: time.monotonic() > began + 0.4)
+        assert new_token(client)
+        socket.send(event("token-refresh", 2, {"token": client.token}))
+        answers = [socket.event() for _ in range(2)]  # one may be token-expiring
+        assert any(a["event"] == "reply" and a["ok"] for a in answers), answers
+
+
+# ---- sizes -----------------------------------------------------------------------------------
+
+
+def padded_join(token: str | None, length: int) -> bytes:
+    body = json.dumps({"event": "user-join", "id": 1, "data": {"auth": {"token": token}}})
+    return (body + " " * (length - len(body))).encode()
+
+
+def test_before_joining_a_frame_may_have_8_kib_and_no_more(hall: Usher, ada: Client) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=frame(padded_join(ada.token, 8 * KIB)))
+        assert client.event()["ok"] is True
+    end = ending_of(hall, then=frame(padded_join(ada.token, 8 * KIB + 1)))
+    ends(end, 1009, "message_too_big", "never")
+
+
+def test_after_joining_a_frame_may_have_64_kib_and_no_more(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        client.send(frame(bytes_of(64 * KIB)))
+        assert client.event()["ok"] is True
+        client.send(frame(bytes_of(64 * KIB + 1)))
+        ends(client.ending(), 1009, "message_too_big", "never")
+
+
+def test_fragments_count_together(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        whole = bytes_of(64 * KIB)
+        client.send(frame(whole[:1], final=False) + frame(whole[1:9], 0, final=False))
+        client.send(frame(b"", PING))
+        client.send(frame(whole[9:], 0))
+        assert client.frame()[0] == PONG
+        assert client.event()["ok"] is True
+        client.send(frame(whole, final=False) + frame(b"x", 0))
+        ends(client.ending(), 1009, "message_too_big", "never")
+    halves = frame(b" " * 5 * KIB, final=False) + frame(b" " * 5 * KIB, 0)
+    ends(ending_of(hall, then=halves), 1009, "message_too_big", "never")
+
+
+@pytest.mark.parametrize("claimed", [64 * KIB + 1, 2**31, 2**62])
+def test_a_frame_that_only_claims_to_be_big_is_not_waited_for(
+    hall: Usher, ada: Client, claimed: int
+) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        client.send(b"\x81\xff" + claimed.to_bytes(8, "big") + b"mask")
+        ends(client.ending(), 1009, "message_too_big", "never")
+
+
+# ---- what is no frame ------------------------------------------------------------------------
+
+
+NOT_FRAMES = [
+    b"",
+    b"hello",
+    b"{",
+    b"null",
+    b"1",
+    b'"heartbeat"',
+    b"[]",
+    b"{}",
+    b'{"id":1}',
+    b'{"event":1}',
+    b'{"event":null}',
+    b'{"event":["heartbeat"]}',
+    b'{"event":"heartbeat","id":null}',
+    b'{"event":"heartbeat","id":true}',
+    b'{"event":"heartbeat","id":[1]}',
+    b'{"event":"heartbeat","id":{}}',
+    b'{"event":"heartbeat","id":01}',
+    b'{"event":"heartbeat","id":NaN}',
+    b'{"event":"heartbeat","id":1}{}',
+    b'{"event":"heartbeat","data":}',
+    b'{"event":"heartbeat","data":nul}',
+    b"{'event':'heartbeat'}",
+    b'\xef\xbb\xbf{"event":"heartbeat"}',
+    b'{"event":"heart\xff"}',
+    b'{"event":"heartbeat","data":"\xed\xa0\x80"}',
+    b'{"event":"heartbeat","data":' + b"[" * 30_000,
+    b'{"event":"heartbeat","data":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+]
+
+
+@pytest.mark.parametrize("text", NOT_FRAMES, ids=lambda text: repr(text[:40]))
+def test_what_is_not_such_json_closes_with_4400(hall: Usher, ada: Client, text: bytes) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        client.send(frame(text) + event("heartbeat", "behind"))
+        end = client.ending()
+    ends(end, 4400, "bad_request", "never")
+    assert len(end.events) == 1, end
+
+
+def test_a_stranger_is_closed_with_4400_too(hall: Usher) -> None:
+    ends(ending_of(hall, then=frame(b"hello")), 4400, "bad_request", "never")
+
+
+def test_a_binary_message_closes_with_4400(hall: Usher, ada: Client) -> None:
+    body = b'{"event":"heartbeat","id":1}'
+    with joined(hall, by_header(ada.token)) as client:
+        client.send(frame(body, BINARY))
+        ends(client.ending(), 4400, "bad_request", "never")
+    ends(ending_of(hall, then=frame(body, BINARY)), 4400, "bad_request", "never")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "no-such-event", "Heartbeat", "heartbeat ", "reply", "joined", "closing", "ü" * 99]
+)
+def test_an_unknown_event_gets_an_error_and_the_socket_lives(
+    hall: Usher, ada: Client, name: str
+) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        refusal(client.ask(name, {"x": 1}), "unknown_event")
+        client.send(event(name))  # without an id: no answer
+        client.lives()
+
+
+def test_members_that_nobody_knows_are_passed_over(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        client.send(frame(b'{"v":2,"event":"heartbeat","meta":{"a":[1]},"id":9,"ok":false}'))
+        reply = client.event()
+        assert (reply["id"], reply["ok"]) == (9, True)
+
+
+# ---- ids -------------------------------------------------------------------------------------
+
+
+IDS = [
+    "a",
+    "",
+    " ",
+    "0",
+    "null",
+    'quo"te\\back/slash',
+    "\u0000\u001f\u007f",
+    "line\nbreak\u2028\u2029",
+    "ünïcödé ✓ 漢字",
+    "\U0001f600\U0001f468\u200d\U0001f469",
+    "\u202eright to left",
+    "</script>",
+    "x" * 5000,
+    0,
+    1,
+    -1,
+    2**31,
+    2**53 + 1,
+    2**64,
+    -(10**40),
+    0.5,
+    -0.0,
+    1e-300,
+    1.7976931348623157e308,
+    123456789.123456789,
+]
+
+
+def test_every_id_gets_exactly_one_reply_and_comes_back_as_it_was(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        names = ("heartbeat", "no-such-event", "token-refresh")
+        asked = [(names[n % 3], frame_id) for n, frame_id in enumerate(IDS * 2)]
+        client.send(b"".join(event(name, frame_id) for name, frame_id in asked))
+        client.send(event("heartbeat", "the end"))
+        replies = []
+        while (reply := client.event())["id"] != "the end":
+            replies.append(reply)
+        assert [reply["event"] for reply in replies] == ["reply"] * len(asked)
+        assert [repr(reply["id"]) for reply in replies] == [repr(i) for _, i in asked]
+        assert [reply["ok"] for reply in replies] == [name == "heartbeat" for name, _ in asked]
+
+
+@pytest.mark.parametrize(
+    "raw", ["1.0", "1e3", "1E+5", "-0", "1.50", '"\\u0041"', '"\\/"', "10" * 99]
+)
+def test_an_id_comes_back_in_its_own_spelling(hall: Usher, ada: Client, raw: str) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        client.send(frame(b'{"event":"heartbeat","id": %b }' % raw.encode()))
+        opcode, payload = client.frame()
+        assert opcode == TEXT
+        assert b'"id":%b,' % raw.encode() in payload
+
+
+def test_the_same_id_twice_gets_two_replies(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        client.send(event("heartbeat", 1) * 2)
+        assert [client.event()["id"], client.event()["id"]] == [1, 1]
+        client.lives()
+
+
+def test_replies_come_in_the_order_of_their_frames(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        frames = []
+        for number in range(60):  # every third has to wait for Redis
+            name = "token-refresh" if number % 3 == 0 else "heartbeat"
+            frames.append(event(name, number, {"token": ada.token}))
+        client.send(b"".join(frames))
+        assert [client.event()["id"] for _ in range(60)] == list(range(60))
+
+
+def test_without_an_id_nothing_is_answered(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token)) as client:
+        client.send(event("heartbeat") + event("nonsense") + event("token-refresh", None, {}))
+        client.send(event("token-refresh", None, {"token": ada.token}))
+        client.lives()
+
+
+# ---- expiry ----------------------------------------------------------------------------------
+
+
+def test_a_short_lived_token_is_announced_at_half_its_life_and_then_closed(hasty: Usher) -> None:
+    client = sign_up(hasty)
+    claims = claims_of(client.token)
+    with joined(hasty, by_header(client.token)) as socket:
+        assert socket.event() == {
+            "event": "token-expiring",
+            "data": {"expires_at": claims["exp"]},
+        }
+        assert claims["iat"] + 0.7 < time.time()
+        ends(socket.ending(), 4419, "token_expired", "refresh")
+        assert time.time() >= claims["exp"]
+
+
+def test_a_token_within_its_last_minute_is_announced_at_once(hall: Usher, ada: Client) -> None:
+    now = time.time()
+    with joined(hall, by_header(forged(ada.token, iat=now - 800, exp=now + 50))) as client:
+        assert client.event() == {"event": "token-expiring", "data": {"expires_at": now + 50}}
+
+
+def test_a_token_with_more_than_a_minute_left_is_not_announced_yet(
+    hall: Usher, ada: Client
+) -> None:
+    now = time.time()
+    with joined(hall, by_header(forged(ada.token, iat=now - 800, exp=now + 61.2))) as client:
+        client.lives()
+        notice = client.event()
+        assert notice["event"] == "token-expiring"
+        assert time.time() >= now + 1.1
+
+
+def test_a_refresh_carries_the_socket_over_the_end_of_its_token(hall: Usher, ada: Client) -> None:
+    exp = time.time() + 1
+    with joined(hall, by_header(forged(ada.token, iat=exp - 100, exp=exp))) as client:
+        assert client.event()["event"] == "token-expiring"
+        assert client.ask("token-refresh", {"token": ada.token})["ok"] is True
+        wait_until(lambda: time.time() > exp + 0.1)
+        client.lives()
+
+
+@pytest.mark.parametrize("way", ["ticket", "cookie", "user-join"])
+def test_every_way_in_ends_with_its_token(hasty: Usher, way: str) -> None:
+    client = sign_up(hasty, browser=way == "cookie")
+    headers = by_cookie(client) if way == "cookie" else []
+    target = f"/ws?ticket={client.ticket()}" if way == "ticket" else "/ws"
+    end = ending_of(hasty, headers, target, join_frame(client.token) if way == "user-join" else b"")
+    assert [e["event"] for e in end.events] == ["joined", "token-expiring", "closing"]
+    ends(end, 4419, "token_expired", "refresh")
+
+
+# ---- one socket for one token ----------------------------------------------------------------
+
+
+def open_by(client: RawClient, way: str, token: str) -> None:
+    """Join by this way, and read until joined."""
+    if way == "user-join":
+        client.upgrade(then=join_frame(token))
+    else:
+        client.upgrade("/ws", by_header(token) if way == "header" else by_subprotocol(token))
+    assert client.event()["event"] == "joined"
+
+
+@pytest.mark.parametrize(("one", "two"), [*permutations(("header", "subprotocol", "user-join"), 2)])
+def test_a_bearer_token_on_a_second_socket_closes_the_first(
+    hall: Usher, ada: Client, one: str, two: str
+) -> None:
+    token = new_token(ada)
+    with RawClient(hall) as first, RawClient(hall) as second:
+        open_by(first, one, token)
+        open_by(second, two, token)
+        ends(first.ending(), 4409, "replaced", "never")
+        second.lives()
+
+
+def test_only_the_holder_of_that_token_is_replaced(hall: Usher, ada: Client) -> None:
+    old, newer = new_token(ada), new_token(ada)
+    with (
+        joined(hall, by_header(old)) as first,
+        joined(hall, target=f"/ws?ticket={ada.ticket()}") as by_ticket,
+        joined(hall, by_header(newer)) as second,
+    ):
+        first.lives()
+        by_ticket.lives()
+        second.lives()
+
+
+def test_a_cookie_opens_one_socket_for_each_tab(hall: Usher) -> None:
+    browser = sign_up(hall, browser=True)
+    with (
+        joined(hall, by_cookie(browser)) as one,
+        joined(hall, by_cookie(browser)) as two,
+        joined(hall, by_cookie(browser)) as three,
+    ):
+        for tab in (one, two, three):
+            tab.lives()
+
+
+def test_tickets_of_one_token_open_one_socket_each(hall: Usher, ada: Client) -> None:
+    with (
+        joined(hall, target=f"/ws?ticket={ada.ticket()}") as one,
+        joined(hall, target=f"/ws?ticket={ada.ticket()}") as two,
+        joined(hall, by_header(ada.token)) as three,
+    ):
+        for socket in (one, two, three):
+            socket.lives()
+
+
+def test_a_token_that_was_let_go_may_be_held_again(hall: Usher, ada: Client) -> None:
+    token = new_token(ada)
+    for _ in range(3):
+        with joined(hall, by_header(token)) as client:
+            client.lives()
+
+
+# ---- endings from outside --------------------------------------------------------------------
+
+
+def test_a_logout_closes_the_sockets_of_its_session_and_no_others(hall: Usher, ada: Client) -> None:
+    mail = "eve@example.org"
+    eve = sign_up(hall, email=mail)
+    elsewhere = log_in(hall, mail)
+    with (
+        joined(hall, by_header(eve.token)) as one,
+        joined(hall, target=f"/ws?ticket={eve.ticket()}") as two,
+        joined(hall, by_header(elsewhere.token)) as other,
+        joined(hall, by_header(ada.token)) as stranger,
+    ):
+        assert eve.post("/api/auth/logout").status == 204
+        # The logout is acknowledged: nothing sent from now on is answered.
+        for socket in (one, two):
+            socket.send(event("heartbeat", "after"))
+            end = socket.ending()
+            ends(end, 4410, "session_revoked", "login")
+            assert len(end.events) == 1, end
+        other.lives()
+        stranger.lives()
+
+
+def test_a_stopping_server_asks_everybody_to_come_back() -> None:
+    with usher() as server:
+        client = sign_up(server)
+        with joined(server, by_header(client.token)) as known, RawClient(server) as stranger:
+            stranger.upgrade()
+            server.process.terminate()
+            for socket in (known, stranger):
+                end = socket.ending()
+                assert (end.code, end.reason) == (1012, "service_restart")
+                after = end.closing.pop("after")
+                assert 0 < after <= 60
+                assert end.closing == {
+                    "code": 1012,
+                    "reason": "service_restart",
+                    "retry": "backoff",
+                }
+        assert server.end() == 0
+        assert_quiet(server.log)
+
+
+# ---- slow consumers --------------------------------------------------------------------------
+
+
+def closes(server: Usher, code: int) -> float:
+    """How often the server has closed a socket so."""
+    text = Client(server).get("/metrics").text.decode()
+    found = re.search(rf'^usher_closes_total{{code="{code}"}} (\S+)$', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def flood_without_reading(client: RawClient) -> None:
+    """Ask for megabytes until the server has had enough."""
+    question = event("heartbeat", "x" * 60_000)
+    try:
+        for _ in range(1000):
+            client.send(question)
+    except OSError:
+        return  # it let go of us
+
+
+def test_a_slow_consumer_is_closed_with_4413_and_hurts_nobody_else(
+    hall: Usher, ada: Client, ben: Client
+) -> None:
+    before = closes(hall, 4413)
+    with (
+        joined(hall, by_header(ben.token)) as other,
+        joined(hall, by_header(ada.token), receive_buffer=4096) as slow,
+    ):
+        flood = threading.Thread(target=flood_without_reading, args=(slow,))
+        flood.start()
+        waited = []
+        while flood.is_alive():
+            began = time.monotonic()
+            other.lives()
+            waited.append(time.monotonic() - began)
+        flood.join()
+        wait_until(lambda: closes(hall, 4413) == before + 1)
+        assert max(waited) < 5
+        other.lives()
+
+
+def test_a_slow_consumer_is_told_why_when_it_reads_on(hall: Usher, ada: Client) -> None:
+    end = Ending(1006, "")
+    for _ in range(5):  # it has a second to read on; a busy machine may need another try
+        before = closes(hall, 4413)
+        with joined(hall, by_header(new_token(ada)), receive_buffer=4096) as slow:
+            slow.socket.setblocking(False)
+            _fill(hall, slow, before)
+            slow.socket.settimeout(20)
+            end = slow.ending()
+        if end.code != 1006:
+            break
+    ends(end, 4413, "slow_consumer", "backoff")
+
+
+def _fill(server: Usher, slow: RawClient, before: float) -> None:
+    """Send whole questions and read nothing, until the server has closed."""
+    question = event("heartbeat", "x" * 8000)
+    end = time.monotonic() + 20
+    while closes(server, 4413) == before:
+        assert time.monotonic() < end
+        for _ in range(50):
+            slow.socket.settimeout(5)
+            slow.send(question)
+
+
+def test_a_slow_reader_that_keeps_up_in_the_end_loses_nothing(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_header(ada.token), receive_buffer=4096) as client:
+        client.send(b"".join(event("heartbeat", f"{n}" + "x" * 8000) for n in range(20)))
+        assert [int(client.event()["id"].strip("x")) for _ in range(20)] == list(range(20))
+
+
+# ---- leaving ---------------------------------------------------------------------------------
+
+
+def test_a_close_frame_is_answered_in_kind(hall: Usher, ada: Client) -> None:
+    for code in (1000, 1001, 3000, 4999):
+        with joined(hall, by_header(ada.token)) as client:
+            client.send(frame(code.to_bytes(2, "big") + b"bye", 0x8))
+            end = client.ending()
+            assert (end.code, end.events) == (code, [])
+    with joined(hall, by_header(ada.token)) as client:
+        client.send(frame(b"", 0x8))
+        assert client.ending().code == 1005
+
+
+def test_a_socket_that_is_gone_is_not_in_the_list_of_sessions(hall: Usher) -> None:
+    client = sign_up(hall)
+
+    def live() -> int:
+        (session,) = client.get("/api/sessions").body["items"]
+        return int(session["live_sockets"])
+
+    with joined(hall, by_header(client.token)):
+        wait_until(lambda: live() == 1)
+        with joined(hall, target=f"/ws?ticket={client.ticket()}"):
+            wait_until(lambda: live() == 2)
+        wait_until(lambda: live() == 1)
+    wait_until(lambda: live() == 0)
+
+
+def test_who_leaves_amid_the_check_of_a_credential_leaves_nothing(hall: Usher) -> None:
+    client = sign_up(hall)
+    for _ in range(20):
+        with RawClient(hall) as socket:
+            socket.send(handshake("/ws", by_header(client.token)))
+        with RawClient(hall) as socket:
+            socket.send(handshake() + join_frame(client.token))
+    (session,) = client.get("/api/sessions").body["items"]
+    wait_until(lambda: client.get("/api/sessions").body["items"][0]["live_sockets"] == 0)
+    assert session["current"] is True
