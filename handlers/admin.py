@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from handlers.base import ApiHandler
-from handlers.operations import operation
+from handlers.operations import PATH_SEGMENT, operation
 from services.accounts import MAX_PAGE, UserRow
 from services.claims import Role
 from services.errors import BadRequest, LastAdmin, NotFound
@@ -35,7 +37,10 @@ class UsersHandler(ApiHandler):
     async def get(self) -> UserPage:
         limit = self.page_limit(50, MAX_PAGE)
         # One more than asked for tells whether this is the last page.
-        rows = await self.services.accounts.page(self.get_query_argument("after", ""), limit + 1)
+        after = self.get_query_argument("after", "")
+        if after and not re.fullmatch(PATH_SEGMENT, after):
+            raise BadRequest("after", detail="after: `next` of the page before")
+        rows = await self.services.accounts.page(after, limit + 1)
         items = rows[:limit]
         return UserPage(items, items[-1].id if len(rows) > limit else None)
 

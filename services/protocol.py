@@ -190,7 +190,7 @@ SERVER_EVENTS: dict[str, ServerEvent] = {
 
 # ---- decoding ------------------------------------------------------------------------------
 
-UNREADABLE = msgspec.Raw(b"\xff")
+UNREADABLE = b"\xff"
 """Data that no type takes."""
 _FRAME = msgspec.json.Decoder(Frame)
 _ENCODER = msgspec.json.Encoder()
@@ -238,8 +238,12 @@ def _readable_part(text: str, error: Exception) -> Frame:
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("event"), str):
         raise NotAFrame(f"frame: {type(error).__name__}") from error
-    frame_id = json.dumps(found["id"]).encode() if "id" in found else b""
-    return Frame(found["event"], msgspec.Raw(frame_id), UNREADABLE)
+    try:
+        # A number out of range is infinity to Python, and would be echoed as what is no JSON.
+        frame_id = json.dumps(found["id"], allow_nan=False).encode() if "id" in found else b""
+    except (ValueError, RecursionError) as fault:
+        raise NotAFrame("frame: its id cannot be echoed") from fault
+    return Frame(found["event"], msgspec.Raw(frame_id), msgspec.Raw(UNREADABLE))
 
 
 def _no_json(constant: str) -> None:

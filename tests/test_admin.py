@@ -324,3 +324,10 @@ def test_two_administrators_who_demote_each_other_leave_one(fresh: House) -> Non
         new_token(client)
     roles = sorted(client.get("/api/auth/me").body["role"] for client in (first, second))
     assert roles == ["admin", "user"]
+
+
+def test_a_page_after_what_is_no_id_is_refused() -> None:
+    with usher() as fresh:
+        admin = sign_up(fresh)
+        for after in ("%00", "x%27", "a" * 65):
+            assert admin.get(f"/api/admin/users?after={after}").status == 400

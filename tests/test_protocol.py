@@ -240,6 +240,12 @@ def test_half_an_emoji_is_wrong_data_and_no_reason_to_end_the_socket() -> None:
         decode_data(frame, msgspec.json.Decoder(object))
 
 
+@pytest.mark.parametrize("frame_id", [b"1e999", b"-1e999", b"[" * 900 + b"]" * 900, b"9" * 5000])
+def test_beside_wrong_data_an_id_that_cannot_be_echoed_is_refused(frame_id: bytes) -> None:
+    with pytest.raises(NotAFrame):
+        decode_frame(b'{"event":"x","id":%b,"data":"\\ud83d"}' % frame_id)
+
+
 @pytest.mark.parametrize("text", [b'{"event":"x","data":NaN}', b'{"event":"x","data":[1,]}'])
 def test_what_python_or_nobody_reads_as_json_is_not_a_frame(text: bytes) -> None:
     with pytest.raises(NotAFrame):

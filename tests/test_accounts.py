@@ -1,0 +1,643 @@
+"""Accounts on SQLite and on PostgreSQL: addresses, the first admin, passwords, administration."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.login_session import LoginSession, RefreshToken
+from models.user import User
+from services.accounts import MAX_EMAIL_LENGTH, MAX_NAME_LENGTH, checked_name, normalised_email
+from services.database import Database
+from services.errors import (
+    BadRequest,
+    LastAdmin,
+    NotFound,
+    RateLimited,
+    SignupRefused,
+    Unauthenticated,
+    UsherError,
+    WeakPassword,
+    WrongPassword,
+)
+from services.login_sessions import Device, SignedIn
+from services.passwords import PHC_PREFIX
+from tests.support.databases import KINDS, empty_database
+from tests.support.parts import DEVICE, Parts, node, open_socket, session_row
+
+PASSWORD, OTHER, THIRD = "a quiet heron at dusk 7", "brass lantern under 9 oaks", "tin 4 moss ruin"
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with empty_database(request.param, tmp_path) as address:
+        yield address
+
+
+@asynccontextmanager
+async def two_nodes(url: str) -> AsyncIterator[tuple[Parts, Parts]]:
+    async with node(url) as here, node(url, clock=here.clock) as there:
+        yield here, there
+
+
+async def sign_up(parts: Parts, email: str = "ada@example.org", name: str = "Ada") -> SignedIn:
+    return await parts.accounts.sign_up(email, PASSWORD, name, DEVICE)
+
+
+async def log_in(parts: Parts, email: str, password: str = PASSWORD) -> SignedIn:
+    return await parts.accounts.log_in(email, password, DEVICE)
+
+
+def users(db: peewee.Database) -> list[dict[str, Any]]:
+    query: Any = User.select().order_by(User.id).dicts()
+    return list(query.execute(db))
+
+
+def set_user(db: peewee.Database, user_id: str, values: dict[str, Any]) -> None:
+    User.update(values).where(User.id == user_id).execute(db)
+
+
+def counted(db: peewee.Database) -> tuple[int, int, int]:
+    sessions = LoginSession.select(LoginSession.id).execute(db)
+    tokens = RefreshToken.select(RefreshToken.hash).execute(db)
+    return len(users(db)), len(list(sessions)), len(list(tokens))
+
+
+async def admins(parts: Parts) -> list[str]:
+    found = await parts.database.run(users)
+    return [u["id"] for u in found if u["role"] == "admin" and u["disabled_at"] is None]
+
+
+# ---- addresses -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("email", "spelling"),
+    [
+        ("ada@example.org", "ada@example.org"),
+        ("  Ada.Lovelace+x@EXAMPLE.org \n", "ada.lovelace+x@example.org"),
+        ("ada@example.org.", "ada@example.org"),
+        ("ada@bücher.example", "ada@xn--bcher-kva.example"),
+        ("ADA@BÜCHER.example", "ada@xn--bcher-kva.example"),
+        ("ada@xn--bcher-kva.example", "ada@xn--bcher-kva.example"),
+        ("ａｄａ＠ｅｘａｍｐｌｅ．ｏｒｇ", "ada@example.org"),  # noqa: RUF001 - full width
+        ("ze\u0301ro@example.org", "zéro@example.org"),
+        ("ZÉRO@example.org", "zéro@example.org"),
+        ("straße@example.org", "strasse@example.org"),
+        ("ﬁn@example.org", "fin@example.org"),
+        ("δοκιμή@παράδειγμα.δοκιμή", "δοκιμή@xn--hxajbheg2az3al.xn--jxalpdlp"),
+        ("o'hara!#$%&*/=?^_`{|}~-@example.org", "o'hara!#$%&*/=?^_`{|}~-@example.org"),
+        ("ada@localhost", "ada@localhost"),
+    ],
+)
+def test_an_address_has_one_spelling(email: str, spelling: str) -> None:
+    assert normalised_email(email) == spelling
+    assert normalised_email(spelling) == spelling
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "",
+        "@",
+        "ada",
+        "ada@",
+        "@example.org",
+        "ada@@example.org",
+        "a@da@example.org",
+        "ada lovelace@example.org",
+        "ada@exa mple.org",
+        "ada@example..org",
+        "ada@.org",
+        f"ada@{'x' * 64}.org",
+        f"{'a' * MAX_EMAIL_LENGTH}@example.org",
+        "ada@example.org\nbcc: eve@example.org",
+        "ada\x00@example.org",
+        "ada\x85@example.org",
+        '"ada"@example.org',
+        "Ada <ada@example.org>",
+        "ada@[127.0.0.1]",
+        "ada,eve@example.org",
+        "ada@example.org,eve@example.org",
+        "ada\u200b@example.org",
+        "ada\u00ad@example.org",
+        "\u202eada@example.org",
+        "ada\ufeff@example.org",
+        "ada\ud800@example.org",
+        "ada@exam\ud800ple.org",
+        "ada\ue000@example.org",
+    ],
+)
+def test_what_cannot_be_an_address_or_cannot_be_seen_is_refused(email: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        normalised_email(email)
+    assert caught.value.public == {"field": "email"}
+    assert "ada" not in str(caught.value), "no address in an error"
+
+
+letters = st.characters(codec="utf-8")
+
+
+@given(st.text(letters, max_size=12), st.text(letters, max_size=12) | st.just("example.org"))
+def test_a_spelling_once_found_stays_and_is_visible(local: str, domain: str) -> None:
+    try:
+        found = normalised_email(f"{local}@{domain}")
+    except BadRequest:
+        return
+    assert normalised_email(found) == found
+    assert normalised_email(f" {found.upper()} ").isprintable()
+    assert found.isprintable()
+    assert found.partition("@")[2].isascii()
+
+
+@given(st.text("abcxyzäöüéñ.+-_0", min_size=1, max_size=20))
+def test_case_and_composition_never_tell_two_addresses_apart(local: str) -> None:
+    one = normalised_email(f"{local}@example.org")
+    assert normalised_email(f"{local.upper()}@EXAMPLE.ORG") == one
+
+
+# ---- names ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("  Ada ", "Ada"),
+        ("Jose\u0301", "José"),
+        ("李小龍", "李小龍"),
+        ("نمی\u200cدونم", "نمی\u200cدونم"),
+        ("👩\u200d💻", "👩\u200d💻"),
+        ("x" * MAX_NAME_LENGTH, "x" * MAX_NAME_LENGTH),
+        ("<b>Ada</b>", "<b>Ada</b>"),
+    ],
+)
+def test_a_name_is_kept_as_people_write_it(name: str, shown: str) -> None:
+    assert checked_name(name) == shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "   ",
+        "x" * (MAX_NAME_LENGTH + 1),
+        "Ada\x00",
+        "Ada\nadmin",
+        "Ada\x1b[31m",
+        "\u202enimda",
+        "A\u2028da",
+        "\ud800",
+        "\u200b",
+        "\u2060\ufeff",
+        "\u200d",
+        "\u200f",
+    ],
+)
+def test_a_name_that_cannot_be_seen_or_reads_as_another_is_refused(name: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        checked_name(name)
+    assert caught.value.public == {"field": "name"}
+
+
+# ---- signing up ----------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_the_first_account_is_admin_and_the_next_is_not(url: str) -> None:
+    async with node(url) as parts:
+        first, second = await sign_up(parts), await sign_up(parts, "bob@example.org", " Bob ")
+        assert (first.user.role, first.claims.role) == ("admin", "admin")
+        assert (second.user.role, second.claims.role) == ("user", "user")
+        assert second.user.name == "Bob"
+        assert second.user.email == "bob@example.org"
+        assert await parts.login_sessions.state(second.claims) is not None
+
+
+@pytest.mark.gen_test
+async def test_an_address_that_two_race_for_is_one_account(url: str) -> None:
+    async with two_nodes(url) as (here, there):
+        racing = [sign_up(parts, f"u{n}@example.org") for n in range(5) for parts in (here, there)]
+        outcomes = await asyncio.gather(*racing, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes].count(SignedIn) == 5
+        assert [type(outcome) for outcome in outcomes].count(SignupRefused) == 5
+        assert len(await admins(here)) == 1
+        assert await here.database.run(counted) == (5, 5, 5)
+
+
+class StartingLine:
+    """Where sign-ups wait, their passwords hashed, until all of them can write at once."""
+
+    def __init__(self, count: int) -> None:
+        self.missing, self.start = count, asyncio.Event()
+
+    def before(self, database: Database) -> Held:
+        return Held(self, database)
+
+
+class Held:
+    """A real database, behind a starting line."""
+
+    def __init__(self, line: StartingLine, database: Database) -> None:
+        self.line, self.database = line, database
+
+    async def run(self, work: Callable[..., Any], *args: Any) -> Any:
+        self.line.missing -= 1
+        if self.line.missing <= 0:
+            self.line.start.set()
+        await self.line.start.wait()
+        return await self.database.run(work, *args)
+
+
+@pytest.mark.gen_test(timeout=100)
+async def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(url: str) -> None:
+    async with two_nodes(url) as (here, there):
+        line = StartingLine(100)
+        for parts in (here, there):
+            parts.accounts._database = line.before(parts.database)  # type: ignore[assignment]
+        outcomes = await asyncio.gather(
+            *(sign_up((here, there)[n % 2], f"u{n}@example.org") for n in range(100))
+        )
+        assert [one.user.role for one in outcomes].count("admin") == 1
+        assert len(await admins(here)) == 1
+        assert await here.database.run(counted) == (100, 100, 100)
+
+
+@pytest.mark.gen_test
+async def test_two_spellings_of_an_address_are_one_account(url: str) -> None:
+    async with node(url) as parts:
+        login = await sign_up(parts, "Zoë@BÜCHER.example")
+        with pytest.raises(SignupRefused) as caught:
+            await sign_up(parts, " zoe\u0308@xn--bcher-kva.EXAMPLE")
+        assert "zo" not in str(caught.value).lower()
+        for spelling in ("ZOË@bücher.example", "zoë@xn--bcher-kva.example"):
+            assert (await log_in(parts, spelling)).user.id == login.user.id
+        assert parts.count("usher_sign_ins_total", outcome="signup_refused") == 1
+        assert len(await parts.database.run(users)) == 1
+
+
+@pytest.mark.parametrize(
+    "password", ["short", "password123", "lovelace1815", "lovelace1815@example.org", "12345678"]
+)
+@pytest.mark.gen_test
+async def test_a_weak_password_is_refused_with_advice_and_opens_nothing(
+    tmp_path: Path, password: str
+) -> None:
+    async with node(tmp_path) as parts:
+        with pytest.raises(WeakPassword) as caught:
+            await parts.accounts.sign_up(
+                "lovelace1815@example.org", password, "Ada Lovelace", DEVICE
+            )
+        assert caught.value.public["suggestions"] or caught.value.public["warning"]
+        assert await parts.database.run(users) == []
+
+
+@pytest.mark.gen_test
+async def test_the_database_holds_a_hash_and_no_password(url: str) -> None:
+    async with node(url) as parts:
+        await sign_up(parts)
+        (user,) = await parts.database.run(users)
+        assert user["password_hash"].startswith(PHC_PREFIX)
+        assert PASSWORD not in repr(user)
+
+
+# ---- signing in ----------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_every_refusal_of_a_sign_in_looks_the_same(url: str) -> None:
+    async with node(url) as parts:
+        off, without = await sign_up(parts, "off@example.org"), await parts.user()
+        await sign_up(parts)
+        await parts.database.run(set_user, off.user.id, {"disabled_at": 1.0})
+        refusals = []
+        for email, password in (
+            ("ada@example.org", OTHER),
+            ("ada@example.org", ""),
+            ("ada@example.org", "x" * 100_000),
+            ("nobody@example.org", PASSWORD),
+            ("off@example.org", PASSWORD),
+            (f"{without.lower()}@example.org", PASSWORD),
+            ("not an address", PASSWORD),
+            ("\ud800@\x00", PASSWORD),
+            ("", ""),
+        ):
+            with pytest.raises(Unauthenticated) as caught:
+                await log_in(parts, email, password)
+            error = caught.value
+            refusals.append((type(error), error.status, error.code, error.title, error.public))
+            assert "example.org" not in str(error)
+        assert all(refusal == refusals[0] for refusal in refusals)
+        assert parts.count("usher_sign_ins_total", outcome="refused") == len(refusals)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_an_unknown_account_takes_as_long_as_a_wrong_password(tmp_path: Path) -> None:
+    async with node(tmp_path) as parts:
+        await sign_up(parts)
+        taken: dict[str, list[float]] = {"ada@example.org": [], "nobody@example.org": [], "?": []}
+        for _ in range(9):
+            for email, times in taken.items():
+                start = time.perf_counter()
+                with pytest.raises(Unauthenticated):
+                    await log_in(parts, email, OTHER)
+                times.append(time.perf_counter() - start)
+        known, unknown, none = (statistics.median(times) for times in taken.values())
+        assert known / 3 < unknown < known * 3
+        assert known / 3 < none < known * 3
+
+
+@pytest.mark.gen_test
+async def test_a_hash_of_older_parameters_is_renewed_at_the_next_sign_in(url: str) -> None:
+    async with node(url) as parts:
+        login = await sign_up(parts)
+        await parts.database.run(set_user, login.user.id, {"password_hash": old_hash()})
+        with pytest.raises(Unauthenticated):
+            await log_in(parts, "ada@example.org", OTHER)
+        (user,) = await parts.database.run(users)
+        assert user["password_hash"] == old_hash(), "a wrong password renews nothing"
+        await log_in(parts, "ada@example.org")
+        (user,) = await parts.database.run(users)
+        assert user["password_hash"].startswith(PHC_PREFIX)
+        await log_in(parts, "ada@example.org")
+        (after,) = await parts.database.run(users)
+        assert after == user, "today's hash stays"
+
+
+def old_hash() -> str:
+    kdf = Argon2id(salt=b"s" * 16, length=32, iterations=1, lanes=1, memory_cost=8192)
+    return kdf.derive_phc_encoded(PASSWORD.encode())
+
+
+@pytest.mark.gen_test
+async def test_parallel_sign_ins_that_renew_the_same_hash_all_succeed(url: str) -> None:
+    async with two_nodes(url) as (here, there):
+        login = await sign_up(here)
+        await here.database.run(set_user, login.user.id, {"password_hash": old_hash()})
+        outcomes = await asyncio.gather(
+            *(log_in(parts, "ada@example.org") for parts in (here, there) for _ in range(5))
+        )
+        assert {one.user.id for one in outcomes} == {login.user.id}
+
+
+@pytest.mark.gen_test
+async def test_too_many_wrong_passwords_are_refused_even_if_the_next_is_right(
+    tmp_path: Path,
+) -> None:
+    async with node(tmp_path) as parts:
+        await sign_up(parts)
+        for _ in range(100):
+            await parts.guesses.count("ada@example.org", DEVICE.ip)
+        for email in ("ada@example.org", " ADA@example.org"):
+            with pytest.raises(RateLimited):
+                await log_in(parts, email)
+        elsewhere = Device("Phone", "198.51.100.9")
+        await parts.accounts.log_in("ada@example.org", PASSWORD, elsewhere)
+
+
+# ---- changing the password -----------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_new_password_ends_every_other_session_and_keeps_ones_own(url: str) -> None:
+    async with node(url) as parts:
+        mine, stranger = await sign_up(parts), await sign_up(parts, "bob@example.org")
+        other = await log_in(parts, "ada@example.org")
+        peers = [await open_socket(parts, one) for one in (mine, stranger, other)]
+        await parts.accounts.change_password(mine.user.id, mine.claims.sid, PASSWORD, OTHER)
+        assert await peers[2].close_code() == 4410
+        assert [peer.client.wire.is_open for peer in peers] == [True, True, False]
+        ended = await parts.database.run(session_row, other.claims.sid)
+        assert ended["end_reason"] == "password_changed"
+        with pytest.raises(Unauthenticated):
+            await parts.login_sessions.refresh(other.refresh_token.reveal())
+        await parts.login_sessions.refresh(mine.refresh_token.reveal())
+        with pytest.raises(Unauthenticated):
+            await log_in(parts, "ada@example.org")
+        assert (await log_in(parts, "ada@example.org", OTHER)).user.id == mine.user.id
+
+
+@pytest.mark.parametrize(
+    ("current", "new", "error"),
+    [
+        (OTHER, THIRD, WrongPassword),
+        ("", THIRD, WrongPassword),
+        (PASSWORD, "short", WeakPassword),
+        (PASSWORD, "ada@example.org", WeakPassword),
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_refused_change_of_the_password_changes_nothing(
+    url: str, current: str, new: str, error: type[UsherError]
+) -> None:
+    async with node(url) as parts:
+        mine = await sign_up(parts)
+        other = await log_in(parts, "ada@example.org")
+        with pytest.raises(error):
+            await parts.accounts.change_password(mine.user.id, mine.claims.sid, current, new)
+        assert (await log_in(parts, "ada@example.org")).user == mine.user
+        assert await parts.login_sessions.state(other.claims) is not None
+
+
+@pytest.mark.gen_test
+async def test_nobody_has_a_password_to_change(url: str) -> None:
+    async with node(url) as parts:
+        for user_id in ("nobody", await parts.user()):
+            with pytest.raises(WrongPassword):
+                await parts.accounts.change_password(user_id, "sid", PASSWORD, OTHER)
+
+
+@pytest.mark.gen_test
+async def test_of_two_parallel_changes_one_wins(url: str) -> None:
+    async with two_nodes(url) as (here, there):
+        mine = await sign_up(here)
+        ids = (mine.user.id, mine.claims.sid)
+        outcomes = await asyncio.gather(
+            here.accounts.change_password(*ids, PASSWORD, OTHER),
+            there.accounts.change_password(*ids, PASSWORD, THIRD),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes].count(WrongPassword) == 1
+        assert outcomes.count(None) == 1
+        winner = (OTHER, THIRD)[outcomes.index(None)]
+        assert (await log_in(here, "ada@example.org", winner)).user == mine.user
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_sign_in_that_races_with_a_password_change_leaves_no_session_of_the_old_one(
+    url: str,
+) -> None:
+    async with two_nodes(url) as (here, there):
+        mine = await sign_up(here)
+        passwords = [PASSWORD, OTHER]
+        for _ in range(5):
+            old, new = passwords
+            attempts = [log_in(there, "ada@example.org", old) for _ in range(4)]
+            change = here.accounts.change_password(mine.user.id, mine.claims.sid, old, new)
+            _, *outcomes = await asyncio.gather(change, *attempts, return_exceptions=True)
+            for outcome in outcomes:
+                assert isinstance(outcome, SignedIn | Unauthenticated)
+            living = await here.login_sessions.living(mine.user.id)
+            assert [row.id for row in living] == [mine.claims.sid]
+            passwords.reverse()
+
+
+# ---- administration ------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_the_last_admin_has_to_stay(url: str) -> None:
+    async with node(url) as parts:
+        root, user = await sign_up(parts), await sign_up(parts, "bob@example.org")
+        retired = await parts.user("Retired", "admin")
+        await parts.database.run(set_user, retired, {"disabled_at": 1.0})
+        peer = await open_socket(parts, root)
+        for taking_away in (
+            parts.accounts.update(root.user.id, "user", None),
+            parts.accounts.update(root.user.id, None, True),
+            parts.accounts.update(root.user.id, "user", True),
+            parts.accounts.delete(root.user.id),
+        ):
+            with pytest.raises(LastAdmin):
+                await taking_away
+        assert await admins(parts) == [root.user.id]
+        assert peer.client.wire.is_open
+        assert (await parts.accounts.update(root.user.id, "admin", False)).role == "admin"
+        await parts.accounts.update(user.user.id, "admin", None)
+        await parts.accounts.delete(root.user.id)
+        assert await admins(parts) == [user.user.id]
+
+
+@pytest.mark.gen_test
+async def test_a_disabled_admin_may_be_taken_away(url: str) -> None:
+    async with node(url) as parts:
+        await sign_up(parts)
+        retired = await parts.user("Retired", "admin")
+        await parts.database.run(set_user, retired, {"disabled_at": 1.0})
+        await parts.accounts.update(retired, "user", None)
+        await parts.accounts.delete(retired)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_admins_who_take_each_other_away_leave_one(url: str) -> None:
+    async with two_nodes(url) as (here, there):
+        pair = [await here.user("One", "admin"), await here.user("Two", "admin")]
+        for _ in range(5):
+            outcomes = await asyncio.gather(
+                here.accounts.update(pair[0], "user", None),
+                there.accounts.update(pair[1], None, True),
+                return_exceptions=True,
+            )
+            assert [type(outcome) for outcome in outcomes].count(LastAdmin) == 1
+            assert len(await admins(here)) == 1
+            for user_id in pair:
+                await here.accounts.update(user_id, "admin", False)
+
+
+@pytest.mark.gen_test
+async def test_a_disabled_user_is_cut_off_and_may_come_back_when_enabled(url: str) -> None:
+    async with node(url) as parts:
+        root, user = await sign_up(parts), await sign_up(parts, "bob@example.org")
+        peer, kept = await open_socket(parts, user), await open_socket(parts, root)
+        row = await parts.accounts.update(user.user.id, None, True)
+        assert (row.disabled, row.role, row.email) == (True, "user", "bob@example.org")
+        assert await peer.close_code() == 4410
+        assert kept.client.wire.is_open
+        assert await parts.login_sessions.state(user.claims) is None
+        for refused in (
+            log_in(parts, "bob@example.org"),
+            parts.login_sessions.refresh(user.refresh_token.reveal()),
+        ):
+            with pytest.raises(Unauthenticated):
+                await refused
+        assert not (await parts.accounts.update(user.user.id, None, False)).disabled
+        assert (await log_in(parts, "bob@example.org")).user == user.user
+        assert await parts.login_sessions.state(user.claims) is None, "what was ended stays so"
+
+
+@pytest.mark.gen_test
+async def test_a_deleted_user_leaves_nothing_behind_but_the_revocation(url: str) -> None:
+    async with node(url) as parts:
+        await sign_up(parts)
+        user = await sign_up(parts, "bob@example.org")
+        peer = await open_socket(parts, user)
+        await parts.accounts.delete(user.user.id)
+        assert await peer.close_code() == 4410
+        assert parts.revocations.names(user.claims)
+        assert await parts.database.run(counted) == (1, 1, 1)
+        with pytest.raises(Unauthenticated):
+            await log_in(parts, "bob@example.org")
+        with pytest.raises(Unauthenticated):
+            await parts.accounts.profile(user.user.id)
+        again = await sign_up(parts, "bob@example.org")
+        assert again.user.id != user.user.id
+        assert again.user.role == "user"
+
+
+@pytest.mark.gen_test
+async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(url: str) -> None:
+    async with node(url) as parts:
+        await sign_up(parts)
+        user = await sign_up(parts, "bob@example.org")
+        peer = await open_socket(parts, user)
+        assert (await parts.accounts.update(user.user.id, "admin", None)).role == "admin"
+        assert await peer.close_code() == 4419
+        newer = await parts.login_sessions.refresh(user.refresh_token.reveal())
+        assert newer.claims.role == "admin"
+        kept = await open_socket(parts, newer)
+        await parts.accounts.update(user.user.id, "admin", None)
+        assert kept.client.wire.is_open, "the same role again is no change"
+
+
+@pytest.mark.parametrize("user_id", ["nobody", "", "x" * 5000, "a/b'\"%"])
+@pytest.mark.gen_test
+async def test_who_is_not_there_is_not_found(url: str, user_id: str) -> None:
+    async with node(url) as parts:
+        for asking in (
+            parts.accounts.update(user_id, "admin", None),
+            parts.accounts.update(user_id, None, None),
+            parts.accounts.delete(user_id),
+            parts.accounts.disconnect(user_id),
+        ):
+            with pytest.raises(NotFound):
+                await asking
+
+
+@pytest.mark.gen_test
+async def test_a_user_is_signed_out_everywhere_by_an_admin(url: str) -> None:
+    async with node(url) as parts:
+        user = await sign_up(parts)
+        logins = [user, await log_in(parts, "ada@example.org")]
+        peers = [await open_socket(parts, login) for login in logins]
+        assert await parts.accounts.disconnect(user.user.id) == 2
+        assert [await peer.close_code() for peer in peers] == [4410, 4410]
+        assert await parts.accounts.disconnect(user.user.id) == 0
+        assert (await log_in(parts, "ada@example.org")).user == user.user
+
+
+@pytest.mark.gen_test
+async def test_accounts_are_listed_page_by_page(url: str) -> None:
+    async with node(url) as parts:
+        ids = sorted([await parts.user() for _ in range(7)])
+        seen: list[str] = []
+        while page := await parts.accounts.page(seen[-1] if seen else "", 3):
+            assert len(page) <= 3
+            seen += [row.id for row in page]
+        assert seen == ids
+
+
+@pytest.mark.gen_test
+async def test_a_profile_is_what_the_user_may_see(url: str) -> None:
+    async with node(url) as parts:
+        user = await sign_up(parts)
+        assert await parts.accounts.profile(user.user.id) == user.user

@@ -1,0 +1,81 @@
+"""Pings for who is silent, and the end of who has been for too long."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from services.frames import Opcode
+from services.keepalive import PING_SECONDS, SILENCE_SECONDS, SLICE, keep_alive
+from tests.support.parts import Parts, Peer, client_frame, node, open_socket
+from tests.support.redis import until
+
+
+async def silent_for(parts: Parts, seconds: float) -> Peer:
+    """A joined socket whose peer was last heard so long ago."""
+    peer = await open_socket(parts, await parts.signed_in())
+    peer.client.wire.last_heard = asyncio.get_running_loop().time() - seconds
+    return peer
+
+
+@pytest.mark.gen_test
+async def test_who_was_silent_is_asked_and_who_was_not_is_left_alone(tmp_path: Path) -> None:
+    async with node(tmp_path) as parts:
+        silent, lively = await silent_for(parts, PING_SECONDS), await silent_for(parts, 0)
+        await keep_alive(parts.hub)
+        assert await silent.frame() == (Opcode.PING, b"")
+        lively.client.wire.send(b"first")
+        assert await lively.frame() == (Opcode.TEXT, b"first")
+
+
+@pytest.mark.gen_test
+async def test_an_answer_to_a_ping_is_a_sign_of_life(tmp_path: Path) -> None:
+    async with node(tmp_path) as parts:
+        peer = await silent_for(parts, SILENCE_SECONDS - 5)
+        before = peer.client.wire.last_heard
+        await keep_alive(parts.hub)
+        assert await peer.frame() == (Opcode.PING, b"")
+        await peer.send(client_frame(Opcode.PONG))
+        await until(lambda: peer.client.wire.last_heard > before)
+        await keep_alive(parts.hub)
+        assert peer.client.wire.is_open
+
+
+@pytest.mark.gen_test
+async def test_who_was_silent_for_three_pings_is_dropped_and_leaves_everything(
+    tmp_path: Path,
+) -> None:
+    async with node(tmp_path) as parts:
+        gone, kept = await silent_for(parts, SILENCE_SECONDS + 1), await silent_for(parts, 0)
+        await keep_alive(parts.hub)
+        assert list(parts.hub) == [kept.client]
+        assert await gone.rest() == []
+        assert await parts.pool.of_user(gone.client.session.user_id) == []
+        assert parts.count("usher_closes_total", code="1006") == 1
+
+
+@pytest.mark.gen_test
+async def test_there_are_pings_enough_before_anybody_is_dropped(tmp_path: Path) -> None:
+    assert SILENCE_SECONDS > 3 * PING_SECONDS
+
+
+@pytest.mark.gen_test
+async def test_the_loop_gets_its_turn_between_slices_and_closed_sockets_do_no_harm(
+    tmp_path: Path,
+) -> None:
+    async with node(tmp_path) as parts:
+        peer = await silent_for(parts, PING_SECONDS)
+
+        class Crowd:
+            """The hub's walk over more sockets than fit into one slice."""
+
+            def __iter__(self) -> object:
+                return iter([peer.client] * (SLICE + 1))
+
+        walking = parts.floor.loop.create_task(keep_alive(Crowd()))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        assert not walking.done(), "it has paused"
+        peer.client.wire.abort()
+        await walking

@@ -1,0 +1,96 @@
+"""When login sessions were last seen: gathered, written in batches, kept while nobody takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services import seen
+from services.errors import DatabaseUnavailable
+from services.seen import BATCH, Seen
+from tests.support.databases import KINDS, empty_database
+from tests.support.parts import Parts, node
+from tests.support.postgres import postgres_server
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with empty_database(request.param, tmp_path) as address:
+        yield address
+
+
+async def last_seen(parts: Parts, user_id: str) -> float:
+    (row,) = await parts.login_sessions.living(user_id)
+    return row.last_seen_at
+
+
+@pytest.mark.gen_test
+async def test_what_is_noted_is_written_when_it_is_time(url: str) -> None:
+    async with node(url) as parts:
+        login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
+        opened_at = parts.clock()
+        for _ in range(3):
+            parts.clock.forward(5)
+            noted.note(login.claims.sid)
+        assert await last_seen(parts, login.user.id) == opened_at
+        await noted.write()
+        assert await last_seen(parts, login.user.id) == opened_at + 15
+        await noted.write()
+        assert noted._waiting == {}
+
+
+@pytest.mark.gen_test
+async def test_more_than_a_batch_is_written_in_several_transactions(tmp_path: Path) -> None:
+    async with node(tmp_path) as parts:
+        login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
+        parts.clock.forward(5)
+        for number in range(2 * BATCH):
+            noted.note(f"unknown-{number}")
+        noted.note(login.claims.sid)
+        await noted.write()
+        assert noted._waiting == {}
+        assert await last_seen(parts, login.user.id) == parts.clock()
+
+
+@pytest.mark.gen_test
+async def test_what_cannot_be_written_stays_noted(tmp_path: Path) -> None:
+    with empty_database("postgresql", tmp_path) as url:
+        async with node(url, timeout=1.0) as parts:
+            login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
+            parts.clock.forward(5)
+            noted.note(login.claims.sid)
+            with postgres_server().frozen(), pytest.raises(DatabaseUnavailable):
+                await noted.write()
+            await noted.write()
+            assert await last_seen(parts, login.user.id) == parts.clock()
+
+
+@pytest.mark.gen_test
+async def test_what_is_noted_again_during_the_writing_is_written_too(tmp_path: Path) -> None:
+    async with node(tmp_path) as parts:
+        login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
+        parts.clock.forward(5)
+        noted.note(login.claims.sid)
+        writing = parts.floor.loop.create_task(noted.write())
+        parts.floor.loop.call_soon(parts.clock.forward, 5)
+        parts.floor.loop.call_soon(noted.note, login.claims.sid)
+        await writing
+        assert await last_seen(parts, login.user.id) == parts.clock()
+        assert noted._waiting == {}
+
+
+@pytest.mark.gen_test
+async def test_notes_are_bounded_while_the_database_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seen, "MAX_WAITING", 10)
+    async with node(tmp_path) as parts:
+        noted = Seen(parts.login_sessions, parts.clock)
+        for number in range(100):
+            noted.note(f"s{number}")
+        assert len(noted._waiting) == 10
+        await noted.write()
+        noted.note("s100")
+        assert len(noted._waiting) == 1

@@ -1,0 +1,209 @@
+"""Tickets in a real Redis, in memory and, while Redis is away, in the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import peewee
+import pytest
+
+from models.ticket import Ticket
+from services.claims import Claims
+from services.errors import DatabaseUnavailable, StoreUnavailable, Unauthenticated
+from services.opaque import token_hash
+from services.tickets import IN_DATABASE, IN_STORE, looks_like_ticket
+from tests.support.databases import KINDS, empty_database
+from tests.support.parts import TICKET_TTL, Parts, database_away, node, redis_away, redis_back
+from tests.support.redis import RealRedis, redis_server
+
+__all__ = ["redis_server"]
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with empty_database(request.param, tmp_path) as address:
+        yield address
+
+
+def claims(parts: Parts) -> Claims:
+    now = parts.clock()
+    return Claims("ada", "sid", "jti", now, now + 900.0, "user")
+
+
+def stored(db: peewee.Database) -> list[tuple[str, str]]:
+    return [(row.hash, row.payload) for row in Ticket.select().execute(db)]
+
+
+async def takes(count: int, ticket: str, *nodes: Parts) -> list[object]:
+    """So many racing takes of one ticket, spread over the nodes."""
+    racing = [nodes[n % len(nodes)].tickets.take(ticket) for n in range(count)]
+    return list(await asyncio.gather(*racing, return_exceptions=True))
+
+
+@pytest.mark.gen_test
+async def test_a_ticket_stands_for_the_claims_it_was_given_out_for(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with node(tmp_path, redis_server) as parts:
+        ticket = (await parts.tickets.issue(claims(parts))).reveal()
+        assert ticket.startswith(IN_STORE)
+        assert looks_like_ticket(ticket)
+        assert await parts.tickets.take(ticket) == claims(parts)
+
+
+@pytest.mark.gen_test
+async def test_a_ticket_is_used_up_by_taking_it(tmp_path: Path, redis_server: RealRedis) -> None:
+    async with node(tmp_path, redis_server) as parts:
+        one, two = [(await parts.tickets.issue(claims(parts))).reveal() for _ in range(2)]
+        assert one != two
+        await parts.tickets.take(one)
+        with pytest.raises(Unauthenticated):
+            await parts.tickets.take(one)
+        assert await parts.tickets.take(two) == claims(parts)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_of_a_thousand_racing_takes_on_two_nodes_one_gets_it(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with node(tmp_path, redis_server) as here, node(tmp_path, redis_server) as there:
+        ticket = (await here.tickets.issue(claims(here))).reveal()
+        outcomes = await takes(1000, ticket, here, there)
+        assert outcomes.count(claims(here)) == 1
+        assert [type(outcome) for outcome in outcomes].count(Unauthenticated) == 999
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_of_a_thousand_racing_takes_from_the_database_one_gets_it(
+    url: str, redis_server: RealRedis
+) -> None:
+    async with (
+        node(url, redis_server, timeout=40.0) as here,
+        node(url, redis_server, timeout=40.0) as there,
+    ):
+        await redis_away(here, redis_server)
+        ticket = (await here.tickets.issue(claims(here))).reveal()
+        assert ticket.startswith(IN_DATABASE)
+        outcomes = await takes(1000, ticket, here, there)
+        assert outcomes.count(claims(here)) == 1
+        assert [type(outcome) for outcome in outcomes].count(Unauthenticated) == 999
+        assert await here.database.run(stored) == []
+
+
+@pytest.mark.gen_test
+async def test_of_racing_takes_from_memory_one_gets_it(tmp_path: Path) -> None:
+    async with node(tmp_path) as parts:
+        ticket = (await parts.tickets.issue(claims(parts))).reveal()
+        assert (await takes(100, ticket, parts)).count(claims(parts)) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_ticket_dies_of_old_age_in_redis_even_if_nobody_asks(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with node(tmp_path, redis_server) as parts:
+        ticket = (await parts.tickets.issue(claims(parts))).reveal()
+        (key,) = redis_server.ask("KEYS", "*")
+        assert 0 < redis_server.ask("PTTL", key) <= TICKET_TTL * 1000
+        parts.clock.forward(TICKET_TTL)
+        with pytest.raises(Unauthenticated):
+            await parts.tickets.take(ticket)
+
+
+@pytest.mark.gen_test
+async def test_a_ticket_in_the_database_dies_of_old_age_and_is_used_up_by_the_try(
+    url: str, redis_server: RealRedis
+) -> None:
+    async with node(url, redis_server) as parts:
+        await redis_away(parts, redis_server)
+        ticket = (await parts.tickets.issue(claims(parts))).reveal()
+        parts.clock.forward(TICKET_TTL)
+        with pytest.raises(Unauthenticated):
+            await parts.tickets.take(ticket)
+        assert await parts.database.run(stored) == []
+
+
+@pytest.mark.gen_test
+async def test_a_ticket_lies_nowhere_but_as_a_hash(url: str, redis_server: RealRedis) -> None:
+    async with node(url, redis_server) as parts:
+        ticket = (await parts.tickets.issue(claims(parts))).reveal()
+        (key,) = redis_server.ask("KEYS", "*")
+        assert key == f"usher:ticket:{{{token_hash(ticket)}}}".encode()
+        assert ticket.encode() not in redis_server.ask("GET", key)
+        await redis_away(parts, redis_server)
+        ticket = (await parts.tickets.issue(claims(parts))).reveal()
+        ((hash_, payload),) = await parts.database.run(stored)
+        assert hash_ == token_hash(ticket)
+        assert ticket not in payload
+
+
+@pytest.mark.parametrize(
+    "ticket",
+    [
+        "",
+        "t.",
+        "d.",
+        "t.unknown",
+        "d.unknown",
+        "t.a.b",
+        "x.unknown",
+        "T.unknown",
+        "t.\x00",
+        "d.\x00",
+        "d.ü\ud800",
+        "t." + "x" * 200,
+        "t.{}*\r\nFLUSHALL",
+    ],
+)
+@pytest.mark.gen_test
+async def test_what_is_no_ticket_of_ours_is_refused(tmp_path: Path, ticket: str) -> None:
+    async with node(tmp_path) as parts:
+        with pytest.raises(Unauthenticated):
+            await parts.tickets.take(ticket)
+
+
+def test_a_token_does_not_look_like_a_ticket() -> None:
+    assert looks_like_ticket("t.abc")
+    assert looks_like_ticket("d.abc")
+    for other in ("a.b.c", "t.b.c", "d.b.c", "eyJhbGciOiJIUzI1NiJ9.e30.x", "abc", ""):
+        assert not looks_like_ticket(other)
+
+
+@pytest.mark.gen_test
+async def test_a_ticket_in_a_redis_that_is_away_is_unavailable_and_good_again_afterwards(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with node(tmp_path, redis_server) as parts:
+        await redis_away(parts, redis_server)
+        from_the_database = (await parts.tickets.issue(claims(parts))).reveal()
+        with pytest.raises(StoreUnavailable):
+            await parts.tickets.take("t.somewhere")
+        await redis_back(parts, redis_server)
+        assert await parts.tickets.take(from_the_database) == claims(parts)
+        with pytest.raises(Unauthenticated):
+            await parts.tickets.take("t.somewhere")
+
+
+@pytest.mark.gen_test
+async def test_a_ticket_of_a_redis_that_was_emptied_is_refused(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with node(tmp_path, redis_server) as parts:
+        ticket = (await parts.tickets.issue(claims(parts))).reveal()
+        redis_server.ask("FLUSHALL")
+        with pytest.raises(Unauthenticated):
+            await parts.tickets.take(ticket)
+
+
+@pytest.mark.gen_test
+async def test_with_both_away_there_are_no_tickets(tmp_path: Path, redis_server: RealRedis) -> None:
+    async with node(tmp_path, redis_server) as parts:
+        await redis_away(parts, redis_server)
+        in_database = (await parts.tickets.issue(claims(parts))).reveal()
+        await database_away(parts)
+        with pytest.raises(DatabaseUnavailable):
+            await parts.tickets.issue(claims(parts))
+        with pytest.raises(DatabaseUnavailable):
+            await parts.tickets.take(in_database)

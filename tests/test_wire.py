@@ -1,0 +1,528 @@
+"""One WebSocket on a real pair of sockets: what it reads, what waits, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from services import wire
+from services.frames import Opcode, encode_text
+from services.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode
+from services.wire import OUTBOX_BYTES, Wire
+from tests.support.parts import Peer, client_frame, socket_pair
+from tests.support.redis import until, within
+
+TEXT = client_frame(Opcode.TEXT, b"hello")
+CLOSE = client_frame(Opcode.CLOSE, b"\x03\xe8")
+Answer = Callable[["Ear", bytes], None]
+
+
+class Ear:
+    """Whoever owns a wire, with a note of all it was told."""
+
+    def __init__(self, answer: Answer | None = None) -> None:
+        self.answer = answer
+        self.messages: list[tuple[bytes, bool]] = []
+        self.codes: list[int] = []
+        self.on_closed: Callable[[], object] = list
+        self.wire: Wire
+
+    @property
+    def texts(self) -> list[bytes]:
+        return [message for message, _ in self.messages]
+
+    def received(self, message: bytes, is_text: bool) -> None:
+        self.messages.append((message, is_text))
+        if self.answer is not None:
+            self.answer(self, message)
+
+    def closed(self, code: int) -> None:
+        self.codes.append(code)
+        self.on_closed()
+
+
+class Line:
+    """A started wire, its owner and its peer."""
+
+    def __init__(self, answer: Answer | None = None, kernel_buffer: int | None = None) -> None:
+        ours, theirs = socket_pair()
+        if kernel_buffer is not None:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_buffer)
+        self.sock, self.peer, self.ear = ours, Peer(theirs), Ear(answer)
+        self.wire = self.ear.wire = Wire(asyncio.get_running_loop(), ours, self.ear)
+        self.wire.start()
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether the socket has been let go of."""
+        return self.sock.fileno() < 0
+
+    def fill(self) -> int:
+        """Send until the kernel takes no more; gives how many frames were sent."""
+        for number in range(1, 10_000):
+            self.wire.send(b"x" * 1000)
+            if self.wire._outbox is not None:
+                return number
+        raise AssertionError("the kernel takes everything")
+
+
+@pytest.fixture
+def lines() -> Iterator[list[Line]]:
+    """Whatever a test opens is closed behind it."""
+    opened: list[Line] = []
+    yield opened
+    for line in opened:
+        line.peer.close()
+        line.sock.close()
+
+
+@pytest.fixture
+def line_of(lines: list[Line]) -> Callable[..., Line]:
+    def make(answer: Answer | None = None, kernel_buffer: int | None = None) -> Line:
+        lines.append(Line(answer, kernel_buffer))
+        return lines[-1]
+
+    return make
+
+
+LineOf = Callable[..., Line]
+
+
+async def told(line: Line, count: int = 1) -> None:
+    await until(lambda: len(line.ear.messages) >= count)
+
+
+async def turns(count: int = 5) -> None:
+    """Lets the loop run whatever is ready: enough to show that something does not happen."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+# ---- reading -------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_messages_arrive_in_order_with_their_kind(line_of: LineOf) -> None:
+    line = line_of()
+    await line.peer.send(TEXT + client_frame(Opcode.BINARY, b"\x00") + TEXT)
+    await told(line, 3)
+    assert line.ear.messages == [(b"hello", True), (b"\x00", False), (b"hello", True)]
+
+
+@pytest.mark.gen_test
+async def test_what_came_behind_the_handshake_is_delivered_first(lines: list[Line]) -> None:
+    ours, theirs = socket_pair()
+    ear, peer = Ear(), Peer(theirs)
+    begun = Wire(asyncio.get_running_loop(), ours, ear)
+    second = client_frame(Opcode.TEXT, b"second")
+    begun.start(client_frame(Opcode.TEXT, b"first") + second[:3])
+    assert ear.texts == [b"first"]
+    await peer.send(second[3:])
+    await until(lambda: ear.texts == [b"first", b"second"])
+    begun.abort()
+    peer.close()
+
+
+@pytest.mark.gen_test
+async def test_a_ping_is_answered_with_its_own_payload(line_of: LineOf) -> None:
+    line = line_of()
+    await line.peer.send(client_frame(Opcode.PING, b"are you there"))
+    assert await line.peer.frame() == (Opcode.PONG, b"are you there")
+    assert not line.ear.messages
+
+
+@pytest.mark.gen_test
+async def test_a_ping_of_ours_goes_out_and_its_pong_is_heard_without_a_word(
+    line_of: LineOf,
+) -> None:
+    line = line_of()
+    line.wire.last_heard = 0.0
+    line.wire.ping()
+    assert await line.peer.frame() == (Opcode.PING, b"")
+    await line.peer.send(client_frame(Opcode.PONG))
+    await until(lambda: line.wire.last_heard > 0.0)
+    assert not line.ear.messages
+
+
+@pytest.mark.gen_test
+async def test_a_stranger_may_send_8_kib_and_no_more(line_of: LineOf) -> None:
+    line = line_of()
+    await line.peer.send(client_frame(Opcode.TEXT, b"x" * MAX_UNJOINED_MESSAGE_BYTES))
+    await told(line)
+    await line.peer.send(client_frame(Opcode.TEXT, b"x" * (MAX_UNJOINED_MESSAGE_BYTES + 1)))
+    assert (await line.peer.event())["data"]["code"] == 1009
+    assert await line.peer.close_code() == 1009
+    assert line.ear.codes == [1009]
+    assert len(line.ear.messages) == 1
+
+
+@pytest.mark.gen_test
+async def test_the_limit_can_be_raised_on_joining(line_of: LineOf) -> None:
+    line = line_of()
+    line.wire.limit(65536)
+    await line.peer.send(client_frame(Opcode.TEXT, b"x" * 65536))
+    await told(line)
+    assert line.ear.texts == [b"x" * 65536]
+
+
+@pytest.mark.parametrize(
+    ("stream", "code"),
+    [
+        (b"\x81\x01x", 1002),
+        (client_frame(Opcode.CONTINUATION, b""), 1002),
+        (client_frame(Opcode.CLOSE, b"\x03"), 1002),
+        (client_frame(Opcode.CLOSE, b"\x03\xee"), 1002),
+        (client_frame(Opcode.CLOSE, b"\x03\xe8\xff"), 1007),
+    ],
+)
+@pytest.mark.gen_test
+async def test_a_broken_protocol_ends_the_socket_with_its_code(
+    line_of: LineOf, stream: bytes, code: int
+) -> None:
+    line = line_of()
+    await line.peer.send(stream + TEXT)
+    assert await line.peer.close_code() == code
+    assert line.ear.codes == [code]
+    assert not line.ear.messages, "what follows a broken frame is not read"
+    await line.peer.send(CLOSE)
+    await until(lambda: line.is_shut)
+
+
+# ---- replies -------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_the_replies_to_many_frames_of_one_read_leave_in_one_send(line_of: LineOf) -> None:
+    line = line_of(lambda ear, message: ear.wire.send(b"re:" + message))
+    # A datagram-like pair keeps the bounds of every send(2): one record is one system call.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setblocking(False)
+    single = line.ear.wire = Wire(asyncio.get_running_loop(), ours, line.ear)
+    single.start()
+    theirs.send(b"".join(client_frame(Opcode.TEXT, b"%d" % n) for n in range(20)))
+    record = await within(asyncio.get_running_loop().sock_recv(theirs, 65536))
+    assert record == b"".join(encode_text(b"re:%d" % n) for n in range(20))
+    single.abort()
+    theirs.close()
+
+
+@pytest.mark.gen_test
+async def test_a_reply_follows_the_pong_of_a_ping_that_came_before(line_of: LineOf) -> None:
+    line = line_of(lambda ear, _: ear.wire.send(b"reply"))
+    await line.peer.send(client_frame(Opcode.PING, b"1") + TEXT + client_frame(Opcode.PING, b"2"))
+    assert [await line.peer.frame() for _ in range(3)] == [
+        (Opcode.PONG, b"1"),
+        (Opcode.TEXT, b"reply"),
+        (Opcode.PONG, b"2"),
+    ]
+
+
+# ---- pause and resume ----------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_nothing_is_delivered_while_paused_and_everything_after(line_of: LineOf) -> None:
+    line = line_of(lambda ear, _: ear.wire.pause())
+    await line.peer.send(b"".join(client_frame(Opcode.TEXT, b"%d" % n) for n in range(3)))
+    await told(line)
+    await line.peer.send(client_frame(Opcode.TEXT, b"3"))
+    await turns()
+    for number in range(4):
+        await told(line, number + 1)
+        assert line.ear.texts == [b"%d" % n for n in range(number + 1)]
+        line.wire.resume()
+
+
+@pytest.mark.gen_test
+async def test_pausing_and_resuming_within_one_message_goes_on(line_of: LineOf) -> None:
+    def answer(ear: Ear, _: bytes) -> None:
+        ear.wire.pause()
+        ear.wire.resume()
+
+    line = line_of(answer)
+    await line.peer.send(TEXT * 3)
+    await told(line, 3)
+
+
+@pytest.mark.gen_test
+async def test_a_paused_wire_can_still_send_and_be_closed(
+    line_of: LineOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "CLOSE_HANDSHAKE_SECONDS", 3600.0)
+    line = line_of(lambda ear, _: ear.wire.pause())
+    await line.peer.send(TEXT + TEXT)
+    await told(line)
+    line.wire.send(b"later")
+    assert await line.peer.frame() == (Opcode.TEXT, b"later")
+    line.wire.close(CloseCode.SESSION_REVOKED)
+    assert await line.peer.close_code() == 4410
+    await line.peer.send(CLOSE)
+    await until(lambda: line.is_shut)
+    assert line.ear.texts == [b"hello"], "what waited behind the pause came after the close"
+
+
+# ---- the outbox ----------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_what_the_kernel_does_not_take_is_sent_when_it_does(line_of: LineOf) -> None:
+    line = line_of(kernel_buffer=4096)
+    sent = line.fill()
+    line.wire.send(b"last")
+    for _ in range(sent):
+        assert await line.peer.frame() == (Opcode.TEXT, b"x" * 1000)
+    assert await line.peer.frame() == (Opcode.TEXT, b"last")
+    await until(lambda: line.wire._outbox is None)
+    line.wire.send(b"and on")
+    assert await line.peer.frame() == (Opcode.TEXT, b"and on")
+
+
+@pytest.mark.gen_test
+async def test_a_slow_reader_is_closed_when_its_outbox_is_full(line_of: LineOf) -> None:
+    line = line_of(kernel_buffer=4096)
+    line.fill()
+    waiting = 1000
+    while line.wire.is_open:
+        assert waiting <= OUTBOX_BYTES + 4000, "nothing bounds the outbox"
+        line.wire.send(b"y" * 1000)
+        waiting += 1004
+    assert waiting > OUTBOX_BYTES - 4000
+    assert line.ear.codes == [4413]
+    frames = await line.peer.last_words()
+    assert int.from_bytes(frames[-1][1][:2], "big") == 4413
+    assert b"y" * 1000 not in [payload for _, payload in frames], "what waited was dropped"
+
+
+@pytest.mark.gen_test
+async def test_one_enormous_answer_counts_as_well(line_of: LineOf) -> None:
+    line = line_of(kernel_buffer=4096)
+    line.wire.send(b"x" * (OUTBOX_BYTES * 2))
+    assert line.ear.codes == [4413]
+
+
+@pytest.mark.gen_test
+async def test_a_close_lets_the_frame_begun_end_and_drops_those_behind_it(line_of: LineOf) -> None:
+    line = line_of(kernel_buffer=4096)
+    sent = line.fill()
+    for _ in range(5):
+        line.wire.send(b"secret")
+    line.wire.close(CloseCode.SESSION_REVOKED)
+    frames = await line.peer.last_words()
+    assert [opcode for opcode, _ in frames[-2:]] == [Opcode.TEXT, Opcode.CLOSE]
+    assert b'"code":4410' in frames[-2][1]
+    assert {payload for _, payload in frames[:-2]} == {b"x" * 1000}
+    assert len(frames) - 2 in (sent - 1, sent)
+
+
+@pytest.mark.gen_test
+async def test_of_replies_that_left_together_those_not_begun_are_dropped_too(
+    line_of: LineOf,
+) -> None:
+    line = line_of(lambda ear, _: ear.wire.send(b"r" * 1000), kernel_buffer=4096)
+    await line.peer.send(TEXT * 200)
+    await told(line, 200)
+    line.wire.close(CloseCode.SESSION_REVOKED)
+    frames = await line.peer.last_words()
+    assert b'"code":4410' in frames[-2][1]
+    assert 0 < len(frames) - 2 < 100, "200 replies were one frame to the outbox"
+
+
+@pytest.mark.gen_test
+async def test_replies_behind_a_full_outbox_do_not_follow_the_close_frame(
+    line_of: LineOf,
+) -> None:
+    line = line_of(lambda ear, _: ear.wire.send(b"r" * 50_000), kernel_buffer=4096)
+    line.fill()
+    await line.peer.send(TEXT * 8)
+    await until(lambda: line.ear.codes)
+    frames = await line.peer.last_words()
+    assert frames[-1][0] == Opcode.CLOSE
+    assert [opcode for opcode, _ in frames].count(Opcode.CLOSE) == 1
+
+
+# ---- closing -------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_close_says_why_and_waits_for_the_peers_answer(line_of: LineOf) -> None:
+    line = line_of()
+    line.wire.close(CloseCode.SERVICE_RESTART, after=2.0)
+    assert line.ear.codes == [1012]
+    assert not line.wire.is_open
+    assert (await line.peer.event())["data"] == {
+        "code": 1012,
+        "reason": "service_restart",
+        "retry": "backoff",
+        "after": 2.0,
+    }
+    assert await line.peer.frame() == (Opcode.CLOSE, b"\x03\xf4service_restart")
+    assert not line.is_shut
+    await line.peer.send(client_frame(Opcode.CLOSE, b"\x03\xf4"))
+    assert await line.peer.rest() == [], "the peer's answer is not answered"
+    assert line.is_shut
+
+
+@pytest.mark.gen_test
+async def test_a_peer_that_does_not_answer_the_close_is_let_go_after_a_second(
+    line_of: LineOf,
+) -> None:
+    line, start = line_of(), asyncio.get_running_loop().time()
+    line.wire.close(CloseCode.FORBIDDEN)
+    await line.peer.rest()
+    assert 0.8 < asyncio.get_running_loop().time() - start < 10
+    assert line.is_shut
+    assert line.ear.codes == [4403]
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"), [(b"\x03\xe8bye", 1000), (b"\x0f\xa0", 4000), (b"", 1005)]
+)
+@pytest.mark.gen_test
+async def test_a_close_of_the_peer_is_echoed_and_ends_the_connection(
+    line_of: LineOf, payload: bytes, code: int
+) -> None:
+    line = line_of()
+    await line.peer.send(client_frame(Opcode.CLOSE, payload))
+    assert await line.peer.rest() == [(Opcode.CLOSE, payload[:2])]
+    assert line.ear.codes == [code]
+    assert line.is_shut
+
+
+@pytest.mark.gen_test
+async def test_replies_leave_before_the_echo_of_a_close_in_the_same_read(line_of: LineOf) -> None:
+    line = line_of(lambda ear, message: ear.wire.send(b"re:" + message))
+    await line.peer.send(TEXT + CLOSE + TEXT)
+    assert await line.peer.rest() == [(Opcode.TEXT, b"re:hello"), (Opcode.CLOSE, b"\x03\xe8")]
+    assert line.ear.texts == [b"hello"]
+
+
+@pytest.mark.gen_test
+async def test_a_close_during_processing_stops_all_that_is_behind_it(line_of: LineOf) -> None:
+    def answer(ear: Ear, message: bytes) -> None:
+        ear.wire.send(b"seen")
+        if message == b"stop":
+            ear.wire.close(CloseCode.BAD_REQUEST)
+        ear.wire.send(b"more")
+
+    line = line_of(answer)
+    stop = client_frame(Opcode.TEXT, b"stop")
+    await line.peer.send(TEXT + stop + TEXT + client_frame(Opcode.PING))
+    frames = [await line.peer.frame() for _ in range(5)]
+    assert [payload for _, payload in frames[:3]] == [b"seen", b"more", b"seen"]
+    assert b'"closing"' in frames[3][1]
+    assert frames[4][0] == Opcode.CLOSE
+    assert line.ear.texts == [b"hello", b"stop"]
+    await line.peer.send(TEXT + CLOSE)
+    assert await line.peer.rest() == []
+    assert line.ear.texts == [b"hello", b"stop"]
+
+
+@pytest.mark.gen_test
+async def test_a_flood_after_our_close_is_read_away_and_never_delivered(line_of: LineOf) -> None:
+    line = line_of()
+    line.wire.close(CloseCode.SESSION_REVOKED)
+    line.wire.send(b"not any more")
+    line.wire.ping()
+    await line.peer.send((TEXT + client_frame(Opcode.PING, b"x")) * 20_000 + CLOSE)
+    frames = await line.peer.last_words()
+    assert [opcode for opcode, _ in frames] == [Opcode.TEXT, Opcode.CLOSE]
+    assert not line.ear.messages
+    assert line.ear.codes == [4410]
+
+
+@pytest.mark.gen_test
+async def test_a_flood_after_a_broken_frame_is_not_held(line_of: LineOf) -> None:
+    line = line_of()
+    await line.peer.send(b"\x81\x01x")
+    assert await line.peer.close_code() == 1002
+    await line.peer.send(TEXT * 50_000)
+    assert await line.peer.rest() == []
+    assert len(line.wire._reader._buffer) < 1000
+    assert not line.ear.messages
+
+
+@pytest.mark.gen_test
+async def test_a_second_close_says_nothing(line_of: LineOf) -> None:
+    line = line_of()
+    line.wire.close(CloseCode.REPLACED)
+    line.wire.close(CloseCode.SESSION_REVOKED)
+    await line.peer.send(CLOSE)
+    frames = await line.peer.last_words()
+    assert len(frames) == 2
+    assert line.ear.codes == [4409]
+
+
+# ---- a peer that vanishes ------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_peer_that_vanishes_is_told_once_as_an_abnormal_closure(line_of: LineOf) -> None:
+    line = line_of()
+    await line.peer.send(TEXT[:4])
+    line.peer.close()
+    await until(lambda: line.ear.codes)
+    assert line.ear.codes == [1006]
+    assert line.is_shut
+    line.wire.send(b"into the void")
+    line.wire.close(CloseCode.SESSION_REVOKED)
+    line.wire.abort()
+    line.wire.pause()
+    line.wire.resume()
+    await turns()
+    assert line.ear.codes == [1006]
+
+
+@pytest.mark.gen_test
+async def test_a_peer_that_vanishes_with_frames_waiting_is_told_once(line_of: LineOf) -> None:
+    line = line_of(kernel_buffer=4096)
+    line.fill()
+    line.peer.close()
+    await until(lambda: line.ear.codes)
+    await turns()
+    assert line.ear.codes == [1006]
+    assert line.is_shut
+
+
+@pytest.mark.gen_test
+async def test_an_abort_ends_without_a_word(line_of: LineOf) -> None:
+    line = line_of()
+    line.wire.abort()
+    assert await line.peer.rest() == []
+    assert line.ear.codes == [1006]
+
+
+@pytest.mark.gen_test
+async def test_a_broken_pipe_within_a_fan_out_does_not_disturb_the_fan_out(
+    line_of: LineOf,
+) -> None:
+    room = {line_of() for _ in range(5)}
+    gone = next(iter(room))
+
+    for line in room:
+        line.ear.on_closed = partial(room.discard, line)
+    gone.peer.close()
+    frame = encode_text(b"to all")
+    for line in room:  # changing the set during this walk would raise
+        line.wire.send_frame(frame)
+    assert gone in room, "it leaves in a later turn"
+    await until(lambda: gone not in room)
+    for line in room:
+        assert await line.peer.frame() == (Opcode.TEXT, b"to all")
+    assert gone.ear.codes == [1006]
+    assert len(room) == 4
+
+
+@pytest.mark.gen_test
+async def test_a_close_right_after_a_broken_pipe_is_told_once(line_of: LineOf) -> None:
+    line = line_of()
+    line.peer.close()
+    line.wire.send(b"nobody hears this")
+    line.wire.close(CloseCode.SESSION_REVOKED)
+    assert line.ear.codes == [4410]
+    await until(lambda: line.is_shut)
+    assert line.ear.codes == [4410]
