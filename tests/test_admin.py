@@ -110,7 +110,7 @@ def test_the_list_comes_in_pages(fresh: House) -> None:
 
 def test_a_page_beyond_the_last_is_empty(house: House) -> None:
     _, admin = house
-    assert admin.get("/api/admin/users?after=~").body == {"items": []}
+    assert admin.get("/api/admin/users?after=zzzzzzzzzzzzzzzzzzzzzz").body == {"items": []}
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "", "1.5", "1e3", "9999999", "%D9%A3%"])
@@ -329,5 +329,5 @@ def test_two_administrators_who_demote_each_other_leave_one(fresh: House) -> Non
 def test_a_page_after_what_is_no_id_is_refused() -> None:
     with usher() as fresh:
         admin = sign_up(fresh)
-        for after in ("%00", "x%27", "a" * 65):
+        for after in ("x%27", "%C3%A9", "a" * 65):
             assert admin.get(f"/api/admin/users?after={after}").status == 400
