@@ -3,27 +3,29 @@
 Counted in Redis for all nodes. This is the one place that fails open, on purpose: while Redis
 is away each node counts by itself, because locking everybody out would be the worse answer.
 Every such turn is counted in `usher_rate_limits_without_redis`.
+
+The strategy is limits' own; the counters go through our store rather than through limits' Redis
+clients: they would bring a second pool of connections with its own idea of TLS, sentinels and
+clusters (no `rediss+…` form, one login for sentinels and servers alike).
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
+import time
 
 from limits import RateLimitItem, RateLimitItemPerHour
-from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from limits.aio.storage import MemoryStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter
-from limits.errors import StorageError
 
-from services.errors import RateLimited
+from services.errors import RateLimited, StoreUnavailable
 from services.metrics import Metrics
-from services.store import Store
+from services.store import Command, Store
 
 GUESSES_FROM_ONE_ADDRESS = RateLimitItemPerHour(100, namespace="guess-from")
 GUESSES_ON_ONE_ACCOUNT = RateLimitItemPerHour(1000, namespace="guess")
 """Higher: who guesses from many addresses must not be able to lock the owner out easily."""
-TIMEOUT_SECONDS = 1.0
 KEY_PREFIX = "usher:limits"
 
 log = logging.getLogger("usher.rate_limit")
@@ -33,18 +35,13 @@ class GuessLimit:
     """Limits wrong passwords by account and address.
 
     Args:
-        redis_url: of the store shared by the nodes, or None where there is only this process.
-        store: the link to the same Redis; while it is down nobody waits to find that out again.
+        store: the store shared by the nodes.
     """
 
-    def __init__(self, redis_url: str | None, store: Store, metrics: Metrics) -> None:
-        self._store, self._metrics = store, metrics
+    def __init__(self, store: Store, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._shared = FixedWindowRateLimiter(StoreStorage(store))
         self._here = FixedWindowRateLimiter(MemoryStorage())
-        self._shared: FixedWindowRateLimiter | None = None
-        self._storage: Storage | None = None
-        if redis_url is not None:
-            self._storage = _redis_storage(redis_url)
-            self._shared = FixedWindowRateLimiter(self._storage)
 
     async def check(self, account: str, address: str) -> None:
         """Refuse when too many guesses were wrong lately; right or wrong, known or unknown.
@@ -62,35 +59,58 @@ class GuessLimit:
             await self._ask("hit", limit, key)
 
     async def _ask(self, verb: str, limit: RateLimitItem, key: str) -> bool:
-        if self._shared is not None and self._store.available:
-            try:
-                asked = getattr(self._shared, verb)(limit, key)
-                return bool(await asyncio.wait_for(asked, TIMEOUT_SECONDS))
-            except (StorageError, asyncio.TimeoutError) as error:
-                log.debug("rate limit: %s", type(error).__name__)
-        if self._shared is not None:
-            self._metrics.rate_limits_without_redis.inc()
+        try:
+            return bool(await getattr(self._shared, verb)(limit, key))
+        except StoreUnavailable as error:
+            log.debug("rate limit: %s", error.evidence)
+        self._metrics.rate_limits_without_redis.inc()
         return bool(await getattr(self._here, verb)(limit, key))
 
-    async def close(self) -> None:
-        """Let go of the connections."""
-        bridge = getattr(self._storage, "bridge", None)
-        client = getattr(bridge, "storage", None)
-        if client is not None:
-            await client.aclose()
+
+class StoreStorage(Storage):
+    """What limits' fixed windows need, over our store in any of its forms."""
+
+    STORAGE_SCHEME = None
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._store = store
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        return StoreUnavailable
+
+    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Count in a window that begins with the first hit; gives the count. See limits."""
+        name = _name(key)
+        count: list[Command] = [("INCR", name)] * amount
+        replies = await self._store.call(
+            ("SET", name, 0, "EX", expiry, "NX"), *count, ("TTL", name)
+        )
+        if replies[-1] < 0:  # it ended between SET and INCR: without an end it would lock for ever
+            await self._store.call(("EXPIRE", name, expiry))
+        return int(replies[-2])
+
+    async def get(self, key: str) -> int:
+        (count,) = await self._store.call(("GET", _name(key)))
+        return int(count or 0)
+
+    async def get_expiry(self, key: str) -> float:
+        (left,) = await self._store.call(("TTL", _name(key)))
+        return time.time() + max(0, int(left))
+
+    async def clear(self, key: str) -> None:
+        await self._store.call(("DEL", _name(key)))
+
+    async def check(self) -> bool:
+        return self._store.available
+
+    async def reset(self) -> int | None:
+        raise NotImplementedError("nobody resets the limits of everybody")
 
 
-def _redis_storage(url: str) -> Storage:
-    scheme, rest = url.split("://", 1)
-    uri = f"async+redis+unix://{rest}" if scheme == "unix" else f"async+{url}"
-    return RedisStorage(
-        uri,
-        wrap_exceptions=True,
-        implementation="redispy",
-        key_prefix=KEY_PREFIX,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-    )
+def _name(key: str) -> str:
+    return f"{KEY_PREFIX}:{key}"
 
 
 def _limits(account: str, address: str) -> tuple[tuple[RateLimitItem, str], ...]:

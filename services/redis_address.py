@@ -1,10 +1,11 @@
-"""Where a Redis is, how to connect to it, and what to say first."""
+"""Where one Redis server is, how to connect to it, and what to say first."""
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import ssl
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
@@ -12,12 +13,34 @@ from redis.exceptions import RedisError
 from services.store import Command
 
 
+class Address(Protocol):
+    """Where a Redis is: one server, the master that sentinels name, or a node of a cluster."""
+
+    @property
+    def greeting(self) -> tuple[Command, ...]:
+        """What has to be said, and answered without an error, before anything else."""
+
+    @property
+    def lost_by(self) -> frozenset[str]:
+        """Error words which tell that another server is meant: the link ends with them."""
+
+    async def connect(self, protocol: asyncio.Protocol) -> None:
+        """Find the server anew and connect to it. The caller sets a limit of time.
+
+        Raises:
+            OSError: it can't be reached.
+            StoreUnavailable: nobody knows where it is, or it is not what it should be.
+        """
+
+
 class RedisAddress:
-    """A Redis URL, read once.
+    """A Redis URL of one server, read once.
 
     Raises:
         ValueError: it cannot be used; the text never quotes it, for it may hold a password.
     """
+
+    lost_by: frozenset[str] = frozenset()
 
     def __init__(self, url: str) -> None:
         try:
@@ -30,17 +53,23 @@ class RedisAddress:
         self._path: str | None = options.get("path") if kind is UnixDomainSocketConnection else None
         if kind is UnixDomainSocketConnection and not self._path:
             raise ValueError("a unix:// URL needs a path")
-        self._host: str = options.get("host", "localhost")
-        self._port: int = options.get("port", 6379)
+        self.host: str = options.get("host", "localhost")
+        self.port: int = options.get("port", 6379)
         self.greeting = _greeting(options)
 
-    async def connect(self, link: asyncio.Protocol) -> None:
-        """Open a connection; TLS and unix sockets as the URL says."""
+    def at(self, host: str, port: int) -> RedisAddress:
+        """Another server of the same set: same login, same TLS."""
+        other = copy.copy(self)
+        other.host, other.port = host, port
+        return other
+
+    async def connect(self, protocol: asyncio.Protocol) -> None:
+        """See `Address.connect`; TLS and unix sockets as the URL says."""
         loop = asyncio.get_running_loop()
         if self._path is not None:
-            await loop.create_unix_connection(lambda: link, self._path)
+            await loop.create_unix_connection(lambda: protocol, self._path)
         else:
-            await loop.create_connection(lambda: link, self._host, self._port, ssl=self._tls)
+            await loop.create_connection(lambda: protocol, self.host, self.port, ssl=self._tls)
 
 
 def _tls(options: dict[str, Any]) -> ssl.SSLContext:

@@ -18,22 +18,49 @@ PROBE_SECONDS = 0.5
 _INCOMPLETE = object()
 
 
-class _Group:
+class Group:
     """Commands that were issued together and wait for their replies."""
 
-    __slots__ = ("commands", "future", "issued", "size")
+    __slots__ = ("commands", "issued", "size")
+
+    def __init__(self, commands: tuple[Command, ...]) -> None:
+        self.commands = commands
+        self.issued = 0.0
+        self.size = 0
+
+    def take(self, replies: list[Any]) -> None:
+        """All replies are there, `ReplyError` among them. Called within the loop, once."""
+        raise NotImplementedError
+
+    def fail(self, reason: str) -> None:
+        """There will be no replies; whether the commands were carried out is not known."""
+        raise NotImplementedError
+
+
+class _Awaited(Group):
+    """A group with a future."""
+
+    __slots__ = ("future", "link")
 
     def __init__(
-        self,
-        commands: tuple[Command, ...],
-        future: asyncio.Future[list[Any]],
-        issued: float,
-        size: int,
+        self, commands: tuple[Command, ...], future: asyncio.Future[list[Any]], link: RedisLink
     ) -> None:
-        self.commands = commands
-        self.future = future
-        self.issued = issued
-        self.size = size
+        super().__init__(commands)
+        self.future, self.link = future, link
+
+    def take(self, replies: list[Any]) -> None:
+        for command, reply in zip(self.commands, replies, strict=True):
+            if reply.__class__ is ReplyError:
+                word = error_word(reply)
+                self.fail(f"{command_name(command)}: {word}")
+                self.link.refused(word)
+                return
+        if not self.future.done():  # else its caller was cancelled
+            self.future.set_result(replies)
+
+    def fail(self, reason: str) -> None:
+        if not self.future.done():
+            failed(self.future, reason)
 
 
 class RedisLink(asyncio.Protocol):
@@ -49,14 +76,15 @@ class RedisLink(asyncio.Protocol):
         timeout: float,
         limits: tuple[int, int],
         on_lost: Callable[[RedisLink, str], None],
+        lost_by: frozenset[str] = frozenset(),
     ) -> None:
         self._loop = loop
         self._timeout = timeout
         self._max_groups, self._max_bytes = limits
-        self._on_lost = on_lost
+        self._on_lost, self._lost_by = on_lost, lost_by
         self._transport: asyncio.Transport | None = None
         self._reader = Reader(notEnoughData=_INCOMPLETE)
-        self._waiting: deque[_Group] = deque()
+        self._waiting: deque[Group] = deque()
         self._waiting_bytes = 0
         self._replies: list[Any] = []  # of the first group in line
         self._outgoing: list[bytes] = []  # of this tick
@@ -67,26 +95,30 @@ class RedisLink(asyncio.Protocol):
         self.ended: asyncio.Future[None] = loop.create_future()
 
     def send(self, commands: tuple[Command, ...]) -> asyncio.Future[list[Any]]:
-        if not all(commands):
-            # Redis gives no reply to an empty command, so all later replies would shift.
-            raise ValueError("an empty command")
-        # Packed before anything is noted: an argument that cannot be packed leaves no gap.
-        payload = b"".join(map(pack, commands))
+        """See `Store.call`."""
+        payload = packed(commands)
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        if not commands:
+        if commands:
+            self.issue(_Awaited(commands, future, self), payload)
+        else:
             future.set_result([])
-            return future
+        return future
+
+    def issue(self, group: Group, payload: bytes) -> None:
+        """Send a group, given with its packed form; the group is told what becomes of it."""
         size = len(payload)
         if not self.alive:
-            return failed(future, "redis: lost")
+            group.fail("redis: lost")
+            return
         if len(self._waiting) >= self._max_groups or self._waiting_bytes + size > self._max_bytes:
-            return failed(future, "redis: too much is waiting")
-        self._waiting.append(_Group(commands, future, self._loop.time(), size))
+            group.fail("redis: too much is waiting")
+            return
+        group.issued, group.size = self._loop.time(), size
+        self._waiting.append(group)
         self._waiting_bytes += size
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(payload)
-        return future
 
     def _flush(self) -> None:
         if self._transport is not None and self.alive:
@@ -105,21 +137,17 @@ class RedisLink(asyncio.Protocol):
                     return
                 replies.append(reply)
                 if len(replies) == len(self._waiting[0].commands):
-                    self._finish(self._waiting.popleft(), replies)
+                    group, got = self._waiting.popleft(), replies
                     replies = self._replies = []
+                    self._waiting_bytes -= group.size
+                    group.take(got)
         except ProtocolError:
             self.lose("redis: not the Redis protocol")
 
-    def _finish(self, group: _Group, replies: list[Any]) -> None:
-        self._waiting_bytes -= group.size
-        future = group.future
-        if future.done():  # its caller was cancelled
-            return
-        for command, reply in zip(group.commands, replies, strict=True):
-            if reply.__class__ is ReplyError:
-                failed(future, f"{_name(command)}: {error_word(reply)}")
-                return
-        future.set_result(replies)
+    def refused(self, word: str) -> None:
+        """An error was answered: by some, such as READONLY, the link is of no use any more."""
+        if word in self._lost_by:
+            self.lose(f"redis: {word}")
 
     def watch(self) -> None:
         """Starts to look at the age of what waits, instead of a timer for every call."""
@@ -165,13 +193,24 @@ class RedisLink(asyncio.Protocol):
         self._on_lost(self, reason)
         waiting, self._waiting = self._waiting, deque()
         for group in waiting:
-            if not group.future.done():
-                failed(group.future, reason)
+            group.fail(reason)
         if self._transport is not None:
             self._transport.abort()
 
 
 pack = cast("Callable[[Command], bytes]", pack_command)
+
+
+def packed(commands: tuple[Command, ...]) -> bytes:
+    """Commands as they travel; all or nothing, so that a bad argument leaves no gap.
+
+    Raises:
+        TypeError, ValueError: see `Store.call`.
+    """
+    if not all(commands):
+        # Redis gives no reply to an empty command, so all later replies would shift.
+        raise ValueError("an empty command")
+    return b"".join(map(pack, commands))
 
 
 def failed(future: asyncio.Future[list[Any]], evidence: str) -> asyncio.Future[list[Any]]:
@@ -182,7 +221,8 @@ def failed(future: asyncio.Future[list[Any]], evidence: str) -> asyncio.Future[l
     return future
 
 
-def _name(command: Command) -> str:
+def command_name(command: Command) -> str:
+    """The command's name in capitals."""
     name = command[0]
     return (name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)).upper()
 

@@ -17,18 +17,22 @@ from jwt.algorithms import HMACAlgorithm
 
 from services.origins import APP_SCHEMES, is_host_name, is_loopback, parse_origin
 from services.proxies import IPNetwork
+from services.redis_url import TAKES_CLUSTER, TAKES_SENTINEL, names_many, read_url
 from services.secret import MASK, Secret
 from services.tokens import MIN_SECRET_BYTES
 
 TAKES_FERNET_KEYS = "Fernet keys (32 bytes in URL-safe base64, 44 characters), newest first"
 TAKES_DATABASE = "sqlite:///path or postgresql://user:password@host:port/name"
-TAKES_REDIS = "redis://host:port/0, rediss://host:port/0 or unix:///path/to/socket"
+TAKES_REDIS = (
+    "redis://host:port/0, rediss://host:port/0 (TLS), unix:///path/to/socket, "
+    f"{TAKES_SENTINEL} or {TAKES_CLUSTER}"
+)
 
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SCHEME = re.compile(r"(?:sqlite|postgres|postgresql|mysql|https?|rediss?|unix|redis\+[a-z]+)(?=:)")
+_SCHEME = re.compile(r"(?:sqlite|postgres|postgresql|mysql|https?|rediss?(?:\+[a-z]+)?|unix)(?=:)")
 _REDIS_DATABASE = re.compile(r"/?|/[0-9]{1,5}")
 
 
@@ -101,9 +105,13 @@ def database_url(text: str) -> Secret:
 
 
 def redis_url(text: str) -> Secret:
+    if names_many(text.strip()) and not _CONTROL.search(text):
+        try:
+            read_url(text)
+        except ValueError as error:
+            raise BadValue(str(error), _shown(text)) from None
+        return Secret(text.strip())
     url = _split(text, TAKES_REDIS)
-    if url.scheme in {"redis+sentinel", "redis+cluster"}:
-        raise BadValue(f"{TAKES_REDIS}; {url.scheme} is not supported yet", _shown(text))
     if url.scheme == "unix" and url.path.strip("/"):
         return Secret(text.strip())
     if url.scheme in {"redis", "rediss"} and url.hostname and _REDIS_DATABASE.fullmatch(url.path):

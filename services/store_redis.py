@@ -5,7 +5,8 @@ commands of one loop tick leave in one write, replies are matched in order, and 
 stands for a whole group: about 10 µs of CPU for four commands.
 
 What the services see is here: is it there, call it, reconnect in the background. One
-connection is redis_link.py, the URL redis_address.py.
+connection is redis_link.py; where it leads is an address: of one server (redis_address.py), or
+of the master that sentinels name (redis_sentinel.py), found anew for every connection.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 from services.errors import StoreUnavailable
-from services.redis_address import RedisAddress
-from services.redis_link import RedisLink, failed
+from services.redis_address import Address
+from services.redis_cluster import ClusterAddress
+from services.redis_forms import address_of
+from services.redis_link import Group, RedisLink, failed
 from services.secret import Secret
 from services.store import Command
 
@@ -33,11 +36,12 @@ MAX_GROUPS, MAX_BYTES = 20_000, 32 * 1024 * 1024
 
 
 class RedisStore:
-    """`Store` in one Redis (or Valkey) server.
+    """`Store` in one Redis (or Valkey) server, or in the master of a sentinel set.
 
     Args:
-        url: redis://, rediss:// or unix://, with user, password, database number and `ssl_*`
-            options as redis-py takes them; other options are not used.
+        where: a redis://, rediss:// or unix:// URL, with user, password, database number and
+            `ssl_*` options as redis-py takes them; other options are not used. Or a
+            redis+sentinel:// URL (redis_url.py), or an address. For a cluster: ClusterStore.
         timeout: seconds that a reply, or a whole attempt to connect, may take. The link is
             judged as a whole: one late reply means that all behind it are late as well.
         on_change: told `available` whenever it changes, within the loop.
@@ -52,14 +56,17 @@ class RedisStore:
 
     def __init__(
         self,
-        url: Secret | str,
+        where: Secret | str | Address,
         *,
         timeout: float = 1.0,
         on_change: Callable[[bool], None] | None = None,
         max_groups: int = MAX_GROUPS,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self._address = RedisAddress(url.reveal() if isinstance(url, Secret) else url)
+        address = address_of(where) if isinstance(where, Secret | str) else where
+        if isinstance(address, ClusterAddress):
+            raise ValueError("one link is not enough for a cluster")  # noqa: TRY004 - the URL's
+        self._address: Address = address
         self._timeout = timeout
         self._on_change = on_change
         self._limits = max_groups, max_bytes
@@ -79,6 +86,13 @@ class RedisStore:
         if link is None:
             return failed(asyncio.get_running_loop().create_future(), self.reason)
         return link.send(commands)
+
+    def issue(self, group: Group, payload: bytes) -> None:
+        """Like `call`, for a group that looks at its replies itself."""
+        if self._link is None:
+            group.fail(self.reason)
+        else:
+            self._link.issue(group, payload)
 
     async def connect(self) -> None:
         """Tries once, then keeps the link in the background until `close()`; never raises."""
@@ -109,7 +123,13 @@ class RedisStore:
             await self._attempt()
 
     async def _attempt(self) -> None:
-        link = RedisLink(asyncio.get_running_loop(), self._timeout, self._limits, self._on_lost)
+        link = RedisLink(
+            asyncio.get_running_loop(),
+            self._timeout,
+            self._limits,
+            self._on_lost,
+            self._address.lost_by,
+        )
         try:
             await asyncio.wait_for(self._open(link), self._timeout)
         except StoreUnavailable as error:

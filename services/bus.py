@@ -1,0 +1,105 @@
+"""The port to the wire between nodes: what is said in a room reaches every node with a member.
+
+Two kinds of message. A *kept* one is appended to the room's log, gets an id that grows, and
+arrives everywhere in the log's order; who missed it can read it again. A *passing* one (typing,
+presence) is only heard by who listens now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A message of a room's log. `id`: milliseconds since the epoch, a hyphen and a number."""
+
+    id: str
+    body: bytes
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """To compare ids with: as text, "9-0" would come after "10-0"."""
+        return id_order(self.id)
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A part of a room's log, oldest first.
+
+    Attributes:
+        complete: nothing between `after` and the first of `messages` has been forgotten.
+        more: the log goes on behind the last of `messages`.
+    """
+
+    messages: Sequence[Kept]
+    complete: bool
+    more: bool = False
+
+
+class BusListener(Protocol):
+    """Who is told what comes in. Called within the loop; must not wait."""
+
+    def kept(self, room: str, message: Kept) -> None:
+        """A kept message, in the order of its room's log; may be told twice after a gap."""
+
+    def passing(self, room: str, body: bytes) -> None:
+        """A passing message."""
+
+    def gap(self, room: str) -> None:
+        """Messages of the room may have been missed: the log knows those that were kept."""
+
+
+class Bus(Protocol):
+    """Carries messages of rooms between nodes."""
+
+    def listen(self, listener: BusListener) -> None:
+        """Tell this listener; there is one."""
+
+    def subscribe(self, room: str) -> asyncio.Future[None] | None:
+        """Begin to hear a room. Issued when called; None when it is heard already, else a
+        future that is done when it is certain."""
+
+    def unsubscribe(self, room: str) -> None:
+        """Hear a room no more."""
+
+    async def keep(self, room: str, body: bytes) -> str:
+        """Append to the room's log and send to every node. Gives the id.
+
+        Raises:
+            StoreUnavailable: it may or may not have been appended.
+        """
+
+    def send(self, room: str, body: bytes) -> Awaitable[object]:
+        """Send a passing message. Issued when called; whoever awaits it learns of a failure.
+
+        Raises:
+            StoreUnavailable: when awaited.
+        """
+
+    async def read(self, room: str, after: str | None, limit: int) -> Window:
+        """The room's log behind `after`, or from its beginning.
+
+        Raises:
+            StoreUnavailable: the log can't be read.
+        """
+
+    async def read_behind(self, room: str, after: str, limit: int) -> Window:
+        """The log behind an id, whether or not that id is in it.
+
+        Raises:
+            StoreUnavailable: the log can't be read.
+        """
+
+    async def close(self) -> None:
+        """Hear nothing any more."""
+
+
+def id_order(message_id: str) -> tuple[int, int]:
+    """The order of an id; (0, 0) for what is none."""
+    milliseconds, _, number = message_id.partition("-")
+    if not (milliseconds.isdecimal() and number.isdecimal()) or len(message_id) > 40:
+        return 0, 0
+    return int(milliseconds), int(number)

@@ -1,0 +1,91 @@
+"""The bus of a single process: rooms' logs in memory, and nobody else to tell."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from services.bus import BusListener, Kept, Window, id_order
+
+
+class _Log:
+    """One room's log."""
+
+    def __init__(self, size: int) -> None:
+        self.messages: deque[Kept] = deque(maxlen=size)
+        self.count = 0
+        self.last_order = (0, 0)
+
+
+class MemoryBus:
+    """`Bus` within one process. Same arguments as RedisBus, where they mean something here."""
+
+    def __init__(
+        self,
+        keep_messages: int,
+        keep_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._size, self._keep_ms, self._clock = keep_messages, int(keep_seconds * 1000), clock
+        self._logs: dict[str, _Log] = {}
+        self._heard: set[str] = set()
+        self._listener: BusListener | None = None
+
+    def listen(self, listener: BusListener) -> None:
+        self._listener = listener
+
+    def subscribe(self, room: str) -> None:
+        self._heard.add(room)
+
+    def unsubscribe(self, room: str) -> None:
+        self._heard.discard(room)
+
+    async def keep(self, room: str, body: bytes) -> str:
+        log = self._logs.setdefault(room, _Log(self._size))
+        now = int(self._clock() * 1000)
+        last, number = log.last_order
+        log.last_order = (now, 0) if now > last else (last, number + 1)
+        log.count += 1
+        message = Kept(f"{log.last_order[0]}-{log.last_order[1]}", body)
+        log.messages.append(message)
+        if self._listener is not None and room in self._heard:
+            self._listener.kept(room, message)
+        return message.id
+
+    def send(self, room: str, body: bytes) -> asyncio.Future[None]:
+        loop = asyncio.get_running_loop()
+        if self._listener is not None and room in self._heard:
+            loop.call_soon(self._listener.passing, room, body)
+        sent = loop.create_future()
+        sent.set_result(None)
+        return sent
+
+    async def read(self, room: str, after: str | None, limit: int) -> Window:
+        log = self._logs.get(room)
+        oldest = int(self._clock() * 1000) - self._keep_ms
+        messages = [] if log is None else list(log.messages)
+        if after is None:
+            complete = log is None or log.count == len(messages)
+        else:
+            complete = any(message.id == after for message in messages)
+            order = id_order(after)
+            messages = [m for m in messages if m.order > order] if complete else []
+        young = [m for m in messages if m.order[0] >= oldest]
+        complete = complete and len(young) == len(messages)
+        return Window(young[:limit], complete, more=len(young) > limit)
+
+    async def read_behind(self, room: str, after: str, limit: int) -> Window:
+        log, order = self._logs.get(room), id_order(after)
+        found = [] if log is None else [m for m in log.messages if m.order > order]
+        return Window(found[:limit], complete=True, more=len(found) > limit)
+
+    async def close(self) -> None:
+        self._listener = None
+
+    def forget_old(self) -> None:
+        """Drop logs whose last message is too old, as Redis does. To be called now and then."""
+        oldest = int(self._clock() * 1000) - self._keep_ms
+        for room in [r for r, log in self._logs.items() if log.last_order[0] < oldest]:
+            del self._logs[room]

@@ -1,0 +1,297 @@
+"""The bus over Redis: a stream for each room's log, publish and subscribe between the nodes.
+
+Appending and publishing are one script, so what is published has the order of the log. The
+subscription has a connection of its own (RESP2 allows nothing else on it). When that was lost,
+every room is subscribed again and its listener told of the gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Iterable
+from typing import Any, cast
+
+from hiredis import ProtocolError, Reader
+
+from services.bus import BusListener, Kept, Window, id_order
+from services.errors import StoreUnavailable
+from services.redis_address import Address
+from services.redis_forms import address_of
+from services.redis_link import pack
+from services.secret import Secret
+from services.store import Command, Store
+
+PROBE_SECONDS = 0.5
+TIMEOUT_SECONDS = 1.0
+FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
+
+# The number tells whether the log still begins with the room's first message. All three keys
+# share the room's hash tag, so that a cluster keeps them together.
+_KEEP = """
+local n = redis.call('INCR', KEYS[2])
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
+return id
+"""
+
+log = logging.getLogger("usher.bus")
+
+
+def log_key(room: str) -> str:
+    """The stream of a room's kept messages."""
+    return f"usher:{{{room}}}:log"
+
+
+def count_key(room: str) -> str:
+    """How many messages the room ever kept."""
+    return f"usher:{{{room}}}:count"
+
+
+def channel(room: str) -> str:
+    """What nodes subscribe to."""
+    return f"usher:{{{room}}}:said"
+
+
+class RedisBus:
+    """`Bus` over Redis.
+
+    Args:
+        url: the same as the store's. Over a cluster the subscription sits on any node that is
+            up: what one node publishes reaches all of them.
+        store: for everything but the subscription.
+        keep_messages: how many messages a room's log holds, about.
+        keep_seconds: how long after its last message a log is forgotten; older messages in a
+            living log are passed over.
+    """
+
+    def __init__(
+        self, url: Secret | str, store: Store, keep_messages: int, keep_seconds: float
+    ) -> None:
+        self._store = store
+        self._keep_messages, self._keep_ms = keep_messages, int(keep_seconds * 1000)
+        self._ear = _Ear(address_of(url))
+
+    async def open(self) -> None:
+        """Try once to connect the subscription; then it is kept up in the background."""
+        await self._ear.open()
+
+    def listen(self, listener: BusListener) -> None:
+        self._ear.listener = listener
+
+    def subscribe(self, room: str) -> asyncio.Future[None] | None:
+        return self._ear.subscribe(room)
+
+    def unsubscribe(self, room: str) -> None:
+        self._ear.unsubscribe(room)
+
+    async def keep(self, room: str, body: bytes) -> str:
+        keys = log_key(room), count_key(room), channel(room)
+        ((message_id),) = await self._store.call(
+            ("EVAL", _KEEP, 3, *keys, self._keep_messages, self._keep_ms, body)
+        )
+        return str(message_id.decode())
+
+    def send(self, room: str, body: bytes) -> Awaitable[object]:
+        return self._store.call(("PUBLISH", channel(room), b"p" + body))
+
+    async def read(self, room: str, after: str | None, limit: int) -> Window:
+        key = log_key(room)
+        begin = "-" if after is None else after
+        if after is not None and id_order(after) == (0, 0):
+            return Window((), complete=False)
+        now, first, found = await self._store.call(
+            ("TIME",),
+            ("XRANGE", key, "-", "+", "COUNT", 1),
+            ("XRANGE", key, begin, "+", "COUNT", limit + 2),
+        )
+        oldest = int(now[0]) * 1000 - self._keep_ms
+        entries = [(_kept(entry), _number(entry)) for entry in found]
+        if after is None:
+            complete = not first or _number(first[0]) == 1
+        else:
+            complete = bool(entries) and entries[0][0].id == after
+            entries = entries[1:] if complete else []
+        young = [message for message, _ in entries if message.order[0] >= oldest]
+        complete = complete and len(young) == len(entries)
+        return Window(young[:limit], complete, more=len(young) > limit)
+
+    async def read_behind(self, room: str, after: str, limit: int) -> Window:
+        command = ("XRANGE", log_key(room), f"({after}", "+", "COUNT", limit + 1)
+        (found,) = await self._store.call(command)
+        return Window([_kept(e) for e in found[:limit]], complete=True, more=len(found) > limit)
+
+    async def close(self) -> None:
+        await self._ear.close()
+
+
+def _kept(entry: Any) -> Kept:
+    message_id, fields = entry
+    return Kept(message_id.decode(), fields[3])
+
+
+def _number(entry: Any) -> int:
+    return int(entry[1][1])
+
+
+class _Ear:
+    """The subscription: which rooms are heard, over one connection after another."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self.listener: BusListener | None = None
+        self._rooms: dict[str, asyncio.Future[None] | None] = {}
+        """None once a room has been heard for certain."""
+        self._rooms_by_channel: dict[bytes, str] = {}
+        self._line: _Line | None = None
+        self._lost = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._issued: list[Command] = []
+
+    async def open(self) -> None:
+        await self._attempt()
+        self._keeper = asyncio.create_task(self._keep_up(), name="bus-keeper")
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._line is not None:
+            self._line.lose()
+
+    def subscribe(self, room: str) -> asyncio.Future[None] | None:
+        if room not in self._rooms:
+            # Without a line nobody is kept waiting: what is missed is read when there is one.
+            future = None if self._line is None else asyncio.get_running_loop().create_future()
+            self._rooms[room] = future
+            self._rooms_by_channel[channel(room).encode()] = room
+            self._say("SUBSCRIBE", room)
+        return self._rooms[room]
+
+    def unsubscribe(self, room: str) -> None:
+        if room in self._rooms:
+            waiting = self._rooms.pop(room)
+            del self._rooms_by_channel[channel(room).encode()]
+            if waiting is not None:
+                waiting.cancel()
+            self._say("UNSUBSCRIBE", room)
+
+    def _say(self, verb: str, room: str) -> None:
+        if self._line is None:
+            return  # said with all the others once there is a line
+        if not self._issued:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._issued.append((verb, channel(room)))
+
+    def _flush(self) -> None:
+        issued, self._issued = self._issued, []
+        if self._line is not None:
+            self._line.write(issued)
+
+    async def _keep_up(self) -> None:
+        delay = FIRST_DELAY_SECONDS
+        while True:
+            if self._line is not None:
+                await self._lost.wait()
+                delay = FIRST_DELAY_SECONDS
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            delay = min(delay * 2, LAST_DELAY_SECONDS)
+            await self._attempt()
+
+    async def _attempt(self) -> None:
+        line = _Line(self._heard, self._line_lost)
+        try:
+            await asyncio.wait_for(self._address.connect(line), TIMEOUT_SECONDS)
+        except (OSError, StoreUnavailable, asyncio.TimeoutError) as error:
+            log.debug("the bus is not connected: %s", type(error).__name__)
+            return
+        line.write(self._address.greeting)
+        self._lost.clear()
+        self._line, self._issued = line, []
+        line.write(("SUBSCRIBE", channel(room)) for room in tuple(self._rooms))
+
+    def _line_lost(self, line: _Line) -> None:
+        if line is not self._line:
+            return
+        self._line = None
+        self._lost.set()
+        for room, waiting in self._rooms.items():
+            if waiting is not None:
+                self._rooms[room] = None
+                waiting.cancel()
+
+    def _heard(self, kind: bytes, name: bytes, body: Any) -> None:
+        room = self._rooms_by_channel.get(name)
+        if room is None or self.listener is None:
+            return
+        if kind == b"subscribe":
+            self._subscribed(room, self.listener)
+        elif body[:1] == b"k":
+            message_id, _, text = body[1:].partition(b" ")
+            self.listener.kept(room, Kept(message_id.decode(), text))
+        else:
+            self.listener.passing(room, body[1:])
+
+    def _subscribed(self, room: str, listener: BusListener) -> None:
+        waiting = self._rooms[room]
+        self._rooms[room] = None
+        if waiting is None:
+            listener.gap(room)  # not the first time: the line was lost in between
+        else:
+            waiting.set_result(None)
+
+
+class _Line(asyncio.Protocol):
+    """One connection that hears. `heard` is told (kind, channel, body)."""
+
+    def __init__(self, heard: Any, lost: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._heard_by, self._lost_to = heard, lost
+        self._reader = Reader()
+        self._transport: asyncio.Transport | None = None
+        self._last_sign = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._alive = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._probe()
+
+    def write(self, commands: Iterable[Command]) -> None:
+        payload = b"".join(map(pack, commands))
+        if payload and self._transport is not None:
+            self._transport.write(payload)
+
+    def _probe(self) -> None:
+        """A paused Redis says nothing: ask, and hang up when there is no answer."""
+        if self._loop.time() - self._last_sign > TIMEOUT_SECONDS + PROBE_SECONDS:
+            self.lose()
+            return
+        self.write([("PING",)])
+        self._timer = self._loop.call_later(PROBE_SECONDS, self._probe)
+
+    def data_received(self, data: bytes) -> None:
+        self._last_sign = self._loop.time()
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                if isinstance(reply, list) and reply[0] in (b"message", b"subscribe"):
+                    self._heard_by(reply[0], reply[1], reply[2])
+        except ProtocolError:
+            self.lose()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lose()
+
+    def lose(self) -> None:
+        if not self._alive:
+            return
+        self._alive = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        self._lost_to(self)

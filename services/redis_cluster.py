@@ -1,0 +1,169 @@
+"""Redis Cluster: which slot a command belongs to, and which node has which slots.
+
+Source: the Redis Cluster specification (hash tags, MOVED and ASK), CLUSTER SLOTS and CLUSTER
+INFO as Redis 6.2 to 8 and Valkey answer them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from redis.crc import key_slot
+
+from services.errors import StoreUnavailable
+from services.redis_address import RedisAddress
+from services.redis_link import command_name
+from services.redis_question import ask_all
+from services.store import Command
+
+KEYLESS = frozenset({"PING", "TIME", "ECHO", "INFO", "CLUSTER", "COMMAND", "DBSIZE", "ROLE"})
+ALL_KEYS = frozenset({"MGET", "DEL", "EXISTS", "UNLINK", "TOUCH"})
+COUNTED_KEYS = frozenset({"EVAL", "EVALSHA", "FCALL"})
+SPECIAL = KEYLESS | ALL_KEYS | COUNTED_KEYS | {"XREAD"}
+
+SLOTS = 16_384
+
+ASKED_AT_ONCE = 6
+"""How many nodes are asked what the cluster looks like: enough to outvote a stale one."""
+
+Place = tuple[str, int]
+"""Host and port."""
+
+
+def slot_of(command: Command) -> int | None:
+    """The slot that a command belongs to; None where any node can answer it.
+
+    The keys are those of the commands in store.py, of EVAL, XREAD and of everything with one
+    key behind its name. PUBLISH is one of these: a channel's messages keep their order when
+    the same node sends them all, to every node of the cluster.
+
+    Raises:
+        ValueError: its keys lie in several slots, which no cluster can do; or it is empty.
+        TypeError: a key is no text, bytes or number.
+    """
+    if not command:
+        raise ValueError("an empty command")
+    name = command_name(command)
+    if name not in SPECIAL:
+        return _slot(command[1]) if len(command) > 1 else None
+    slots = {_slot(key) for key in _keys(name, command)}
+    if len(slots) > 1:
+        raise ValueError(f"{name}: its keys do not share a slot")
+    return slots.pop() if slots else None
+
+
+def _keys(name: str, command: Command) -> Command:
+    if name in KEYLESS:
+        return ()
+    if name in ALL_KEYS:
+        return command[1:]
+    if name in COUNTED_KEYS:
+        count = command[2] if len(command) > 2 else 0
+        return command[3 : 3 + int(count)]
+    words = [word.upper() if isinstance(word, str) else word for word in command]  # XREAD
+    streams = command[words.index("STREAMS") + 1 :]
+    return streams[: len(streams) // 2]
+
+
+def _slot(key: object) -> int:
+    if isinstance(key, str):
+        return key_slot(key.encode())
+    if isinstance(key, bytes):
+        return key_slot(key)
+    if isinstance(key, int | float) and not isinstance(key, bool):
+        return key_slot(repr(key).encode())
+    raise TypeError("a key is text, bytes or a number")
+
+
+class View(msgspec.Struct, frozen=True):
+    """What one node says of the cluster.
+
+    Attributes:
+        up: the node takes commands.
+        epoch: the higher, the newer.
+        ranges: first slot, last slot, and the master that has them.
+        nodes: every node with slots, the replicas too.
+    """
+
+    up: bool
+    epoch: int
+    ranges: tuple[tuple[int, int, Place], ...]
+    nodes: frozenset[Place]
+
+
+def read_view(asked: str, info: bytes, slots: Sequence[Any]) -> View:
+    """Read the replies to CLUSTER INFO and CLUSTER SLOTS of the node at host `asked`."""
+    facts = dict(line.partition(b":")[::2] for line in info.splitlines())
+    ranges, nodes = [], set()
+    for first, last, *places in slots:
+        found = [place(asked, host, port) for host, port, *_ in places]
+        ranges.append((int(first), int(last), found[0]))
+        nodes.update(found)
+    return View(
+        up=facts.get(b"cluster_state") == b"ok",
+        epoch=int(facts.get(b"cluster_current_epoch", 0)),
+        ranges=tuple(ranges),
+        nodes=frozenset(nodes),
+    )
+
+
+def place(asked: str, host: bytes | str | None, port: int | str) -> Place:
+    """Host and port as a node tells them. It may not know its own host: then as we know it."""
+    text = host.decode() if isinstance(host, bytes) else host
+    return asked if not text or text == "?" else text, int(port)
+
+
+class ClusterAddress:
+    """`Address` of any node of a cluster that is up: for a subscription, and to look around.
+
+    Args:
+        seeds: the nodes that the URL names. Others are learned from them.
+    """
+
+    lost_by: frozenset[str] = frozenset()
+
+    def __init__(self, seeds: Sequence[RedisAddress]) -> None:
+        self._seeds = {(seed.host, seed.port): seed for seed in seeds}
+        self._learned: frozenset[Place] = frozenset()
+        self.greeting = seeds[0].greeting
+
+    def at(self, node: Place) -> RedisAddress:
+        """The address of one node."""
+        return next(iter(self._seeds.values())).at(*node)
+
+    async def connect(self, protocol: asyncio.Protocol) -> None:
+        """See `Address.connect`."""
+        ways = [address for address, view in await self._ask() if view.up]
+        if not ways:
+            raise StoreUnavailable("cluster: down")
+        await random.choice(ways).connect(protocol)  # noqa: S311 - no secret
+
+    async def look(self) -> View:
+        """The newest view of the cluster, of a node that is up where there is one.
+
+        It is up when no master in it says otherwise: one that just came back takes no commands
+        for a while, though the others count on it.
+
+        Raises:
+            StoreUnavailable: no node answers.
+        """
+        answers = await self._ask()
+        newest = max(
+            (view for _, view in answers), key=lambda view: (view.up, view.epoch, len(view.ranges))
+        )
+        down = {(address.host, address.port) for address, view in answers if not view.up}
+        up = newest.up and not any(where in down for _, _, where in newest.ranges)
+        return msgspec.structs.replace(newest, up=up)
+
+    async def _ask(self) -> list[tuple[RedisAddress, View]]:
+        known = list(self._learned - self._seeds.keys())
+        chosen = random.sample(known, min(len(known), ASKED_AT_ONCE))
+        asked = [*self._seeds.values(), *map(self.at, chosen)]
+        answers = await ask_all(asked, ("CLUSTER", "INFO"), ("CLUSTER", "SLOTS"))
+        views = [(address, read_view(address.host, *replies)) for address, replies in answers]
+        self._learned = frozenset().union(*(view.nodes for _, view in views)) or self._learned
+        return views

@@ -1,0 +1,27 @@
+"""From a Redis URL to an address: one server, a sentinel set or a cluster."""
+
+from __future__ import annotations
+
+from services.redis_address import RedisAddress
+from services.redis_cluster import ClusterAddress
+from services.redis_sentinel import SentinelAddress
+from services.redis_url import names_many, read_url
+from services.secret import Secret
+
+
+def address_of(url: Secret | str) -> RedisAddress | SentinelAddress | ClusterAddress:
+    """Read a URL in any of its forms (redis_url.py has those with several servers).
+
+    Raises:
+        ValueError: it, or a certificate file that it names, cannot be used; the text never
+            quotes it, for it may hold a password.
+    """
+    text = url.reveal() if isinstance(url, Secret) else url
+    if not names_many(text):
+        return RedisAddress(text)
+    read = read_url(text)
+    server = RedisAddress(read.server.reveal())
+    if not read.master_name:
+        return ClusterAddress([server.at(*host) for host in read.hosts])
+    sentinel = RedisAddress(read.sentinel.reveal())
+    return SentinelAddress([sentinel.at(*host) for host in read.hosts], read.master_name, server)

@@ -1,0 +1,366 @@
+"""The store in a Redis Cluster: a `RedisStore` for each master, and a map of the slots.
+
+A group is split by the nodes of its slots; each node gets its part in order, in one write with
+everything else of the tick. Order between commands of different nodes is not kept.
+
+What a node refuses (MOVED, ASK, TRYAGAIN, CLUSTERDOWN) it has not carried out: that command,
+and no other, is sent again, a few times at most. What a lost node may have carried out fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from hiredis import ReplyError
+
+from services.errors import StoreUnavailable
+from services.redis_cluster import SLOTS, ClusterAddress, Place, View, place, slot_of
+from services.redis_forms import address_of
+from services.redis_link import Group, command_name, error_word, failed, packed
+from services.secret import Secret
+from services.store import Command
+from services.store_redis import MAX_BYTES, MAX_GROUPS, RedisStore
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 0.5
+"""Between two looks at the cluster while slots are without a node."""
+
+MAX_TRIES = 4
+"""How often one command is sent: a stale map and a slot on its way take three."""
+
+REFUSALS = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
+
+_ASKING: Command = ("ASKING",)
+
+
+class ClusterStore:
+    """`Store` in a Redis Cluster.
+
+    Args:
+        where: a redis+cluster:// or rediss+cluster:// URL (redis_url.py), or an address.
+        timeout: seconds that a reply, or a whole attempt to connect to a node, may take.
+        on_change: told `available` whenever it changes, within the loop.
+        max_groups, max_bytes: how much may wait for the replies of one node.
+
+    Raises:
+        ValueError: the URL cannot be used; the text never quotes it.
+    """
+
+    kind = "redis"
+
+    def __init__(
+        self,
+        where: Secret | str | ClusterAddress,
+        *,
+        timeout: float = 1.0,
+        on_change: Callable[[bool], None] | None = None,
+        max_groups: int = MAX_GROUPS,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        address = address_of(where) if isinstance(where, Secret | str) else where
+        if not isinstance(address, ClusterAddress):
+            raise ValueError("not a redis+cluster:// URL")  # noqa: TRY004 - it is the URL's value
+        self._address = address
+        self._timeout = timeout
+        self._on_change = on_change
+        self._limits = max_groups, max_bytes
+        self._nodes: dict[Place, RedisStore] = {}
+        self._owners: list[RedisStore | None] = [None] * SLOTS
+        self._masters: frozenset[RedisStore] = frozenset()
+        self._whole = False  # the nodes are up and every slot has an owner
+        self._waiting: list[_Part] = []  # refused parts, until the next look at the cluster
+        self._stale = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._closed = False
+        self.available = False
+        self.reason = "not connected yet"
+
+    def call(self, *commands: Command) -> asyncio.Future[list[Any]]:
+        """See `Store.call`.
+
+        Raises:
+            ValueError: also where the keys of one command do not share a slot.
+        """
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        if not commands:
+            future.set_result([])
+            return future
+        reply = _Reply(future, len(commands))
+        parts = self._parts(reply, commands)
+        payloads = [packed(part.commands) for _, part in parts]  # all, before any is issued
+        for (node, part), payload in zip(parts, payloads, strict=True):
+            if node is None:
+                part.fail(self.reason or "cluster: a slot is without a node")
+            else:
+                node.issue(part, payload)
+        return future
+
+    async def connect(self) -> None:
+        """Looks at the cluster once, then keeps up with it until `close()`; never raises."""
+        if self._keeper is None and not self._closed:
+            await self._refresh()
+            if not self.available:
+                self._stale.set()
+            self._keeper = asyncio.create_task(self._keep(), name="redis-cluster-keeper")
+
+    async def close(self) -> None:
+        self._closed, self.reason = True, "closed"
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._owners = [None] * SLOTS
+        for part in self._taken():
+            part.fail("closed")
+        await asyncio.gather(*(node.close() for node in self._nodes.values()))
+        self._judge()
+
+    # Which node a command goes to
+
+    def _parts(
+        self, reply: _Reply, commands: tuple[Command, ...]
+    ) -> list[tuple[RedisStore | None, _Part]]:
+        slots = [slot_of(command) for command in commands]
+        first = next((slot for slot in slots if slot is not None), None)
+        # What any node can answer goes with the rest of its group.
+        usual = self._any_node() if first is None else self._owners[first]
+        owners = self._owners
+        nodes = [usual if slot is None else owners[slot] for slot in slots]
+        if nodes.count(usual) == len(nodes):  # the hash tags see to it
+            return [(usual, _Part(self, usual, reply, commands, range(len(commands))))]
+        places: dict[RedisStore | None, list[int]] = {}
+        for number, node in enumerate(nodes):
+            places.setdefault(node, []).append(number)
+        return [
+            (node, _Part(self, node, reply, tuple(commands[i] for i in numbers), numbers))
+            for node, numbers in places.items()
+        ]
+
+    def _any_node(self) -> RedisStore | None:
+        return next((node for node in self._masters if node.available), None)
+
+    # What was refused
+
+    def sort_out(self, part: _Part, commands: Iterable[Command], replies: Iterable[Any]) -> None:
+        """Take the replies of a part, errors among them; what was refused is sent again."""
+        again: dict[tuple[RedisStore | None, bool], list[int]] = {}
+        kept = dict(zip(part.places, commands, strict=True))
+        for number, reply in zip(part.places, replies, strict=True):
+            if reply.__class__ is not ReplyError:
+                part.reply.put(number, reply)
+                continue
+            word = error_word(reply)
+            if word in REFUSALS and part.tries < MAX_TRIES and self._may_wait(word):
+                target = self._target(word, reply, part.node)
+                again.setdefault(target, []).append(number)
+                if target[0] is None or word == "MOVED":
+                    self._stale.set()
+            else:
+                part.reply.fail(f"{command_name(kept[number])}: {word}")
+        for (node, asking), numbers in again.items():
+            self._send_again(part, [kept[i] for i in numbers], numbers, node, asking)
+
+    def _may_wait(self, word: str) -> bool:
+        # Nobody is made to wait for a cluster that is known to be down: the database decides.
+        return not self._closed and (word != "CLUSTERDOWN" or self.available)
+
+    def _target(
+        self, word: str, reply: ReplyError, asked: RedisStore | None
+    ) -> tuple[RedisStore | None, bool]:
+        """The node that a refusal names, and whether it wants ASKING; None: look around first."""
+        if word not in {"MOVED", "ASK"}:
+            return None, False
+        _, slot, where = str(reply).split()[:3]
+        host, _, port = where.rpartition(":")
+        known = next((at[0] for at, node in self._nodes.items() if node is asked), "")
+        node = self._nodes.get(there := place(known, host, port))
+        if node is None:  # the target of a migration has no slot yet, so no look finds it
+            node = self._new_node(there)
+        if not node.available:
+            return None, False
+        if word == "MOVED":
+            self._owners[int(slot)] = node
+        return node, word == "ASK"
+
+    def _send_again(
+        self,
+        part: _Part,
+        commands: Sequence[Command],
+        numbers: Sequence[int],
+        node: RedisStore | None,
+        asking: bool,
+    ) -> None:
+        if asking:
+            commands = [each for command in commands for each in (_ASKING, command)]
+        again = _Part(self, node, part.reply, tuple(commands), numbers, part.tries + 1, asking)
+        if node is not None:
+            node.issue(again, packed(again.commands))
+        elif len(self._waiting) < self._limits[0]:
+            self._waiting.append(again)
+        else:
+            again.fail("redis: too much is waiting")
+
+    def _taken(self) -> list[_Part]:
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
+    def _retry(self) -> None:
+        for part in self._taken():
+            for command, number in zip(part.commands, part.places, strict=True):
+                slot = slot_of(command)
+                node = self._any_node() if slot is None else self._owners[slot]
+                again = _Part(self, node, part.reply, (command,), (number,), part.tries)
+                if node is None:
+                    again.fail("cluster: a slot is without a node")
+                else:
+                    node.issue(again, packed((command,)))
+
+    # What the cluster looks like
+
+    async def _keep(self) -> None:
+        delay = FIRST_DELAY_SECONDS
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            await self._refresh()
+            self._retry()
+            delay = FIRST_DELAY_SECONDS if self.available else min(delay * 2, LAST_DELAY_SECONDS)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+            if not self.available:
+                self._stale.set()
+
+    async def _refresh(self) -> None:
+        try:
+            view = await asyncio.wait_for(self._address.look(), self._timeout)
+            await self._adopt(view)
+        except StoreUnavailable as error:
+            self._unknown(error.evidence)
+        except asyncio.TimeoutError:
+            self._unknown("no answer in time")
+        except Exception as error:  # a fault of ours must not end the loop that heals
+            log.exception("Looking at the Redis cluster failed in an unexpected way")
+            self._unknown(type(error).__name__)
+
+    def _unknown(self, reason: str) -> None:
+        if reason != self.reason and not self.available:  # once, not at every attempt
+            log.warning("The Redis cluster cannot be used: %s", reason)
+        self.reason = reason
+
+    async def _adopt(self, view: View) -> None:
+        there = {where for _, _, where in view.ranges}
+        for where in there - self._nodes.keys():
+            self._new_node(where)
+        known = dict(self._nodes)
+        await asyncio.gather(*(node.connect() for node in known.values()))
+        owners: list[RedisStore | None] = [None] * SLOTS
+        for first, last, where in view.ranges:
+            owners[first : last + 1] = [self._nodes[where]] * (last + 1 - first)
+        self._owners = owners
+        self._masters = frozenset(self._nodes[where] for where in there)
+        self._whole = view.up and None not in owners
+        self.reason = "" if self._whole else "cluster: down, or a slot is without a node"
+        # A node without slots is kept while it answers: slots may be on their way to it.
+        gone = {at for at, node in known.items() if at not in there and not node.available}
+        await asyncio.gather(*(self._nodes.pop(at).close() for at in gone))
+        self._judge()
+
+    def _new_node(self, where: Place) -> RedisStore:
+        node = self._nodes[where] = RedisStore(
+            self._address.at(where),
+            timeout=self._timeout,
+            on_change=self._node_changed,
+            max_groups=self._limits[0],
+            max_bytes=self._limits[1],
+        )
+        return node
+
+    def _node_changed(self, available: bool) -> None:
+        if not available:
+            self._stale.set()
+        self._judge()
+
+    def _judge(self) -> None:
+        available = (
+            self._whole and not self._closed and all(node.available for node in self._masters)
+        )
+        if available == self.available:
+            return
+        self.available = available
+        if available:
+            log.info("The Redis cluster answers: %d nodes have all slots", len(self._masters))
+        elif not self._closed:
+            log.warning("The Redis cluster is not whole, the database decides meanwhile")
+        if self._on_change is not None:
+            try:
+                self._on_change(available)
+            except Exception:  # a listener's fault must not cost us the store
+                log.exception("A listener to the store's availability failed")
+
+
+class _Reply:
+    """The replies of one call, as its parts bring them."""
+
+    __slots__ = ("_future", "_missing", "_replies")
+
+    def __init__(self, future: asyncio.Future[list[Any]], count: int) -> None:
+        self._future = future
+        self._missing = count
+        self._replies: list[Any] = []
+
+    def put_all(self, places: Sequence[int], replies: list[Any]) -> None:
+        if len(replies) < self._missing or self._replies:
+            for number, reply in zip(places, replies, strict=True):
+                self.put(number, reply)
+        elif not self._future.done():  # one node had it all, the usual case
+            self._future.set_result(replies)
+
+    def put(self, number: int, reply: Any) -> None:
+        if not self._replies:
+            self._replies = [None] * self._missing
+        self._replies[number] = reply
+        self._missing -= 1
+        if not self._missing and not self._future.done():
+            self._future.set_result(self._replies)
+
+    def fail(self, reason: str) -> None:
+        if not self._future.done():
+            failed(self._future, reason)
+
+
+class _Part(Group):
+    """The commands of one call that go to one node.
+
+    `places` says which replies of the call are theirs.
+    """
+
+    __slots__ = ("_asking", "_cluster", "node", "places", "reply", "tries")
+
+    def __init__(
+        self,
+        cluster: ClusterStore,
+        node: RedisStore | None,
+        reply: _Reply,
+        commands: tuple[Command, ...],
+        places: Sequence[int],
+        tries: int = 1,
+        asking: bool = False,
+    ) -> None:
+        super().__init__(commands)
+        self._cluster, self.node, self.reply = cluster, node, reply
+        self.places, self.tries, self._asking = places, tries, asking
+
+    def take(self, replies: list[Any]) -> None:
+        commands: Sequence[Command] = self.commands
+        if self._asking:
+            commands, replies = commands[1::2], replies[1::2]
+        if ReplyError in map(type, replies):
+            self._cluster.sort_out(self, commands, replies)
+        else:
+            self.reply.put_all(self.places, replies)
+
+    def fail(self, reason: str) -> None:
+        self.reply.fail(reason)
