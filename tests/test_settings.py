@@ -115,6 +115,15 @@ GOOD = [
     ("REDIS_URL", "redis://:p@h:6379/1", Secret("redis://:p@h:6379/1")),
     ("REDIS_URL", "rediss://h", Secret("rediss://h")),
     ("REDIS_URL", "unix:///run/redis.sock", Secret("unix:///run/redis.sock")),
+    *(
+        ("REDIS_URL", url, Secret(url))
+        for url in (
+            "redis+sentinel://u:p@a:1,[::1],b.example/main/2?sentinel_password=x",
+            "rediss+sentinel://a,b,c/main?ssl_cert_reqs=none",
+            "redis+cluster://:p@a:1,b",
+            "rediss+cluster://a/0",
+        )
+    ),
     ("JWT_SECRETS", "a" * 32 + "," + " b" * 16, (Secret("a" * 32), Secret(" b" * 16))),
     ("JWT_SECRETS", "ä" * 16, (Secret("ä" * 16),)),
     ("ENCRYPTION_KEYS", f" {KEY} ", (Secret(KEY),)),
@@ -145,7 +154,11 @@ BAD = {
                      "mysql://u@h/d", "postgresql://", "postgresql://h", "postgresql://h:x/d",
                      "postgresql:///d", "postgresql://[::1/d", "http://h/d"],
     "REDIS_URL": ["", "x", "localhost:6379", "redis://", "redis://h:x", "redis://h/x", "unix://",
-                  "http://h", "redis+sentinel://h/m", "redis+cluster://h"],
+                  "http://h", "redis+sentinel://h", "redis+sentinel://h/m/x", "redis+sentinel:///m",
+                  "redis+sentinel://h,/m", "redis+sentinel://h:0/m", "redis+sentinel://h:x/m",
+                  "redis+sentinel://h/m?sentinel_username=u", "redis+cluster://",
+                  "redis+cluster://h/1", "redis+cluster://h#x", "redis+other://h", "unix+cluster://h",
+                  "redis+cluster://h\n"],
     "JWT_SECRETS": ["", "short", "a" * 31, "a" * 32 + ",", "a" * 32 + ",b",
                     ",".join(["a" * 32] * 2), "\udcff" * 32,
                     "-----BEGIN PUBLIC KEY-----\nAA\n-----END PUBLIC KEY-----"],
@@ -200,7 +213,9 @@ def test_there_is_a_bad_value_for_every_setting() -> None:
         ("DATABASE_URL", f"postgresql://u:[{HIDDEN}@h/d"),
         ("DATABASE_URL", f"sqlite://u:{HIDDEN}@h"),
         ("REDIS_URL", f"redis://:{HIDDEN}@"),
-        ("REDIS_URL", f"redis+cluster://:{HIDDEN}@h"),
+        ("REDIS_URL", f"redis+cluster://:{HIDDEN}@h/1"),
+        ("REDIS_URL", f"rediss+sentinel://{HIDDEN}@h"),
+        ("REDIS_URL", f"redis+sentinel://h?sentinel_password={HIDDEN}"),
         ("REDIS_URL", f"{HIDDEN}@h:6379"),
         ("PUBLIC_URL", f"https://u:{HIDDEN}@h"),
         ("ALLOWED_ORIGINS", f"https://a,https://u:{HIDDEN}@h"),
@@ -249,9 +264,11 @@ def test_kubernetes_service_links_are_explained() -> None:
     assert "enableServiceLinks" in line_for({"USHER_PORT": "tcp://10.0.0.1:8888"})
 
 
-def test_sentinel_and_cluster_are_told_to_come_later() -> None:
-    for scheme in ("redis+sentinel", "redis+cluster"):
-        assert f"{scheme} is not supported yet" in line_for({"USHER_REDIS_URL": f"{scheme}://h"})
+def test_each_form_of_a_redis_url_is_told_what_it_takes() -> None:
+    sentinel = line_for({"USHER_REDIS_URL": "rediss+sentinel://h"})
+    assert "****" in sentinel
+    assert "redis+sentinel://host:port,host:port/master_name" in sentinel
+    assert "one database, 0" in line_for({"USHER_REDIS_URL": "redis+cluster://h/1"})
 
 
 GOOGLE = {"USHER_OAUTH_GOOGLE_CLIENT_ID": "id", "USHER_OAUTH_GOOGLE_CLIENT_SECRET": HIDDEN}

@@ -1,4 +1,7 @@
-"""One contract for both forms of the store, and one against the other."""
+"""One contract for every form of the store, and one form against the other.
+
+Keys that are used together carry a hash tag, as they do in Usher: a cluster wants it.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ from hypothesis import strategies as st
 
 from services.errors import StoreUnavailable
 from services.store import Command, Store
+from services.store_cluster import ClusterStore
 from services.store_memory import MemoryStore
 from services.store_redis import RedisStore
 from tests.support.redis import RealRedis, run, until
+from tests.support.redis_forms import Cluster, SentinelSet, cluster, sentinel_set
 
 Run = Callable[[Callable[[Store], Awaitable[Any]]], Any]
 
@@ -26,23 +31,48 @@ def shared_redis() -> Iterator[RealRedis]:
     server.close()
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(scope="module")
+def shared_cluster() -> Iterator[Cluster]:
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_sentinels() -> Iterator[SentinelSet]:
+    with sentinel_set(replicas=0, sentinels=1) as made:
+        yield made
+
+
+def opened(kind: str, request: pytest.FixtureRequest) -> MemoryStore | RedisStore | ClusterStore:
+    """An empty store of one kind."""
+    if kind == "memory":
+        return MemoryStore()
+    if kind == "cluster":
+        nodes: Cluster = request.getfixturevalue("shared_cluster")
+        for node in nodes.masters:
+            node.ask("FLUSHALL")
+        return ClusterStore(nodes.url, timeout=10)
+    if kind == "sentinel":
+        made: SentinelSet = request.getfixturevalue("shared_sentinels")
+        made.servers[0].ask("FLUSHALL")
+        return RedisStore(made.url, timeout=10)
+    server: RealRedis = request.getfixturevalue("shared_redis")
+    server.ask("FLUSHALL")
+    return RedisStore(server.url, timeout=10)
+
+
+@pytest.fixture(params=["memory", "redis", "cluster", "sentinel"])
 def with_store(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine function with a new, empty store of one kind, and closes it."""
 
     def with_it(work: Callable[[Store], Awaitable[Any]]) -> Any:
         async def main() -> Any:
-            store: Store
-            if request.param == "memory":
-                store = MemoryStore()
-            else:
-                server: RealRedis = request.getfixturevalue("shared_redis")
-                server.ask("FLUSHALL")
-                store = RedisStore(server.url, timeout=10)
+            store = opened(request.param, request)
+            if not isinstance(store, MemoryStore):
                 await store.connect()
             try:
                 assert store.available
-                assert store.kind == request.param
+                assert store.kind == ("memory" if request.param == "memory" else "redis")
                 return await work(store)
             finally:
                 await store.close()
@@ -66,8 +96,12 @@ def evidence(with_store: Run, *commands: Command) -> str:
 
 
 def test_replies_come_in_the_order_of_the_commands(with_store: Run) -> None:
-    got = replies(with_store, ("SET", "a", "1"), ("INCR", "a"), ("GET", b"a"), ("MGET", "a", "b"))
-    assert got == [b"OK", 2, b"2", [b"2", None]]
+    got = replies(
+        with_store,
+        *(("SET", "a", "1"), ("SET", "b", "x"), ("INCR", "a"), ("GET", b"a")),
+        *(("GET", "b"), ("MGET", "a", "{a}b")),
+    )
+    assert got == [b"OK", b"OK", 2, b"2", b"x", [b"2", None]]
 
 
 def test_an_empty_group_gives_no_replies(with_store: Run) -> None:
@@ -77,10 +111,10 @@ def test_an_empty_group_gives_no_replies(with_store: Run) -> None:
 def test_text_bytes_and_numbers_become_bytes(with_store: Run) -> None:
     got = replies(
         with_store,
-        *(("SET", "t", "é"), ("SET", "b", b"\x00\xff\r\n"), ("SET", 1, 2.5)),
-        ("MGET", "t", "b", "1"),
+        *(("SET", "t", "é"), ("SET", "{t}b", b"\x00\xff\r\n"), ("SET", 1, 2.5), ("GET", "1")),
+        ("MGET", "t", "{t}b"),
     )
-    assert got[-1] == ["é".encode(), b"\x00\xff\r\n", b"2.5"]
+    assert got[-2:] == [b"2.5", ["é".encode(), b"\x00\xff\r\n"]]
 
 
 def test_a_ticket_can_be_taken_once(with_store: Run) -> None:
@@ -104,10 +138,10 @@ def test_lifetimes_are_told_in_seconds_and_milliseconds(with_store: Run) -> None
 
 def test_an_expired_key_is_gone(with_store: Run) -> None:
     async def work(store: Store) -> None:
-        await store.call(("SET", "k", 1, "PX", 20), ("HSET", "h", "f", 1), ("PEXPIRE", "h", 20))
+        await store.call(("SET", "{h}k", 1, "PX", 20), ("HSET", "h", "f", 1), ("PEXPIRE", "h", 20))
         gone = False
         for _ in range(500):
-            gone = await store.call(("EXISTS", "k", "h"), ("TTL", "h")) == [0, -2]
+            gone = await store.call(("EXISTS", "{h}k", "h"), ("TTL", "h")) == [0, -2]
             if gone:
                 break
             await asyncio.sleep(0.01)

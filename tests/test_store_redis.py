@@ -10,20 +10,16 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from services.errors import StoreUnavailable
 from services.secret import Secret
 from services.store_redis import RedisStore
 from tests.support.redis import RealRedis, redis_server, run, until, within
+from tests.support.redis_forms import Server, certificate
 
 __all__ = ["redis_server"]
 
@@ -374,31 +370,6 @@ def test_a_tcp_address_and_a_database_number_are_used(loop: str) -> None:
         server.close()
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for `localhost`, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(timezone.utc)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
-    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return certificate_file, key_file
-
-
 @asynccontextmanager
 async def tls_in_front_of(server: RealRedis, cert: Path, key: Path) -> AsyncIterator[int]:
     """A TLS port that passes everything on to the real server, as stunnel would."""
@@ -435,6 +406,28 @@ def test_tls_is_spoken_and_the_certificate_checked(redis_server: RealRedis, loop
                 assert "certificate verify failed" in store.reason
 
     run(work(), loop=loop)
+
+
+def test_a_server_that_speaks_tls_itself_is_used(tmp_path: Path, loop: str) -> None:
+    cert, key = certificate(tmp_path)
+    server = Server(password=PASSWORD, tls=(cert, key))
+
+    async def work() -> None:
+        url = f"rediss://:{QUOTED}@127.0.0.1:{server.port}/2"
+        async with connected(f"{url}?ssl_ca_certs={cert}") as store:
+            assert await store.call(("SET", "k", 1), ("GET", "k")) == [b"OK", b"1"]
+            assert b"db2:keys=1" in server.ask("INFO", "keyspace")
+            server.kill()
+            await until(lambda: not store.available)
+            server.start()
+            await until(lambda: store.available)
+        async with connected(url) as store:
+            assert "certificate verify failed" in store.reason
+
+    try:
+        run(work(), loop=loop)
+    finally:
+        server.close()
 
 
 @pytest.mark.parametrize(
