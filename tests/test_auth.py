@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import statistics
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -296,8 +295,9 @@ def test_an_unknown_account_takes_as_long_as_a_wrong_password(server: Usher) -> 
         assert Client(server).post("/api/auth/login", body).status == 401
         return time.perf_counter() - started
 
-    pairs = [(took(email), took(address())) for _ in range(7)]
-    known, unknown = (statistics.median(times) for times in zip(*pairs, strict=True))
+    pairs = [(took(email), took(address())) for _ in range(9)]
+    # The quickest of each: what else the machine does can only make a try slower.
+    known, unknown = (min(times) for times in zip(*pairs, strict=True))
     # Without the work of a hash the second takes a tenth of the first.
     assert 0.4 < unknown / known < 2.5
 
