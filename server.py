@@ -6,6 +6,7 @@ settings -> services -> handlers -> listen. `python server.py --help` lists the 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -20,12 +21,15 @@ from tornado.netutil import bind_sockets
 
 from handlers.base import Site
 from handlers.cookies import CookieJar
+from handlers.floor import Floor
+from handlers.room_events import ROOM_EVENTS
 from handlers.routes import make_application
-from handlers.socket import Floor
+from handlers.socket import EVENTS
 from handlers.upgrade import MAX_BODY_BYTES, FrontDoor, Gate
-from services import container, settings
-from services.container import Foundation, Services
+from services import container, running, settings
+from services.container import Services
 from services.errors import SettingError, UsherError
+from services.foundation import Foundation, lay_foundation
 from services.listener import Listener
 from services.origins import Origins
 from services.protocol import CloseCode
@@ -78,10 +82,10 @@ async def serve(chosen: Settings) -> None:
     listeners = _bind(chosen)
     port = listeners[0].getsockname()[1]
     origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins)
-    foundation = await container.lay_foundation(chosen)
+    foundation = await lay_foundation(chosen)
     services = container.build(foundation, origins.public_url)
     try:
-        await container.start(services)
+        await running.start(services)
         server, floor = _open(services, origins, listeners)
         for warning in chosen.warnings:
             log.warning("%s", warning)
@@ -90,7 +94,7 @@ async def serve(chosen: Settings) -> None:
         await stopping.wait()
         await _drain(server, floor)
     finally:
-        await container.stop(services)
+        await running.stop(services)
 
 
 def _bind(chosen: Settings) -> Sequence[socket.socket]:
@@ -98,6 +102,9 @@ def _bind(chosen: Settings) -> Sequence[socket.socket]:
         return [Listener(s) for s in bind_sockets(chosen.port, chosen.host, backlog=BACKLOG)]
     except OSError as error:
         why = error.strerror or str(error)
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            got, takes = f"{chosen.host} ({why})", "an address or a name of this machine"
+            raise SettingError("USHER_HOST", got, takes) from error
         raise SettingError(
             "USHER_PORT", f"{chosen.port} on {chosen.host} ({why})", "a free port, or 0 for any"
         ) from error
@@ -108,15 +115,7 @@ def _open(
 ) -> tuple[HTTPServer, Floor]:
     chosen = services.foundation.settings
     cookies = CookieJar(origins.secure)
-    floor = Floor(
-        services.hub,
-        services.pool,
-        services.admission,
-        services.metrics,
-        services.node,
-        chosen.join_timeout_seconds,
-        services.seen.note,
-    )
+    floor = Floor(services, {**EVENTS, **ROOM_EVENTS})
     site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies)
     door = FrontDoor(make_application(site), Gate(floor, origins, cookies))
     server = HTTPServer(

@@ -30,7 +30,7 @@ class ChangeUser(msgspec.Struct):
 class UsersHandler(ApiHandler):
     @operation(
         "Accounts, a page at a time.",
-        access="admin",
+        access="read",
         answer=UserPage,
         query={"after": "`next` of the page before", "limit": "1 to 100, usually 50"},
     )
@@ -73,7 +73,7 @@ class UserHandler(ApiHandler):
 class DisconnectHandler(ApiHandler):
     @operation(
         "Sign a user out everywhere: every login session ends, every socket closes.",
-        access="admin",
+        access="disconnect",
         status=204,
         errors=(NotFound,),
     )

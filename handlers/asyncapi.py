@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from handlers.backends import Publication
+from handlers.floor import ClientEvent
 from handlers.schemas import About, Json, Schemas
-from handlers.socket import EXPIRY_NOTICE_SECONDS, ClientEvent
+from handlers.socket import EXPIRY_NOTICE_SECONDS
 from handlers.upgrade import SOCKET_PATH
 from services.keepalive import PING_SECONDS, SILENCE_SECONDS
 from services.protocol import (
@@ -19,6 +21,8 @@ from services.protocol import (
     Refusal,
     ServerEvent,
 )
+from services.room_protocol import History, Message
+from services.usage import FADE_SECONDS
 from services.wire import OUTBOX_BYTES
 
 ID = {"type": ["string", "number"], "description": "comes back as it was sent"}
@@ -33,7 +37,21 @@ A message may have {MAX_MESSAGE_BYTES // 1024} KiB, before the join
 {MAX_UNJOINED_MESSAGE_BYTES // 1024} KiB. A client that lets more than {OUTBOX_BYTES // 1024} KiB
 wait is closed with 4413. The server pings a silent client every {PING_SECONDS:.0f} seconds and
 drops it after {SILENCE_SECONDS:.0f} seconds of silence. `token-expiring` comes
-{EXPIRY_NOTICE_SECONDS:.0f} seconds ahead."""
+{EXPIRY_NOTICE_SECONDS:.0f} seconds ahead.
+
+A room is `user:{{id}}` (one's own) or `channel:{{id}}`; a socket that joins is in every room it may
+read. A room's messages reach everybody in one order, that of their ids, on every node. Who was
+away asks `history` with the last id, again while there is `more`. `presence` names many people in
+several frames. A use that is not repeated fades after {FADE_SECONDS:.0f} seconds. What a backend
+publishes has `room` beside `data`, and is not kept. While Redis is away the socket stays, and
+`message`, `usage` and `history` are refused (`unavailable`)."""
+
+PUBLISHED = "published"
+"""What stands here for events that have the names that backends give them."""
+PUBLISHED_SUMMARY = (
+    "A backend has published something in a room of yours: `event` and `data` as it gave them, "
+    "with `room` beside. The name is none of Usher's own, but for `message`."
+)
 
 OPENING = f"""\
 A credential comes on open or in the first message: an access token in `Authorization: Bearer`, or
@@ -57,6 +75,8 @@ def asyncapi_document(
         messages[f"{name}.reply"] = _reply_message(name, event, schemas, refusal)
     for name, sent in server_events.items():
         messages[f"server.{name}"] = _server_message(name, sent, schemas, refusal)
+    messages[f"server.{PUBLISHED}"] = _published_message()
+    _describe_kept(schemas)
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Usher", "version": about.version, "description": _lines(DESCRIPTION)},
@@ -65,7 +85,8 @@ def asyncapi_document(
         "channels": {"socket": _channel(messages)},
         "operations": {
             **{name: _receive(name) for name in client_events},
-            **{f"server.{name}": _send(name, event) for name, event in server_events.items()},
+            **{f"server.{n}": _send(n, event.summary) for n, event in server_events.items()},
+            f"server.{PUBLISHED}": _send(PUBLISHED, PUBLISHED_SUMMARY),
         },
         "components": {
             "messages": messages,
@@ -114,6 +135,21 @@ def _server_message(name: str, event: ServerEvent, schemas: Schemas, refusal: Js
     else:
         payload = _object({"event": {"const": name}, "data": schemas.of(event.data)})
     return _message(name, f"{name}, from the server", event.summary, payload)
+
+
+def _published_message() -> Json:
+    apart = Schemas()  # the call's body is none of the socket's types; two of its fields are
+    apart.of(Publication)
+    given = apart.components[Publication.__name__]["properties"]
+    payload = _object({name: given[name] for name in ("event", "room")} | {"data": {}})
+    return _message(PUBLISHED, "what a backend publishes", PUBLISHED_SUMMARY, payload)
+
+
+def _describe_kept(schemas: Schemas) -> None:
+    """Say of `history` what its messages are: it passes on their bytes, and so has no type."""
+    history = schemas.components.get(History.__name__)
+    if history is not None:
+        history["properties"]["messages"]["items"] = schemas.of(Message)
 
 
 def _message(name: str, title: str, summary: str, payload: Json) -> Json:
@@ -166,11 +202,11 @@ def _receive(name: str) -> Json:
     }
 
 
-def _send(name: str, event: ServerEvent) -> Json:
+def _send(name: str, summary: str) -> Json:
     channel = "#/channels/socket"
     return {
         "action": "send",
-        "summary": event.summary,
+        "summary": summary,
         "channel": {"$ref": channel},
         "messages": [{"$ref": f"{channel}/messages/server.{name}"}],
     }

@@ -11,6 +11,7 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.claims import Claims
+from services.cutting import Outcome
 from services.errors import (
     NotFound,
     RateLimited,
@@ -53,7 +54,7 @@ class BrowserSignIn(msgspec.Struct, frozen=True):
     """A browser's tokens are in its cookies. `expires_in`: seconds of the access token."""
 
     user: Profile
-    expires_in: float
+    expires_in: int | float
 
 
 class NativeSignIn(msgspec.Struct, frozen=True):
@@ -62,8 +63,13 @@ class NativeSignIn(msgspec.Struct, frozen=True):
     user: Profile
     access_token: str
     token_type: Literal["Bearer"]
-    expires_in: float
+    expires_in: int | float
     refresh_token: str
+
+
+def whole(seconds: float) -> int | float:
+    """Seconds as most clients read them (RFC 6749 section 5.1): without a fraction of nothing."""
+    return int(seconds) if seconds == int(seconds) else seconds
 
 
 class SignInHandler(ApiHandler):
@@ -72,7 +78,7 @@ class SignInHandler(ApiHandler):
     def signed_in(self, result: SignedIn, client: Client) -> BrowserSignIn | NativeSignIn:
         """Tokens in cookies for a browser, in the answer for anything else; never in both."""
         now = time.time()
-        seconds = round(max(0.0, result.claims.exp - now), 3)
+        seconds = whole(round(result.claims.exp - result.claims.iat, 3))
         if client == "native":
             return NativeSignIn(
                 result.user,
@@ -151,12 +157,20 @@ class LogOutHandler(ApiHandler):
         status=204,
         errors=(Unauthenticated,),
         shows="access",
+        query={"wait": "`true`: answer 200 with what every node has closed, within 2 s"},
+        told=Outcome,
     )
-    async def post(self) -> None:
-        claims = await self._claims()
+    async def post(self) -> Outcome | None:
+        claims, services, outcome = await self._claims(), self.services, None
+        who = claims.sub, claims.sid, "logout", claims.jti
         with suppress(NotFound):  # over already, which is what was asked for
-            await self.services.login_sessions.end(claims.sub, claims.sid, "logout", claims.jti)
+            if self.get_query_argument("wait", "") == "true":
+                outcome = Outcome(0, 0, [])
+                outcome = await services.cutting.end(*who)
+            else:
+                await services.login_sessions.end(*who)
         self.site.cookies.clear(self)
+        return outcome
 
     async def _claims(self) -> Claims:
         """Whose session it is. An expired token may still do this: it ends, it opens nothing."""

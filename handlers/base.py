@@ -15,6 +15,7 @@ from handlers.handshake import cookie_credential
 from handlers.operations import Access
 from handlers.problems import PROBLEM_TYPE, problem_body
 from services.admission import Identity
+from services.api_keys import PREFIX as KEY_PREFIX
 from services.container import Services
 from services.errors import (
     BadRequest,
@@ -159,15 +160,20 @@ class ApiHandler(BaseHandler):
         Raises:
             Unauthenticated, TokenExpired: no credential, or not a good one.
             OriginRefused: a cookie speaks, and it is not clear that the user's page sent it.
-            Forbidden: an administrator's call, and the caller is none.
+            Forbidden: an administrator's call, and the caller is none; or an API key without
+                the scope.
         """
         if access == "anyone":
             self.refuse_foreign_page()
             return
-        claims = self.services.admission.verify(self.access_token())
+        token = self.access_token()
+        if token.startswith(KEY_PREFIX) and access in ("publish", "disconnect", "read"):
+            await self.services.api_keys.check(token, access)
+            return
+        claims = self.services.admission.verify(token)
         self.identity = await self.services.admission.identify(claims)
         self.services.seen.note(claims.sid)
-        if access == "admin" and not self.identity.is_admin:
+        if access != "user" and not self.identity.is_admin:
             raise Forbidden("an administrator's call")
 
     def access_token(self) -> str:

@@ -15,9 +15,11 @@ from handlers.docs_page import reference_page
 from handlers.openapi import Routes, openapi_document
 from handlers.operations import operation
 from handlers.pages import PAGE_HEADERS
+from handlers.room_events import ROOM_EVENTS
 from handlers.schemas import About
 from handlers.socket import EVENTS
 from services.protocol import SERVER_EVENTS
+from services.room_protocol import ROOM_SERVER_EVENTS
 from services.settings import VERSION
 
 
@@ -40,7 +42,9 @@ def make_documents(routes: Routes, site: Site) -> Documents:
     """Describe these routes and the socket."""
     about = About(VERSION, site.origins.public_url, site.cookies.access, site.cookies.refresh)
     openapi = openapi_document(routes, about)
-    asyncapi = asyncapi_document(EVENTS, SERVER_EVENTS, about)
+    asyncapi = asyncapi_document(
+        {**EVENTS, **ROOM_EVENTS}, {**SERVER_EVENTS, **ROOM_SERVER_EVENTS}, about
+    )
     return Documents(
         _served(msgspec.json.encode(openapi)),
         _served(msgspec.json.encode(asyncapi)),

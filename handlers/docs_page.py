@@ -215,6 +215,11 @@ def _needs(security: list[Json]) -> str:
         return "an access token, a ticket, the cookie, or none at first"
     if names == {"refresh_cookie"}:
         return "a refresh token, in the body or the cookie"
+    scopes = [scope for choice in security for scope in choice.get("api_key", ())]
+    if scopes:
+        return f"an administrator's access token, or an API key with the scope {scopes[0]}"
+    if any("admin" in choice.get("bearer", ()) for choice in security):
+        return "an administrator's access token"
     return "an access token"
 
 
@@ -230,7 +235,7 @@ def _client_events(asyncapi: Json) -> Iterator[Event]:
         good, bad = messages[f"{name}.reply"]["payload"]["oneOf"]
         data = messages[name]["payload"]["properties"]["data"]
         yield Event(
-            anchor=f"event-{name}",
+            anchor=f"client-event-{name}",
             name=name,
             summary=prose(messages[name]["summary"]),
             parts=[
@@ -248,10 +253,11 @@ def _server_events(asyncapi: Json) -> Iterator[Event]:
             continue
         message = asyncapi["components"]["messages"][key]
         payload = message["payload"]
-        shown = payload if "oneOf" in payload else payload["properties"]["data"]
-        label = "Frame" if "oneOf" in payload else "Data"
+        # An event that is more than its data is shown whole.
+        whole = "oneOf" in payload or "room" in payload["properties"]
+        shown, label = (payload, "Frame") if whole else (payload["properties"]["data"], "Data")
         yield Event(
-            anchor=f"event-{message['name']}",
+            anchor=f"server-event-{message['name']}",
             name=message["name"],
             summary=prose(message["summary"]),
             parts=[_part(label, shown, components)],

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from tornado.web import RequestHandler
 
 from handlers.handshake import UpgradeRequired
-from handlers.operations import PATH_SEGMENT, Operation
+from handlers.operations import Operation, segment
 from handlers.problems import PROBLEM_TYPE, Problem
 from handlers.schemas import REF, About, Json, Schemas
 from handlers.upgrade import SOCKET_PATH
@@ -32,7 +32,14 @@ TAGS: tuple[tuple[str, str, str], ...] = (
     ("/api/ws", "Socket", "Getting on. What travels over the socket is in /asyncapi.json."),
     (SOCKET_PATH, "Socket", ""),
     ("/api/channels", "Channels", "Rooms, and who may enter them."),
-    ("/api/admin", "Administration", "For administrators only."),
+    (
+        "/api/publish",
+        "Backends",
+        "Pushing into rooms, the keys for it, and the models whose use is shown.",
+    ),
+    ("/api/models", "Backends", ""),
+    ("/api/admin/api-keys", "Backends", ""),
+    ("/api/admin", "Administration", "For administrators, and what a key may do for them."),
     ("/", "Operation", "For machines that watch, and this reference."),
 )
 """Beginning of the path, name, description. The first that fits counts."""
@@ -40,14 +47,16 @@ TAGS: tuple[tuple[str, str, str], ...] = (
 PATH_PARAMETERS: dict[str, str] = {
     "session_id": "`id` of a login session, as `GET /api/sessions` gives it",
     "channel_id": "`id` of a channel, as `GET /api/channels` gives it",
+    "key_id": "`id` of an API key, as `GET /api/admin/api-keys` gives it",
+    "model_id": "the name of a model, percent-encoded",
     "user_id": "`id` of an account, as `GET /api/admin/users` gives it",
 }
 
 DESCRIPTION = """\
 JSON in and out; times are epoch seconds. A request takes an access token in `Authorization`, or
 in the cookie that a browser was given. An unsafe request with the cookie needs an own or allowed
-`Origin`, or `Sec-Fetch-Site: same-origin`. Refusals are problem documents (RFC 9457) with a
-machine-readable `code`."""
+`Origin`, or `Sec-Fetch-Site: same-origin`. Some calls also take an API key in `Authorization`, if
+it has their scope. Refusals are problem documents (RFC 9457) with a machine-readable `code`."""
 
 
 def openapi_document(routes: Routes, about: About) -> Json:
@@ -119,6 +128,9 @@ def _responses(method: str, described: Operation, schemas: Schemas) -> Json:
         content = {described.media_type: {"schema": schemas.of(described.answer)}}
         good = {"description": "The answer.", "content": content}
     responses = {str(described.status): good, **_refused(_refusals(method, described))}
+    if described.told is not None:
+        content = {described.media_type: {"schema": schemas.of(described.told)}}
+        responses["200"] = {"description": "The answer that was asked for.", "content": content}
     if described.unready is not None:
         content = {described.media_type: {"schema": schemas.of(described.unready)}}
         responses["503"] = {"description": "Not ready; the body says why.", "content": content}
@@ -134,7 +146,7 @@ def _refusals(method: str, described: Operation) -> set[type[UsherError]]:
         errors.add(BadRequest)
     if described.access != "anyone":
         errors |= {Unauthenticated, TokenExpired}
-    if described.access == "admin":
+    if described.access not in ("anyone", "user"):
         errors.add(Forbidden)
     if described.shows is not None:
         errors.add(Unavailable)
@@ -193,14 +205,26 @@ def _socket() -> Json:
 def _security(described: Operation) -> list[Json]:
     if described.shows == "refresh":
         return [{"refresh_cookie": []}, {}]  # or in the body
-    if described.shows == "access":
+    if described.shows != "access":
+        return []
+    if described.access in ("anyone", "user"):
         return [{"bearer": []}, {"cookie": []}]
-    return []
+    # OpenAPI 3.1 section 4.8.30: the roles that are needed. A key's scope is one.
+    choices: list[Json] = [{"bearer": ["admin"]}, {"cookie": ["admin"]}]
+    if described.access != "admin":
+        choices.append({"api_key": [described.access]})
+    return choices
 
 
 def _security_schemes(about: About) -> Json:
     return {
         "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+        "api_key": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "usher_key_…",
+            "description": "From `POST /api/admin/api-keys`; good for the calls of its scopes.",
+        },
         "cookie": {
             "type": "apiKey",
             "in": "cookie",
@@ -234,7 +258,7 @@ def _path_parameter(name: str) -> Json:
         "in": "path",
         "required": True,
         "description": PATH_PARAMETERS[name],
-        "schema": {"type": "string", "pattern": f"^{PATH_SEGMENT}$"},
+        "schema": {"type": "string", "pattern": f"^{segment(name)}$"},
     }
 
 

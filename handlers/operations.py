@@ -10,11 +10,19 @@ import msgspec
 
 from services.errors import UsherError
 
-Access = Literal["anyone", "user", "admin"]
+Access = Literal["anyone", "user", "admin", "publish", "disconnect", "read"]
+"""The last three: an administrator, or an API key with that scope."""
 Shows = Literal["access", "refresh"]
 
 PATH_SEGMENT = "[A-Za-z0-9_-]{1,64}"
 """What a name in braces stands for in a path."""
+OPEN_SEGMENTS = {"model_id": "[^/?#]{1,128}"}
+"""Names that are not ours to give: percent-encoded where they need it."""
+
+
+def segment(name: str) -> str:
+    """The pattern of what stands for a name in braces."""
+    return OPEN_SEGMENTS.get(name, PATH_SEGMENT)
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -31,6 +39,7 @@ class Operation(msgspec.Struct, frozen=True):
         media_type: of the good answer.
         unready: the type of a 503 that is no problem document, if any.
         shows: the token that the call looks at, where `access` does not say it.
+        told: the type of a 200 that is given in place of `status` where the method returns it.
     """
 
     summary: str
@@ -43,6 +52,7 @@ class Operation(msgspec.Struct, frozen=True):
     media_type: str
     unready: Any
     shows: Shows | None
+    told: Any
 
 
 def operation(
@@ -57,6 +67,7 @@ def operation(
     media_type: str = "application/json",
     unready: Any = None,
     shows: Shows | None = None,
+    told: Any = None,
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Awaitable[None]]]:
     """Make a handler's method an operation: the caller is checked first, then the body.
 
@@ -74,6 +85,7 @@ def operation(
         media_type,
         unready,
         shows or (None if access == "anyone" else "access"),
+        told,
     )
     decoder = None if body is None else msgspec.json.Decoder(body)
 
@@ -82,7 +94,8 @@ def operation(
         async def run(handler: Any, *path: str) -> None:
             await handler.admit(access)
             arguments = path if decoder is None else (*path, handler.decoded_body(decoder))
-            handler.answer(status, await method(handler, *arguments))
+            result = await method(handler, *arguments)
+            handler.answer(200 if told is not None and result is not None else status, result)
 
         run.operation = described  # type: ignore[attr-defined]  # read by handlers/openapi.py
         return run

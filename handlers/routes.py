@@ -17,6 +17,13 @@ from handlers.auth import (
     RefreshHandler,
     SignUpHandler,
 )
+from handlers.backends import (
+    KeyHandler,
+    KeysHandler,
+    ModelHandler,
+    ModelsHandler,
+    PublishHandler,
+)
 from handlers.base import ApiHandler, Site, UnknownRoute
 from handlers.channels import ChannelHandler, ChannelsHandler, MemberHandler
 from handlers.docs import (
@@ -26,7 +33,7 @@ from handlers.docs import (
     ReferenceHandler,
     make_documents,
 )
-from handlers.operations import PATH_SEGMENT
+from handlers.operations import segment
 from handlers.ops import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.pages import PageHandler
 from handlers.sessions import SessionHandler, SessionsHandler
@@ -50,6 +57,11 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/admin/users", UsersHandler),
     ("/api/admin/users/{user_id}", UserHandler),
     ("/api/admin/users/{user_id}/disconnect", DisconnectHandler),
+    ("/api/publish", PublishHandler),
+    ("/api/admin/api-keys", KeysHandler),
+    ("/api/admin/api-keys/{key_id}", KeyHandler),
+    ("/api/models", ModelsHandler),
+    ("/api/models/{model_id}", ModelHandler),
     ("/healthz", HealthHandler),
     ("/readyz", ReadyHandler),
     ("/metrics", MetricsHandler),
@@ -90,5 +102,5 @@ def _no_access_log(_: web.RequestHandler) -> None:
 
 
 def _pattern(path: str) -> str:
-    parts = (f"({PATH_SEGMENT})" if p.startswith("{") else p for p in path.split("/"))
+    parts = (f"({segment(p[1:-1])})" if p.startswith("{") else p for p in path.split("/"))
     return "/".join(parts)

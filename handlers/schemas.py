@@ -44,6 +44,7 @@ class Schemas:
             # msgspec does not describe a union of plain structs, as it could not decode one.
             return {"anyOf": [self.of(member) for member in get_args(described)]}
         (schema,), found = msgspec.json.schema_components((described,), ref_template=REF + "{name}")
+        _rewrite_patterns([schema, found])
         for name, component in found.items():
             text = component.get("description")
             if text is not None:
@@ -51,3 +52,15 @@ class Schemas:
             if self.components.setdefault(name, component) != component:
                 raise ValueError(f"two types are called {name}")
         return schema
+
+
+def _rewrite_patterns(value: Any) -> None:
+    """Say patterns in the words of ECMA-262, as JSON Schema does: it has no `\\A` or `\\Z`."""
+    if isinstance(value, dict):
+        pattern = value.get("pattern")
+        if isinstance(pattern, str):
+            value["pattern"] = pattern.replace(r"\A", "^").replace(r"\Z", "$")
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            _rewrite_patterns(item)

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
+from handlers.floor import ClientEvent, Floor, client_event
 from services import protocol
-from services.admission import Admission, Identity
+from services.admission import Identity
 from services.claims import Claims
 from services.errors import (
     BadRequest,
@@ -26,60 +26,19 @@ from services.errors import (
     UsherError,
 )
 from services.frames import encode_text
-from services.hub import Hub
-from services.metrics import Metrics
+from services.membership import Membership
 from services.protocol import CloseCode, Frame
-from services.session_pool import SessionPool, SocketSession
+from services.session_pool import SocketSession
 from services.tickets import looks_like_ticket
 from services.wire import Wire
 
 EXPIRY_NOTICE_SECONDS = 60.0
 RENEW_AFTER_SECONDS = 5.0
 """A heartbeat renews the lease, but not more often than this is of any use."""
-MAX_STRANGERS = 20_000
-"""Sockets that have not joined yet. More are turned away before they cost memory."""
-
 COUNTED = frozenset((1000, 1001, 1002, 1006, 1007, *CloseCode))
 """Close codes with a counter of their own; a client may send any of a thousand others."""
 
 log = logging.getLogger("usher.socket")
-
-
-class Floor:
-    """What every socket of a node shares. Handed to each; nothing is looked up globally.
-
-    Args:
-        node: id of this process.
-        join_timeout: seconds a stranger may stay silent.
-    """
-
-    def __init__(
-        self,
-        hub: Hub,
-        pool: SessionPool,
-        admission: Admission,
-        metrics: Metrics,
-        node: str,
-        join_timeout: float,
-        on_seen: Callable[[str], None],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.hub, self.pool, self.admission, self.metrics = hub, pool, admission, metrics
-        self.node, self.join_timeout, self.clock = node, join_timeout, clock
-        self.on_seen = on_seen
-        self.loop = asyncio.get_running_loop()
-        self.strangers: set[ClientSocket] = set()
-        self.draining = False
-
-    @property
-    def is_full(self) -> bool:
-        return self.draining or len(self.strangers) >= MAX_STRANGERS
-
-    def close_all(self, code: CloseCode, after: float | None = None) -> None:
-        """Close every socket of this node, joined or not."""
-        for stranger in tuple(self.strangers):
-            stranger.close(code, after)
-        self.hub.cut_all(code, after)
 
 
 class ClientSocket:
@@ -87,23 +46,25 @@ class ClientSocket:
 
     __slots__ = (
         "_claims",
-        "_floor",
+        "_membership",
         "_renewed_at",
         "_session",
         "_task",
         "_timer",
         "bearer_token_id",
+        "floor",
         "session_id",
         "wire",
     )
 
     def __init__(self, floor: Floor, sock: socket.socket) -> None:
-        self._floor = floor
+        self.floor = floor
         self.wire = Wire(floor.loop, sock, self)
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
         self._claims: Claims | None = None
+        self._membership: Membership | None = None
         self._renewed_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -118,10 +79,10 @@ class ClientSocket:
 
     def open_stranger(self, head: bytes, leading: bytes) -> None:
         """Begin as nobody: `user-join` has to come in time."""
-        self._floor.strangers.add(self)
+        self.floor.strangers.add(self)
         self.wire.send_frame(head)
-        self._timer = self._floor.loop.call_later(
-            self._floor.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
+        self._timer = self.floor.loop.call_later(
+            self.floor.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
         )
         self.wire.start(leading)
 
@@ -132,7 +93,7 @@ class ClientSocket:
         self._refuse(code)
 
     def _refuse(self, code: CloseCode) -> None:
-        self._floor.metrics.joins.labels(outcome=code.reason).inc()
+        self.floor.metrics.joins.labels(outcome=code.reason).inc()
         self.close(code)
 
     # ---- what the hub asks -----------------------------------------------------------------
@@ -142,6 +103,12 @@ class ClientSocket:
         """Who this is. Only a socket that has joined is in the hub, and asked."""
         assert self._session is not None, "not joined"
         return self._session
+
+    @property
+    def membership(self) -> Membership:
+        """The rooms of a socket that has joined."""
+        assert self._membership is not None, "not joined"
+        return self._membership
 
     def close(self, code: CloseCode, after: float | None = None) -> None:
         """Close at once; nothing goes in or out any more."""
@@ -159,8 +126,8 @@ class ClientSocket:
             log.info("socket=%s closed: %s", self.session_id, error.evidence)
             self.close(CloseCode.BAD_REQUEST)
             return
-        event = EVENTS.get(frame.event)
-        self._floor.metrics.frames.labels(event=frame.event if event else "unknown").inc()
+        event = self.floor.events.get(frame.event)
+        self.floor.metrics.frames.labels(event=frame.event if event else "unknown").inc()
         if self._session is None and frame.event != "user-join":
             self._answer_refusal(frame, Unauthenticated("event before user-join"))
             self._refuse(CloseCode.UNAUTHENTICATED)
@@ -179,7 +146,7 @@ class ClientSocket:
         if outcome is not None:
             # Frames of one socket are answered in their order: the next one waits unread.
             self.wire.pause()
-            self._task = self._floor.loop.create_task(self._finish(frame, outcome))
+            self._task = self.floor.loop.create_task(self._finish(frame, outcome))
 
     async def _finish(self, frame: Frame, outcome: Awaitable[None]) -> None:
         try:
@@ -195,7 +162,7 @@ class ClientSocket:
 
     def closed(self, code: int) -> None:
         """The wire is closed: leave everything that was joined."""
-        floor = self._floor
+        floor = self.floor
         floor.metrics.closes.labels(code=str(code) if code in COUNTED else "other").inc()
         if self._timer is not None:
             self._timer.cancel()
@@ -204,11 +171,13 @@ class ClientSocket:
         if self._session is not None:
             floor.hub.remove(self)
             floor.metrics.sockets.dec()
-            floor.pool.remove(self._session)
+            self.membership.leave_all()
+            floor.services.pool.remove(self._session)
 
     # ---- answering -------------------------------------------------------------------------
 
-    def _answer(self, frame: Frame, data: object) -> None:
+    def answer(self, frame: Frame, data: object) -> None:
+        """Give the good reply to a frame."""
         if frame.id:  # a frame without an id asks for no answer
             self.wire.send(protocol.encode_reply(bytes(frame.id), data))
 
@@ -239,6 +208,8 @@ class ClientSocket:
                 return
             raise
         if not self.wire.is_open:
+            if self._session is None:
+                self.floor.let_go(identity)
             return
         bearer = not looks_like_ticket(credential)
         if self._session is None:
@@ -247,7 +218,7 @@ class ClientSocket:
             self._adopt(identity, bearer)
             joined = self._joined()
         if frame.id:
-            self._answer(frame, joined)
+            self.answer(frame, joined)
         else:
             self.wire.send(protocol.encode_event("joined", joined))
 
@@ -259,28 +230,30 @@ class ClientSocket:
         identity = await self._identify(credential)
         if self.wire.is_open:
             self._adopt(identity, not looks_like_ticket(credential))
-            self._answer(frame, protocol.Expiry(identity.claims.exp))
+            self.answer(frame, protocol.Expiry(identity.claims.exp))
 
     def heartbeat(self, frame: Frame, data: object) -> None:
         """A sign of life; renews the lease of the session."""
-        now = self._floor.clock()
+        now = self.floor.clock()
         if self._session is not None and now - self._renewed_at >= RENEW_AFTER_SECONDS:
             self._renewed_at = now
-            self._floor.pool.write(self.session)
-        self._answer(frame, protocol.ServerTime(now))
+            self.floor.services.pool.write(self.session)
+        self.answer(frame, protocol.ServerTime(now))
 
     # ---- identity --------------------------------------------------------------------------
 
     async def _identify(self, credential: str) -> Identity:
-        claims = await self._floor.admission.claims_of(credential)
+        claims = await self.floor.admission.claims_of(credential)
         held = self._claims
-        if held is not None and (claims.sub, claims.sid) != (held.sub, held.sid):
+        if held is None:
+            return await self.floor.let_in(claims)
+        if (claims.sub, claims.sid) != (held.sub, held.sid):
             raise IdentityMismatch("a token of another user or login session")
-        return await self._floor.admission.identify(claims)
+        return await self.floor.admission.identify(claims)
 
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
-        """Become somebody: known to the hub and to Redis. Waits for nothing."""
-        floor, claims, now = self._floor, identity.claims, self._floor.clock()
+        """Become somebody: known to the hub, to Redis and in rooms. Waits for nothing."""
+        floor, claims, now = self.floor, identity.claims, self.floor.clock()
         floor.strangers.discard(self)
         self._claims, self._renewed_at = claims, now
         self._session = SocketSession(
@@ -289,19 +262,35 @@ class ClientSocket:
             login_session_id=claims.sid,
             name=identity.name,
             role=claims.role,
-            node=floor.node,
+            node=floor.services.node,
             connected_at=now,
             expires_at=claims.exp,
         )
         self.wire.limit(protocol.MAX_MESSAGE_BYTES)
         floor.hub.add(self)
-        floor.hub.hold_bearer(self, claims.jti if bearer else None)
-        floor.pool.write(self.session)
-        floor.on_seen(claims.sid)
+        self._hold_bearer(claims.jti if bearer else None)
+        floor.services.pool.write(self.session)
+        self._enter_rooms(identity)
+        floor.services.seen.note(claims.sid)
         floor.metrics.joins.labels(outcome="joined").inc()
         floor.metrics.sockets.inc()
         self._watch_expiry()
         return self._joined()
+
+    def _enter_rooms(self, identity: Identity) -> None:
+        services = self.floor.services
+        user = protocol.Member(identity.user_id, identity.name)
+        self._membership = Membership(
+            services.rooms, services.presence, self, user, identity.grants
+        )
+        self._membership.enter(self._membership.allowed())
+        self.floor.let_go(identity)
+
+    def _hold_bearer(self, token_id: str | None) -> None:
+        """A bearer token holds one live socket, on whichever node."""
+        self.floor.hub.hold_bearer(self, token_id)
+        if token_id is not None:
+            self.floor.services.bearers.hold(self.session, token_id)
 
     def _adopt(self, identity: Identity, bearer: bool) -> None:
         """Take over a newer token of who is here already."""
@@ -311,14 +300,14 @@ class ClientSocket:
             self.session, name=identity.name, role=claims.role, expires_at=claims.exp
         )
         if bearer and self.bearer_token_id is not None:
-            self._floor.hub.hold_bearer(self, claims.jti)
-        self._floor.pool.write(self.session)
+            self._hold_bearer(claims.jti)
+        self.floor.services.pool.write(self.session)
         self._watch_expiry()
 
     def _joined(self) -> protocol.Joined:
         session = self.session
         user = protocol.JoinedUser(session.user_id, session.name, session.role)
-        rooms = [f"user:{session.user_id}"]
+        rooms = self.membership.names()
         return protocol.Joined(self.session_id, user, rooms, session.expires_at)
 
     # ---- expiry ----------------------------------------------------------------------------
@@ -332,8 +321,8 @@ class ClientSocket:
     def _at(self, when: float, act: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, when - self._floor.clock())
-        self._timer = self._floor.loop.call_later(delay, act)
+        delay = max(0.0, when - self.floor.clock())
+        self._timer = self.floor.loop.call_later(delay, act)
 
     def _expiring(self) -> None:
         assert self._claims is not None
@@ -343,41 +332,10 @@ class ClientSocket:
 
     def _expired(self) -> None:
         assert self._claims is not None
-        if self._floor.clock() < self._claims.exp:  # timers and the clock of the wall may differ
+        if self.floor.clock() < self._claims.exp:  # timers and the clock of the wall may differ
             self._at(self._claims.exp, self._expired)
         else:
             self.close(CloseCode.TOKEN_EXPIRED)
-
-
-class ClientEvent(msgspec.Struct, frozen=True):
-    """An event that clients may send.
-
-    Attributes:
-        act: what is done with it.
-        decoder: of its data.
-        data: the type of its data.
-        reply: the type of the good reply.
-        errors: what it may be refused with.
-        summary: for the docs.
-    """
-
-    act: Callable[..., Awaitable[None] | None]
-    decoder: msgspec.json.Decoder[Any]
-    data: Any
-    reply: Any
-    errors: tuple[type[UsherError], ...]
-    summary: str
-
-
-def client_event(
-    act: Callable[..., Awaitable[None] | None],
-    data: Any,
-    reply: Any,
-    summary: str,
-    errors: tuple[type[UsherError], ...] = (),
-) -> ClientEvent:
-    """An entry for EVENTS: what is decoded and what is described are one type."""
-    return ClientEvent(act, msgspec.json.Decoder(data), data, reply, errors, summary)
 
 
 _CREDENTIAL_ERRORS = (BadRequest, Unauthenticated, TokenExpired, IdentityMismatch, Unavailable)

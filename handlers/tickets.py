@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from handlers.auth import whole
 from handlers.base import ApiHandler
 from handlers.operations import operation
 
@@ -12,7 +13,7 @@ class TicketAnswer(msgspec.Struct, frozen=True):
     """A ticket for `/ws?ticket=…`. `expires_in`: seconds."""
 
     ticket: str
-    expires_in: float
+    expires_in: int | float
 
 
 class TicketHandler(ApiHandler):
@@ -24,4 +25,4 @@ class TicketHandler(ApiHandler):
     async def post(self) -> TicketAnswer:
         tickets = self.services.tickets
         ticket = await tickets.issue(self.identity.claims)
-        return TicketAnswer(ticket.reveal(), tickets.ttl)
+        return TicketAnswer(ticket.reveal(), whole(tickets.ttl))

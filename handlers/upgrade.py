@@ -19,9 +19,10 @@ from tornado.iostream import StreamClosedError
 
 from handlers import handshake
 from handlers.cookies import CookieJar
+from handlers.floor import Floor
 from handlers.handshake import Credential
 from handlers.problems import PROBLEM_TYPE, problem_body
-from handlers.socket import ClientSocket, Floor, close_code_for
+from handlers.socket import ClientSocket, close_code_for
 from services.admission import Identity
 from services.claims import Claims
 from services.errors import OriginRefused, TokenExpired, TooLarge, Unavailable, UsherError
@@ -101,7 +102,7 @@ class Gate:
             claims = await self._claims_of(credential)
             if cookie is not None and cookie is not credential:
                 self._check_same_session(claims, cookie)
-            identity = await self._floor.admission.identify(claims)
+            identity = await self._floor.let_in(claims)
         except UsherError as error:
             return self._refused(credential, error)
         return Entry(identity, credential.is_bearer)
@@ -132,8 +133,10 @@ class Gate:
 
     def _hand_over(self, connection: HTTP1Connection, head: bytes, entry: Entry) -> None:
         taken = take_socket(connection)
-        if taken is None:
-            return  # the client left while its credential was looked at
+        if taken is None:  # the client left while its credential was looked at
+            if entry.identity is not None:
+                self._floor.let_go(entry.identity)
+            return
         sock, leading = taken
         client = ClientSocket(self._floor, sock)
         if entry.identity is not None:

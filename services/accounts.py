@@ -26,11 +26,12 @@ from services.errors import (
     UsherError,
     WrongPassword,
 )
-from services.login_sessions import Device, LoginSessions, Profile, SignedIn, locked, locked_one
+from services.login_sessions import Device, LoginSessions, Profile, SignedIn
 from services.metrics import Metrics
 from services.passwords import Passwords
 from services.rate_limit import GuessLimit
 from services.revocations import Revocations
+from services.row_locks import locked, locked_one
 from services.texts import checked_text
 
 MAX_EMAIL_LENGTH = 254

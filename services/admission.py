@@ -14,6 +14,7 @@ import msgspec
 
 from services.claims import Claims
 from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
+from services.grants import Grant
 from services.login_cache import LoginCache, LoginState
 from services.login_sessions import LoginSessions
 from services.metrics import Metrics
@@ -26,10 +27,15 @@ SETTLE_SECONDS = 10.0
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who somebody is, and by which token."""
+    """Who somebody is, by which token, and what they may do in channels.
+
+    `as_of`: epoch seconds; what came after it is not in here.
+    """
 
     claims: Claims
     name: str
+    grants: dict[str, Grant]
+    as_of: float
 
     @property
     def user_id(self) -> str:
@@ -98,13 +104,25 @@ class Admission:
         self._refuse_known_revocations(claims)
         state = await self._state_of(claims)
         self._refuse_known_revocations(claims)
+        while state is not None and self._revocations.changed_since(claims.sub, state.as_of):
+            state = await self._ask_database(claims, "changed_meanwhile")
+            self._refuse_known_revocations(claims)
         if state is None:
             raise Unauthenticated("login session over, or account gone or disabled")
         if state.role != claims.role:
             raise Unauthenticated("the role in the token is not the user's any more")
         if claims.exp <= self._clock():
             raise TokenExpired("expired", claims=claims)
-        return Identity(claims, state.name)
+        return Identity(claims, state.name, state.grants, state.as_of)
+
+    def is_outdated(self, identity: Identity) -> bool:
+        """Whether something has changed for somebody since they were identified.
+
+        Raises:
+            Unauthenticated: revoked meanwhile.
+        """
+        self._refuse_known_revocations(identity.claims)
+        return self._revocations.changed_since(identity.user_id, identity.as_of)
 
     def _refuse_known_revocations(self, claims: Claims) -> None:
         if self._revocations.names(claims):
@@ -119,9 +137,9 @@ class Admission:
             raise Unauthenticated("revoked, says Redis")
         if known.state is None:
             return await self._ask_database(claims, "unknown_to_redis")
-        changed_at = self._revocations.roles_changed_at(claims.sub)
+        changed_at = self._revocations.changed_at(claims.sub)
         if known.state.as_of < changed_at + SETTLE_SECONDS:
-            return await self._ask_database(claims, "role_changed")
+            return await self._ask_database(claims, "role_or_access_changed")
         return known.state
 
     async def _ask_database(self, claims: Claims, cause: str) -> LoginState | None:

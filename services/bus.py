@@ -13,6 +13,10 @@ from typing import Protocol
 
 import msgspec
 
+MAX_DIGITS = 19
+"""Of each half of an id: what Redis can hold in 64 bits."""
+MAX_NUMBER = 10**MAX_DIGITS - 1
+
 
 class Kept(msgspec.Struct, frozen=True):
     """A message of a room's log. `id`: milliseconds since the epoch, a hyphen and a number."""
@@ -79,8 +83,12 @@ class Bus(Protocol):
             StoreUnavailable: when awaited.
         """
 
-    async def read(self, room: str, after: str | None, limit: int) -> Window:
+    async def read(self, room: str, after: str | None, limit: int, since: float = 0.0) -> Window:
         """The room's log behind `after`, or from its beginning.
+
+        Args:
+            since: epoch seconds; what was said before is passed over, and makes the window
+                incomplete.
 
         Raises:
             StoreUnavailable: the log can't be read.
@@ -93,6 +101,9 @@ class Bus(Protocol):
             StoreUnavailable: the log can't be read.
         """
 
+    def forget_old(self) -> None:
+        """Drop logs that are too old, where nobody else does. To be called now and then."""
+
     async def close(self) -> None:
         """Hear nothing any more."""
 
@@ -100,6 +111,9 @@ class Bus(Protocol):
 def id_order(message_id: str) -> tuple[int, int]:
     """The order of an id; (0, 0) for what is none."""
     milliseconds, _, number = message_id.partition("-")
-    if not (milliseconds.isdecimal() and number.isdecimal()) or len(message_id) > 40:
+    digits = milliseconds + number
+    if not (milliseconds and number and digits.isascii() and digits.isdecimal()):
+        return 0, 0
+    if max(len(milliseconds), len(number)) > MAX_DIGITS:
         return 0, 0
     return int(milliseconds), int(number)

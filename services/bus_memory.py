@@ -62,16 +62,16 @@ class MemoryBus:
         sent.set_result(None)
         return sent
 
-    async def read(self, room: str, after: str | None, limit: int) -> Window:
+    async def read(self, room: str, after: str | None, limit: int, since: float = 0.0) -> Window:
         log = self._logs.get(room)
-        oldest = int(self._clock() * 1000) - self._keep_ms
+        oldest = max(int(self._clock() * 1000) - self._keep_ms, int(since * 1000))
         messages = [] if log is None else list(log.messages)
         if after is None:
             complete = log is None or log.count == len(messages)
         else:
             complete = any(message.id == after for message in messages)
             order = id_order(after)
-            messages = [m for m in messages if m.order > order] if complete else []
+            messages = [m for m in messages if m.order > order] if order != (0, 0) else []
         young = [m for m in messages if m.order[0] >= oldest]
         complete = complete and len(young) == len(messages)
         return Window(young[:limit], complete, more=len(young) > limit)

@@ -13,13 +13,13 @@ import random
 from collections.abc import Awaitable, Iterable
 from typing import Any, cast
 
-from hiredis import ProtocolError, Reader
+from hiredis import ProtocolError, Reader, ReplyError
 
 from services.bus import BusListener, Kept, Window, id_order
 from services.errors import StoreUnavailable
 from services.redis_address import Address
 from services.redis_forms import address_of
-from services.redis_link import pack
+from services.redis_link import error_word, pack
 from services.secret import Secret
 from services.store import Command, Store
 
@@ -98,31 +98,31 @@ class RedisBus:
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
 
-    async def read(self, room: str, after: str | None, limit: int) -> Window:
+    async def read(self, room: str, after: str | None, limit: int, since: float = 0.0) -> Window:
         key = log_key(room)
-        begin = "-" if after is None else after
         if after is not None and id_order(after) == (0, 0):
             return Window((), complete=False)
-        now, first, found = await self._store.call(
-            ("TIME",),
-            ("XRANGE", key, "-", "+", "COUNT", 1),
-            ("XRANGE", key, begin, "+", "COUNT", limit + 2),
+        now, first = await self._store.call(("TIME",), ("XRANGE", key, "-", "+", "COUNT", 1))
+        now_ms = int(now[0]) * 1000 + int(now[1]) // 1000
+        start = max(now_ms - self._keep_ms, int(since * 1000))
+        # Old messages may lie before any number of young ones: they are passed over, not read.
+        begin = f"({after}" if id_order(after or "")[0] >= start else str(start)
+        known, passed, found = await self._store.call(
+            ("XRANGE", key, after or "-", after or "-"),
+            ("XRANGE", key, f"({after}" if after else "-", f"({start}", "COUNT", 1),
+            ("XRANGE", key, begin, "+", "COUNT", limit + 1),
         )
-        oldest = int(now[0]) * 1000 - self._keep_ms
-        entries = [(_kept(entry), _number(entry)) for entry in found]
-        if after is None:
-            complete = not first or _number(first[0]) == 1
-        else:
-            complete = bool(entries) and entries[0][0].id == after
-            entries = entries[1:] if complete else []
-        young = [message for message, _ in entries if message.order[0] >= oldest]
-        complete = complete and len(young) == len(entries)
-        return Window(young[:limit], complete, more=len(young) > limit)
+        from_start = after is None and (not first or _number(first[0]) == 1)
+        complete = not passed and (bool(known) or from_start)
+        return Window([_kept(e) for e in found[:limit]], complete, more=len(found) > limit)
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
         command = ("XRANGE", log_key(room), f"({after}", "+", "COUNT", limit + 1)
         (found,) = await self._store.call(command)
         return Window([_kept(e) for e in found[:limit]], complete=True, more=len(found) > limit)
+
+    def forget_old(self) -> None:
+        """Redis does."""
 
     async def close(self) -> None:
         await self._ear.close()
@@ -175,8 +175,7 @@ class _Ear:
         if room in self._rooms:
             waiting = self._rooms.pop(room)
             del self._rooms_by_channel[channel(room).encode()]
-            if waiting is not None:
-                waiting.cancel()
+            _settle(waiting)
             self._say("UNSUBSCRIBE", room)
 
     def _say(self, verb: str, room: str) -> None:
@@ -192,11 +191,14 @@ class _Ear:
             self._line.write(issued)
 
     async def _keep_up(self) -> None:
-        delay = FIRST_DELAY_SECONDS
+        delay, loop = FIRST_DELAY_SECONDS, asyncio.get_running_loop()
         while True:
             if self._line is not None:
+                since = loop.time()
                 await self._lost.wait()
-                delay = FIRST_DELAY_SECONDS
+                # A line that is lost as soon as it is there goes on backing off.
+                if loop.time() - since > LAST_DELAY_SECONDS:
+                    delay = FIRST_DELAY_SECONDS
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             delay = min(delay * 2, LAST_DELAY_SECONDS)
             await self._attempt()
@@ -221,7 +223,7 @@ class _Ear:
         for room, waiting in self._rooms.items():
             if waiting is not None:
                 self._rooms[room] = None
-                waiting.cancel()
+                _settle(waiting)
 
     def _heard(self, kind: bytes, name: bytes, body: Any) -> None:
         room = self._rooms_by_channel.get(name)
@@ -241,7 +243,13 @@ class _Ear:
         if waiting is None:
             listener.gap(room)  # not the first time: the line was lost in between
         else:
-            waiting.set_result(None)
+            _settle(waiting)
+
+
+def _settle(waiting: asyncio.Future[None] | None) -> None:
+    """Let go of whoever waits for a room: it is heard, or the line is lost and they go on."""
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)
 
 
 class _Line(asyncio.Protocol):
@@ -258,7 +266,8 @@ class _Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._probe()
+        # Not at once: the greeting has to be the first that is said.
+        self._timer = self._loop.call_later(PROBE_SECONDS, self._probe)
 
     def write(self, commands: Iterable[Command]) -> None:
         payload = b"".join(map(pack, commands))
@@ -278,6 +287,10 @@ class _Line(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
+                if isinstance(reply, ReplyError):  # a room that is not heard must not look so
+                    log.warning("the bus is refused by redis: %s", error_word(reply))
+                    self.lose()
+                    return
                 if isinstance(reply, list) and reply[0] in (b"message", b"subscribe"):
                     self._heard_by(reply[0], reply[1], reply[2])
         except ProtocolError:

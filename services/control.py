@@ -1,29 +1,39 @@
-"""What nodes tell each other: revocations. So far one node, so what is told stays here.
+"""What nodes tell each other: revocations, replaced sockets, and that they have acted.
 
-The node-to-node part has its own issue: a Redis Stream that each node follows from where it
-stopped. It will publish in `Control.publish` and hand what it reads to the listeners. Nothing
-else has to know: whoever revokes calls `Revocations.publish`, whoever holds sockets listens.
+News are kept messages of the nodes' own room: a Redis Stream that each node follows from where
+it stopped, so a line that was lost for a while loses nothing. The rows in the database stand
+behind it all (`Revocations.sweep`). Acknowledgements are passing messages: they only help who
+waits for them now.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import secrets
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
 
+from services.bus import Bus
+from services.errors import StoreUnavailable
+from services.metrics import Metrics
+from services.rooms import CONTROL_ROOM, Rooms
+
 Kind = Literal["session", "token", "role", "access"]
+ACKNOWLEDGED = b"a"
+
+log = logging.getLogger("usher.control")
 
 
 class Revocation(msgspec.Struct, frozen=True):
     """One thing that is over.
 
     Attributes:
-        kind: what `subject` is: a login session (`sid`), an access token (`jti`), or the user
-            whose tokens and sockets of any other role than `role` are over, or the channel
-            whose rights have changed ("access").
-        user_id: whose it is; for "access" the user whose right in the channel changed, "*"
-            where it may be anybody's.
+        kind: what `subject` is: a login session (`sid`), an access token (`jti`), the user
+            whose tokens and sockets of any other role than `role` are over, or a channel whose
+            rights have changed for `user_id` ("*": for anybody).
         created_at: epoch seconds.
         id: number of its row; it tells a repeated message from a new one.
     """
@@ -37,20 +47,136 @@ class Revocation(msgspec.Struct, frozen=True):
     role: str = ""
 
 
-Listener = Callable[[Sequence[Revocation]], None]
+class News(msgspec.Struct, frozen=True):
+    """What one node tells the others.
+
+    Attributes:
+        node: who tells.
+        request: of whoever waits for acknowledgements, or empty.
+        revocations: what is over.
+        replaced: socket sessions whose bearer token has opened another socket elsewhere.
+    """
+
+    node: str
+    request: str = ""
+    revocations: tuple[Revocation, ...] = ()
+    replaced: tuple[str, ...] = ()
+
+
+class Acknowledgement(msgspec.Struct, frozen=True):
+    """A node has acted on a request: so many sockets were closed."""
+
+    request: str
+    node: str
+    closed: int
+
+
+_NEWS = msgspec.json.Decoder(News)
+_ACKNOWLEDGEMENT = msgspec.json.Decoder(Acknowledgement)
+
+Revoked = Callable[[Sequence[Revocation]], int]
 
 
 class Control:
-    """The one way for news of revocations from and to other nodes."""
+    """The one way for news from and to other nodes.
 
-    def __init__(self) -> None:
-        self._listeners: list[Listener] = []
+    Args:
+        node: id of this process.
+    """
 
-    def on_revocations(self, listener: Listener) -> None:
-        """Call `listener` with revocations that other nodes made."""
-        self._listeners.append(listener)
+    def __init__(self, bus: Bus, rooms: Rooms, node: str, metrics: Metrics) -> None:
+        self._bus, self._rooms, self._node, self._metrics = bus, rooms, node, metrics
+        self._on_revoked: Revoked | None = None
+        self._on_replaced: Callable[[str], None] | None = None
+        self._waiting: dict[str, asyncio.Queue[Acknowledgement]] = {}
+        rooms.on_passing(ACKNOWLEDGED, self._acknowledged)
 
-    async def publish(self, revocations: Sequence[Revocation]) -> None:
-        """Tell the other nodes. This node has acted already."""
-        for listener in self._listeners:
-            listener(revocations)
+    def on_revocations(self, act: Revoked) -> None:
+        """Call `act` with revocations of other nodes; it gives how many sockets it closed."""
+        self._on_revoked = act
+
+    def on_replaced(self, act: Callable[[str], None]) -> None:
+        """Call `act` with socket sessions that have to go, as their token is used elsewhere."""
+        self._on_replaced = act
+
+    async def open(self) -> None:
+        """Begin to hear the other nodes."""
+        await self._rooms.hear_nodes(self._heard)
+
+    async def publish(self, revocations: Sequence[Revocation], request: str = "") -> bool:
+        """Tell the other nodes. This node has acted already.
+
+        Returns:
+            False while there is no line: the others will read the rows.
+        """
+        return await self._tell(News(self._node, request, tuple(revocations)))
+
+    async def replace(self, session_id: str) -> None:
+        """Tell the other nodes that a socket session has to go (4409)."""
+        await self._tell(News(self._node, replaced=(session_id,)))
+
+    async def _tell(self, news: News) -> bool:
+        try:
+            await self._bus.keep(CONTROL_ROOM, msgspec.json.encode(news))
+        except StoreUnavailable as error:
+            self._metrics.news_untold.inc()
+            log.warning("other nodes not told; they will read the rows: %s", error.evidence)
+            return False
+        return True
+
+    def request(self) -> Request:
+        """Begin to wait for acknowledgements; before what is to be acknowledged is published."""
+        return Request(secrets.token_urlsafe(8), self._waiting)
+
+    def _heard(self, body: bytes) -> None:
+        try:
+            news = _NEWS.decode(body)
+        except msgspec.DecodeError:
+            log.warning("news of another version of Usher; the rows will tell")
+            return
+        if news.node == self._node:
+            return
+        closed = self._on_revoked(news.revocations) if self._on_revoked is not None else 0
+        if self._on_replaced is not None:
+            for session_id in news.replaced:
+                self._on_replaced(session_id)
+        if news.request:
+            answer = Acknowledgement(news.request, self._node, closed)
+            self._rooms.send_passing(CONTROL_ROOM, ACKNOWLEDGED, msgspec.json.encode(answer))
+
+    def _acknowledged(self, room: str, body: bytes) -> None:
+        try:
+            answer = _ACKNOWLEDGEMENT.decode(body)
+        except msgspec.DecodeError:
+            return  # a node of another version; it counts as silent
+        queue = self._waiting.get(answer.request)
+        if room == CONTROL_ROOM and queue is not None and not queue.full():
+            queue.put_nowait(answer)
+
+
+class Request:
+    """Acknowledgements of one request, while somebody waits for them. A context manager."""
+
+    def __init__(self, name: str, waiting: dict[str, asyncio.Queue[Acknowledgement]]) -> None:
+        self.name, self._waiting = name, waiting
+        self._queue: asyncio.Queue[Acknowledgement] = asyncio.Queue(maxsize=10_000)
+
+    def __enter__(self) -> Request:
+        self._waiting[self.name] = self._queue
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._waiting[self.name]
+
+    async def gather(self, nodes: set[str], seconds: float) -> dict[str, int]:
+        """How many sockets each of `nodes` has closed; those that are silent are missing."""
+        closed: dict[str, int] = {}
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while nodes - closed.keys() and (left := end - loop.time()) > 0:
+            try:
+                answer = await asyncio.wait_for(self._queue.get(), left)
+            except asyncio.TimeoutError:
+                break
+            closed[answer.node] = answer.closed
+        return closed

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+from services.membership import Membership
 from services.protocol import CloseCode
 from services.session_pool import SocketSession
 from services.wire import Wire
@@ -24,6 +25,10 @@ class HubSocket(Protocol):
     @property
     def session(self) -> SocketSession:
         """Who it is."""
+
+    @property
+    def membership(self) -> Membership:
+        """Which rooms it is in."""
 
     def close(self, code: CloseCode, after: float | None = None) -> None:
         """Close at once. `after`: seconds to wait before another try."""

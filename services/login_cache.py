@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from services.grants import Grant
 from services.store import Command, Store
 from services.tokens import Claims
 
@@ -22,13 +23,17 @@ SLACK_SECONDS = 60.0
 class LoginState(msgspec.Struct, frozen=True):
     """A login session that is alive, with its user. Times are epoch seconds.
 
-    `as_of`: when the database said so; a change of role after it makes the state worthless.
+    Attributes:
+        as_of: when the database said so; a change of role or access after it makes the state
+            worthless.
+        grants: what the user may do, by channel id.
     """
 
     name: str
     role: str
     expires_at: float
     as_of: float
+    grants: dict[str, Grant]
 
 
 class Known(msgspec.Struct, frozen=True):

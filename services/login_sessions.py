@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import msgspec
 import peewee
@@ -22,17 +22,17 @@ from services.claims import Claims, Role
 from services.control import Revocation
 from services.database import Database
 from services.errors import NotFound, Unauthenticated
+from services.grants import Grant, grants_of
 from services.login_cache import LoginCache, LoginState
 from services.opaque import opaque_token, token_hash
 from services.revocations import Revocations
+from services.row_locks import locked, locked_one
 from services.secret import Secret
 from services.tokens import Tokens
 
 REFRESH_GRACE_SECONDS = 10.0
 """Parallel tabs send the same cookie; each of them gets 200 this long."""
 MAX_DEVICE_LENGTH = 200
-
-Row = TypeVar("Row", bound=peewee.Model)
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -60,6 +60,7 @@ class SignedIn(msgspec.Struct, frozen=True):
     refresh_token: Secret
     refresh_expires_at: float
     session_expires_at: float
+    grants: dict[str, Grant]
 
 
 class SessionRow(msgspec.Struct, frozen=True):
@@ -163,12 +164,14 @@ class LoginSessions:
             refresh_token,
             refresh_expires_at,
             session_expires_at,
+            grants_of(db, user.id),
         )
 
     def _remember(self, signed_in: SignedIn) -> None:
         """Let Redis know a session that the database has committed, without waiting."""
         user, claims = signed_in.user, signed_in.claims
-        state = LoginState(user.name, user.role, signed_in.session_expires_at, claims.iat)
+        ends_at, grants = signed_in.session_expires_at, signed_in.grants
+        state = LoginState(user.name, user.role, ends_at, claims.iat, grants)
         self._cache.remember(user.id, claims.sid, state)
 
     # ---- refreshing ------------------------------------------------------------------------
@@ -246,7 +249,7 @@ class LoginSessions:
         )
         if row is None or revoked.exists(db):
             return None
-        return LoginState(name=row[1], role=row[2], expires_at=row[0], as_of=now)
+        return LoginState(row[1], row[2], row[0], now, grants_of(db, claims.sub))
 
     async def living(self, user_id: str) -> list[SessionRow]:
         """The living sessions of a user, last seen first."""
@@ -274,17 +277,28 @@ class LoginSessions:
 
     # ---- ending ----------------------------------------------------------------------------
 
-    async def end(self, user_id: str, sid: str, reason: str, token_id: str | None = None) -> None:
+    async def end(
+        self,
+        user_id: str,
+        sid: str,
+        reason: str,
+        token_id: str | None = None,
+        request: str = "",
+    ) -> int:
         """End one session of a user: its refresh tokens, its access tokens, its sockets.
 
         Args:
             token_id: `jti` of the access token that asked for it, revoked by name.
+            request: of who waits for the other nodes, see `Control.request`.
+
+        Returns:
+            How many sockets were closed on this node.
 
         Raises:
             NotFound: the user has no such session.
         """
         revocations = await self._database.run(self._end_one, user_id, sid, reason, token_id)
-        await self._revocations.publish(revocations)
+        return await self._revocations.publish(revocations, request)
 
     def _end_one(
         self, db: peewee.Database, user_id: str, sid: str, reason: str, token_id: str | None
@@ -322,21 +336,6 @@ class LoginSessions:
         change = {LoginSession.ended_at: self._clock(), LoginSession.end_reason: reason}
         LoginSession.update(change).where(LoginSession.id == sid).execute(db)
         return self._revocations.record(db, "session", sid, user_id, reason)
-
-
-def locked(query: peewee.ModelSelect[Row], db: peewee.Database) -> peewee.ModelSelect[Row]:
-    """The query with its rows locked until the commit, where the database has row locks.
-
-    SQLite has one writer at a time: there the transaction itself is the lock.
-    """
-    return query.for_update() if db.for_update else query
-
-
-def locked_one(query: peewee.ModelSelect[Row], db: peewee.Database) -> Row | None:
-    """The one row of a query, locked likewise; None where there is none."""
-    # Not `get_or_none`: Peewee words an error for a missing row, and fails at that, because a
-    # query bound to no database has no FOR UPDATE.
-    return next(iter(locked(query, db).execute(db)), None)
 
 
 def _touch(db: peewee.Database, seen: dict[str, float]) -> None:

@@ -36,6 +36,9 @@ class Metrics:
             "Login sessions looked up in the database, by cause.",
             "cause",
         )
+        self.news_untold = self._counter(
+            "usher_news_untold", "News that could not be told to other nodes; they read the rows."
+        )
         self.redis_up = Gauge("usher_redis_up", "1 while Redis answers.", registry=self.registry)
         self.database_up = Gauge(
             "usher_database_up", "1 while the database answers.", registry=self.registry

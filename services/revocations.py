@@ -8,8 +8,9 @@ lost, the process may be restarted; the row stays, and every node reads the rows
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import peewee
 
@@ -28,6 +29,11 @@ SWEEP_SECONDS = 1.0
 SWEEP_LIMIT = 1000
 REREAD_SECONDS = 10.0
 """Rows of transactions that commit late, with ids already passed, are found this long."""
+
+
+ANYBODY = "*"
+"""In place of a user id: a change of rights that may concern everybody."""
+_NEVER = (0.0, 0.0)
 
 
 class Revocations:
@@ -53,6 +59,9 @@ class Revocations:
         self._life = token_life + SLACK_SECONDS
         self._over: dict[str, float] = {}
         self._roles: dict[str, tuple[float, str]] = {}
+        self._changed: dict[str, tuple[float, float]] = {}
+        self._on_access: Callable[[Revocation], Coroutine[None, None, None]] | None = None
+        self._applying: set[asyncio.Task[None]] = set()
         self._seen: dict[int, float] = {}
         self._floor = 0
         control.on_revocations(self.note)
@@ -63,10 +72,18 @@ class Revocations:
         """Whether this token or its login session is known here to be over. No waiting."""
         return claims.sid in self._over or claims.jti in self._over
 
-    def roles_changed_at(self, user_id: str) -> float:
-        """When a user's role last changed, epoch seconds; 0 if not lately. What was said of
-        the role before that time is worth nothing."""
-        return self._roles.get(user_id, (0.0, ""))[0]
+    def changed_at(self, user_id: str) -> float:
+        """When a user's role or rights last changed, epoch seconds; 0 if not lately. What was
+        said of them before that time is worth nothing."""
+        return max(self._changed.get(who, _NEVER)[0] for who in (user_id, ANYBODY))
+
+    def changed_since(self, user_id: str, as_of: float) -> bool:
+        """Whether this node heard of such a change at or after `as_of`."""
+        return max(self._changed.get(who, _NEVER)[1] for who in (user_id, ANYBODY)) >= as_of
+
+    def on_access(self, act: Callable[[Revocation], Coroutine[None, None, None]]) -> None:
+        """Call `act` with every change of rights in a channel."""
+        self._on_access = act
 
     # ---- making them -----------------------------------------------------------------------
 
@@ -92,38 +109,54 @@ class Revocations:
         ).execute(db)
         return Revocation(kind, subject, user_id, reason, now, row_id, role)
 
-    async def publish(self, revocations: Sequence[Revocation]) -> None:
+    async def publish(self, revocations: Sequence[Revocation], request: str = "") -> int:
         """Act upon rows that are committed: here at once, then everywhere.
 
         When this returns, no frame goes in or out of the sockets named, on this node. Without
         Redis the row has to do, and does.
+
+        Args:
+            request: of who waits for the other nodes, see `Control.request`.
+
+        Returns:
+            How many sockets were closed here.
         """
-        self.note(revocations)
-        over = [(e.user_id, e.subject) for e in revocations if e.kind != "role"]
+        closed = self.note(revocations)
+        if self._applying:
+            await asyncio.wait(tuple(self._applying))
+        over = [(e.user_id, e.subject) for e in revocations if e.kind in ("session", "token")]
         try:
             await self._cache.revoke(over)
         except StoreUnavailable:
             self._metrics.revocations_without_redis.inc()
-        await self._control.publish(revocations)
+        if revocations:
+            await self._control.publish(revocations, request)
+        return closed
 
-    def note(self, revocations: Sequence[Revocation]) -> None:
-        """Remember revocations and cut the sockets they name. No waiting."""
+    def note(self, revocations: Sequence[Revocation]) -> int:
+        """Remember revocations and cut the sockets they name. No waiting. Gives how many."""
+        total = 0
         for entry in revocations:
             if entry.id in self._seen:
                 continue
             self._seen[entry.id] = self._clock()
             self._remember(entry)
             cut = self._cut(entry)
+            total += cut
             self._metrics.sockets_revoked.labels(reason=entry.reason).inc(cut)
             if cut:
                 self._metrics.revocation_seconds.observe(max(0.0, self._clock() - entry.created_at))
+        return total
 
     def _remember(self, entry: Revocation) -> None:
+        if entry.kind in ("role", "access"):
+            at, _ = self._changed.get(entry.user_id, _NEVER)
+            self._changed[entry.user_id] = max(at, entry.created_at), self._clock()
         if entry.kind == "role":
             changed_at, _ = self._roles.get(entry.user_id, (0.0, ""))
             if entry.created_at >= changed_at:
                 self._roles[entry.user_id] = entry.created_at, entry.role
-        else:
+        elif entry.kind != "access":
             self._over[entry.subject] = entry.created_at + self._life
 
     def _cut(self, entry: Revocation) -> int:
@@ -135,6 +168,10 @@ class Revocations:
             # The newest change counts: an older one may be read after it.
             _, role = self._roles[entry.user_id]
             return self._hub.cut_other_roles(entry.user_id, role, CloseCode.TOKEN_EXPIRED)
+        if entry.kind == "access" and self._on_access is not None:
+            task = asyncio.get_running_loop().create_task(self._on_access(entry))
+            self._applying.add(task)
+            task.add_done_callback(self._applying.discard)
         return 0
 
     # ---- reading them ----------------------------------------------------------------------
@@ -158,6 +195,7 @@ class Revocations:
         self._over = {subject: end for subject, end in self._over.items() if end > now}
         cutoff = now - self._life
         self._roles = {user: at for user, at in self._roles.items() if at[0] > cutoff}
+        self._changed = {user: at for user, at in self._changed.items() if at[1] > cutoff}
 
     def _settle(self, now: float) -> None:
         """Move the floor up to the newest row that no late transaction can get below."""

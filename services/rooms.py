@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
-from services.bus import Bus, Kept
+from services.bus import MAX_NUMBER, Bus, Kept
 from services.errors import StoreUnavailable
 from services.frames import encode_text
 from services.wire import Wire
@@ -22,7 +22,13 @@ USER, CHANNEL = "user:", "channel:"
 CONTROL_ROOM = "nodes"
 """What nodes tell each other; no client's room has this name."""
 GAP_PAGE = 200
-SUBSCRIBE_SECONDS = 1.0
+FLUSH_BYTES = 64 * 1024
+"""Gathered for a room at most, in one turn of the loop."""
+GAPS_AT_ONCE = 200
+"""Logs read at one time after a gap: all rooms at once would leave the store no place for joins."""
+GAP_AGAIN_SECONDS = 0.25
+MAX_WAITING = 1000
+"""Messages that wait in a room behind those that were missed. The log has them, too."""
 
 log = logging.getLogger("usher.rooms")
 
@@ -47,15 +53,28 @@ class RoomMember(Protocol):
 class _Room:
     """One room that is heard here."""
 
-    __slots__ = ("catching_up", "held", "last", "members", "since", "waiting")
+    __slots__ = (
+        "behind",
+        "catching_up",
+        "held",
+        "last",
+        "members",
+        "since",
+        "unsent",
+        "unsent_bytes",
+        "waiting",
+    )
 
     def __init__(self, since: float) -> None:
         self.members: dict[str, RoomMember] = {}
         self.held = 0
         self.last = (0, 0)
         self.since = since
+        self.behind = False
         self.catching_up: asyncio.Task[None] | None = None
         self.waiting: list[Kept] = []
+        self.unsent: list[bytes] = []
+        self.unsent_bytes = 0
 
 
 class Rooms:
@@ -73,6 +92,7 @@ class Rooms:
     ) -> None:
         self._bus, self._as_event, self._clock = bus, as_event, clock
         self._rooms: dict[str, _Room] = {}
+        self._gaps = asyncio.Semaphore(GAPS_AT_ONCE)
         self._on_control: Callable[[bytes], None] | None = None
         self._on_passing: dict[bytes, Callable[[str, bytes], None]] = {b"e": self._relay}
         bus.listen(self)
@@ -108,9 +128,13 @@ class Rooms:
         return fresh
 
     async def certain(self, held: Collection[asyncio.Future[None]]) -> None:
-        """Wait until held rooms are heard, but not for long: without Redis one joins too."""
-        if held:
-            await asyncio.wait(held, timeout=SUBSCRIBE_SECONDS)
+        """Wait until held rooms are heard, or the line is lost: without Redis one joins too.
+
+        No timeout of its own: it is on every join, and the line gives up by itself in time.
+        """
+        for future in held:
+            if not future.done():
+                await asyncio.shield(future)  # others wait for it too
 
     def release(self, names: Iterable[str]) -> None:
         """Let go of rooms that were held."""
@@ -121,13 +145,18 @@ class Rooms:
 
     def enter(self, member: RoomMember, name: str) -> None:
         """Put a socket into a room that is held for it."""
-        self._rooms[name].members[member.session_id] = member
+        room = self._rooms[name]
+        self._flush(room)  # what was said before is not for who comes now
+        room.members[member.session_id] = member
 
     def leave(self, member: RoomMember, name: str) -> None:
         """Take a socket out of a room."""
         room = self._rooms.get(name)
-        if room is not None and room.members.pop(member.session_id, None) is not None:
-            self._forget_if_empty(name, room)
+        if room is None or member.session_id not in room.members:
+            return
+        self._flush(room)
+        room.members.pop(member.session_id, None)
+        self._forget_if_empty(name, room)
 
     def members(self, name: str) -> list[RoomMember]:
         """The sockets of a room on this node."""
@@ -175,7 +204,7 @@ class Rooms:
         if here is None:
             return
         if here.catching_up is not None:
-            here.waiting.append(message)  # its turn is behind what was missed
+            self._let_wait(here, message)  # its turn is behind what was missed
         elif message.order > here.last:
             here.last = message.order
             self._deliver(room, message)
@@ -186,26 +215,44 @@ class Rooms:
         if act is not None:
             act(room, body[1:])
 
+    @staticmethod
+    def _let_wait(room: _Room, message: Kept) -> None:
+        if len(room.waiting) < MAX_WAITING:
+            room.waiting.append(message)
+        else:
+            room.waiting, room.behind = [], True  # read with the others
+
     def gap(self, room: str) -> None:
         """The line was lost for a while: read the log from where delivery stopped."""
         here = self._rooms.get(room)
-        if here is not None and here.catching_up is None:
+        if here is None:
+            return
+        here.behind = True  # also when it is lost again while the log is being read
+        if here.catching_up is None:
             task = asyncio.get_running_loop().create_task(self._catch_up(room, here))
             here.catching_up = task
 
     async def _catch_up(self, name: str, room: _Room) -> None:
         try:
-            await self._read_missed(name, room)
-        except StoreUnavailable:
-            log.info("room log not read after a gap; another try with the next line")
+            while room.behind:
+                room.behind = False
+                try:
+                    async with self._gaps:
+                        await self._read_missed(name, room)
+                except StoreUnavailable as error:  # it comes back later than the line, often
+                    log.info("room log not read after a gap yet: %s", error.evidence)
+                    room.behind = True
+                    await asyncio.sleep(GAP_AGAIN_SECONDS)
         finally:
             waiting, room.waiting, room.catching_up = room.waiting, [], None
-            for message in waiting:
-                self.kept(name, message)
+            if self._rooms.get(name) is room:  # else it was left meanwhile
+                for message in waiting:
+                    self.kept(name, message)
 
     async def _read_missed(self, name: str, room: _Room) -> None:
         # Where nothing was delivered yet, what came after the room was first heard counts.
-        first = room.last if room.last != (0, 0) else (int(room.since * 1000), 0)
+        # An id is passed over itself: the first of that millisecond has the number 0.
+        first = room.last if room.last != (0, 0) else (int(room.since * 1000) - 1, MAX_NUMBER)
         after = f"{first[0]}-{first[1]}"
         more = True
         while more:
@@ -231,7 +278,27 @@ class Rooms:
         room = self._rooms.get(name)
         if room is None:
             return
+        if but:
+            self._flush(room)
+            for session_id, member in tuple(room.members.items()):
+                if session_id != but:
+                    member.wire.send_frame(frame)
+            return
+        if not room.unsent:
+            asyncio.get_running_loop().call_soon(self._flush, room)
+        room.unsent.append(frame)
+        room.unsent_bytes += len(frame)
+        if room.unsent_bytes > FLUSH_BYTES:
+            self._flush(room)
+
+    @staticmethod
+    def _flush(room: _Room) -> None:
+        """Send what was gathered in this turn of the loop: one system call a member, not one a
+        message."""
+        frames, room.unsent, room.unsent_bytes = room.unsent, [], 0
+        if not frames:
+            return
+        joined = frames[0] if len(frames) == 1 else b"".join(frames)
         # A copy: a member that is too slow is closed by this, and leaves.
-        for session_id, member in tuple(room.members.items()):
-            if session_id != but:
-                member.wire.send_frame(frame)
+        for member in tuple(room.members.values()):
+            member.wire.send_frames(frames, joined)

@@ -139,6 +139,19 @@ JOIN_TIMEOUT = Setting(
     "5",
     "how long a socket may wait with user-join, in seconds",
 )
+HISTORY_MESSAGES = Setting(
+    "HISTORY_MESSAGES",
+    values.count(1, 1_000_000),
+    "1000",
+    "how many messages of a room are kept for who was away, about",
+)
+HISTORY_SECONDS = Setting(
+    "HISTORY_SECONDS",
+    values.seconds(1, 365 * DAY),
+    str(DAY),
+    "how long messages of a room are kept for who was away, in seconds",
+    f"{DAY}, one day",
+)
 PUBLIC_URL = Setting(
     "PUBLIC_URL",
     values.public_url,
@@ -185,6 +198,8 @@ SETTINGS: tuple[Setting[Any], ...] = (
     SESSION_LIFETIME,
     TICKET_TTL,
     JOIN_TIMEOUT,
+    HISTORY_MESSAGES,
+    HISTORY_SECONDS,
     PUBLIC_URL,
     ALLOWED_ORIGINS,
     TRUSTED_PROXIES,

@@ -81,6 +81,19 @@ def seconds(least: float, most: float) -> Callable[[str], float]:
     return read
 
 
+def count(least: int, most: int) -> Callable[[str], int]:
+    """A reader for a whole number between two bounds."""
+
+    def read(text: str) -> int:
+        digits = text.strip()
+        value = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 12 else -1
+        if not least <= value <= most:
+            raise BadValue(f"a whole number from {least} to {most}")
+        return value
+
+    return read
+
+
 def folder(text: str) -> Path:
     if not text.strip() or _CONTROL.search(text):
         raise BadValue("the path of a folder")

@@ -22,7 +22,7 @@ from services import setting_table as table
 from services.data_dir import prepare_data_dir
 from services.errors import SettingError
 from services.keys import stored_encryption_keys, stored_jwt_secrets
-from services.origins import is_loopback
+from services.origins import WILDCARD_HOSTS, is_loopback
 from services.proxies import IPNetwork
 from services.secret import Secret
 from services.setting_sources import Sources
@@ -77,6 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     session_lifetime_seconds: float
     ticket_ttl_seconds: float
     join_timeout_seconds: float
+    history_messages: int
+    history_seconds: float
     public_url: str | None
     allowed_origins: tuple[str, ...]
     trusted_proxies: tuple[IPNetwork, ...]
@@ -114,6 +116,8 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         session_lifetime_seconds=sources.value(table.SESSION_LIFETIME),
         ticket_ttl_seconds=sources.value(table.TICKET_TTL),
         join_timeout_seconds=sources.value(table.JOIN_TIMEOUT),
+        history_messages=sources.value(table.HISTORY_MESSAGES),
+        history_seconds=sources.value(table.HISTORY_SECONDS),
         public_url=sources.optional(table.PUBLIC_URL),
         allowed_origins=sources.value(table.ALLOWED_ORIGINS),
         trusted_proxies=sources.value(table.TRUSTED_PROXIES),
@@ -172,6 +176,11 @@ def _cautions(settings: Settings) -> list[str]:
     url = settings.public_url
     if url and url.startswith("http://") and not is_loopback(_host_of(url)):
         cautions.append("PUBLIC_URL is http://: passwords and cookies cross the network in clear")
+    if url is None and settings.host in WILDCARD_HOSTS:
+        cautions.append(
+            f"HOST is {settings.host} and PUBLIC_URL is not set: only pages opened at 127.0.0.1 or "
+            "localhost can sign in; set PUBLIC_URL to the address that browsers use"
+        )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         cautions.append("TRUSTED_PROXIES holds every address: any client can choose its own")
     return cautions

@@ -31,7 +31,7 @@ FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
 """Back-off between attempts. Its end is short, so that recovery is quick; the jitter keeps the
 nodes of an installation from coming back in step."""
 
-MAX_GROUPS, MAX_BYTES = 20_000, 32 * 1024 * 1024
+MAX_GROUPS, MAX_BYTES = 100_000, 32 * 1024 * 1024
 """What may wait for replies: far above a second's full load, far below what would hurt."""
 
 

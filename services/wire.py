@@ -181,6 +181,16 @@ class Wire:
         if self._open:
             self._write(frame)
 
+    def send_frames(self, frames: list[bytes], joined: bytes) -> None:
+        """Send frames that are already built, in one write. `joined`: the same in one piece, made
+        once for all who get them."""
+        if not self._open:
+            return
+        if self._corked is not None:
+            self._corked.extend(frames)
+        else:
+            self._put(frames, joined)
+
     def ping(self) -> None:
         """Ask the peer for a sign of life (section 5.5.2)."""
         self.send_frame(encode_frame(Opcode.PING, b""))
@@ -188,19 +198,18 @@ class Wire:
     def _uncork(self) -> None:
         frames, self._corked = self._corked, None
         if frames:
-            self._put(frames)
+            self._put(frames, frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _write(self, frame: bytes) -> None:
         if self._corked is not None:
             self._corked.append(frame)
         else:
-            self._put([frame])
+            self._put([frame], frame)
 
-    def _put(self, frames: list[bytes]) -> None:
+    def _put(self, frames: list[bytes], data: bytes) -> None:
         """Send frames in one write. What the kernel does not take waits, each frame by itself:
-        a close has to be able to drop those that are not begun."""
+        a close has to be able to drop those that are not begun. `data`: all of them joined."""
         if self._outbox is None:
-            data = frames[0] if len(frames) == 1 else b"".join(frames)
             sent = self._send(data)
             if sent == len(data):
                 return

@@ -1,0 +1,123 @@
+"""For backends: keys, pushing into rooms, and the models whose use is shown."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from handlers.base import ApiHandler
+from handlers.operations import operation
+from handlers.room_events import ROOM_EVENTS
+from handlers.socket import EVENTS
+from services.api_keys import KeyRow, Scope
+from services.errors import BadRequest, NotFound, Unavailable
+from services.model_registry import MAX_TITLE_LENGTH, ModelRow
+from services.protocol import SERVER_EVENTS
+from services.room_protocol import ROOM_SERVER_EVENTS, RoomName, null, published
+from services.rooms import CHANNEL, USER
+
+Title = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE_LENGTH)]
+EventName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")]
+
+OWN_EVENTS = {*EVENTS, *ROOM_EVENTS, *SERVER_EVENTS, *ROOM_SERVER_EVENTS, "error"} - {"message"}
+"""What clients take for Usher's own word; a backend must not be able to say it."""
+
+
+class NewKey(msgspec.Struct):
+    """`scopes`: what the key may do."""
+
+    name: str
+    scopes: list[Scope]
+
+
+class KeyShown(msgspec.Struct, frozen=True):
+    """`key` is shown this one time."""
+
+    id: str
+    name: str
+    scopes: list[Scope]
+    created_at: float
+    key: str
+
+
+class KeyList(msgspec.Struct, frozen=True):
+    items: list[KeyRow]
+
+
+class ModelList(msgspec.Struct, frozen=True):
+    items: list[ModelRow]
+
+
+class NewModel(msgspec.Struct):
+    title: Title
+
+
+class Publication(msgspec.Struct):
+    """Members get `{event, data}` as given, with `room` beside."""
+
+    room: RoomName
+    event: EventName
+    data: msgspec.Raw = msgspec.field(default_factory=null)
+
+
+class KeysHandler(ApiHandler):
+    @operation("The keys that are good, newest first.", access="admin", answer=KeyList)
+    async def get(self) -> KeyList:
+        return KeyList(await self.services.api_keys.living())
+
+    @operation(
+        "Make a key for a backend. It is shown this one time.",
+        access="admin",
+        body=NewKey,
+        status=201,
+        answer=KeyShown,
+    )
+    async def post(self, body: NewKey) -> KeyShown:
+        keys, user_id = self.services.api_keys, self.identity.user_id
+        row, key = await keys.create(body.name, body.scopes, user_id)
+        return KeyShown(row.id, row.name, row.scopes, row.created_at, key.reveal())
+
+
+class KeyHandler(ApiHandler):
+    @operation("Revoke a key.", access="admin", status=204, errors=(NotFound,))
+    async def delete(self, key_id: str) -> None:
+        await self.services.api_keys.revoke(key_id)
+
+
+class PublishHandler(ApiHandler):
+    @operation(
+        "Push an event to every member of a room, on every node. It is not kept.",
+        access="publish",
+        body=Publication,
+        status=204,
+        errors=(Unavailable,),
+    )
+    async def post(self, body: Publication) -> None:
+        if not body.room.startswith((USER, CHANNEL)):
+            raise BadRequest("publish", detail="room: user:{id} or channel:{id}")
+        if body.event in OWN_EVENTS:
+            raise BadRequest("publish", detail="event: one of Usher's own")
+        text = published(body.event, body.room, body.data)
+        await self.services.rooms.publish(body.room, text)
+
+
+class ModelsHandler(ApiHandler):
+    @operation("The models that `usage` may name.", answer=ModelList)
+    async def get(self) -> ModelList:
+        return ModelList(await self.services.models.all())
+
+
+class ModelHandler(ApiHandler):
+    @operation(
+        "Register a model, or give it another title.",
+        access="publish",
+        body=NewModel,
+        answer=ModelRow,
+    )
+    async def put(self, model_id: str, body: NewModel) -> ModelRow:
+        return await self.services.models.put(model_id, body.title)
+
+    @operation("Strike a model off.", access="publish", status=204, errors=(NotFound,))
+    async def delete(self, model_id: str) -> None:
+        await self.services.models.remove(model_id)

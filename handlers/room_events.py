@@ -1,0 +1,177 @@
+"""The events of rooms, as a socket that has joined may send them.
+
+Every one is checked against the socket's own identity and rights, as they are now; nothing in
+a message can claim another's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from handlers.floor import ClientEvent, client_event
+from handlers.socket import ClientSocket
+from services import room_protocol as rooms
+from services.errors import BadRequest, Forbidden, Unavailable
+from services.grants import Grant, Right
+from services.protocol import Frame, Member, encode_event
+from services.rooms import CHANNEL
+
+MAX_PEOPLE = 1000
+"""Named in one answer: more would not fit into what may wait for one reader."""
+HISTORY_PAGE = 100
+HISTORY_BYTES = 128 * 1024
+"""Half of what may wait for one reader: a longer answer would close who asks for it."""
+
+
+def _granted(socket: ClientSocket, room: str, right: Right) -> Grant:
+    grant = socket.membership.grant_in(room)
+    if grant is None or grant.right < right:
+        raise Forbidden(f"no right to {right.name.lower()} in the room")
+    return grant
+
+
+def _myself(socket: ClientSocket) -> Member:
+    return Member(socket.session.user_id, socket.session.name)
+
+
+async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
+    """Look up one's rights anew; leave and enter rooms to match."""
+    services, user_id = socket.floor.services, socket.session.user_id
+    while True:
+        as_of = socket.floor.clock()
+        grants = await services.channels.grants_of(user_id)
+        # A right that was taken away while the rows were read must not come back by this.
+        if not services.revocations.changed_since(user_id, as_of):
+            break
+    await socket.membership.match(grants)
+    socket.answer(frame, rooms.RoomList(socket.membership.names()))
+
+
+async def join(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
+    """Enter a room."""
+    _granted(socket, data.room, Right.READ)
+    await socket.membership.go_in((data.room,))
+    _granted(socket, data.room, Right.READ)
+    socket.answer(frame, rooms.OneRoom(data.room))
+
+
+def leave(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
+    """Leave a room; nothing of it arrives any more."""
+    if not socket.membership.leave(data.room):
+        _granted(socket, data.room, Right.READ)
+    socket.answer(frame, rooms.OneRoom(data.room))
+
+
+async def message(socket: ClientSocket, frame: Frame, data: rooms.Say) -> None:
+    """Say something to everybody in a room, oneself included."""
+    _granted(socket, data.room, Right.WRITE)
+    floor = socket.floor
+    body = rooms.message_body(data.room, _myself(socket), data.data, floor.clock())
+    socket.answer(frame, rooms.Said(await floor.services.bus.keep(data.room, body)))
+
+
+def typing(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
+    """Let the others in a room know that one is typing."""
+    _granted(socket, data.room, Right.WRITE)
+    event = encode_event("typing", rooms.Typing(data.room, _myself(socket)))
+    socket.floor.rooms.send_frame(data.room, event, but=socket.session_id)
+    socket.answer(frame, rooms.OneRoom(data.room))
+
+
+async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
+    """Who is in a room, on every node."""
+    _granted(socket, data.room, Right.READ)
+    users = await socket.floor.services.presence.people(data.room)
+    if not data.room.startswith(CHANNEL):
+        users = [_myself(socket)]
+    socket.answer(frame, rooms.People(users[:MAX_PEOPLE], len(users)))
+
+
+async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> None:
+    """Say that one uses a model now; it fades unless it is said again."""
+    floor = socket.floor
+    if not await floor.services.models.is_known(data.model):
+        raise BadRequest("usage of a model that is not registered")
+    in_use = await floor.services.usage.use(data.model, socket.session_id)
+    socket.answer(frame, rooms.ModelsInUse(in_use))
+
+
+async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) -> None:
+    """What was said in a room, as far as one had the right to hear it.
+
+    The right is looked up at this moment, not taken from when the socket joined: a reader who
+    was let in later must not see what was said before.
+    """
+    grant = await _granted_now(socket, data.room)
+    bus = socket.floor.services.bus
+    window = await bus.read(data.room, data.after, HISTORY_PAGE, grant.since)
+    texts: list[msgspec.Raw] = []
+    size = 0
+    for kept in window.messages:
+        text = rooms.message_with_id(kept.id, kept.body)
+        size += len(text)
+        if texts and size > HISTORY_BYTES:
+            break
+        texts.append(rooms.raw(text))
+    more = window.more or len(texts) < len(window.messages)
+    socket.answer(frame, rooms.History(texts, window.complete, more))
+
+
+async def _granted_now(socket: ClientSocket, room: str) -> Grant:
+    grant = _granted(socket, room, Right.READ)
+    if not room.startswith(CHANNEL):
+        return grant
+    user_id = socket.session.user_id
+    found = await socket.floor.services.channels.grants_in(room.removeprefix(CHANNEL), [user_id])
+    if user_id not in found:
+        raise Forbidden("no right to read the room any more")
+    return found[user_id]
+
+
+_ROOM_ERRORS = (BadRequest, Forbidden)
+_STORED_ERRORS = (*_ROOM_ERRORS, Unavailable)
+
+ROOM_EVENTS: dict[str, ClientEvent] = {
+    "join-channels": client_event(
+        join_channels,
+        Any,
+        rooms.RoomList,
+        "Look your rights up anew, and leave and enter rooms to match.",
+        (Unavailable,),
+    ),
+    "join": client_event(join, rooms.InRoom, rooms.OneRoom, "Enter a room.", _ROOM_ERRORS),
+    "leave": client_event(leave, rooms.InRoom, rooms.OneRoom, "Leave a room.", _ROOM_ERRORS),
+    "message": client_event(
+        message,
+        rooms.Say,
+        rooms.Said,
+        "Say something to everybody in a room, yourself included.",
+        _STORED_ERRORS,
+    ),
+    "typing": client_event(
+        typing,
+        rooms.InRoom,
+        rooms.OneRoom,
+        "Let the others in a room know that you are typing.",
+        _ROOM_ERRORS,
+    ),
+    "presence": client_event(
+        presence, rooms.InRoom, rooms.People, "Who is in a room, on every node.", _STORED_ERRORS
+    ),
+    "usage": client_event(
+        usage,
+        rooms.UseModel,
+        rooms.ModelsInUse,
+        "Say that you use a model now, and hear which are in use. Repeat it within 3 s.",
+        (BadRequest, Unavailable),
+    ),
+    "history": client_event(
+        history,
+        rooms.AskHistory,
+        rooms.History,
+        "What was said in a room while you may have been away, oldest first.",
+        _STORED_ERRORS,
+    ),
+}

@@ -1,0 +1,41 @@
+"""What backends bring: their keys, and the models whose use is shown."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+
+
+class ApiKey(Row):
+    """A key of a backend.
+
+    Attributes:
+        hash: SHA-256 of the key. The key itself is nowhere.
+        scopes: what it may do, separated by spaces.
+        created_by: the administrator who made it, None once that account is gone.
+        last_used_at: epoch seconds, give or take a minute.
+        revoked_at: epoch seconds, None while the key is good.
+    """
+
+    id = peewee.TextField(primary_key=True)
+    hash = peewee.TextField(unique=True)
+    name = peewee.TextField()
+    scopes = peewee.TextField()
+    created_by = peewee.TextField(null=True)
+    created_at = peewee.DoubleField()
+    last_used_at = peewee.DoubleField(null=True)
+    revoked_at = peewee.DoubleField(null=True)
+
+    class Meta:
+        table_name = "api_keys"
+
+
+class UsageModel(Row):
+    """A model that `usage` may name."""
+
+    id = peewee.TextField(primary_key=True)
+    title = peewee.TextField()
+
+    class Meta:
+        table_name = "usage_models"

@@ -1,0 +1,59 @@
+"""A right in a channel has changed: every socket of this node that it concerns hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from services.channels import Channels
+from services.control import Revocation
+from services.errors import Unavailable
+from services.hub import Hub
+from services.protocol import encode_event
+from services.revocations import ANYBODY
+from services.room_protocol import RoomList
+
+MAX_WAITING = 10_000
+"""Changes that could not be looked up while the database is away."""
+
+log = logging.getLogger("usher.access")
+
+
+class Access:
+    """Applies changed rights to this node's sockets."""
+
+    def __init__(self, hub: Hub, channels: Channels) -> None:
+        self._hub, self._channels = hub, channels
+        self._waiting: dict[tuple[str, str], Revocation] = {}
+        self._turn = asyncio.Lock()
+
+    async def apply(self, change: Revocation) -> None:
+        """Look the right up anew, and act. What can't be looked up now is tried again."""
+        try:
+            async with self._turn:  # what is read first is applied first, or an old right wins
+                await self._apply(change)
+        except Unavailable as error:
+            log.warning("rights not looked up yet: %s", error.evidence)
+            if len(self._waiting) < MAX_WAITING:
+                self._waiting[change.subject, change.user_id] = change
+
+    async def try_again(self) -> None:
+        """Apply what could not be looked up before. To be called every second or so."""
+        waiting, self._waiting = self._waiting, {}
+        for change in waiting.values():
+            await self.apply(change)
+
+    async def _apply(self, change: Revocation) -> None:
+        if change.user_id == ANYBODY:
+            users = {client.session.user_id for client in self._hub}
+        else:
+            users = {change.user_id} if self._hub.of_user(change.user_id) else set()
+        if not users:
+            return
+        grants = await self._channels.grants_in(change.subject, sorted(users))
+        for user_id in users:
+            for client in self._hub.of_user(user_id):
+                if await client.membership.change(change.subject, grants.get(user_id)):
+                    rooms = RoomList(client.membership.names())
+                    client.wire.send(encode_event("access-changed", rooms))
+            await asyncio.sleep(0)

@@ -1,0 +1,131 @@
+"""What the services stand on: the data folder, Redis, the database. Opened and let go of here."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from services.bus import Bus
+from services.bus_memory import MemoryBus
+from services.bus_redis import RedisBus
+from services.data_dir import DataDirLock
+from services.database import Database
+from services.errors import SettingError
+from services.metrics import Metrics
+from services.redis_cluster import ClusterAddress
+from services.redis_forms import address_of
+from services.redis_server import EmbeddedRedis, find_redis_server
+from services.secret import MASK
+from services.setting_values import TAKES_REDIS
+from services.settings import Settings
+from services.store import Store
+from services.store_cluster import ClusterStore
+from services.store_memory import MemoryStore
+from services.store_redis import RedisStore
+
+log = logging.getLogger("usher")
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """What the services stand on, and what has to be let go of at the end."""
+
+    settings: Settings
+    lock: DataDirLock | None
+    redis: EmbeddedRedis | None
+    store: Store
+    bus: Bus
+    database: Database
+    metrics: Metrics
+
+
+async def lay_foundation(settings: Settings) -> Foundation:
+    """Open the data folder, Redis and the database.
+
+    Raises:
+        SettingError: DATA_DIR is another Usher's, or a URL leads nowhere.
+        DatabaseUnavailable, StoreUnavailable: what is needed to start does not start.
+    """
+    metrics = Metrics()
+    lock = DataDirLock(settings.data_dir) if settings.embedded else None
+    if lock is not None:
+        lock.acquire()
+    redis: EmbeddedRedis | None = None
+    store: Store | None = None
+    bus: Bus | None = None
+    database: Database | None = None
+    try:
+        # Both URLs are read before anything is begun: of a bad one there is one line, no more.
+        remote = _remote_store(settings)
+        database = await Database.open(settings.database_url.reveal())
+        redis, store = await _open_store(settings, remote, metrics)
+        bus = await _open_bus(settings, redis, store)
+    except BaseException:
+        if database is not None:
+            await database.close()
+        await _let_go(bus, store, redis, lock)
+        raise
+    return Foundation(settings, lock, redis, store, bus, database, metrics)
+
+
+def _remote_store(settings: Settings) -> RedisStore | ClusterStore | None:
+    if settings.redis_url is None:
+        return None
+    try:
+        address = address_of(settings.redis_url)
+    except ValueError as error:
+        got = f"{MASK} ({error}: an option of it, or a file that it names)"
+        raise SettingError("USHER_REDIS_URL", got, TAKES_REDIS) from error
+    return ClusterStore(address) if isinstance(address, ClusterAddress) else RedisStore(address)
+
+
+async def _open_store(
+    settings: Settings, remote: RedisStore | ClusterStore | None, metrics: Metrics
+) -> tuple[EmbeddedRedis | None, Store]:
+    if remote is not None:
+        await remote.connect()
+        return None, remote
+    binary = find_redis_server()
+    if binary is None:
+        log.warning(
+            "no redis-server found: tickets, socket sessions and their lookups live in this "
+            "process only and are lost with it; accounts, sessions and revocations are not"
+        )
+        return None, MemoryStore()
+    redis = EmbeddedRedis(settings.data_dir, binary, on_restart=metrics.redis_restarts.inc)
+    await redis.start()
+    store = RedisStore(redis.url)
+    await store.connect()
+    return redis, store
+
+
+async def _open_bus(settings: Settings, redis: EmbeddedRedis | None, store: Store) -> Bus:
+    url = redis.url if redis is not None else settings.redis_url
+    messages, seconds = settings.history_messages, settings.history_seconds
+    if url is None or store.kind == "memory":
+        return MemoryBus(messages, seconds)
+    bus = RedisBus(url, store, messages, seconds)
+    await bus.open()
+    return bus
+
+
+async def clear_away(foundation: Foundation) -> None:
+    """Let go of everything, in the order in which it stands on each other."""
+    await foundation.database.close()
+    await _let_go(foundation.bus, foundation.store, foundation.redis, foundation.lock)
+
+
+async def _let_go(
+    bus: Bus | None,
+    store: Store | None,
+    redis: EmbeddedRedis | None,
+    lock: DataDirLock | None,
+) -> None:
+    if bus is not None:
+        await bus.close()
+    if store is not None:
+        await store.close()
+    if redis is not None:
+        await redis.stop()
+    if lock is not None:
+        lock.release()

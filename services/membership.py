@@ -1,0 +1,111 @@
+"""One socket's rooms: which it may enter, and which it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from services.grants import Grant, Right
+from services.presence import Presence
+from services.protocol import Member
+from services.rooms import CHANNEL, RoomMember, Rooms, channel_room, user_room
+
+OWN_ROOM = Grant(Right.WRITE, 0.0)
+"""What everybody may do in the room of their own sockets, from the beginning."""
+
+
+class Membership:
+    """The rooms of a socket that has joined.
+
+    Args:
+        member: the socket.
+        user: who it is.
+        grants: what the user may do, by channel id.
+    """
+
+    __slots__ = ("_grants", "_joined", "_member", "_presence", "_rooms", "_user")
+
+    def __init__(
+        self,
+        rooms: Rooms,
+        presence: Presence,
+        member: RoomMember,
+        user: Member,
+        grants: Mapping[str, Grant],
+    ) -> None:
+        self._rooms, self._presence = rooms, presence
+        self._member, self._user = member, user
+        self._grants = dict(grants)
+        self._joined: dict[str, None] = {}
+
+    def names(self) -> list[str]:
+        """The rooms that the socket is in."""
+        return list(self._joined)
+
+    def grant_in(self, room: str) -> Grant | None:
+        """What the socket may do in a room; None when it may not even listen."""
+        if room == user_room(self._user.id):
+            return OWN_ROOM
+        kind, _, channel_id = room.partition(":")
+        return self._grants.get(channel_id) if f"{kind}:" == CHANNEL else None
+
+    def allowed(self) -> list[str]:
+        """Every room that the socket may enter."""
+        return [user_room(self._user.id), *map(channel_room, self._grants)]
+
+    # ---- going in and out ------------------------------------------------------------------
+
+    def enter(self, names: Iterable[str]) -> None:
+        """Go into rooms that are held. No waiting."""
+        for name in names:
+            if name not in self._joined:
+                self._joined[name] = None
+                self._rooms.enter(self._member, name)
+                self._presence.came(name, self._user)
+
+    def leave(self, name: str) -> bool:
+        """Go out of a room. False when the socket was not in it."""
+        if name not in self._joined:
+            return False
+        del self._joined[name]
+        self._rooms.leave(self._member, name)
+        self._presence.went(name, self._user)
+        return True
+
+    def leave_all(self) -> None:
+        """Go out of every room."""
+        for name in self.names():
+            self.leave(name)
+
+    async def go_in(self, names: Iterable[str]) -> None:
+        """Go into rooms, once they are certainly heard. A right that is lost meanwhile counts."""
+        wanted = [name for name in names if name not in self._joined]
+        try:
+            await self._rooms.certain(self._rooms.hold(wanted))
+            if self._member.wire.is_open:
+                self.enter(name for name in wanted if self.grant_in(name) is not None)
+        finally:
+            self._rooms.release(wanted)
+
+    # ---- rights ----------------------------------------------------------------------------
+
+    async def match(self, grants: Mapping[str, Grant]) -> None:
+        """Take over rights that were looked up anew; leave and enter rooms to match."""
+        self._grants = dict(grants)
+        for name in self.names():
+            if self.grant_in(name) is None:
+                self.leave(name)
+        await self.go_in(self.allowed())
+
+    async def change(self, channel_id: str, grant: Grant | None) -> bool:
+        """Take over the right in one channel. What is lost is left at once. True if it changed."""
+        before = self._grants.get(channel_id)
+        if before == grant:
+            return False
+        if grant is None:
+            del self._grants[channel_id]
+            self.leave(channel_room(channel_id))
+        else:
+            self._grants[channel_id] = grant
+            if before is None:
+                await self.go_in((channel_room(channel_id),))
+        return True

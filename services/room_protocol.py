@@ -1,0 +1,141 @@
+"""The events of rooms: what clients send, what they get back, and what members hear."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from services.presence import PresenceChange
+from services.protocol import Member, ServerEvent
+
+MAX_ROOM_NAME = 128
+RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ROOM_NAME)]
+ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+def null() -> msgspec.Raw:
+    """What data is where none is given. A function: a schema can't hold raw JSON."""
+    return msgspec.Raw(b"null")
+
+
+class InRoom(msgspec.Struct):
+    """`room`: `user:{id}` (one's own) or `channel:{id}`."""
+
+    room: RoomName
+
+
+class Say(msgspec.Struct):
+    """`data`: anything; it is passed on as it is."""
+
+    room: RoomName
+    data: msgspec.Raw = msgspec.field(default_factory=null)
+
+
+class UseModel(msgspec.Struct):
+    """`model`: one of the registered ones, or any name while none is registered."""
+
+    model: ModelName
+
+
+class AskHistory(msgspec.Struct):
+    """`after`: the id of the last message that is known; without it, the whole window."""
+
+    room: RoomName
+    after: MessageId | None = None
+
+
+class RoomList(msgspec.Struct, frozen=True):
+    rooms: list[str]
+
+
+class OneRoom(msgspec.Struct, frozen=True):
+    room: str
+
+
+class Said(msgspec.Struct, frozen=True):
+    """`id`: of the message; within a room ids grow."""
+
+    id: str
+
+
+class People(msgspec.Struct, frozen=True):
+    """`total`: how many there are; of very many not all are named."""
+
+    users: list[Member]
+    total: int
+
+
+class ModelsInUse(msgspec.Struct, frozen=True):
+    models: list[str]
+
+
+class Message(msgspec.Struct, frozen=True, rename={"sender": "from"}):
+    """`sent_at`: epoch seconds."""
+
+    id: str
+    room: str
+    sender: Member
+    data: Any
+    sent_at: float
+
+
+class History(msgspec.Struct, frozen=True):
+    """`complete`: nothing that the reader may see is missing between `after` and the first
+    message. `more`: ask again, after the last one."""
+
+    messages: list[msgspec.Raw]
+    complete: bool
+    more: bool
+
+
+class Typing(msgspec.Struct, frozen=True, rename={"sender": "from"}):
+    room: str
+    sender: Member
+
+
+class _Body(msgspec.Struct, frozen=True, rename={"sender": "from"}):
+    room: str
+    sender: Member
+    data: msgspec.Raw
+    sent_at: float
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def message_body(room: str, sender: Member, data: msgspec.Raw, sent_at: float) -> bytes:
+    """The inside of a message but for its id, which the room's log gives: no brace before."""
+    return _encode(_Body(room, sender, data, sent_at))[1:]
+
+
+def message_with_id(message_id: str, body: bytes) -> bytes:
+    """The JSON of a whole message."""
+    return b'{"id":"%b",%b' % (message_id.encode(), body)
+
+
+def message_event(message_id: str, body: bytes) -> bytes:
+    """The text of the event `message`."""
+    return b'{"event":"message","data":%b}' % message_with_id(message_id, body)
+
+
+ROOM_SERVER_EVENTS: dict[str, ServerEvent] = {
+    "message": ServerEvent(Message, "Somebody said something in a room of yours."),
+    "typing": ServerEvent(Typing, "Somebody else is typing in a room of yours."),
+    "presence": ServerEvent(PresenceChange, "Somebody came into a room of yours, or left it."),
+    "access-changed": ServerEvent(
+        RoomList, "Your rights have changed; these are the rooms you are in now."
+    ),
+}
+
+
+def raw(text: bytes) -> msgspec.Raw:
+    """JSON that is passed on as it is."""
+    return msgspec.Raw(text)
+
+
+def published(event: str, room: str, data: msgspec.Raw) -> bytes:
+    """The text of what a backend pushes: as given, with the room beside."""
+    parts = _encode(event), _encode(room), bytes(data)
+    return b'{"event":%b,"room":%b,"data":%b}' % parts

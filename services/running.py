@@ -1,0 +1,64 @@
+"""Starting and stopping: what is read first, which loops run, what is written at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from services.container import Services
+from services.errors import StoreUnavailable, UsherError
+from services.foundation import clear_away
+from services.health import CHECK_SECONDS
+from services.keepalive import PING_SECONDS, keep_alive
+from services.revocations import SWEEP_SECONDS
+from services.seen import WRITE_SECONDS
+from services.session_pool import RENEW_SECONDS
+from services.upkeep import PURGE_SECONDS, Upkeep
+
+log = logging.getLogger("usher")
+
+
+async def start(services: Services) -> None:
+    """Read what was revoked before this start, then begin the background loops.
+
+    Raises:
+        DatabaseUnavailable: it went away meanwhile.
+    """
+    await services.control.open()
+    with suppress(StoreUnavailable):  # the loop that renews says it again
+        await services.nodes.renew()
+    await services.revocations.sweep()
+    await services.health.check()
+    background, database = services.background, services.foundation.database
+
+    async def renew() -> None:
+        await services.nodes.renew()
+        await services.pool.renew(c.session for c in services.hub if c.wire.is_open)
+        await services.presence.renew()
+
+    async def prune() -> None:
+        services.revocations.prune()
+        services.foundation.bus.forget_old()
+
+    background.every(SWEEP_SECONDS, "sweep revocations", services.revocations.sweep)
+    background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
+    background.every(CHECK_SECONDS, "check health", services.health.check)
+    background.every(RENEW_SECONDS, "renew leases", renew)
+    background.every(WRITE_SECONDS, "note last seen", services.seen.write)
+    background.every(PING_SECONDS, "ping sockets", lambda: keep_alive(services.hub))
+    background.every(PURGE_SECONDS, "forget revocations", prune)
+    background.every(PURGE_SECONDS, "purge rows", Upkeep(database).purge)
+
+
+async def stop(services: Services) -> None:
+    """End the loops, write what waits and let go of everything."""
+    await services.background.close()
+    try:
+        await asyncio.wait_for(services.seen.write(), 2.0)
+    except (UsherError, asyncio.TimeoutError) as error:  # a courtesy; stopping must go on
+        log.debug("last seen not written: %s", error)
+    services.passwords.close()
+    with suppress(UsherError):
+        await services.nodes.leave()
+    await clear_away(services.foundation)
