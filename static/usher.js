@@ -15,8 +15,10 @@
  *   state   detail: UsherState, at every change
  *   frame   detail: UsherFrame, every frame both ways, secrets masked
  *   event   detail: ServerEvent, every event of the server
+ *   gap     detail: {room}, messages of a room were missed and can't be read any more
  * Each event of the server is also dispatched under its own name (`joined`, `message`,
- * `typing`, `presence`, `access-changed`, `closing`, …) unless that is one of the three above.
+ * `typing`, `presence`, `access-changed`, `closing`, …) unless that is one of the four above.
+ * After a reconnect each `message` that was missed comes first, in order and once (`history`).
  *
  * @typedef {{code: number, reason: string, retry: import('./usher-wire.js').RetryClass}} Why
  *   why a connection ended
@@ -49,6 +51,7 @@
  */
 
 import { CookieLogin } from './usher-login.js';
+import { RoomLogs } from './usher-rooms.js';
 import { MAX_FRAME_BYTES, PROTOCOL, RETRY, UsherError, endOf, redacted } from './usher-wire.js';
 
 export { MAX_FRAME_BYTES, PROTOCOL, RETRY, UsherError };
@@ -57,7 +60,7 @@ const DEFAULTS = {
   present: 'subprotocol', heartbeatMs: 12_500, timeoutMs: 10_000,
   backoffMs: 500, maxBackoffMs: 30_000, maxPending: 256,
 };
-const OWN_EVENTS = new Set(['state', 'frame', 'event']);
+const OWN_EVENTS = new Set(['state', 'frame', 'event', 'gap']);
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const RENEW_AHEAD_MS = 45_000; // the server says token-expiring 60 s ahead; this is the backstop
 const bytes = new TextEncoder();
@@ -65,6 +68,8 @@ const bytes = new TextEncoder();
 export class UsherClient extends EventTarget {
   /** @type {any} */ #options;
   /** @type {CookieLogin} */ #login;
+  /** @type {RoomLogs} */ #rooms;
+  #userId = '';
   /** @type {WebSocket|null} */ #socket = null;
   /** @type {UsherState} */ #state = { name: 'idle' };
   /** @type {Session|null} */ #session = null;
@@ -85,6 +90,12 @@ export class UsherClient extends EventTarget {
     const { location, WebSocket, fetch } = globalThis;
     this.#options = { baseUrl: location?.origin, WebSocket, fetch, ...DEFAULTS, ...options };
     this.#login = new CookieLogin(this.#options);
+    this.#rooms = new RoomLogs(
+      (data) => this.request('history', data),
+      (frame) => this.#hand(frame),
+      (room) => this.#emit('gap', { room }),
+      () => this.#session !== null,
+    );
   }
 
   /** @returns {UsherState} */
@@ -224,6 +235,15 @@ export class UsherClient extends EventTarget {
     if (frame.event === 'joined') this.#joined(frame.data);
     if (frame.event === 'closing') this.#closing = frame.data;
     if (frame.event === 'token-expiring') this.#renew();
+    if (frame.event === 'access-changed') {
+      this.#rooms.entered(frame.data.rooms, Date.now() + this.#skewMs);
+    }
+    if (frame.event === 'message' && typeof frame.data?.id === 'string') this.#rooms.heard(frame);
+    else this.#hand(frame);
+  }
+
+  /** @param {ServerEvent} frame */
+  #hand(frame) {
     this.#emit('event', frame);
     if (!OWN_EVENTS.has(frame.event)) this.#emit(frame.event, frame);
   }
@@ -244,7 +264,16 @@ export class UsherClient extends EventTarget {
     this.#session = session;
     this.#setState({ name: 'joined', session });
     this.#running?.resolve(session);
-    this.#beat(true);
+    this.#hear(session);
+  }
+
+  /** Reads what was said in the rooms while the socket was away. @param {Session} session */
+  async #hear({ user, rooms }) {
+    if (user.id !== this.#userId) this.#rooms.forget();
+    this.#userId = user.id;
+    this.#rooms.hold(rooms);
+    await this.#beat(true); // tells the server's clock
+    await this.#rooms.catchUp(rooms, Date.now() + this.#skewMs);
   }
 
   /** Keeps the lease, finds a dead connection, learns the server's clock. */
