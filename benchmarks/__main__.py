@@ -15,19 +15,22 @@ from benchmarks.errors import BenchmarkFailed
 from benchmarks.harness import (
     BARE,
     CALIBRATION,
-    FULL,
-    QUICK,
+    NODES,
     USHER,
     Lab,
     Measurement,
     Sample,
-    Sizes,
 )
+from benchmarks.measure_fanout import Fanout
+from benchmarks.measure_growth import Growth
 from benchmarks.measure_joins import Joins
 from benchmarks.measure_logout import Logout
 from benchmarks.measure_memory import Memory
 from benchmarks.measure_messages import Messages
+from benchmarks.measure_presence import Presence
+from benchmarks.measure_revocation import Revocation
 from benchmarks.measure_tickets import Tickets
+from benchmarks.sizes import FULL, QUICK, Sizes
 
 
 def measurements() -> list[Measurement]:
@@ -39,6 +42,11 @@ def measurements() -> list[Measurement]:
         Messages("pipelined", depth=16),
         Memory(),
         Logout(),
+        Fanout("fanout", large=False),
+        Fanout("fanout-large", large=True),
+        Presence(),
+        Growth(),
+        Revocation(),
     ]
 
 
@@ -46,7 +54,7 @@ def _arguments(names: Sequence[str], argv: Sequence[str] | None) -> argparse.Nam
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small and fast: does it still run?")
     parser.add_argument("--only", choices=names, action="append", help="this one (repeatable)")
-    parser.add_argument("--subject", choices=(USHER, BARE), help="only one of the two servers")
+    parser.add_argument("--subject", choices=(USHER, NODES, BARE), help="only one of the servers")
     return parser.parse_args(argv)
 
 

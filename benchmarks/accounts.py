@@ -45,11 +45,14 @@ class TokenMint:
     def __init__(self, secret: str) -> None:
         self._key = secret.encode()
 
-    def another(self, login: Login) -> str:
-        """An access token of the same login session with a ``jti`` of its own."""
+    def another(self, login: Login, **changed: str) -> str:
+        """An access token of the same login session with a ``jti`` of its own.
+
+        ``changed``: claims to say something else in, such as the ``sub`` and ``sid`` of another
+        user.
+        """
         header, body, _ = login.access_token.split(".")
-        claims = json.loads(_decode(body))
-        claims["jti"] = secrets.token_urlsafe(16)
+        claims = {**json.loads(_decode(body)), "jti": secrets.token_urlsafe(16), **changed}
         body = _encode(json.dumps(claims, separators=(",", ":")).encode()).decode()
         signed = f"{header}.{body}".encode()
         signature = hmac.new(self._key, signed, hashlib.sha256).digest()

@@ -1,4 +1,4 @@
-"""What every measurement shares: sizes, subjects, servers, meters, rounds.
+"""What every measurement shares: subjects, servers, meters, rounds.
 
 A measurement is a small object with a ``name``, the ``figures`` it gives and ``run(lab, subject)``
 for one round. The runner interleaves the subjects, so a slow minute of the machine hits all alike.
@@ -6,65 +6,22 @@ for one round. The runner interleaves the subjects, so a slow minute of the mach
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from benchmarks import machine
 from benchmarks.accounts import Login, TokenMint, sign_in
+from benchmarks.house import House
 from benchmarks.servers import Server, bare_command, free_port, running, usher_command
+from benchmarks.sizes import TOKEN_TTL_SECONDS, Sizes
 
-USHER, BARE = "usher", "bare"
-TOKEN_TTL_SECONDS = 7_200  # longer than any run: no token expires while it is measured
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much work one round does."""
-
-    rounds: int
-    users: int
-    logins: int
-    joins: int
-    tickets: int
-    lanes: int
-    messages: int
-    message_sockets: int
-    idle_sockets: int
-    logouts: int
-    keep_servers: bool = False  # one process for the whole run instead of one per sample
-
-
-FULL = Sizes(
-    rounds=3,
-    users=5,
-    logins=250,
-    joins=5_000,
-    tickets=3_000,
-    lanes=50,
-    messages=60_000,
-    message_sockets=50,
-    idle_sockets=5_000,
-    logouts=334,
-)
-QUICK = Sizes(
-    rounds=1,
-    users=2,
-    logins=8,
-    joins=400,
-    tickets=200,
-    lanes=20,
-    messages=4_000,
-    message_sockets=20,
-    idle_sockets=200,
-    logouts=15,
-    keep_servers=True,
-)
+USHER, NODES, BARE = "usher", "nodes", "bare"
+"""Subjects: one node, two nodes of one installation, the baseline."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +58,17 @@ class Sample:
 
 @dataclass(frozen=True)
 class Usage:
-    """Who used how much CPU in a stretch of time; all in seconds."""
+    """Who used how much CPU in a stretch of time; all in seconds.
+
+    ``cores``: how many the servers had between them.
+    """
 
     wall: float
     server: float
     store: float
     load: float
     others: float
+    cores: int = 1
 
     def per_thousand(self, count: int) -> dict[str, float]:
         """CPU milliseconds per 1,000 operations."""
@@ -118,9 +79,10 @@ class Usage:
 
     def shares(self) -> dict[str, float]:
         """Shares of a core in per cent: proof of who was the bottleneck, and who disturbed."""
+        time_of_servers = self.wall * self.cores
         return {
-            "server's core: server": 100 * self.server / self.wall,
-            "server's core: others": 100 * self.others / self.wall,
+            "server's core: server": 100 * self.server / time_of_servers,
+            "server's core: others": 100 * self.others / time_of_servers,
             "load's core: generator": 100 * self.load / self.wall,
             "load's core: Redis": 100 * self.store / self.wall,
         }
@@ -135,28 +97,29 @@ SHARES = (
 
 
 class Meter:
-    """Reads the clocks when made and again at ``stop()``."""
+    """Reads the clocks when made and again at ``stop()``. Several nodes are added up."""
 
-    def __init__(self, server: Server, cores: machine.Cores) -> None:
-        self._server = server
-        self._cores = cores
+    def __init__(self, servers: Sequence[Server], cores: machine.Cores) -> None:
+        self._servers = servers
+        self._cores = {cores.server, cores.second} if len(servers) > 1 else {cores.server}
         self._before = self._read()
 
     def _read(self) -> tuple[float, float, float, float, float]:
-        store = self._server.store_pid
+        stores = [server.store_pid for server in self._servers if server.store_pid is not None]
         return (
             time.perf_counter(),
-            machine.cpu_seconds(self._server.pid),
-            machine.cpu_seconds(store) if store is not None else 0.0,
+            sum(machine.cpu_seconds(server.pid) for server in self._servers),
+            sum(map(machine.cpu_seconds, stores)),
             time.process_time(),
-            machine.core_busy_seconds(self._cores.server),
+            sum(map(machine.core_busy_seconds, self._cores)),
         )
 
     def stop(self) -> Usage:
         wall, server, store, load, busy = (
             after - before for after, before in zip(self._read(), self._before, strict=True)
         )
-        return Usage(wall, server, store, load, others=max(0.0, busy - server))
+        others = max(0.0, busy - server)
+        return Usage(wall, server, store, load, others, len(self._cores))
 
 
 class Lab:
@@ -176,6 +139,7 @@ class Lab:
         self.mint = TokenMint(self._secret)
         self.logins: list[Login] = []
         self._kept: dict[str, Server] = {}
+        self._house: House | None = None
         self._open = ExitStack()
 
     def close(self) -> None:
@@ -205,6 +169,24 @@ class Lab:
         lab.prepare(0)
         return lab
 
+    @property
+    def house(self) -> House:
+        """The installation for rooms and several nodes; made when it is first wanted."""
+        if self._house is None:
+            house = House(self.sizes, self.cores, self._folder / "house")
+            self._house = self._open.enter_context(closing(house))
+        return self._house
+
+    @contextmanager
+    def room_servers(self, subject: str) -> Iterator[list[Server]]:
+        """The subject with the room in it: one or two nodes of the house, or the baseline."""
+        if subject == BARE:
+            with self.server(BARE) as server:
+                yield [server]
+        else:
+            with self.house.nodes(2 if subject == NODES else 1) as servers:
+                yield servers
+
     def take(self, count: int) -> list[Login]:
         """Login sessions that nobody else of the run uses: they may be ended."""
         if count > len(self._reserved):
@@ -215,13 +197,8 @@ class Lab:
     @contextmanager
     def server(self, subject: str) -> Iterator[Server]:
         """A fresh server process of the subject, pinned; the generator is on the other core."""
-        before = os.sched_getaffinity(0)
-        with self._process(subject, self.cores) as server:
-            machine.pin(os.getpid(), self.cores.load)
-            try:
-                yield server
-            finally:
-                os.sched_setaffinity(0, before)
+        with self._process(subject, self.cores) as server, machine.working_on(self.cores.load):
+            yield server
 
     @contextmanager
     def _process(self, subject: str, cores: machine.Cores | None) -> Iterator[Server]:
@@ -236,12 +213,12 @@ class Lab:
             self._kept[subject] = self._open.enter_context(process)
         yield self._kept[subject]
 
-    def meter(self, server: Server) -> Meter:
-        return Meter(server, self.cores)
+    def meter(self, *servers: Server) -> Meter:
+        return Meter(servers, self.cores)
 
     def greeting(self, subject: str) -> bytes:
         """What the frame that ends a join holds; the baseline greets nobody."""
-        return b'"joined"' if subject == USHER else b""
+        return b"" if subject == BARE else b'"joined"'
 
     def tokens(self, subject: str, count: int) -> list[str]:
         """Access tokens never used before. The baseline gets some too: the same bytes to read."""

@@ -7,6 +7,8 @@ import os
 import platform
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,9 +21,10 @@ LIBRARIES = ("tornado", "uvloop", "redis", "hiredis", "msgspec", "peewee", "cryp
 
 @dataclass(frozen=True)
 class Cores:
-    """Which core runs the server and which runs everything else."""
+    """Which core runs the server, which a second node, and which runs everything else."""
 
     server: int
+    second: int
     load: int
 
     @property
@@ -31,9 +34,14 @@ class Cores:
 
 
 def pick_cores() -> Cores:
-    """The first and the last core this process may use."""
+    """The first and the last core this process may use.
+
+    A second node shares the first one's core where there are only two: beside the generator it
+    would be measured with the generator's load on it.
+    """
     usable = sorted(os.sched_getaffinity(0))
-    return Cores(server=usable[0], load=usable[-1])
+    second = usable[1] if len(usable) > 2 else usable[0]
+    return Cores(server=usable[0], second=second, load=usable[-1])
 
 
 def pin(pid: int, core: int) -> None:
@@ -43,6 +51,17 @@ def pin(pid: int, core: int) -> None:
             os.sched_setaffinity(int(task.name), {core})
         except ProcessLookupError:
             continue  # the thread ended while we walked
+
+
+@contextmanager
+def working_on(core: int) -> Iterator[None]:
+    """Keep this process on one core; its own cores are put back afterwards."""
+    before = os.sched_getaffinity(0)
+    pin(os.getpid(), core)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _stat_fields(pid: int) -> list[str]:
@@ -103,12 +122,8 @@ def calibrate() -> float:
 
 def calibrate_on(core: int) -> float:
     """``calibrate()`` on the given core; the caller's own cores are put back afterwards."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
+    with working_on(core):
         return min(calibrate() for _ in range(3))
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def raise_file_limit(wanted: int) -> int:
@@ -141,6 +156,7 @@ def describe(cores: Cores) -> dict[str, str]:
         "cpu": _cpu_model(),
         "cores": str(os.cpu_count()),
         "server core": f"{cores.server} (thread siblings: {_siblings(cores.server)})",
+        "second node's core": f"{cores.second}",
         "load core": f"{cores.load} (thread siblings: {_siblings(cores.load)})",
         "memory": f"{memory:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.harness import BARE, SHARES, USHER, Figure, Lab, Sample, Sizes
+from benchmarks.harness import BARE, SHARES, USHER, Figure, Lab, Sample
+from benchmarks.sizes import Sizes
 from benchmarks.ws_load import handshake, visit
 
 PACE = (

@@ -6,10 +6,11 @@ import time
 
 from benchmarks.accounts import Login
 from benchmarks.errors import BenchmarkFailed
-from benchmarks.harness import USHER, Figure, Lab, Sample, Sizes
+from benchmarks.harness import USHER, Figure, Lab, Sample
 from benchmarks.http_load import Answer, HttpConnection, request
 from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
+from benchmarks.sizes import Sizes
 from benchmarks.ws_load import Address, Client, handshake, open_all
 
 REVOKED = 4410
@@ -17,7 +18,7 @@ SENT, ANSWERED = "from the request", "from its answer"
 QUANTILES = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
 
 
-class _Watcher(Client):
+class Watcher(Client):
     """Notes the moment its close frame has been read."""
 
     closed_at: float | None = None
@@ -26,7 +27,7 @@ class _Watcher(Client):
         self.closed_at = time.perf_counter()
 
 
-class _Desk(HttpConnection):
+class Desk(HttpConnection):
     """The connection that the logouts are sent on."""
 
     answer: Answer | None = None
@@ -72,10 +73,10 @@ class Logout:
             reactor = Reactor()
             try:
                 watchers = self._open(lab, server, reactor, logins)
-                desk = _Desk(reactor, server.address)
+                desk = Desk(reactor, server.address)
                 for login, watcher in zip(logins, watchers, strict=True):
                     start = time.perf_counter()
-                    answer, closed_at = _log_out(reactor, server.address, desk, login, watcher)
+                    answer, closed_at = log_out(reactor, server.address, desk, login, watcher)
                     sent.append((closed_at - start) * 1_000)
                     answered.append((closed_at - answer.at) * 1_000)
             finally:
@@ -84,10 +85,10 @@ class Logout:
 
     def _open(
         self, lab: Lab, server: Server, reactor: Reactor, logins: list[Login]
-    ) -> list[_Watcher]:
+    ) -> list[Watcher]:
         greeting = lab.greeting(USHER)
         watchers = [
-            _Watcher(
+            Watcher(
                 reactor,
                 server.address,
                 handshake(server.address, token=login.access_token),
@@ -99,9 +100,10 @@ class Logout:
         return watchers
 
 
-def _log_out(
-    reactor: Reactor, address: Address, desk: _Desk, login: Login, watcher: _Watcher
+def log_out(
+    reactor: Reactor, address: Address, desk: Desk, login: Login, watcher: Watcher
 ) -> tuple[Answer, float]:
+    """One logout: its answer, and when the watcher had read its close frame."""
     desk.ask(request(address, "POST", "/api/auth/logout", token=login.access_token))
     reactor.run_until(
         lambda: desk.answer is not None and watcher.closed_at is not None, 10, "logout"

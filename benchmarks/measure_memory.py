@@ -6,9 +6,10 @@ import time
 
 from benchmarks import machine
 from benchmarks.errors import BenchmarkFailed
-from benchmarks.harness import BARE, USHER, Figure, Lab, Sample, Sizes
+from benchmarks.harness import BARE, USHER, Figure, Lab, Sample
 from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
+from benchmarks.sizes import Sizes
 from benchmarks.ws_load import Client, handshake, open_all, visit
 
 WARM_UP = 200

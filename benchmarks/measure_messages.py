@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from benchmarks.errors import BenchmarkFailed
-from benchmarks.harness import BARE, SHARES, USHER, Figure, Lab, Sample, Sizes
+from benchmarks.harness import BARE, SHARES, USHER, Figure, Lab, Sample
 from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
+from benchmarks.sizes import Sizes
 from benchmarks.ws_load import TEXT, Address, Client, handshake, masked_frame, open_all
 
 HEARTBEAT = masked_frame(TEXT, b'{"event":"heartbeat","id":12345}')

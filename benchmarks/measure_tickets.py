@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.harness import BARE, SHARES, USHER, Figure, Lab, Sample, Sizes
+from benchmarks.harness import BARE, SHARES, USHER, Figure, Lab, Sample
 from benchmarks.http_load import call_all, request
 from benchmarks.measure_joins import PACE
 from benchmarks.servers import Server
+from benchmarks.sizes import Sizes
 from benchmarks.ws_load import handshake, visit
 
 

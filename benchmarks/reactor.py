@@ -11,6 +11,7 @@ from typing import Protocol
 from benchmarks.errors import BenchmarkFailed
 
 READ_BYTES = 65_536
+PULSE_SECONDS = 0.002
 
 
 class Channel(Protocol):
@@ -27,6 +28,11 @@ class Reactor:
     def __init__(self) -> None:
         self._poll = select.epoll()
         self._channels: dict[int, Channel] = {}
+        self._pulse: Callable[[], None] | None = None
+
+    def on_pulse(self, act: Callable[[], None] | None) -> None:
+        """Call ``act`` in every turn, at least every few milliseconds; None ends it."""
+        self._pulse = act
 
     def add(self, channel: Channel, events: int = select.EPOLLIN) -> None:
         fileno = channel.sock.fileno()
@@ -59,6 +65,9 @@ class Reactor:
             self._turn(left)
 
     def _turn(self, seconds: float) -> None:
+        if self._pulse is not None:
+            self._pulse()
+            seconds = min(seconds, PULSE_SECONDS)
         for fileno, events in self._poll.poll(seconds):
             channel = self._channels.get(fileno)
             if channel is not None:

@@ -11,11 +11,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import BARE, CALIBRATION, SHARES, USHER, Figure, Measurement, Sample
+from benchmarks.harness import (
+    BARE,
+    CALIBRATION,
+    NODES,
+    SHARES,
+    USHER,
+    Figure,
+    Measurement,
+    Sample,
+)
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FULL_PERCENT = 90
-SHOWN = {USHER: "Usher", BARE: "bare"}
+SHOWN = {USHER: "Usher", NODES: "2 nodes", BARE: "bare"}
+PAIRS = ((USHER, BARE), (NODES, USHER))
+"""What is divided by what, where a measurement has both."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +79,25 @@ def summary(figure: Figure, samples: Sequence[Sample]) -> Spread | None:
     return spread(rounds)
 
 
-def ratio(figure: Figure, outcome: Outcome) -> Spread | None:
-    """Usher's figure divided by the baseline's, round by round."""
-    if not figure.compare or set(outcome.samples) != {USHER, BARE}:
+def ratio(figure: Figure, outcome: Outcome, pair: tuple[str, str]) -> Spread | None:
+    """The figure of one subject divided by another's, round by round."""
+    if not figure.compare or not outcome.samples.keys() >= set(pair):
         return None
-    usher = _per_round(figure, outcome.samples[USHER])
-    bare = _per_round(figure, outcome.samples[BARE])
-    if not usher or not bare or not all(bare):
+    ours, theirs = (_per_round(figure, outcome.samples[subject]) for subject in pair)
+    if not ours or not theirs or not all(theirs):
         return None
-    return spread([ours / theirs for ours, theirs in zip(usher, bare, strict=True)])
+    return spread([one / other for one, other in zip(ours, theirs, strict=True)])
+
+
+def ratios(figure: Figure, outcome: Outcome) -> dict[tuple[str, str], Spread]:
+    """Every ratio that there is of a figure."""
+    found = ((pair, ratio(figure, outcome, pair)) for pair in PAIRS)
+    return {pair: value for pair, value in found if value is not None}
+
+
+def _subjects(outcome: Outcome) -> list[str]:
+    """The columns: who was measured."""
+    return [name for name in SHOWN if name in outcome.samples]
 
 
 def _cell(figure: Figure, value: Spread | None) -> str:
@@ -89,22 +110,27 @@ def _cell(figure: Figure, value: Spread | None) -> str:
 
 
 def _row(figure: Figure, outcome: Outcome) -> str:
-    cells = [_cell(figure, summary(figure, outcome.samples.get(name, ()))) for name in SHOWN]
-    against = ratio(figure, outcome)
-    shown = f"{against.middle:.2f} ({against.low:.2f}-{against.high:.2f})" if against else ""
+    columns = _subjects(outcome)
+    cells = [_cell(figure, summary(figure, outcome.samples.get(name, ()))) for name in columns]
+    against = (
+        f"{r.middle:.2f} ({r.low:.2f}-{r.high:.2f})" for r in ratios(figure, outcome).values()
+    )
     label = f"{figure.name} {figure.unit}".strip()
-    return f"  {label:<38}{''.join(cells)}   {shown}".rstrip()
+    shown = "".join(f"   {one:<18}" for one in against)
+    return f"  {label:<46}{''.join(cells)}{shown}".rstrip()
 
 
 def table(outcome: Outcome) -> str:
     """One measurement, readable."""
-    heads = "".join(f"{name:>18}" for name in SHOWN.values())
+    heads = "".join(f"{SHOWN[name]:>18}" for name in _subjects(outcome))
+    names = [f"{SHOWN[a]} ÷ {SHOWN[b]}" for a, b in PAIRS if {a, b} <= outcome.samples.keys()]
+    heads += "".join(f"   {name:<18}" for name in names)
     sizes = {
         sum(len(pool) for sample in samples for pool in list(sample.pools.values())[:1])
         for samples in outcome.samples.values()
     } - {0}
     of = f" (over {', '.join(f'{size:,}' for size in sorted(sizes))})" if sizes else ""
-    lines = [f"{outcome.measurement.title}{of}", f"  {'':<38}{heads}   Usher ÷ bare"]
+    lines = [f"{outcome.measurement.title}{of}", f"  {'':<46}{heads}".rstrip()]
     lines += [_row(figure, outcome) for figure in (*outcome.measurement.figures, CALIBRATION)]
     lines += [f"  ! {caution}" for caution in cautions(outcome)]
     return "\n".join(lines)
@@ -150,8 +176,8 @@ def _figures(outcome: Outcome) -> list[dict[str, Any]]:
         for subject, samples in outcome.samples.items():
             found = summary(figure, samples)
             row[subject] = asdict(found) if found else None
-        against = ratio(figure, outcome)
-        row["ratio"] = asdict(against) if against else None
+        for (ours, theirs), against in ratios(figure, outcome).items():
+            row[f"{ours} / {theirs}"] = asdict(against)
         rows.append(row)
     return rows
 
@@ -160,7 +186,7 @@ def write(
     outcomes: Sequence[Outcome],
     calibration: Sequence[float],
     machine: Mapping[str, str],
-    sizes: Mapping[str, int],
+    sizes: Mapping[str, object],
 ) -> Path:
     """The whole run as JSON in benchmarks/results/, every sample in it."""
     now = datetime.now().astimezone()

@@ -38,15 +38,20 @@ def masked_frame(opcode: int, payload: bytes) -> bytes:
 CLOSE_FRAME = masked_frame(CLOSE, struct.pack("!H", 1000))
 
 
-def handshake(address: Address, token: str = "", ticket: str = "") -> bytes:
-    """The upgrade request as a browser on the server's own page sends it, headers trimmed."""
+def handshake(
+    address: Address, token: str = "", ticket: str = "", path: str = "/ws", origin: str = ""
+) -> bytes:
+    """The upgrade request as a browser on the server's own page sends it, headers trimmed.
+
+    ``origin``: of that page, where it is not the server's address.
+    """
     host = f"{address[0]}:{address[1]}"
     lines = [
-        f"GET /ws?ticket={ticket} HTTP/1.1" if ticket else "GET /ws HTTP/1.1",
+        f"GET {path}?ticket={ticket} HTTP/1.1" if ticket else f"GET {path} HTTP/1.1",
         f"Host: {host}",
         "Upgrade: websocket",
         "Connection: Upgrade",
-        f"Origin: http://{host}",
+        f"Origin: {origin or f'http://{host}'}",
         f"Sec-WebSocket-Key: {HANDSHAKE_KEY}",
         "Sec-WebSocket-Version: 13",
     ]

@@ -1,0 +1,179 @@
+"""Who is there: many people leaving one room and coming back, and everybody hearing of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks.crowd import Member, Tally, leave_all, open_crowd
+from benchmarks.errors import BenchmarkFailed
+from benchmarks.harness import SHARES, USHER, Figure, Lab, Sample, Usage
+from benchmarks.house import MARK
+from benchmarks.reactor import Reactor
+from benchmarks.servers import Server
+from benchmarks.sizes import Sizes
+from benchmarks.ws_load import TEXT, Address, handshake, masked_frame
+
+SECONDS = 120.0
+LEAVING, JOINING = "leaving", "joining"
+
+
+class _Walker(Member):
+    """Goes in and out of the room. Its replies bear the mark, by the request's id."""
+
+    def __init__(
+        self, reactor: Reactor, address: Address, upgrade: bytes, greeting: bytes, tally: Tally
+    ) -> None:
+        super().__init__(reactor, address, upgrade, greeting, tally)
+        self._answered: Callable[[], None] | None = None
+
+    def walk(self, frame: bytes, answered: Callable[[], None]) -> None:
+        """Send a frame; ``answered`` is called when its reply is there."""
+        self._answered = answered
+        self.send(frame)
+
+    def on_marks(self, found: int) -> None:
+        answered, self._answered = self._answered, None
+        if answered is None:
+            super().on_marks(found)  # not a reply: the last person's name
+            return
+        if found > 1:
+            super().on_marks(found - 1)
+        answered()
+
+
+class _Walk:
+    """Sends walkers in or out, ``lanes`` at a time."""
+
+    def __init__(self, walkers: Sequence[_Walker], frame: bytes, lanes: int) -> None:
+        self._waiting: Iterator[_Walker] = iter(walkers)
+        self._frame = frame
+        self.left = len(walkers)
+        for _ in range(lanes):
+            self._next()
+
+    def _next(self) -> None:
+        walker = next(self._waiting, None)
+        if walker is not None:
+            walker.walk(self._frame, self._arrived)
+
+    def _arrived(self) -> None:
+        self.left -= 1
+        self._next()
+
+
+class _Scene:
+    """Everybody is in the room; an audience stays, the others walk. The last bears the mark."""
+
+    def __init__(self, lab: Lab, server: Server, reactor: Reactor) -> None:
+        sizes = lab.sizes
+        self._reactor, self._lanes, self._room = reactor, sizes.lanes, lab.house.room
+        self._tally = Tally()
+        self.members: list[_Walker] = []
+        lab.house.empty_room()
+        tokens = lab.house.tokens(sizes.present, sizes.present, marked=True)
+        greeting = lab.greeting(USHER)
+
+        def arriving(token: str) -> _Walker:
+            upgrade = handshake(server.address, token, origin=lab.house.origin)
+            member = _Walker(reactor, server.address, upgrade, greeting, self._tally)
+            self.members.append(member)
+            return member
+
+        *others, last = tokens
+        open_crowd(reactor, map(arriving, others), sizes.present, sizes.lanes)
+        open_crowd(reactor, map(arriving, [last]), sizes.present, 1)
+        self.audience = self.members[: sizes.audience]
+        self.walkers = self.members[sizes.audience :]
+        self.told(self.members)
+
+    def told(self, listeners: Sequence[Member]) -> None:
+        """Wait until each of them has heard of the last person, once."""
+        wanted = len(listeners)
+        self._reactor.run_until(lambda: self._tally.total >= wanted, SECONDS, "telling everybody")
+        wrong = [member.seen for member in listeners if member.seen != 1]
+        if wrong or self._tally.total != wanted:
+            raise BenchmarkFailed(f"{len(wrong)} of {wanted} heard {wrong[:3]}… times of the last")
+        for member in self.members:
+            member.seen = 0
+        self._tally.total = 0
+
+    def walk(self, event: str, listeners: Sequence[Member]) -> tuple[float, float]:
+        """Everybody but the audience walks, the marked one last, and all listeners hear of it.
+
+        Seconds from the first request to the last reply, and from there until all were told.
+        """
+        asked = {"event": event, "id": MARK, "data": {"room": self._room}}
+        frame = masked_frame(TEXT, json.dumps(asked, ensure_ascii=False).encode())
+        start = time.perf_counter()
+        *others, last = self.walkers
+        for group, lanes in ((others, self._lanes), ([last], 1)):
+            walk = _Walk(group, frame, lanes)
+            self._reactor.run_until(_done(walk), SECONDS, event)
+        answered = time.perf_counter()
+        self.told(listeners)
+        return answered - start, time.perf_counter() - answered
+
+
+def _done(walk: _Walk) -> Callable[[], bool]:
+    return lambda: walk.left == 0
+
+
+class Presence:
+    """`leave` by everybody but an audience, then `join` by all of them again; 50 at a time.
+
+    Each socket is another person's. Cost and time end when the last listener has been told of the
+    last person: the audience of the leaving, everybody of the joining.
+    """
+
+    name = "presence"
+    title = "Presence: leaving a room and coming back"
+    subjects: tuple[str, ...] = (USHER,)
+    figures: tuple[Figure, ...] = (
+        Figure("sockets in the room", ""),
+        Figure("of them stay", ""),
+        *(
+            figure
+            for mode in (LEAVING, JOINING)
+            for figure in (
+                Figure(f"{mode}, to the last reply", "/s"),
+                Figure(f"{mode}, server CPU", "ms per 1,000"),
+                Figure(f"{mode}, Redis CPU", "ms per 1,000"),
+                Figure(f"{mode}, last reply to all told", "s", 2),
+                Figure(f"{mode}, all told after", "s", 2),
+            )
+        ),
+        *SHARES,
+    )
+
+    def logins_used_up(self, sizes: Sizes) -> int:
+        return 0
+
+    def run(self, lab: Lab, subject: str) -> Sample:
+        values: dict[str, float] = {}
+        with lab.room_servers(subject) as (server, *_):
+            reactor = Reactor()
+            try:
+                scene = _Scene(lab, server, reactor)
+                for mode, event in ((LEAVING, "leave"), (JOINING, "join")):
+                    listeners = scene.audience if mode == LEAVING else scene.members
+                    meter = lab.meter(server)
+                    times = scene.walk(event, listeners)
+                    usage = meter.stop()
+                    values |= _values(mode, len(scene.walkers), times, usage) | usage.shares()
+                leave_all(scene.members)
+            finally:
+                reactor.close()
+        values |= {"sockets in the room": len(scene.members), "of them stay": len(scene.audience)}
+        return Sample(values)
+
+
+def _values(mode: str, walkers: int, times: tuple[float, float], usage: Usage) -> dict[str, float]:
+    walking, telling = times
+    return {
+        f"{mode}, to the last reply": walkers / walking,
+        **{f"{mode}, {name}": value for name, value in usage.per_thousand(walkers).items()},
+        f"{mode}, last reply to all told": telling,
+        f"{mode}, all told after": walking + telling,
+    }
