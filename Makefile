@@ -12,7 +12,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench clean redis chromium
+.PHONY: help run test lint format bench clean redis chromium proxies
 
 help:
 	@echo "make run      start the server          ARGS='--port 9000'"
@@ -25,7 +25,7 @@ help:
 run: $(VENV)/.runtime redis
 	@exec $(BIN)/python server.py $(ARGS)
 
-test: $(VENV)/.dev redis chromium
+test: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
@@ -86,3 +86,18 @@ chromium:
 	else \
 	  echo "usher: no chromium here; the browser tests are skipped (apt-get install chromium)" >&2; \
 	fi
+
+# For the tests of docs/proxies. Without them these are skipped and say so. Debian starts what it
+# installs, on port 80; the tests start their own.
+proxies:
+	@PATH="$$PATH:/usr/sbin"; for name in nginx haproxy; do \
+	  if command -v $$name >/dev/null; then :; \
+	  elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends $$name \
+	      && { service $$name stop >/dev/null 2>&1 || true; } \
+	      || echo "usher: $$name could not be installed; its tests are skipped" >&2; \
+	  else \
+	    echo "usher: no $$name here; its tests are skipped (apt-get install $$name)" >&2; \
+	  fi; \
+	done
