@@ -592,6 +592,7 @@ async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(ur
         peer = await open_socket(parts, user)
         assert (await parts.accounts.update(user.user.id, "admin", None)).role == "admin"
         assert await peer.close_code() == 4419
+        parts.clock.forward(1)
         newer = await parts.login_sessions.refresh(user.refresh_token.reveal())
         assert newer.claims.role == "admin"
         kept = await open_socket(parts, newer)

@@ -331,3 +331,15 @@ def test_a_page_after_what_is_no_id_is_refused() -> None:
         admin = sign_up(fresh)
         for after in ("x%27", "%C3%A9", "a" * 65):
             assert admin.get(f"/api/admin/users?after={after}").status == 400
+
+
+def test_a_key_that_may_read_lists_accounts_and_does_no_more() -> None:
+    with usher() as fresh:
+        admin = sign_up(fresh)
+        made = admin.post("/api/admin/api-keys", {"name": "reader", "scopes": ["read"]})
+        backend = Client(fresh, token=made.body["key"])
+        listed = backend.get("/api/admin/users")
+        assert [row["id"] for row in listed.body["items"]] == [admin.user["id"]]
+        user = f"/api/admin/users/{admin.user['id']}"
+        assert backend.call("PATCH", user, {"disabled": True}).status == 401
+        assert backend.post(f"{user}/disconnect").status == 403

@@ -12,15 +12,19 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import Message
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema  # type: ignore[import-untyped]  # it has no types of its own
 import pytest
 from tornado import web
 
+from handlers.asyncapi import PUBLISHED
 from handlers.openapi import METHODS
+from handlers.room_events import HISTORY_BYTES, HISTORY_PAGE, MAX_PEOPLE, ROOM_EVENTS
 from handlers.routes import API_ROUTES, DOCUMENT_ROUTES
 from handlers.socket import EVENTS
+from services.api_keys import Scope
+from services.presence import PEOPLE_AT_ONCE
 from services.protocol import (
     CLOSE_MEANINGS,
     MAX_MESSAGE_BYTES,
@@ -30,7 +34,9 @@ from services.protocol import (
     CloseCode,
     Retry,
 )
+from services.room_protocol import MAX_ROOM_NAME, ROOM_SERVER_EVENTS
 from services.setting_table import SETTINGS
+from services.usage import FADE_SECONDS
 from services.wire import OUTBOX_BYTES
 from tests.support.server import (
     PASSWORD,
@@ -48,10 +54,13 @@ from tests.support.server import (
     sign_up,
     usher,
 )
+from tests.support.talk import Talker, talking
 
 PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
 ROUTES = (*API_ROUTES, *DOCUMENT_ROUTES)
+CLIENT_EVENTS = {**EVENTS, **ROOM_EVENTS}
+ALL_SERVER_EVENTS = {**SERVER_EVENTS, **ROOM_SERVER_EVENTS}
 Json = dict[str, Any]
 
 
@@ -154,6 +163,7 @@ def test_operations_are_whole(openapi: Json) -> None:
     assert openapi["openapi"] == "3.1.0"
     ids, tags = [], {tag["name"] for tag in openapi["tags"]}
     schemes = openapi["components"]["securitySchemes"]
+    assert len(tags) == len(openapi["tags"])
     for path, _, call in described_calls(openapi):
         ids.append(call["operationId"])
         assert call["summary"].endswith(".")
@@ -163,6 +173,26 @@ def test_operations_are_whole(openapi: Json) -> None:
         named = {p["name"] for p in openapi["paths"][path].get("parameters", [])}
         assert named == set(re.findall(r"{(\w+)}", path))
     assert len(set(ids)) == len(ids)
+
+
+def test_what_a_call_needs_is_what_it_checks(openapi: Json) -> None:
+    for path, handler in ROUTES:
+        for method in implemented(handler):
+            access = getattr(handler, method).operation.access
+            call = openapi["paths"][path][method]
+            needed = {name: roles for choice in call["security"] for name, roles in choice.items()}
+            roles = ["admin"] if access not in ("anyone", "user") else []
+            if access != "anyone":
+                assert needed["bearer"] == needed["cookie"] == roles, (path, method)
+                assert ("403" in call["responses"]) >= bool(roles)
+            scope = [access] if access in get_args(Scope) else None
+            assert needed.get("api_key") == scope, (path, method)
+
+
+def test_patterns_are_those_of_every_language(openapi: Json, asyncapi: Json) -> None:
+    found = {node["pattern"] for node in nodes([openapi, asyncapi]) if "pattern" in node}
+    assert len(found) > 1
+    assert not any("\\A" in pattern or "\\Z" in pattern for pattern in found)
 
 
 def good_and_bad(call: Json) -> Iterator[tuple[str, Json]]:
@@ -268,6 +298,7 @@ def test_every_call_answers_as_described(openapi: Json) -> None:
         sign_in_and_out(nobody, user_address)
         one_account(user)
         keep_channels(admin, nobody.sign("signup", address(), status=201))
+        serve_backends(admin, nobody)
         administer(admin, nobody.sign("login", user_address))
         for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
             nobody.get(path)
@@ -283,6 +314,10 @@ def sign_in_and_out(nobody: Witness, email: str) -> None:
         assert signed_in.post("/api/auth/refresh", body).status == 200
         assert signed_in.post("/api/auth/logout").status == 204
         assert signed_in.post("/api/auth/refresh", body).status == 401
+    ended = nobody.sign("login", email).post("/api/auth/logout?wait=true")
+    assert ended.status == 200
+    (node,) = ended.body["nodes"]
+    assert (node["closed"], node["pending"]) == (0, 0)
 
 
 def one_account(user: Witness) -> None:
@@ -311,6 +346,30 @@ def keep_channels(owner: Witness, member: Witness) -> None:
     assert owner.call("DELETE", seat).status == owner.call("DELETE", path).status == 204
 
 
+def serve_backends(admin: Witness, nobody: Witness) -> None:
+    """A backend with a key: what its scope lets it do, and what it does not."""
+    keys = "/api/admin/api-keys"
+    made = admin.post(keys, {"name": "Builds", "scopes": ["publish"]})
+    assert made.status == 201
+    backend = nobody.again()
+    backend.token = made.body["key"]
+    said = {"room": f"user:{admin.user['id']}", "event": "build-done", "data": [1]}
+    assert backend.post("/api/publish", said).status == 204
+    assert backend.post("/api/publish", said | {"event": "joined"}).status == 400
+    assert backend.post("/api/publish", said | {"room": "nodes"}).status == 400
+    assert backend.call("PUT", "/api/models/small%2F1", {"title": "Small"}).status == 200
+    assert [m["id"] for m in admin.get("/api/models").body["items"]] == ["small/1"]
+    assert backend.call("DELETE", "/api/models/small%2F1").status == 204
+    assert backend.call("DELETE", "/api/models/small%2F1").status == 404
+    assert backend.post(f"/api/admin/users/{admin.user['id']}/disconnect").status == 403
+    assert backend.get(keys).status == 401
+    (row,) = admin.get(keys).body["items"]
+    assert "key" not in row
+    assert admin.call("DELETE", f"{keys}/{row['id']}").status == 204
+    assert admin.call("DELETE", f"{keys}/{row['id']}").status == 404
+    assert backend.post("/api/publish", said).status == 401
+
+
 def administer(admin: Witness, user: Witness) -> None:
     page = admin.get("/api/admin/users?limit=1").body
     assert len(page["items"]) == 1
@@ -318,6 +377,11 @@ def administer(admin: Witness, user: Witness) -> None:
     where = f"/api/admin/users/{user.user['id']}"
     assert admin.call("PATCH", where, {"role": "admin"}).status == 200
     assert admin.post(where + "/disconnect").status == 204
+    backend = admin.again()
+    key = admin.post("/api/admin/api-keys", {"name": "Guard", "scopes": ["disconnect"]})
+    backend.token = key.body["key"]
+    assert backend.post(where + "/disconnect").status == 204
+    assert backend.post("/api/publish", {"room": "channel:x", "event": "x"}).status == 403
     assert admin.call("DELETE", where).status == 204
     assert admin.call("DELETE", where).status == 404
 
@@ -345,6 +409,12 @@ def test_every_refusal_is_one_of_those_described(own: Usher, openapi: Json) -> N
         (404, user, "DELETE", "/api/sessions/none", None, {}),
         (403, user, "GET", "/api/admin/users", None, {}),
         (403, user, "DELETE", "/api/admin/users/none", None, {}),
+        (403, user, "POST", "/api/admin/users/none/disconnect", None, {}),
+        (403, user, "POST", "/api/publish", {"room": "channel:x", "event": "x"}, {}),
+        (403, user, "PUT", "/api/models/small", {"title": "Small"}, {}),
+        (403, user, "GET", "/api/admin/api-keys", None, {}),
+        (401, nobody, "GET", "/api/models", None, {"Authorization": "Bearer usher_key_x"}),
+        (401, nobody, "POST", "/api/publish", None, {"Authorization": "Bearer usher_key_x"}),
     ]
     for status, client, method, path, body, headers in refusals:
         assert client.call(method, path, body, headers).status == status, (method, path, body)
@@ -399,10 +469,11 @@ def operations(asyncapi: Json, action: str) -> set[str]:
 
 
 def test_events_and_asyncapi_are_the_same(asyncapi: Json) -> None:
-    assert operations(asyncapi, "receive") == set(EVENTS)
-    assert operations(asyncapi, "send") == set(SERVER_EVENTS)
-    summaries = [event.summary for event in EVENTS.values()]
-    summaries += [event.summary for event in SERVER_EVENTS.values()]
+    assert operations(asyncapi, "receive") == set(CLIENT_EVENTS)
+    assert operations(asyncapi, "send") == {*ALL_SERVER_EVENTS, PUBLISHED}
+    assert PUBLISHED not in ALL_SERVER_EVENTS
+    summaries = [event.summary for event in CLIENT_EVENTS.values()]
+    summaries += [event.summary for event in ALL_SERVER_EVENTS.values()]
     assert all(summary.endswith(".") for summary in summaries)
 
 
@@ -419,7 +490,8 @@ def sent_events() -> set[str]:
 
 
 def test_every_event_that_the_code_sends_is_described() -> None:
-    assert sent_events() | {"reply"} == set(SERVER_EVENTS)
+    # A message's text is put together around the bytes that lie in the room's log.
+    assert sent_events() | {"reply", "message"} == set(ALL_SERVER_EVENTS)
 
 
 async def conversation(server: Usher) -> tuple[list[Json], dict[str, list[Json]]]:
@@ -456,6 +528,58 @@ async def test_a_real_socket_speaks_as_described(asyncapi: Json) -> None:
             fits(reply, messages["server.reply"]["payload"], asyncapi)
 
 
+async def room_talk(owner: Talker, guest: Talker) -> dict[str, list[Json]]:
+    """Every event of rooms, as it is taken and as it is refused. The replies by event."""
+    channel = owner.client.post("/api/channels", {"name": "Herons"}).body["id"]
+    room, seat = f"channel:{channel}", f"/api/channels/{channel}/members/{guest.id}"
+    in_room, foreign = {"room": room}, {"room": f"user:{owner.id}"}
+    asked: list[tuple[Talker, str, Any]] = [
+        (guest, name, foreign) for name in ROOM_EVENTS if name not in ("join-channels", "usage")
+    ]
+    asked += [(guest, "usage", {"model": ""}), (guest, "history", 1)]
+    assert owner.client.call("PUT", seat, {"right": "write"}).status == 200
+    await guest.next("access-changed", lambda data: room in data["rooms"])
+    # Who comes and goes between two notices is not told of.
+    await owner.next("presence", lambda data: guest.member in data["joined"])
+    asked += [(guest, name, in_room) for name in ("leave", "join", "presence", "typing")]
+    asked += [(guest, "join-channels", None), (guest, "usage", {"model": "small"})]
+    asked += [(guest, "message", {**in_room, "data": {"n": 1}}), (guest, "message", in_room)]
+    asked += [(guest, "history", in_room), (guest, "history", {**in_room, "after": "gone"})]
+    replies: dict[str, list[Json]] = {}
+    for talker, name, data in asked:
+        replies.setdefault(name, []).append(await talker.ask(name, data))
+    published = {**in_room, "event": "build-done", "data": None}
+    assert owner.client.post("/api/publish", published).status == 204
+    assert owner.client.call("DELETE", seat).status == 204
+    await owner.next("presence", lambda data: data["left"] == [guest.member])
+    await owner.frame("build-done")
+    await guest.next("access-changed", lambda data: room not in data["rooms"])
+    return replies
+
+
+@pytest.mark.gen_test
+async def test_rooms_speak_as_described(asyncapi: Json) -> None:
+    messages = asyncapi["components"]["messages"]
+    with usher() as server:
+        owner, guest = sign_up(server), sign_up(server)
+        async with talking(server, owner) as first, talking(server, guest) as second:
+            replies = await room_talk(first, second)
+            events = first.events + second.events
+    assert {event["event"] for event in events} == {"joined", "build-done", *ROOM_SERVER_EVENTS}
+    for event in events:
+        name = event["event"] if event["event"] in ALL_SERVER_EVENTS else PUBLISHED
+        fits(event, messages[f"server.{name}"]["payload"], asyncapi)
+    assert set(replies) == set(ROOM_EVENTS)
+    for name, answers in replies.items():
+        good = {True} if name == "join-channels" else {True, False}
+        assert {reply["ok"] for reply in answers} == good, name
+        for reply in answers:
+            fits(reply, messages[f"{name}.reply"]["payload"], asyncapi)
+    told = [reply["data"] for reply in replies["history"] if reply["ok"]]
+    assert [len(data["messages"]) for data in told] == [2, 0]
+    assert [data["complete"] for data in told] == [True, False]
+
+
 # ---- close codes, in every place -----------------------------------------------------------
 
 
@@ -472,6 +596,12 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert limits["a message"] == f"{MAX_MESSAGE_BYTES // 1024} KiB"
     assert limits["a message before the join"] == f"{MAX_UNJOINED_MESSAGE_BYTES // 1024} KiB"
     assert limits["what waits for a slow reader"].startswith(f"{OUTBOX_BYTES // 1024} KiB")
+    assert limits["the name of a room, of a model"] == f"{MAX_ROOM_NAME} characters"
+    page = f"{HISTORY_PAGE} messages or {HISTORY_BYTES // 1024} KiB"
+    assert limits["an answer to `history`"] == page
+    assert limits["people named by `presence`"] == f"{MAX_PEOPLE:,}"
+    assert limits["people in one `presence` event"] == str(PEOPLE_AT_ONCE)
+    assert limits["a use that is not repeated"] == f"{FADE_SECONDS:.0f} seconds"
     said = CLOSE_MEANINGS[CloseCode.MESSAGE_TOO_BIG] + CLOSE_MEANINGS[CloseCode.SLOW_CONSUMER]
     numbers = (MAX_MESSAGE_BYTES, MAX_UNJOINED_MESSAGE_BYTES, OUTBOX_BYTES)
     assert re.findall(r"(\d+) KiB", said) == [str(number // 1024) for number in numbers]
@@ -481,8 +611,8 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 
 def test_the_events_of_the_protocol_document_are_those_of_the_code() -> None:
-    assert [row[0] for row in table(PROTOCOL, "client sends")] == list(EVENTS)
-    assert [row[0] for row in table(PROTOCOL, "server sends")] == list(SERVER_EVENTS)
+    assert [row[0] for row in table(PROTOCOL, "client sends")] == list(CLIENT_EVENTS)
+    assert [row[0] for row in table(PROTOCOL, "server sends")] == list(ALL_SERVER_EVENTS)
 
 
 def blocks(text: str) -> list[str]:
@@ -524,12 +654,14 @@ def test_the_page_shows_every_call_event_and_close_code(own: Usher, openapi: Jso
     page = Client(own).get("/docs").text.decode()
     for _, _, call in described_calls(openapi):
         assert f'id="{call["operationId"]}"' in page
-    for event in (*EVENTS, *SERVER_EVENTS):
-        assert f'id="event-{event}"' in page
+    for event in CLIENT_EVENTS:
+        assert f'id="client-event-{event}"' in page
+    for event in (*ALL_SERVER_EVENTS, PUBLISHED):
+        assert f'id="server-event-{event}"' in page
     for code in CloseCode:
         assert f"<strong>{int(code)}</strong> <code>{code.reason}</code>" in page
     assert len(re.findall("<article ", page)) == (
-        sum(1 for _ in described_calls(openapi)) + len(EVENTS) + len(SERVER_EVENTS)
+        sum(1 for _ in described_calls(openapi)) + len(CLIENT_EVENTS) + len(ALL_SERVER_EVENTS) + 1
     )
 
 

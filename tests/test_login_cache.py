@@ -9,6 +9,7 @@ import pytest
 
 from services.claims import Claims
 from services.errors import StoreUnavailable
+from services.grants import Grant, Right
 from services.login_cache import (
     SLACK_SECONDS,
     Known,
@@ -35,7 +36,7 @@ class House:
         self.cache = LoginCache(self.store, 900.0, self.clock)
         now = self.clock()
         self.claims = Claims("ada", "sid", "jti", now, now + 900.0, "user")
-        self.state = LoginState("Ada", "user", now + 5000.0, now)
+        self.state = LoginState("Ada", "user", now + 5000.0, now, {"c": Grant(Right.READ, now)})
 
 
 @pytest.fixture(params=["redis", "memory"])

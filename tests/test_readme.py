@@ -135,7 +135,7 @@ def test_every_command_of_the_readme_is_run_by_a_test_of_this_file() -> None:
     assert lines == ["make run", "make test", "make lint", "make bench"]
     assert len([text for language, text in BLOCKS if language == "python"]) == 1
     commands = set(re.findall(r"`([^`\n]*\bmake [^`\n]*)`", PROSE))
-    assert commands - set(lines) == {"USHER_PORT=9000 make run"}
+    assert commands - set(lines) == {"USHER_PORT=9000 make run", 'make run ARGS="--port 9000"'}
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:

@@ -302,8 +302,8 @@ async def test_a_role_change_cuts_the_sockets_of_other_roles_and_keeps_the_sessi
         assert await peer.close_code() == 4419, "a refresh brings the new role"
         assert other.client.wire.is_open
         assert not parts.revocations.names(login.claims)
-        assert parts.revocations.roles_changed_at(user) == parts.clock()
-        assert parts.revocations.roles_changed_at("nobody") == 0.0
+        assert parts.revocations.changed_at(user) == parts.clock()
+        assert parts.revocations.changed_at("nobody") == 0.0
 
 
 @pytest.mark.gen_test
@@ -325,7 +325,7 @@ async def test_an_older_role_change_that_comes_late_changes_nothing(tmp_path: Pa
         peer = await open_socket(parts, await parts.signed_in(root))
         parts.revocations.note([newer])
         parts.revocations.note([older])
-        assert parts.revocations.roles_changed_at(root) == newer.created_at
+        assert parts.revocations.changed_at(root) == newer.created_at
         assert peer.client.wire.is_open
 
 
@@ -335,10 +335,10 @@ async def test_role_changes_are_swept_from_other_nodes_and_pruned_in_time(url: s
         changed_at = here.clock()
         await record(here, "ada", "role", "ada", "admin")
         await there.revocations.sweep()
-        assert there.revocations.roles_changed_at("ada") == changed_at
+        assert there.revocations.changed_at("ada") == changed_at
         there.clock.forward(ACCESS_TTL)
         there.revocations.prune()
-        assert there.revocations.roles_changed_at("ada") == changed_at
+        assert there.revocations.changed_at("ada") == changed_at
         there.clock.forward(SLACK_SECONDS + 1)
         there.revocations.prune()
-        assert there.revocations.roles_changed_at("ada") == 0.0
+        assert there.revocations.changed_at("ada") == 0.0

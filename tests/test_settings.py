@@ -175,6 +175,7 @@ BAD |= {
     name: ["", "x", "0", "-1", "nan", "inf", "1e3", "0.01", "1_0", "99999999999", "5s", "\uff11"]
     for name in SECONDS
 }
+BAD["HISTORY_MESSAGES"] = ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"]
 
 
 @pytest.mark.parametrize(

@@ -10,44 +10,71 @@ import asyncio
 import secrets
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import peewee
+from cryptography.fernet import Fernet
 
-from handlers.socket import ClientSocket, Floor
+from handlers.floor import Floor
+from handlers.room_events import ROOM_EVENTS
+from handlers.socket import EVENTS, ClientSocket
 from models.login_session import LoginSession
 from models.user import User
+from services.access import Access
 from services.accounts import Accounts
 from services.admission import Admission
+from services.api_keys import ApiKeys
+from services.background import Background
+from services.bearers import Bearers
+from services.bus import Bus
+from services.bus_memory import MemoryBus
+from services.bus_redis import RedisBus
+from services.channels import Channels
+from services.container import Services
 from services.control import Control
+from services.cutting import Cutting
 from services.database import Database
+from services.encryption import Encryption
 from services.errors import StoreUnavailable
+from services.foundation import Foundation
 from services.frames import Opcode
+from services.health import Health
 from services.hub import Hub
 from services.login_cache import LoginCache
 from services.login_sessions import Device, LoginSessions, SignedIn
 from services.metrics import Metrics
+from services.model_registry import ModelRegistry
+from services.nodes import Nodes
 from services.passwords import Passwords
+from services.presence import Presence
+from services.protocol import CloseCode
 from services.rate_limit import GuessLimit
 from services.revocations import Revocations
+from services.room_protocol import message_event
+from services.rooms import Rooms
 from services.secret import Secret
+from services.seen import Seen
 from services.session_pool import SessionPool
+from services.settings import Settings
 from services.store import Command, Store
 from services.store_memory import MemoryStore
 from services.store_redis import RedisStore
 from services.tickets import Tickets
 from services.tokens import Tokens
+from services.usage import Usage
 from tests.support.databases import opened
 from tests.support.redis import PATIENCE, RealRedis, until, within
 
 DEVICE = Device("Firefox on Linux", "192.0.2.7")
 JWT_SECRET = Secret("a secret of the tests, 32 bytes or more")
 ACCESS_TTL, REFRESH_TTL, LIFETIME, TICKET_TTL = 900.0, 3600.0, 86400.0, 30.0
+HISTORY_MESSAGES, HISTORY_SECONDS = 1000, 86400.0
 OPENED_AT = 1_800_000_000.0
 
 
@@ -91,11 +118,14 @@ class CountingStore:
 class Parts:
     """One node."""
 
+    name: str
     clock: Clock
     database: Database
     store: CountingStore
+    bus: Bus
     metrics: Metrics
     hub: Hub
+    rooms: Rooms
     control: Control
     tokens: Tokens
     cache: LoginCache
@@ -104,9 +134,19 @@ class Parts:
     passwords: Passwords
     guesses: GuessLimit
     accounts: Accounts
+    channels: Channels
+    access: Access
     tickets: Tickets
     pool: SessionPool
+    nodes: Nodes
+    bearers: Bearers
+    cutting: Cutting
+    presence: Presence
+    usage: Usage
+    models: ModelRegistry
+    api_keys: ApiKeys
     admission: Admission
+    services: Services
     floor: Floor
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
@@ -131,36 +171,102 @@ class Parts:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
-def join_parts(database: Database, store: Store, clock: Clock) -> Parts:
-    """Join the services of one node."""
-    counting, metrics, hub, control = CountingStore(store), Metrics(), Hub(), Control()
+def settings_of_tests() -> Settings:
+    """What the services of these tests ask their settings for; nothing is read or made."""
+    return Settings(
+        host="127.0.0.1",
+        port=0,
+        data_dir=Path("/nonexistent"),
+        database_url=Secret("sqlite:///nonexistent"),
+        redis_url=None,
+        jwt_secrets=(JWT_SECRET,),
+        encryption_keys=(Secret(Fernet.generate_key().decode()),),
+        access_token_ttl_seconds=ACCESS_TTL,
+        refresh_token_ttl_seconds=REFRESH_TTL,
+        session_lifetime_seconds=LIFETIME,
+        ticket_ttl_seconds=TICKET_TTL,
+        join_timeout_seconds=5.0,
+        history_messages=HISTORY_MESSAGES,
+        history_seconds=HISTORY_SECONDS,
+        public_url=None,
+        allowed_origins=(),
+        trusted_proxies=(),
+        oauth_providers=(),
+        embedded=False,
+    )
+
+
+def join_parts(
+    database: Database, counting: CountingStore, bus: Bus, clock: Clock, name: str
+) -> Parts:
+    """Join the services of one node, as `services.container.build` does."""
+    metrics, hub, settings = Metrics(), Hub(), settings_of_tests()
+    # A log in Redis has the ids of Redis' clock, which no test can turn.
+    rooms = Rooms(
+        bus,
+        as_event=lambda kept: message_event(kept.id, kept.body),
+        clock=clock if isinstance(bus, MemoryBus) else time.time,
+    )
+    control = Control(bus, rooms, name, metrics)
+    control.on_replaced(lambda session_id: replace(hub, session_id))
     tokens = Tokens([JWT_SECRET], "http://usher.test", ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
     sessions = LoginSessions(database, tokens, cache, revocations, REFRESH_TTL, LIFETIME, clock)
-    passwords, guesses = Passwords(), GuessLimit(store, metrics)
+    channels = Channels(database, revocations, clock)
+    access = Access(hub, channels)
+    revocations.on_access(access.apply)
+    passwords, guesses = Passwords(), GuessLimit(counting.inner, metrics)
     tickets = Tickets(counting, database, TICKET_TTL, clock)
-    pool = SessionPool(counting, clock)
-    admission = Admission(tokens, tickets, cache, sessions, revocations, metrics, clock)
+    pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
+    encryption = Encryption(settings.encryption_keys)
+    services = Services(
+        node=name,
+        foundation=Foundation(settings, None, None, counting, bus, database, metrics),
+        metrics=metrics,
+        hub=hub,
+        pool=pool,
+        admission=Admission(tokens, tickets, cache, sessions, revocations, metrics, clock),
+        accounts=Accounts(database, passwords, sessions, revocations, guesses, metrics, clock),
+        login_sessions=sessions,
+        channels=channels,
+        revocations=revocations,
+        tickets=tickets,
+        seen=Seen(sessions),
+        control=control,
+        nodes=nodes,
+        bearers=Bearers(counting, control, clock),
+        access=access,
+        cutting=Cutting(sessions, pool, nodes, control),
+        bus=bus,
+        rooms=rooms,
+        presence=Presence(counting, rooms, name, clock),
+        usage=Usage(counting, clock),
+        models=ModelRegistry(database, counting),
+        api_keys=ApiKeys(database, clock),
+        health=Health(database, counting, encryption, metrics, on_cut_off=lambda: None),
+        background=Background(metrics),
+        passwords=passwords,
+        guesses=guesses,
+    )
+    joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(
+        name=name,
         clock=clock,
         database=database,
         store=counting,
-        metrics=metrics,
-        hub=hub,
-        control=control,
         tokens=tokens,
         cache=cache,
-        revocations=revocations,
-        login_sessions=sessions,
-        passwords=passwords,
-        guesses=guesses,
-        accounts=Accounts(database, passwords, sessions, revocations, guesses, metrics, clock),
-        tickets=tickets,
-        pool=pool,
-        admission=admission,
-        floor=Floor(hub, pool, admission, metrics, "node", 5.0, _ignore, clock),
+        services=services,
+        floor=Floor(services, {**EVENTS, **ROOM_EVENTS}, clock),
+        **joined,
     )
+
+
+def replace(hub: Hub, session_id: str) -> None:
+    """As the container does it."""
+    if (client := hub.get(session_id)) is not None:
+        client.close(CloseCode.REPLACED)
 
 
 @asynccontextmanager
@@ -170,12 +276,14 @@ async def node(
     clock: Clock | None = None,
     timeout: float = PATIENCE,
     max_waiting: int = 1024,
+    name: str = "node",
 ) -> AsyncIterator[Parts]:
     """A node on the SQLite of a folder, or on a database URL.
 
     Args:
-        redis: a real one, else the store in memory.
+        redis: a real one, else the store and the bus in memory.
         timeout, max_waiting: of the database.
+        name: nodes on one Redis have to have different ones.
     """
     url = where if isinstance(where, str) else f"sqlite:///{where / 'usher.db'}"
     clock = clock or Clock()
@@ -184,14 +292,25 @@ async def node(
             opened(url, timeout=timeout, max_waiting=max_waiting)
         )
         store: Store = MemoryStore(clock=clock)
+        bus: Bus = MemoryBus(HISTORY_MESSAGES, HISTORY_SECONDS, clock)
         if redis is not None:
-            store = RedisStore(redis.url, timeout=PATIENCE)
-            await store.connect()
+            store, bus = await redis_pair(redis)
         stack.push_async_callback(store.close)
-        parts = join_parts(database, store, clock)
+        stack.push_async_callback(bus.close)
+        parts = join_parts(database, CountingStore(store), bus, clock, name)
         stack.callback(parts.passwords.close)
         stack.callback(parts.close_peers)
+        await parts.control.open()
         yield parts
+
+
+async def redis_pair(redis: RealRedis) -> tuple[RedisStore, RedisBus]:
+    """A store and a bus of one node on a real Redis."""
+    store = RedisStore(redis.url, timeout=PATIENCE)
+    await store.connect()
+    bus = RedisBus(redis.url, store, HISTORY_MESSAGES, HISTORY_SECONDS)
+    await bus.open()
+    return store, bus
 
 
 async def redis_away(parts: Parts, redis: RealRedis) -> None:
@@ -214,7 +333,7 @@ async def open_socket(parts: Parts, signed_in: SignedIn, bearer: bool = False) -
     """A joined socket of a login session: the real one, over a real pair of sockets."""
     ours, theirs = socket_pair()
     client = ClientSocket(parts.floor, ours)
-    client.open_joined(b"", b"", await parts.admission.identify(signed_in.claims), bearer)
+    client.open_joined(b"", b"", await parts.floor.let_in(signed_in.claims), bearer)
     peer = Peer(theirs, client)
     parts.peers.append(peer)
     assert (await peer.event())["event"] == "joined"
@@ -336,7 +455,3 @@ def session_row(db: peewee.Database, sid: str) -> dict[str, Any]:
 def _insert_user(db: peewee.Database, user_id: str, name: str, role: str, now: float) -> None:
     address = f"{user_id.lower()}@example.org"
     User.insert(id=user_id, email=address, name=name, role=role, created_at=now).execute(db)
-
-
-def _ignore(_: str) -> None:
-    return None

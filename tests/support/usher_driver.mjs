@@ -23,7 +23,7 @@ function getTokenFrom(name, tokens) {
 const commands = {
   new({ client: name, tokens, options }) {
     const client = new UsherClient({ ...options, getToken: getTokenFrom(name, tokens) });
-    for (const kind of ['state', 'frame', 'event', 'news']) {
+    for (const kind of ['state', 'frame', 'event', 'news', 'gap']) {
       client.addEventListener(kind, ({ detail }) => tell(name, kind, detail));
     }
     clients.set(name, client);

@@ -1,0 +1,452 @@
+"""What backends and administrators call, on a real server: keys, pushing, models, logging out."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from handlers.backends import OWN_EVENTS
+from tests.support.checks import plain_refusal, problem, rows
+from tests.support.nodes import channel
+from tests.support.raw import assert_quiet, expired
+from tests.support.server import Client, Usher, sign_up, usher
+from tests.support.talk import talking
+
+CONTRACTS_OWN = [
+    *("user-join", "token-refresh", "heartbeat", "join-channels", "join", "leave", "typing"),
+    *("presence", "usage", "history", "token-expiring", "access-changed", "closing", "reply"),
+    "joined",
+]
+SCOPES = ["publish", "disconnect", "read"]
+
+
+class House:
+    """A server with its administrator."""
+
+    def __init__(self, server: Usher) -> None:
+        self.server, self.admin = server, sign_up(server)
+        assert self.admin.user["role"] == "admin"
+
+    def user(self) -> Client:
+        return sign_up(self.server)
+
+    def key(self, *scopes: str, name: str = "billing") -> Client:
+        """A backend with a new key; `user` holds what the answer said."""
+        body = {"name": name, "scopes": scopes or SCOPES}
+        answer = self.admin.post("/api/admin/api-keys", body)
+        assert answer.status == 201, answer
+        return Client(self.server, token=answer.body["key"], user=answer.body)
+
+    def listed(self) -> dict[str, Any]:
+        """The keys as they are listed, by id."""
+        items = self.admin.get("/api/admin/api-keys").body["items"]
+        return {item["id"]: item for item in items}
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with usher() as server:
+        yield House(server)
+        assert_quiet(server.log)
+
+
+def publish(caller: Client, room: str, event: str = "alarm", data: Any = None) -> Any:
+    return caller.post("/api/publish", {"room": room, "event": event, "data": data})
+
+
+# ---- keys ----------------------------------------------------------------------------------
+
+
+def test_a_key_is_shown_once_and_listed_without_it(house: House) -> None:
+    before = time.time()
+    answer = house.admin.post("/api/admin/api-keys", {"name": " Billing ", "scopes": SCOPES})
+    assert answer.status == 201
+    assert answer.headers["Cache-Control"] == "no-store"
+    shown = answer.body
+    assert set(shown) == {"id", "name", "scopes", "created_at", "key"}
+    assert (shown["name"], sorted(shown["scopes"])) == ("Billing", sorted(SCOPES))
+    assert before - 5 < shown["created_at"] < time.time() + 5
+    listed = house.admin.get("/api/admin/api-keys")
+    assert shown["key"] not in listed.text.decode()
+    assert house.listed()[shown["id"]] == {
+        **{name: shown[name] for name in ("id", "name", "scopes", "created_at")},
+        "last_used_at": None,
+    }
+
+
+def test_a_key_lies_nowhere_but_as_a_hash(house: House) -> None:
+    key = house.key()
+    assert key.token is not None
+    assert publish(key, "user:nobody").status == 204
+    secret = key.token.removeprefix("usher_key_").encode()
+    for path in Path(house.server.data_dir).rglob("*"):
+        if path.is_file():
+            assert secret not in path.read_bytes(), path
+    assert secret.decode() not in house.server.log
+    (kept,) = rows(house.server.data_dir, "SELECT hash FROM api_keys WHERE id=?", key.user["id"])
+    assert re.fullmatch(r"[0-9a-f]{64}", kept[0])
+
+
+def test_a_key_is_listed_with_its_last_use(house: House) -> None:
+    key = house.key()
+    assert house.listed()[key.user["id"]]["last_used_at"] is None
+    before = time.time()
+    assert publish(key, "user:nobody").status == 204
+    used = house.listed()[key.user["id"]]["last_used_at"]
+    assert before - 1 <= used <= time.time() + 1
+
+
+def test_a_key_that_is_revoked_is_good_for_nothing_at_once(house: House) -> None:
+    key, stays = house.key(), house.key()
+    path = f"/api/admin/api-keys/{key.user['id']}"
+    assert publish(key, "user:nobody").status == 204
+    assert house.admin.call("DELETE", path).status == 204
+    plain_refusal(publish(key, "user:nobody"), 401, "unauthenticated")
+    assert key.user["id"] not in house.listed()
+    assert publish(stays, "user:nobody").status == 204
+    problem(house.admin.call("DELETE", path), 404, "not_found")
+    problem(house.admin.call("DELETE", "/api/admin/api-keys/none"), 404, "not_found")
+
+
+def test_keys_are_the_administrators_business(house: House) -> None:
+    key, user = house.key(), house.user()
+    for caller, status, code in (
+        (Client(house.server), 401, "unauthenticated"),
+        (user, 403, "forbidden"),
+        (key, 401, "unauthenticated"),
+    ):
+        for method, path in (
+            ("GET", "/api/admin/api-keys"),
+            ("POST", "/api/admin/api-keys"),
+            ("DELETE", f"/api/admin/api-keys/{key.user['id']}"),
+        ):
+            body = {"name": "x", "scopes": ["read"]} if method == "POST" else None
+            plain_refusal(caller.call(method, path, body), status, code)
+    assert key.user["id"] in house.listed()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": "x"},
+        {"scopes": ["read"]},
+        {"name": "x", "scopes": []},
+        {"name": "x", "scopes": ["admin"]},
+        {"name": "x", "scopes": "read"},
+        {"name": "", "scopes": ["read"]},
+        {"name": "x" * 101, "scopes": ["read"]},
+        {"name": "a\u0000b", "scopes": ["read"]},
+    ],
+)
+def test_a_key_needs_a_name_and_scopes_that_there_are(house: House, body: Any) -> None:
+    before = house.listed()
+    problem(house.admin.post("/api/admin/api-keys", body), 400, "bad_request")
+    assert house.listed() == before
+
+
+def test_a_scope_opens_its_own_calls_only(house: House) -> None:
+    user = house.user()
+    calls = {
+        "publish": ("POST", "/api/publish", {"room": "user:nobody", "event": "x"}),
+        "disconnect": ("POST", f"/api/admin/users/{user.user['id']}/disconnect", None),
+    }
+    for scope in SCOPES:
+        key = house.key(scope)
+        for needed, (method, path, body) in calls.items():
+            answer = key.call(method, path, body)
+            if scope == needed:
+                assert answer.status == 204, (scope, needed)
+            else:
+                plain_refusal(answer, 403, "forbidden")
+
+
+def test_a_key_is_no_user(house: House) -> None:
+    key = house.key()
+    for method, path in (
+        ("GET", "/api/auth/me"),
+        ("POST", "/api/auth/logout"),
+        ("POST", "/api/ws/ticket"),
+        ("GET", "/api/sessions"),
+        ("GET", "/api/channels"),
+        ("GET", "/api/admin/users"),
+        ("PATCH", f"/api/admin/users/{house.admin.user['id']}"),
+    ):
+        plain_refusal(key.call(method, path), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    "token", ["usher_key_", "usher_key_x", "usher_key_" + "x" * 5000, "usher_"]
+)
+def test_what_is_no_key_is_refused_without_a_word_more(house: House, token: str) -> None:
+    plain_refusal(publish(Client(house.server, token=token), "user:x"), 401, "unauthenticated")
+
+
+def test_a_key_works_in_the_header_only(house: House) -> None:
+    key = house.key()
+    body = {"room": "user:nobody", "event": "x"}
+    for headers in (
+        {"X-Api-Key": str(key.token)},
+        {"Authorization": f"Basic {key.token}"},
+    ):
+        answer = Client(house.server).call("POST", "/api/publish", body, headers)
+        plain_refusal(answer, 401, "unauthenticated")
+    answer = Client(house.server).post(f"/api/publish?key={key.token}", body)
+    plain_refusal(answer, 401, "unauthenticated")
+
+
+# ---- pushing -------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_members_get_what_is_pushed_as_given_with_the_room_beside(house: House) -> None:
+    ada, bob, stranger = house.user(), house.user(), house.user()
+    room = channel(ada, bob, right="read")
+    data = {"a": [1, 2.5, None, "ü"], "nested": {"b": True}}
+    async with (
+        talking(house.server, ada) as a,
+        talking(house.server, bob) as b,
+        talking(house.server, stranger) as s,
+    ):
+        for number, caller in enumerate((house.admin, house.key("publish"))):
+            assert publish(caller, room, f"alarm.{number}", data).status == 204
+            for talker in (a, b):
+                frame = await talker.frame(f"alarm.{number}")
+                assert frame == {"event": f"alarm.{number}", "room": room, "data": data}
+        await s.settle()
+        assert [frame for frame in s.events if frame["event"].startswith("alarm")] == []
+        history = await a.ok("history", {"room": room})
+        assert history["messages"] == [], "it is not kept"
+
+
+@pytest.mark.gen_test
+async def test_all_sockets_of_a_user_get_what_is_pushed_to_their_room(house: House) -> None:
+    ada, bob = house.user(), house.user()
+    room = f"user:{ada.user['id']}"
+    async with (
+        talking(house.server, ada) as one,
+        talking(house.server, ada) as other,
+        talking(house.server, bob) as b,
+    ):
+        assert publish(house.key("publish"), room, "message", {"text": "hello"}).status == 204
+        for talker in (one, other):
+            assert await talker.frame("message") == {
+                "event": "message",
+                "room": room,
+                "data": {"text": "hello"},
+            }
+        await b.settle()
+        assert [frame for frame in b.events if frame["event"] == "message"] == []
+
+
+@pytest.mark.gen_test
+async def test_data_that_is_left_out_is_null_and_any_other_is_passed_on(house: House) -> None:
+    ada, key = house.user(), house.key("publish")
+    room = f"user:{ada.user['id']}"
+    async with talking(house.server, ada) as talker:
+        assert key.post("/api/publish", {"room": room, "event": "e"}).status == 204
+        assert (await talker.frame("e"))["data"] is None
+        others: list[Any] = [0, "", False, [], {}, "x" * 20_000, 10**30]
+        for data in others:
+            assert publish(key, room, "e", data).status == 204
+            assert (await talker.frame("e"))["data"] == data
+
+
+@pytest.mark.parametrize("event", CONTRACTS_OWN)
+def test_the_contracts_own_events_are_not_a_backends_to_say(house: House, event: str) -> None:
+    for caller in (house.admin, house.key("publish")):
+        problem(publish(caller, "user:nobody", event), 400, "bad_request")
+
+
+def test_the_contracts_own_events_are_all_known_and_message_is_free() -> None:
+    assert set(CONTRACTS_OWN) <= OWN_EVENTS
+    assert "message" not in OWN_EVENTS
+
+
+@pytest.mark.parametrize(
+    "event", ["", " ", "a b", "-a", "a" * 65, "a\n", "ü", 'a"b', "closing\u0000", 1, None, ["a"]]
+)
+def test_the_name_of_an_event_is_plain(house: House, event: Any) -> None:
+    body = {"room": "user:nobody", "event": event}
+    problem(house.admin.post("/api/publish", body), 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "room", ["", "nodes", "herons", "User:x", ":x", "user", "channel", "x" * 129, 1, None]
+)
+def test_nothing_is_pushed_into_what_is_no_room_of_clients(house: House, room: Any) -> None:
+    body = {"room": room, "event": "alarm"}
+    problem(house.admin.post("/api/publish", body), 400, "bad_request")
+
+
+def test_who_may_not_push_is_refused(house: House) -> None:
+    body = {"room": "user:nobody", "event": "alarm"}
+    plain_refusal(Client(house.server).post("/api/publish", body), 401, "unauthenticated")
+    user = house.user()
+    plain_refusal(user.post("/api/publish", body), 403, "forbidden")
+    own = {"room": f"user:{user.user['id']}", "event": "alarm"}
+    plain_refusal(user.post("/api/publish", own), 403, "forbidden")
+    problem(house.admin.post("/api/publish", b"{"), 400, "bad_request")
+    problem(house.admin.post("/api/publish", b" " * 200_000), 413, "too_large")
+
+
+@pytest.mark.gen_test
+async def test_a_pushed_event_cannot_break_out_of_its_frame(house: House) -> None:
+    ada = house.user()
+    room = f"user:{ada.user['id']}"
+    raw = b'{"room":"%b","event":"e","data":"}{\\"event\\":\\"closing\\""}' % room.encode()
+    async with talking(house.server, ada) as talker:
+        assert house.admin.post("/api/publish", raw).status == 204
+        assert (await talker.frame("e"))["data"] == '}{"event":"closing"'
+        await talker.settle()
+        assert talker.is_open
+
+
+# ---- models --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def models(house: House) -> Iterator[House]:
+    """The registry, empty before and after."""
+    yield house
+    for item in house.admin.get("/api/models").body["items"]:
+        house.admin.call("DELETE", "/api/models/" + quote(item["id"], safe=""))
+
+
+def test_models_are_registered_renamed_listed_and_struck_off(models: House) -> None:
+    for caller in (models.admin, models.key("publish")):
+        put = caller.call("PUT", "/api/models/gpt-4", {"title": "GPT"})
+        assert (put.status, put.body) == (200, {"id": "gpt-4", "title": "GPT"})
+        caller.call("PUT", "/api/models/gpt-4", {"title": "GPT 4"})
+        caller.call("PUT", "/api/models/claude", {"title": "Claude"})
+        listed = models.user().get("/api/models")
+        assert (listed.status, listed.body) == (
+            200,
+            {"items": [{"id": "claude", "title": "Claude"}, {"id": "gpt-4", "title": "GPT 4"}]},
+        )
+        for name in ("gpt-4", "claude"):
+            assert caller.call("DELETE", f"/api/models/{name}").status == 204
+        problem(caller.call("DELETE", "/api/models/gpt-4"), 404, "not_found")
+
+
+def test_who_may_not_keep_models_may_read_them(models: House) -> None:
+    user, nobody = models.user(), Client(models.server)
+    for key in (models.key("read"), models.key("disconnect")):
+        put = key.call("PUT", "/api/models/x", {"title": "X"})
+        plain_refusal(put, 403, "forbidden")
+    plain_refusal(user.call("PUT", "/api/models/x", {"title": "X"}), 403, "forbidden")
+    plain_refusal(user.call("DELETE", "/api/models/x"), 403, "forbidden")
+    plain_refusal(nobody.get("/api/models"), 401, "unauthenticated")
+    assert user.get("/api/models").body == {"items": []}
+
+
+@pytest.mark.parametrize("body", [{}, {"title": ""}, {"title": 1}, {"title": "x" * 201}, b"x"])
+def test_a_model_needs_a_title(models: House, body: Any) -> None:
+    problem(models.admin.call("PUT", "/api/models/x", body), 400, "bad_request")
+    assert models.admin.get("/api/models").body == {"items": []}
+
+
+@pytest.mark.parametrize("name", ["a b", "ü", "x" * 128, "openai:gpt-4o", "a%b", "a.b+c", "'\"<>"])
+def test_a_model_may_have_any_name_that_can_be_seen(models: House, name: str) -> None:
+    path = "/api/models/" + quote(name, safe="")
+    assert models.admin.call("PUT", path, {"title": "T"}).body == {"id": name, "title": "T"}
+    assert models.admin.get("/api/models").body["items"] == [{"id": name, "title": "T"}]
+    assert models.admin.call("DELETE", path).status == 204
+
+
+@pytest.mark.parametrize("path", ["%00", "%0a", "%ff", "a%00", "x" * 129, "%20", "%e2%80%ae"])
+def test_what_cannot_be_seen_is_no_name_of_a_model(models: House, path: str) -> None:
+    answer = models.admin.call("PUT", "/api/models/" + path, {"title": "T"})
+    assert answer.status in (400, 404), answer
+    assert models.admin.call("DELETE", "/api/models/" + path).status in (400, 404)
+    assert models.admin.get("/api/models").body == {"items": []}
+
+
+@pytest.mark.gen_test
+async def test_usage_may_name_what_is_registered_from_that_moment_on(models: House) -> None:
+    async with talking(models.server, models.user()) as talker:
+        assert (await talker.ok("usage", {"model": "anything"}))["models"] == ["anything"]
+        models.admin.call("PUT", "/api/models/gpt", {"title": "GPT"})
+        assert await talker.refused("usage", {"model": "anything else"}) == "bad_request"
+        assert "gpt" in (await talker.ok("usage", {"model": "gpt"}))["models"]
+        models.admin.call("DELETE", "/api/models/gpt")
+        assert "free" in (await talker.ok("usage", {"model": "free"}))["models"]
+
+
+# ---- disconnecting -------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_backend_may_sign_a_user_out_everywhere(house: House) -> None:
+    user, other = house.user(), house.user()
+    path = f"/api/admin/users/{user.user['id']}/disconnect"
+    async with talking(house.server, user) as a, talking(house.server, other) as b:
+        assert house.key("disconnect").post(path).status == 204
+        assert await a.code() == 4410
+        await b.settle()
+        assert b.is_open
+    assert user.get("/api/auth/me").status == 401
+    refresh = {"refresh_token": user.refresh_token}
+    assert Client(house.server).post("/api/auth/refresh", refresh).status == 401
+    unknown = "/api/admin/users/nobody/disconnect"
+    problem(house.key("disconnect").post(unknown), 404, "not_found")
+
+
+# ---- logging out and knowing that it is done -----------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_logout_that_waits_says_what_was_closed(house: House) -> None:
+    user = house.user()
+    async with talking(house.server, user) as one, talking(house.server, user) as other:
+        began = time.monotonic()
+        answer = user.post("/api/auth/logout?wait=true")
+        assert time.monotonic() - began < 2.0
+        assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
+        (node,) = answer.body["nodes"]
+        assert answer.body == {"closed": 2, "pending": 0, "nodes": [node]}
+        assert (node["closed"], node["pending"]) == (2, 0)
+        assert [await one.code(), await other.code()] == [4410, 4410]
+    assert user.get("/api/auth/me").status == 401
+
+
+@pytest.mark.parametrize("query", ["", "?wait=false", "?wait=", "?wait=1", "?other=true"])
+def test_a_logout_that_does_not_wait_says_nothing(house: House, query: str) -> None:
+    user = house.user()
+    answer = user.post("/api/auth/logout" + query)
+    assert (answer.status, answer.text) == (204, b"")
+    assert user.get("/api/auth/me").status == 401
+
+
+def test_a_logout_that_waits_takes_the_cookies_away(house: House) -> None:
+    browser = sign_up(house.server, browser=True)
+    assert set(browser.cookies) == {"access_token", "refresh_token"}
+    answer = browser.post("/api/auth/logout?wait=true")
+    assert (answer.status, answer.body["closed"]) == (200, 0)
+    assert browser.cookies == {}
+
+
+def test_a_logout_of_what_is_over_is_no_fault_but_one_of_nobody_is(house: House) -> None:
+    plain_refusal(Client(house.server).post("/api/auth/logout?wait=true"), 401, "unauthenticated")
+    user = house.user()
+    assert user.post("/api/auth/logout?wait=true").status == 200
+    plain_refusal(user.post("/api/auth/logout?wait=true"), 401, "unauthenticated")
+
+
+def test_an_expired_token_may_still_log_out_and_wait() -> None:
+    secret = "a secret of this test and of nobody else"
+    with usher(JWT_SECRETS=secret) as server:
+        user = sign_up(server)
+        user.token = expired(user.token)
+        answer = user.post("/api/auth/logout?wait=true")
+        assert (answer.status, answer.body["pending"]) == (200, 0)
+        again = user.post("/api/auth/logout?wait=true")
+        assert (again.status, again.body) == (200, {"closed": 0, "pending": 0, "nodes": []})
+        refresh = {"refresh_token": user.refresh_token}
+        assert Client(server).post("/api/auth/refresh", refresh).status == 401

@@ -1,0 +1,149 @@
+"""Logging out and knowing that it is done, on several nodes over one real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from services.bus_redis import channel
+from services.cutting import WAIT_SECONDS, NodeOutcome
+from services.errors import DatabaseUnavailable, NotFound
+from services.login_sessions import SignedIn
+from services.rooms import CONTROL_ROOM
+from services.session_pool import LEASE_SECONDS
+from tests.support.parts import Parts, database_away, node, open_socket, redis_away
+from tests.support.redis import RealRedis, redis_server, until
+from tests.test_control import nodes
+
+__all__ = ["redis_server"]
+
+
+def who(login: SignedIn) -> tuple[str, str, str, str]:
+    return login.user.id, login.claims.sid, "logout", login.claims.jti
+
+
+async def living(*parts: Parts) -> None:
+    await asyncio.gather(*(each.nodes.renew() for each in parts))
+
+
+@pytest.mark.gen_test
+async def test_when_it_is_answered_the_sockets_are_closed_on_every_node(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with nodes(tmp_path, redis_server, "a", "b", "c") as (a, b, c):
+        await living(a, b, c)
+        login, stays = await a.signed_in(), await a.signed_in()
+        peers = [await open_socket(each, login) for each in (a, b, b)]
+        others = [await open_socket(each, stays) for each in (a, b, c)]
+        outcome = await a.cutting.end(*who(login))
+        assert not any(peer.client.wire.is_open for peer in peers), "acknowledged is closed"
+        assert (outcome.closed, outcome.pending) == (3, 0)
+        assert outcome.nodes == [
+            NodeOutcome("a", 1, 0),
+            NodeOutcome("b", 2, 0),
+            NodeOutcome("c", 0, 0),
+        ]
+        assert all(peer.client.wire.is_open for peer in others)
+        assert [await peer.close_code() for peer in peers] == [4410] * 3
+        assert b.revocations.names(login.claims)
+
+
+@pytest.mark.gen_test
+async def test_a_node_that_is_silent_has_its_sockets_pending_after_two_seconds(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with nodes(tmp_path, redis_server, "a", "b", "c") as (a, b, c):
+        await living(a, b, c)
+        login = await a.signed_in()
+        for each in (a, b, b, c):
+            await open_socket(each, login)
+        b.bus.unsubscribe(CONTROL_ROOM)
+        await until(lambda: redis_server.ask("PUBSUB", "NUMSUB", channel(CONTROL_ROOM))[1] == 2)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        outcome = await a.cutting.end(*who(login))
+        assert WAIT_SECONDS <= 1.9, "the contract gives two seconds"
+        assert loop.time() - began >= WAIT_SECONDS - 0.05
+        assert (outcome.closed, outcome.pending) == (2, 2)
+        assert NodeOutcome("b", 0, 2) in outcome.nodes
+        await b.revocations.sweep()
+        assert len(b.hub) == 0, "it reads the row"
+
+
+@pytest.mark.gen_test
+async def test_nobody_waits_for_a_node_whose_lease_has_ended(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+        await living(a, b)
+        login = await a.signed_in()
+        await open_socket(b, login)
+        b.bus.unsubscribe(CONTROL_ROOM)
+        a.clock.forward(LEASE_SECONDS + 1)
+        await living(a)
+        outcome = await asyncio.wait_for(a.cutting.end(*who(login)), WAIT_SECONDS - 0.3)
+        assert (outcome.closed, outcome.pending) == (0, 0)
+        assert outcome.nodes == [NodeOutcome("a", 0, 0)]
+
+
+@pytest.mark.gen_test
+async def test_alone_one_waits_for_nobody(tmp_path: Path) -> None:
+    async with node(tmp_path) as parts:
+        login = await parts.signed_in()
+        peer = await open_socket(parts, login)
+        outcome = await parts.cutting.end(*who(login))
+        assert (outcome.closed, outcome.pending, outcome.nodes) == (
+            1,
+            0,
+            [NodeOutcome("node", 1, 0)],
+        )
+        assert not peer.client.wire.is_open
+
+
+@pytest.mark.gen_test
+async def test_without_redis_it_is_done_here_and_nobody_says_what_others_have(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+        await living(a, b)
+        login = await a.signed_in()
+        here, there = await open_socket(a, login), await open_socket(b, login)
+        await redis_away(a, redis_server)
+        outcome = await a.cutting.end(*who(login))
+        assert (outcome.closed, outcome.pending) == (1, None)
+        assert not here.client.wire.is_open
+        await b.revocations.sweep()
+        assert not there.client.wire.is_open
+
+
+@pytest.mark.gen_test
+async def test_what_is_over_already_or_somebody_elses_is_not_found(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with nodes(tmp_path, redis_server, "a") as (a,):
+        await living(a)
+        login, other = await a.signed_in(), await a.signed_in()
+        peer = await open_socket(a, login)
+        for user_id, sid in ((other.user.id, login.claims.sid), (login.user.id, "none")):
+            with pytest.raises(NotFound):
+                await a.cutting.end(user_id, sid, "logout", "jti")
+        assert peer.client.wire.is_open
+        await a.cutting.end(*who(login))
+        with pytest.raises(NotFound):
+            await a.cutting.end(*who(login))
+        assert a.control._waiting == {}, "nobody waits for anything any more"
+
+
+@pytest.mark.gen_test
+async def test_without_the_database_nothing_is_said_to_be_over(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with nodes(tmp_path, redis_server, "a") as (a,):
+        login = await a.signed_in()
+        peer = await open_socket(a, login)
+        await database_away(a)
+        with pytest.raises(DatabaseUnavailable):
+            await a.cutting.end(*who(login))
+        assert peer.client.wire.is_open

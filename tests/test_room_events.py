@@ -1,0 +1,697 @@
+"""The events of rooms on one node: shapes, rights, order, and who tries to get around them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from tests.support.nodes import channel, let_in, path_of, put_out
+from tests.support.raw import RawClient, assert_quiet, by_subprotocol, frame, joined
+from tests.support.raw import event as raw_event
+from tests.support.server import Client, Usher, sign_up, usher
+from tests.support.talk import Talker, start_talking, talking
+
+KIB = 1024
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[Usher]:
+    """A server whose administrator is somebody else."""
+    with usher() as server:
+        assert sign_up(server).user["role"] == "admin"
+        yield server
+        assert_quiet(server.log)
+
+
+@pytest.fixture
+def ann(house: Usher) -> Client:
+    return sign_up(house)
+
+
+@pytest.fixture
+def bob(house: Usher) -> Client:
+    return sign_up(house)
+
+
+async def nothing_more(victim: Talker, room: str, witness: Talker) -> None:
+    """Once a message that the witness hears has passed by the victim, it has not heard it."""
+    before = len(victim.messages(room))
+    mark = {"mark": time.monotonic()}
+    await witness.say(room, mark)
+    await witness.hears(room, mark)
+    await victim.settle()
+    assert len(victim.messages(room)) == before, victim.messages(room)
+
+
+# ---- joining --------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_one_is_joined_to_ones_own_room_and_to_every_channel_one_may_read(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    own, read = channel(ann), channel(bob, ann, right="read")
+    hidden = channel(bob)
+    async with talking(house, ann) as a:
+        assert set(a.joined["rooms"]) >= {f"user:{a.id}", own, read}
+        assert hidden not in a.joined["rooms"]
+        assert set((await a.ok("join-channels"))["rooms"]) == set(a.joined["rooms"])
+
+
+@pytest.mark.gen_test
+async def test_user_join_puts_one_into_rooms_as_well(house: Usher, ann: Client) -> None:
+    room = channel(ann)
+    with RawClient(house) as client:
+        client.upgrade()
+        reply = client.ask("user-join", {"auth": {"token": ann.token}})
+        assert {room, f"user:{ann.user['id']}"} <= set(reply["data"]["rooms"])
+
+
+@pytest.mark.gen_test
+async def test_after_leave_nothing_of_the_room_arrives_until_join(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann, bob)
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        assert await b.ok("leave", {"room": room}) == {"room": room}
+        await nothing_more(b, room, a)
+        await a.sees(room, a.id)
+        assert await b.ok("join", {"room": room}) == {"room": room}
+        await a.say(room, "again")
+        await b.hears(room, "again")
+        await a.sees(room, a.id, b.id)
+        assert b.said(room) == ["again"]
+
+
+@pytest.mark.gen_test
+async def test_join_channels_enters_again_what_was_left(house: Usher, ann: Client) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a:
+        await a.ok("leave", {"room": room})
+        assert room in (await a.ok("join-channels"))["rooms"]
+        await a.say(room, 1)
+        await a.hears(room, 1)
+
+
+@pytest.mark.gen_test
+async def test_joining_twice_is_no_harm_and_nothing_comes_twice(house: Usher, ann: Client) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a:
+        await asyncio.gather(*(a.ok("join", {"room": room}) for _ in range(5)))
+        await a.say(room, "once")
+        await a.hears(room, "once")
+        await a.settle()
+        assert a.said(room) == ["once"]
+        await a.ok("leave", {"room": room})
+        await a.sees(room)
+
+
+# ---- messages -------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_message_reaches_every_member_and_its_sender(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room, data = channel(ann, bob), {"text": "tea?", "n": [1, None, "é€😀"], "big": 2**53}
+    async with talking(house, ann) as a, talking(house, bob) as b, talking(house, bob) as c:
+        before = time.time()
+        message_id = await a.say(room, data)
+        expected = {"id": message_id, "room": room, "from": a.member, "data": data}
+        for member in (a, b, c):
+            message = await member.hears(room, data)
+            sent_at = message.pop("sent_at")
+            assert message == expected
+            assert before - 1 < sent_at < time.time() + 1
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("data", [None, 0, False, "", [], {}, "\u2028", 1e-7, "x" * 60_000])
+async def test_any_json_is_passed_on_as_it_is(house: Usher, ann: Client, data: Any) -> None:
+    async with talking(house, ann) as a:
+        own = f"user:{a.id}"
+        await a.say(own, data)
+        await a.hears(own, data)
+        messages = (await a.ok("history", {"room": own}))["messages"]
+        assert messages[-1]["data"] == data
+
+
+@pytest.mark.gen_test
+async def test_a_message_without_an_id_is_sent_and_not_answered(house: Usher, ann: Client) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a:
+        await a.send("message", {"room": room, "data": "quiet"})
+        await a.hears(room, "quiet")
+
+
+@pytest.mark.gen_test
+async def test_who_sends_is_the_socket_and_not_what_a_message_claims(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann, bob)
+    forged = {"from": {"id": bob.user["id"], "name": "Bob"}, "id": "9-9", "sent_at": 0}
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        token = {"token": bob.token, "auth": {"token": bob.token}}
+        await a.ok("message", {"room": room, "data": "x", **forged, **token})
+        message = await b.hears(room, "x")
+        assert message["from"] == a.member
+        assert message["id"] != "9-9"
+        assert message["sent_at"] > 0
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_twenty_who_speak_at_once_are_heard_in_one_order_by_everybody(
+    house: Usher, ann: Client
+) -> None:
+    room, each = channel(ann), 15
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(talking(house, ann)) for _ in range(20)]
+
+        async def speak(number: int, socket: Talker) -> list[str]:
+            return [await socket.say(room, [number, count]) for count in range(each)]
+
+        ids = await asyncio.gather(*(speak(n, s) for n, s in enumerate(sockets)))
+        heard = [await socket.heard(room, 20 * each) for socket in sockets]
+    first = heard[0]
+    assert all(messages == first for messages in heard)
+    orders = [tuple(map(int, message["id"].split("-"))) for message in first]
+    assert orders == sorted(set(orders))
+    assert {m["id"] for m in first} == {message_id for some in ids for message_id in some}
+    for number in range(20):  # each speaker's own order stands
+        assert [d["data"][1] for d in first if d["data"][0] == number] == list(range(each))
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_slow_consumer_goes_and_hurts_nobody_else(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann, bob)
+    async with talking(house, ann) as a, talking(house, bob) as witness:
+        with joined(house, by_subprotocol(bob.token), receive_buffer=4096) as slow:
+            sent = 0
+            while (await asyncio.to_thread(house_metric, house, "4413")) == 0:
+                await a.say(room, [sent, "x" * 60 * KIB])
+                sent += 1
+                assert sent < 400, "the outbox has no bound"
+            assert len(await witness.heard(room, sent)) == sent
+            assert len(await a.heard(room, sent)) == sent
+            ending = await asyncio.to_thread(slow.ending)
+            assert ending.code in (4413, 1006)  # a peer that reads nothing may be cut hard
+        users = await a.sees(room, a.id, witness.id)
+        assert len(users) == 2
+
+
+def house_metric(server: Usher, code: str) -> float:
+    """How many sockets were closed with a code."""
+    for line in Client(server).get("/metrics").text.decode().splitlines():
+        if "closes_total" in line and f'code="{code}"' in line:
+            return float(line.rpartition(" ")[2])
+    return 0.0
+
+
+def test_a_frame_of_more_than_64_kib_ends_its_socket_only(house: Usher, ann: Client) -> None:
+    room = channel(ann)
+    head = len(json.dumps({"event": "message", "id": 1, "data": {"room": room, "data": ""}}))
+    with joined(house, [], f"/ws?ticket={ann.ticket()}") as other:
+        with joined(house, by_subprotocol(ann.token)) as client:
+            largest = {"room": room, "data": "x" * (64 * KIB - head)}
+            client.send(raw_event("message", 1, largest))
+            names = {client.event()["event"] for _ in range(2)}
+            assert names >= {"message"}
+            largest["data"] += "x"
+            client.send(raw_event("message", 1, largest))
+            assert client.ending().code == 1009
+        other.send(raw_event("heartbeat", "h"))
+        while other.event().get("id") != "h":
+            pass
+
+
+def test_fragments_add_up_to_the_limit_too(house: Usher, ann: Client) -> None:
+    with joined(house, by_subprotocol(ann.token)) as client:
+        client.send(frame(b'{"event":"message","data":"' + b"x" * 60 * KIB, final=False))
+        client.send(frame(b"x" * 10 * KIB, 0x0, final=False))
+        assert client.ending().code == 1009
+
+
+# ---- rights ---------------------------------------------------------------------------------
+
+IN_A_ROOM = ("join", "leave", "message", "typing", "presence", "history")
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("name", IN_A_ROOM)
+async def test_a_room_one_may_not_read_is_forbidden_like_one_that_is_none(
+    house: Usher, ann: Client, bob: Client, name: str
+) -> None:
+    others = channel(bob)
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        answers: list[tuple[bool, Any]] = []
+        names = (
+            others, "channel:nobody-knows", "channel:", f"user:{b.id}", "user:", "nodes", "nodes:",
+            others.removeprefix("channel:"), others.upper(), f" {others}", f"{others} ",
+            f"{others}:log", f"{{{others}}}", "*", "channel:*", "user:*", f"user:{a.id}/", "a:b:c",
+        )  # fmt: skip
+        for room in names:
+            reply = await a.ask(name, {"room": room, "data": "in?"})
+            answers.append((reply["ok"], reply.get("error")))
+        assert answers[0][0] is False
+        assert answers[0][1]["code"] == "forbidden"
+        assert all(answer == answers[0] for answer in answers), answers
+        await b.settle()
+        assert [frame["event"] for frame in b.events if frame["event"] != "presence"] == ["joined"]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("name", IN_A_ROOM)
+@pytest.mark.parametrize(
+    "data", [None, {}, [], "room", {"room": None}, {"room": 1}, {"room": ""}, {"room": "x" * 200}]
+)
+async def test_wrong_data_is_a_bad_request(house: Usher, ann: Client, name: str, data: Any) -> None:
+    async with talking(house, ann) as a:
+        assert await a.refused(name, data) == "bad_request"
+        await a.settle()
+
+
+@pytest.mark.gen_test
+async def test_who_may_read_hears_but_does_not_speak(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann, bob, right="read")
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        assert await b.refused("message", {"room": room, "data": 1}) == "forbidden"
+        assert await b.refused("typing", {"room": room}) == "forbidden"
+        await a.say(room, 2)
+        await b.hears(room, 2)
+        assert (await b.ok("history", {"room": room}))["messages"][0]["data"] == 2
+        assert len((await b.ok("presence", {"room": room}))["users"]) == 2
+
+
+async def may(talker: Talker, room: str, *, read: bool, write: bool) -> None:
+    """What a socket may do in a room, asked event by event."""
+    expected = {"message": write, "typing": write, "history": read, "presence": read, "join": read}
+    for name, allowed in expected.items():
+        reply = await talker.ask(name, {"room": room, "data": name})
+        assert reply["ok"] is allowed, (name, reply)
+
+
+async def told(talker: Talker, room: str, *, inside: bool) -> None:
+    """The next `access-changed` has the room, or has it no more."""
+    rooms = (await talker.next("access-changed"))["rooms"]
+    assert (room in rooms) is inside
+    assert f"user:{talker.id}" in rooms
+
+
+def patch(owner: Client, room: str, **changes: Any) -> None:
+    answer = owner.call("PATCH", path_of(room), changes)
+    assert answer.status == 200, answer
+
+
+def delete(owner: Client, room: str) -> None:
+    assert owner.call("DELETE", path_of(room)).status == 204
+
+
+@pytest.mark.gen_test
+async def test_every_change_of_a_members_right_is_told_and_counts_at_once(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann)
+    async with talking(house, bob) as b:
+        await may(b, room, read=False, write=False)
+        for right in ("read", "write", "manage", "read"):
+            await asyncio.to_thread(let_in, ann, room, bob, right)
+            await told(b, room, inside=True)
+            await may(b, room, read=True, write=right != "read")
+        await asyncio.to_thread(put_out, ann, room, bob)
+        await told(b, room, inside=False)
+        await may(b, room, read=False, write=False)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("opened", "closed", "write"),
+    [
+        ({"private": False}, {"private": True}, True),
+        ({"roles": {"user": "read"}}, {"roles": {}}, False),
+        ({"roles": {"user": "manage"}}, {"roles": {"admin": "read"}}, True),
+    ],
+)
+async def test_every_change_for_everybody_is_told_and_counts_at_once(
+    house: Usher, ann: Client, bob: Client, opened: Any, closed: Any, write: bool
+) -> None:
+    room = channel(ann)
+    async with talking(house, bob) as b:
+        await asyncio.to_thread(patch, ann, room, **opened)
+        await told(b, room, inside=True)
+        await may(b, room, read=True, write=write)
+        await asyncio.to_thread(patch, ann, room, **closed)
+        await told(b, room, inside=False)
+        await may(b, room, read=False, write=False)
+
+
+@pytest.mark.gen_test
+async def test_a_channel_that_is_deleted_is_gone_for_its_owner_too(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann, bob)
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        await a.say(room, "last words")
+        await asyncio.to_thread(delete, ann, room)
+        for talker in (a, b):
+            await told(talker, room, inside=False)
+            await may(talker, room, read=False, write=False)
+            assert room not in (await talker.ok("join-channels"))["rooms"]
+
+
+@pytest.mark.gen_test
+async def test_a_change_of_name_tells_nobody(house: Usher, ann: Client, bob: Client) -> None:
+    room = channel(ann, bob)
+    async with talking(house, bob) as b:
+        assert ann.call("PATCH", path_of(room), {"name": "coffee"}).status == 200
+        let_in(ann, room, bob)  # the same right again
+        await b.settle()
+        assert [f["event"] for f in b.events if f["event"] == "access-changed"] == []
+
+
+@pytest.mark.gen_test
+async def test_a_new_channel_of_ones_own_is_entered_by_open_sockets(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        room = await asyncio.to_thread(channel, ann)
+        assert room in (await a.next("access-changed"))["rooms"]
+        await a.say(room, 1)
+        await a.hears(room, 1)
+        public = await asyncio.to_thread(channel, ann, private=False)
+        assert public in (await b.next("access-changed"))["rooms"]
+        await b.say(public, 2)
+        await a.hears(public, 2)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_nothing_is_delivered_once_taking_the_right_away_was_acknowledged(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a, talking(house, ann) as speaker, talking(house, bob) as b:
+        going = True
+
+        async def chatter() -> None:
+            count = 0
+            while going:
+                await speaker.say(room, count)
+                count += 1
+
+        task = asyncio.create_task(chatter())
+        for _ in range(8):
+            await asyncio.to_thread(let_in, ann, room, bob)
+            seen = len(b.messages(room))
+            await b.heard(room, seen + 1)
+            await asyncio.to_thread(put_out, ann, room, bob)
+            await b.settle()  # what was on its way has arrived
+            await nothing_more(b, room, a)
+            assert await b.refused("message", {"room": room, "data": "still?"}) == "forbidden"
+        going = False
+        await task
+        assert "still?" not in a.said(room)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_joining_while_the_right_goes_does_not_keep_one_inside(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        for _ in range(15):
+            await asyncio.to_thread(let_in, ann, room, bob)
+            asked = [b.asks(n, {"room": room}) for n in ("leave", "join", "join-channels") * 4]
+            await asyncio.to_thread(put_out, ann, room, bob)
+            await asyncio.gather(*asked)
+            await nothing_more(b, room, a)
+            assert await b.refused("history", {"room": room}) == "forbidden"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_opening_while_the_right_goes_does_not_keep_one_inside(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a:
+        for _ in range(6):
+            await asyncio.to_thread(let_in, ann, room, bob)
+            tickets = [await asyncio.to_thread(bob.ticket) for _ in range(3)]
+            opening = [asyncio.create_task(_with_ticket(house, bob, t)) for t in tickets]
+            await asyncio.to_thread(put_out, ann, room, bob)
+            for talker in await asyncio.gather(*opening):
+                await nothing_more(talker, room, a)
+                await talker.close()
+
+
+async def _with_ticket(server: Usher, client: Client, ticket: str) -> Talker:
+    one = Client(server, user=client.user)
+    one.ticket = lambda: ticket  # type: ignore[method-assign]
+    return await start_talking(server, one)
+
+
+@pytest.mark.gen_test
+async def test_the_token_of_a_stronger_user_gives_a_socket_no_right(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(bob)
+    async with talking(house, ann) as a:
+        for name in ("user-join", "token-refresh"):
+            data = {"auth": {"token": bob.token}, "token": bob.token}
+            assert await a.refused(name, data) == "identity_mismatch"
+        assert await a.refused("message", {"room": room, "data": 1}) == "forbidden"
+        assert await a.refused("join", {"room": f"user:{bob.user['id']}"}) == "forbidden"
+
+
+# ---- typing, presence -----------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_typing_is_told_to_the_others_and_not_kept(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann, bob)
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        assert await a.ok("typing", {"room": room}) == {"room": room}
+        assert await b.next("typing") == {"room": room, "from": a.member}
+        await a.settle()
+        assert not [f for f in a.events if f["event"] == "typing"]
+        assert (await b.ok("history", {"room": room}))["messages"] == []
+
+
+@pytest.mark.gen_test
+async def test_who_comes_and_goes_is_told_once_however_many_sockets_they_have(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann, bob)
+    async with talking(house, ann) as a:
+        await a.next("presence")  # one's own coming
+        first, second = await start_talking(house, bob), await start_talking(house, bob)
+        news = await a.next(
+            "presence", lambda d: d["room"] == room and d["joined"] == [first.member]
+        )
+        assert news == {"room": room, "joined": [first.member], "left": []}
+        users = await a.sees(room, a.id, first.id)
+        assert sorted(users, key=str) == sorted([a.member, first.member], key=str)
+        await first.close()
+        await a.sees(room, a.id, second.id)
+        await second.drop()
+        news = await a.next("presence", lambda d: d["room"] == room and d["left"])
+        assert news == {"room": room, "joined": [], "left": [first.member]}
+        await a.sees(room, a.id)
+        told = [f["data"] for f in a.events if f["event"] == "presence"]
+        assert sum(len(d["left"]) for d in told if d["room"] == room) == 1
+
+
+@pytest.mark.gen_test
+async def test_whose_right_is_taken_away_is_present_no_more(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann, bob)
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        await a.next("presence", lambda d: d["room"] == room and b.member in d["joined"])
+        await asyncio.to_thread(put_out, ann, room, bob)
+        await a.sees(room, a.id)
+        assert (await a.next("presence", lambda d: d["left"]))["left"] == [b.member]
+
+
+@pytest.mark.gen_test
+async def test_in_ones_own_room_there_is_oneself(house: Usher, ann: Client) -> None:
+    async with talking(house, ann) as a, talking(house, ann) as other:
+        people = await a.ok("presence", {"room": f"user:{a.id}"})
+        assert people["users"] == [a.member]
+        await a.say(f"user:{a.id}", "note to self")
+        await other.hears(f"user:{a.id}", "note to self")
+
+
+# ---- usage ----------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_models_in_use_are_told_and_fade_when_they_are_not_repeated(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        assert "gpt" in (await a.ok("usage", {"model": "gpt"}))["models"]
+        last = time.monotonic()
+        while True:
+            models = (await b.ok("usage", {"model": "opus"}))["models"]
+            assert "opus" in models  # it is repeated, so it stays
+            if "gpt" not in models:
+                break
+            await asyncio.sleep(0.2)
+        assert 2.5 < time.monotonic() - last < 8
+        for wrong in ({}, {"model": ""}, {"model": "x" * 129}, {"model": 1}, None):
+            assert await a.refused("usage", wrong) == "bad_request"
+        assert "é" * 128 in (await a.ok("usage", {"model": "é" * 128}))["models"]
+
+
+# ---- history --------------------------------------------------------------------------------
+
+UNKNOWN_IDS = [
+    *("0-0", "1-1", "nonsense", "-", "+", "(5-0", "$", "99999999999999-0", "1-2-3", "é", "٣-٣"),
+    *("9" * 25 + "-0", "1-" + "9" * 20, "1" * 64, " 1-1", "1-1\r\n", "-1-1"),
+]
+
+
+@pytest.mark.gen_test
+async def test_history_gives_back_exactly_what_was_missed(house: Usher, ann: Client) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a:
+        assert await a.ok("history", {"room": room}) == {
+            "messages": [], "complete": True, "more": False,
+        }  # fmt: skip
+        ids = [await a.say(room, number) for number in range(5)]
+        live = await a.heard(room, 5)
+        whole = await a.ok("history", {"room": room})
+        assert whole == {"messages": live, "complete": True, "more": False}
+        for place, message_id in enumerate(ids):
+            part = await a.ok("history", {"room": room, "after": message_id})
+            assert part == {"messages": live[place + 1 :], "complete": True, "more": False}
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("after", UNKNOWN_IDS)
+async def test_an_after_that_is_not_known_gives_what_there_is_as_incomplete(
+    house: Usher, ann: Client, after: str
+) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a:
+        await a.say(room, "x")
+        part = await a.ok("history", {"room": room, "after": after})
+        assert part["complete"] is False
+        assert await a.refused("history", {"room": room, "after": "x" * 65}) == "bad_request"
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_long_history_comes_in_parts_without_a_hole(house: Usher, ann: Client) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a:
+        await asyncio.gather(*(a.say(room, number) for number in range(250)))
+        await asyncio.gather(*(a.say(room, "x" * 50_000) for _ in range(8)))
+        live = await a.heard(room, 258)
+        read: list[Any] = []
+        after: dict[str, str] = {}
+        more = True
+        while more:
+            part = await a.ok("history", {"room": room, **after})
+            assert part["complete"] is True
+            read += part["messages"]
+            more, after = part["more"], {"after": part["messages"][-1]["id"]}
+        assert read == live
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_who_is_let_in_later_reads_nothing_of_before_but_all_of_after(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        old = await asyncio.gather(*(a.say(room, f"secret {n}") for n in range(150)))
+        await asyncio.to_thread(let_in, ann, room, bob)
+        await a.say(room, "welcome")
+        part = await b.ok("history", {"room": room})
+        assert [message["data"] for message in part["messages"]] == ["welcome"]
+        for after in (old[0], old[-1], "0-0"):
+            part = await b.ok("history", {"room": room, "after": after})
+            assert "secret" not in json.dumps(part)
+
+
+@pytest.mark.gen_test
+async def test_a_time_without_the_right_is_never_read(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    room = channel(ann, bob)
+    async with talking(house, ann) as a, talking(house, bob) as b:
+        known = await a.say(room, "before")
+        await b.hears(room, "before")
+        await asyncio.to_thread(put_out, ann, room, bob)
+        await a.say(room, "between")
+        assert await b.refused("history", {"room": room, "after": known}) == "forbidden"
+        await asyncio.to_thread(let_in, ann, room, bob)
+        await a.say(room, "after")
+        for asked in ({}, {"after": known}):
+            part = await b.ok("history", {"room": room, **asked})
+            assert [m["data"] for m in part["messages"]] == ["after"]
+        assert b.said(room)[:1] == ["before"]
+        assert "between" not in b.said(room)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_when_the_window_was_left_history_says_so() -> None:
+    with usher(HISTORY_MESSAGES=10) as server:
+        ann = sign_up(server)
+        room = channel(ann)
+        async with talking(server, ann) as a:
+            first = await a.say(room, 0)
+            for _ in range(3):
+                await asyncio.gather(*(a.say(room, "x") for _ in range(100)))
+            part = await a.ok("history", {"room": room, "after": first})
+            assert part["complete"] is False
+            assert (await a.ok("history", {"room": room}))["complete"] is False
+            known = await a.say(room, "y")
+            await a.say(room, "z")
+            part = await a.ok("history", {"room": room, "after": known})
+            assert [m["data"] for m in part["messages"]] == ["z"]
+            assert part["complete"] is True
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_what_is_too_old_is_gone_and_what_is_young_is_not() -> None:
+    with usher(HISTORY_SECONDS=2) as server:
+        ann = sign_up(server)
+        room = channel(ann)
+        async with talking(server, ann) as a:
+            old = await asyncio.gather(*(a.say(room, f"old {n}") for n in range(120)))
+            end = time.time() + 2.2  # their age is what is waited for
+            while time.time() < end:
+                await asyncio.sleep(0.4)
+                await a.say(room, "alive")
+            await a.say(room, "young")
+            for asked in ({}, {"after": old[0]}):
+                part = await a.ok("history", {"room": room, **asked})
+                assert part["messages"], asked
+                assert part["complete"] is False, (asked, part)
+                assert part["messages"][-1]["data"] == "young"
+                assert "old" not in json.dumps(part)
+
+
+@pytest.mark.gen_test
+async def test_two_rooms_do_not_mix(house: Usher, ann: Client) -> None:
+    tea, coffee = channel(ann), channel(ann)
+    async with talking(house, ann) as a:
+        known = await a.say(tea, 1)
+        await a.say(coffee, 2)
+        await a.hears(coffee, 2)
+        assert [m["data"] for m in (await a.ok("history", {"room": tea}))["messages"]] == [1]
+        # Ids are of one room: in another the same one may be anybody's, or nobody's.
+        part = await a.ok("history", {"room": coffee, "after": known})
+        assert part["messages"] in ([], a.messages(coffee))
