@@ -14,7 +14,7 @@ import pytest
 from tests.support.nodes import Nodes, at, channel, let_in, nodes, put_out
 from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, until
-from tests.support.server import Client, sign_up
+from tests.support.server import Client, Usher, sign_up
 from tests.support.talk import Talker, start_talking, talking
 
 LEASE = 30.0
@@ -312,10 +312,16 @@ async def test_without_redis_revocations_and_rights_still_count_on_every_node() 
                 assert room in other.joined["rooms"]
                 both.redis.start()
                 await until(lambda: both.listeners(room) == 2)
+                await until(lambda: all(redis_of(each) == "ok" for each in both))
                 await other.say(room, "back")
                 for talker in (a, other):
                     await talker.hears(room, "back")
             assert carl.user["role"] == "user"
+
+
+def redis_of(server: Usher) -> str:
+    """What a node says of its own line to Redis; that of the rooms may be up before it."""
+    return str(Client(server).get("/readyz").body["redis"])
 
 
 @pytest.mark.gen_test(timeout=60)
