@@ -95,7 +95,7 @@ class Floor:
         uncertain = self.rooms.hold(own)  # on its way while Redis is asked who this is
         try:
             identity = await self.admission.identify(claims)
-        except BaseException:
+        except BaseException:  # cancelled too: what is held must be let go of
             self.rooms.release(own)
             raise
         uncertain += self.rooms.hold(map(channel_room, identity.grants))
@@ -113,7 +113,7 @@ class Floor:
                 self.rooms.hold(map(channel_room, changed.grants))
                 self.rooms.release(map(channel_room, identity.grants))
                 identity = changed
-        except BaseException:
+        except BaseException:  # cancelled too: what is held must be let go of
             self.let_go(identity)
             raise
         return identity

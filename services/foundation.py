@@ -60,7 +60,7 @@ async def lay_foundation(settings: Settings) -> Foundation:
         database = await Database.open(settings.database_url.reveal())
         redis, store = await _open_store(settings, remote, metrics)
         bus = await _open_bus(settings, redis, store)
-    except BaseException:
+    except BaseException:  # cancelled too: no server and no lock may stay behind
         if database is not None:
             await database.close()
         await _let_go(bus, store, redis, lock)
