@@ -13,6 +13,7 @@ import msgspec
 from handlers.floor import ClientEvent, client_event
 from handlers.socket import ClientSocket
 from services import room_protocol as rooms
+from services.admission import REREADS
 from services.errors import BadRequest, Forbidden, Unavailable
 from services.grants import Grant, Right
 from services.protocol import Frame, Member, encode_event
@@ -39,12 +40,14 @@ def _myself(socket: ClientSocket) -> Member:
 async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
     """Look up one's rights anew; leave and enter rooms to match."""
     services, user_id = socket.floor.services, socket.session.user_id
-    while True:
-        as_of = socket.floor.clock()
-        grants = await services.channels.grants_of(user_id)
+    as_of = socket.floor.clock()
+    grants = await services.channels.grants_of(user_id)
+    for _ in range(REREADS):
         # A right that was taken away while the rows were read must not come back by this.
         if not services.revocations.changed_since(user_id, as_of):
             break
+        as_of = socket.floor.clock()
+        grants = await services.channels.grants_of(user_id)
     await socket.membership.match(grants)
     socket.answer(frame, rooms.RoomList(socket.membership.names()))
 

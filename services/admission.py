@@ -22,6 +22,9 @@ from services.revocations import Revocations
 from services.tickets import Tickets, looks_like_ticket
 from services.tokens import Tokens
 
+REREADS = 3
+"""How often rows are read anew because something changed meanwhile. Once is enough in truth; more
+would only be wanted by a clock that was set back, and that must not keep anybody here."""
 SETTLE_SECONDS = 10.0
 """Longer than a transaction may take: within it, a cached role may be older than it looks."""
 
@@ -104,7 +107,9 @@ class Admission:
         self._refuse_known_revocations(claims)
         state = await self._state_of(claims)
         self._refuse_known_revocations(claims)
-        while state is not None and self._revocations.changed_since(claims.sub, state.as_of):
+        for _ in range(REREADS):
+            if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
+                break
             state = await self._ask_database(claims, "changed_meanwhile")
             self._refuse_known_revocations(claims)
         if state is None:
