@@ -95,8 +95,7 @@ class Database:
         database = cls(bridge, parsed, timeout, max_waiting)
         try:
             await database._migrate()
-        except BaseException:
-            # Also when cancelled: SQLite's thread would outlive the start.
+        except BaseException:  # cancelled too: SQLite's thread would outlive the start
             await database.close()
             raise
         return database
