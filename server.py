@@ -22,6 +22,7 @@ from tornado.netutil import bind_sockets
 from handlers.base import Site
 from handlers.cookies import CookieJar
 from handlers.floor import Floor
+from handlers.oauth import load_pages
 from handlers.room_events import ROOM_EVENTS
 from handlers.routes import make_application
 from handlers.socket import EVENTS
@@ -116,7 +117,7 @@ def _open(
     chosen = services.foundation.settings
     cookies = CookieJar(origins.secure)
     floor = Floor(services, {**EVENTS, **ROOM_EVENTS})
-    site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies)
+    site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies, load_pages())
     door = FrontDoor(make_application(site), Gate(floor, origins, cookies))
     server = HTTPServer(
         door,

@@ -161,18 +161,23 @@ class LogOutHandler(ApiHandler):
         told=Outcome,
     )
     async def post(self) -> Outcome | None:
-        claims, services, outcome = await self._claims(), self.services, None
-        who = claims.sub, claims.sid, "logout", claims.jti
+        claims = await self.leaving()
+        if self.get_query_argument("wait", "") != "true":
+            await self.leave(claims)
+            return None
+        outcome = Outcome(0, 0, [])
         with suppress(NotFound):  # over already, which is what was asked for
-            if self.get_query_argument("wait", "") == "true":
-                outcome = Outcome(0, 0, [])
-                outcome = await services.cutting.end(*who)
-            else:
-                await services.login_sessions.end(*who)
+            outcome = await self.services.cutting.end(*_logged_out(claims))
         self.site.cookies.clear(self)
         return outcome
 
-    async def _claims(self) -> Claims:
+    async def leave(self, claims: Claims) -> None:
+        """End the login session; over already is as good."""
+        with suppress(NotFound):
+            await self.services.login_sessions.end(*_logged_out(claims))
+        self.site.cookies.clear(self)
+
+    async def leaving(self) -> Claims:
         """Whose session it is. An expired token may still do this: it ends, it opens nothing."""
         token = self.access_token()
         self.drop_cookies = True  # good for nothing, if they are refused now
@@ -181,6 +186,10 @@ class LogOutHandler(ApiHandler):
         except TokenExpired as error:
             return error.claims
         return (await self.services.admission.identify(claims)).claims
+
+
+def _logged_out(claims: Claims) -> tuple[str, str, str, str]:
+    return claims.sub, claims.sid, "logout", claims.jti
 
 
 class MeHandler(ApiHandler):

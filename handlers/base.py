@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import msgspec
 from tornado import web
+from tornado.template import Loader
 
 from handlers.cookies import CookieJar
 from handlers.handshake import cookie_credential
@@ -45,6 +46,7 @@ class Site(msgspec.Struct, frozen=True):
     origins: Origins
     proxies: Proxies
     cookies: CookieJar
+    pages: Loader
 
 
 class MethodNotAllowed(UsherError):
@@ -253,6 +255,10 @@ class ApiHandler(BaseHandler):
         if not text.isdecimal() or not 0 < len(text) < 6 or int(text) == 0:
             raise BadRequest("limit", detail="limit: a whole number above 0")
         return min(int(text), most)
+
+    def go_to(self, url: str) -> None:
+        """Send the browser on. The status is the operation's."""
+        self.set_header("Location", url)
 
     def answer(self, status: int, body: object) -> None:
         """Send the good answer."""

@@ -1,4 +1,4 @@
-"""The two cookies a browser holds: their names, and how they are set.
+"""The cookies a browser holds: their names, and how they are set.
 
 HttpOnly, so that script on the page cannot take a token away; SameSite, so that other sites
 cannot use them; prefixed on https, so that a neighbour host cannot plant them (ASVS 3.4).
@@ -25,6 +25,7 @@ class CookieJar:
         self.access = "__Host-access_token" if secure else "access_token"
         # __Host- asks for path "/", which a refresh token should not have.
         self.refresh = "__Secure-refresh_token" if secure else "refresh_token"
+        self.attempt = "__Host-oauth_" if secure else "oauth_"
 
     def set_access(self, handler: RequestHandler, token: str, seconds: float) -> None:
         """Give the access token for so many seconds."""
@@ -49,6 +50,24 @@ class CookieJar:
             secure=self._secure,
             max_age=ceil(seconds),
         )
+
+    def set_attempt(self, handler: RequestHandler, name: str, sealed: str, seconds: float) -> None:
+        """Let the browser keep a sign-in at a provider that is under way."""
+        # Lax: the provider sends the browser back, from another site. Path "/", as __Host- asks:
+        # a neighbour host must not plant a sign-in of its own (login CSRF).
+        handler.set_cookie(
+            name,
+            sealed,
+            path="/",
+            httponly=True,
+            samesite="Lax",
+            secure=self._secure,
+            max_age=ceil(seconds),
+        )
+
+    def clear_attempt(self, handler: RequestHandler, name: str) -> None:
+        """Take one away."""
+        handler.clear_cookie(name, path="/", httponly=True, samesite="Lax", secure=self._secure)
 
     def clear(self, handler: RequestHandler) -> None:
         """Take both away."""

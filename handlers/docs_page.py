@@ -193,9 +193,11 @@ def _call(openapi: Json, path: str, method: str, described: Json, shared: list[J
 def _call_parts(described: Json, components: dict[str, Json]) -> Iterator[Part]:
     body = described.get("requestBody")
     if body is not None:
-        yield _part("Takes", body["content"]["application/json"]["schema"], components)
+        ((media_type, media),) = body["content"].items()
+        label = "Takes" if media_type == "application/json" else "Takes a form"
+        yield _part(label, media["schema"], components)
     for status, response in described["responses"].items():
-        if not status.startswith(("1", "2")):
+        if not status.startswith(("1", "2", "3")):
             continue
         content: dict[str, Any] = response.get("content", {})
         if not content:

@@ -31,6 +31,8 @@ TAGS: tuple[tuple[str, str, str], ...] = (
     ("/api/sessions", "Login sessions", "Where the user is signed in."),
     ("/api/ws", "Socket", "Getting on. What travels over the socket is in /asyncapi.json."),
     (SOCKET_PATH, "Socket", ""),
+    ("/oauth", "Providers", "Signing in with Google, GitHub, Microsoft or by OpenID Connect."),
+    ("/api/oauth", "Providers", ""),
     ("/api/channels", "Channels", "Rooms, and who may enter them."),
     (
         "/api/publish",
@@ -49,6 +51,7 @@ PATH_PARAMETERS: dict[str, str] = {
     "channel_id": "`id` of a channel, as `GET /api/channels` gives it",
     "key_id": "`id` of an API key, as `GET /api/admin/api-keys` gives it",
     "model_id": "the name of a model, percent-encoded",
+    "provider": "the name of a provider, as `GET /api/oauth/providers` gives it",
     "user_id": "`id` of an account, as `GET /api/admin/users` gives it",
 }
 
@@ -118,6 +121,13 @@ def _operation(path: str, method: str, described: Operation, schemas: Schemas) -
     if described.body is not None:
         content = {"application/json": {"schema": schemas.of(described.body)}}
         result["requestBody"] = {"required": True, "content": content}
+    if described.form:
+        fields = {
+            name: {"type": "string", "description": text} for name, text in described.form.items()
+        }
+        schema = {"type": "object", "required": list(fields), "properties": fields}
+        content = {"application/x-www-form-urlencoded": {"schema": schema}}
+        result["requestBody"] = {"required": True, "content": content}
     result["responses"] = _responses(method, described, schemas)
     return result
 
@@ -127,7 +137,16 @@ def _responses(method: str, described: Operation, schemas: Schemas) -> Json:
     if described.answer is not None:
         content = {described.media_type: {"schema": schemas.of(described.answer)}}
         good = {"description": "The answer.", "content": content}
-    responses = {str(described.status): good, **_refused(_refusals(method, described))}
+    if 300 <= described.status < 400:
+        good = {
+            "description": "The browser goes on.",
+            "headers": {"Location": {"required": True, "schema": {"type": "string"}}},
+        }
+    refused = _refused(_refusals(method, described))
+    if described.media_type == "text/html" and described.answer is None:
+        for response in refused.values():  # somebody navigated here, and reads it
+            response["content"] = {"text/html": {"schema": {"type": "string"}}}
+    responses = {str(described.status): good, **refused}
     if described.told is not None:
         content = {described.media_type: {"schema": schemas.of(described.told)}}
         responses["200"] = {"description": "The answer that was asked for.", "content": content}
@@ -140,7 +159,7 @@ def _responses(method: str, described: Operation, schemas: Schemas) -> Json:
 def _refusals(method: str, described: Operation) -> set[type[UsherError]]:
     """What a call may be refused with: its own errors, and those that come with what it takes."""
     errors = set(described.errors)
-    if described.body is not None:
+    if described.body is not None or described.form:
         errors |= {BadRequest, TooLarge, Unavailable}
     if described.query:
         errors.add(BadRequest)

@@ -40,6 +40,7 @@ class Operation(msgspec.Struct, frozen=True):
         unready: the type of a 503 that is no problem document, if any.
         shows: the token that the call looks at, where `access` does not say it.
         told: the type of a 200 that is given in place of `status` where the method returns it.
+        form: fields of a form that it takes in place of JSON, and what they mean.
     """
 
     summary: str
@@ -53,6 +54,7 @@ class Operation(msgspec.Struct, frozen=True):
     unready: Any
     shows: Shows | None
     told: Any
+    form: dict[str, str]
 
 
 def operation(
@@ -68,6 +70,7 @@ def operation(
     unready: Any = None,
     shows: Shows | None = None,
     told: Any = None,
+    form: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Awaitable[None]]]:
     """Make a handler's method an operation: the caller is checked first, then the body.
 
@@ -86,6 +89,7 @@ def operation(
         unready,
         shows or (None if access == "anyone" else "access"),
         told,
+        form or {},
     )
     decoder = None if body is None else msgspec.json.Decoder(body)
 

@@ -33,6 +33,15 @@ from handlers.docs import (
     ReferenceHandler,
     make_documents,
 )
+from handlers.oauth import OAuthCallbackHandler, OAuthLoginHandler
+from handlers.oauth_accounts import (
+    BackChannelLogoutHandler,
+    LinkedAccountHandler,
+    LinkedAccountsHandler,
+    LinkHandler,
+    ProviderLogOutHandler,
+    ProvidersHandler,
+)
 from handlers.operations import segment
 from handlers.ops import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.pages import PageHandler
@@ -51,6 +60,14 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/sessions", SessionsHandler),
     ("/api/sessions/{session_id}", SessionHandler),
     ("/api/ws/ticket", TicketHandler),
+    ("/api/oauth/providers", ProvidersHandler),
+    ("/oauth/{provider}/login", OAuthLoginHandler),
+    ("/oauth/{provider}/callback", OAuthCallbackHandler),
+    ("/oauth/{provider}/backchannel-logout", BackChannelLogoutHandler),
+    ("/api/oauth/accounts", LinkedAccountsHandler),
+    ("/api/oauth/accounts/{provider}/link", LinkHandler),
+    ("/api/oauth/accounts/{provider}", LinkedAccountHandler),
+    ("/api/oauth/logout", ProviderLogOutHandler),
     ("/api/channels", ChannelsHandler),
     ("/api/channels/{channel_id}", ChannelHandler),
     ("/api/channels/{channel_id}/members/{user_id}", MemberHandler),

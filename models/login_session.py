@@ -19,6 +19,9 @@ class LoginSession(Row):
         created_at, last_seen_at: epoch seconds.
         expires_at: epoch seconds, absolute: no refresh moves it (ASVS 3.3.2).
         ended_at, end_reason: set once, when it was signed out or revoked.
+        provider, provider_subject: the identity that it came of, None for a password.
+        provider_sid: the provider's own session (`sid`, OIDC Back-Channel Logout section 2.1),
+            where the provider names it.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -34,6 +37,9 @@ class LoginSession(Row):
     expires_at = peewee.DoubleField(index=True)
     ended_at = peewee.DoubleField(null=True)
     end_reason = peewee.TextField(null=True)
+    provider = peewee.TextField(null=True)
+    provider_subject = peewee.TextField(null=True)
+    provider_sid = peewee.TextField(null=True)
 
     class Meta:
         table_name = "login_sessions"

@@ -8,18 +8,18 @@ import secrets
 import time
 import unicodedata
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
-import msgspec
 import peewee
 
 from models.user import User
+from services import account_rows
+from services.account_rows import UserRow
 from services.claims import Role
 from services.control import Revocation
 from services.database import Database
 from services.errors import (
     BadRequest,
-    LastAdmin,
     NotFound,
     SignupRefused,
     Unauthenticated,
@@ -29,9 +29,9 @@ from services.errors import (
 from services.login_sessions import Device, LoginSessions, Profile, SignedIn
 from services.metrics import Metrics
 from services.passwords import Passwords
+from services.provider_tokens import ProviderTokens, TokenSet
 from services.rate_limit import GuessLimit
 from services.revocations import Revocations
-from services.row_locks import locked, locked_one
 from services.texts import checked_text
 
 MAX_EMAIL_LENGTH = 254
@@ -42,17 +42,6 @@ MAX_PAGE = 100
 _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+")
 
 log = logging.getLogger("usher.accounts")
-
-
-class UserRow(msgspec.Struct, frozen=True):
-    """An account as an administrator may see it. Times are epoch seconds."""
-
-    id: str
-    email: str
-    name: str
-    role: Role
-    disabled: bool
-    created_at: float
 
 
 def normalised_email(email: str) -> str:
@@ -89,7 +78,11 @@ _NEVER_IN_ADDRESS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 
 class Accounts:
-    """Who has an account, and what may be done with it."""
+    """Who has an account, and what may be done with it.
+
+    Args:
+        give_back: has provider tokens revoked at their providers.
+    """
 
     def __init__(
         self,
@@ -98,10 +91,13 @@ class Accounts:
         login_sessions: LoginSessions,
         revocations: Revocations,
         guesses: GuessLimit,
+        provider_tokens: ProviderTokens,
+        give_back: Callable[[list[TokenSet]], None],
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._passwords = database, passwords
+        self._provider_tokens, self._give_back = provider_tokens, give_back
         self._sessions, self._revocations = login_sessions, revocations
         self._guesses = guesses
         self._metrics, self._clock = metrics, clock
@@ -137,10 +133,10 @@ class Accounts:
             "created_at": self._clock(),
         }
         try:
-            await self._database.run(_insert_first_or_next, values)
+            await self._database.run(account_rows.insert_first_or_next, values)
         except peewee.IntegrityError:
             # Lost the race to be first, or the address is taken: as a later one it will show.
-            await self._database.run(_insert_next, values)
+            await self._database.run(account_rows.insert_next, values)
 
     async def log_in(self, email: str, password: str, device: Device) -> SignedIn:
         """Sign in with a password.
@@ -154,7 +150,7 @@ class Accounts:
         """
         address = _key_of(email)
         await self._guesses.check(address, device.ip)
-        found = await self._database.run(_find, address)
+        found = await self._database.run(account_rows.find, address)
         known_hash = found[1] if found else None
         verdict = await self._passwords.verify(password, known_hash)
         if found is None or known_hash is None or not verdict.ok:
@@ -175,10 +171,10 @@ class Accounts:
     async def _rehash(self, user_id: str, password: str, known_hash: str) -> str:
         """Bring an old hash up to today's parameters, unless it was changed meanwhile."""
         new_hash = await self._passwords.hash(password)
-        if await self._database.run(_swap_hash, user_id, known_hash, new_hash):
+        if await self._database.run(account_rows.swap_hash, user_id, known_hash, new_hash):
             return new_hash
         # A parallel sign-in may have done the same: then the password is right there as well.
-        user = await self._database.run(_by_id, user_id)
+        user = await self._database.run(account_rows.by_id, user_id)
         current = user.password_hash if user is not None else None
         verdict = await self._passwords.verify(password, current)
         return current if current is not None and verdict.ok else known_hash
@@ -191,7 +187,7 @@ class Accounts:
         Raises:
             Unauthenticated: the account is gone.
         """
-        user = await self._database.run(_by_id, user_id)
+        user = await self._database.run(account_rows.by_id, user_id)
         if user is None:
             raise Unauthenticated("account gone")
         return Profile(user.id, user.email, user.name, cast("Role", user.role))
@@ -206,28 +202,43 @@ class Accounts:
             WeakPassword: with advice.
             RateLimited: too many wrong guesses lately.
         """
-        await self._guesses.check(user_id, "")
-        user = await self._database.run(_by_id, user_id)
-        known_hash = user.password_hash if user is not None else None
-        verdict = await self._passwords.verify(current_password, known_hash)
-        if user is None or known_hash is None or not verdict.ok:
-            await self._guesses.count(user_id, "")
-            raise WrongPassword("password change: the current one is wrong")
+        user = await self._confirmed(user_id, current_password)
+        known_hash = user.password_hash
         await self._passwords.check_strength(new_password, _hints(user.email, user.name))
         new_hash = await self._passwords.hash(new_password)
 
         def change(db: peewee.Database) -> list[Revocation]:
-            if not _swap_hash(db, user_id, known_hash, new_hash):
+            if not account_rows.swap_hash(db, user_id, str(known_hash), new_hash):
                 raise WrongPassword("password change: changed by another meanwhile")
             return self._sessions.end_all_within(db, user_id, "password_changed", session_id)
 
         await self._revocations.publish(await self._database.run(change))
 
+    async def confirm(self, user_id: str, password: str) -> None:
+        """Check that it is really the user who is signed in (ASVS 3.7.1). Raises as a change of
+        the password does."""
+        await self._confirmed(user_id, password)
+
+    async def has_password(self, user_id: str) -> bool:
+        """Whether an account can be signed in to with a password."""
+        user = await self._database.run(account_rows.by_id, user_id)
+        return user is not None and user.password_hash is not None
+
+    async def _confirmed(self, user_id: str, password: str) -> User:
+        await self._guesses.check(user_id, "")
+        user = await self._database.run(account_rows.by_id, user_id)
+        known_hash = user.password_hash if user is not None else None
+        verdict = await self._passwords.verify(password, known_hash)
+        if user is None or known_hash is None or not verdict.ok:
+            await self._guesses.count(user_id, "")
+            raise WrongPassword("the current password is wrong")
+        return user
+
     # ---- administration --------------------------------------------------------------------
 
     async def page(self, after: str, limit: int) -> list[UserRow]:
         """Accounts by id, those after `after`; at most `limit` of them."""
-        return await self._database.run(_page, after, limit)
+        return await self._database.run(account_rows.page, after, limit)
 
     async def update(self, user_id: str, role: Role | None, disabled: bool | None) -> UserRow:
         """Give an account another role, disable or enable it. Sockets that may not stay are cut.
@@ -238,44 +249,46 @@ class Accounts:
         """
 
         def change(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
-            user = self._for_change(db, user_id)
+            user = account_rows.for_change(db, user_id)
             ended: list[Revocation] = []
-            new_role = cast("Role", user.role) if role is None else role
-            stays_disabled = user.disabled_at is not None if disabled is None else disabled
-            if new_role != "admin" or stays_disabled:
-                _keep_an_admin(db, user)
-            disabled_at = (user.disabled_at or self._clock()) if stays_disabled else None
-            changes: dict[Any, Any] = {User.role: new_role, User.disabled_at: disabled_at}
-            if new_role != user.role:
-                changes[User.role_since] = self._clock()
-                ended.append(
-                    self._revocations.record(db, "role", user_id, user_id, "role_changed", new_role)
-                )
-            User.update(changes).where(User.id == user_id).execute(db)
-            if stays_disabled:
-                ended += self._sessions.end_all_within(db, user_id, "disabled")
-            row = UserRow(user.id, user.email, user.name, new_role, stays_disabled, user.created_at)
-            return row, ended
+            if role is not None:
+                ended += account_rows.change_role(db, self._revocations, user, role, self._clock())
+            if disabled is not None:
+                ended += self._set_disabled(db, user, disabled)
+            return account_rows.row_of(user), ended
 
         row, ended = await self._database.run(change)
         await self._revocations.publish(ended)
         return row
 
+    def _set_disabled(self, db: peewee.Database, user: User, disabled: bool) -> list[Revocation]:
+        if not disabled:
+            user.disabled_at = None
+        else:
+            account_rows.keep_an_admin(db, user)
+            user.disabled_at = user.disabled_at or self._clock()
+        User.update({User.disabled_at: user.disabled_at}).where(User.id == user.id).execute(db)
+        return self._sessions.end_all_within(db, user.id, "disabled") if disabled else []
+
     async def delete(self, user_id: str) -> None:
-        """Delete an account with all that is its own, and cut its sockets.
+        """Delete an account with all that is its own, and cut its sockets. What providers gave
+        for it is given back.
 
         Raises:
             NotFound: no such account.
             LastAdmin: nobody would be left to administer.
         """
 
-        def delete(db: peewee.Database) -> list[Revocation]:
-            _keep_an_admin(db, self._for_change(db, user_id))
+        def delete(db: peewee.Database) -> tuple[list[Revocation], list[TokenSet]]:
+            account_rows.keep_an_admin(db, account_rows.for_change(db, user_id))
             ended = self._sessions.end_all_within(db, user_id, "deleted")
+            tokens = self._provider_tokens.take(db, user_id)
             User.delete().where(User.id == user_id).execute(db)
-            return ended
+            return ended, tokens
 
-        await self._revocations.publish(await self._database.run(delete))
+        ended, tokens = await self._database.run(delete)
+        await self._revocations.publish(ended)
+        self._give_back(tokens)
 
     async def disconnect(self, user_id: str) -> int:
         """Sign a user out everywhere. Gives how many sessions there were.
@@ -283,16 +296,9 @@ class Accounts:
         Raises:
             NotFound: no such account.
         """
-        if await self._database.run(_by_id, user_id) is None:
+        if await self._database.run(account_rows.by_id, user_id) is None:
             raise NotFound("no such account")
         return await self._sessions.end_all(user_id, "signed_out_by_admin")
-
-    @staticmethod
-    def _for_change(db: peewee.Database, user_id: str) -> User:
-        user = locked_one(User.select().where(User.id == user_id), db)
-        if user is None:
-            raise NotFound("no such account")
-        return user
 
 
 def _hints(address: str, name: str) -> tuple[str, ...]:
@@ -306,48 +312,3 @@ def _key_of(email: str) -> str:
         return normalised_email(email)
     except UsherError:
         return ""
-
-
-def _insert_first_or_next(db: peewee.Database, values: dict[str, object]) -> None:
-    if User.select().exists(db):
-        _insert_next(db, values)
-    else:
-        # `founder` is unique: of any number of racing sign-ups the database lets one be first.
-        User.insert(**values, role="admin", founder=1).execute(db)
-
-
-def _insert_next(db: peewee.Database, values: dict[str, object]) -> None:
-    User.insert(**values, role="user").execute(db)
-
-
-def _find(db: peewee.Database, address: str) -> tuple[str, str | None] | None:
-    user = User.select(User.id, User.password_hash).where(User.email == address).get_or_none(db)
-    return None if user is None else (user.id, user.password_hash)
-
-
-def _by_id(db: peewee.Database, user_id: str) -> User | None:
-    return User.select().where(User.id == user_id).get_or_none(db)
-
-
-def _swap_hash(db: peewee.Database, user_id: str, old: str, new: str) -> bool:
-    same = (User.id == user_id) & (User.password_hash == old)
-    return bool(User.update({User.password_hash: new}).where(same).execute(db))
-
-
-def _page(db: peewee.Database, after: str, limit: int) -> list[UserRow]:
-    query = User.select().where(User.id > after).order_by(User.id).limit(limit)
-    return [
-        UserRow(u.id, u.email, u.name, u.role, u.disabled_at is not None, u.created_at)
-        for u in query.execute(db)
-    ]
-
-
-def _keep_an_admin(db: peewee.Database, user: User) -> None:
-    """Refuse to take away the last administrator who can sign in."""
-    if user.role != "admin" or user.disabled_at is not None:
-        return
-    # All of them locked, in one order: two admins demoting each other must not both succeed.
-    query = User.select(User.id).where((User.role == "admin") & User.disabled_at.is_null())
-    admins = [row.id for row in locked(query.order_by(User.id), db).execute(db)]
-    if admins == [user.id]:
-        raise LastAdmin("no other administrator is left")

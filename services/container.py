@@ -6,6 +6,7 @@ import logging
 import secrets
 from dataclasses import dataclass
 
+from services import oauth_parts
 from services.access import Access
 from services.accounts import Accounts
 from services.admission import Admission
@@ -25,6 +26,8 @@ from services.login_sessions import LoginSessions
 from services.metrics import Metrics
 from services.model_registry import ModelRegistry
 from services.nodes import Nodes
+from services.oauth_parts import OAuthParts
+from services.oauth_providers import Providers
 from services.passwords import Passwords
 from services.presence import Presence
 from services.protocol import CloseCode
@@ -72,6 +75,7 @@ class Services:
     background: Background
     passwords: Passwords
     guesses: GuessLimit
+    oauth: OAuthParts
 
 
 def build(foundation: Foundation, issuer: str) -> Services:
@@ -105,12 +109,11 @@ def build(foundation: Foundation, issuer: str) -> Services:
     passwords = Passwords()
     guesses = GuessLimit(store, metrics)
     tickets = Tickets(store, database, settings.ticket_ttl_seconds)
-    health = Health(
-        database,
-        store,
-        Encryption(settings.encryption_keys),
-        metrics,
-        on_cut_off=lambda: _cut_off(hub),
+    encryption = Encryption(settings.encryption_keys)
+    health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
+    providers = Providers(settings.oauth_providers, issuer)
+    oauth = oauth_parts.join(
+        providers, database, encryption, login_sessions, revocations, health, metrics
     )
     return Services(
         node=node,
@@ -119,7 +122,16 @@ def build(foundation: Foundation, issuer: str) -> Services:
         hub=hub,
         pool=pool,
         admission=Admission(tokens, tickets, cache, login_sessions, revocations, metrics),
-        accounts=Accounts(database, passwords, login_sessions, revocations, guesses, metrics),
+        accounts=Accounts(
+            database,
+            passwords,
+            login_sessions,
+            revocations,
+            guesses,
+            oauth.tokens,
+            oauth.logout.give_back,
+            metrics,
+        ),
         login_sessions=login_sessions,
         channels=channels,
         revocations=revocations,
@@ -140,6 +152,7 @@ def build(foundation: Foundation, issuer: str) -> Services:
         background=Background(metrics),
         passwords=passwords,
         guesses=guesses,
+        oauth=oauth,
     )
 
 

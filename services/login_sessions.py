@@ -63,6 +63,15 @@ class SignedIn(msgspec.Struct, frozen=True):
     grants: dict[str, Grant]
 
 
+class ProviderSession(msgspec.Struct, frozen=True):
+    """The sign-in at a provider that a login session came of. `sid`: the provider's own session,
+    None where it does not name it."""
+
+    provider: str
+    subject: str
+    sid: str | None
+
+
 class SessionRow(msgspec.Struct, frozen=True):
     """A login session as its user may see it. Times are epoch seconds."""
 
@@ -105,40 +114,58 @@ class LoginSessions:
         """Open a session for a user whose sign-in has just been proven.
 
         Args:
-            method: "password", or "oauth:" and a provider.
+            method: "password".
             verified_hash: the password hash that was proven against; when the password was
                 changed meanwhile, the old one opens nothing.
 
         Raises:
             Unauthenticated: the account is disabled or gone, or its password is another now.
         """
-        signed_in = await self._database.run(self._open, user_id, method, device, verified_hash)
-        self._remember(signed_in)
+
+        def work(db: peewee.Database) -> SignedIn:
+            user = locked_one(User.select().where(User.id == user_id), db)
+            if user is None:
+                raise Unauthenticated("sign-in: account gone")
+            if verified_hash is not None and user.password_hash != verified_hash:
+                raise Unauthenticated("sign-in: password changed meanwhile")
+            return self.open_within(db, user, method, device)
+
+        signed_in = await self._database.run(work)
+        self.remember(signed_in)
         return signed_in
 
-    def _open(
+    def open_within(
         self,
         db: peewee.Database,
-        user_id: str,
+        user: User,
         method: str,
         device: Device,
-        verified_hash: str | None,
+        origin: ProviderSession | None = None,
     ) -> SignedIn:
-        user = locked_one(User.select().where(User.id == user_id), db)
-        if user is None or user.disabled_at is not None:
-            raise Unauthenticated("sign-in: account gone or disabled")
-        if verified_hash is not None and user.password_hash != verified_hash:
-            raise Unauthenticated("sign-in: password changed meanwhile")
+        """The same within somebody's transaction; `remember` what it gives after the commit.
+
+        Args:
+            user: the row, locked.
+            method: "password", or "oauth:" and a provider.
+
+        Raises:
+            Unauthenticated: the account is disabled.
+        """
+        if user.disabled_at is not None:
+            raise Unauthenticated("sign-in: account disabled")
         now, sid = self._clock(), secrets.token_urlsafe(16)
         LoginSession.insert(
             id=sid,
-            user=user_id,
+            user=user.id,
             method=method,
             device=device.description[:MAX_DEVICE_LENGTH],
             ip=device.ip,
             created_at=now,
             last_seen_at=now,
             expires_at=now + self._lifetime,
+            provider=origin and origin.provider,
+            provider_subject=origin and origin.subject,
+            provider_sid=origin and origin.sid,
         ).execute(db)
         return self._sign_in(db, user, sid, now + self._lifetime)
 
@@ -167,7 +194,7 @@ class LoginSessions:
             grants_of(db, user.id),
         )
 
-    def _remember(self, signed_in: SignedIn) -> None:
+    def remember(self, signed_in: SignedIn) -> None:
         """Let Redis know a session that the database has committed, without waiting."""
         user, claims = signed_in.user, signed_in.claims
         ends_at, grants = signed_in.session_expires_at, signed_in.grants
@@ -187,7 +214,7 @@ class LoginSessions:
         if isinstance(outcome, Revocation):
             await self._revocations.publish([outcome])
             raise Unauthenticated("refresh: a used token came back; its session was ended")
-        self._remember(outcome)
+        self.remember(outcome)
         return outcome
 
     def _rotate(self, db: peewee.Database, hash_: str) -> SignedIn | Revocation:
@@ -325,12 +352,40 @@ class LoginSessions:
         self, db: peewee.Database, user_id: str, reason: str, but: str | None = None
     ) -> list[Revocation]:
         """The same within somebody's transaction; publish what it gives after the commit."""
-        condition = (LoginSession.user == user_id) & LoginSession.ended_at.is_null()
+        condition = LoginSession.user == user_id
         if but is not None:
             condition &= LoginSession.id != but
-        query = LoginSession.select(LoginSession.id).where(condition)
-        sids = [row.id for row in locked(query, db).execute(db)]
-        return [self._end(db, sid, user_id, reason) for sid in sids]
+        return self._end_where(db, condition, reason)
+
+    def end_of_provider_within(
+        self, db: peewee.Database, provider: str, subject: str | None, sid: str | None, reason: str
+    ) -> list[Revocation]:
+        """End the sessions that came of an account at a provider, or of one session there.
+
+        Args:
+            subject: whose they are; None for whoever's session `sid` is.
+            sid: the provider's session; None for all of `subject`.
+        """
+        condition = LoginSession.provider == provider
+        if subject is not None:
+            condition &= LoginSession.provider_subject == subject
+        if sid is not None:
+            # Sessions that the provider did not name could be this one.
+            unnamed = LoginSession.provider_sid.is_null() if subject is not None else None
+            same = LoginSession.provider_sid == sid
+            condition &= same if unnamed is None else same | unnamed
+        return self._end_where(db, condition, reason)
+
+    def _end_where(
+        self, db: peewee.Database, condition: peewee.Expression, reason: str
+    ) -> list[Revocation]:
+        query = (
+            LoginSession.select(LoginSession.id, LoginSession.user)
+            .where(condition & LoginSession.ended_at.is_null())
+            .order_by(LoginSession.id)  # who locks several rows does it in one order
+        )
+        rows = [(row.id, row.user_id) for row in locked(query, db).execute(db)]
+        return [self._end(db, sid, user_id, reason) for sid, user_id in rows]
 
     def _end(self, db: peewee.Database, sid: str, user_id: str, reason: str) -> Revocation:
         change = {LoginSession.ended_at: self._clock(), LoginSession.end_reason: reason}

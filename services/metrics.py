@@ -50,6 +50,21 @@ class Metrics:
             "usher_loop_errors", "Turns of a background loop that failed, by loop.", "loop"
         )
         self.sign_ins = self._counter("usher_sign_ins", "Sign-ins, by outcome.", "outcome")
+        self.oauth_sign_ins = self._counter(
+            "usher_oauth_sign_ins",
+            "Sign-ins and linkings at providers, by outcome.",
+            "provider",
+            "outcome",
+        )
+        self.oauth_refreshes = self._counter(
+            "usher_oauth_refreshes", "Refreshes of provider tokens, by outcome.", "outcome"
+        )
+        self.oauth_given_back = self._counter(
+            "usher_oauth_given_back", "Provider tokens given back, by outcome.", "outcome"
+        )
+        self.oauth_logouts = self._counter(
+            "usher_oauth_logouts", "Logout tokens of providers, by outcome.", "outcome"
+        )
         self.rate_limits_without_redis = self._counter(
             "usher_rate_limits_without_redis", "Rate limits that a node had to count by itself."
         )

@@ -11,6 +11,7 @@ from services.errors import StoreUnavailable, UsherError
 from services.foundation import clear_away
 from services.health import CHECK_SECONDS
 from services.keepalive import PING_SECONDS, keep_alive
+from services.provider_refresh import KEEP_SECONDS
 from services.revocations import SWEEP_SECONDS
 from services.seen import WRITE_SECONDS
 from services.session_pool import RENEW_SECONDS
@@ -47,6 +48,8 @@ async def start(services: Services) -> None:
     background.every(RENEW_SECONDS, "renew leases", renew)
     background.every(WRITE_SECONDS, "note last seen", services.seen.write)
     background.every(PING_SECONDS, "ping sockets", lambda: keep_alive(services.hub))
+    if tuple(services.oauth.providers):
+        background.every(KEEP_SECONDS, "refresh provider tokens", services.oauth.refresh.keep)
     background.every(PURGE_SECONDS, "forget revocations", prune)
     background.every(PURGE_SECONDS, "purge rows", Upkeep(database).purge)
 
@@ -59,6 +62,7 @@ async def stop(services: Services) -> None:
     except (UsherError, asyncio.TimeoutError) as error:  # a courtesy; stopping must go on
         log.debug("last seen not written: %s", error)
     services.passwords.close()
+    await services.oauth.close()
     with suppress(UsherError):
         await services.nodes.leave()
     await clear_away(services.foundation)

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from services.errors import SettingError
+from services.provider_settings import provider_settings
 from services.secret import MASK
-from services.setting_table import OAUTH_PROVIDERS, SETTINGS, Setting, provider_settings
+from services.setting_row import Setting
+from services.setting_table import OAUTH_PROVIDERS, SETTINGS
 from services.setting_values import BadValue
 
 PREFIX = "USHER_"

@@ -5,80 +5,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from services import setting_values as values
-from services.secret import MASK, Secret
-from services.setting_values import BadValue
+from services.provider_settings import provider_names
+from services.setting_row import Setting
 from services.tokens import MAX_TTL_SECONDS
 
 MINUTE, DAY = 60, 86_400
 LEAST_SECONDS = 0.1
 """Shorter lives are of no use, and would vanish in the rounding of `iat` and `exp`."""
-
-KNOWN_PROVIDERS = ("google", "github", "microsoft")
-"""OAuth providers that need no ISSUER; any other is one by OIDC discovery."""
-
-_PROVIDER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Setting(Generic[T]):
-    """One row.
-
-    Attributes:
-        name: without the prefix.
-        read: text to value; raises BadValue.
-        default: as it would be written, or None where another part steps in.
-        meaning: for --help and the docs, with the unit.
-        shown_default: the default in words, where `default` says too little.
-        secret: whether its text must not be shown.
-        is_list: whether an empty text is a value.
-    """
-
-    name: str
-    read: Callable[[str], T]
-    default: str | None
-    meaning: str
-    shown_default: str = ""
-    secret: bool = False
-    is_list: bool = False
-
-    @property
-    def flag(self) -> str:
-        """As on the command line: `--data-dir`."""
-        return "--" + self.name.lower().replace("_", "-")
-
-
-def _provider_names(text: str) -> tuple[str, ...]:
-    names = tuple(name.lower() for name in values.items(text))
-    if len(set(names)) < len(names) or not all(map(_PROVIDER_NAME.fullmatch, names)):
-        raise BadValue(
-            "names of letters, digits and hyphens, separated by commas, each once "
-            f"({', '.join(KNOWN_PROVIDERS)} or others with an ISSUER)"
-        )
-    return names
-
-
-def _text(text: str) -> str:
-    if not text.strip() or not text.isprintable():
-        raise BadValue("printable text", MASK)
-    return text.strip()
-
-
-def _scopes(text: str) -> tuple[str, ...]:
-    # RFC 6749 section 3.3: separated by spaces; commas are what people write.
-    return tuple(text.replace(",", " ").split())
-
-
-def _secret_text(text: str) -> Secret:
-    return Secret(_text(text))
-
 
 HOST = Setting("HOST", values.host, "127.0.0.1", "address or name to listen on")
 PORT = Setting("PORT", values.port, "8888", "port to listen on; 0 for any free one")
@@ -177,10 +113,10 @@ TRUSTED_PROXIES = Setting(
 )
 OAUTH_PROVIDERS = Setting(
     "OAUTH_PROVIDERS",
-    _provider_names,
+    provider_names,
     "",
     "google, github, microsoft or other names, comma-separated; each with "
-    "USHER_OAUTH_<NAME>_CLIENT_ID and _CLIENT_SECRET, others also _ISSUER; optional _SCOPES",
+    "USHER_OAUTH_<NAME>_CLIENT_ID and _CLIENT_SECRET, others also _ISSUER; see docs/oauth.md",
     "none",
     is_list=True,
 )
@@ -205,18 +141,3 @@ SETTINGS: tuple[Setting[Any], ...] = (
     TRUSTED_PROXIES,
     OAUTH_PROVIDERS,
 )
-
-_ISSUER_MEANING = "https:// URL of the OIDC issuer (http:// on loopback addresses only)"
-
-
-def provider_settings(
-    name: str,
-) -> tuple[Setting[str], Setting[str], Setting[Secret], Setting[tuple[str, ...]]]:
-    """ISSUER, CLIENT_ID, CLIENT_SECRET and SCOPES of one OAuth provider."""
-    stem = f"OAUTH_{name.upper().replace('-', '_')}_"
-    return (
-        Setting(stem + "ISSUER", values.issuer, None, _ISSUER_MEANING),
-        Setting(stem + "CLIENT_ID", _text, None, "client id, as registered there"),
-        Setting(stem + "CLIENT_SECRET", _secret_text, None, "client secret", secret=True),
-        Setting(stem + "SCOPES", _scopes, "", "scopes to ask for", "the usual", is_list=True),
-    )

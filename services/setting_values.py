@@ -33,6 +33,7 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"(?:sqlite|postgres|postgresql|mysql|https?|rediss?(?:\+[a-z]+)?|unix)(?=:)")
+_ON, _OFF = frozenset(("true", "yes", "on", "1")), frozenset(("false", "no", "off", "0"))
 _REDIS_DATABASE = re.compile(r"/?|/[0-9]{1,5}")
 
 
@@ -92,6 +93,14 @@ def count(least: int, most: int) -> Callable[[str], int]:
         return value
 
     return read
+
+
+def switch(text: str) -> bool:
+    """On or off, in the words that people use."""
+    word = text.strip().lower()
+    if word not in _ON and word not in _OFF:
+        raise BadValue("true or false")
+    return word in _ON
 
 
 def folder(text: str) -> Path:

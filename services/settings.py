@@ -23,32 +23,15 @@ from services.data_dir import prepare_data_dir
 from services.errors import SettingError
 from services.keys import stored_encryption_keys, stored_jwt_secrets
 from services.origins import WILDCARD_HOSTS, is_loopback
+from services.provider_settings import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.proxies import IPNetwork
 from services.secret import Secret
+from services.setting_row import Setting
 from services.setting_sources import Sources
-from services.setting_table import Setting
 
 VERSION = "0.1.0"
 EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
-
-
-class OAuthProvider(msgspec.Struct, frozen=True):
-    """One of OAUTH_PROVIDERS.
-
-    Attributes:
-        name: as in the URL, lower case.
-        issuer: for OIDC discovery; None where the provider is known by name.
-        client_id: as registered with the provider.
-        client_secret: its secret.
-        scopes: to ask for; empty for the provider's usual ones.
-    """
-
-    name: str
-    issuer: str | None
-    client_id: str
-    client_secret: Secret
-    scopes: tuple[str, ...] = ()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,21 +136,42 @@ def _embedded_database(data_dir: Path) -> Secret:
 
 
 def _provider(sources: Sources, name: str) -> OAuthProvider:
-    issuer, client_id, client_secret, scopes = table.provider_settings(name)
+    rows = provider_settings(name)
 
     def needed(setting: Setting[Secret] | Setting[str], why: str) -> SettingError:
         return sources.missing(setting, f"{setting.meaning}, as {name} is {why}")
 
-    known = name in table.KNOWN_PROVIDERS
-    found_issuer = sources.optional(issuer)
-    if found_issuer is None and not known:
-        raise needed(issuer, f"no provider known by name ({', '.join(table.KNOWN_PROVIDERS)})")
-    found_id, found_secret = sources.optional(client_id), sources.optional(client_secret)
-    if found_id is None:
-        raise needed(client_id, "in OAUTH_PROVIDERS")
-    if found_secret is None:
-        raise needed(client_secret, "in OAUTH_PROVIDERS")
-    return OAuthProvider(name, found_issuer, found_id, found_secret, sources.value(scopes))
+    known = name in KNOWN_PROVIDERS
+    issuer, role_claim = sources.optional(rows.issuer), sources.optional(rows.role_claim)
+    if issuer is None and not known:
+        raise needed(rows.issuer, f"no provider known by name ({', '.join(KNOWN_PROVIDERS)})")
+    client_id = sources.optional(rows.client_id)
+    client_secret = sources.optional(rows.client_secret)
+    if client_id is None:
+        raise needed(rows.client_id, "in OAUTH_PROVIDERS")
+    if client_secret is None:
+        raise needed(rows.client_secret, "in OAUTH_PROVIDERS")
+    roles = sources.value(rows.roles)
+    # Half of it would let everybody in, or nobody, who does not expect it.
+    if bool(role_claim) != bool(roles):
+        raise sources.missing(
+            rows.roles if role_claim else rows.role_claim,
+            f"{rows.roles.meaning}; with {rows.role_claim.name}, or neither of them",
+        )
+    return OAuthProvider(
+        name=name,
+        issuer=issuer,
+        client_id=client_id,
+        client_secret=client_secret,
+        scopes=sources.value(rows.scopes),
+        title=sources.optional(rows.title) or "",
+        signup=sources.value(rows.signup),
+        email_domains=sources.value(rows.email_domains),
+        role_claim=role_claim or "",
+        roles=roles,
+        parameters=sources.value(rows.parameters),
+        untyped_logout=sources.value(rows.untyped_logout),
+    )
 
 
 def _cautions(settings: Settings) -> list[str]:

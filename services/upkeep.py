@@ -8,8 +8,10 @@ from collections.abc import Callable
 import peewee
 
 from models.login_session import LoginSession, RefreshToken
+from models.oauth_token import OAuthToken
 from models.revocation import Revocation
 from models.ticket import Ticket
+from models.used_once import UsedOnce
 from services.database import Database
 
 PURGE_SECONDS = 60.0
@@ -26,7 +28,8 @@ class Upkeep:
         self._database, self._clock = database, clock
 
     async def purge(self) -> None:
-        """Delete expired revocations, tickets, refresh tokens and old sessions.
+        """Delete expired revocations, tickets, refresh tokens and old sessions, and provider
+        tokens of login sessions that are over.
 
         Raises:
             DatabaseUnavailable: another time, then.
@@ -35,11 +38,14 @@ class Upkeep:
         for row, key, ends, before in (
             (Revocation, Revocation.id, Revocation.expires_at, now),
             (Ticket, Ticket.hash, Ticket.expires_at, now),
+            (UsedOnce, UsedOnce.hash, UsedOnce.expires_at, now),
             (RefreshToken, RefreshToken.hash, RefreshToken.expires_at, now),
             (LoginSession, LoginSession.id, LoginSession.expires_at, now - KEEP_SESSIONS_SECONDS),
         ):
             while await self._database.run(_delete_expired, row, key, ends < before) == BATCH:
                 pass
+        while await self._database.run(_delete_orphans, now) == BATCH:
+            pass
 
 
 def _delete_expired(
@@ -47,3 +53,9 @@ def _delete_expired(
 ) -> int:
     some = row.select(key).where(expired).limit(BATCH)
     return int(row.delete().where(key.in_(some)).execute(db))
+
+
+def _delete_orphans(db: peewee.Database, now: float) -> int:
+    over = LoginSession.ended_at.is_null(False) | (LoginSession.expires_at <= now)
+    some = OAuthToken.select(OAuthToken.id).join(LoginSession).where(over).limit(BATCH)
+    return int(OAuthToken.delete().where(OAuthToken.id.in_(some)).execute(db))

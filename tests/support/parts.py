@@ -26,6 +26,7 @@ from handlers.room_events import ROOM_EVENTS
 from handlers.socket import EVENTS, ClientSocket
 from models.login_session import LoginSession
 from models.user import User
+from services import oauth_parts
 from services.access import Access
 from services.accounts import Accounts
 from services.admission import Admission
@@ -51,9 +52,12 @@ from services.login_sessions import Device, LoginSessions, SignedIn
 from services.metrics import Metrics
 from services.model_registry import ModelRegistry
 from services.nodes import Nodes
+from services.oauth_parts import OAuthParts
+from services.oauth_providers import Providers
 from services.passwords import Passwords
 from services.presence import Presence
 from services.protocol import CloseCode
+from services.provider_settings import OAuthProvider
 from services.rate_limit import GuessLimit
 from services.revocations import Revocations
 from services.room_protocol import message_event
@@ -75,6 +79,7 @@ DEVICE = Device("Firefox on Linux", "192.0.2.7")
 JWT_SECRET = Secret("a secret of the tests, 32 bytes or more")
 ACCESS_TTL, REFRESH_TTL, LIFETIME, TICKET_TTL = 900.0, 3600.0, 86400.0, 30.0
 HISTORY_MESSAGES, HISTORY_SECONDS = 1000, 86400.0
+ISSUER = "http://usher.test"
 OPENED_AT = 1_800_000_000.0
 
 
@@ -145,6 +150,7 @@ class Parts:
     usage: Usage
     models: ModelRegistry
     api_keys: ApiKeys
+    oauth: OAuthParts
     admission: Admission
     services: Services
     floor: Floor
@@ -171,7 +177,7 @@ class Parts:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
-def settings_of_tests() -> Settings:
+def settings_of_tests(*providers: OAuthProvider) -> Settings:
     """What the services of these tests ask their settings for; nothing is read or made."""
     return Settings(
         host="127.0.0.1",
@@ -191,16 +197,21 @@ def settings_of_tests() -> Settings:
         public_url=None,
         allowed_origins=(),
         trusted_proxies=(),
-        oauth_providers=(),
+        oauth_providers=providers,
         embedded=False,
     )
 
 
 def join_parts(
-    database: Database, counting: CountingStore, bus: Bus, clock: Clock, name: str
+    database: Database,
+    counting: CountingStore,
+    bus: Bus,
+    clock: Clock,
+    name: str,
+    settings: Settings,
 ) -> Parts:
     """Join the services of one node, as `services.container.build` does."""
-    metrics, hub, settings = Metrics(), Hub(), settings_of_tests()
+    metrics, hub = Metrics(), Hub()
     # A log in Redis has the ids of Redis' clock, which no test can turn.
     rooms = Rooms(
         bus,
@@ -209,7 +220,7 @@ def join_parts(
     )
     control = Control(bus, rooms, name, metrics)
     control.on_replaced(lambda session_id: replace(hub, session_id))
-    tokens = Tokens([JWT_SECRET], "http://usher.test", ttl=ACCESS_TTL, clock=clock)
+    tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
     sessions = LoginSessions(database, tokens, cache, revocations, REFRESH_TTL, LIFETIME, clock)
@@ -220,6 +231,11 @@ def join_parts(
     tickets = Tickets(counting, database, TICKET_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
     encryption = Encryption(settings.encryption_keys)
+    health = Health(database, counting, encryption, metrics, on_cut_off=lambda: None)
+    providers = Providers(settings.oauth_providers, ISSUER, clock)
+    oauth = oauth_parts.join(
+        providers, database, encryption, sessions, revocations, health, metrics, clock
+    )
     services = Services(
         node=name,
         foundation=Foundation(settings, None, None, counting, bus, database, metrics),
@@ -227,7 +243,17 @@ def join_parts(
         hub=hub,
         pool=pool,
         admission=Admission(tokens, tickets, cache, sessions, revocations, metrics, clock),
-        accounts=Accounts(database, passwords, sessions, revocations, guesses, metrics, clock),
+        accounts=Accounts(
+            database,
+            passwords,
+            sessions,
+            revocations,
+            guesses,
+            oauth.tokens,
+            oauth.logout.give_back,
+            metrics,
+            clock,
+        ),
         login_sessions=sessions,
         channels=channels,
         revocations=revocations,
@@ -244,10 +270,11 @@ def join_parts(
         usage=Usage(counting, clock),
         models=ModelRegistry(database, counting),
         api_keys=ApiKeys(database, clock),
-        health=Health(database, counting, encryption, metrics, on_cut_off=lambda: None),
+        health=health,
         background=Background(metrics),
         passwords=passwords,
         guesses=guesses,
+        oauth=oauth,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(
@@ -277,6 +304,7 @@ async def node(
     timeout: float = PATIENCE,
     max_waiting: int = 1024,
     name: str = "node",
+    settings: Settings | None = None,
 ) -> AsyncIterator[Parts]:
     """A node on the SQLite of a folder, or on a database URL.
 
@@ -284,6 +312,7 @@ async def node(
         redis: a real one, else the store and the bus in memory.
         timeout, max_waiting: of the database.
         name: nodes on one Redis have to have different ones.
+        settings: nodes of one installation have to have the same.
     """
     url = where if isinstance(where, str) else f"sqlite:///{where / 'usher.db'}"
     clock = clock or Clock()
@@ -297,7 +326,9 @@ async def node(
             store, bus = await redis_pair(redis)
         stack.push_async_callback(store.close)
         stack.push_async_callback(bus.close)
-        parts = join_parts(database, CountingStore(store), bus, clock, name)
+        chosen = settings or settings_of_tests()
+        parts = join_parts(database, CountingStore(store), bus, clock, name, chosen)
+        stack.push_async_callback(parts.oauth.close)
         stack.callback(parts.passwords.close)
         stack.callback(parts.close_peers)
         await parts.control.open()

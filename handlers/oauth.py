@@ -1,0 +1,210 @@
+"""Signing in at a provider: the way there and the way back, for a browser that navigates.
+
+What it ends in is the app, signed in, or a calm page that says why not.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from tornado.template import Loader
+
+from handlers.auth import SignInHandler
+from handlers.base import ApiHandler
+from handlers.operations import operation
+from handlers.pages import PAGE_HEADERS
+from services.claims import Claims
+from services.errors import (
+    BadRequest,
+    NotFound,
+    TokenExpired,
+    Unauthenticated,
+    Unavailable,
+    UsherError,
+)
+from services.oauth import Answer, Begun
+from services.oauth_attempts import ATTEMPT_SECONDS, attempt_key
+from services.oauth_errors import ProviderUnavailable, Reason, SignInRefused
+from services.origins import Origins, parse_origin
+
+TEMPLATES = Path(__file__).resolve().parent / "templates"
+MAX_NEXT_LENGTH = 1000
+MAX_ATTEMPTS = 5
+"""Sign-ins that one browser may have under way; the cookies of more are taken away."""
+_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
+"""A path on this site. A second slash, or a backslash that browsers read as one, would make it a
+host; control characters are dropped by browsers and could hide either."""
+
+
+def checked_next(target: str, origins: Origins) -> str:
+    """Where to go after a sign-in: a path here, or a page of an allowed origin (ASVS 5.1.5).
+
+    Raises:
+        BadRequest: somewhere else; no open redirect.
+    """
+    if len(target) <= MAX_NEXT_LENGTH:
+        if _PATH.fullmatch(target):
+            return target
+        origin = parse_origin(target.partition("?")[0].partition("#")[0].rstrip("/"))
+        if origin is None:
+            origin = _origin_of(target)
+        if origin is not None and origins.is_own_or_allowed(origin):
+            return target
+    raise BadRequest("next: not on this site", detail="next: a path on this site")
+
+
+def _origin_of(target: str) -> str | None:
+    """The origin of an http(s) URL that every reader reads the same."""
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(?:[/?#][\x21-\x5b\x5d-\x7e]*)?", target):
+        return None
+    parts = urlsplit(target)
+    return parse_origin(f"{parts.scheme}://{parts.netloc}")
+
+
+class AttemptKeeper(ApiHandler):
+    """Keeps sign-ins that are under way in cookies of the browser."""
+
+    def attempt_cookie(self, key: str) -> str:
+        """The name of the cookie that keeps an attempt."""
+        return self.site.cookies.attempt + key
+
+    def keep_attempt(self, begun: Begun) -> None:
+        """Let the browser keep an attempt, and no more of them than it needs."""
+        mine = [name for name in self.cookies if name.startswith(self.site.cookies.attempt)]
+        for name in mine[: max(0, len(mine) - MAX_ATTEMPTS + 1)]:
+            self.site.cookies.clear_attempt(self, name)
+        name = self.attempt_cookie(begun.key)
+        self.site.cookies.set_attempt(self, name, begun.sealed.reveal(), ATTEMPT_SECONDS)
+
+
+class OAuthHandler(AttemptKeeper, SignInHandler):
+    """A page that a browser navigates to: it ends elsewhere, or in words for people."""
+
+    provider = ""
+
+    def prepare(self) -> None:
+        super().prepare()
+        for name, value in PAGE_HEADERS.items():
+            self.set_header(name, value)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """A page, for whoever navigated here (problem documents are for programs)."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if not isinstance(error, UsherError):
+            super().write_error(status_code, **kwargs)
+            return
+        provider = self.services.oauth.providers.title(self.provider or "the provider")
+        if isinstance(error, SignInRefused):
+            reason, status = error.reason, error.status
+        else:
+            away = isinstance(error, Unavailable)
+            reason, status = Reason.UNAVAILABLE if away else Reason.NO_SUCH, error.status
+        self.set_status(status)
+        self.set_header("Content-Type", "text/html; charset=UTF-8")
+        self.set_header("Cache-Control", "no-store")
+        page = self.site.pages.load("oauth_refused.html").generate(
+            title=reason.title_for(provider),
+            advice=reason.advice_for(provider),
+            code=reason.code,
+        )
+        self.finish(page)
+
+
+class OAuthLoginHandler(OAuthHandler):
+    @operation(
+        "Send the browser to a provider, to sign in there. Ends on the app, signed in.",
+        access="anyone",
+        status=302,
+        errors=(NotFound, BadRequest, ProviderUnavailable),
+        query={
+            "next": "where to go after: a path here, or a page of an allowed origin; usually /",
+            "prompt": "`login`: the provider asks for a fresh sign-in",
+        },
+        media_type="text/html",
+    )
+    async def get(self, provider: str) -> None:
+        self.provider = provider
+        origins = self.site.origins
+        next_ = checked_next(self.get_query_argument("next", "/"), origins)
+        prompt = "login" if self.get_query_argument("prompt", "") == "login" else None
+        if self._elsewhere():
+            # Another name of this machine: the way back would find no cookie.
+            self.go_to(f"{origins.public_url}{self.request.uri}")
+            return
+        begun = await self.services.oauth.flow.begin(provider, next_, prompt=prompt)
+        self.keep_attempt(begun)
+        self.go_to(begun.url)
+
+    def _elsewhere(self) -> bool:
+        """Whether the browser came by another host than the one that the provider sends it to."""
+        public = urlsplit(self.site.origins.public_url).hostname
+        asked = (self.address().host or "").partition(":")[0]
+        return asked != public and {asked, public} <= _LOCAL
+
+
+_LOCAL = frozenset(("127.0.0.1", "localhost"))
+
+
+class OAuthCallbackHandler(OAuthHandler):
+    @operation(
+        "The way back from a provider. Ends on the app, signed in, or on a page that says why not.",
+        access="anyone",
+        status=302,
+        errors=(NotFound, SignInRefused, Unavailable),
+        query={
+            "state": "as sent",
+            "code": "of the provider (RFC 6749 section 4.1.2)",
+            "error": "in its place",
+            "iss": "who answers (RFC 9207)",
+        },
+        media_type="text/html",
+    )
+    async def get(self, provider: str) -> None:
+        self.provider = provider
+        answer = Answer(
+            self._only("state") or "",
+            self._only("code") or "",
+            self._only("error") or "",
+            self._only("iss"),
+        )
+        if not answer.state and answer.error == "access_denied":
+            # Some providers leave the state out when they refuse. Nothing is at stake.
+            raise SignInRefused(Reason.DENIED, "callback: access_denied, without a state")
+        cookie = self.attempt_cookie(attempt_key(answer.state))
+        sealed = self.get_cookie(cookie) or ""
+        if sealed:
+            self.site.cookies.clear_attempt(self, cookie)
+        claims = self._signed_in_as()
+        finished = await self.services.oauth.flow.finish(
+            provider, sealed, answer, self.device(), claims.sid if claims else None
+        )
+        if finished.signed_in is not None:
+            self.signed_in(finished.signed_in, "browser")
+        self.go_to(finished.next)
+
+    def _only(self, name: str) -> str | None:
+        """A parameter that may stand there once (RFC 6749 section 3.1)."""
+        values = self.get_query_arguments(name, strip=False)
+        if len(values) > 1:
+            raise SignInRefused(Reason.UNTRUSTED, f"callback: {name} more than once")
+        return values[0] if values else None
+
+    def _signed_in_as(self) -> Claims | None:
+        """Who the browser is signed in as. The token may have expired meanwhile."""
+        token = self.get_cookie(self.site.cookies.access)
+        if not token:
+            return None
+        try:
+            return self.services.admission.verify(token)
+        except TokenExpired as error:
+            return error.claims
+        except Unauthenticated:
+            return None
+
+
+def load_pages() -> Loader:
+    """The templates of pages."""
+    return Loader(str(TEMPLATES))

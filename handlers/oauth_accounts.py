@@ -1,0 +1,157 @@
+"""Providers, and one's own accounts at them, for programs."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+
+from handlers.auth import LogOutHandler
+from handlers.base import ApiHandler
+from handlers.oauth import AttemptKeeper, checked_next
+from handlers.operations import operation
+from services.errors import BadRequest, NotFound, RateLimited, Unauthenticated, WrongPassword
+from services.linked_accounts import LinkedAccount
+from services.oauth_attempts import Link
+from services.oauth_errors import LastWayIn, ProviderUnavailable, ReauthenticationNeeded
+from services.provider_logout import LogoutRefused
+
+RECENT_SECONDS = 300
+"""A sign-in of so lately stands for a password that an account does not have (ASVS 3.7.1)."""
+
+
+class ProviderItem(msgspec.Struct, frozen=True):
+    """`login_url`: where a browser goes to sign in; `?next=` says where it ends."""
+
+    name: str
+    title: str
+    login_url: str
+
+
+class ProviderList(msgspec.Struct, frozen=True):
+    items: list[ProviderItem]
+
+
+class LinkedList(msgspec.Struct, frozen=True):
+    items: list[LinkedAccount]
+
+
+class LinkAccount(msgspec.Struct):
+    """`current_password`: needed where the account has one; without one, a sign-in of the last
+    five minutes is. `next`: where to go after."""
+
+    current_password: str | None = None
+    next: str = "/"
+
+
+class GoThere(msgspec.Struct, frozen=True):
+    """`location`: where the browser has to go."""
+
+    location: str
+
+
+class EndedSession(msgspec.Struct, frozen=True):
+    """`location`: where the browser ends the provider's own session too; null where there is no
+    such place."""
+
+    location: str | None
+
+
+class ProvidersHandler(ApiHandler):
+    @operation("Providers that one can sign in with.", access="anyone", answer=ProviderList)
+    async def get(self) -> ProviderList:
+        return ProviderList(
+            [
+                ProviderItem(provider.name, provider.title, f"/oauth/{provider.name}/login")
+                for provider in self.services.oauth.providers
+            ]
+        )
+
+
+class LinkedAccountsHandler(ApiHandler):
+    @operation("The user's linked accounts.", answer=LinkedList)
+    async def get(self) -> LinkedList:
+        oauth = self.services.oauth
+        user_id, title = self.identity.user_id, oauth.providers.title
+        return LinkedList(await oauth.linked_accounts.linked(user_id, title))
+
+
+class LinkedAccountHandler(ApiHandler):
+    @operation(
+        "Unlink an account. Login sessions that came of it end, this one too if it did.",
+        status=204,
+        errors=(NotFound, LastWayIn),
+    )
+    async def delete(self, provider: str) -> None:
+        oauth, claims = self.services.oauth, self.identity.claims
+        usable = frozenset(p.name for p in oauth.providers)
+        tokens = await oauth.linked_accounts.unlink(claims.sub, provider, usable)
+        oauth.logout.give_back(tokens)
+        if self.services.revocations.names(claims):
+            self.site.cookies.clear(self)
+
+
+class LinkHandler(AttemptKeeper):
+    @operation(
+        "Begin to link an account at a provider: the browser goes to `location`, and comes back.",
+        body=LinkAccount,
+        answer=GoThere,
+        errors=(
+            NotFound,
+            BadRequest,
+            WrongPassword,
+            ReauthenticationNeeded,
+            RateLimited,
+            ProviderUnavailable,
+        ),
+    )
+    async def post(self, provider: str, body: LinkAccount) -> GoThere:
+        next_ = checked_next(body.next, self.site.origins)
+        self.services.oauth.providers.get(provider)  # before a password is asked for
+        claims = self.identity.claims
+        await self._reauthenticate(claims.sub, claims.sid, body.current_password)
+        link = Link(claims.sub, claims.sid)
+        begun = await self.services.oauth.flow.begin(provider, next_, link)
+        self.keep_attempt(begun)
+        return GoThere(begun.url)
+
+    async def _reauthenticate(self, user_id: str, sid: str, password: str | None) -> None:
+        accounts = self.services.accounts
+        if password is not None:
+            await accounts.confirm(user_id, password)
+            return
+        if await accounts.has_password(user_id):
+            raise ReauthenticationNeeded("linking: no password given")
+        opened_at = await self.services.oauth.linked_accounts.opened_at(sid)
+        if opened_at < time.time() - RECENT_SECONDS:
+            raise ReauthenticationNeeded("linking: the sign-in is not recent")
+
+
+class ProviderLogOutHandler(LogOutHandler):
+    @operation(
+        "End this login session, and say where the browser ends the provider's own.",
+        access="anyone",
+        answer=EndedSession,
+        errors=(Unauthenticated,),
+        shows="access",
+    )
+    async def post(self) -> EndedSession:
+        claims = await self.leaving()
+        back_to = f"{self.site.origins.public_url}/"
+        location = await self.services.oauth.logout.end_session_url(claims.sid, back_to)
+        await self.leave(claims)
+        return EndedSession(location)
+
+
+class BackChannelLogoutHandler(ApiHandler):
+    @operation(
+        "OIDC Back-Channel Logout 1.0: a form with a `logout_token`, sent by the provider.",
+        access="anyone",
+        form={"logout_token": "a JWT of `typ` `logout+jwt`"},
+        errors=(NotFound, LogoutRefused, ProviderUnavailable),
+    )
+    async def post(self, provider: str) -> None:
+        values = self.get_body_arguments("logout_token", strip=False)
+        if len(values) != 1:
+            raise LogoutRefused("not one logout_token", error="invalid_request")
+        await self.services.oauth.logout.hear(provider, values[0])

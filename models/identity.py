@@ -1,0 +1,39 @@
+"""Who somebody is elsewhere: an account at a provider, linked to an account here."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+from models.user import User
+
+
+class Identity(Row):
+    """One account at a provider. A user has at most one of each provider.
+
+    Attributes:
+        provider: the provider's name in the settings.
+        subject: `sub` of its ID tokens (OIDC Core section 2), never reassigned; or GitHub's
+            numeric user id.
+        issuer: who said so. The same name in the settings may come to mean another provider,
+            and its subjects are other people.
+        user: the account here. Read `user_id`.
+        email: as the provider last gave it, to tell linked accounts apart; never looked up by.
+        linked_at, last_used_at: epoch seconds.
+    """
+
+    provider = peewee.TextField()
+    subject = peewee.TextField()
+    issuer = peewee.TextField()
+    user = peewee.ForeignKeyField(
+        User, column_name="user_id", on_delete="CASCADE", lazy_load=False, backref="+"
+    )
+    user_id: str  # the column itself; Peewee adds it, its stubs do not
+    email = peewee.TextField(default="")
+    linked_at = peewee.DoubleField()
+    last_used_at = peewee.DoubleField()
+
+    class Meta:
+        table_name = "identities"
+        primary_key = peewee.CompositeKey("provider", "subject")
+        indexes = ((("user", "provider"), True),)

@@ -1,0 +1,59 @@
+"""What a provider gave us to act for somebody, as ciphertext."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+from models.login_session import LoginSession
+from models.user import User
+
+
+class OAuthToken(Row):
+    """The tokens of one sign-in at a provider (or of one linking).
+
+    Attributes:
+        id: random, URL-safe.
+        provider, subject: the identity; the tokens go when it is unlinked.
+        user: whose they are. Read `user_id`.
+        login_session: the login session that came of the same sign-in; None where an account
+            was only linked. Read `login_session_id`.
+        access_token, refresh_token, id_token: Fernet ciphertext.
+        scopes: as granted, separated by spaces.
+        expires_at: of the access token, epoch seconds; None where the provider does not say.
+        created_at: epoch seconds.
+        version: counts up with each refresh.
+        claimed_until: epoch seconds until which one node is refreshing them.
+        failures: refreshes that failed in a row.
+        try_at: epoch seconds before which no other refresh is tried; None after a success.
+    """
+
+    id = peewee.TextField(primary_key=True)
+    provider = peewee.TextField()
+    subject = peewee.TextField()
+    user = peewee.ForeignKeyField(
+        User, column_name="user_id", on_delete="CASCADE", lazy_load=False, backref="+"
+    )
+    user_id: str
+    login_session = peewee.ForeignKeyField(
+        LoginSession,
+        column_name="login_session_id",
+        on_delete="CASCADE",
+        null=True,
+        lazy_load=False,
+        backref="+",
+    )
+    login_session_id: str | None
+    access_token = peewee.TextField()
+    refresh_token = peewee.TextField(null=True)
+    id_token = peewee.TextField(null=True)
+    scopes = peewee.TextField(default="")
+    expires_at = peewee.DoubleField(null=True)
+    created_at = peewee.DoubleField()
+    version = peewee.IntegerField(default=1)
+    claimed_until = peewee.DoubleField(null=True)
+    failures = peewee.IntegerField(default=0)
+    try_at = peewee.DoubleField(null=True)
+
+    class Meta:
+        table_name = "oauth_tokens"

@@ -1,0 +1,24 @@
+"""What may be used once only, and has been."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+
+
+class UsedOnce(Row):
+    """One thing that was used: the `state` of a sign-in, the `jti` of a logout token.
+
+    Inserting the row is using it: of two that race only one can.
+
+    Attributes:
+        hash: SHA-256 of what it is and of what kind.
+        expires_at: epoch seconds; past it the thing is not taken anyway.
+    """
+
+    hash = peewee.TextField(primary_key=True)
+    expires_at = peewee.DoubleField(index=True)
+
+    class Meta:
+        table_name = "used_once"

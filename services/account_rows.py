@@ -1,0 +1,113 @@
+"""The rows of accounts: found, inserted and changed within somebody's transaction."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+import peewee
+
+from models.user import User
+from services.claims import Role
+from services.control import Revocation
+from services.errors import LastAdmin, NotFound
+from services.revocations import Revocations
+from services.row_locks import locked, locked_one
+
+
+class UserRow(msgspec.Struct, frozen=True):
+    """An account as an administrator may see it. Times are epoch seconds."""
+
+    id: str
+    email: str
+    name: str
+    role: Role
+    disabled: bool
+    created_at: float
+
+
+def insert_first_or_next(db: peewee.Database, values: dict[str, object]) -> None:
+    """Insert an account; as administrator, if it is the first of all.
+
+    Raises:
+        peewee.IntegrityError: the address is taken, or another was first at the same moment.
+    """
+    if User.select().exists(db):
+        insert_next(db, values)
+    else:
+        # `founder` is unique: of any number of racing sign-ups the database lets one be first.
+        User.insert(**values, role="admin", founder=1).execute(db)
+
+
+def insert_next(db: peewee.Database, values: dict[str, object]) -> None:
+    """Insert an account that is not the first. Raises as `insert_first_or_next`."""
+    User.insert(**values, role="user").execute(db)
+
+
+def find(db: peewee.Database, address: str) -> tuple[str, str | None] | None:
+    """Id and password hash of the account with this normalised address."""
+    user = User.select(User.id, User.password_hash).where(User.email == address).get_or_none(db)
+    return None if user is None else (user.id, user.password_hash)
+
+
+def by_id(db: peewee.Database, user_id: str) -> User | None:
+    """An account, if it is there."""
+    return User.select().where(User.id == user_id).get_or_none(db)
+
+
+def swap_hash(db: peewee.Database, user_id: str, old: str, new: str) -> bool:
+    """Put another password hash in the place of `old`. False when it is not there any more."""
+    same = (User.id == user_id) & (User.password_hash == old)
+    return bool(User.update({User.password_hash: new}).where(same).execute(db))
+
+
+def page(db: peewee.Database, after: str, limit: int) -> list[UserRow]:
+    """Accounts by id, those after `after`."""
+    query = User.select().where(User.id > after).order_by(User.id).limit(limit)
+    return [row_of(user) for user in query.execute(db)]
+
+
+def row_of(user: User) -> UserRow:
+    """What an administrator may see."""
+    disabled, role = user.disabled_at is not None, cast("Role", user.role)
+    return UserRow(user.id, user.email, user.name, role, disabled, user.created_at)
+
+
+def for_change(db: peewee.Database, user_id: str) -> User:
+    """An account, locked until the commit.
+
+    Raises:
+        NotFound: no such account.
+    """
+    user = locked_one(User.select().where(User.id == user_id), db)
+    if user is None:
+        raise NotFound("no such account")
+    return user
+
+
+def change_role(
+    db: peewee.Database, revocations: Revocations, user: User, role: Role, now: float
+) -> list[Revocation]:
+    """Give a locked account another role; publish what it gives after the commit.
+
+    Raises:
+        LastAdmin: nobody would be left to administer.
+    """
+    if role == user.role:
+        return []
+    if role != "admin":
+        keep_an_admin(db, user)
+    User.update({User.role: role, User.role_since: now}).where(User.id == user.id).execute(db)
+    user.role = role
+    return [revocations.record(db, "role", user.id, user.id, "role_changed", role)]
+
+
+def keep_an_admin(db: peewee.Database, user: User) -> None:
+    """Refuse to take away the last administrator who can sign in."""
+    if user.role != "admin" or user.disabled_at is not None:
+        return
+    # All of them locked, in one order: two admins demoting each other must not both succeed.
+    query = User.select(User.id).where((User.role == "admin") & User.disabled_at.is_null())
+    admins = [row.id for row in locked(query.order_by(User.id), db).execute(db)]
+    if admins == [user.id]:
+        raise LastAdmin("no other administrator is left")

@@ -1,0 +1,155 @@
+"""Whose account somebody opens who comes from a provider: found, joined, opened or refused.
+
+An identity is (provider, subject); an e-mail address alone never opens anything. An account that
+has the same address is joined only when the provider says that the address is verified and ours
+is verified too: else whoever writes an address into their profile there would own the account
+here, or whoever signed up here with somebody else's address would wait for them inside.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+
+import peewee
+
+from models.user import User
+from services import account_rows, identity_rows
+from services.accounts import MAX_NAME_LENGTH, checked_name
+from services.claims import Role
+from services.control import Revocation
+from services.database import Database
+from services.errors import BadRequest, LastAdmin
+from services.login_sessions import Device, LoginSessions, ProviderSession, SignedIn
+from services.oauth_errors import Reason, SignInRefused
+from services.oauth_grants import Grant
+from services.oauth_person import Person, check_domain, role_of
+from services.provider_settings import OAuthProvider
+from services.provider_tokens import ProviderTokens
+from services.revocations import Revocations
+from services.row_locks import locked_one
+
+NAMELESS = "Somebody"
+
+log = logging.getLogger("usher.oauth")
+
+
+class Identities:
+    """Signs in whom a provider has vouched for."""
+
+    def __init__(
+        self,
+        database: Database,
+        login_sessions: LoginSessions,
+        revocations: Revocations,
+        tokens: ProviderTokens,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._sessions = database, login_sessions
+        self._revocations, self._tokens, self._clock = revocations, tokens, clock
+
+    async def sign_in(
+        self, provider: OAuthProvider, person: Person, grant: Grant, device: Device
+    ) -> SignedIn:
+        """Sign somebody in whom the provider has vouched for.
+
+        Raises:
+            SignInRefused: may not, or not into an account that is somebody's.
+        """
+        check_domain(person, provider)
+        role = role_of(person, provider)
+
+        def work(db: peewee.Database) -> tuple[SignedIn, list[Revocation]]:
+            user = self._user_of(db, provider, person)
+            if user.disabled_at is not None:
+                raise SignInRefused(Reason.NOT_ALLOWED, "account disabled")
+            changed = self._give_role(db, user, role)
+            identity_rows.note_verified(db, user, person)
+            signed_in = self._sessions.open_within(
+                db,
+                user,
+                f"oauth:{provider.name}",
+                device,
+                ProviderSession(provider.name, person.subject, person.sid),
+            )
+            identity = provider.name, person.subject
+            self._tokens.insert(db, user.id, identity, signed_in.claims.sid, grant)
+            return signed_in, changed
+
+        signed_in, changed = await self._twice(work)
+        await self._revocations.publish(changed)
+        self._sessions.remember(signed_in)
+        return signed_in
+
+    async def _twice(
+        self, work: Callable[[peewee.Database], tuple[SignedIn, list[Revocation]]]
+    ) -> tuple[SignedIn, list[Revocation]]:
+        try:
+            return await self._database.run(work)
+        except peewee.IntegrityError:
+            # Lost a race: for the address, the identity, or to be the first account of all. As a
+            # later one it finds what the other has made.
+            return await self._database.run(work)
+
+    def _user_of(self, db: peewee.Database, provider: OAuthProvider, person: Person) -> User:
+        found = identity_rows.find(db, provider.name, person.subject)
+        if found is None:
+            newcomer = self._joined_or_new(db, provider, person)
+            identity_rows.insert(db, provider.name, person, newcomer.id, self._clock())
+            return newcomer
+        if found.issuer != person.issuer:
+            # The name in the settings has come to mean another provider.
+            raise SignInRefused(Reason.NO_ACCOUNT, "the subject of another issuer is linked")
+        identity_rows.note_use(db, found, person, self._clock())
+        user = locked_one(User.select().where(User.id == found.user_id), db)
+        if user is None:
+            raise SignInRefused(Reason.NO_ACCOUNT, "account deleted meanwhile")
+        return user
+
+    def _joined_or_new(self, db: peewee.Database, provider: OAuthProvider, person: Person) -> User:
+        address = identity_rows.address_of(person)
+        if address is None:
+            raise SignInRefused(Reason.NO_EMAIL, "no address of use")
+        user = locked_one(User.select().where(User.email == address), db)
+        if user is None:
+            return self._sign_up(db, provider, person, address)
+        if not (person.email_verified and user.email_verified):
+            raise SignInRefused(Reason.NO_ACCOUNT, "the address is in use, not verified by both")
+        if identity_rows.of_user(db, user.id, provider.name) is not None:
+            raise SignInRefused(Reason.NO_ACCOUNT, "another account of this provider is linked")
+        return user
+
+    def _sign_up(
+        self, db: peewee.Database, provider: OAuthProvider, person: Person, address: str
+    ) -> User:
+        if not provider.signup:
+            raise SignInRefused(Reason.NO_ACCOUNT, "sign-up by this provider is switched off")
+        user_id = secrets.token_urlsafe(16)
+        values = {
+            "id": user_id,
+            "email": address,
+            "email_verified": person.email_verified,
+            "name": _shown_name(person),
+            "created_at": self._clock(),
+        }
+        account_rows.insert_first_or_next(db, values)
+        return account_rows.for_change(db, user_id)
+
+    def _give_role(self, db: peewee.Database, user: User, role: Role | None) -> list[Revocation]:
+        if role is None:
+            return []
+        try:
+            return account_rows.change_role(db, self._revocations, user, role, self._clock())
+        except LastAdmin:
+            return []  # the first account of all, or the last administrator: stays one
+
+
+def _shown_name(person: Person) -> str:
+    """A name for others to see: never an address, which would lie in Redis and on their screens."""
+    name = person.name.partition("@")[0].strip()[:MAX_NAME_LENGTH].strip()
+    try:
+        return checked_name(name)
+    except BadRequest:
+        return NAMELESS

@@ -1,0 +1,64 @@
+"""The rows of linked accounts, within somebody's transaction."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.identity import Identity
+from models.user import User
+from services.accounts import normalised_email
+from services.errors import BadRequest
+from services.oauth_person import Person
+
+
+def same(provider: str, subject: str) -> peewee.Expression:
+    """The condition for one identity."""
+    return (Identity.provider == provider) & (Identity.subject == subject)
+
+
+def find(db: peewee.Database, provider: str, subject: str) -> Identity | None:
+    """An identity, if it is linked."""
+    return Identity.select().where(same(provider, subject)).get_or_none(db)
+
+
+def of_user(db: peewee.Database, user_id: str, provider: str) -> Identity | None:
+    """The account of this provider that a user has linked."""
+    mine = (Identity.user == user_id) & (Identity.provider == provider)
+    return Identity.select().where(mine).get_or_none(db)
+
+
+def insert(db: peewee.Database, provider: str, person: Person, user_id: str, now: float) -> None:
+    """Link somebody to an account.
+
+    Raises:
+        peewee.IntegrityError: linked already, or another of this provider is.
+    """
+    Identity.insert(
+        provider=provider,
+        subject=person.subject,
+        issuer=person.issuer,
+        user=user_id,
+        email=address_of(person) or "",
+        linked_at=now,
+        last_used_at=now,
+    ).execute(db)
+
+
+def note_use(db: peewee.Database, identity: Identity, person: Person, now: float) -> None:
+    """Note that it was used, and the address that it has there now."""
+    changes = {Identity.last_used_at: now, Identity.email: address_of(person) or ""}
+    Identity.update(changes).where(same(identity.provider, identity.subject)).execute(db)
+
+
+def note_verified(db: peewee.Database, user: User, person: Person) -> None:
+    """Note it where the provider vouches for the account's own address."""
+    if not user.email_verified and person.email_verified and address_of(person) == user.email:
+        User.update({User.email_verified: True}).where(User.id == user.id).execute(db)
+
+
+def address_of(person: Person) -> str | None:
+    """The address in its one spelling; None where there is none of use."""
+    try:
+        return normalised_email(person.email)
+    except BadRequest:
+        return None

@@ -1,0 +1,73 @@
+"""Bringing everything that is encrypted under the newest key, while the server goes on.
+
+A few rows at a time and without a lock held between: a row that was refreshed meanwhile is under
+the newest key already, and is left alone. The canary comes last, so that until then an old key
+that was dropped too early is still noticed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import peewee
+
+from models.oauth_token import OAuthToken
+from services.database import Database
+from services.encryption import DecryptionFailed, Encryption, check_canary, rotate_canary
+
+BATCH = 100
+COLUMNS = ("access_token", "refresh_token", "id_token")
+
+
+@dataclass
+class Rotated:
+    """What was done. `unreadable`: rows that no key fits, left as they are."""
+
+    rotated: int = 0
+    unreadable: int = 0
+
+
+async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
+    """Re-encrypt every provider token with the newest key, and the canary when all are done.
+
+    Raises:
+        DecryptionFailed: the keys are not this installation's; nothing was changed.
+        DatabaseUnavailable, Busy: as `Database.run`; what is done stays done, run it again.
+    """
+    if not await check_canary(database, encryption):
+        raise DecryptionFailed("USHER_ENCRYPTION_KEYS do not fit what is stored")
+    done, after = Rotated(), ""
+    while True:
+        page = await database.run(_page, after)
+        if not page:
+            break
+        await database.run(_rotate, encryption, page, done)
+        after = page[-1]
+    if not done.unreadable:
+        await rotate_canary(database, encryption)
+    return done
+
+
+def _page(db: peewee.Database, after: str) -> list[str]:
+    query = OAuthToken.select(OAuthToken.id).where(OAuthToken.id > after)
+    return [row.id for row in query.order_by(OAuthToken.id).limit(BATCH).execute(db)]
+
+
+def _rotate(db: peewee.Database, encryption: Encryption, ids: list[str], done: Rotated) -> None:
+    # A run may be tried twice: it counts only once it has come to its end.
+    rotated = unreadable = 0
+    for row in OAuthToken.select().where(OAuthToken.id.in_(ids)).execute(db):
+        old = {name: getattr(row, name) for name in COLUMNS}
+        try:
+            new = {name: text and encryption.rotate(text) for name, text in old.items()}
+        except DecryptionFailed:
+            unreadable += 1
+            continue
+        same = (
+            (OAuthToken.id == row.id)
+            & (OAuthToken.version == row.version)
+            & (OAuthToken.access_token == row.access_token)
+        )
+        rotated += int(OAuthToken.update(new).where(same).execute(db))
+    done.rotated += rotated
+    done.unreadable += unreadable

@@ -1,0 +1,153 @@
+"""Linking accounts at providers to one's own, and unlinking them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import peewee
+
+from models.identity import Identity
+from models.login_session import LoginSession
+from models.user import User
+from services import account_rows, identity_rows
+from services.control import Revocation
+from services.database import Database
+from services.errors import NotFound
+from services.login_sessions import LoginSessions
+from services.oauth_attempts import Link
+from services.oauth_errors import LastWayIn, Reason, SignInRefused
+from services.oauth_grants import Grant
+from services.oauth_person import Person, check_domain
+from services.provider_settings import OAuthProvider
+from services.provider_tokens import ProviderTokens, TokenSet
+from services.revocations import Revocations
+from services.row_locks import locked_one
+
+
+class LinkedAccount(msgspec.Struct, frozen=True):
+    """A linked account, as its user may see it. Times are epoch seconds."""
+
+    provider: str
+    title: str
+    email: str
+    linked_at: float
+    last_used_at: float
+
+
+class LinkedAccounts:
+    """Links, lists and unlinks."""
+
+    def __init__(
+        self,
+        database: Database,
+        login_sessions: LoginSessions,
+        revocations: Revocations,
+        tokens: ProviderTokens,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._sessions = database, login_sessions
+        self._revocations, self._tokens, self._clock = revocations, tokens, clock
+
+    async def link(self, provider: OAuthProvider, person: Person, grant: Grant, link: Link) -> None:
+        """Link an account at a provider to the account of a living login session.
+
+        Raises:
+            SignInRefused: the session is over, or the account there is linked already.
+        """
+        check_domain(person, provider)
+
+        def work(db: peewee.Database) -> None:
+            user = self._linking_user(db, link)
+            found = identity_rows.find(db, provider.name, person.subject)
+            other = identity_rows.of_user(db, user.id, provider.name)
+            theirs = found is not None and found.user_id != user.id
+            if theirs or (found is None and other is not None):
+                raise SignInRefused(
+                    Reason.LINKED_ELSEWHERE, "linked to another account, or another"
+                )
+            if found is None:
+                identity_rows.insert(db, provider.name, person, user.id, self._clock())
+            else:
+                identity_rows.note_use(db, found, person, self._clock())
+            identity_rows.note_verified(db, user, person)
+            self._tokens.insert(db, user.id, (provider.name, person.subject), None, grant)
+
+        try:
+            await self._database.run(work)
+        except peewee.IntegrityError as error:
+            raise SignInRefused(Reason.LINKED_ELSEWHERE, "linked by another meanwhile") from error
+
+    def _linking_user(self, db: peewee.Database, link: Link) -> User:
+        user = locked_one(User.select().where(User.id == link.user_id), db)
+        alive = LoginSession.select().where(
+            (LoginSession.id == link.login_session_id)
+            & (LoginSession.user == link.user_id)
+            & LoginSession.ended_at.is_null()
+            & (LoginSession.expires_at > self._clock())
+        )
+        if user is None or user.disabled_at is not None or not alive.exists(db):
+            raise SignInRefused(Reason.SIGNED_OUT, "the login session that links is over")
+        return user
+
+    async def opened_at(self, login_session_id: str) -> float:
+        """When a login session was opened, epoch seconds; 0 when it is gone."""
+
+        def work(db: peewee.Database) -> float:
+            query = LoginSession.select().where(LoginSession.id == login_session_id)
+            row = query.get_or_none(db)
+            return 0.0 if row is None else float(row.created_at)
+
+        return await self._database.run(work)
+
+    async def linked(self, user_id: str, title: Callable[[str], str]) -> list[LinkedAccount]:
+        """A user's linked accounts.
+
+        Args:
+            title: of a provider, by its name.
+        """
+
+        def work(db: peewee.Database) -> list[LinkedAccount]:
+            rows = Identity.select().where(Identity.user == user_id).order_by(Identity.provider)
+            return [
+                LinkedAccount(r.provider, title(r.provider), r.email, r.linked_at, r.last_used_at)
+                for r in rows.execute(db)
+            ]
+
+        return await self._database.run(work)
+
+    async def unlink(self, user_id: str, provider: str, usable: frozenset[str]) -> list[TokenSet]:
+        """Unlink an account, and end the login sessions that came of it. Gives its tokens, to be
+        given back.
+
+        Args:
+            usable: providers that one can sign in with now.
+
+        Raises:
+            NotFound: none of that provider is linked.
+            LastWayIn: there is neither a password nor another linked account.
+        """
+
+        def work(db: peewee.Database) -> tuple[list[TokenSet], list[Revocation]]:
+            user = account_rows.for_change(db, user_id)
+            identity = identity_rows.of_user(db, user_id, provider)
+            if identity is None:
+                raise NotFound("no such linked account")
+            others = Identity.select().where(
+                (Identity.user == user_id)
+                & (Identity.provider != provider)
+                & Identity.provider.in_(sorted(usable))
+            )
+            if user.password_hash is None and not others.exists(db):
+                raise LastWayIn("unlink: neither a password nor another provider")
+            tokens = self._tokens.take(db, user_id, provider)
+            ended = self._sessions.end_of_provider_within(
+                db, provider, identity.subject, None, "unlinked"
+            )
+            Identity.delete().where(identity_rows.same(provider, identity.subject)).execute(db)
+            return tokens, ended
+
+        tokens, ended = await self._database.run(work)
+        await self._revocations.publish(ended)
+        return tokens

@@ -1,0 +1,176 @@
+"""Signing in at a provider, from the click to the way back: authorization code with PKCE
+(RFC 6749 section 4.1, RFC 7636, RFC 9700), OpenID Connect where the provider speaks it."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import msgspec
+
+from services.errors import Unauthenticated
+from services.health import Health
+from services.identities import Identities
+from services.linked_accounts import LinkedAccounts
+from services.login_sessions import Device, SignedIn
+from services.metrics import Metrics
+from services.oauth_attempts import Attempt, Attempts, Link, attempt_key
+from services.oauth_errors import (
+    GrantEnded,
+    ProviderUnavailable,
+    Reason,
+    SignInRefused,
+)
+from services.oauth_grants import Grant
+from services.oauth_person import Person
+from services.oauth_provider import Provider
+from services.oauth_providers import Connection, Providers
+from services.secret import Secret
+
+MAX_CODE_LENGTH = 4096
+UNAVAILABLE_ERRORS = frozenset(("temporarily_unavailable", "server_error"))
+
+log = logging.getLogger("usher.oauth")
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A sign-in that has begun. `url`: where the browser goes; `sealed`: what it keeps, under a
+    name made of `key`."""
+
+    url: str
+    key: str
+    sealed: Secret
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a browser brings back from a provider (RFC 6749 section 4.1.2, RFC 9207)."""
+
+    state: str
+    code: str
+    error: str
+    issuer: str | None
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A sign-in or a linking that is done. `signed_in`: None for a linking."""
+
+    signed_in: SignedIn | None
+    next: str
+
+
+class OAuth:
+    """The flow."""
+
+    def __init__(
+        self,
+        providers: Providers,
+        attempts: Attempts,
+        identities: Identities,
+        linked_accounts: LinkedAccounts,
+        health: Health,
+        metrics: Metrics,
+    ) -> None:
+        self._providers, self._attempts = providers, attempts
+        self._identities, self._linked = identities, linked_accounts
+        self._health, self._metrics = health, metrics
+
+    async def begin(
+        self, provider: str, next_: str, link: Link | None = None, prompt: str | None = None
+    ) -> Begun:
+        """Begin a sign-in, or a linking.
+
+        Args:
+            next_: where on this site to go after; checked by the caller.
+            prompt: "login": the provider asks for a fresh sign-in.
+
+        Raises:
+            NotFound: no such provider.
+            ProviderUnavailable: it can't be asked just now.
+        """
+        connection = self._providers.get(provider)
+        self._refuse_wrong_key()
+        attempt, sealed = self._attempts.begin(provider, next_, link)
+        try:
+            url = await connection.ask(lambda p: p.authorization_url(attempt.start, prompt))
+        except ProviderUnavailable:
+            self._count(connection, "unavailable")
+            raise
+        return Begun(url, attempt_key(attempt.start.state), sealed)
+
+    async def finish(
+        self, provider: str, sealed: str, answer: Answer, device: Device, sid: str | None
+    ) -> Finished:
+        """Finish it with what the browser brings back.
+
+        Args:
+            sealed: what the browser has kept.
+            sid: the login session that the browser is signed in with, if any.
+
+        Raises:
+            NotFound: no such provider.
+            SignInRefused: with a reason for the person, and the cause for the log.
+            ProviderUnavailable: with wrong keys nothing is begun or finished.
+            DatabaseUnavailable: nothing can be looked up.
+        """
+        connection = self._providers.get(provider)
+        self._refuse_wrong_key()
+        try:
+            attempt = await self._attempts.take(sealed, provider, answer.state)
+            person, grant = await self._asked(connection, attempt, answer)
+            finished = await self._let_in(connection, attempt, person, grant, device, sid)
+        except SignInRefused as error:
+            self._count(connection, error.code)
+            raise
+        self._count(connection, "linked" if attempt.link else "signed_in")
+        return finished
+
+    async def _asked(
+        self, connection: Connection, attempt: Attempt, answer: Answer
+    ) -> tuple[Person, Grant]:
+        """Who it is, as the provider says."""
+        try:
+            return await connection.ask(partial(_exchange, attempt=attempt, answer=answer))
+        except ProviderUnavailable as error:
+            raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
+        except GrantEnded as error:
+            raise SignInRefused(Reason.STALE, "token endpoint: the code is over") from error
+
+    async def _let_in(
+        self,
+        connection: Connection,
+        attempt: Attempt,
+        person: Person,
+        grant: Grant,
+        device: Device,
+        sid: str | None,
+    ) -> Finished:
+        if attempt.link is not None:
+            if sid != attempt.link.login_session_id:
+                raise SignInRefused(Reason.SIGNED_OUT, "the browser is signed in otherwise now")
+            await self._linked.link(connection.settings, person, grant, attempt.link)
+            return Finished(None, attempt.next)
+        try:
+            signed_in = await self._identities.sign_in(connection.settings, person, grant, device)
+        except Unauthenticated as error:
+            raise SignInRefused(Reason.NOT_ALLOWED, error.evidence) from error
+        return Finished(signed_in, attempt.next)
+
+    def _refuse_wrong_key(self) -> None:
+        """With wrong ENCRYPTION_KEYS what is kept could never be read again by the right ones."""
+        if self._health.readiness().encryption == "wrong_key":
+            raise ProviderUnavailable("USHER_ENCRYPTION_KEYS are the wrong ones")
+
+    def _count(self, connection: Connection, outcome: str) -> None:
+        self._metrics.oauth_sign_ins.labels(provider=connection.name, outcome=outcome).inc()
+
+
+def _exchange(provider: Provider, attempt: Attempt, answer: Answer) -> tuple[Person, Grant]:
+    """In a worker thread: is it this provider's answer, and is it a good one?"""
+    provider.check_issuer(answer.issuer)
+    if answer.error in UNAVAILABLE_ERRORS:
+        raise ProviderUnavailable(f"callback: {answer.error}")
+    if answer.error == "access_denied":
+        raise SignInRefused(Reason.DENIED, "callback: access_denied")
+    if answer.error or not 0 < len(answer.code) <= MAX_CODE_LENGTH:
+        raise SignInRefused(Reason.UNTRUSTED, "callback: an error, or no code")
+    return provider.exchange(answer.code, attempt.start)

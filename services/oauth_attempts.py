@@ -1,0 +1,115 @@
+"""A sign-in at a provider that is under way: kept in the browser that began it, sealed.
+
+What it was begun with (`state`, `nonce`, the PKCE verifier, where to go after) lies in a cookie,
+encrypted and authenticated with ENCRYPTION_KEYS. So it is bound to that browser, good on every
+node, needs neither Redis nor a row until it comes back, and nobody can fill a store by beginning
+sign-ins. It comes back once: `finish` uses its `state` up in the database.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+
+import msgspec
+import peewee
+
+from services.database import Database
+from services.encryption import DecryptionFailed, Encryption
+from services.oauth_errors import Reason, SignInRefused
+from services.oauth_grants import new_verifier
+from services.oauth_provider import Start
+from services.opaque import token_hash
+from services.secret import Secret
+from services.used_once import use_once
+
+ATTEMPT_SECONDS = 600
+"""How long somebody may take at the provider."""
+MAX_SEALED_LENGTH = 4096
+PURPOSE = "oauth-sign-in"
+"""Other things are encrypted with the same keys, and must not pass for this."""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """Who wants to link an account, by which login session."""
+
+    user_id: str
+    login_session_id: str
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One sign-in, or one linking, under way.
+
+    Attributes:
+        next: where on this site to go after.
+        link: for a linking.
+        expires_at: epoch seconds.
+    """
+
+    purpose: str
+    provider: str
+    start: Start
+    next: str
+    link: Link | None
+    expires_at: float
+
+
+_DECODER = msgspec.json.Decoder(Attempt)
+
+
+def attempt_key(state: str) -> str:
+    """A short name for an attempt, so that several tabs may each have one."""
+    return token_hash(state)[:12]
+
+
+class Attempts:
+    """Begins attempts, and takes them back once."""
+
+    def __init__(
+        self, encryption: Encryption, database: Database, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._encryption, self._database, self._clock = encryption, database, clock
+
+    def begin(self, provider: str, next_: str, link: Link | None) -> tuple[Attempt, Secret]:
+        """A new attempt, and the same sealed for the browser."""
+        start = Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), new_verifier())
+        until = self._clock() + ATTEMPT_SECONDS
+        attempt = Attempt(PURPOSE, provider, start, next_, link, until)
+        return attempt, Secret(self._encryption.encrypt(msgspec.json.encode(attempt)))
+
+    async def take(self, sealed: str, provider: str, state: str) -> Attempt:
+        """The attempt that an answer belongs to. It is used up, whatever comes of it.
+
+        Args:
+            sealed: what the browser has kept, "" for nothing.
+            state: of the answer (RFC 6749 section 10.12).
+
+        Raises:
+            SignInRefused: not this browser's, not this provider's, too old or used before.
+            DatabaseUnavailable: it can't be used up just now.
+        """
+        attempt = self._opened(sealed)
+        if attempt is None or attempt.purpose != PURPOSE or attempt.provider != provider:
+            raise SignInRefused(Reason.STALE, "callback: no attempt of this browser")
+        if not secrets.compare_digest(
+            attempt.start.state.encode(), state.encode("utf-8", "surrogatepass")
+        ):
+            raise SignInRefused(Reason.STALE, "callback: another state")
+        if attempt.expires_at <= self._clock():
+            raise SignInRefused(Reason.STALE, "callback: too late")
+        if not await self._database.run(_use, state, attempt.expires_at):
+            raise SignInRefused(Reason.STALE, "callback: state used before")
+        return attempt
+
+    def _opened(self, sealed: str) -> Attempt | None:
+        if not 0 < len(sealed) <= MAX_SEALED_LENGTH:
+            return None
+        try:
+            return _DECODER.decode(self._encryption.decrypt(sealed))
+        except (DecryptionFailed, msgspec.DecodeError):
+            return None
+
+
+def _use(db: peewee.Database, state: str, until: float) -> bool:
+    return use_once(db, "state", state, until)

@@ -1,0 +1,147 @@
+"""Why a sign-in at a provider comes to nothing: for the person a reason to act on, for the log
+the cause.
+
+    UsherError
+    ├── Forbidden
+    │   ├── SignInRefused          403 or what its reason says; a `Reason` in words
+    │   └── ReauthenticationNeeded 403 reauthentication_needed
+    ├── Conflict
+    │   └── LastWayIn              409 last_way_in
+    └── Unavailable
+        └── ProviderUnavailable    503 provider_unavailable: no answer, or none of use
+            └── ProviderBusy       too much is waiting for that provider already
+    GrantEnded                     the provider's `invalid_grant`: its session is over
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from services.errors import Conflict, Forbidden, Unavailable
+
+
+class _Words(NamedTuple):
+    status: int
+    title: str
+    advice: str
+
+
+class Reason(Enum):
+    """What somebody is told. `{provider}` becomes its title.
+
+    Several causes share one reason where the difference would tell a stranger something: whether
+    an address has an account here, say, or what exactly was wrong with an answer.
+    """
+
+    DENIED = _Words(
+        403,
+        "You did not let {provider} share your account.",
+        "Nothing was changed. Try again, or sign in another way.",
+    )
+    STALE = _Words(
+        400,
+        "This sign-in is over.",
+        "It took longer than ten minutes, was used before, or began in another browser. "
+        "Please start again.",
+    )
+    UNAVAILABLE = _Words(
+        503,
+        "{provider} does not answer just now.",
+        "Try again in a moment, or sign in another way.",
+    )
+    UNTRUSTED = _Words(
+        403,
+        "The answer of {provider} could not be trusted.",
+        "You are not signed in. Try again; if it happens again, tell whoever runs this server.",
+    )
+    NO_EMAIL = _Words(
+        403,
+        "{provider} shared no e-mail address.",
+        "An account here needs one. Let {provider} share yours, or sign up with a password.",
+    )
+    NO_ACCOUNT = _Words(
+        403,
+        "There is no account here that {provider} opens.",
+        "If you have one already, sign in to it and link {provider} under “Linked accounts”. "
+        "If not, ask whoever runs this server.",
+    )
+    NOT_ALLOWED = _Words(
+        403,
+        "Your account at {provider} may not sign in here.",
+        "Use another account there, or ask whoever runs this server.",
+    )
+    LINKED_ELSEWHERE = _Words(
+        409,
+        "This account at {provider} could not be linked.",
+        "It may be linked already, or another one of {provider} may be: unlink that one first.",
+    )
+    NO_SUCH = _Words(
+        404,
+        "This address leads nowhere.",
+        "There is no such provider here, or the link was not whole. Go back and start again.",
+    )
+    SIGNED_OUT = _Words(
+        403,
+        "You were signed out meanwhile.",
+        "Sign in again, then link {provider} once more.",
+    )
+
+    @property
+    def status(self) -> int:
+        return self.value.status
+
+    @property
+    def code(self) -> str:
+        """The machine word: the member's name in lower case."""
+        return self.name.lower()
+
+    def title_for(self, provider: str) -> str:
+        """The heading, for a provider called so."""
+        return self.value.title.format(provider=provider)
+
+    def advice_for(self, provider: str) -> str:
+        """What the person can do."""
+        return self.value.advice.format(provider=provider)
+
+
+class SignInRefused(Forbidden):
+    """A sign-in or a linking that came to nothing.
+
+    Args:
+        reason: for the person.
+        evidence: for the log; no secrets, no e-mail addresses.
+    """
+
+    def __init__(self, reason: Reason, evidence: str) -> None:
+        super().__init__(evidence)
+        self.reason = reason
+        self.status, self.code = reason.status, reason.code
+
+
+class ReauthenticationNeeded(Forbidden):
+    """What was asked for adds a way in: the password once more, or a sign-in of just now
+    (ASVS 2.2.4, 3.7.1)."""
+
+    code = "reauthentication_needed"
+    title = "Sign in again to go on, or give your password."
+
+
+class LastWayIn(Conflict):
+    """Without it nobody could sign in to the account any more."""
+
+    code, title = "last_way_in", "This is the only way into your account. Add another one first."
+
+
+class ProviderUnavailable(Unavailable):
+    """No answer in time, an answer that can't be used, or a fault of the provider's own."""
+
+    code, title = "provider_unavailable", "The provider does not answer just now."
+
+
+class ProviderBusy(ProviderUnavailable):
+    """Too many calls wait for this provider already."""
+
+
+class GrantEnded(Exception):
+    """The provider says `invalid_grant` (RFC 6749 section 5.2): code or refresh token is over."""

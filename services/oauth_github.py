@@ -1,0 +1,103 @@
+"""GitHub, or a GitHub Enterprise Server: OAuth 2.0 without OpenID Connect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+
+from services.oauth_errors import ProviderUnavailable, Reason, SignInRefused
+from services.oauth_grants import Grant, OAuthClient
+from services.oauth_http import bounded, get_json, why
+from services.oauth_jwt import LogoutToken
+from services.oauth_person import Person
+from services.oauth_provider import Start, text_of
+from services.provider_settings import OAuthProvider
+from services.secret import Secret
+
+GITHUB = "https://github.com"
+USUAL_SCOPES = ("read:user", "user:email")
+ABSENT = frozenset((403, 404))
+"""Statuses of what the granted scopes do not open."""
+HEADERS = {
+    "Accept": "application/vnd.github+json",
+    "X-GitHub-Api-Version": "2022-11-28",
+}
+
+
+class GitHubProvider:
+    """GitHub by its own endpoints."""
+
+    def __init__(self, settings: OAuthProvider, client: OAuthClient, title: str) -> None:
+        self.settings, self._client = settings, client
+        base = (settings.issuer or GITHUB).rstrip("/")
+        self._issuer = base + "/login/oauth"
+        self._api = "https://api.github.com" if base == GITHUB else base + "/api/v3"
+        self.title = title
+
+    def authorization_url(self, start: Start, prompt: str | None) -> str:
+        parameters = dict(self.settings.parameters)
+        if prompt is not None:
+            parameters["prompt"] = "select_account"  # the nearest that GitHub has
+        return self._client.authorization_url(
+            self._issuer + "/authorize",
+            self.settings.scopes or USUAL_SCOPES,
+            start.state,
+            start.verifier,
+            **parameters,
+        )
+
+    def check_issuer(self, issuer: str | None) -> None:
+        if issuer is not None and issuer != self._issuer:
+            raise SignInRefused(Reason.UNTRUSTED, "callback: iss of another provider")
+
+    def exchange(self, code: str, start: Start) -> tuple[Person, Grant]:
+        grant = self._client.exchange(
+            self._issuer + "/access_token", ("client_secret_post",), code, start.verifier
+        )
+        user = self._get("/user", grant)
+        number = user.get("id") if isinstance(user, dict) else None
+        if type(number) is not int:  # not `login`: names are given to others again
+            raise SignInRefused(Reason.UNTRUSTED, "GitHub: a user without an id")
+        email, verified = self._email(grant)
+        name = text_of(user.get("name")) or text_of(user.get("login"))
+        return Person(self._issuer, str(number), None, email, verified, name, user), grant
+
+    def refresh(self, refresh_token: Secret, subject: str) -> Grant:
+        return self._client.refresh(
+            self._issuer + "/access_token", ("client_secret_post",), refresh_token
+        )
+
+    def revoke(self, grant: Grant) -> None:
+        url = f"{self._api}/applications/{self._client.client_id}/grant"
+        session = requests.Session()
+        try:
+            with bounded(session):
+                answer = session.delete(
+                    url,
+                    json={"access_token": grant.access_token.reveal()},
+                    headers=HEADERS,
+                    auth=self._client.basic(),
+                )
+                if answer.status_code != 404:  # over already
+                    answer.raise_for_status()
+        except requests.RequestException as error:
+            raise ProviderUnavailable(f"GitHub: revocation: {why(error)}") from error
+
+    def logout_token(self, token: str) -> LogoutToken | None:
+        return None
+
+    def end_session_url(self, id_token: Secret | None, back_to: str) -> str | None:
+        return None
+
+    def _email(self, grant: Grant) -> tuple[str, bool]:
+        """The primary address, and whether it is verified; "" where we may not know it."""
+        listed = self._get("/user/emails", grant, ABSENT)
+        for row in listed if isinstance(listed, list) else ():
+            if isinstance(row, dict) and row.get("primary") is True:
+                return text_of(row.get("email")), row.get("verified") is True
+        return "", False
+
+    def _get(self, path: str, grant: Grant, absent: frozenset[int] = frozenset()) -> Any:
+        bearer = {"Authorization": f"Bearer {grant.access_token.reveal()}"}
+        return get_json(self._api + path, {**HEADERS, **bearer}, absent)[0]

@@ -1,0 +1,202 @@
+"""Calls to providers: bounded in time and size, never redirected, never in clear over a network.
+
+`requests` bounds each read and not the whole, follows redirects (with the form, secret and all)
+and reads whatever comes. A provider is somebody else's machine, so none of that is left to it.
+Everything here blocks and runs in a worker thread (services/oauth_calls.py).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+
+from services.oauth_errors import ProviderUnavailable
+from services.origins import is_loopback
+
+CALL_SECONDS = 8.0
+"""For one call from connect to the last byte: people wait for it."""
+CONNECT_SECONDS = 4.0
+MAX_BODY_BYTES = 512 * 1024
+"""The largest honest answer is a JWKS of some tens of kilobytes."""
+CHUNK_BYTES = 16 * 1024
+USER_AGENT = "usher"
+
+
+class UnusableAnswer(requests.RequestException):
+    """An answer that is not looked at: a redirect, a fault of the server's, or too much of it."""
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether secrets may be sent there: https, or plain http to this very machine."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if not host or parts.username is not None or parts.fragment or not plain:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+
+
+@contextmanager
+def bounded(session: requests.Session) -> Iterator[requests.Session]:
+    """The session with every call of it bounded; closed at the end."""
+    adapter = _BoundedAdapter()
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    session.headers["User-Agent"] = USER_AGENT
+    with session:
+        yield session
+
+
+def get_json(
+    url: str, headers: Mapping[str, str] | None = None, absent: frozenset[int] = frozenset()
+) -> tuple[Any, Mapping[str, str]]:
+    """A JSON document and the headers it came with.
+
+    Args:
+        absent: statuses that mean that there is none: None then.
+
+    Raises:
+        ProviderUnavailable: no answer in time, an error, or no JSON.
+    """
+    session = requests.Session()
+    session.auth = _no_auth  # else a .netrc of the machine would speak
+    try:
+        with bounded(session):
+            answer = session.get(url, headers={"Accept": "application/json", **(headers or {})})
+            if answer.status_code in absent:
+                return None, answer.headers
+            answer.raise_for_status()
+            return answer.json(), answer.headers
+    except (requests.RequestException, RecursionError) as error:
+        raise ProviderUnavailable(f"{_where(url)}: {why(error)}") from error
+
+
+def why(error: BaseException) -> str:
+    """An error in words for the log. Not its own text: that holds URLs with codes in them."""
+    if isinstance(error, UnusableAnswer):
+        return str(error)
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"status {error.response.status_code}"
+    return type(error).__name__
+
+
+def _where(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.netloc}{parts.path}"
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+class _Watch:
+    """Ends the connections of one call when its time is up, whatever they wait for."""
+
+    def __init__(self, seconds: float) -> None:
+        self.is_up = False
+        self._lock = threading.Lock()
+        self._sockets: list[socket.socket] = []
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Watch:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for sock in self._sockets:
+                sock.close()
+            self._sockets.clear()
+
+    def add(self, sock: socket.socket) -> None:
+        """Watch a connection. A copy of its descriptor: TLS takes the original away."""
+        with self._lock:
+            self._sockets.append(sock.dup())
+
+    def _end(self) -> None:
+        with self._lock:
+            self.is_up = True
+            for sock in self._sockets:
+                with suppress(OSError):  # closed by itself meanwhile
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+class _BoundedAdapter(HTTPAdapter):
+    """One call, one connection."""
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        if not is_safe_url(request.url or ""):
+            raise UnusableAnswer("not an address that secrets may be sent to")
+        with _Watch(CALL_SECONDS) as watch:
+            self._watch = watch
+            limits = (CONNECT_SECONDS, CALL_SECONDS)
+            try:
+                response = _read(super().send(request, True, limits, verify, cert, proxies))
+                if watch.is_up:  # cut off; without a Content-Length that looks like an end
+                    raise UnusableAnswer("cut off")
+                return response
+            except (requests.RequestException, HTTPError, OSError) as error:
+                if watch.is_up:
+                    raise UnusableAnswer(f"no whole answer within {CALL_SECONDS:g} s") from error
+                if isinstance(error, requests.RequestException):
+                    raise
+                raise UnusableAnswer(type(error).__name__) from error
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """The pool of requests, with connections that are watched."""
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        secure = issubclass(pool.ConnectionCls, HTTPSConnection)
+        pool.ConnectionCls = _watched(HTTPSConnection if secure else HTTPConnection, self._watch)
+        return pool
+
+
+def _watched(base: type[HTTPConnection], watch: _Watch) -> type[HTTPConnection]:
+    class Watched(base):  # type: ignore[misc,valid-type]  # the same for both kinds
+        def _new_conn(self) -> socket.socket:
+            sock: socket.socket = super()._new_conn()
+            watch.add(sock)
+            return sock
+
+    return Watched
+
+
+def _read(response: requests.Response) -> requests.Response:
+    """The response with its body, if it is one that is looked at."""
+    if response.is_redirect or 300 <= response.status_code < 400:
+        response.close()
+        raise UnusableAnswer(f"status {response.status_code}, a redirect")
+    if response.status_code >= 500 or response.status_code == 429:
+        response.close()
+        raise UnusableAnswer(f"status {response.status_code}")
+    body = bytearray()
+    for chunk in response.raw.stream(CHUNK_BYTES, decode_content=True):
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            response.close()
+            raise UnusableAnswer(f"more than {MAX_BODY_BYTES} bytes")
+    response.close()
+    response._content = bytes(body)  # noqa: SLF001 - where requests keeps it once it was read
+    response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
+    return response

@@ -1,0 +1,220 @@
+"""What a provider signs: ID tokens (OIDC Core section 3.1.3.7) and logout tokens (OIDC
+Back-Channel Logout section 2.6). Checked in full, by PyJWT, with asymmetric keys only."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+import msgspec
+
+from services.oauth_errors import Reason, SignInRefused
+from services.oauth_keys import KEY_TYPES, ProviderKeys
+from services.oauth_metadata import Metadata
+
+CLOCK_SKEW_SECONDS = 60
+"""How far a provider's clock may be off. OIDC Core leaves it to us; sign-ins that fail for a
+clock help nobody, and what `exp` guards here is used up within seconds."""
+MAX_TOKEN_LENGTH = 32_768
+"""Characters. ID tokens with many groups have some thousands."""
+MAX_AGE_SECONDS = 600
+"""A sign-in takes no longer (services/oauth_attempts.py), so no honest `iat` is older."""
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
+LOGOUT_TYPES = frozenset(("logout+jwt", "application/logout+jwt"))
+UNTYPED = frozenset(("", "jwt"))
+_UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
+"""What PyJWT lets through of claims that it does not expect."""
+_HASHES = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
+MAX_ID_LENGTH = 255
+"""Characters of `sub` (OIDC Core section 2), and enough for `sid` and `jti`."""
+
+
+class IdToken(msgspec.Struct, frozen=True):
+    """An ID token that has been checked.
+
+    Attributes:
+        sid: the provider's session, or None where it does not name it.
+        claims: all of them.
+    """
+
+    issuer: str
+    subject: str
+    sid: str | None
+    claims: dict[str, Any]
+
+
+class LogoutToken(msgspec.Struct, frozen=True):
+    """A logout token that has been checked. One of `subject` and `sid` is there at least.
+    `expires_at`: epoch seconds."""
+
+    token_id: str
+    subject: str | None
+    sid: str | None
+    expires_at: float
+
+
+class ProviderTokensVerifier:
+    """Checks the tokens of one provider. Blocks where keys have to be fetched.
+
+    Args:
+        client_id: `aud` of what is meant for us.
+    """
+
+    def __init__(self, client_id: str) -> None:
+        self._client_id = client_id
+
+    def id_token(
+        self, token: str, metadata: Metadata, keys: ProviderKeys, access_token: str
+    ) -> IdToken:
+        """A checked ID token, save for what a refresh need not have: see `check_sign_in`.
+
+        Raises:
+            SignInRefused: it is not to be trusted.
+            ProviderUnavailable: the keys can't be fetched.
+        """
+        header, claims = self._verified(token, metadata, keys, from_stranger=False)
+        _check_authorized_party(claims, self._client_id)
+        _check_access_token_hash(claims, str(header["alg"]), access_token)
+        subject = _text(claims, "sub")
+        if subject is None:
+            raise _untrusted("ID token: no sub")
+        return IdToken(claims["iss"], subject, _text(claims, "sid"), claims)
+
+    def logout_token(
+        self, token: str, metadata: Metadata, keys: ProviderKeys, untyped: bool
+    ) -> LogoutToken:
+        """A checked logout token, save that it may have been used before.
+
+        Args:
+            untyped: whether the header may lack the `typ` of its own.
+
+        Raises:
+            SignInRefused: it is none, or not to be trusted.
+            ProviderUnavailable: the keys can't be fetched.
+        """
+        header, claims = self._verified(token, metadata, keys, from_stranger=True)
+        typ = header.get("typ", "")
+        taken = LOGOUT_TYPES | UNTYPED if untyped else LOGOUT_TYPES
+        if not isinstance(typ, str) or typ.lower() not in taken:
+            raise _untrusted("logout token: wrong typ")  # RFC 8725 section 3.11
+        if "nonce" in claims:
+            raise _untrusted("logout token: has a nonce, as ID tokens do")
+        events = claims.get("events")
+        if not isinstance(events, dict) or not isinstance(events.get(LOGOUT_EVENT), dict):
+            raise _untrusted("logout token: not the event")
+        token_id, subject, sid = (_text(claims, name) for name in ("jti", "sub", "sid"))
+        if token_id is None or (subject is None and sid is None):
+            raise _untrusted("logout token: no jti, or neither sub nor sid")
+        return LogoutToken(token_id, subject, sid, float(claims["exp"]))
+
+    def _verified(
+        self, token: str, metadata: Metadata, keys: ProviderKeys, from_stranger: bool
+    ) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """Header and claims: signature, `iss`, `aud`, `exp`, `iat` and `nbf` are right."""
+        header = _header(token)
+        algorithm = header.get("alg")
+        if algorithm not in KEY_TYPES or algorithm not in (
+            metadata.id_token_signing_alg_values_supported
+        ):
+            raise _untrusted("token: an algorithm that is not taken")
+        found = keys.candidates(header.get("kid"), algorithm, from_stranger)
+        for key in found:
+            try:
+                claims = jwt.decode(
+                    token,
+                    key.key,
+                    algorithms=[algorithm],
+                    audience=self._client_id,
+                    leeway=CLOCK_SKEW_SECONDS,
+                    options={
+                        "require": ["iss", "aud", "exp", "iat"],
+                        # Compared below: Microsoft's has a place for the tenant.
+                        "verify_iss": False,
+                        # Looked at here, with words of our own.
+                        "verify_sub": False,
+                        "verify_jti": False,
+                        "enforce_minimum_key_length": True,
+                    },
+                )
+            except jwt.InvalidSignatureError:
+                continue  # without a `kid`, another key may be the one
+            except (jwt.PyJWTError, *_UNREADABLE) as error:
+                raise _untrusted(f"token: {type(error).__name__}") from error
+            if not all(type(claims[name]) in (int, float) for name in ("exp", "iat")):
+                raise _untrusted("token: a time that is no number")
+            if not metadata.takes_issuer(str(claims["iss"]), claims.get("tid")):
+                raise _untrusted("token: another issuer")
+            return header, claims
+        raise _untrusted("token: no key of the provider fits")
+
+
+def check_sign_in(token: IdToken, nonce: str, now: float) -> None:
+    """Refuse an ID token of another sign-in (OIDC Core section 3.1.3.7, items 10 and 11).
+
+    Args:
+        nonce: that the sign-in began with.
+        now: epoch seconds.
+
+    Raises:
+        SignInRefused: another nonce or none, or issued long ago.
+    """
+    found = token.claims.get("nonce")
+    if not isinstance(found, str) or not hmac.compare_digest(
+        found.encode("utf-8", "surrogatepass"), nonce.encode()
+    ):
+        raise _untrusted("ID token: wrong nonce")
+    if token.claims["iat"] < now - MAX_AGE_SECONDS - CLOCK_SKEW_SECONDS:
+        raise _untrusted("ID token: issued long ago")
+
+
+def _header(token: str) -> Mapping[str, Any]:
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise _untrusted("token: too long")
+    try:
+        header: Mapping[str, Any] = jwt.get_unverified_header(token)
+    except (jwt.PyJWTError, *_UNREADABLE) as error:
+        raise _untrusted("token: not a JWT") from error
+    if "crit" in header:  # extensions that we do not know have to be known (RFC 7515 4.1.11)
+        raise _untrusted("token: critical extensions")
+    return header
+
+
+def _check_authorized_party(claims: Mapping[str, Any], client_id: str) -> None:
+    """`azp`: who the token was issued to (OIDC Core section 3.1.3.7, items 3 to 5)."""
+    audience = claims["aud"]
+    several = isinstance(audience, list) and len(audience) > 1
+    if (several or "azp" in claims) and claims.get("azp") != client_id:
+        raise _untrusted("ID token: issued to another client")
+
+
+def _check_access_token_hash(claims: Mapping[str, Any], algorithm: str, access_token: str) -> None:
+    """`at_hash`: the access token that belongs to it (OIDC Core section 3.1.3.6)."""
+    if "at_hash" not in claims:
+        return
+    # EdDSA with Ed25519 hashes with SHA-512 inside; providers take that one.
+    digest = _HASHES.get(algorithm[2:], hashlib.sha512)(access_token.encode()).digest()
+    half = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+    if claims["at_hash"] != half:
+        raise _untrusted("ID token: belongs to another access token")
+
+
+def _text(claims: Mapping[str, Any], name: str) -> str | None:
+    """A claim that is a text of use; None where it is left out.
+
+    Raises:
+        SignInRefused: it is something else.
+    """
+    value = claims.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH or "\0" in value:
+        raise _untrusted(f"token: {name} is no text of use")
+    return value
+
+
+def _untrusted(evidence: str) -> SignInRefused:
+    return SignInRefused(Reason.UNTRUSTED, evidence)

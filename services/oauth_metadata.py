@@ -1,0 +1,134 @@
+"""What a provider says of itself: OIDC Discovery 1.0 section 3 (RFC 8414), or what is known of
+GitHub, which says nothing. Kept for as long as the provider says, within bounds."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from services.oauth_errors import ProviderUnavailable
+from services.oauth_http import get_json, is_safe_url
+
+LIFETIME_SECONDS = 3600.0
+"""Where the provider does not say how long a document is good."""
+LEAST_LIFETIME_SECONDS, MOST_LIFETIME_SECONDS = 60.0, 86_400.0
+TENANT = "{tenantid}"
+"""Stands in the issuer of Microsoft's metadata for many tenants."""
+_MAX_AGE = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})")
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """Where a provider's endpoints are and what they can do.
+
+    Attributes:
+        issuer: `iss` of its tokens, to the letter; may hold `{tenantid}` (Microsoft).
+        jwks_uri: empty where there are no ID tokens (GitHub).
+    """
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str = ""
+    userinfo_endpoint: str = ""
+    revocation_endpoint: str = ""
+    end_session_endpoint: str = ""
+    token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+    id_token_signing_alg_values_supported: tuple[str, ...] = ("RS256",)
+    authorization_response_iss_parameter_supported: bool = False
+
+    def takes_issuer(self, issuer: str, tenant: object) -> bool:
+        """Whether a token of this `iss` is this provider's.
+
+        Args:
+            tenant: the token's `tid`, which stands in the place of `{tenantid}`.
+        """
+        if TENANT not in self.issuer:
+            return issuer == self.issuer
+        named = isinstance(tenant, str) and _GUID.fullmatch(tenant)
+        return bool(named) and issuer == self.issuer.replace(TENANT, str(tenant))
+
+
+_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ENDPOINTS = (
+    "authorization_endpoint",
+    "token_endpoint",
+    "jwks_uri",
+    "userinfo_endpoint",
+    "revocation_endpoint",
+    "end_session_endpoint",
+)
+_NEEDED = frozenset(("authorization_endpoint", "token_endpoint", "jwks_uri"))
+
+
+class Discovery:
+    """The metadata of one provider, fetched when they are wanted. Blocks: for a worker thread.
+
+    Args:
+        issuer: as in the settings.
+        expected: the `issuer` that its document has to name; the same, save for Microsoft.
+    """
+
+    def __init__(
+        self, issuer: str, expected: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._issuer, self._expected, self._clock = issuer, expected, clock
+        self._lock = threading.Lock()
+        self._known: Metadata | None = None
+        self._until = 0.0
+
+    def known(self) -> Metadata | None:
+        """What is known already, however old. Does not block."""
+        return self._known
+
+    def metadata(self) -> Metadata:
+        """What is known, fetched anew when it is too old.
+
+        Raises:
+            ProviderUnavailable: it can't be fetched, or is of no use.
+        """
+        with self._lock:  # one call for all who wait
+            if self._known is None or self._clock() >= self._until:
+                document, headers = get_json(
+                    self._issuer.rstrip("/") + "/.well-known/openid-configuration"
+                )
+                self._known = read_metadata(document, self._expected)
+                self._until = self._clock() + lifetime(headers)
+            return self._known
+
+
+def lifetime(headers: Mapping[str, str]) -> float:
+    """Seconds that an answer may be kept (RFC 9111 section 5.2.2), within bounds."""
+    found = _MAX_AGE.search(headers.get("Cache-Control", "").lower())
+    seconds = float(found[1]) if found else LIFETIME_SECONDS
+    return min(max(seconds, LEAST_LIFETIME_SECONDS), MOST_LIFETIME_SECONDS)
+
+
+def read_metadata(document: object, expected: str) -> Metadata:
+    """The metadata in a discovery document, if they can be trusted.
+
+    Raises:
+        ProviderUnavailable: another issuer's (OIDC Discovery section 4.3: a mix-up), an endpoint
+            is missing or not safe, or a member is of a wrong type.
+    """
+    try:
+        found = msgspec.convert(_present(document), Metadata)
+    except msgspec.ValidationError as error:
+        raise ProviderUnavailable(f"discovery: {error}") from error
+    if found.issuer != expected:
+        raise ProviderUnavailable("discovery: the document of another issuer")
+    for name in _ENDPOINTS:
+        url = getattr(found, name)
+        if not is_safe_url(url) and (url or name in _NEEDED):
+            raise ProviderUnavailable(f"discovery: {name} is missing or no safe URL")
+    return found
+
+
+def _present(document: object) -> object:
+    # Some providers write null for what they do not have.
+    if not isinstance(document, dict):
+        return document
+    return {name: value for name, value in document.items() if value is not None}

@@ -1,0 +1,157 @@
+"""A provider that speaks OpenID Connect, found by discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from services.oauth_errors import Reason, SignInRefused
+from services.oauth_grants import Grant, OAuthClient
+from services.oauth_http import get_json
+from services.oauth_jwt import IdToken, LogoutToken, ProviderTokensVerifier, check_sign_in
+from services.oauth_keys import ProviderKeys
+from services.oauth_metadata import TENANT, Discovery, Metadata
+from services.oauth_person import Person
+from services.oauth_provider import Start, text_of
+from services.provider_settings import OAuthProvider
+from services.secret import Secret
+
+GOOGLE = "https://accounts.google.com"
+MICROSOFT = "https://login.microsoftonline.com/common/v2.0"
+MICROSOFT_TENANTS = f"https://login.microsoftonline.com/{TENANT}/v2.0"
+MICROSOFT_MANY = ("/common/v2.0", "/organizations/v2.0")
+SCOPES = {"microsoft": ("openid", "email", "profile", "offline_access")}
+USUAL_SCOPES = ("openid", "email", "profile")
+PARAMETERS = {"google": {"access_type": "offline"}}
+"""Without it Google gives no refresh token, ever."""
+
+
+class OidcProvider:
+    """A provider by OIDC discovery."""
+
+    def __init__(self, settings: OAuthProvider, client: OAuthClient, title: str) -> None:
+        self.settings, self._client = settings, client
+        known = {"google": GOOGLE, "microsoft": MICROSOFT}
+        issuer = settings.issuer or known[settings.name]
+        many = settings.name == "microsoft" and issuer.rstrip("/").endswith(MICROSOFT_MANY)
+        self._discovery = Discovery(issuer, MICROSOFT_TENANTS if many else issuer)
+        self._verifier = ProviderTokensVerifier(settings.client_id)
+        self._keys: ProviderKeys | None = None
+        self.title = title
+
+    def authorization_url(self, start: Start, prompt: str | None) -> str:
+        metadata = self._discovery.metadata()
+        parameters = {**PARAMETERS.get(self.settings.name, {}), **dict(self.settings.parameters)}
+        if prompt is not None:
+            parameters["prompt"] = prompt
+        scopes = self.settings.scopes or SCOPES.get(self.settings.name, USUAL_SCOPES)
+        if "openid" not in scopes:  # without it there is no ID token
+            scopes = ("openid", *scopes)
+        return self._client.authorization_url(
+            metadata.authorization_endpoint,
+            scopes,
+            start.state,
+            start.verifier,
+            nonce=start.nonce,
+            **parameters,
+        )
+
+    def check_issuer(self, issuer: str | None) -> None:
+        metadata = self._discovery.metadata()
+        if issuer is None:
+            if metadata.authorization_response_iss_parameter_supported:
+                raise SignInRefused(Reason.UNTRUSTED, "callback: no iss, which is always sent")
+        elif TENANT not in metadata.issuer and issuer != metadata.issuer:
+            raise SignInRefused(Reason.UNTRUSTED, "callback: iss of another provider")
+
+    def exchange(self, code: str, start: Start) -> tuple[Person, Grant]:
+        metadata = self._discovery.metadata()
+        grant = self._client.exchange(
+            metadata.token_endpoint, _methods(metadata), code, start.verifier
+        )
+        token = self._id_token(grant, metadata)
+        if token is None:
+            raise SignInRefused(Reason.UNTRUSTED, "token endpoint: no ID token")
+        check_sign_in(token, start.nonce, self._client.now())
+        claims = self._with_userinfo(token, grant, metadata)
+        return self._person(token, claims), grant
+
+    def refresh(self, refresh_token: Secret, subject: str) -> Grant:
+        metadata = self._discovery.metadata()
+        grant = self._client.refresh(metadata.token_endpoint, _methods(metadata), refresh_token)
+        token = self._id_token(grant, metadata)
+        if token is not None and token.subject != subject:
+            # OIDC Core section 12.2
+            raise SignInRefused(Reason.UNTRUSTED, "refresh: tokens of somebody else")
+        return grant
+
+    def revoke(self, grant: Grant) -> None:
+        metadata = self._discovery.metadata()
+        if not metadata.revocation_endpoint:
+            return
+        token, hint = grant.access_token, "access_token"
+        if grant.refresh_token is not None:  # takes the access token with it (RFC 7009 section 2)
+            token, hint = grant.refresh_token, "refresh_token"
+        self._client.revoke(metadata.revocation_endpoint, _methods(metadata), token, hint)
+
+    def logout_token(self, token: str) -> LogoutToken | None:
+        metadata = self._discovery.metadata()
+        untyped = self.settings.untyped_logout
+        return self._verifier.logout_token(token, metadata, self._keys_of(metadata), untyped)
+
+    def end_session_url(self, id_token: Secret | None, back_to: str) -> str | None:
+        endpoint = self._discovery.metadata().end_session_endpoint
+        if not endpoint:
+            return None
+        query = {"client_id": self.settings.client_id, "post_logout_redirect_uri": back_to}
+        if id_token is not None:
+            query["id_token_hint"] = id_token.reveal()
+        return endpoint + ("&" if "?" in endpoint else "?") + urlencode(query)
+
+    def _id_token(self, grant: Grant, metadata: Metadata) -> IdToken | None:
+        if grant.id_token is None:
+            return None
+        return self._verifier.id_token(
+            grant.id_token.reveal(), metadata, self._keys_of(metadata), grant.access_token.reveal()
+        )
+
+    def _keys_of(self, metadata: Metadata) -> ProviderKeys:
+        keys = self._keys
+        if keys is None or keys.uri != metadata.jwks_uri:
+            keys = self._keys = ProviderKeys(metadata.jwks_uri)
+        return keys
+
+    def _with_userinfo(self, token: IdToken, grant: Grant, metadata: Metadata) -> Mapping[str, Any]:
+        """The ID token's claims; those of the userinfo endpoint behind them, where some that we
+        need are missing (OIDC Core section 5.3)."""
+        needed = {"email", "name", *filter(None, (self.settings.role_claim.partition(".")[0],))}
+        if not metadata.userinfo_endpoint or needed <= token.claims.keys():
+            return token.claims
+        more, _ = get_json(
+            metadata.userinfo_endpoint,
+            {"Authorization": f"Bearer {grant.access_token.reveal()}"},
+        )
+        if not isinstance(more, dict) or more.get("sub") != token.subject:
+            raise SignInRefused(Reason.UNTRUSTED, "userinfo: about somebody else")
+        return {**more, **token.claims}
+
+    def _person(self, token: IdToken, claims: Mapping[str, Any]) -> Person:
+        verified = claims.get("email_verified")
+        if self.settings.name == "microsoft":
+            # Entra never sends `email_verified`, and lets a tenant write any address into
+            # `email`; the optional claim says that the domain is the tenant's own.
+            verified = claims.get("xms_edov")
+        return Person(
+            token.issuer,
+            token.subject,
+            token.sid,
+            text_of(claims.get("email")),
+            verified is True or verified in ("true", "1", 1),
+            text_of(claims.get("name")) or text_of(claims.get("preferred_username")),
+            claims,
+        )
+
+
+def _methods(metadata: Metadata) -> tuple[str, ...]:
+    return metadata.token_endpoint_auth_methods_supported

@@ -1,0 +1,67 @@
+"""The parts that have to do with providers, joined in one place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.database import Database
+from services.encryption import Encryption
+from services.health import Health
+from services.identities import Identities
+from services.linked_accounts import LinkedAccounts
+from services.login_sessions import LoginSessions
+from services.metrics import Metrics
+from services.oauth import OAuth
+from services.oauth_attempts import Attempts
+from services.oauth_providers import Providers
+from services.provider_logout import ProviderLogout
+from services.provider_refresh import ProviderRefresh
+from services.provider_tokens import ProviderTokens
+from services.revocations import Revocations
+
+
+@dataclass(frozen=True)
+class OAuthParts:
+    """What handlers and other services may ask about providers."""
+
+    providers: Providers
+    flow: OAuth
+    linked_accounts: LinkedAccounts
+    tokens: ProviderTokens
+    refresh: ProviderRefresh
+    logout: ProviderLogout
+
+    async def close(self) -> None:
+        """End what is under way, and the threads."""
+        await self.refresh.close()
+        await self.logout.close()
+        self.providers.close()
+
+
+def join(
+    providers: Providers,
+    database: Database,
+    encryption: Encryption,
+    login_sessions: LoginSessions,
+    revocations: Revocations,
+    health: Health,
+    metrics: Metrics,
+    clock: Callable[[], float] = time.time,
+) -> OAuthParts:
+    """Join them. Nothing runs yet."""
+    tokens = ProviderTokens(encryption, clock)
+    linked = LinkedAccounts(database, login_sessions, revocations, tokens, clock)
+    identities = Identities(database, login_sessions, revocations, tokens, clock)
+    attempts = Attempts(encryption, database, clock)
+    return OAuthParts(
+        providers=providers,
+        flow=OAuth(providers, attempts, identities, linked, health, metrics),
+        linked_accounts=linked,
+        tokens=tokens,
+        refresh=ProviderRefresh(database, providers, tokens, login_sessions, metrics, clock),
+        logout=ProviderLogout(
+            database, providers, tokens, login_sessions, revocations, metrics, clock
+        ),
+    )

@@ -1,0 +1,87 @@
+"""Who a provider says that somebody is, in one form for all providers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from services.claims import Role
+from services.oauth_errors import Reason, SignInRefused
+from services.provider_settings import OAuthProvider
+
+MAX_VALUES = 1000
+"""Values of a role claim that are looked at."""
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Somebody at a provider.
+
+    Attributes:
+        issuer, subject: who, for ever.
+        sid: the provider's session, or None where it does not name it.
+        email: as given, empty where it gives none.
+        email_verified: whether the provider says that the address is theirs.
+        name: as given, may be empty.
+        claims: everything else that it says, for roles.
+    """
+
+    issuer: str
+    subject: str
+    sid: str | None
+    email: str
+    email_verified: bool
+    name: str
+    claims: Mapping[str, Any]
+
+
+def check_domain(person: Person, settings: OAuthProvider) -> None:
+    """Refuse who has no verified address in the allowed domains.
+
+    Raises:
+        SignInRefused: the domain is another, or the address is not verified: anybody may claim
+            any address.
+    """
+    domain = person.email.rpartition("@")[2].lower()
+    if settings.email_domains and not (person.email_verified and domain in settings.email_domains):
+        raise SignInRefused(Reason.NOT_ALLOWED, "no verified address in an allowed domain")
+
+
+def role_of(person: Person, settings: OAuthProvider) -> Role | None:
+    """The role that the provider gives, by the claim of the settings; None where it says nothing.
+
+    Of several values that mean a role the highest counts.
+
+    Raises:
+        SignInRefused: the claim is there and none of its values means a role.
+    """
+    if not settings.role_claim:
+        return None
+    found = _at(person.claims, settings.role_claim)
+    if found is None:
+        return None
+    values = found if isinstance(found, list) else [found]
+    known = dict(settings.roles)
+    roles = {known[v] for v in map(_word, values[:MAX_VALUES]) if v in known}
+    if not roles:
+        raise SignInRefused(Reason.NOT_ALLOWED, "the role claim has no value that means a role")
+    return "admin" if "admin" in roles else "user"
+
+
+def _at(claims: Mapping[str, Any], path: str) -> Any:
+    """A claim by its name; else by a path with dots (Keycloak's `realm_access.roles`)."""
+    if path in claims:
+        return claims[path]
+    found: Any = claims
+    for part in path.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found
+
+
+def _word(value: object) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (str, int)) else None

@@ -1,0 +1,77 @@
+"""What the flow asks of a provider, whichever it is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from services.oauth_grants import Grant
+from services.oauth_jwt import LogoutToken
+from services.oauth_person import Person
+from services.provider_settings import OAuthProvider
+from services.secret import Secret
+
+
+class Start(NamedTuple):
+    """What a sign-in begins with: values that its answer has to match."""
+
+    state: str
+    nonce: str
+    verifier: str
+
+
+class Provider(Protocol):
+    """What the flow asks of a provider. Every method but `title` blocks.
+
+    Raises of them all:
+        ProviderUnavailable: no answer of use.
+    """
+
+    settings: OAuthProvider
+
+    @property
+    def title(self) -> str:
+        """On its button."""
+
+    def authorization_url(self, start: Start, prompt: str | None) -> str:
+        """Where the browser goes. `prompt`: "login" asks for a fresh sign-in there."""
+
+    def check_issuer(self, issuer: str | None) -> None:
+        """Refuse an answer that another provider gave (RFC 9207 section 2.4).
+
+        Raises:
+            SignInRefused: it names another, or none where it always does.
+        """
+
+    def exchange(self, code: str, start: Start) -> tuple[Person, Grant]:
+        """Who signed in, and what they gave us.
+
+        Raises:
+            SignInRefused: the answer is not to be trusted.
+            GrantEnded: the code is over.
+        """
+
+    def refresh(self, refresh_token: Secret, subject: str) -> Grant:
+        """New tokens, still of this subject.
+
+        Raises:
+            GrantEnded: the provider's session is over.
+            SignInRefused: they are somebody else's.
+        """
+
+    def revoke(self, grant: Grant) -> None:
+        """Give the tokens back, where the provider takes them."""
+
+    def logout_token(self, token: str) -> LogoutToken | None:
+        """A checked logout token; None where the provider has none.
+
+        Raises:
+            SignInRefused: it is not to be trusted.
+        """
+
+    def end_session_url(self, id_token: Secret | None, back_to: str) -> str | None:
+        """Where the browser ends the provider's own session (OIDC RP-Initiated Logout)."""
+
+
+def text_of(value: object) -> str:
+    """A member of an answer that should be a text; "" for whatever else it is."""
+    return value.strip() if isinstance(value, str) else ""

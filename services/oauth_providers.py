@@ -1,0 +1,104 @@
+"""The providers of an installation, each with worker threads of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from services.errors import NotFound
+from services.oauth_calls import ProviderCalls
+from services.oauth_github import GitHubProvider
+from services.oauth_grants import OAuthClient
+from services.oauth_oidc import OidcProvider
+from services.oauth_provider import Provider
+from services.provider_settings import OAuthProvider
+
+TITLES = {"google": "Google", "github": "GitHub", "microsoft": "Microsoft"}
+
+T = TypeVar("T")
+
+
+class Connection:
+    """One provider, and the threads in which it is asked."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.name, self.title = provider.settings.name, provider.title
+        self.settings = provider.settings
+        self._provider = provider
+        self._calls = ProviderCalls(self.name)
+
+    async def ask(self, work: Callable[[Provider], T]) -> T:
+        """Do something with the provider in one of its threads.
+
+        Raises:
+            ProviderUnavailable: no answer of use, not in time, or too much is waiting.
+            SignInRefused, GrantEnded: as the provider's method.
+        """
+        return await self._calls.run(lambda: work(self._provider))
+
+    def close(self) -> None:
+        """Let the threads end. Does not block."""
+        self._calls.close()
+
+
+class Providers:
+    """All of them.
+
+    Args:
+        settings: OAUTH_PROVIDERS.
+        public_url: of this installation; the answers come to `/oauth/{name}/callback` there.
+    """
+
+    def __init__(
+        self,
+        settings: Iterable[OAuthProvider],
+        public_url: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._by_name = {
+            chosen.name: Connection(
+                _make(chosen, f"{public_url}/oauth/{chosen.name}/callback", clock)
+            )
+            for chosen in settings
+        }
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._by_name.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def get(self, name: str) -> Connection:
+        """The provider called so.
+
+        Raises:
+            NotFound: there is none.
+        """
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise NotFound("no such provider") from None
+
+    def title(self, name: str) -> str:
+        """What a provider is called, also one that was set once and is no more."""
+        known = self._by_name.get(name)
+        return known.title if known is not None else usual_title(name)
+
+    def close(self) -> None:
+        """Let every thread end. Does not block."""
+        for connection in self:
+            connection.close()
+
+
+def usual_title(name: str) -> str:
+    """What a provider's button says, where the settings do not."""
+    return TITLES.get(name) or name.replace("-", " ").title()
+
+
+def _make(settings: OAuthProvider, redirect_uri: str, clock: Callable[[], float]) -> Provider:
+    client = OAuthClient(settings.client_id, settings.client_secret, redirect_uri, clock)
+    title = settings.title or usual_title(settings.name)
+    if settings.name == "github":
+        return GitHubProvider(settings, client, title)
+    return OidcProvider(settings, client, title)

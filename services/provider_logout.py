@@ -1,0 +1,148 @@
+"""When a provider says that it is over, and when we say so to the provider.
+
+OIDC Back-Channel Logout 1.0: its word ends the login sessions that came of its session, and their
+sockets, on every node. It needs the database and no Redis. OIDC RP-Initiated Logout 1.0: where the
+browser can end the provider's own session. RFC 7009: tokens are given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+import peewee
+
+from services.control import Revocation
+from services.database import Database
+from services.encryption import DecryptionFailed
+from services.errors import BadRequest, NotFound
+from services.login_sessions import LoginSessions
+from services.metrics import Metrics
+from services.oauth_errors import ProviderUnavailable, SignInRefused
+from services.oauth_jwt import CLOCK_SKEW_SECONDS, LogoutToken
+from services.oauth_providers import Providers
+from services.provider_tokens import ProviderTokens, TokenSet
+from services.revocations import Revocations
+from services.used_once import use_once
+
+GIVE_BACK_TRIES = 3
+GIVE_BACK_AGAIN_SECONDS = 5.0
+MAX_GIVING_BACK = 1000
+"""Sets that wait to be given back. More are dropped, and counted: they end by themselves."""
+
+log = logging.getLogger("usher.oauth")
+
+
+class LogoutRefused(BadRequest):
+    """Not a logout token to act on (OIDC Back-Channel Logout section 2.8)."""
+
+
+class ProviderLogout:
+    """Hears of logouts at providers, and tells them of ours."""
+
+    def __init__(
+        self,
+        database: Database,
+        providers: Providers,
+        tokens: ProviderTokens,
+        login_sessions: LoginSessions,
+        revocations: Revocations,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._providers, self._tokens = database, providers, tokens
+        self._sessions, self._revocations = login_sessions, revocations
+        self._metrics, self._clock = metrics, clock
+        self._giving_back: set[asyncio.Task[None]] = set()
+
+    async def hear(self, provider: str, token: str) -> int:
+        """Act on a logout token. Gives how many login sessions were ended.
+
+        Raises:
+            NotFound: no such provider, or one that sends none.
+            LogoutRefused: it is none, not to be trusted, or was sent before.
+            ProviderUnavailable: its keys can't be fetched.
+            DatabaseUnavailable: nothing can be ended just now.
+        """
+        connection = self._providers.get(provider)
+        try:
+            found = await connection.ask(lambda p: p.logout_token(token))
+        except SignInRefused as error:
+            self._metrics.oauth_logouts.labels(outcome="refused").inc()
+            raise LogoutRefused(error.evidence, error="invalid_request") from error
+        if found is None:
+            raise NotFound("a provider without back-channel logout")
+        ended = await self._database.run(self._end, provider, found)
+        if ended is None:
+            self._metrics.oauth_logouts.labels(outcome="replayed").inc()
+            raise LogoutRefused("logout token: sent before", error="invalid_request")
+        self._metrics.oauth_logouts.labels(outcome="ended").inc()
+        await self._revocations.publish(ended)
+        return len(ended)
+
+    def _end(
+        self, db: peewee.Database, provider: str, token: LogoutToken
+    ) -> list[Revocation] | None:
+        until = token.expires_at + CLOCK_SKEW_SECONDS
+        if not use_once(db, f"logout\0{provider}", token.token_id, until):
+            return None
+        return self._sessions.end_of_provider_within(
+            db, provider, token.subject, token.sid, "provider_logout"
+        )
+
+    async def end_session_url(self, login_session_id: str, back_to: str) -> str | None:
+        """Where the browser ends the session at the provider that a login session came of.
+
+        To be asked before the login session is ended. None where there is no such place, or it
+        can't be found out now: a logout here must not wait for anybody.
+
+        Args:
+            back_to: `post_logout_redirect_uri`, as registered there.
+        """
+        try:
+            tokens = await self._database.run(self._tokens.of_login_session, login_session_id)
+        except DecryptionFailed:
+            return None
+        if tokens is None or tokens.provider not in self._providers:
+            return None
+        connection = self._providers.get(tokens.provider)
+        try:
+            return await connection.ask(lambda p: p.end_session_url(tokens.grant.id_token, back_to))
+        except ProviderUnavailable as error:
+            log.info("%s: no way to sign out there: %s", tokens.provider, error.evidence)
+            return None
+
+    # ---- giving tokens back ----------------------------------------------------------------
+
+    def give_back(self, sets: Sequence[TokenSet]) -> None:
+        """Have tokens revoked at their providers, in the background: nobody waits for that."""
+        for tokens in sets:
+            if tokens.provider not in self._providers:
+                continue
+            if len(self._giving_back) >= MAX_GIVING_BACK:
+                self._metrics.oauth_given_back.labels(outcome="dropped").inc()
+                continue
+            task = asyncio.get_running_loop().create_task(self._give_back(tokens))
+            self._giving_back.add(task)
+            task.add_done_callback(self._giving_back.discard)
+
+    async def _give_back(self, tokens: TokenSet) -> None:
+        connection = self._providers.get(tokens.provider)
+        for attempt in range(GIVE_BACK_TRIES):
+            try:
+                await connection.ask(lambda p: p.revoke(tokens.grant))
+            except ProviderUnavailable as error:
+                log.info("%s: tokens not given back yet: %s", tokens.provider, error.evidence)
+                await asyncio.sleep(GIVE_BACK_AGAIN_SECONDS * 5**attempt)
+            else:
+                self._metrics.oauth_given_back.labels(outcome="done").inc()
+                return
+        self._metrics.oauth_given_back.labels(outcome="failed").inc()
+
+    async def close(self) -> None:
+        """Give up on what is not given back yet."""
+        for task in tuple(self._giving_back):
+            task.cancel()
+        await asyncio.gather(*self._giving_back, return_exceptions=True)

@@ -1,0 +1,243 @@
+"""Valid provider tokens for whoever needs one: refreshed ahead of their end, by one at a time.
+
+Of all callers on all nodes one asks the provider: on a node they share one task, between nodes a
+row is claimed for a while. So a refresh token that works once is used once. A provider that does
+not answer changes nothing but the time of the next try; `invalid_grant`, and only that, ends what
+came of the tokens: the login session and its sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+import peewee
+
+from models.login_session import LoginSession
+from models.oauth_token import OAuthToken
+from services.database import Database
+from services.errors import NotFound, UsherError
+from services.login_sessions import LoginSessions
+from services.metrics import Metrics
+from services.oauth_errors import GrantEnded, ProviderUnavailable, SignInRefused
+from services.oauth_grants import Grant
+from services.oauth_providers import Providers
+from services.provider_tokens import ProviderTokens, TokenSet, living
+from services.secret import Secret
+
+AHEAD_SECONDS = 120.0
+"""Refreshed so long before their end, so that who gets one has time to use it."""
+CLAIM_SECONDS = 40.0
+"""Longer than a call may take, and its turn in the queue; a node that dies holds a row so long."""
+WAIT_SECONDS = 20.0
+"""How long a caller waits for another node."""
+LOOK_SECONDS = 0.2
+CLOSE_SECONDS = 10.0
+KEEP_SECONDS = 15.0
+"""How often sets are looked for that are near their end."""
+KEEP_BATCH = 50
+SEEN_SECONDS = 86_400.0
+"""Sets of login sessions that nobody has used for longer are refreshed when they are asked for."""
+BACK_OFF_SECONDS, MOST_BACK_OFF_SECONDS = 5.0, 300.0
+
+log = logging.getLogger("usher.oauth")
+
+
+class ProviderToken(msgspec.Struct, frozen=True):
+    """An access token of a provider. `expires_at`: epoch seconds, None where it does not say."""
+
+    access_token: Secret
+    scopes: str
+    expires_at: float | None
+
+
+class ProviderRefresh:
+    """Hands out valid provider tokens, and keeps them valid."""
+
+    def __init__(
+        self,
+        database: Database,
+        providers: Providers,
+        tokens: ProviderTokens,
+        login_sessions: LoginSessions,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._providers, self._tokens = database, providers, tokens
+        self._sessions, self._metrics, self._clock = login_sessions, metrics, clock
+        self._flights: dict[str, asyncio.Task[TokenSet]] = {}
+
+    async def valid(self, user_id: str, provider: str) -> ProviderToken:
+        """A token to act for a user at a provider, good for a while yet.
+
+        Raises:
+            NotFound: the user is not signed in by that provider, nor has linked it; or the
+                provider has just ended it.
+            ProviderUnavailable: the token has to be refreshed, and the provider does not answer.
+            DatabaseUnavailable, DecryptionFailed: it can't be read.
+        """
+        tokens_id = await self._database.run(self._tokens.newest, user_id, provider)
+        if tokens_id is None:
+            raise NotFound("no living tokens of that provider")
+        tokens = await self._load(tokens_id)
+        if self._is_due(tokens):
+            tokens = await self._refreshed(tokens)
+        grant = tokens.grant
+        return ProviderToken(grant.access_token, grant.scopes, grant.expires_at)
+
+    async def keep(self) -> None:
+        """Refresh what is near its end, so that a session that the provider has ended ends here.
+
+        Raises:
+            DatabaseUnavailable: another time, then.
+        """
+        due = await self._database.run(self._due)
+        results = await asyncio.gather(*map(self._keep_one, due), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, UsherError):
+                raise result
+
+    async def close(self) -> None:
+        """Let refreshes that are under way end: what a provider has answered must be kept."""
+        if self._flights:
+            await asyncio.wait(tuple(self._flights.values()), timeout=CLOSE_SECONDS)
+
+    async def _keep_one(self, tokens_id: str) -> None:
+        await self._refreshed(await self._load(tokens_id))
+
+    def _due(self, db: peewee.Database) -> list[str]:
+        now = self._clock()
+        query = (
+            living(now)
+            .where(
+                OAuthToken.provider.in_(sorted(c.name for c in self._providers))
+                & OAuthToken.refresh_token.is_null(False)
+                & (OAuthToken.expires_at < now + AHEAD_SECONDS)
+                & (OAuthToken.try_at.is_null() | (OAuthToken.try_at <= now))
+                & (OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now))
+                & (LoginSession.last_seen_at > now - SEEN_SECONDS)
+            )
+            .order_by(OAuthToken.expires_at)
+            .limit(KEEP_BATCH)
+        )
+        return [row.id for row in query.execute(db)]
+
+    def _is_due(self, tokens: TokenSet) -> bool:
+        """Whether it should be refreshed, if it can be."""
+        ends_at = tokens.grant.expires_at
+        return ends_at is not None and ends_at < self._clock() + AHEAD_SECONDS
+
+    async def _load(self, tokens_id: str) -> TokenSet:
+        tokens = await self._database.run(self._tokens.get, tokens_id)
+        if tokens is None:
+            raise NotFound("the tokens are gone")
+        return tokens
+
+    # ---- one at a time ---------------------------------------------------------------------
+
+    async def _refreshed(self, tokens: TokenSet) -> TokenSet:
+        """The set, refreshed; or as it is where that still does.
+
+        Raises:
+            NotFound: the provider has ended it.
+            ProviderUnavailable: it is over, and can't be refreshed now.
+        """
+        flight = self._flights.get(tokens.id)
+        if flight is None:
+            flight = asyncio.get_running_loop().create_task(self._refresh(tokens))
+            self._flights[tokens.id] = flight
+            flight.add_done_callback(partial(self._landed, tokens.id))
+        try:
+            return await asyncio.shield(flight)  # a caller that leaves takes nobody with it
+        except ProviderUnavailable:
+            if (tokens.grant.expires_at or 0.0) > self._clock():
+                return tokens  # old, and good for a moment yet
+            raise
+
+    def _landed(self, tokens_id: str, flight: asyncio.Task[TokenSet]) -> None:
+        self._flights.pop(tokens_id, None)
+        if not flight.cancelled():
+            flight.exception()  # seen here, or asyncio logs it when every caller has left
+
+    async def _refresh(self, tokens: TokenSet) -> TokenSet:
+        give_up = self._clock() + WAIT_SECONDS
+        while True:
+            if not self._is_due(tokens):
+                return tokens  # another node was faster
+            if tokens.grant.refresh_token is None:
+                raise ProviderUnavailable("the token is over, and none came to refresh it with")
+            if (tokens.try_at or 0.0) > self._clock():
+                raise ProviderUnavailable("the provider failed just now; it is tried again later")
+            if await self._database.run(self._claim, tokens):
+                return await self._ask(tokens, tokens.grant.refresh_token)
+            if self._clock() > give_up:
+                raise ProviderUnavailable("another node is refreshing it")
+            await asyncio.sleep(LOOK_SECONDS)
+            tokens = await self._load(tokens.id)
+
+    def _claim(self, db: peewee.Database, tokens: TokenSet) -> bool:
+        now = self._clock()
+        free = OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now)
+        same = (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
+        change = {OAuthToken.claimed_until: now + CLAIM_SECONDS}
+        return bool(OAuthToken.update(change).where(same & free).execute(db))
+
+    async def _ask(self, tokens: TokenSet, refresh_token: Secret) -> TokenSet:
+        try:
+            connection = self._providers.get(tokens.provider)
+            grant = await connection.ask(lambda p: p.refresh(refresh_token, tokens.subject))
+        except GrantEnded:
+            await self._end(tokens)
+            raise NotFound("the provider has ended the session") from None
+        except (ProviderUnavailable, SignInRefused, NotFound) as error:
+            # An answer that is not to be trusted is no answer: nothing of it is kept.
+            await self._fail(tokens, error)
+            raise ProviderUnavailable(error.evidence) from error
+        self._count("refreshed")
+        return await self._keep_new(tokens, grant)
+
+    async def _keep_new(self, tokens: TokenSet, grant: Grant) -> TokenSet:
+        """Write the new tokens. The old refresh token may be dead by now, so it is tried hard."""
+        for attempt in range(3):
+            try:
+                await self._database.run(self._tokens.replace, tokens, grant)
+                break
+            except UsherError:
+                if attempt == 2:
+                    raise
+                await asyncio.sleep(1.0)
+        return await self._load(tokens.id)
+
+    async def _fail(self, tokens: TokenSet, error: UsherError) -> None:
+        self._count("failed")
+        log.warning("%s: refresh failed: %s", tokens.provider, error.evidence)
+        wait = min(BACK_OFF_SECONDS * 2 ** min(tokens.failures, 10), MOST_BACK_OFF_SECONDS)
+        changes = {
+            OAuthToken.claimed_until: None,
+            OAuthToken.failures: tokens.failures + 1,
+            # Spread: many sets fail together, and must not come back together.
+            OAuthToken.try_at: self._clock() + wait * random.uniform(0.5, 1.0),  # noqa: S311
+        }
+        same = (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
+        await self._database.run(lambda db: OAuthToken.update(changes).where(same).execute(db))
+
+    async def _end(self, tokens: TokenSet) -> None:
+        """The provider's session is over: so is what came of it here."""
+        self._count("ended")
+        log.info("%s: the provider has ended a session (invalid_grant)", tokens.provider)
+        if tokens.login_session_id is not None:
+            with suppress(NotFound):  # over already
+                await self._sessions.end(
+                    tokens.user_id, tokens.login_session_id, "provider_session_ended"
+                )
+        same = (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
+        await self._database.run(lambda db: OAuthToken.delete().where(same).execute(db))
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.oauth_refreshes.labels(outcome=outcome).inc()

@@ -1,0 +1,203 @@
+"""The settings of one OAuth provider: `USHER_OAUTH_<NAME>_…`, one row each."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from services import setting_values as values
+from services.claims import Role
+from services.origins import is_host_name
+from services.secret import MASK, Secret
+from services.setting_row import Setting
+from services.setting_values import BadValue
+
+KNOWN_PROVIDERS = ("google", "github", "microsoft")
+"""OAuth providers that need no ISSUER; any other is one by OIDC discovery."""
+OWN_PARAMETERS = frozenset(
+    [
+        "client_id",
+        "code_challenge",
+        "code_challenge_method",
+        "nonce",
+        "redirect_uri",
+        "request",
+        "request_uri",
+        "response_mode",
+        "response_type",
+        "scope",
+        "state",
+    ]
+)
+"""Parameters of an authorization request that are the protocol's, not the user's to set."""
+
+_PROVIDER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+class OAuthProvider(msgspec.Struct, frozen=True):
+    """One of OAUTH_PROVIDERS.
+
+    Attributes:
+        name: as in the URL, lower case.
+        issuer: for OIDC discovery; None where the provider is known by name.
+        client_id: as registered with the provider.
+        client_secret: its secret.
+        scopes: to ask for; empty for the provider's usual ones.
+        title: on its button; empty for the usual one.
+        signup: whether somebody unknown may open an account.
+        email_domains: who may come in, by the domain of a verified address; empty for everybody.
+        role_claim: the claim that says who is administrator; empty for none.
+        roles: what its values mean here.
+        parameters: added to the authorization request.
+        untyped_logout: whether logout tokens of `typ` JWT, or without one, are taken.
+    """
+
+    name: str
+    issuer: str | None
+    client_id: str
+    client_secret: Secret
+    scopes: tuple[str, ...] = ()
+    title: str = ""
+    signup: bool = True
+    email_domains: tuple[str, ...] = ()
+    role_claim: str = ""
+    roles: tuple[tuple[str, Role], ...] = ()
+    parameters: tuple[tuple[str, str], ...] = ()
+    untyped_logout: bool = False
+
+
+class ProviderSettings(NamedTuple):
+    """The rows of one provider."""
+
+    issuer: Setting[str]
+    client_id: Setting[str]
+    client_secret: Setting[Secret]
+    scopes: Setting[tuple[str, ...]]
+    title: Setting[str]
+    signup: Setting[bool]
+    email_domains: Setting[tuple[str, ...]]
+    role_claim: Setting[str]
+    roles: Setting[tuple[tuple[str, Role], ...]]
+    parameters: Setting[tuple[tuple[str, str], ...]]
+    untyped_logout: Setting[bool]
+
+
+def provider_names(text: str) -> tuple[str, ...]:
+    """OAUTH_PROVIDERS."""
+    names = tuple(name.lower() for name in values.items(text))
+    if len(set(names)) < len(names) or not all(map(_PROVIDER_NAME.fullmatch, names)):
+        raise BadValue(
+            "names of letters, digits and hyphens, separated by commas, each once "
+            f"({', '.join(KNOWN_PROVIDERS)} or others with an ISSUER)"
+        )
+    return names
+
+
+def provider_settings(name: str) -> ProviderSettings:
+    """The rows of the provider called so."""
+    stem = f"OAUTH_{name.upper().replace('-', '_')}_"
+    return ProviderSettings(
+        issuer=Setting(stem + "ISSUER", values.issuer, None, _ISSUER_MEANING),
+        client_id=Setting(stem + "CLIENT_ID", _text, None, "client id, as registered there"),
+        client_secret=Setting(
+            stem + "CLIENT_SECRET", _secret_text, None, "client secret", secret=True
+        ),
+        scopes=Setting(
+            stem + "SCOPES", _scopes, "", "scopes to ask for", "the usual", is_list=True
+        ),
+        title=Setting(stem + "TITLE", _text, None, "what its button calls it", "by its name"),
+        signup=Setting(
+            stem + "SIGNUP", values.switch, "true", "whether unknown people may open an account"
+        ),
+        email_domains=Setting(
+            stem + "EMAIL_DOMAINS",
+            _domains,
+            "",
+            "who may come in, by the domain of a verified e-mail address, comma-separated",
+            "everybody",
+            is_list=True,
+        ),
+        role_claim=Setting(
+            stem + "ROLE_CLAIM",
+            _text,
+            None,
+            "claim that gives the role; a path with dots where there is no claim of that name",
+            "none",
+        ),
+        roles=Setting(
+            stem + "ROLES",
+            _roles,
+            "",
+            "what its values mean, as value:admin or value:user, comma-separated",
+            "none",
+            is_list=True,
+        ),
+        parameters=Setting(
+            stem + "PARAMETERS",
+            _parameters,
+            "",
+            "added to the authorization request, as name=value&name=value",
+            "none",
+            is_list=True,
+        ),
+        untyped_logout=Setting(
+            stem + "UNTYPED_LOGOUT",
+            values.switch,
+            "false",
+            "whether to take logout tokens of typ JWT or without one (Auth0, Keycloak before 25)",
+        ),
+    )
+
+
+_ISSUER_MEANING = (
+    "https:// URL of the OIDC issuer, or of a GitHub Enterprise Server "
+    "(http:// on loopback addresses only)"
+)
+
+
+def _text(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise BadValue("printable text", MASK)
+    return text.strip()
+
+
+def _secret_text(text: str) -> Secret:
+    return Secret(_text(text))
+
+
+def _scopes(text: str) -> tuple[str, ...]:
+    # RFC 6749 section 3.3: separated by spaces; commas are what people write.
+    return tuple(text.replace(",", " ").split())
+
+
+def _domains(text: str) -> tuple[str, ...]:
+    domains = tuple(domain.lower().removeprefix("@") for domain in values.items(text))
+    if not all(is_host_name(domain) for domain in domains):
+        raise BadValue("domains such as example.org, separated by commas")
+    return domains
+
+
+def _roles(text: str) -> tuple[tuple[str, Role], ...]:
+    found: dict[str, Role] = {}
+    for item in values.items(text):
+        # From the right: a value may have colons of its own (urn:…).
+        value, _, role = (part.strip() for part in item.rpartition(":"))
+        if not value or value in found or (role != "admin" and role != "user"):  # noqa: PLR1714 - mypy narrows by this
+            raise BadValue("pairs such as staff:user,ops:admin, each value once")
+        found[value] = role  # type: ignore[assignment]  # narrowed above
+    return tuple(found.items())
+
+
+def _parameters(text: str) -> tuple[tuple[str, str], ...]:
+    takes = "name=value pairs joined by &, none of them the protocol's own"
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True) if text else []
+    except ValueError as error:
+        raise BadValue(takes) from error
+    names = [name for name, _ in pairs]
+    if OWN_PARAMETERS & set(names) or len(set(names)) < len(names):
+        raise BadValue(takes)
+    return tuple(pairs)

@@ -1,0 +1,182 @@
+"""Provider tokens at rest: encrypted as they come, decrypted as they are used (ASVS 6.2.1).
+
+One set for each sign-in at a provider, and it goes with the login session that came of it; one
+for an account that was linked, and it goes with the link.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+
+import msgspec
+import peewee
+
+from models.login_session import LoginSession
+from models.oauth_token import OAuthToken
+from services.encryption import DecryptionFailed, Encryption
+from services.oauth_grants import Grant
+from services.secret import Secret
+
+log = logging.getLogger("usher.oauth")
+
+
+class TokenSet(msgspec.Struct, frozen=True):
+    """One set of tokens, decrypted. Times are epoch seconds; see models/oauth_token.py."""
+
+    id: str
+    provider: str
+    subject: str
+    user_id: str
+    login_session_id: str | None
+    grant: Grant
+    version: int
+    failures: int
+    try_at: float | None
+
+
+class ProviderTokens:
+    """Writes and reads them, within somebody's transaction."""
+
+    def __init__(self, encryption: Encryption, clock: Callable[[], float] = time.time) -> None:
+        self._encryption, self._clock = encryption, clock
+
+    def insert(
+        self,
+        db: peewee.Database,
+        user_id: str,
+        identity: tuple[str, str],
+        login_session_id: str | None,
+        grant: Grant,
+    ) -> None:
+        """Keep what a sign-in or a linking gave.
+
+        Args:
+            identity: provider and subject.
+            login_session_id: that came of it; None for a linking, whose set takes the place of
+                the one before.
+        """
+        provider, subject = identity
+        if login_session_id is None:
+            OAuthToken.delete().where(
+                (OAuthToken.provider == provider)
+                & (OAuthToken.subject == subject)
+                & OAuthToken.login_session.is_null()
+            ).execute(db)
+        OAuthToken.insert(
+            id=secrets.token_urlsafe(16),
+            provider=provider,
+            subject=subject,
+            user=user_id,
+            login_session=login_session_id,
+            created_at=self._clock(),
+            **self._sealed(grant),
+        ).execute(db)
+
+    def replace(self, db: peewee.Database, tokens: TokenSet, grant: Grant) -> bool:
+        """Put refreshed tokens in the place of those that were refreshed. False when these are
+        gone, or were replaced by another node."""
+        sealed = self._sealed(grant)
+        if grant.id_token is None:
+            del sealed["id_token"]  # most providers give none at a refresh: the first one stays
+        changes = {
+            **sealed,
+            "version": tokens.version + 1,
+            "claimed_until": None,
+            "failures": 0,
+            "try_at": None,
+        }
+        same = (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
+        return bool(OAuthToken.update(changes).where(same).execute(db))
+
+    def get(self, db: peewee.Database, tokens_id: str) -> TokenSet | None:
+        """A set by its id.
+
+        Raises:
+            DecryptionFailed: the keys are not those that it was encrypted with.
+        """
+        row = OAuthToken.select().where(OAuthToken.id == tokens_id).get_or_none(db)
+        return None if row is None else self._opened(row)
+
+    def newest(self, db: peewee.Database, user_id: str, provider: str) -> str | None:
+        """The id of a user's newest set of a provider that is alive: linked, or of a living
+        login session."""
+        row = (
+            living(self._clock())
+            .where((OAuthToken.user == user_id) & (OAuthToken.provider == provider))
+            .order_by(OAuthToken.created_at.desc(), OAuthToken.id)
+            .get_or_none(db)
+        )
+        return None if row is None else str(row.id)
+
+    def of_login_session(self, db: peewee.Database, login_session_id: str) -> TokenSet | None:
+        """The set of a login session. Raises as `get`."""
+        same = OAuthToken.login_session == login_session_id
+        row = OAuthToken.select().where(same).get_or_none(db)
+        return None if row is None else self._opened(row)
+
+    def take(
+        self, db: peewee.Database, user_id: str, provider: str | None = None
+    ) -> list[TokenSet]:
+        """A user's sets, of one provider or of all, taken out to be given back to their providers.
+
+        Those that no key fits are taken out as well: who deletes an account means it.
+        """
+        mine = OAuthToken.user == user_id
+        if provider is not None:
+            mine &= OAuthToken.provider == provider
+        found = []
+        for row in OAuthToken.select().where(mine).execute(db):
+            try:
+                found.append(self._opened(row))
+            except DecryptionFailed:
+                log.warning("tokens of %s are not given back: no key fits", row.provider)
+        OAuthToken.delete().where(mine).execute(db)
+        return found
+
+    def _sealed(self, grant: Grant) -> dict[str, object]:
+        return {
+            "access_token": self._encryption.encrypt(grant.access_token.reveal()),
+            "refresh_token": self._seal(grant.refresh_token),
+            "id_token": self._seal(grant.id_token),
+            "scopes": grant.scopes,
+            "expires_at": grant.expires_at,
+        }
+
+    def _seal(self, token: Secret | None) -> str | None:
+        return None if token is None else self._encryption.encrypt(token.reveal())
+
+    def _opened(self, row: OAuthToken) -> TokenSet:
+        grant = Grant(
+            self._open(row.access_token),
+            None if row.refresh_token is None else self._open(row.refresh_token),
+            None if row.id_token is None else self._open(row.id_token),
+            row.scopes,
+            row.expires_at,
+        )
+        return TokenSet(
+            row.id,
+            row.provider,
+            row.subject,
+            row.user_id,
+            row.login_session_id,
+            grant,
+            row.version,
+            row.failures,
+            row.try_at,
+        )
+
+    def _open(self, ciphertext: str) -> Secret:
+        return Secret(self._encryption.decrypt(ciphertext).decode())
+
+
+def living(now: float) -> peewee.ModelSelect[OAuthToken]:
+    """Ids of the sets that are linked, or of a login session that is not over."""
+    alive = LoginSession.ended_at.is_null() & (LoginSession.expires_at > now)
+    return (
+        OAuthToken.select(OAuthToken.id)
+        .join(LoginSession, peewee.JOIN.LEFT_OUTER)
+        .where(OAuthToken.login_session.is_null() | alive)
+    )
