@@ -16,6 +16,7 @@ from oauthlib.oauth2 import InvalidClientError, InvalidGrantError, OAuth2Error
 from requests_oauthlib import OAuth2Session
 from urllib3.exceptions import HTTPError
 
+from tests.support.faults import TRANSPORT_FAULTS
 from tests.support.http_service import sent_back
 from tests.support.provider import LEFT_OUT, Provider, provider
 from tests.support.provider_faults import (
@@ -23,7 +24,6 @@ from tests.support.provider_faults import (
     ID_TOKEN_QUIRKS,
     JWKS_QUIRKS,
     TENANT_FAULTS,
-    TRANSPORT_FAULTS,
 )
 from tests.support.provider_keys import Algorithm, half_hash
 from tests.support.provider_tokens import LOGOUT_EVENT

@@ -14,7 +14,7 @@ ENOUGH = 256 * 1024 * 1024
 """Bytes after which an endless body ends after all, so that a test cannot fill the machine."""
 
 Flow = Literal["whole", "slow", "held", "drip", "drip_headers", "endless", "bomb", "closes"]
-"""How an answer goes out: see provider_faults.py, where each has its meaning."""
+"""How an answer goes out: see faults.py, where each has its meaning."""
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ What can go wrong is listed in provider_faults.py, what one may set in provider_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from tests.support import provider_documents as documents
 from tests.support import provider_endpoints as endpoints
 from tests.support import provider_tokens
-from tests.support.http_answers import Reply, as_json, as_page
+from tests.support.faults import running
+from tests.support.http_answers import Reply, as_json
 from tests.support.http_service import Seen
-from tests.support.provider_faults import FAULTS, NOTHING, Faults, instead, on_the_way
 from tests.support.provider_grants import Refused
 from tests.support.provider_keys import LEFT_OUT, Algorithm, Signer
 from tests.support.provider_state import PATHS, State
@@ -44,29 +44,6 @@ _GRANTS: Mapping[str, Callable[[State, Seen, Collection[str], Collection[str]], 
 class Provider(State):
     """The provider, running between `with` and its end. See State for what can be set."""
 
-    def __init__(
-        self, *, path: str = "", algorithm: Algorithm = "RS256", tenant: str | None = None
-    ) -> None:
-        super().__init__(path=path, algorithm=algorithm, tenant=tenant)
-        self._faults = Faults()
-
-    def misbehave(self, *, times: int | None = None, **faults: str | Iterable[str]) -> None:
-        """From now on, or for the next `times` answers, these places have these faults.
-
-        Args:
-            faults: place (a key of FAULTS) to one name or several; () ends it there.
-
-        Raises: KeyError, ValueError for names that do not exist.
-        """
-        for place, names in faults.items():
-            self.let_go.clear()
-            self._faults.set(place, names, times)
-
-    def behave(self) -> None:
-        """From now on nothing is wrong. Held answers go out."""
-        self._faults.clear()
-        self.release()
-
     def count(self, place: str) -> int:
         """How many requests for this place came; those to refresh count as `token`."""
         return len(self.at(place))
@@ -77,7 +54,9 @@ class Provider(State):
 
     def end_sessions(self, *, sub: object = None, sid: str | None = None) -> None:
         """The provider ends a person's sessions, or one, or all: refreshing fails from now on."""
-        self.grants.end(sub=sub, sid=sid)
+        self.grants.end(
+            lambda grant: sub in (None, grant.user.get("sub")) and sid in (None, grant.sid)
+        )
 
     def logout_token(
         self,
@@ -101,30 +80,19 @@ class Provider(State):
         }
         return provider_tokens.logout_token(self.signing(), {**about, **claims}, header, signer)
 
-    def answer(self, seen: Seen) -> Reply:
-        moved = seen.path.startswith("/moved/")
-        place = self._place(seen.path.removeprefix("/moved") if moved else seen.path)
-        if place is None:
-            return as_page("Not found", 404)
-        if place == "token" and seen.form.get("grant_type") == "refresh_token":
-            place = "refresh"
-        faults = NOTHING if moved or place not in FAULTS else self._faults.take(place)
-        if reply := instead(faults, seen, self.elsewhere.origin):
-            return reply
+    def place(self, seen: Seen, path: str) -> str | None:
+        found = next((place for place in PATHS if path == self.path(place)), None)
+        refreshing = seen.form.get("grant_type") == "refresh_token"
+        return "refresh" if found == "token" and refreshing else found
+
+    def serve(self, place: str, seen: Seen, faults: Collection[str]) -> Reply:
         try:
-            return on_the_way(faults, self._honestly(place, seen, faults))
+            if place in _GRANTS:
+                return _GRANTS[place](self, seen, faults, self.faults.take("id_token"))
+            return _ENDPOINTS[place](self, seen, faults)
         except Refused as refused:
             content = {"error": refused.code, "error_description": refused.reason}
             return as_json(content, refused.status, endpoints.NO_STORE)
-
-    def _place(self, path: str) -> str | None:
-        return next((place for place in PATHS if path == self.path(place)), None)
-
-    def _honestly(self, place: str, seen: Seen, faults: Collection[str]) -> Reply:
-        """Raises: Refused."""
-        if place in _GRANTS:
-            return _GRANTS[place](self, seen, faults, self._faults.take("id_token"))
-        return _ENDPOINTS[place](self, seen, faults)
 
 
 @contextmanager
@@ -142,12 +110,5 @@ def provider(
 
     Raises: AttributeError, ValueError for names that do not exist.
     """
-    with Provider(path=path, algorithm=algorithm, tenant=tenant) as op, op.elsewhere:
-        for name, value in behaviour.items():
-            if name in FAULTS:
-                op.misbehave(**{name: value})
-            elif hasattr(op, name):
-                setattr(op, name, value)
-            else:
-                raise AttributeError(name)
+    with running(Provider(path=path, algorithm=algorithm, tenant=tenant), behaviour) as op:
         yield op

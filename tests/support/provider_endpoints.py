@@ -117,7 +117,7 @@ def end_session(op: State, seen: Seen, faults: Collection[str]) -> Reply:
     if hint is not None and hint not in op.id_tokens:
         return as_page("This is no token of ours.", 400)
     if op.sids:
-        op.grants.end(sid=op.sid)
+        op.grants.end(lambda grant: grant.sid == op.sid)
     if back is None:
         return as_page("You are signed out.")
     registered = op.post_logout_redirect_uris

@@ -5,31 +5,9 @@ A test takes the names from here for its parameters, so that a new fault is test
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
-from tests.support.http_answers import Flow, Reply, as_json, to
-from tests.support.http_service import Seen
-
-TRANSPORT_FAULTS: Mapping[str, str] = {
-    "http_500": "answers 500 without having done anything",
-    "http_503": "answers 503 without having done anything, Retry-After 1",
-    "http_429": "answers 429 without having done anything, Retry-After 1",
-    "not_json": "a page of HTML with status 200",
-    "empty": "no bytes with status 200",
-    "json_array": "a JSON array where an object belongs",
-    "slow": "does its work, then answers after `delay` seconds",
-    "held": "does its work, then answers once the test calls `release()`",
-    "drip": "does its work, then sends the body at one byte per `drip_interval`",
-    "drip_headers": "sends one endless header at that pace",
-    "endless": "a body that does not end, in chunks",
-    "bomb": "64 MiB of JSON in 64 KiB of gzip",
-    "closes": "hangs up without having done anything",
-    "lost": "does its work, then hangs up: the answer is lost on the way",
-    "redirect_here": "redirects to another path of its own, which answers well",
-    "redirect_loop": "redirects to itself for ever",
-    "redirect_elsewhere": "redirects to `elsewhere`, the method and the form kept (307)",
-}
+from tests.support.faults import TRANSPORT_FAULTS
 
 AUTHORIZE_FAULTS: Mapping[str, str] = {
     "access_denied": "the person says no",
@@ -163,68 +141,3 @@ FAULTS: Mapping[str, Collection[str]] = {
     "end_session": TRANSPORT_FAULTS,
 }
 """Place to the faults that it can have. `token` is the code grant, `refresh` the other one."""
-
-_FLOWS: Mapping[str, Flow] = {
-    "slow": "slow",
-    "held": "held",
-    "drip": "drip",
-    "drip_headers": "drip_headers",
-    "endless": "endless",
-    "bomb": "bomb",
-    "lost": "closes",
-}
-NOTHING: frozenset[str] = frozenset()
-
-
-class Faults:
-    """What is wrong now, at which place, and for how many answers more."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._now: dict[str, tuple[frozenset[str], int | None]] = {}
-
-    def set(self, place: str, names: str | Iterable[str], times: int | None = None) -> None:
-        """Puts these in place of what was wrong there. No names: nothing is.
-
-        Raises: ValueError for a name that the place does not have.
-        """
-        chosen = frozenset((names,) if isinstance(names, str) else names)
-        if unknown := chosen - set(FAULTS[place]):
-            raise ValueError(f"{place} has no {sorted(unknown)}")
-        with self._lock:
-            self._now[place] = (chosen, times)
-
-    def take(self, place: str) -> frozenset[str]:
-        """What is wrong with this one answer."""
-        with self._lock:
-            names, times = self._now.get(place, (NOTHING, None))
-            if times is not None:
-                self._now[place] = (names, times - 1) if times > 1 else (NOTHING, None)
-            return names
-
-    def clear(self) -> None:
-        with self._lock:
-            self._now.clear()
-
-
-def instead(faults: Collection[str], seen: Seen, elsewhere: str) -> Reply | None:
-    """The answer of a server that did nothing, where one of the faults says so."""
-    moved = 307 if seen.method == "POST" else 302
-    replies = {
-        "http_500": Reply(500, b"<h1>Internal Server Error</h1>", {"Content-Type": "text/html"}),
-        "http_503": Reply(503, b"", {"Retry-After": "1"}),
-        "http_429": Reply(429, b"", {"Retry-After": "1"}),
-        "not_json": Reply(200, b"<!doctype html><h1>Hello</h1>", {"Content-Type": "text/html"}),
-        "empty": Reply(200, b"", {"Content-Type": "application/json"}),
-        "json_array": as_json(["a", "list"]),
-        "closes": Reply(flow="closes"),
-        "redirect_here": to(f"/moved{seen.path}", moved),
-        "redirect_loop": to(seen.path, moved),
-        "redirect_elsewhere": to(f"{elsewhere}{seen.path}", 307),
-    }
-    return next((replies[name] for name in sorted(faults) if name in replies), None)
-
-
-def on_the_way(faults: Collection[str], reply: Reply) -> Reply:
-    """The answer of a server that did its work, as the faults let it arrive."""
-    return next((reply.flowing(_FLOWS[name]) for name in sorted(faults) if name in _FLOWS), reply)

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote_plus
@@ -66,16 +66,22 @@ class Grants:
             self._codes[code] = grant
             return code
 
-    def redeem(self, code: str, redirect_uri: str, verifier: str) -> Grant:
-        """Raises: Refused. A code that was used before also ends what it gave (section 4.1.2)."""
+    def redeem(self, code: str, redirect_uri: str | None, verifier: str) -> Grant:
+        """A code that was used before also ends what it gave (RFC 6749 section 4.1.2).
+
+        Args:
+            redirect_uri: None where it need not be told again.
+
+        Raises: Refused.
+        """
         with self._lock:
             if code in self._used:
                 self._used[code].ended = True
                 raise Refused("invalid_grant", "the code was used before")
             grant = self._codes.get(code)
-            if grant is None:
+            if grant is None or grant.ended:
                 raise Refused("invalid_grant", "no such code")
-            if redirect_uri != grant.redirect_uri:
+            if redirect_uri not in (None, grant.redirect_uri):
                 raise Refused("invalid_grant", "another redirect_uri than at /authorize")
             if grant.challenge is not None and s256(verifier) != grant.challenge:
                 raise Refused("invalid_grant", "the code_verifier does not fit")
@@ -95,11 +101,11 @@ class Grants:
                 del self._refresh[token]
             return grant
 
-    def access_token(self, grant: Grant) -> str:
-        return self._given(self._access, "at-", grant)
+    def access_token(self, grant: Grant, prefix: str = "at-") -> str:
+        return self._given(self._access, prefix, grant)
 
-    def refresh_token(self, grant: Grant) -> str:
-        return self._given(self._refresh, "rt-", grant)
+    def refresh_token(self, grant: Grant, prefix: str = "rt-") -> str:
+        return self._given(self._refresh, prefix, grant)
 
     def of_access_token(self, token: str) -> Grant | None:
         with self._lock:
@@ -113,12 +119,16 @@ class Grants:
             if grant := self._refresh.pop(token, None):
                 grant.ended = True
 
-    def end(self, *, sub: object = None, sid: str | None = None) -> None:
-        """Ends what was granted to this person, or in this session; with neither, all of it."""
+    def end_access(self, grant: Grant) -> None:
+        """Ends the access tokens of a grant, which itself goes on."""
+        with self._lock:
+            self._access = {k: v for k, v in self._access.items() if v is not grant}
+
+    def end(self, which: Callable[[Grant], bool]) -> None:
+        """Ends grants, and every code and token of theirs."""
         with self._lock:
             for grant in (*self._refresh.values(), *self._access.values(), *self._codes.values()):
-                if sub in (None, grant.user.get("sub")) and sid in (None, grant.sid):
-                    grant.ended = True
+                grant.ended = grant.ended or which(grant)
 
     def _given(self, tokens: dict[str, Grant], prefix: str, grant: Grant) -> str:
         with self._lock:
@@ -141,7 +151,7 @@ def check_client(seen: Seen, known: tuple[str, str], methods: Collection[str]) -
 
     Raises: Refused.
     """
-    basic = _basic(seen.headers.get("Authorization", ""))
+    basic = basic_credentials(seen.headers.get("Authorization", ""))
     if basic is not None and "client_secret" in seen.form:
         raise Refused("invalid_request", "two ways of client authentication at once")
     if basic is not None:
@@ -153,7 +163,8 @@ def check_client(seen: Seen, known: tuple[str, str], methods: Collection[str]) -
         raise Refused("invalid_client", f"{method} with wrong credentials or not allowed", 401)
 
 
-def _basic(header: str) -> tuple[str, str] | None:
+def basic_credentials(header: str) -> tuple[str, str] | None:
+    """What an Authorization header says; None if it is not Basic."""
     scheme, _, value = header.partition(" ")
     if scheme.lower() != "basic":
         return None

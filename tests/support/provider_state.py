@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tests.support.http_answers import Reply, as_json
-from tests.support.http_service import Seen, Service
+from tests.support.faults import FaultyService
+from tests.support.provider_faults import FAULTS
 from tests.support.provider_grants import Grants, RefreshTokens
 from tests.support.provider_keys import Algorithm, Key, Signing
 
@@ -25,14 +25,7 @@ PATHS: Mapping[str, str] = {
 """Place to path under the issuer. `strangers_jwks` is where forged tokens point."""
 
 
-class Elsewhere(Service):
-    """Another host, where nothing of ours should ever arrive."""
-
-    def answer(self, seen: Seen) -> Reply:
-        return as_json({})
-
-
-class State(Service):
+class State(FaultyService):
     """A provider without its endpoints.
 
     Args:
@@ -61,13 +54,12 @@ class State(Service):
         revoked: tokens that came to /revoke, with their hints.
         ended: parameters that came to /end_session.
         id_tokens, access_tokens, given_refresh_tokens: what was given out, oldest first.
-        elsewhere: another host, for redirects and endpoints that lead away.
     """
 
     def __init__(
         self, *, path: str = "", algorithm: Algorithm = "RS256", tenant: str | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(FAULTS)
         path = "/common/v2.0" if tenant is not None else path
         self.base = self.origin + path.rstrip("/")
         self.issuer = self.metadata_issuer = self.token_issuer = self.origin + path
@@ -102,7 +94,6 @@ class State(Service):
         self.id_tokens: list[str] = []
         self.access_tokens: list[str] = []
         self.given_refresh_tokens: list[str] = []
-        self.elsewhere = Elsewhere()
         self.grants = Grants()
 
     @property
