@@ -219,7 +219,7 @@ def _document(op: Provider) -> dict[str, Any] | None:
             op.url("discovery"), timeout=0.5, stream=True, allow_redirects=False
         ) as answer:
             document = json.loads(answer.raw.read(100_000, decode_content=True))
-    except (requests.RequestException, HTTPError, ValueError):
+    except (requests.RequestException, HTTPError, ValueError, RecursionError):
         return None
     return document if answer.ok and isinstance(document, dict) and document else None
 
