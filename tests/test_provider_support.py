@@ -83,7 +83,7 @@ class Login:
         Raises: jwt.InvalidTokenError.
         """
         raw = self.token["id_token"]
-        keys = jwt.PyJWKClient(self.metadata["jwks_uri"], cooldown_duration=0)
+        keys = jwt.PyJWKClient(self.metadata["jwks_uri"])
         if jwt.get_unverified_header(raw).get("typ", "JWT") != "JWT":
             raise jwt.InvalidTokenError("typ")
         if "kid" in jwt.get_unverified_header(raw):

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Literal
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import get_default_algorithms
 
 Algorithm = Literal["RS256", "ES256"]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -61,12 +61,12 @@ class Key:
         return private_key(self.algorithm, self.number)
 
     def sign(self, message: bytes) -> bytes:
-        signer = jwt.get_algorithm_by_name(self.algorithm)
+        signer = get_default_algorithms()[self.algorithm]
         return bytes(signer.sign(message, self.private))
 
     def jwk(self, **more: object) -> dict[str, Any]:
         """The public half as RFC 7517 writes it."""
-        signer: Any = jwt.get_algorithm_by_name(self.algorithm)
+        signer: Any = get_default_algorithms()[self.algorithm]
         public = json.loads(signer.to_jwk(self.private.public_key()))
         public.pop("key_ops", None)
         return {**public, "kid": self.kid, "use": "sig", "alg": self.algorithm, **more}
