@@ -1,6 +1,7 @@
 """Usher: who may open a WebSocket, who is on it, and how fast it is cut when they may not any more.
 
-settings -> services -> handlers -> listen. `python server.py --help` lists the settings.
+settings -> services -> handlers -> listen. `python server.py --help` lists the settings;
+`python server.py rotate-keys` brings what is encrypted under the newest key, beside a running one.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from handlers.socket import EVENTS
 from handlers.upgrade import MAX_BODY_BYTES, FrontDoor, Gate
 from services import container, running, settings
 from services.container import Services
+from services.database import Database
+from services.encryption import DecryptionFailed, Encryption
 from services.errors import SettingError, UsherError
 from services.foundation import Foundation, lay_foundation
+from services.key_rotation import rotate_keys
 from services.listener import Listener
 from services.origins import Origins
 from services.protocol import CloseCode
@@ -43,6 +47,7 @@ try:
 except ImportError:  # no wheel for this platform: asyncio's own loop does the same, slower
     from asyncio import run as run_loop  # type: ignore[assignment]  # the same, with fewer options
 
+ROTATE_KEYS = "rotate-keys"
 DRAIN_SECONDS = 2.0
 """How long sockets may take to hear that they should come back to another node."""
 RECONNECT_SPREAD_SECONDS = 5.0
@@ -55,15 +60,19 @@ log = logging.getLogger("usher")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop. Gives the exit status."""
+    """Run the server until it is told to stop, or one command. Gives the exit status."""
     _set_up_logging()
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    work = serve
+    if arguments[:1] == [ROTATE_KEYS]:
+        arguments, work = arguments[1:], rotate
     try:
-        chosen = settings.load(os.environ, sys.argv[1:] if argv is None else argv)
-        run_loop(serve(chosen))
+        run_loop(work(settings.load(os.environ, arguments)))
     except SettingError as error:
         settings.exit_with(error)
     except UsherError as error:
-        sys.stderr.write(f"usher: cannot start: {error.evidence or error.title}\n")
+        doing = "start" if work is serve else ROTATE_KEYS
+        sys.stderr.write(f"usher: cannot {doing}: {error.evidence or error.title}\n")
         return 1
     return 0
 
@@ -96,6 +105,27 @@ async def serve(chosen: Settings) -> None:
         await _drain(server, floor)
     finally:
         await running.stop(services)
+
+
+async def rotate(chosen: Settings) -> None:
+    """Re-encrypt provider tokens with the newest of ENCRYPTION_KEYS, while the server goes on.
+
+    Raises:
+        DecryptionFailed: the keys are not this installation's, or no key fits some tokens.
+        DatabaseUnavailable: the database can't be opened.
+    """
+    database = await Database.open(chosen.database_url.reveal())
+    try:
+        done = await rotate_keys(database, Encryption(chosen.encryption_keys))
+    finally:
+        await database.close()
+    sys.stdout.write(f"usher: {done.rotated} sets of provider tokens are under the newest key\n")
+    if done.unreadable:
+        raise DecryptionFailed(
+            f"no key fits {done.unreadable} sets of provider tokens; they are left as they are. "
+            "Keep the older keys until you know why"
+        )
+    sys.stdout.write("usher: the older keys are not needed any more\n")
 
 
 def _bind(chosen: Settings) -> Sequence[socket.socket]:

@@ -115,7 +115,9 @@ def _parser(
         prog="server.py",
         description="Usher, a WebSocket authentication server.",
         epilog=f"Each flag is also a variable: --data-dir is {PREFIX}DATA_DIR; the flag wins. Give "
-        "secrets as variables: other users of this machine can see a command line.",
+        "secrets as variables: other users of this machine can see a command line. "
+        "`server.py rotate-keys`, with the same settings, puts provider tokens under the newest "
+        "of ENCRYPTION_KEYS while the server goes on.",
         allow_abbrev=False,
         add_help=add_help,
     )
