@@ -85,8 +85,8 @@ class OAuthHandler(AttemptKeeper, SignInHandler):
 
     provider = ""
 
-    def prepare(self) -> None:
-        super().prepare()
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
         for name, value in PAGE_HEADERS.items():
             self.set_header(name, value)
 

@@ -12,7 +12,8 @@ PROBLEM_TYPE = "application/problem+json"
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """`code`: a machine word. `title`: a sentence for people. `detail`, `field`: what of the
-    request does not fit. `suggestions`, `warning`: how a password gets better."""
+    request does not fit. `suggestions`, `warning`: how a password gets better. `error`: what
+    a provider reads (RFC 6749 section 5.2)."""
 
     status: int
     title: str
@@ -21,6 +22,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     field: str = ""
     suggestions: tuple[str, ...] = ()
     warning: str = ""
+    error: str = ""
 
 
 def problem_body(error: UsherError) -> bytes:

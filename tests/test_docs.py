@@ -38,6 +38,7 @@ from services.room_protocol import MAX_ROOM_NAME, ROOM_SERVER_EVENTS
 from services.setting_table import SETTINGS
 from services.usage import FADE_SECONDS
 from services.wire import OUTBOX_BYTES
+from tests.support.provider import Provider, provider
 from tests.support.server import (
     PASSWORD,
     PATIENCE,
@@ -54,6 +55,7 @@ from tests.support.server import (
     sign_up,
     usher,
 )
+from tests.support.sign_in import begin, come_back, settings_for
 from tests.support.talk import Talker, talking
 
 PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
@@ -257,7 +259,7 @@ class Witness(Client):
         template = next(t for t in self.document["paths"] if self._is(t, where))
         described = self.document["paths"][template][method.lower()]
         self._check(described["responses"][str(answer.status)], answer)
-        (self.seen if answer.status < 300 else self.refused).add((template, method.lower()))
+        (self.seen if answer.status < 400 else self.refused).add((template, method.lower()))
         return answer
 
     def _is(self, template: str, path: str) -> bool:
@@ -290,7 +292,7 @@ class Witness(Client):
 
 
 def test_every_call_answers_as_described(openapi: Json) -> None:
-    with usher() as fresh:
+    with provider() as op, usher(None, **settings_for(op)) as fresh:
         nobody = Witness(fresh, document=openapi)
         admin_address, user_address = address(), address()
         admin = nobody.sign("signup", admin_address, status=201)
@@ -299,6 +301,7 @@ def test_every_call_answers_as_described(openapi: Json) -> None:
         one_account(user)
         keep_channels(admin, nobody.sign("signup", address(), status=201))
         serve_backends(admin, nobody)
+        come_by_a_provider(nobody, op)
         administer(admin, nobody.sign("login", user_address))
         for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
             nobody.get(path)
@@ -318,6 +321,30 @@ def sign_in_and_out(nobody: Witness, email: str) -> None:
     assert ended.status == 200
     (node,) = ended.body["nodes"]
     assert (node["closed"], node["pending"]) == (0, 0)
+
+
+def come_by_a_provider(nobody: Witness, op: Provider) -> None:
+    """There and back, linked and unlinked, and out again."""
+    browser = nobody.again()
+    browser.browser = True
+    assert browser.get("/api/oauth/providers").status == 200
+    assert browser.get("/oauth/nobody/login").status == 404
+    assert come_back(browser, begin(browser)).status == 302
+    assert browser.get("/oauth/mock/callback?error=access_denied").status == 403
+    assert browser.get("/api/oauth/accounts").body["items"][0]["provider"] == "mock"
+    assert browser.call("DELETE", "/api/oauth/accounts/mock").status == 409
+    assert browser.post("/api/oauth/logout").status == 200
+    op.user = {"sub": "linked later"}
+    owner = nobody.sign("signup", address(), "browser", 201)
+    assert owner.post("/api/oauth/accounts/mock/link", {}).status == 403
+    going = owner.post("/api/oauth/accounts/mock/link", {"current_password": PASSWORD})
+    assert come_back(owner, going.body["location"]).status == 302
+    assert owner.call("DELETE", "/api/oauth/accounts/mock").status == 204
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for status in (200, 400):
+        body = f"logout_token={op.logout_token(jti='once')}".encode()
+        answer = nobody.call("POST", "/oauth/mock/backchannel-logout", body, form)
+        assert answer.status == status
 
 
 def one_account(user: Witness) -> None:

@@ -165,6 +165,16 @@ class Answer:
             self.body = json.loads(self.text)
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer like others: the test says where to go."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
 @dataclass
 class Client:
     """One HTTP client, native (a bearer token) or a browser (cookies and an Origin)."""
@@ -195,7 +205,7 @@ class Client:
             self.server.url + path, data=data, method=method, headers=sent
         )
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+            with _OPENER.open(request, timeout=PATIENCE) as response:
                 answer = Answer(response.status, response.headers, response.read())
         except urllib.error.HTTPError as error:
             with error:

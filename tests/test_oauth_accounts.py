@@ -1,0 +1,313 @@
+"""Linked accounts, and signing out there too, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests.support.checks import plain_refusal, problem, rows
+from tests.support.provider import Provider, provider
+from tests.support.server import (
+    PASSWORD,
+    Client,
+    Usher,
+    address,
+    bearer,
+    close_code,
+    connect,
+    log_in,
+    receive,
+    sign_up,
+    usher,
+    wait_until,
+)
+from tests.support.sign_in import begin, come_back, refused, settings_for, sid_of, sign_in
+
+ACCOUNTS = "/api/oauth/accounts"
+LINK = f"{ACCOUNTS}/mock/link"
+
+
+@pytest.fixture(scope="module")
+def shared_op() -> Iterator[Provider]:
+    with provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(shared_op: Provider) -> Iterator[Usher]:
+    with usher(None, **settings_for(shared_op, TITLE="Mockery")) as running:
+        yield running
+
+
+@pytest.fixture
+def op(shared_op: Provider) -> Iterator[Provider]:
+    """The provider, with somebody new at it."""
+    shared_op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Ada"}
+    yield shared_op
+    shared_op.behave()
+
+
+def link(browser: Client, **body: Any) -> str:
+    """The first step: where the browser has to go."""
+    answer = browser.post(LINK, {"current_password": PASSWORD, **body})
+    assert answer.status == 200, answer
+    return str(answer.body["location"])
+
+
+def linked(browser: Client) -> list[Any]:
+    answer = browser.get(ACCOUNTS)
+    assert answer.status == 200
+    items: list[Any] = answer.body["items"]
+    return items
+
+
+# ---- providers -------------------------------------------------------------------------------
+
+
+def test_anyone_may_ask_which_providers_there_are(server: Usher) -> None:
+    assert Client(server).get("/api/oauth/providers").body == {
+        "items": [{"name": "mock", "title": "Mockery", "login_url": "/oauth/mock/login"}]
+    }
+
+
+def test_without_providers_the_list_is_empty() -> None:
+    with usher() as bare:
+        assert Client(bare).get("/api/oauth/providers").body == {"items": []}
+
+
+# ---- linking ---------------------------------------------------------------------------------
+
+
+def test_who_links_an_account_can_sign_in_with_it(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    answer = come_back(browser, link(browser, next="/#here"))
+    assert (answer.status, answer.headers["Location"]) == (302, "/#here")
+    (account,) = linked(browser)
+    assert (account["provider"], account["title"]) == ("mock", "Mockery")
+    assert account["email"] == op.user["email"]
+    assert sign_in(server).user["id"] == browser.user["id"]
+
+
+def test_linking_leaves_the_login_session_as_it_is(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    sid = sid_of(browser)
+    come_back(browser, link(browser))
+    assert sid_of(browser) == sid
+    (session,) = browser.get("/api/sessions").body["items"]
+    assert session["method"] == "password"
+
+
+def test_linking_asks_for_the_password_again(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    plain_refusal(browser.post(LINK, {}), 403, "reauthentication_needed")
+    answer = browser.post(LINK, {"current_password": "not this one"})
+    plain_refusal(answer, 403, "wrong_password")
+    assert not op.at("authorize") or not linked(browser)
+
+
+def test_an_account_without_a_password_needs_a_sign_in_of_just_now(
+    server: Usher, op: Provider
+) -> None:
+    browser = sign_in(server)
+    assert browser.post(LINK, {}).status == 200
+    query = "UPDATE login_sessions SET created_at = created_at - 301 WHERE id = ?"
+    rows(server.data_dir, query, sid_of(browser))
+    plain_refusal(browser.post(LINK, {}), 403, "reauthentication_needed")
+
+
+def test_linking_needs_a_page_of_our_own(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    answer = browser.post(LINK, {"current_password": PASSWORD}, Origin="https://evil.example")
+    problem(answer, 403, "origin_refused")
+
+
+def test_where_linking_ends_is_no_open_redirect(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    body = {"current_password": PASSWORD, "next": "//evil.example"}
+    problem(browser.post(LINK, body), 400, "bad_request")
+
+
+def test_linking_a_provider_that_is_not_there_is_not_found(server: Usher) -> None:
+    browser = sign_up(server, browser=True)
+    plain_refusal(browser.post(f"{ACCOUNTS}/nobody/link", {}), 404, "not_found")
+
+
+def test_a_provider_that_is_down_can_not_be_linked_now() -> None:
+    with (
+        provider(discovery="http_500") as op,
+        usher(None, **settings_for(op)) as server,
+    ):
+        browser = sign_up(server, browser=True)
+        answer = browser.post(LINK, {"current_password": PASSWORD})
+        plain_refusal(answer, 503, "provider_unavailable")
+
+
+def test_somebody_elses_account_there_can_not_be_linked(server: Usher, op: Provider) -> None:
+    first, second = (sign_up(server, browser=True) for _ in range(2))
+    come_back(first, link(first))
+    refused(come_back(second, link(second)), 409, "linked_elsewhere")
+    assert not linked(second)
+
+
+def test_a_second_account_of_one_provider_is_refused(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    come_back(browser, link(browser))
+    op.user = {**op.user, "sub": address()}
+    refused(come_back(browser, link(browser)), 409, "linked_elsewhere")
+    assert len(linked(browser)) == 1
+
+
+def test_who_signed_out_meanwhile_links_nothing(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    url = link(browser)
+    assert browser.post("/api/auth/logout").status == 204
+    refused(come_back(browser, url), 403, "signed_out")
+    again = log_in(server, _email(browser), browser=True)
+    assert not linked(again)
+
+
+def test_who_is_somebody_else_meanwhile_links_nothing(server: Usher, op: Provider) -> None:
+    browser, other = (sign_up(server, browser=True) for _ in range(2))
+    url = link(browser)
+    browser.cookies["access_token"] = other.cookies["access_token"]
+    refused(come_back(browser, url), 403, "signed_out")
+    assert not linked(other)
+
+
+def _email(browser: Client) -> str:
+    return str(browser.user["email"])
+
+
+# ---- unlinking -------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_unlinking_ends_what_came_of_the_account_and_gives_its_tokens_back(
+    server: Usher, op: Provider
+) -> None:
+    owner = sign_up(server, browser=True)
+    come_back(owner, link(owner))
+    came = sign_in(server)
+    before = len(op.revoked)
+    async with (
+        connect(server, f"?ticket={came.ticket()}") as theirs,
+        connect(server, f"?ticket={owner.ticket()}") as mine,
+    ):
+        for socket in (theirs, mine):
+            assert (await receive(socket))["event"] == "joined"
+        assert owner.call("DELETE", f"{ACCOUNTS}/mock").status == 204
+        assert await close_code(theirs) == 4410
+        await mine.ping()
+    assert came.get("/api/auth/me").status == 401
+    assert owner.get("/api/auth/me").status == 200
+    assert not linked(owner)
+    wait_until(lambda: len(op.revoked) == before + 2)
+    assert (
+        rows(server.data_dir, "SELECT 1 FROM oauth_tokens WHERE user_id = ?", owner.user["id"])
+        == []
+    )
+
+
+def test_the_last_way_in_stays(server: Usher, op: Provider) -> None:
+    browser = sign_in(server)
+    plain_refusal(browser.call("DELETE", f"{ACCOUNTS}/mock"), 409, "last_way_in")
+    assert browser.get("/api/auth/me").status == 200
+
+
+def test_who_unlinks_what_they_came_by_is_signed_out(server: Usher, op: Provider) -> None:
+    owner = sign_up(server, browser=True)
+    come_back(owner, link(owner))
+    came = sign_in(server)
+    answer = came.call("DELETE", f"{ACCOUNTS}/mock")
+    assert answer.status == 204
+    assert "access_token" not in came.cookies
+
+
+def test_unlinking_what_is_not_linked_is_not_found(server: Usher) -> None:
+    browser = sign_up(server, browser=True)
+    plain_refusal(browser.call("DELETE", f"{ACCOUNTS}/mock"), 404, "not_found")
+
+
+def test_deleting_an_account_gives_its_tokens_back(server: Usher, op: Provider) -> None:
+    with usher(None, **settings_for(op)) as fresh:
+        admin, person = sign_up(fresh), sign_in(fresh)
+        before = len(op.revoked)
+        path = f"/api/admin/users/{person.user['id']}"
+        assert admin.call("DELETE", path).status == 204
+        wait_until(lambda: len(op.revoked) == before + 1)
+        for table in ("identities", "oauth_tokens"):
+            assert rows(fresh.data_dir, f"SELECT 1 FROM {table}") == []
+
+
+# ---- signing out there too -------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_who_signs_out_there_too_is_told_where_to_go(server: Usher, op: Provider) -> None:
+    browser = sign_in(server)
+    async with connect(server, f"?ticket={browser.ticket()}") as socket:
+        assert (await receive(socket))["event"] == "joined"
+        answer = browser.post("/api/oauth/logout")
+        assert answer.status == 200
+        assert await close_code(socket) == 4410
+    assert "access_token" not in browser.cookies
+    url = urlsplit(answer.body["location"])
+    query = {name: values[0] for name, values in parse_qs(url.query).items()}
+    assert answer.body["location"].startswith(op.url("end_session"))
+    assert query == {
+        "client_id": op.client_id,
+        "id_token_hint": op.id_tokens[-1],
+        "post_logout_redirect_uri": f"{server.url}/",
+    }
+
+
+def test_who_came_by_a_password_has_nowhere_to_go(server: Usher) -> None:
+    browser = sign_up(server, browser=True)
+    answer = browser.post("/api/oauth/logout")
+    assert (answer.status, answer.body) == (200, {"location": None})
+    assert browser.get("/api/auth/me").status == 401
+
+
+def test_a_provider_that_is_down_keeps_nobody_signed_in() -> None:
+    with provider(discovery_cache="max-age=1") as op, usher(None, **settings_for(op)) as server:
+        browser = sign_in(server)
+        op.misbehave(discovery="http_500")
+        answer = browser.post("/api/oauth/logout")
+        assert answer.status == 200
+        assert browser.get("/api/auth/me").status == 401
+
+
+# ---- native clients --------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_native_client_sees_and_unlinks_its_accounts_too(
+    server: Usher, op: Provider
+) -> None:
+    browser = sign_up(server, browser=True)
+    come_back(browser, link(browser))
+    native = log_in(server, _email(browser))
+    async with connect(server, subprotocols=bearer(native.token)) as socket:
+        assert (await receive(socket))["event"] == "joined"
+        assert [a["provider"] for a in linked(native)] == ["mock"]
+        assert native.call("DELETE", f"{ACCOUNTS}/mock").status == 204
+        await socket.ping()
+
+
+def test_nobody_sees_linked_accounts_without_signing_in(server: Usher) -> None:
+    for method, path in (("GET", ACCOUNTS), ("POST", LINK), ("DELETE", f"{ACCOUNTS}/mock")):
+        plain_refusal(Client(server).call(method, path), 401, "unauthenticated")
+
+
+def test_an_unlinked_account_can_be_linked_again(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    for _ in range(2):
+        come_back(browser, link(browser))
+        assert browser.call("DELETE", f"{ACCOUNTS}/mock").status == 204
+    assert not linked(browser)
+    stranger = Client(server, browser=True)
+    come_back(stranger, begin(stranger))
+    assert stranger.get("/api/auth/me").body["id"] != browser.user["id"]

@@ -1,0 +1,396 @@
+"""The way to a provider and back, as a browser goes it, and the pages that say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+
+from tests.support.provider import Provider, provider
+from tests.support.provider_faults import AUTHORIZE_FAULTS, ID_TOKEN_FAULTS, TOKEN_FAULTS
+from tests.support.server import Client, Usher, address, connect, receive, sign_up, usher
+from tests.support.sign_in import (
+    CALLBACK,
+    LOGIN,
+    back_from,
+    begin,
+    changed,
+    come_back,
+    refused,
+    settings_for,
+    sign_in,
+)
+
+ALLOWED = "https://app.example"
+
+
+@pytest.fixture(scope="module")
+def shared_op() -> Iterator[Provider]:
+    with provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(shared_op: Provider) -> Iterator[Usher]:
+    with usher(None, **settings_for(shared_op), ALLOWED_ORIGINS=ALLOWED) as running:
+        yield running
+
+
+@pytest.fixture
+def op(shared_op: Provider) -> Iterator[Provider]:
+    """The provider, with somebody new at it."""
+    shared_op.user = {
+        "sub": address(),
+        "email": address(),
+        "email_verified": True,
+        "name": "Ada Lovelace",
+    }
+    yield shared_op
+    shared_op.behave()
+
+
+@pytest.fixture
+def browser(server: Usher) -> Client:
+    return Client(server, browser=True)
+
+
+# ---- there -----------------------------------------------------------------------------------
+
+
+def test_the_request_has_what_the_protocol_asks_for(
+    server: Usher, op: Provider, browser: Client
+) -> None:
+    url = begin(browser)
+    query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+    assert url.startswith(op.url("authorize") + "?")
+    assert query["redirect_uri"] == f"{server.url}{CALLBACK}"
+    assert query["response_type"] == "code"
+    assert query["client_id"] == op.client_id
+    assert query["code_challenge_method"] == "S256"
+    assert len(query["code_challenge"]) == 43
+    assert len(query["state"]) >= 43
+    assert len(query["nonce"]) >= 43
+    assert query["scope"] == "openid email profile"
+
+
+def test_every_sign_in_has_values_of_its_own(op: Provider, browser: Client) -> None:
+    first, second = (parse_qs(urlsplit(begin(browser)).query) for _ in range(2))
+    for name in ("state", "nonce", "code_challenge"):
+        assert first[name] != second[name]
+
+
+def test_what_is_under_way_lies_in_the_browser_and_shows_nothing(
+    op: Provider, browser: Client
+) -> None:
+    answer = browser.get(LOGIN)
+    state = parse_qs(urlsplit(answer.headers["Location"]).query)["state"][0]
+    [cookie] = answer.headers.get_all("Set-Cookie") or [""]
+    assert state not in cookie
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert "Max-Age=600" in cookie
+
+
+def test_a_browser_keeps_no_more_than_five_attempts(op: Provider, browser: Client) -> None:
+    for _ in range(8):
+        begin(browser)
+    assert len([name for name in browser.cookies if name.startswith("oauth_")]) == 5
+
+
+def test_prompt_login_asks_for_a_fresh_sign_in(op: Provider, browser: Client) -> None:
+    assert "prompt=login" in begin(browser, f"{LOGIN}?prompt=login")
+    assert "prompt" not in begin(browser, f"{LOGIN}?prompt=none")
+
+
+def test_another_name_of_this_machine_goes_to_the_one_that_the_provider_knows(
+    server: Usher, op: Provider, browser: Client
+) -> None:
+    host = {"Host": f"localhost:{server.port}"}
+    answer = browser.call("GET", f"{LOGIN}?next=/x", headers=host)
+    assert answer.headers["Location"] == f"{server.url}{LOGIN}?next=/x"
+    assert not browser.cookies
+
+
+@pytest.mark.parametrize("fault", ["http_500", "not_json", "issuer_other", "endpoints_file"])
+def test_a_provider_that_is_down_breaks_its_own_button_only(fault: str) -> None:
+    with (
+        provider(discovery=fault) as op,
+        usher(None, **settings_for(op, TITLE="Mockery")) as server,
+    ):
+        browser = Client(server, browser=True)
+        words = refused(browser.get(LOGIN), 503, "unavailable")
+        assert "Mockery does not answer just now." in words
+        assert browser.get("/api/oauth/providers").body["items"][0]["title"] == "Mockery"
+        assert browser.get("/readyz").status == 200
+        sign_up(server, browser=True)
+        op.behave()
+        begin(browser)
+
+
+def test_an_unknown_provider_is_not_found(browser: Client) -> None:
+    refused(browser.get("/oauth/nobody/login"), 404, "no_such")
+    refused(browser.get("/oauth/nobody/callback"), 404, "no_such")
+
+
+# ---- and back --------------------------------------------------------------------------------
+
+
+def test_the_way_back_ends_on_the_app_signed_in(
+    server: Usher, op: Provider, browser: Client
+) -> None:
+    answer = come_back(browser, begin(browser))
+    assert (answer.status, answer.headers["Location"]) == (302, "/")
+    assert answer.headers["Cache-Control"] == "no-store"
+    cookies = {c.partition("=")[0]: c for c in answer.headers.get_all("Set-Cookie") or ()}
+    assert "SameSite=Lax" in cookies["access_token"]
+    assert "SameSite=Strict" in cookies["refresh_token"]
+    assert "Path=/api/auth" in cookies["refresh_token"]
+    me = browser.get("/api/auth/me").body
+    assert (me["email"], me["name"]) == (op.user["email"], "Ada Lovelace")
+    (session,) = browser.get("/api/sessions").body["items"]
+    assert session["method"] == "oauth:mock"
+    assert browser.post("/api/auth/refresh").status == 200
+    assert not [name for name in browser.cookies if name.startswith("oauth_")]
+
+
+@pytest.mark.gen_test
+async def test_the_socket_knows_who_came_by_a_provider(server: Usher, op: Provider) -> None:
+    browser = sign_in(server)
+    async with connect(server, f"?ticket={browser.ticket()}") as socket:
+        joined = (await receive(socket))["data"]
+        assert joined["user"] == {
+            "id": browser.user["id"],
+            "name": "Ada Lovelace",
+            "role": browser.user["role"],
+        }
+
+
+def test_on_https_every_cookie_has_its_prefix(op: Provider) -> None:
+    with usher(None, **settings_for(op), PUBLIC_URL="https://usher.example") as server:
+        browser = Client(server, browser=True)
+        url = begin(browser)
+        [name] = browser.cookies
+        assert name.startswith("__Host-oauth_")
+        answer = come_back(browser, url)
+        names = {c.partition("=")[0] for c in answer.headers.get_all("Set-Cookie") or ()}
+        assert {"__Host-access_token", "__Secure-refresh_token"} <= names
+        assert all("Secure" in c for c in answer.headers.get_all("Set-Cookie") or ())
+
+
+@pytest.mark.parametrize("target", ["/", "/#rooms", "/static/?a=b&c=d", f"{ALLOWED}/x", ALLOWED])
+def test_next_is_a_place_here_or_at_an_allowed_origin(
+    op: Provider, browser: Client, target: str
+) -> None:
+    answer = come_back(browser, begin(browser, f"{LOGIN}?next={quote(target, safe='')}"))
+    assert answer.headers["Location"] == target
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "https://evil.example",
+        "https:evil.example",
+        "https://app.example.evil.example",
+        "https://app.example@evil.example",
+        "https://app.example:443@evil.example/",
+        "https://app.example\\@evil.example",
+        "http://app.example",
+        "/\t/evil.example",
+        "/\n/evil.example",
+        " //evil.example",
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "app.example",
+        "",
+        "/a b",
+        "/é",
+        "/" + "a" * 2000,
+    ],
+)
+def test_next_is_no_open_redirect(op: Provider, browser: Client, target: str) -> None:
+    refused(browser.get(f"{LOGIN}?next={quote(target, safe='')}"), 400, "no_such")
+
+
+# ---- what does not come back as it went ------------------------------------------------------
+
+
+def test_a_state_works_once(op: Provider, browser: Client) -> None:
+    url = begin(browser)
+    kept = dict(browser.cookies)
+    way_back = back_from(url)
+    assert browser.get(way_back).status == 302
+    browser.cookies = kept
+    refused(browser.get(way_back), 400, "stale")
+    assert len(op.at("token")) == len({r.form["code"] for r in op.at("token")})
+
+
+def test_a_state_of_another_browser_is_not_taken(
+    server: Usher, op: Provider, browser: Client
+) -> None:
+    mine, theirs = begin(browser), Client(server, browser=True)
+    begin(theirs)
+    before = op.count("token")
+    refused(theirs.get(back_from(mine)), 400, "stale")
+    assert op.count("token") == before
+    assert theirs.get("/api/auth/me").status == 401
+
+
+def test_a_changed_state_is_not_taken(op: Provider, browser: Client) -> None:
+    way_back = back_from(begin(browser))
+    refused(browser.get(changed(way_back, state="x" * 43)), 400, "stale")
+    refused(browser.get(changed(way_back, state=None)), 400, "stale")
+
+
+def test_a_cookie_that_was_changed_is_not_taken(op: Provider, browser: Client) -> None:
+    way_back = back_from(begin(browser))
+    (name,) = [name for name in browser.cookies if name.startswith("oauth_")]
+    browser.cookies[name] = browser.cookies[name][:-6] + "AAAA=="
+    refused(browser.get(way_back), 400, "stale")
+
+
+def test_parameters_that_stand_twice_are_refused(op: Provider, browser: Client) -> None:
+    way_back = back_from(begin(browser))
+    for name in ("state", "code", "iss"):
+        refused(browser.get(f"{way_back}&{name}=again"), 403, "untrusted")
+
+
+REASONS = {
+    "access_denied": (403, "denied"),
+    "state_missing": (400, "stale"),
+    "state_wrong": (400, "stale"),
+    "code_wrong": (400, "stale"),
+}
+
+
+@pytest.mark.parametrize("fault", AUTHORIZE_FAULTS)
+def test_a_wrong_answer_signs_nobody_in(op: Provider, browser: Client, fault: str) -> None:
+    op.misbehave(authorize=fault)
+    status, code = REASONS.get(fault, (403, "untrusted"))
+    words = refused(come_back(browser, begin(browser)), status, code)
+    assert "<" not in words
+    assert browser.get("/api/auth/me").status == 401
+
+
+def test_a_denial_without_a_state_is_told_as_one(browser: Client, op: Provider) -> None:
+    words = refused(browser.get(f"{CALLBACK}?error=access_denied"), 403, "denied")
+    assert "You did not let Mock share your account." in words
+
+
+@pytest.mark.parametrize("fault", ID_TOKEN_FAULTS)
+def test_an_id_token_that_is_not_right_signs_nobody_in(
+    op: Provider, browser: Client, server: Usher, fault: str
+) -> None:
+    op.misbehave(id_token=fault, jwks="oct_key" if fault == "alg_hs256_oct" else ())
+    words = refused(come_back(browser, begin(browser)), 403, "untrusted")
+    assert "could not be trusted" in words
+    assert browser.get("/api/auth/me").status == 401
+    assert not op.elsewhere.requests
+    assert str(op.user["email"]) not in server.log
+
+
+TOKEN_REASONS = {"invalid_grant": (400, "stale"), "no_id_token": (403, "untrusted")}
+QUICK = [fault for fault in TOKEN_FAULTS if fault not in ("slow", "held", "drip", "drip_headers")]
+
+
+@pytest.mark.parametrize("fault", QUICK)
+def test_a_token_endpoint_that_errs_signs_nobody_in(
+    op: Provider, browser: Client, fault: str
+) -> None:
+    op.misbehave(token=fault)
+    status, code = TOKEN_REASONS.get(fault, (503, "unavailable"))
+    refused(come_back(browser, begin(browser)), status, code)
+    assert browser.get("/api/auth/me").status == 401
+    assert not op.elsewhere.requests
+
+
+def test_a_key_that_was_changed_while_somebody_signs_in_is_found(
+    op: Provider, browser: Client, server: Usher
+) -> None:
+    sign_in(server)
+    url = begin(browser)
+    op.misbehave(id_token="key_rotated", times=1)
+    assert come_back(browser, url).status == 302
+
+
+# ---- who may ---------------------------------------------------------------------------------
+
+
+def test_an_address_that_is_in_use_does_not_open_the_account(
+    server: Usher, op: Provider, browser: Client
+) -> None:
+    op.user["email"] = address()
+    sign_up(server, email=op.user["email"])
+    words = refused(come_back(browser, begin(browser)), 403, "no_account")
+    assert "Linked accounts" in words
+    assert op.user["email"] not in words
+
+
+def test_somebody_without_an_address_is_told(op: Provider, browser: Client) -> None:
+    del op.user["email"]
+    refused(come_back(browser, begin(browser)), 403, "no_email")
+
+
+def test_one_comes_back_to_the_same_account_whatever_the_address_is_now(
+    server: Usher, op: Provider
+) -> None:
+    first = sign_in(server)
+    op.user["email"] = address()
+    assert sign_in(server).user["id"] == first.user["id"]
+
+
+def test_a_disabled_account_stays_out(server: Usher, op: Provider, browser: Client) -> None:
+    with usher(None, **settings_for(op)) as fresh:
+        admin = sign_up(fresh)
+        person = sign_in(fresh)
+        path = f"/api/admin/users/{person.user['id']}"
+        assert admin.call("PATCH", path, {"disabled": True}).status == 200
+        again = Client(fresh, browser=True)
+        refused(come_back(again, begin(again)), 403, "not_allowed")
+
+
+def test_who_may_come_in_is_a_setting(op: Provider) -> None:
+    rules = {
+        "EMAIL_DOMAINS": "heron.example",
+        "ROLE_CLAIM": "groups",
+        "ROLES": "ops:admin,all:user",
+    }
+    with usher(None, **settings_for(op, **rules)) as server:
+        sign_up(server)  # else the first one would be administrator anyway
+        browser = Client(server, browser=True)
+        refused(come_back(browser, begin(browser)), 403, "not_allowed")
+        op.user |= {"email": "ada@heron.example", "groups": ["none of these"]}
+        refused(come_back(browser, begin(browser)), 403, "not_allowed")
+        op.user |= {"groups": ["all", "ops"]}
+        assert sign_in(server).user["role"] == "admin"
+        del op.user["groups"]
+        assert sign_in(server).user["role"] == "admin"
+        op.user |= {"groups": "all"}
+        assert sign_in(server).user["role"] == "user"
+
+
+def test_nobody_new_where_sign_up_is_switched_off(op: Provider) -> None:
+    with usher(None, **settings_for(op, SIGNUP="false")) as server:
+        browser = Client(server, browser=True)
+        refused(come_back(browser, begin(browser)), 403, "no_account")
+
+
+def test_the_log_says_why_without_addresses_codes_or_tokens(
+    server: Usher, op: Provider, browser: Client
+) -> None:
+    op.misbehave(id_token="nonce_wrong")
+    way_back = back_from(begin(browser))
+    refused(browser.get(way_back), 403, "untrusted")
+    assert "ID token: wrong nonce" in server.log
+    code = parse_qs(urlsplit(way_back).query)["code"][0]
+    for secret in (code, op.user["email"], op.client_secret, *op.access_tokens, *op.id_tokens):
+        assert secret not in server.log
+
+
+def test_sign_ins_are_counted(server: Usher, op: Provider) -> None:
+    sign_in(server)
+    counted = Client(server).get("/metrics").text.decode()
+    assert 'usher_oauth_sign_ins_total{outcome="signed_in",provider="mock"}' in counted
