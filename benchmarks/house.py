@@ -27,8 +27,8 @@ from benchmarks.servers import Server, free_port, running, usher_command
 from benchmarks.sizes import TOKEN_TTL_SECONDS, Sizes
 from services.grants import Grant, Right
 from services.login_cache import LoginState, login_key
-from services.presence import presence_key
 from services.redis_server import EmbeddedRedis
+from services.room_index import room_index_key
 
 MARK = "\u00a6"
 """A broken bar: no other text of a run has one, so it can be counted without parsing frames."""
@@ -147,7 +147,7 @@ class House:
     def empty_room(self) -> None:
         """Forget who was in the room: a stopped node's people stay there until their lease ends."""
         with self.redis() as client:
-            client.delete(presence_key(self.room))
+            client.delete(room_index_key(self.room))
 
     def _write_people(self, marked: bool) -> None:
         now = time.time()

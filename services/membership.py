@@ -60,7 +60,7 @@ class Membership:
             if name not in self._joined:
                 self._joined[name] = None
                 self._rooms.enter(self._member, name)
-                self._presence.came(name, self._user)
+                self._presence.came(name, self._user, self._member.session_id)
 
     def leave(self, name: str) -> bool:
         """Go out of a room. False when the socket was not in it."""
@@ -68,7 +68,7 @@ class Membership:
             return False
         del self._joined[name]
         self._rooms.leave(self._member, name)
-        self._presence.went(name, self._user)
+        self._presence.went(name, self._member.session_id)
         return True
 
     def leave_all(self) -> None:

@@ -1,29 +1,28 @@
 """Who is in a room, on every node.
 
-Each node says in Redis who of a room is on it (a sorted set per room, scored by the end of a
-lease) and tells the other nodes in passing. Each node with a member holds the whole picture of
-that room, so asking costs nothing; now and then it is compared with Redis, which heals lost
-messages and lets the people of a dead node go when their lease ends.
+Each node says in Redis which sockets of a room are on it (room_index.py) and tells the other
+nodes in passing who came and went. Each node with a member holds the whole picture of that room,
+so asking costs nothing; now and then it is compared with Redis, which heals lost messages and
+lets the people of a dead node go when their lease ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 
 import msgspec
 
 from services.errors import StoreUnavailable
 from services.protocol import Member, encode_event
+from services.room_index import Entry, Here, RoomIndex
 from services.rooms import USER, Rooms
-from services.session_pool import LEASE_MS, LEASE_SECONDS, RENEW_SECONDS
-from services.store import Command, Store
+from services.session_pool import RENEW_BATCH
+from services.store import Store
 
-HERE_SECONDS = LEASE_SECONDS - RENEW_SECONDS
-"""Lease of an entry. The others look once in `RENEW_SECONDS`: who was on a dead node is gone for
-them, too, within the 30 s of the contract."""
 PEOPLE_AT_ONCE = 500
 """In one notice: ten thousand would be half a megabyte, and close whoever reads slowly."""
 QUICKEST_SECONDS = 0.05
@@ -31,14 +30,6 @@ NOTICES_PER_SECOND = 5000
 """Presence frames a room may cost a node: a room of 10,000 gets news every two seconds."""
 ROOMS_AT_ONCE = 200
 PASSING = b"h"
-
-
-class Here(msgspec.Struct, frozen=True, array_like=True):
-    """One user on one node, as it lies in Redis."""
-
-    user_id: str
-    node: str
-    name: str
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -56,21 +47,18 @@ class PresenceChange(msgspec.Struct, frozen=True):
     left: list[Member]
 
 
-_HERE, _CHANGE = msgspec.json.Decoder(Here), msgspec.json.Decoder(Change)
-
-
-def presence_key(room: str) -> str:
-    """Who is in a room, on which node, until when."""
-    return f"usher:{{{room}}}:here"
+_CHANGE = msgspec.json.Decoder(Change)
 
 
 class _Picture:
     """One room's people as this node knows them."""
 
-    __slots__ = ("complete", "entries", "looks", "notice", "own", "shown")
+    __slots__ = ("complete", "counts", "entries", "looks", "notice", "own", "shown")
 
     def __init__(self) -> None:
-        self.own: dict[str, int] = {}
+        self.own: dict[str, Member] = {}
+        """This node's sockets: whose each is."""
+        self.counts: dict[str, int] = {}
         """This node's users: how many sockets each."""
         self.entries: dict[tuple[str, str], Here] = {}
         """By user and node."""
@@ -96,14 +84,14 @@ class Presence:
     def __init__(
         self, store: Store, rooms: Rooms, node: str, clock: Callable[[], float] = time.time
     ) -> None:
-        self._store, self._rooms, self._node, self._clock = store, rooms, node, clock
+        self._index, self._rooms, self._node = RoomIndex(store, clock), rooms, node
         self._pictures: dict[str, _Picture] = {}
         self._looks: set[asyncio.Task[None]] = set()
         rooms.on_passing(PASSING, self._heard)
 
     # ---- this node's people ----------------------------------------------------------------
 
-    def came(self, room: str, member: Member) -> None:
+    def came(self, room: str, member: Member, session_id: str) -> None:
         """A socket of a user entered a room here."""
         if room.startswith(USER):
             return
@@ -111,29 +99,33 @@ class Presence:
         if picture is None:
             picture = self._pictures[room] = _Picture()
             self._look_soon(room)
-        sockets = picture.own[member.id] = picture.own.get(member.id, 0) + 1
+        picture.own[session_id] = member
+        self._index.write(room, [self._entry(session_id, member)])
+        sockets = picture.counts[member.id] = picture.counts.get(member.id, 0) + 1
         if sockets == 1:
             here = Here(member.id, self._node, member.name)
-            self._store.call(*self._writing(room, [here]))
             self._tell(room, picture, Change(here, came=True))
 
-    def went(self, room: str, member: Member) -> None:
+    def went(self, room: str, session_id: str) -> None:
         """A socket of a user left a room here."""
         picture = self._pictures.get(room)
-        if picture is None or member.id not in picture.own:
+        member = None if picture is None else picture.own.pop(session_id, None)
+        if picture is None or member is None:
             return
-        picture.own[member.id] -= 1
-        if picture.own[member.id]:
+        self._index.remove(room, self._entry(session_id, member))
+        picture.counts[member.id] -= 1
+        if picture.counts[member.id]:
             return
-        del picture.own[member.id]
-        # As it was written: the same user may have come by another name since.
-        here = picture.entries[member.id, self._node]
-        self._store.call(("ZREM", presence_key(room), msgspec.json.encode(here)))
+        del picture.counts[member.id]
+        here = Here(member.id, self._node, member.name)
         self._tell(room, picture, Change(here, came=False))
         if not picture.own:  # nobody here wants to know any more
             del self._pictures[room]
             if picture.notice is not None:
                 picture.notice.cancel()
+
+    def _entry(self, session_id: str, member: Member) -> Entry:
+        return Entry(member.id, self._node, member.name, session_id)
 
     async def people(self, room: str) -> list[Member]:
         """Who is in a room, on every node.
@@ -147,7 +139,7 @@ class Presence:
             picture = self._pictures.get(room)
         if picture is not None:
             return list(picture.people().values())
-        here = {here.user_id: here for here in await self._found(room)}
+        here = {entry.user_id: entry for entry in await self._index.read(room)}
         return [Member(user_id, each.name) for user_id, each in here.items()]
 
     # ---- telling ---------------------------------------------------------------------------
@@ -211,17 +203,23 @@ class Presence:
         """
         rooms = list(self._pictures)
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
-            for room in rooms[start : start + ROOMS_AT_ONCE]:
-                if (picture := self._pictures.get(room)) is not None:
-                    own = [h for h in picture.entries.values() if h.node == self._node]
-                    if own:
-                        self._store.call(*self._writing(room, own))
-            await asyncio.gather(*map(self._look, rooms[start : start + ROOMS_AT_ONCE]))
+            await asyncio.gather(*map(self._renew, rooms[start : start + ROOMS_AT_ONCE]))
 
-    def _writing(self, room: str, people: Iterable[Here]) -> tuple[Command, ...]:
-        key, end = presence_key(room), self._clock() + HERE_SECONDS
-        scored = (part for here in people for part in (end, msgspec.json.encode(here)))
-        return ("ZADD", key, *scored), ("PEXPIRE", key, LEASE_MS)
+    async def _renew(self, room: str) -> None:
+        picture = self._pictures.get(room)
+        if picture is None:
+            return
+        # Drawn batch by batch: who leaves meanwhile must not come back.
+        waiting = (
+            self._entry(session_id, member)
+            for session_id, member in tuple(picture.own.items())
+            if session_id in picture.own
+        )
+        while batch := list(islice(waiting, RENEW_BATCH)):
+            written = self._index.write(room, batch)
+            if len(batch) == RENEW_BATCH:
+                await written  # else on its way together with the look
+        await self._look(room)
 
     def _look_soon(self, room: str) -> None:
         task = asyncio.get_running_loop().create_task(self._look_quietly(room))
@@ -241,7 +239,7 @@ class Presence:
         changed = set[tuple[str, str]]()
         picture.looks.append(changed)
         try:
-            found = {(h.user_id, h.node): h for h in await self._found(room)}
+            found = {(h.user_id, h.node): h for h in await self._index.read(room)}
         finally:
             picture.looks.remove(changed)
         kept = {
@@ -257,17 +255,3 @@ class Presence:
         picture.entries, picture.complete = kept | others, True
         if self._pictures.get(room) is picture:
             self._notice_soon(room, picture)
-
-    async def _found(self, room: str) -> list[Here]:
-        key, now = presence_key(room), self._clock()
-        _, found = await self._store.call(
-            ("ZREMRANGEBYSCORE", key, "-inf", now), ("ZRANGEBYSCORE", key, now, "+inf")
-        )
-        return [here for entry in found if (here := _read(entry)) is not None]
-
-
-def _read(entry: bytes) -> Here | None:
-    try:
-        return _HERE.decode(entry)
-    except msgspec.DecodeError:
-        return None  # of a node of another version

@@ -14,6 +14,7 @@ from itertools import islice
 
 import msgspec
 
+from services.room_index import RoomIndex
 from services.store import Command, Store
 
 LEASE_SECONDS = 30.0
@@ -23,6 +24,8 @@ RENEW_SECONDS = 10.0
 """Three chances within a lease."""
 RENEW_BATCH = 200
 """Sockets renewed in one turn of the loop, so that 100,000 of them never hold it up."""
+LOOKUP_BATCH = 500
+"""Records asked for in one round trip: the room of a lookup may have 10,000 sockets."""
 
 
 class SocketSession(msgspec.Struct, frozen=True):
@@ -57,6 +60,7 @@ class SessionPool:
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store, self._clock = store, clock
+        self._rooms = RoomIndex(store, clock)
 
     # ---- upkeep ----------------------------------------------------------------------------
 
@@ -135,13 +139,18 @@ class SessionPool:
         return await self._records(member for sid, member in index if sid == login_session_id)
 
     async def of_room(self, room: str) -> list[SocketSession]:
-        """The socket sessions of a room. So far rooms are `user:{id}`.
+        """The socket sessions that are in a room, on every node.
+
+        In the room of a user's own sockets (`user:…`) that is all of them, also one that has left
+        it: it has no index, because a join would pay for it.
 
         Raises:
             StoreUnavailable: Redis is away.
         """
         kind, _, subject = room.partition(":")
-        return await self.of_user(subject) if kind == "user" else []
+        if kind == "user":
+            return await self.of_user(subject)
+        return await self._records(entry.session_id for entry in await self._rooms.read(room))
 
     async def counts(self, user_id: str) -> dict[str, int]:
         """How many sockets each login session of a user has open, on every node.
@@ -164,11 +173,12 @@ class SessionPool:
         return [(login_session_id, session_id) for login_session_id, session_id in pairs]
 
     async def _records(self, session_ids: Iterable[str]) -> list[SocketSession]:
-        commands: list[Command] = [("GET", session_key(i)) for i in session_ids]
-        if not commands:
-            return []
-        records = await self._store.call(*commands)
-        return [_DECODER.decode(record) for record in records if record is not None]
+        found: list[SocketSession] = []
+        waiting = iter(session_ids)
+        while batch := list(islice(waiting, LOOKUP_BATCH)):
+            records = await self._store.call(*(("GET", session_key(i)) for i in batch))
+            found += (_DECODER.decode(record) for record in records if record is not None)
+        return found
 
 
 def _index_member(session: SocketSession) -> str:

@@ -11,9 +11,13 @@ import msgspec
 import pytest
 
 from services.errors import StoreUnavailable
+from services.grants import Right
 from services.protocol import CloseCode
+from services.room_index import HERE_SECONDS, Entry, RoomIndex, room_index_key
+from services.rooms import channel_room
 from services.session_pool import (
     LEASE_SECONDS,
+    LOOKUP_BATCH,
     RENEW_BATCH,
     RENEW_SECONDS,
     SessionPool,
@@ -22,14 +26,26 @@ from services.session_pool import (
     user_index_key,
 )
 from services.store import Store
+from services.store_cluster import ClusterStore
 from services.store_memory import MemoryStore
 from services.store_redis import RedisStore
-from tests.support.parts import Clock, CountingStore, node, open_socket, redis_away, redis_back
-from tests.support.redis import PATIENCE, RealRedis, redis_server
+from tests.support.parts import (
+    Clock,
+    CountingStore,
+    Parts,
+    node,
+    open_socket,
+    redis_away,
+    redis_back,
+)
+from tests.support.redis import PATIENCE, RealRedis, redis_server, until
+from tests.support.redis_forms import Cluster, cluster
+from tests.test_control import nodes
 
 __all__ = ["redis_server"]
 
-KINDS = ("redis", "memory")
+KINDS = ("redis", "memory", "cluster")
+ROOM = channel_room("herons")
 
 
 def session(number: int, user: str = "ada", login: str = "laptop") -> SocketSession:
@@ -51,23 +67,49 @@ class House:
     def __init__(self, store: Store, clock: Clock) -> None:
         self.store, self.clock = CountingStore(store), clock
         self.pool, self.other_node = SessionPool(self.store, clock), SessionPool(self.store, clock)
+        self._index = RoomIndex(self.store, clock)
+
+    def enters(self, room: str, *sessions: SocketSession) -> None:
+        """As presence notes it."""
+        self._index.write(room, map(entry, sessions))
+
+    def leaves(self, room: str, one: SocketSession) -> None:
+        self._index.remove(room, entry(one))
+
+
+def entry(one: SocketSession) -> Entry:
+    return Entry(one.user_id, one.node, one.name, one.session_id)
+
+
+@pytest.fixture(scope="module")
+def shared_cluster() -> Iterator[Cluster]:
+    with cluster() as made:
+        yield made
 
 
 @pytest.fixture(params=KINDS)
-def redis_or_none(request: pytest.FixtureRequest) -> Iterator[RealRedis | None]:
-    server = RealRedis() if request.param == "redis" else None
-    yield server
-    if server is not None:
-        server.close()
+def redis_or_none(request: pytest.FixtureRequest) -> RealRedis | Cluster | None:
+    """An empty Redis, an empty cluster, or None: all in memory."""
+    if request.param == "cluster":
+        made: Cluster = request.getfixturevalue("shared_cluster")
+        for server in made.masters:
+            server.ask("FLUSHALL")
+        return made
+    if request.param == "redis":
+        redis: RealRedis = request.getfixturevalue("redis_server")
+        return redis
+    return None
 
 
 @asynccontextmanager
-async def house(redis: RealRedis | None) -> AsyncIterator[House]:
+async def house(redis: RealRedis | Cluster | None) -> AsyncIterator[House]:
     clock = Clock()
     store: Store = MemoryStore(clock=clock)
     if redis is not None:
-        store = RedisStore(redis.url, timeout=PATIENCE)
-        await store.connect()
+        kind = ClusterStore if isinstance(redis, Cluster) else RedisStore
+        over_redis = kind(redis.url, timeout=PATIENCE)
+        await over_redis.connect()
+        store = over_redis
     try:
         yield House(store, clock)
     finally:
@@ -79,7 +121,7 @@ async def house(redis: RealRedis | None) -> AsyncIterator[House]:
 
 @pytest.mark.gen_test
 async def test_a_session_written_here_is_found_on_every_node(
-    redis_or_none: RealRedis | None,
+    redis_or_none: RealRedis | Cluster | None,
 ) -> None:
     async with house(redis_or_none) as h:
         h.pool.write(session(1))
@@ -88,19 +130,20 @@ async def test_a_session_written_here_is_found_on_every_node(
 
 
 @pytest.mark.gen_test
-async def test_what_is_not_there_is_nobodys(redis_or_none: RealRedis | None) -> None:
+async def test_what_is_not_there_is_nobodys(redis_or_none: RealRedis | Cluster | None) -> None:
     async with house(redis_or_none) as h:
         assert await h.pool.get("s1") is None
         assert await h.pool.user_id_of("s1") is None
         assert await h.pool.of_user("ada") == []
         assert await h.pool.of_login_session("ada", "laptop") == []
         assert await h.pool.of_room("user:ada") == []
+        assert await h.pool.of_room(ROOM) == []
         assert await h.pool.counts("ada") == {}
 
 
 @pytest.mark.gen_test
 async def test_sessions_are_found_by_user_login_session_and_room(
-    redis_or_none: RealRedis | None,
+    redis_or_none: RealRedis | Cluster | None,
 ) -> None:
     async with house(redis_or_none) as h:
         mine = [session(1), session(2), session(3, login="phone")]
@@ -111,11 +154,15 @@ async def test_sessions_are_found_by_user_login_session_and_room(
         assert await h.other_node.of_login_session("ada", "phone") == mine[2:]
         assert set(await h.other_node.of_room("user:ada")) == set(mine)
         assert await h.other_node.of_room("channel:ada") == []
+        h.enters(ROOM, mine[0], mine[2], session(4, user="bob", login="laptop"))
+        found = await h.other_node.of_room(ROOM)
+        assert {one.session_id for one in found} == {"s1", "s3", "s4"}
+        assert mine[0] in found
         assert await h.other_node.counts("ada") == {"laptop": 2, "phone": 1}
 
 
 @pytest.mark.gen_test
-async def test_a_removed_session_is_in_no_lookup(redis_or_none: RealRedis | None) -> None:
+async def test_a_removed_session_is_in_no_lookup(redis_or_none: RealRedis | Cluster | None) -> None:
     async with house(redis_or_none) as h:
         for number in (1, 2):
             h.pool.write(session(number))
@@ -126,13 +173,42 @@ async def test_a_removed_session_is_in_no_lookup(redis_or_none: RealRedis | None
 
 
 @pytest.mark.gen_test
-async def test_a_lookup_of_many_takes_two_round_trips(redis_or_none: RealRedis | None) -> None:
+async def test_a_lookup_of_many_takes_two_round_trips(
+    redis_or_none: RealRedis | Cluster | None,
+) -> None:
     async with house(redis_or_none) as h:
         for number in range(50):
             h.pool.write(session(number))
         h.store.groups.clear()
         assert len(await h.pool.of_user("ada")) == 50
         assert len(h.store.groups) == 2
+
+
+@pytest.mark.gen_test
+async def test_a_full_room_is_looked_up_in_batches(
+    redis_or_none: RealRedis | Cluster | None,
+) -> None:
+    async with house(redis_or_none) as h:
+        many = [session(number, user=f"u{number}") for number in range(LOOKUP_BATCH + 1)]
+        await h.pool.renew(many)
+        h.enters(ROOM, *many)
+        h.store.groups.clear()
+        assert set(await h.other_node.of_room(ROOM)) == set(many)
+        assert [len(group) for group in h.store.groups] == [2, LOOKUP_BATCH, 1]
+
+
+@pytest.mark.gen_test
+async def test_who_left_a_room_or_is_gone_is_not_found_in_it(
+    redis_or_none: RealRedis | Cluster | None,
+) -> None:
+    async with house(redis_or_none) as h:
+        stays, leaves, gone = session(1), session(2), session(3)
+        await h.pool.renew([stays, leaves, gone])
+        h.enters(ROOM, stays, leaves, gone)
+        h.leaves(ROOM, leaves)
+        h.pool.remove(gone)
+        assert await h.other_node.of_room(ROOM) == [stays]
+        assert set(await h.other_node.of_user("ada")) == {stays, leaves}
 
 
 # ---- leases --------------------------------------------------------------------------------
@@ -149,6 +225,23 @@ async def test_the_sessions_of_a_dead_node_vanish_with_their_lease() -> None:
         assert await h.other_node.get("s1") is None
         assert await h.other_node.of_user("ada") == [session(2)]
         assert await h.other_node.counts("ada") == {"laptop": 1}
+
+
+@pytest.mark.gen_test
+async def test_the_sessions_of_a_dead_node_vanish_from_the_room(
+    redis_or_none: RealRedis | Cluster | None,
+) -> None:
+    async with house(redis_or_none) as h:
+        for one in (session(1), session(2)):
+            h.pool.write(one)
+            h.enters(ROOM, one)
+        h.clock.forward(HERE_SECONDS - 1)
+        h.pool.write(session(2))
+        h.enters(ROOM, session(2))
+        assert set(await h.other_node.of_room(ROOM)) == {session(1), session(2)}
+        h.clock.forward(2)
+        assert HERE_SECONDS <= LEASE_SECONDS
+        assert await h.other_node.of_room(ROOM) == [session(2)]
 
 
 @pytest.mark.gen_test
@@ -179,7 +272,7 @@ async def test_a_member_whose_lease_ended_is_swept_out_of_a_living_index(
 
 @pytest.mark.gen_test
 async def test_renewal_keeps_a_session_for_as_long_as_it_goes_on(
-    redis_or_none: RealRedis | None,
+    redis_or_none: RealRedis | Cluster | None,
 ) -> None:
     async with house(redis_or_none) as h:
         h.pool.write(session(1))
@@ -204,7 +297,7 @@ async def test_renewal_writes_the_whole_record_when_redis_was_emptied(
 
 
 @pytest.mark.gen_test
-async def test_many_are_renewed_in_batches(redis_or_none: RealRedis | None) -> None:
+async def test_many_are_renewed_in_batches(redis_or_none: RealRedis | Cluster | None) -> None:
     async with house(redis_or_none) as h:
         many = [session(number) for number in range(2 * RENEW_BATCH + 1)]
         await h.pool.renew(many)
@@ -244,6 +337,139 @@ async def test_a_session_goes_when_its_socket_goes(tmp_path: Path, redis_server:
         peer.client.close(CloseCode.FORBIDDEN)
         assert await parts.pool.of_user(login.user.id) == []
         assert await parts.pool.get(record.session_id) is None
+
+
+class Hall:
+    """A channel on two nodes, and somebody with sockets on both."""
+
+    def __init__(self, here: Parts, there: Parts, owner: str, user: str, channel: str) -> None:
+        self.here, self.there = here, there
+        self.owner, self.user, self.channel, self.room = owner, user, channel, channel_room(channel)
+
+    async def socket(self, parts: Parts, user: str) -> SocketSession:
+        peer = await open_socket(parts, await parts.signed_in(user))
+        return peer.client.session
+
+    async def finds(self, *sessions: SocketSession) -> None:
+        """Wait until both nodes find these in the room, and no others."""
+        for parts in (self.here, self.there):
+            end = asyncio.get_running_loop().time() + PATIENCE
+            while set(found := await parts.pool.of_room(self.room)) != set(sessions):
+                assert asyncio.get_running_loop().time() < end, found
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def hall(folder: Path, redis: RealRedis) -> AsyncIterator[Hall]:
+    async with nodes(folder, redis, "a", "b") as (here, there):
+        owner, user = await here.user("Owner"), await here.user("Ada")
+        channel = (await here.channels.create(owner, "Herons")).id
+        await here.channels.put_member(owner, channel, user, Right.READ)
+        here.clock.forward(1)
+        yield Hall(here, there, owner, user, channel)
+
+
+@pytest.mark.gen_test
+async def test_the_sockets_of_a_channel_are_found_from_every_node(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with hall(tmp_path, redis_server) as h:
+        first, second = await h.socket(h.here, h.user), await h.socket(h.here, h.user)
+        third, owner = await h.socket(h.there, h.user), await h.socket(h.there, h.owner)
+        await h.finds(first, second, third, owner)
+        assert set(await h.here.pool.of_room(f"user:{h.user}")) == {first, second, third}
+        one = h.here.hub.get(second.session_id)
+        assert one is not None
+        one.membership.leave(h.room)
+        await h.finds(first, third, owner)
+        one.close(CloseCode.FORBIDDEN)
+        other = h.there.hub.get(owner.session_id)
+        assert other is not None
+        other.close(CloseCode.FORBIDDEN)
+        await h.finds(first, third)
+        await h.here.channels.remove_member(h.owner, h.channel, h.user)
+        await h.finds()
+
+
+@pytest.mark.gen_test
+async def test_the_index_of_a_room_comes_back_with_the_renewal_when_redis_was_emptied(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with hall(tmp_path, redis_server) as h:
+        sockets = [await h.socket(h.here, h.user), await h.socket(h.there, h.owner)]
+        await h.finds(*sockets)
+        redis_server.ask("FLUSHALL")
+        await h.finds()
+        for parts in (h.here, h.there):
+            await parts.pool.renew(client.session for client in parts.hub)
+            await parts.presence.renew()
+        await h.finds(*sockets)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_removing_one_user_among_100_000_costs_by_their_sockets_and_rooms_alone(
+    tmp_path: Path, redis_server: RealRedis
+) -> None:
+    async with node(tmp_path, redis_server) as parts:
+        owner, rooms = await parts.user("Owner"), 3
+        channels = [(await parts.channels.create(owner, "Herons")).id for _ in range(rooms)]
+        costs = [await removal_cost(parts, redis_server, owner, channels, n) for n in (1, 20)]
+        crowded = [
+            await removal_cost(parts, redis_server, owner, channels, n, others=100_000)
+            for n in (1, 20)
+        ]
+        assert crowded == costs, "the others cost nothing"
+        # Of each socket its record, its place with its user and in each room; the rest is told
+        # once: the rows' own keys, the news, and that the user has left each room.
+        each = 2 + rooms
+        assert costs[1] - costs[0] == 19 * each
+        assert costs[0] <= each + rooms + 4
+
+
+def crowd(redis: RealRedis, channels: list[str], sessions: int) -> None:
+    """Socket sessions of other people in the same rooms, written by Redis itself."""
+    script = """
+    for s = 1, ARGV[1] do
+      local user, id = 'u' .. s, 'synthetic' .. s
+      redis.call('SET', 'usher:socket:{' .. id .. '}', '{}', 'PX', 30000)
+      redis.call('ZADD', 'usher:{' .. user .. '}:sockets', ARGV[2], 'sid/' .. id)
+      local entry = '["' .. user .. '","elsewhere","Somebody","' .. id .. '"]'
+      for _, key in ipairs(KEYS) do redis.call('ZADD', key, ARGV[2], entry) end
+    end
+    """
+    keys = [room_index_key(channel_room(channel)) for channel in channels]
+    redis.ask("EVAL", script, len(keys), *keys, sessions, "9e15")
+    assert redis.ask("ZCARD", keys[0]) > sessions
+
+
+async def removal_cost(
+    parts: Parts,
+    redis: RealRedis,
+    owner: str,
+    channels: list[str],
+    sockets: int,
+    others: int = 0,
+) -> int:
+    """Commands to Redis from the end of a user's login sessions to that of their last socket."""
+    user = await parts.user("Ada")
+    for channel in channels:
+        await parts.channels.put_member(owner, channel, user, Right.READ)
+    parts.clock.forward(1)
+    login = await parts.signed_in(user)
+    peers = [await open_socket(parts, login) for _ in range(sockets)]
+    assert len(await parts.pool.of_user(user)) == sockets
+    for channel in channels:
+        await parts.presence.people(channel_room(channel))  # no look is under way any more
+    if others:
+        crowd(redis, channels, others)
+        assert redis.ask("DBSIZE") > 2 * others
+    parts.store.groups.clear()
+    await parts.login_sessions.end_all(user, "disabled")
+    assert [await peer.close_code() for peer in peers] == [CloseCode.SESSION_REVOKED] * sockets
+    await until(lambda: not redis.ask("EXISTS", user_index_key(user)))
+    cost = sum(map(len, parts.store.groups))
+    redis.ask("DEL", *(room_index_key(channel_room(channel)) for channel in channels))
+    return cost
 
 
 @pytest.mark.gen_test

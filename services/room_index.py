@@ -1,0 +1,83 @@
+"""Which sockets are in a room, on every node: the room's own index in Redis.
+
+One sorted set for each room, with an entry for each socket in it, scored by the end of a lease
+that the socket's node renews. Presence keeps it and reads people out of it, the session pool
+sockets; so a join writes it once for both. A dead node's entries end with their lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from services.store import Store
+
+HERE_SECONDS = 20.0
+"""Lease of an entry. Nodes look at each other's every 10 s: who was on a dead node is gone for
+them, too, within the 30 s of the contract."""
+HERE_MS = int(HERE_SECONDS * 1000)
+
+
+class Here(msgspec.Struct, frozen=True, array_like=True):
+    """One user on one node."""
+
+    user_id: str
+    node: str
+    name: str
+
+
+class Entry(Here, frozen=True, array_like=True):
+    """The same by one of their sockets, as it lies in Redis."""
+
+    session_id: str
+
+
+_ENTRY = msgspec.json.Decoder(Entry)
+_encode = msgspec.json.Encoder().encode
+
+
+def room_index_key(room: str) -> str:
+    """The sockets in a room: entries, scored by the end of their lease."""
+    return f"usher:{{{room}}}:here"
+
+
+class RoomIndex:
+    """The indexes of all rooms. What is written leaves with this turn's commands."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store, self._clock = store, clock
+
+    def write(self, room: str, entries: Iterable[Entry]) -> Awaitable[list[Any]]:
+        """Write entries, or renew them. Issued when called.
+
+        Raises:
+            StoreUnavailable: when awaited: Redis is away; the next renewal makes up for it.
+        """
+        key, end = room_index_key(room), self._clock() + HERE_SECONDS
+        scored = (part for entry in entries for part in (end, _encode(entry)))
+        return self._store.call(("ZADD", key, *scored), ("PEXPIRE", key, HERE_MS))
+
+    def remove(self, room: str, entry: Entry) -> None:
+        """Take an entry out, as it was written, without waiting."""
+        self._store.call(("ZREM", room_index_key(room), _encode(entry)))
+
+    async def read(self, room: str) -> list[Entry]:
+        """The entries whose lease holds; the rest is swept out.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        key, now = room_index_key(room), self._clock()
+        _, found = await self._store.call(
+            ("ZREMRANGEBYSCORE", key, "-inf", now), ("ZRANGEBYSCORE", key, now, "+inf")
+        )
+        return [entry for text in found if (entry := _read(text)) is not None]
+
+
+def _read(text: bytes) -> Entry | None:
+    try:
+        return _ENTRY.decode(text)
+    except msgspec.DecodeError:
+        return None  # of a node of another version
