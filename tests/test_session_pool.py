@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -235,8 +234,10 @@ async def test_a_socket_that_closes_during_a_renewal_does_not_come_back(
 
 
 @pytest.mark.gen_test
-async def test_a_session_goes_when_its_socket_goes(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with node(tmp_path, redis_server) as parts:
+async def test_a_session_goes_when_its_socket_goes(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login)
         (record,) = await parts.pool.of_login_session(login.user.id, login.claims.sid)
@@ -247,8 +248,10 @@ async def test_a_session_goes_when_its_socket_goes(tmp_path: Path, redis_server:
 
 
 @pytest.mark.gen_test
-async def test_redis_holds_no_address_and_no_token(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with node(tmp_path, redis_server) as parts:
+async def test_redis_holds_no_address_and_no_token(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
         login = await parts.signed_in()
         await open_socket(parts, login, bearer=True)
         ticket = await parts.tickets.issue(login.claims)
@@ -297,9 +300,9 @@ async def test_a_record_holds_only_what_the_contract_lets_it() -> None:
 
 @pytest.mark.gen_test
 async def test_without_redis_writing_is_quiet_and_asking_is_refused(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         await redis_away(parts, redis_server)
         parts.pool.write(session(1))
         parts.pool.remove(session(2))
