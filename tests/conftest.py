@@ -1,4 +1,4 @@
-"""What every test has: an event loop of its own, closed behind it.
+"""What every test has: an event loop of its own, closed behind it; and what many share.
 
 pytest-tornado 0.8 makes its loop with `IOLoop.make_current`, which Tornado 6.2 deprecated and
 which leaves asyncio's own loop unset. This fixture replaces it, on uvloop where that installs,
@@ -8,12 +8,16 @@ as the server does.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from tornado.ioloop import IOLoop
 
+from tests.support.databases import KINDS, empty_database
 from tests.support.server import Usher, usher
 
 try:
@@ -52,8 +56,30 @@ def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_until_complete(loop.shutdown_default_executor())
 
 
+# ---- databases: tests/support/databases.py says which fixture is for what --------------------
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """The kind of database that the test runs on."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
+    """An empty database of the test's own."""
+    with empty_database(database_kind, tmp_path) as url:
+        yield url
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[Usher]:
+def servers() -> Iterator[Callable[[str], Usher]]:
+    """The servers behind `server`. Both stay: a worker changes between the kinds file by file."""
+    with ExitStack() as stack:
+        yield functools.cache(lambda kind: stack.enter_context(usher(kind)))
+
+
+@pytest.fixture(scope="session")
+def server(database_kind: str, servers: Callable[[str], Usher]) -> Usher:
     """One Usher on its defaults for all tests of a worker that need nothing special of it."""
-    with usher() as running:
-        yield running
+    return servers(database_kind)

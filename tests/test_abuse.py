@@ -53,8 +53,8 @@ WIDE_BOUND_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")
-def target() -> Iterator[Usher]:
-    with quiet_usher(JWT_SECRETS=SECRET, JOIN_TIMEOUT_SECONDS=60) as server:
+def target(database_kind: str) -> Iterator[Usher]:
+    with quiet_usher(database_kind, JWT_SECRETS=SECRET, JOIN_TIMEOUT_SECONDS=60) as server:
         yield server
 
 
@@ -705,8 +705,8 @@ def test_odd_methods_give_no_traceback(target: Usher, canary: RawClient, method:
 # ---- what an attacker may learn --------------------------------------------------------------
 
 
-def test_no_token_ticket_or_address_is_in_the_log() -> None:
-    with usher() as server:
+def test_no_token_ticket_or_address_is_in_the_log(database_kind: str) -> None:
+    with usher(database_kind) as server:
         email = "somebody.special@example.org"
         client = sign_up(server, email=email)
         ticket, token = client.ticket(), str(client.token)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,8 +77,8 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, redis: RealRedis) -> AsyncIterator[House]:
-    async with nodes(folder, redis, "a", "b") as (here, there):
+async def house(database_url: str, redis: RealRedis) -> AsyncIterator[House]:
+    async with nodes(database_url, redis, "a", "b") as (here, there):
         owner, user = await here.user("Owner"), await here.user("Ada")
         channel = (await here.channels.create(owner, "Herons")).id
         here.clock.forward(1)
@@ -89,9 +88,9 @@ async def house(folder: Path, redis: RealRedis) -> AsyncIterator[House]:
 
 @pytest.mark.gen_test
 async def test_who_is_let_in_enters_and_who_is_put_out_leaves_on_another_node(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(tmp_path, redis_server) as h:
+    async with house(database_url, redis_server) as h:
         own = f"user:{h.user}"
         assert h.rooms == [own]
         await h.put()
@@ -106,9 +105,9 @@ async def test_who_is_let_in_enters_and_who_is_put_out_leaves_on_another_node(
 
 @pytest.mark.gen_test
 async def test_a_change_for_everybody_reaches_everybody_and_tells_only_whom_it_concerns(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(tmp_path, redis_server) as h:
+    async with house(database_url, redis_server) as h:
         await h.put()
         await h.told()
         guest = await open_socket(h.there, await h.there.signed_in())
@@ -125,9 +124,9 @@ async def test_a_change_for_everybody_reaches_everybody_and_tells_only_whom_it_c
 
 @pytest.mark.gen_test
 async def test_a_role_that_a_channel_lets_in_counts_at_once(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(tmp_path, redis_server) as h:
+    async with house(database_url, redis_server) as h:
         await h.here.channels.update(h.owner, h.channel, roles={"user": "read"})
         assert h.room in await h.told()
         grant = h.peer.client.membership.grant_in(h.room)
@@ -138,8 +137,8 @@ async def test_a_role_that_a_channel_lets_in_counts_at_once(
 
 
 @pytest.mark.gen_test
-async def test_here_it_has_taken_effect_when_the_call_is_answered(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_here_it_has_taken_effect_when_the_call_is_answered(database_url: str) -> None:
+    async with node(database_url) as parts:
         owner, user = await parts.user(), await parts.user()
         channel = (await parts.channels.create(owner, "Herons")).id
         parts.clock.forward(1)
@@ -152,9 +151,9 @@ async def test_here_it_has_taken_effect_when_the_call_is_answered(tmp_path: Path
 
 @pytest.mark.gen_test
 async def test_a_change_whose_message_was_lost_is_found_by_the_sweep(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(tmp_path, redis_server) as h:
+    async with house(database_url, redis_server) as h:
         await h.put()
         await h.told()
         h.there.bus.unsubscribe(CONTROL_ROOM)
@@ -165,8 +164,8 @@ async def test_a_change_whose_message_was_lost_is_found_by_the_sweep(
 
 
 @pytest.mark.gen_test
-async def test_nobody_here_means_nothing_to_look_up(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_nobody_here_means_nothing_to_look_up(database_url: str) -> None:
+    async with node(database_url) as parts:
         channels = MoodyChannels(parts)
         access = Access(parts.hub, channels)
         for who in ("*", "somebody"):
@@ -176,9 +175,9 @@ async def test_nobody_here_means_nothing_to_look_up(tmp_path: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_what_cannot_be_looked_up_now_is_tried_again_until_it_can(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(tmp_path, redis_server) as h:
+    async with house(database_url, redis_server) as h:
         await h.put()
         await h.told()
         channels = MoodyChannels(h.there)
@@ -200,8 +199,8 @@ async def test_what_cannot_be_looked_up_now_is_tried_again_until_it_can(
 
 
 @pytest.mark.gen_test
-async def test_changes_that_wait_for_the_database_are_bounded(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_changes_that_wait_for_the_database_are_bounded(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await open_socket(parts, login)
         channels = MoodyChannels(parts)
@@ -219,9 +218,9 @@ async def test_changes_that_wait_for_the_database_are_bounded(tmp_path: Path) ->
 
 @pytest.mark.gen_test
 async def test_what_was_read_before_a_later_change_does_not_win_over_it(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(tmp_path, redis_server) as h:
+    async with house(database_url, redis_server) as h:
         channels, slow = MoodyChannels(h.there), asyncio.Event()
         access = Access(h.there.hub, channels)
         h.there.revocations.on_access(access.apply)
@@ -238,9 +237,9 @@ async def test_what_was_read_before_a_later_change_does_not_win_over_it(
 
 @pytest.mark.gen_test
 async def test_a_socket_that_closes_during_the_look_up_is_left_alone(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(tmp_path, redis_server) as h:
+    async with house(database_url, redis_server) as h:
         channels, slow = MoodyChannels(h.there), asyncio.Event()
         access = Access(h.there.hub, channels)
         h.there.revocations.on_access(access.apply)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import peewee
@@ -33,21 +32,14 @@ from services.errors import (
 )
 from services.login_sessions import Device, SignedIn
 from services.passwords import PHC_PREFIX
-from tests.support.databases import KINDS, empty_database
 from tests.support.parts import DEVICE, Parts, node, open_socket, session_row
 
 PASSWORD, OTHER, THIRD = "a quiet heron at dusk 7", "brass lantern under 9 oaks", "tin 4 moss ruin"
 
 
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
-
-
 @asynccontextmanager
-async def two_nodes(url: str) -> AsyncIterator[tuple[Parts, Parts]]:
-    async with node(url) as here, node(url, clock=here.clock) as there:
+async def two_nodes(database_url: str) -> AsyncIterator[tuple[Parts, Parts]]:
+    async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         yield here, there
 
 
@@ -214,8 +206,8 @@ def test_a_name_that_cannot_be_seen_or_reads_as_another_is_refused(name: str) ->
 
 
 @pytest.mark.gen_test
-async def test_the_first_account_is_admin_and_the_next_is_not(url: str) -> None:
-    async with node(url) as parts:
+async def test_the_first_account_is_admin_and_the_next_is_not(database_url: str) -> None:
+    async with node(database_url) as parts:
         first, second = await sign_up(parts), await sign_up(parts, "bob@example.org", " Bob ")
         assert (first.user.role, first.claims.role) == ("admin", "admin")
         assert (second.user.role, second.claims.role) == ("user", "user")
@@ -225,8 +217,8 @@ async def test_the_first_account_is_admin_and_the_next_is_not(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_address_that_two_race_for_is_one_account(url: str) -> None:
-    async with two_nodes(url) as (here, there):
+async def test_an_address_that_two_race_for_is_one_account(database_url: str) -> None:
+    async with two_nodes(database_url) as (here, there):
         racing = [sign_up(parts, f"u{n}@example.org") for n in range(5) for parts in (here, there)]
         outcomes = await asyncio.gather(*racing, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes].count(SignedIn) == 5
@@ -260,8 +252,8 @@ class Held:
 
 
 @pytest.mark.gen_test(timeout=100)
-async def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(url: str) -> None:
-    async with two_nodes(url) as (here, there):
+async def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(database_url: str) -> None:
+    async with two_nodes(database_url) as (here, there):
         line = StartingLine(100)
         for parts in (here, there):
             parts.accounts._database = line.before(parts.database)  # type: ignore[assignment]
@@ -274,8 +266,8 @@ async def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(url: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_two_spellings_of_an_address_are_one_account(url: str) -> None:
-    async with node(url) as parts:
+async def test_two_spellings_of_an_address_are_one_account(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await sign_up(parts, "Zoë@BÜCHER.example")
         with pytest.raises(SignupRefused) as caught:
             await sign_up(parts, " zoe\u0308@xn--bcher-kva.EXAMPLE")
@@ -291,9 +283,9 @@ async def test_two_spellings_of_an_address_are_one_account(url: str) -> None:
 )
 @pytest.mark.gen_test
 async def test_a_weak_password_is_refused_with_advice_and_opens_nothing(
-    tmp_path: Path, password: str
+    database_url: str, password: str
 ) -> None:
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         with pytest.raises(WeakPassword) as caught:
             await parts.accounts.sign_up(
                 "lovelace1815@example.org", password, "Ada Lovelace", DEVICE
@@ -303,8 +295,8 @@ async def test_a_weak_password_is_refused_with_advice_and_opens_nothing(
 
 
 @pytest.mark.gen_test
-async def test_the_database_holds_a_hash_and_no_password(url: str) -> None:
-    async with node(url) as parts:
+async def test_the_database_holds_a_hash_and_no_password(database_url: str) -> None:
+    async with node(database_url) as parts:
         await sign_up(parts)
         (user,) = await parts.database.run(users)
         assert user["password_hash"].startswith(PHC_PREFIX)
@@ -315,8 +307,8 @@ async def test_the_database_holds_a_hash_and_no_password(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_every_refusal_of_a_sign_in_looks_the_same(url: str) -> None:
-    async with node(url) as parts:
+async def test_every_refusal_of_a_sign_in_looks_the_same(database_url: str) -> None:
+    async with node(database_url) as parts:
         off, without = await sign_up(parts, "off@example.org"), await parts.user()
         await sign_up(parts)
         await parts.database.run(set_user, off.user.id, {"disabled_at": 1.0})
@@ -342,8 +334,8 @@ async def test_every_refusal_of_a_sign_in_looks_the_same(url: str) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_an_unknown_account_takes_as_long_as_a_wrong_password(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_an_unknown_account_takes_as_long_as_a_wrong_password(database_url: str) -> None:
+    async with node(database_url) as parts:
         await sign_up(parts)
         taken: dict[str, list[float]] = {"ada@example.org": [], "nobody@example.org": [], "?": []}
         for _ in range(9):
@@ -358,8 +350,8 @@ async def test_an_unknown_account_takes_as_long_as_a_wrong_password(tmp_path: Pa
 
 
 @pytest.mark.gen_test
-async def test_a_hash_of_older_parameters_is_renewed_at_the_next_sign_in(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_hash_of_older_parameters_is_renewed_at_the_next_sign_in(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await sign_up(parts)
         await parts.database.run(set_user, login.user.id, {"password_hash": old_hash()})
         with pytest.raises(Unauthenticated):
@@ -380,8 +372,8 @@ def old_hash() -> str:
 
 
 @pytest.mark.gen_test
-async def test_parallel_sign_ins_that_renew_the_same_hash_all_succeed(url: str) -> None:
-    async with two_nodes(url) as (here, there):
+async def test_parallel_sign_ins_that_renew_the_same_hash_all_succeed(database_url: str) -> None:
+    async with two_nodes(database_url) as (here, there):
         login = await sign_up(here)
         await here.database.run(set_user, login.user.id, {"password_hash": old_hash()})
         outcomes = await asyncio.gather(
@@ -392,9 +384,9 @@ async def test_parallel_sign_ins_that_renew_the_same_hash_all_succeed(url: str) 
 
 @pytest.mark.gen_test
 async def test_too_many_wrong_passwords_are_refused_even_if_the_next_is_right(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         await sign_up(parts)
         for _ in range(100):
             await parts.guesses.count("ada@example.org", DEVICE.ip)
@@ -409,8 +401,10 @@ async def test_too_many_wrong_passwords_are_refused_even_if_the_next_is_right(
 
 
 @pytest.mark.gen_test
-async def test_a_new_password_ends_every_other_session_and_keeps_ones_own(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_new_password_ends_every_other_session_and_keeps_ones_own(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
         mine, stranger = await sign_up(parts), await sign_up(parts, "bob@example.org")
         other = await log_in(parts, "ada@example.org")
         peers = [await open_socket(parts, one) for one in (mine, stranger, other)]
@@ -438,9 +432,9 @@ async def test_a_new_password_ends_every_other_session_and_keeps_ones_own(url: s
 )
 @pytest.mark.gen_test
 async def test_a_refused_change_of_the_password_changes_nothing(
-    url: str, current: str, new: str, error: type[UsherError]
+    database_url: str, current: str, new: str, error: type[UsherError]
 ) -> None:
-    async with node(url) as parts:
+    async with node(database_url) as parts:
         mine = await sign_up(parts)
         other = await log_in(parts, "ada@example.org")
         with pytest.raises(error):
@@ -450,16 +444,16 @@ async def test_a_refused_change_of_the_password_changes_nothing(
 
 
 @pytest.mark.gen_test
-async def test_nobody_has_a_password_to_change(url: str) -> None:
-    async with node(url) as parts:
+async def test_nobody_has_a_password_to_change(database_url: str) -> None:
+    async with node(database_url) as parts:
         for user_id in ("nobody", await parts.user()):
             with pytest.raises(WrongPassword):
                 await parts.accounts.change_password(user_id, "sid", PASSWORD, OTHER)
 
 
 @pytest.mark.gen_test
-async def test_of_two_parallel_changes_one_wins(url: str) -> None:
-    async with two_nodes(url) as (here, there):
+async def test_of_two_parallel_changes_one_wins(database_url: str) -> None:
+    async with two_nodes(database_url) as (here, there):
         mine = await sign_up(here)
         ids = (mine.user.id, mine.claims.sid)
         outcomes = await asyncio.gather(
@@ -475,9 +469,9 @@ async def test_of_two_parallel_changes_one_wins(url: str) -> None:
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_sign_in_that_races_with_a_password_change_leaves_no_session_of_the_old_one(
-    url: str,
+    database_url: str,
 ) -> None:
-    async with two_nodes(url) as (here, there):
+    async with two_nodes(database_url) as (here, there):
         mine = await sign_up(here)
         passwords = [PASSWORD, OTHER]
         for _ in range(5):
@@ -496,8 +490,8 @@ async def test_a_sign_in_that_races_with_a_password_change_leaves_no_session_of_
 
 
 @pytest.mark.gen_test
-async def test_the_last_admin_has_to_stay(url: str) -> None:
-    async with node(url) as parts:
+async def test_the_last_admin_has_to_stay(database_url: str) -> None:
+    async with node(database_url) as parts:
         root, user = await sign_up(parts), await sign_up(parts, "bob@example.org")
         retired = await parts.user("Retired", "admin")
         await parts.database.run(set_user, retired, {"disabled_at": 1.0})
@@ -519,8 +513,8 @@ async def test_the_last_admin_has_to_stay(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_disabled_admin_may_be_taken_away(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_disabled_admin_may_be_taken_away(database_url: str) -> None:
+    async with node(database_url) as parts:
         await sign_up(parts)
         retired = await parts.user("Retired", "admin")
         await parts.database.run(set_user, retired, {"disabled_at": 1.0})
@@ -529,8 +523,8 @@ async def test_a_disabled_admin_may_be_taken_away(url: str) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_admins_who_take_each_other_away_leave_one(url: str) -> None:
-    async with two_nodes(url) as (here, there):
+async def test_admins_who_take_each_other_away_leave_one(database_url: str) -> None:
+    async with two_nodes(database_url) as (here, there):
         pair = [await here.user("One", "admin"), await here.user("Two", "admin")]
         for _ in range(5):
             outcomes = await asyncio.gather(
@@ -545,8 +539,8 @@ async def test_admins_who_take_each_other_away_leave_one(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_disabled_user_is_cut_off_and_may_come_back_when_enabled(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_disabled_user_is_cut_off_and_may_come_back_when_enabled(database_url: str) -> None:
+    async with node(database_url) as parts:
         root, user = await sign_up(parts), await sign_up(parts, "bob@example.org")
         peer, kept = await open_socket(parts, user), await open_socket(parts, root)
         row = await parts.accounts.update(user.user.id, None, True)
@@ -566,8 +560,8 @@ async def test_a_disabled_user_is_cut_off_and_may_come_back_when_enabled(url: st
 
 
 @pytest.mark.gen_test
-async def test_a_deleted_user_leaves_nothing_behind_but_the_revocation(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_deleted_user_leaves_nothing_behind_but_the_revocation(database_url: str) -> None:
+    async with node(database_url) as parts:
         await sign_up(parts)
         user = await sign_up(parts, "bob@example.org")
         peer = await open_socket(parts, user)
@@ -585,8 +579,10 @@ async def test_a_deleted_user_leaves_nothing_behind_but_the_revocation(url: str)
 
 
 @pytest.mark.gen_test
-async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
         await sign_up(parts)
         user = await sign_up(parts, "bob@example.org")
         peer = await open_socket(parts, user)
@@ -602,8 +598,8 @@ async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(ur
 
 @pytest.mark.parametrize("user_id", ["nobody", "", "x" * 5000, "a/b'\"%"])
 @pytest.mark.gen_test
-async def test_who_is_not_there_is_not_found(url: str, user_id: str) -> None:
-    async with node(url) as parts:
+async def test_who_is_not_there_is_not_found(database_url: str, user_id: str) -> None:
+    async with node(database_url) as parts:
         for asking in (
             parts.accounts.update(user_id, "admin", None),
             parts.accounts.update(user_id, None, None),
@@ -615,8 +611,8 @@ async def test_who_is_not_there_is_not_found(url: str, user_id: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_user_is_signed_out_everywhere_by_an_admin(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_user_is_signed_out_everywhere_by_an_admin(database_url: str) -> None:
+    async with node(database_url) as parts:
         user = await sign_up(parts)
         logins = [user, await log_in(parts, "ada@example.org")]
         peers = [await open_socket(parts, login) for login in logins]
@@ -627,8 +623,8 @@ async def test_a_user_is_signed_out_everywhere_by_an_admin(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_accounts_are_listed_page_by_page(url: str) -> None:
-    async with node(url) as parts:
+async def test_accounts_are_listed_page_by_page(database_url: str) -> None:
+    async with node(database_url) as parts:
         ids = sorted([await parts.user() for _ in range(7)])
         seen: list[str] = []
         while page := await parts.accounts.page(seen[-1] if seen else "", 3):
@@ -638,7 +634,7 @@ async def test_accounts_are_listed_page_by_page(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_profile_is_what_the_user_may_see(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_profile_is_what_the_user_may_see(database_url: str) -> None:
+    async with node(database_url) as parts:
         user = await sign_up(parts)
         assert await parts.accounts.profile(user.user.id) == user.user

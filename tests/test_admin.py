@@ -28,16 +28,16 @@ from tests.support.server import (
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[tuple[Usher, Client]]:
+def house(database_kind: str) -> Iterator[tuple[Usher, Client]]:
     """An Usher and its first administrator."""
-    with usher() as server:
+    with usher(database_kind) as server:
         yield server, sign_up(server)
 
 
 @pytest.fixture
-def fresh() -> Iterator[tuple[Usher, Client]]:
+def fresh(database_kind: str) -> Iterator[tuple[Usher, Client]]:
     """The same for one test alone, where it matters who else is there."""
-    with usher() as server:
+    with usher(database_kind) as server:
         yield server, sign_up(server)
 
 
@@ -326,15 +326,15 @@ def test_two_administrators_who_demote_each_other_leave_one(fresh: House) -> Non
     assert roles == ["admin", "user"]
 
 
-def test_a_page_after_what_is_no_id_is_refused() -> None:
-    with usher() as fresh:
+def test_a_page_after_what_is_no_id_is_refused(database_kind: str) -> None:
+    with usher(database_kind) as fresh:
         admin = sign_up(fresh)
         for after in ("x%27", "%C3%A9", "a" * 65):
             assert admin.get(f"/api/admin/users?after={after}").status == 400
 
 
-def test_a_key_that_may_read_lists_accounts_and_does_no_more() -> None:
-    with usher() as fresh:
+def test_a_key_that_may_read_lists_accounts_and_does_no_more(database_kind: str) -> None:
+    with usher(database_kind) as fresh:
         admin = sign_up(fresh)
         made = admin.post("/api/admin/api-keys", {"name": "reader", "scopes": ["read"]})
         backend = Client(fresh, token=made.body["key"])

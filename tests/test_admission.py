@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import peewee
@@ -22,7 +21,6 @@ from services.login_cache import login_key
 from services.login_sessions import SignedIn
 from services.secret import Secret
 from services.tokens import Tokens
-from tests.support.databases import KINDS, empty_database
 from tests.support.parts import (
     ACCESS_TTL,
     Parts,
@@ -34,12 +32,6 @@ from tests.support.parts import (
 from tests.support.redis import RealRedis, redis_server, until
 
 __all__ = ["redis_server"]
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 class Queries(logging.Handler):
@@ -91,9 +83,9 @@ def database_joins(parts: Parts, cause: str) -> float:
 
 @pytest.mark.gen_test
 async def test_a_usual_join_is_one_round_trip_of_one_command_and_no_query(
-    tmp_path: Path, redis_server: RealRedis, queries: Queries
+    database_url: str, redis_server: RealRedis, queries: Queries
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         login = await parts.signed_in(await parts.user("Ada"))
         logging.getLogger("peewee").setLevel(logging.DEBUG)
         await parts.login_sessions.state(login.claims)
@@ -116,8 +108,8 @@ def redis_commands(redis: RealRedis) -> int:
 
 
 @pytest.mark.gen_test
-async def test_who_it_is_comes_with_the_claims(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_who_it_is_comes_with_the_claims(database_url: str) -> None:
+    async with node(database_url) as parts:
         root = await parts.signed_in(await parts.user("Root", "admin"))
         identity = await parts.admission.identify(root.claims)
         assert (identity.user_id, identity.name, identity.is_admin) == (root.user.id, "Root", True)
@@ -126,8 +118,8 @@ async def test_who_it_is_comes_with_the_claims(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_is_as_good_as_the_token_it_was_made_of_once(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_ticket_is_as_good_as_the_token_it_was_made_of_once(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         ticket = (await parts.tickets.issue(login.claims)).reveal()
         claims = await parts.admission.claims_of(ticket)
@@ -145,8 +137,8 @@ async def test_a_ticket_is_as_good_as_the_token_it_was_made_of_once(tmp_path: Pa
 
 
 @pytest.mark.gen_test
-async def test_what_is_not_genuine_is_refused_before_anybody_is_asked(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_what_is_not_genuine_is_refused_before_anybody_is_asked(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         foreign = Tokens(
             [Secret("another secret, of somebody else entirely")],
@@ -165,9 +157,9 @@ async def test_what_is_not_genuine_is_refused_before_anybody_is_asked(tmp_path: 
 
 @pytest.mark.gen_test
 async def test_expiry_is_said_before_anybody_is_asked_even_of_a_revoked_token(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await logout(parts, login)
         parts.clock.forward(ACCESS_TTL)
@@ -179,9 +171,9 @@ async def test_expiry_is_said_before_anybody_is_asked_even_of_a_revoked_token(
 
 @pytest.mark.gen_test
 async def test_what_is_known_here_to_be_revoked_is_refused_before_redis_is_asked(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await logout(parts, login)
         parts.store.groups.clear()
@@ -191,9 +183,9 @@ async def test_what_is_known_here_to_be_revoked_is_refused_before_redis_is_asked
 
 @pytest.mark.gen_test
 async def test_a_revocation_in_redis_is_refused_before_the_database_is_asked(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as here, node(tmp_path, redis_server) as there:
+    async with node(database_url, redis_server) as here, node(database_url, redis_server) as there:
         login = await here.signed_in()
         await logout(here, login)
         assert not there.revocations.names(login.claims), "only Redis has told this node"
@@ -203,8 +195,8 @@ async def test_a_revocation_in_redis_is_refused_before_the_database_is_asked(
 
 
 @pytest.mark.gen_test
-async def test_a_revocation_that_arrives_during_the_question_counts(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_revocation_that_arrives_during_the_question_counts(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.store.call(("DEL", login_key(login.user.id, login.claims.sid)))
         look = parts.login_sessions.state
@@ -222,8 +214,8 @@ async def test_a_revocation_that_arrives_during_the_question_counts(tmp_path: Pa
 
 
 @pytest.mark.gen_test
-async def test_a_token_that_expires_during_the_question_is_too_old(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_token_that_expires_during_the_question_is_too_old(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         claims = parts.admission.verify(login.access_token.reveal())
         parts.clock.forward(ACCESS_TTL)
@@ -232,8 +224,8 @@ async def test_a_token_that_expires_during_the_question_is_too_old(tmp_path: Pat
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_of_a_token_that_expired_meanwhile_opens_nothing(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_ticket_of_a_token_that_expired_meanwhile_opens_nothing(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         parts.clock.forward(ACCESS_TTL - 1)
         ticket = (await parts.tickets.issue(login.claims)).reveal()
@@ -244,8 +236,8 @@ async def test_a_ticket_of_a_token_that_expired_meanwhile_opens_nothing(tmp_path
 
 
 @pytest.mark.gen_test
-async def test_claims_of_another_user_or_session_are_nobodys(url: str) -> None:
-    async with node(url) as parts:
+async def test_claims_of_another_user_or_session_are_nobodys(database_url: str) -> None:
+    async with node(database_url) as parts:
         ada, bob = await parts.signed_in(), await parts.signed_in()
         for forged in (
             msgspec.structs.replace(ada.claims, sub=bob.user.id),
@@ -262,9 +254,9 @@ async def test_claims_of_another_user_or_session_are_nobodys(url: str) -> None:
 
 @pytest.mark.gen_test
 async def test_a_token_of_the_old_role_is_refused_and_one_of_the_new_is_let_in(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         await parts.user("Root", "admin")
         user = await parts.user("Ada", "admin")
         login = await parts.signed_in(user)
@@ -290,9 +282,9 @@ async def test_a_token_of_the_old_role_is_refused_and_one_of_the_new_is_let_in(
 
 @pytest.mark.gen_test
 async def test_when_redis_was_emptied_the_database_decides_and_redis_learns_it(
-    url: str, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(url, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         login, over = await parts.signed_in(), await parts.signed_in()
         await logout(parts, over)
         redis_server.ask("FLUSHALL")
@@ -300,16 +292,16 @@ async def test_when_redis_was_emptied_the_database_decides_and_redis_learns_it(
         assert database_joins(parts, "unknown_to_redis") == 1
         await join(parts, login)
         assert database_joins(parts, "unknown_to_redis") == 1
-        async with node(url, redis_server) as restarted:
+        async with node(database_url, redis_server) as restarted:
             await refused(restarted, over)
             assert database_joins(restarted, "unknown_to_redis") == 1
 
 
 @pytest.mark.gen_test
 async def test_a_disabled_or_deleted_user_is_refused_by_the_database(
-    url: str, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(url, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         off, gone = await parts.signed_in(), await parts.signed_in()
         await parts.database.run(disable, off.user.id)
         await parts.database.run(
@@ -324,24 +316,26 @@ async def test_a_disabled_or_deleted_user_is_refused_by_the_database(
 
 
 @pytest.mark.gen_test
-async def test_without_redis_the_database_decides(url: str, redis_server: RealRedis) -> None:
-    async with node(url, redis_server) as parts:
+async def test_without_redis_the_database_decides(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
         login, over = await parts.signed_in(), await parts.signed_in()
         await redis_away(parts, redis_server)
         await logout(parts, over)
         await join(parts, login)
         await refused(parts, over)
         assert database_joins(parts, "redis_away") == 1
-        async with node(url) as restarted:
+        async with node(database_url) as restarted:
             await refused(restarted, over)
             await join(restarted, login)
 
 
 @pytest.mark.gen_test
 async def test_without_the_database_a_usual_join_goes_on_and_an_unknown_one_waits(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         login, unknown = await parts.signed_in(), await parts.signed_in()
         await parts.store.call(("DEL", login_key(unknown.user.id, unknown.claims.sid)))
         await database_away(parts)
@@ -352,9 +346,9 @@ async def test_without_the_database_a_usual_join_goes_on_and_an_unknown_one_wait
 
 @pytest.mark.gen_test
 async def test_with_both_away_nobody_is_let_in_and_nobody_is_called_a_liar(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         login = await parts.signed_in()
         ticket = (await parts.tickets.issue(login.claims)).reveal()
         await redis_away(parts, redis_server)
@@ -369,9 +363,12 @@ async def test_with_both_away_nobody_is_let_in_and_nobody_is_called_a_liar(
 
 @pytest.mark.gen_test
 async def test_nothing_revoked_comes_back_in_after_redis_was_away(
-    url: str, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(url, redis_server) as here, node(url, redis_server, here.clock) as there:
+    async with (
+        node(database_url, redis_server) as here,
+        node(database_url, redis_server, here.clock) as there,
+    ):
         login = await here.signed_in()
         await join(there, login)
         (record,) = await there.store.call(("GET", login_key(login.user.id, login.claims.sid)))
@@ -385,6 +382,6 @@ async def test_nothing_revoked_comes_back_in_after_redis_was_away(
         await refused(here, login)
         await there.revocations.sweep()
         await refused(there, login)
-        async with node(url, redis_server, here.clock) as restarted:
+        async with node(database_url, redis_server, here.clock) as restarted:
             await restarted.revocations.sweep()
             await refused(restarted, login)

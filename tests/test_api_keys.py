@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import peewee
@@ -14,16 +12,9 @@ import pytest
 from models.backend import ApiKey
 from services.api_keys import MAX_KEY_LENGTH, MAX_NAME_LENGTH, PREFIX, USED_EVERY_SECONDS, Scope
 from services.errors import BadRequest, DatabaseUnavailable, Forbidden, NotFound, Unauthenticated
-from tests.support.databases import KINDS, empty_database
 from tests.support.parts import Parts, database_away, node
 
 SCOPES: tuple[Scope, ...] = ("publish", "disconnect", "read")
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 def rows(db: peewee.Database) -> list[dict[str, Any]]:
@@ -39,8 +30,8 @@ async def make(parts: Parts, *scopes: Scope, name: str = "billing") -> tuple[str
 
 
 @pytest.mark.gen_test
-async def test_a_key_is_shown_once_and_kept_as_a_hash(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_key_is_shown_once_and_kept_as_a_hash(database_url: str) -> None:
+    async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         row, key = await parts.api_keys.create(" Billing ", ["read", "publish", "read"], root)
         assert re.fullmatch(PREFIX + r"[A-Za-z0-9_-]{43}", key.reveal())
@@ -55,8 +46,8 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_key_is_good_for_its_scopes_and_no_other(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_key_is_good_for_its_scopes_and_no_other(database_url: str) -> None:
+    async with node(database_url) as parts:
         for scope in SCOPES:
             key_id, key = await make(parts, scope)
             for wanted in SCOPES:
@@ -68,8 +59,8 @@ async def test_a_key_is_good_for_its_scopes_and_no_other(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_key_without_a_scope_or_with_a_bad_name_is_not_made(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_key_without_a_scope_or_with_a_bad_name_is_not_made(database_url: str) -> None:
+    async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         with pytest.raises(BadRequest):
             await parts.api_keys.create("billing", [], root)
@@ -81,8 +72,10 @@ async def test_a_key_without_a_scope_or_with_a_bad_name_is_not_made(url: str) ->
 
 
 @pytest.mark.gen_test
-async def test_a_key_outlives_the_account_that_made_it_but_is_not_made_by_none(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_key_outlives_the_account_that_made_it_but_is_not_made_by_none(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
         await parts.user("Another", "admin")
         root = await parts.user("Root", "admin")
         row, key = await parts.api_keys.create("billing", ["read"], root)
@@ -94,8 +87,8 @@ async def test_a_key_outlives_the_account_that_made_it_but_is_not_made_by_none(u
 
 
 @pytest.mark.gen_test
-async def test_a_key_that_is_revoked_is_good_for_nothing_on_any_node(url: str) -> None:
-    async with node(url) as here, node(url, clock=here.clock) as there:
+async def test_a_key_that_is_revoked_is_good_for_nothing_on_any_node(database_url: str) -> None:
+    async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         key_id, key = await make(here)
         other_id, other = await make(here)
         assert await there.api_keys.check(key, "read") == key_id
@@ -112,8 +105,8 @@ async def test_a_key_that_is_revoked_is_good_for_nothing_on_any_node(url: str) -
 
 
 @pytest.mark.gen_test
-async def test_of_racing_revocations_one_succeeds(url: str) -> None:
-    async with node(url) as parts:
+async def test_of_racing_revocations_one_succeeds(database_url: str) -> None:
+    async with node(database_url) as parts:
         key_id, _ = await make(parts)
         outcomes = await asyncio.gather(
             *(parts.api_keys.revoke(key_id) for _ in range(5)), return_exceptions=True
@@ -123,8 +116,8 @@ async def test_of_racing_revocations_one_succeeds(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_last_use_is_noted_to_the_minute(url: str) -> None:
-    async with node(url) as parts:
+async def test_the_last_use_is_noted_to_the_minute(database_url: str) -> None:
+    async with node(database_url) as parts:
         _, key = await make(parts)
 
         async def last_use() -> float | None:
@@ -145,8 +138,8 @@ async def test_the_last_use_is_noted_to_the_minute(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_keys_are_listed_newest_first(url: str) -> None:
-    async with node(url) as parts:
+async def test_keys_are_listed_newest_first(database_url: str) -> None:
+    async with node(database_url) as parts:
         for name in ("a", "b", "c"):
             await make(parts, name=name)
             parts.clock.forward(1)
@@ -154,8 +147,8 @@ async def test_keys_are_listed_newest_first(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_no_key_is_refused(url: str) -> None:
-    async with node(url) as parts:
+async def test_what_is_no_key_is_refused(database_url: str) -> None:
+    async with node(database_url) as parts:
         key_id, key = await make(parts)
         (kept,) = await parts.database.run(rows)
         guesses = [key[:-1], key + "x", key.upper(), key.removeprefix(PREFIX), kept["hash"], key_id]
@@ -167,8 +160,8 @@ async def test_what_is_no_key_is_refused(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_key_is_not_seen_in_an_error(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_key_is_not_seen_in_an_error(database_url: str) -> None:
+    async with node(database_url) as parts:
         key_id, key = await make(parts, "read")
         with pytest.raises(Forbidden) as refused:
             await parts.api_keys.check(key, "publish")
@@ -177,8 +170,8 @@ async def test_a_key_is_not_seen_in_an_error(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_without_a_database_no_key_is_good(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_without_a_database_no_key_is_good(database_url: str) -> None:
+    async with node(database_url) as parts:
         _, key = await make(parts)
         await database_away(parts)
         with pytest.raises(DatabaseUnavailable):

@@ -39,9 +39,9 @@ PUBLIC = "https://usher.example.org"
 
 
 @pytest.fixture(scope="module")
-def behind_https() -> Iterator[Usher]:
+def behind_https(database_kind: str) -> Iterator[Usher]:
     """An Usher that browsers reach by https, with one more origin allowed."""
-    with usher(PUBLIC_URL=PUBLIC, ALLOWED_ORIGINS=ALLOWED) as server:
+    with usher(database_kind, PUBLIC_URL=PUBLIC, ALLOWED_ORIGINS=ALLOWED) as server:
         yield server
 
 
@@ -186,8 +186,8 @@ def test_logout_takes_both_cookies_away_where_they_lie(
 # ---- signing up -----------------------------------------------------------------------------
 
 
-def test_the_very_first_account_is_admin_and_later_ones_are_users() -> None:
-    with usher() as server:
+def test_the_very_first_account_is_admin_and_later_ones_are_users(database_kind: str) -> None:
+    with usher(database_kind) as server:
         first, second = sign_up(server), sign_up(server)
         assert first.user["role"] == "admin"
         assert second.user["role"] == "user"
@@ -258,8 +258,10 @@ def test_what_cannot_be_an_address_or_a_name_is_a_bad_request(
 # ---- signing in -----------------------------------------------------------------------------
 
 
-def test_unknown_account_wrong_password_and_disabled_account_look_the_same() -> None:
-    with usher() as server:
+def test_unknown_account_wrong_password_and_disabled_account_look_the_same(
+    database_kind: str,
+) -> None:
+    with usher(database_kind) as server:
         admin, known, disabled = sign_up(server), address(), address()
         sign_up(server, email=known)
         user = sign_up(server, email=disabled)
@@ -344,8 +346,8 @@ def test_a_bad_header_is_not_made_good_by_the_cookie(server: Usher) -> None:
     plain_refusal(answer, 401, "unauthenticated")
 
 
-def test_an_expired_token_says_that_it_can_be_refreshed() -> None:
-    with usher(ACCESS_TOKEN_TTL_SECONDS=0.2) as server:
+def test_an_expired_token_says_that_it_can_be_refreshed(database_kind: str) -> None:
+    with usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=0.2) as server:
         native, browser = sign_up(server), sign_up(server, browser=True)
         time.sleep(0.25)  # only time expires a token
         plain_refusal(native.get("/api/auth/me"), 401, "token_expired")
@@ -440,8 +442,10 @@ def test_parallel_tabs_with_one_refresh_token_each_get_new_ones(server: Usher) -
 
 
 @pytest.mark.gen_test
-async def test_a_refresh_token_that_comes_back_later_ends_its_whole_session() -> None:
-    with usher() as server:
+async def test_a_refresh_token_that_comes_back_later_ends_its_whole_session(
+    database_kind: str,
+) -> None:
+    with usher(database_kind) as server:
         email = address()
         client = sign_up(server, email=email)
         other = log_in(server, email)
@@ -455,7 +459,7 @@ async def test_a_refresh_token_that_comes_back_later_ends_its_whole_session() ->
             await event(bystander, "joined")
             # As if the grace of 10 s had passed.
             rows(
-                server.data_dir,
+                server,
                 "UPDATE refresh_tokens SET rotated_at = rotated_at - 11 WHERE rotated_at > 0",
             )
             answer = Client(server).post("/api/auth/refresh", {"refresh_token": stolen})
@@ -468,29 +472,31 @@ async def test_a_refresh_token_that_comes_back_later_ends_its_whole_session() ->
         assert other.get("/api/auth/me").status == 200
 
 
-def test_a_refresh_slides_the_refresh_token_but_not_the_end_of_the_session() -> None:
-    with usher(REFRESH_TOKEN_TTL_SECONDS=60, SESSION_LIFETIME_SECONDS=90) as server:
+def test_a_refresh_slides_the_refresh_token_but_not_the_end_of_the_session(
+    database_kind: str,
+) -> None:
+    with usher(database_kind, REFRESH_TOKEN_TTL_SECONDS=60, SESSION_LIFETIME_SECONDS=90) as server:
         client = sign_up(server)
-        (before,) = rows(server.data_dir, "SELECT expires_at FROM login_sessions")
+        (before,) = rows(server, "SELECT expires_at FROM login_sessions")
         # As if 40 s had passed since the sign-in.
-        rows(server.data_dir, "UPDATE login_sessions SET expires_at = expires_at - 40")
+        rows(server, "UPDATE login_sessions SET expires_at = expires_at - 40")
         new_token(client)
-        (after,) = rows(server.data_dir, "SELECT expires_at FROM login_sessions")
+        (after,) = rows(server, "SELECT expires_at FROM login_sessions")
         assert after[0] == pytest.approx(before[0] - 40)
-        newest = rows(server.data_dir, "SELECT max(expires_at) FROM refresh_tokens")[0][0]
+        newest = rows(server, "SELECT max(expires_at) FROM refresh_tokens")[0][0]
         assert newest == pytest.approx(after[0])  # cut by the session, else 60 s from now
 
 
-def test_an_expired_refresh_token_is_refused() -> None:
-    with usher(REFRESH_TOKEN_TTL_SECONDS=0.2) as server:
+def test_an_expired_refresh_token_is_refused(database_kind: str) -> None:
+    with usher(database_kind, REFRESH_TOKEN_TTL_SECONDS=0.2) as server:
         client = sign_up(server)
         time.sleep(0.25)  # only time expires a token
         body = {"refresh_token": client.refresh_token}
         plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
 
 
-def test_an_access_token_does_not_outlive_its_session() -> None:
-    with usher(SESSION_LIFETIME_SECONDS=60) as server:
+def test_an_access_token_does_not_outlive_its_session(database_kind: str) -> None:
+    with usher(database_kind, SESSION_LIFETIME_SECONDS=60) as server:
         answer = Client(server).post("/api/auth/signup", credentials(address(), name="Ada"))
         assert answer.body["expires_in"] <= 60
 

@@ -50,8 +50,8 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    with usher() as server:
+def house(database_kind: str) -> Iterator[House]:
+    with usher(database_kind) as server:
         yield House(server)
         assert_quiet(server.log)
 
@@ -89,7 +89,7 @@ def test_a_key_lies_nowhere_but_as_a_hash(house: House) -> None:
         if path.is_file():
             assert secret not in path.read_bytes(), path
     assert secret.decode() not in house.server.log
-    (kept,) = rows(house.server.data_dir, "SELECT hash FROM api_keys WHERE id=?", key.user["id"])
+    (kept,) = rows(house.server, "SELECT hash FROM api_keys WHERE id=?", key.user["id"])
     assert re.fullmatch(r"[0-9a-f]{64}", kept[0])
 
 
@@ -438,9 +438,9 @@ def test_a_logout_of_what_is_over_is_no_fault_but_one_of_nobody_is(house: House)
     plain_refusal(user.post("/api/auth/logout?wait=true"), 401, "unauthenticated")
 
 
-def test_an_expired_token_may_still_log_out_and_wait() -> None:
+def test_an_expired_token_may_still_log_out_and_wait(database_kind: str) -> None:
     secret = "a secret of this test and of nobody else"
-    with usher(JWT_SECRETS=secret) as server:
+    with usher(database_kind, JWT_SECRETS=secret) as server:
         user = sign_up(server)
         user.token = expired(user.token)
         answer = user.post("/api/auth/logout?wait=true")

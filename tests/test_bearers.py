@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -18,9 +17,9 @@ __all__ = ["redis_server"]
 
 @pytest.mark.gen_test
 async def test_the_same_token_on_another_node_closes_the_first_socket(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         first = await open_socket(a, login, bearer=True)
         second = await open_socket(b, login, bearer=True)
@@ -33,9 +32,9 @@ async def test_the_same_token_on_another_node_closes_the_first_socket(
 
 @pytest.mark.gen_test
 async def test_it_is_so_for_as_long_as_the_token_lives(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a") as (a,):
+    async with nodes(database_url, redis_server, "a") as (a,):
         login = await a.signed_in()
         a.clock.forward(100)
         await open_socket(a, login, bearer=True)
@@ -48,9 +47,9 @@ async def test_it_is_so_for_as_long_as_the_token_lives(
 
 @pytest.mark.gen_test
 async def test_another_token_ticket_or_cookie_closes_nobody(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login, again = await a.signed_in(), await a.signed_in()
         newer = await a.login_sessions.refresh(login.refresh_token.reveal())
         peers = [
@@ -69,9 +68,9 @@ async def test_another_token_ticket_or_cookie_closes_nobody(
 
 @pytest.mark.gen_test
 async def test_on_the_same_node_nobody_else_is_told(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login, witness = await a.signed_in(), Noting(b)
         first = await open_socket(a, login, bearer=True)
         await open_socket(a, login, bearer=True)
@@ -83,9 +82,9 @@ async def test_on_the_same_node_nobody_else_is_told(
 
 @pytest.mark.gen_test
 async def test_a_holder_that_has_gone_disturbs_nobody(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         stays = await open_socket(a, await a.signed_in(login.user.id), bearer=True)
         gone = await open_socket(a, login, bearer=True)
@@ -100,9 +99,9 @@ async def test_a_holder_that_has_gone_disturbs_nobody(
 
 @pytest.mark.gen_test
 async def test_a_newer_token_of_a_socket_is_held_from_then_on(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         first = await open_socket(a, login, bearer=True)
         newer = await a.login_sessions.refresh(login.refresh_token.reveal())
@@ -115,9 +114,9 @@ async def test_a_newer_token_of_a_socket_is_held_from_then_on(
 
 @pytest.mark.gen_test
 async def test_without_redis_a_token_still_opens_a_socket(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         await redis_away(a, redis_server)
         await until(lambda: not b.store.available)
@@ -126,8 +125,8 @@ async def test_without_redis_a_token_still_opens_a_socket(
 
 
 @pytest.mark.gen_test
-async def test_redis_knows_ids_and_no_token(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with nodes(tmp_path, redis_server, "a") as (a,):
+async def test_redis_knows_ids_and_no_token(database_url: str, redis_server: RealRedis) -> None:
+    async with nodes(database_url, redis_server, "a") as (a,):
         login = await a.signed_in()
         peer = await open_socket(a, login, bearer=True)
         key = bearer_key(login.user.id, login.claims.jti)
@@ -138,8 +137,8 @@ async def test_redis_knows_ids_and_no_token(tmp_path: Path, redis_server: RealRe
 
 
 @pytest.mark.gen_test
-async def test_in_memory_there_is_no_other_node_and_nothing_is_noted(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_in_memory_there_is_no_other_node_and_nothing_is_noted(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         first = await open_socket(parts, login, bearer=True)
         second = await open_socket(parts, login, bearer=True)

@@ -46,9 +46,9 @@ def visitor(visit: Visit) -> Visitor:
 
 
 @pytest.fixture(scope="module")
-def hasty_server() -> Iterator[Usher]:
+def hasty_server(database_kind: str) -> Iterator[Usher]:
     """A server whose access tokens hold for a moment only."""
-    with usher(ACCESS_TOKEN_TTL_SECONDS=4) as running:
+    with usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=4) as running:
         yield running
 
 
@@ -337,8 +337,10 @@ def test_an_access_token_that_ran_out_is_renewed_without_a_word(visitor: Visitor
     tab.joined()
 
 
-def test_after_a_restart_of_the_server_the_page_comes_back_by_itself(visit: Visit) -> None:
-    with usher() as server:
+def test_after_a_restart_of_the_server_the_page_comes_back_by_itself(
+    database_kind: str, visit: Visit
+) -> None:
+    with usher(database_kind) as server:
         tab = visit(server).arrive()
         before = tab.session_id
         server.end(signal.SIGTERM)

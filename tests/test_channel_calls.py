@@ -282,8 +282,8 @@ def test_a_deleted_channel_is_gone_for_everybody(server: Usher) -> None:
     plain_refusal(let_in(owner, path, member), 404, "not_found")
 
 
-def test_an_administrator_manages_every_channel() -> None:
-    with usher() as server:
+def test_an_administrator_manages_every_channel(database_kind: str) -> None:
+    with usher(database_kind) as server:
         admin, owner = sign_up(server), sign_up(server)
         path = opened(owner)
         assert admin.get(path).body["right"] == "manage"
@@ -292,8 +292,8 @@ def test_an_administrator_manages_every_channel() -> None:
         assert admin.call("DELETE", path).status == 204
 
 
-def test_a_channel_whose_owner_is_gone_has_none() -> None:
-    with usher() as server:
+def test_a_channel_whose_owner_is_gone_has_none(database_kind: str) -> None:
+    with usher(database_kind) as server:
         admin, owner, member = sign_up(server), sign_up(server), sign_up(server)
         path = opened(owner)
         let_in(owner, path, member)
@@ -311,7 +311,7 @@ def test_every_change_of_rights_is_a_row_for_the_nodes(server: Usher) -> None:
     owner.call("DELETE", member_path(path, member))
     owner.call("DELETE", path)
     query = "SELECT user_id, reason FROM revocations WHERE kind = 'access' AND subject = ?"
-    assert rows(server.data_dir, query + " ORDER BY id", path.rpartition("/")[2]) == [
+    assert rows(server, query + " ORDER BY id", path.rpartition("/")[2]) == [
         (owner.user["id"], "channel_opened"),
         (member.user["id"], "member_changed"),
         ("*", "channel_changed"),

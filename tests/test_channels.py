@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +28,11 @@ from services.errors import (
 )
 from services.grants import Grant, Right, grants_in, grants_of
 from services.revocations import Revocations
-from tests.support.databases import KINDS, empty_database, opened
+from tests.support.databases import opened
 from tests.support.parts import OPENED_AT, Parts, node
 
 READ, WRITE, MANAGE = Right.READ, Right.WRITE, Right.MANAGE
 HOUR = 3600.0
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 class Telling:
@@ -102,8 +96,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(url: str) -> AsyncIterator[Bench]:
-    async with node(url) as parts:
+async def bench(database_url: str) -> AsyncIterator[Bench]:
+    async with node(database_url) as parts:
         telling = Telling(parts)
         channels = Channels(parts.database, cast("Revocations", telling), parts.clock)
         owner = await parts.user("Owner")
@@ -132,8 +126,8 @@ async def outcomes(*calls: Awaitable[Any]) -> list[Any]:
 
 
 @pytest.mark.gen_test
-async def test_a_private_channel_is_its_owners_and_the_administrators(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_private_channel_is_its_owners_and_the_administrators(database_url: str) -> None:
+    async with bench(database_url) as b:
         assert await b.grant(b.owner) == Grant(MANAGE, OPENED_AT)
         assert await b.grant(await b.user()) is None
         assert await b.grant("nobody") is None
@@ -143,8 +137,8 @@ async def test_a_private_channel_is_its_owners_and_the_administrators(url: str) 
 
 
 @pytest.mark.gen_test
-async def test_an_administrator_reads_from_when_the_role_came(url: str) -> None:
-    async with bench(url) as b:
+async def test_an_administrator_reads_from_when_the_role_came(database_url: str) -> None:
+    async with bench(database_url) as b:
         user = await b.user()
         promoted = b.later()
         await b.parts.accounts.update(user, "admin", None)
@@ -165,8 +159,8 @@ async def test_an_administrator_reads_from_when_the_role_came(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_member_reads_from_when_it_was_let_in(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_member_reads_from_when_it_was_let_in(database_url: str) -> None:
+    async with bench(database_url) as b:
         entered = b.later()
         user = await b.member(READ)
         b.later()
@@ -178,8 +172,8 @@ async def test_a_member_reads_from_when_it_was_let_in(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_member_that_comes_back_starts_anew(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_member_that_comes_back_starts_anew(database_url: str) -> None:
+    async with bench(database_url) as b:
         user = await b.member()
         await b.channels.remove_member(b.owner, b.id, user)
         assert await b.grant(user) is None
@@ -189,8 +183,8 @@ async def test_a_member_that_comes_back_starts_anew(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_role_reads_from_when_channel_and_user_had_it(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_role_reads_from_when_channel_and_user_had_it(database_url: str) -> None:
+    async with bench(database_url) as b:
         old, admin = await b.user(), await b.user("admin")
         await b.user("admin")
         let_in = b.later()
@@ -213,8 +207,8 @@ async def test_a_role_reads_from_when_channel_and_user_had_it(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_public_channel_is_everybodys_from_when_it_was_opened(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_public_channel_is_everybodys_from_when_it_was_opened(database_url: str) -> None:
+    async with bench(database_url) as b:
         old, opened_at = await b.user(), b.later()
         await b.channels.update(b.owner, b.id, private=False)
         assert await b.grant(old) == Grant(WRITE, opened_at)
@@ -231,8 +225,10 @@ async def test_a_public_channel_is_everybodys_from_when_it_was_opened(url: str) 
 
 
 @pytest.mark.gen_test
-async def test_of_several_rights_the_highest_counts_and_the_earliest_that_holds(url: str) -> None:
-    async with bench(url) as b:
+async def test_of_several_rights_the_highest_counts_and_the_earliest_that_holds(
+    database_url: str,
+) -> None:
+    async with bench(database_url) as b:
         public_at = b.now
         await b.channels.update(b.owner, b.id, private=False)
         b.later()
@@ -251,11 +247,11 @@ async def test_of_several_rights_the_highest_counts_and_the_earliest_that_holds(
 
 @pytest.mark.gen_test
 async def test_rights_of_many_users_are_asked_for_a_bounded_number_at_a_time(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grants, "USERS_AT_ONCE", 2)
     monkeypatch.setattr("services.channels.USERS_AT_ONCE", 3)
-    async with bench(url) as b:
+    async with bench(database_url) as b:
         members = [await b.member() for _ in range(5)]
         strangers = [await b.user() for _ in range(4)]
         asked = [x for pair in zip(members, [*strangers, "none"], strict=True) for x in pair]
@@ -267,10 +263,10 @@ async def test_rights_of_many_users_are_asked_for_a_bounded_number_at_a_time(
 
 @pytest.mark.gen_test
 async def test_no_number_of_public_channels_pushes_out_ones_own(
-    url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grants, "MAX_ROOMS", 4)
-    async with bench(url) as b:
+    async with bench(database_url) as b:
         user, admin = await b.member(), await b.user("admin")
         mine = await b.channels.create(user, "Mine")
         by_role = await b.channels.create(b.owner, "By role")
@@ -288,8 +284,8 @@ async def test_no_number_of_public_channels_pushes_out_ones_own(
 
 
 @pytest.mark.gen_test
-async def test_a_name_is_kept_without_the_space_around_it(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_name_is_kept_without_the_space_around_it(database_url: str) -> None:
+    async with bench(database_url) as b:
         channel = await b.channels.create(b.owner, "  Grey\u00a0herons \n")
         assert channel.name == "Grey\u00a0herons"
         assert (await b.channels.update(b.owner, b.id, name=" x" * 40)).name == ("x " * 40).strip()
@@ -301,16 +297,16 @@ async def test_a_name_is_kept_without_the_space_around_it(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_has_no_account_any_more_opens_no_channel(url: str) -> None:
-    async with bench(url) as b:
+async def test_who_has_no_account_any_more_opens_no_channel(database_url: str) -> None:
+    async with bench(database_url) as b:
         with pytest.raises(Unauthenticated):
             await b.channels.create("gone", "Herons")
         assert b.new_changes() == []
 
 
 @pytest.mark.gen_test
-async def test_only_who_manages_a_channel_changes_it(url: str) -> None:
-    async with bench(url) as b:
+async def test_only_who_manages_a_channel_changes_it(database_url: str) -> None:
+    async with bench(database_url) as b:
         other = await b.user()
         for caller, refusal in (
             (await b.member(READ), Forbidden),
@@ -335,8 +331,8 @@ async def test_only_who_manages_a_channel_changes_it(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_managers_and_administrators_may_do_all_that_the_owner_may(url: str) -> None:
-    async with bench(url) as b:
+async def test_managers_and_administrators_may_do_all_that_the_owner_may(database_url: str) -> None:
+    async with bench(database_url) as b:
         for manager in (await b.member(MANAGE), await b.user("admin")):
             user = await b.user()
             await b.channels.put_member(manager, b.id, user, READ)
@@ -349,8 +345,8 @@ async def test_managers_and_administrators_may_do_all_that_the_owner_may(url: st
 
 
 @pytest.mark.gen_test
-async def test_a_member_may_leave(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_member_may_leave(database_url: str) -> None:
+    async with bench(database_url) as b:
         user = await b.member(READ)
         b.new_changes()
         await b.channels.remove_member(user, b.id, user)
@@ -361,8 +357,8 @@ async def test_a_member_may_leave(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_owner_can_neither_be_removed_nor_leave_nor_be_demoted(url: str) -> None:
-    async with bench(url) as b:
+async def test_the_owner_can_neither_be_removed_nor_leave_nor_be_demoted(database_url: str) -> None:
+    async with bench(database_url) as b:
         manager = await b.member(MANAGE)
         b.new_changes()
         for caller in (manager, b.owner):
@@ -374,8 +370,8 @@ async def test_the_owner_can_neither_be_removed_nor_leave_nor_be_demoted(url: st
 
 
 @pytest.mark.gen_test
-async def test_an_unknown_user_or_member_is_not_found(url: str) -> None:
-    async with bench(url) as b:
+async def test_an_unknown_user_or_member_is_not_found(database_url: str) -> None:
+    async with bench(database_url) as b:
         stranger = await b.user()
         for call in (
             b.channels.put_member(b.owner, b.id, "nobody"),
@@ -388,8 +384,8 @@ async def test_an_unknown_user_or_member_is_not_found(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_channel_outlives_its_owner_and_a_members_right_does_not(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_channel_outlives_its_owner_and_a_members_right_does_not(database_url: str) -> None:
+    async with bench(database_url) as b:
         manager, member = await b.member(MANAGE), await b.member()
         await b.parts.accounts.delete(b.owner)
         await b.parts.accounts.delete(member)
@@ -399,8 +395,8 @@ async def test_a_channel_outlives_its_owner_and_a_members_right_does_not(url: st
 
 
 @pytest.mark.gen_test
-async def test_deleting_a_channel_takes_members_and_roles_along(url: str) -> None:
-    async with bench(url) as b:
+async def test_deleting_a_channel_takes_members_and_roles_along(database_url: str) -> None:
+    async with bench(database_url) as b:
         await b.member()
         await b.channels.update(b.owner, b.id, roles={"user": "read"})
         await b.channels.delete(b.owner, b.id)
@@ -408,8 +404,8 @@ async def test_deleting_a_channel_takes_members_and_roles_along(url: str) -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_manager_that_shuts_itself_out_sees_what_it_left(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_manager_that_shuts_itself_out_sees_what_it_left(database_url: str) -> None:
+    async with bench(database_url) as b:
         await b.channels.update(b.owner, b.id, roles={"user": "manage"})
         user = await b.user()
         details = await b.channels.update(user, b.id, roles={})
@@ -422,8 +418,8 @@ async def test_a_manager_that_shuts_itself_out_sees_what_it_left(url: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_every_right_that_comes_or_goes_is_told_after_the_commit(url: str) -> None:
-    async with bench(url) as b:
+async def test_every_right_that_comes_or_goes_is_told_after_the_commit(database_url: str) -> None:
+    async with bench(database_url) as b:
         channels, user = b.channels, await b.user()
         await channels.put_member(b.owner, b.id, user, READ)
         assert b.new_changes() == [(user, "member_changed")]
@@ -446,8 +442,8 @@ async def test_every_right_that_comes_or_goes_is_told_after_the_commit(url: str)
 
 
 @pytest.mark.gen_test
-async def test_what_changes_no_right_tells_nobody(url: str) -> None:
-    async with bench(url) as b:
+async def test_what_changes_no_right_tells_nobody(database_url: str) -> None:
+    async with bench(database_url) as b:
         user = await b.member(READ)
         await b.channels.update(b.owner, b.id, roles={"user": "read"})
         b.new_changes()
@@ -458,8 +454,8 @@ async def test_what_changes_no_right_tells_nobody(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_change_that_cannot_be_recorded_is_not_made(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_change_that_cannot_be_recorded_is_not_made(database_url: str) -> None:
+    async with bench(database_url) as b:
         member, stranger = await b.member(), await b.user()
         await b.parts.database.run(lambda db: db.execute_sql("DROP TABLE revocations"))
         for call in (
@@ -481,8 +477,8 @@ async def test_a_change_that_cannot_be_recorded_is_not_made(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_two_managers_change_the_same_member(url: str) -> None:
-    async with bench(url) as b:
+async def test_two_managers_change_the_same_member(database_url: str) -> None:
+    async with bench(database_url) as b:
         managers = [b.owner, await b.member(MANAGE)]
         user = await b.user()
         b.new_changes()
@@ -497,8 +493,8 @@ async def test_two_managers_change_the_same_member(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_member_that_many_let_in_at_once_is_let_in_once(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_member_that_many_let_in_at_once_is_let_in_once(database_url: str) -> None:
+    async with bench(database_url) as b:
         user = await b.user()
         calls = (b.channels.put_member(b.owner, b.id, user, WRITE) for _ in range(8))
         assert len({repr(m) for m in await outcomes(*calls)}) == 1
@@ -506,8 +502,8 @@ async def test_a_member_that_many_let_in_at_once_is_let_in_once(url: str) -> Non
 
 
 @pytest.mark.gen_test
-async def test_of_two_managers_that_remove_each_other_one_stays(url: str) -> None:
-    async with bench(url) as b:
+async def test_of_two_managers_that_remove_each_other_one_stays(database_url: str) -> None:
+    async with bench(database_url) as b:
         for _ in range(5):
             one, two = await b.member(MANAGE), await b.member(MANAGE)
             results = await outcomes(
@@ -519,8 +515,8 @@ async def test_of_two_managers_that_remove_each_other_one_stays(url: str) -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_channel_deleted_while_members_are_added_leaves_nothing(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_channel_deleted_while_members_are_added_leaves_nothing(database_url: str) -> None:
+    async with bench(database_url) as b:
         users = [await b.user() for _ in range(6)]
         adding = [b.channels.put_member(b.owner, b.id, user) for user in users]
         results = await outcomes(*adding[:3], b.channels.delete(b.owner, b.id), *adding[3:])
@@ -532,8 +528,8 @@ async def test_a_channel_deleted_while_members_are_added_leaves_nothing(url: str
 
 
 @pytest.mark.gen_test
-async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(url: str) -> None:
-    async with bench(url) as b:
+async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(database_url: str) -> None:
+    async with bench(database_url) as b:
         for _ in range(5):
             user = await b.user()
             let_in, deleted = await outcomes(
@@ -545,8 +541,10 @@ async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(url: str) 
 
 
 @pytest.mark.gen_test
-async def test_an_owner_deleted_while_a_manager_lets_people_in_stops_nobody(url: str) -> None:
-    async with bench(url) as b:
+async def test_an_owner_deleted_while_a_manager_lets_people_in_stops_nobody(
+    database_url: str,
+) -> None:
+    async with bench(database_url) as b:
         manager, users = await b.member(MANAGE), [await b.user() for _ in range(5)]
         adding = (b.channels.put_member(manager, b.id, user) for user in users)
         results = await outcomes(b.parts.accounts.delete(b.owner), *adding)
@@ -558,8 +556,8 @@ async def test_an_owner_deleted_while_a_manager_lets_people_in_stops_nobody(url:
 
 
 @pytest.mark.gen_test
-async def test_pages_hold_every_readable_channel_once_newest_first(url: str) -> None:
-    async with bench(url) as b:
+async def test_pages_hold_every_readable_channel_once_newest_first(database_url: str) -> None:
+    async with bench(database_url) as b:
         user = await b.member()
         for number in range(7):  # some of one and the same moment
             b.later(number % 2)
@@ -582,8 +580,8 @@ async def test_pages_hold_every_readable_channel_once_newest_first(url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_a_page_goes_on_where_it_was_when_a_channel_is_deleted(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_page_goes_on_where_it_was_when_a_channel_is_deleted(database_url: str) -> None:
+    async with bench(database_url) as b:
         for _ in range(4):
             b.later(0.001)
             await b.channels.create(b.owner, "x")
@@ -595,8 +593,8 @@ async def test_a_page_goes_on_where_it_was_when_a_channel_is_deleted(url: str) -
 
 
 @pytest.mark.gen_test
-async def test_a_cursor_that_no_page_gave_is_refused(url: str) -> None:
-    async with bench(url) as b:
+async def test_a_cursor_that_no_page_gave_is_refused(database_url: str) -> None:
+    async with bench(database_url) as b:
         for after in (
             "x",
             "1",
@@ -613,9 +611,9 @@ async def test_a_cursor_that_no_page_gave_is_refused(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_members_come_in_pages(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_members_come_in_pages(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.channel_rows.MAX_MEMBERS_PAGE", 2)
-    async with bench(url) as b:
+    async with bench(database_url) as b:
         members = sorted([await b.member() for _ in range(5)])
         seen: list[str] = []
         after = ""
@@ -633,15 +631,15 @@ async def test_members_come_in_pages(url: str, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.gen_test
 async def test_an_installation_of_the_version_before_is_brought_up(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (first,) = migrations.DIRECTORY.glob("0001_*.py")
     (tmp_path / first.name).write_text(first.read_text())
     with monkeypatch.context() as before:
         before.setattr(migrations.migrate, "__defaults__", (tmp_path,))
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(_insert_old_user)
-    async with node(url) as parts:
+    async with node(database_url) as parts:
         channels = Channels(parts.database, parts.revocations, parts.clock)
         channel = await channels.create("old", "Herons", private=False)
         granted = (await channels.grants_of("old"))[channel.id]
@@ -655,7 +653,7 @@ def _insert_old_user(db: peewee.Database) -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_database_itself_refuses_what_cannot_be(url: str) -> None:
+async def test_the_database_itself_refuses_what_cannot_be(database_url: str) -> None:
     channel = {"id": "c", "name": "x", "created_at": 1.0, "private": True, "public_since": None}
     member = {"channel": "c", "user": "u", "right": "read", "since": 1.0}
     role = {"channel": "c", "role": "user", "right": "read", "since": 1.0}
@@ -676,7 +674,7 @@ async def test_the_database_itself_refuses_what_cannot_be(url: str) -> None:
         (Channel, channel),
         (ChannelMember, member),
     )
-    async with opened(url) as database:
+    async with opened(database_url) as database:
         for model, row in good:
             await database.run(_insert, model, row)
         for model, row in bad:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import pytest
 
@@ -39,11 +38,11 @@ class Noting:
 
 
 @asynccontextmanager
-async def nodes(folder: Path, redis: RealRedis, *names: str) -> AsyncIterator[list[Parts]]:
+async def nodes(database_url: str, redis: RealRedis, *names: str) -> AsyncIterator[list[Parts]]:
     async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(node(folder, redis, name=names[0]))
+        first = await stack.enter_async_context(node(database_url, redis, name=names[0]))
         others = [
-            await stack.enter_async_context(node(folder, redis, first.clock, name=name))
+            await stack.enter_async_context(node(database_url, redis, first.clock, name=name))
             for name in names[1:]
         ]
         yield [first, *others]
@@ -65,9 +64,9 @@ def listening(redis: RealRedis) -> set[str]:
 
 @pytest.mark.gen_test
 async def test_what_one_node_publishes_every_other_hears_and_not_itself(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b", "c") as parts:
+    async with nodes(database_url, redis_server, "a", "b", "c") as parts:
         a, b, c = map(Noting, parts)
         assert await parts[0].control.publish([ENTRY, OTHER]) is True
         await parts[1].control.publish([OTHER])
@@ -77,8 +76,8 @@ async def test_what_one_node_publishes_every_other_hears_and_not_itself(
 
 
 @pytest.mark.gen_test
-async def test_publishing_to_nobody_is_no_fault(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_publishing_to_nobody_is_no_fault(database_url: str) -> None:
+    async with node(database_url) as parts:
         noting = Noting(parts)
         assert await parts.control.publish([ENTRY]) is True
         assert await parts.control.publish([]) is True
@@ -98,8 +97,10 @@ async def test_a_node_to_which_nothing_listens_yet_hears_without_harm() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_node_acts_upon_what_it_hears_once(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+async def test_a_node_acts_upon_what_it_hears_once(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         peer = await open_socket(b, login)
         entry = Revocation("session", login.claims.sid, login.user.id, "logout", b.clock(), 7)
@@ -115,9 +116,9 @@ async def test_a_node_acts_upon_what_it_hears_once(tmp_path: Path, redis_server:
 
 @pytest.mark.gen_test
 async def test_a_logout_on_one_node_closes_the_sockets_of_another(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login, stays = await a.signed_in(), await a.signed_in()
         peer, other = await open_socket(b, login), await open_socket(b, stays)
         await a.login_sessions.end(login.user.id, login.claims.sid, "logout")
@@ -128,9 +129,9 @@ async def test_a_logout_on_one_node_closes_the_sockets_of_another(
 
 @pytest.mark.gen_test
 async def test_a_replaced_socket_is_closed_wherever_it_is(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         peer, stays = await open_socket(b, login), await open_socket(b, login)
         await a.control.replace("no such session")
@@ -144,9 +145,9 @@ async def test_a_replaced_socket_is_closed_wherever_it_is(
 
 @pytest.mark.gen_test
 async def test_news_that_were_missed_are_followed_from_where_the_node_stopped(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         noting = Noting(b)
         entries = [Revocation("token", f"t{n}", "ada", "logout", 1.0, n) for n in range(60)]
         for number, entry in enumerate(entries):
@@ -159,9 +160,9 @@ async def test_news_that_were_missed_are_followed_from_where_the_node_stopped(
 
 @pytest.mark.gen_test
 async def test_without_redis_a_node_says_that_the_others_were_not_told(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         noting = Noting(b)
         await redis_away(a, redis_server)
         assert await a.control.publish([ENTRY]) is False
@@ -176,10 +177,10 @@ async def test_without_redis_a_node_says_that_the_others_were_not_told(
 
 @pytest.mark.gen_test
 async def test_a_node_that_starts_without_redis_hears_once_it_is_there(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
     redis_server.kill()
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         noting = Noting(b)
         redis_server.start()
         await until(lambda: a.store.available and b.store.available)
@@ -191,9 +192,9 @@ async def test_a_node_that_starts_without_redis_hears_once_it_is_there(
 
 @pytest.mark.gen_test
 async def test_a_node_of_another_version_is_passed_over(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         noting, lines = Noting(b), listening(redis_server)
         for strange in (b"", b"{}", b'{"node":1}', b"\xff", b"null", b'{"node":"z","new":[1]}'):
             await a.bus.keep(CONTROL_ROOM, strange)
@@ -206,8 +207,8 @@ async def test_a_node_of_another_version_is_passed_over(
 
 
 @pytest.mark.gen_test
-async def test_news_hold_ids_and_no_address(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with nodes(tmp_path, redis_server, "a") as (a,):
+async def test_news_hold_ids_and_no_address(database_url: str, redis_server: RealRedis) -> None:
+    async with nodes(database_url, redis_server, "a") as (a,):
         login = await a.signed_in()
         await a.login_sessions.end(login.user.id, login.claims.sid, "logout", login.claims.jti)
         told = str(redis_server.ask("XRANGE", log_key(CONTROL_ROOM), "-", "+"))
@@ -221,9 +222,9 @@ async def test_news_hold_ids_and_no_address(tmp_path: Path, redis_server: RealRe
 
 @pytest.mark.gen_test
 async def test_every_node_says_how_many_sockets_it_has_closed(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b", "c") as parts:
+    async with nodes(database_url, redis_server, "a", "b", "c") as parts:
         Noting(parts[1], 3)
         Noting(parts[2], 0)
         with parts[0].control.request() as request:
@@ -233,9 +234,9 @@ async def test_every_node_says_how_many_sockets_it_has_closed(
 
 @pytest.mark.gen_test
 async def test_who_is_silent_is_missing_after_the_time_and_nobody_waits_longer(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as parts:
+    async with nodes(database_url, redis_server, "a", "b") as parts:
         Noting(parts[1], 2)
         loop = asyncio.get_running_loop()
         with parts[0].control.request() as request:
@@ -248,9 +249,9 @@ async def test_who_is_silent_is_missing_after_the_time_and_nobody_waits_longer(
 
 @pytest.mark.gen_test
 async def test_answers_to_another_request_count_for_nothing(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as parts:
+    async with nodes(database_url, redis_server, "a", "b") as parts:
         Noting(parts[1], 5)
         control = parts[0].control
         with control.request() as one, control.request() as other:
@@ -270,9 +271,9 @@ async def test_answers_to_another_request_count_for_nothing(
 
 @pytest.mark.gen_test
 async def test_an_answer_comes_only_after_the_node_has_acted(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         peers = [await open_socket(b, login) for _ in range(5)]
         with a.control.request() as request:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -30,9 +29,9 @@ async def living(*parts: Parts) -> None:
 
 @pytest.mark.gen_test
 async def test_when_it_is_answered_the_sockets_are_closed_on_every_node(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b", "c") as (a, b, c):
+    async with nodes(database_url, redis_server, "a", "b", "c") as (a, b, c):
         await living(a, b, c)
         login, stays = await a.signed_in(), await a.signed_in()
         peers = [await open_socket(each, login) for each in (a, b, b)]
@@ -52,9 +51,9 @@ async def test_when_it_is_answered_the_sockets_are_closed_on_every_node(
 
 @pytest.mark.gen_test
 async def test_a_node_that_is_silent_has_its_sockets_pending_after_two_seconds(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b", "c") as (a, b, c):
+    async with nodes(database_url, redis_server, "a", "b", "c") as (a, b, c):
         await living(a, b, c)
         login = await a.signed_in()
         for each in (a, b, b, c):
@@ -74,9 +73,9 @@ async def test_a_node_that_is_silent_has_its_sockets_pending_after_two_seconds(
 
 @pytest.mark.gen_test
 async def test_nobody_waits_for_a_node_whose_lease_has_ended(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         await living(a, b)
         login = await a.signed_in()
         await open_socket(b, login)
@@ -89,8 +88,8 @@ async def test_nobody_waits_for_a_node_whose_lease_has_ended(
 
 
 @pytest.mark.gen_test
-async def test_alone_one_waits_for_nobody(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_alone_one_waits_for_nobody(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login)
         outcome = await parts.cutting.end(*who(login))
@@ -104,9 +103,9 @@ async def test_alone_one_waits_for_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_without_redis_it_is_done_here_and_nobody_says_what_others_have(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a", "b") as (a, b):
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
         await living(a, b)
         login = await a.signed_in()
         here, there = await open_socket(a, login), await open_socket(b, login)
@@ -120,9 +119,9 @@ async def test_without_redis_it_is_done_here_and_nobody_says_what_others_have(
 
 @pytest.mark.gen_test
 async def test_what_is_over_already_or_somebody_elses_is_not_found(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a") as (a,):
+    async with nodes(database_url, redis_server, "a") as (a,):
         await living(a)
         login, other = await a.signed_in(), await a.signed_in()
         peer = await open_socket(a, login)
@@ -138,9 +137,9 @@ async def test_what_is_over_already_or_somebody_elses_is_not_found(
 
 @pytest.mark.gen_test
 async def test_without_the_database_nothing_is_said_to_be_over(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with nodes(tmp_path, redis_server, "a") as (a,):
+    async with nodes(database_url, redis_server, "a") as (a,):
         login = await a.signed_in()
         peer = await open_socket(a, login)
         await database_away(a)

@@ -17,23 +17,11 @@ import pytest
 from playhouse.pwasyncio import await_
 
 from models.installation import Installation
-from services import database_url
 from services.database import Database
+from services.database_url import parse, prepare_sqlite
 from services.errors import Busy, DatabaseUnavailable, SettingError, UsherError
-from tests.support.databases import KINDS, empty_database, opened
+from tests.support.databases import on_postgresql, opened
 from tests.support.postgres import PostgresServer, postgres_server
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
-
-
-@pytest.fixture
-def postgres_url(tmp_path: Path) -> Iterator[str]:
-    with empty_database("postgresql", tmp_path) as address:
-        yield address
 
 
 def put(db: peewee.Database, key: str, value: str = "v") -> None:
@@ -63,9 +51,9 @@ SELECT max(i) FROM n
 # -- transactions ---------------------------------------------------------------------------
 
 
-def test_what_a_run_writes_the_next_one_reads(url: str) -> None:
+def test_what_a_run_writes_the_next_one_reads(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(put, "a", value="1")
             await database.ping()
             assert await database.run(keys) == ["a"]
@@ -73,7 +61,7 @@ def test_what_a_run_writes_the_next_one_reads(url: str) -> None:
     asyncio.run(check())
 
 
-def test_a_run_that_raises_leaves_nothing_behind_and_its_error_passes(url: str) -> None:
+def test_a_run_that_raises_leaves_nothing_behind_and_its_error_passes(database_url: str) -> None:
     class Refused(Exception):
         pass
 
@@ -82,7 +70,7 @@ def test_a_run_that_raises_leaves_nothing_behind_and_its_error_passes(url: str) 
         raise Refused("no")
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             for _ in range(20):  # more often than there are connections
                 with pytest.raises(Refused, match="no"):
                     await database.run(half)
@@ -91,9 +79,9 @@ def test_a_run_that_raises_leaves_nothing_behind_and_its_error_passes(url: str) 
     asyncio.run(check())
 
 
-def test_an_integrity_error_names_the_constraint_and_not_the_value(url: str) -> None:
+def test_an_integrity_error_names_the_constraint_and_not_the_value(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(put, ADDRESS)
             with pytest.raises(peewee.IntegrityError, match="installation") as caught:
                 await database.run(put, ADDRESS)
@@ -102,12 +90,12 @@ def test_an_integrity_error_names_the_constraint_and_not_the_value(url: str) -> 
     asyncio.run(check())
 
 
-def test_a_missing_row_is_reported_without_the_value_looked_for(url: str) -> None:
+def test_a_missing_row_is_reported_without_the_value_looked_for(database_url: str) -> None:
     def look(db: peewee.Database) -> object:
         return Installation.select().where(Installation.key == ADDRESS).get(db)
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             with pytest.raises(Installation.DoesNotExist) as caught:
                 await database.run(look)
         assert ADDRESS not in "".join(traceback.format_exception(caught.value))
@@ -115,9 +103,9 @@ def test_a_missing_row_is_reported_without_the_value_looked_for(url: str) -> Non
     asyncio.run(check())
 
 
-def test_a_mistake_in_the_sql_does_not_pass_for_an_outage(url: str) -> None:
+def test_a_mistake_in_the_sql_does_not_pass_for_an_outage(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             with pytest.raises(peewee.DatabaseError):
                 await database.run(lambda db: db.execute_sql("SELECT 1 FROM no_such_table"))
             await database.ping()
@@ -125,7 +113,7 @@ def test_a_mistake_in_the_sql_does_not_pass_for_an_outage(url: str) -> None:
     asyncio.run(check())
 
 
-def test_savepoints_work_inside_a_run(url: str) -> None:
+def test_savepoints_work_inside_a_run(database_url: str) -> None:
     def twice(db: peewee.Database) -> None:
         put(db, "a")
         with pytest.raises(peewee.IntegrityError), db.atomic():
@@ -133,16 +121,16 @@ def test_savepoints_work_inside_a_run(url: str) -> None:
         put(db, "b")
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(twice)
             assert await database.run(keys) == ["a", "b"]
 
     asyncio.run(check())
 
 
-def test_many_runs_at_once_in_one_long_task_all_get_a_connection(url: str) -> None:
+def test_many_runs_at_once_in_one_long_task_all_get_a_connection(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await asyncio.gather(*(database.run(put, f"{n:03}") for n in range(100)))
             for _ in range(100):
                 await database.run(keys)
@@ -151,7 +139,7 @@ def test_many_runs_at_once_in_one_long_task_all_get_a_connection(url: str) -> No
     asyncio.run(check())
 
 
-def test_read_then_write_counts_right_under_concurrency(url: str) -> None:
+def test_read_then_write_counts_right_under_concurrency(database_url: str) -> None:
     def count(db: peewee.Database) -> None:
         query = Installation.select().where(Installation.key == "n")
         row = (query if isinstance(db, peewee.SqliteDatabase) else query.for_update()).get(db)
@@ -159,7 +147,7 @@ def test_read_then_write_counts_right_under_concurrency(url: str) -> None:
         Installation.update(new).where(Installation.key == "n").execute(db)
 
     async def check() -> None:
-        async with opened(url) as one, opened(url) as other:
+        async with opened(database_url) as one, opened(database_url) as other:
             await one.run(put, "n", "0")
             await asyncio.gather(*(each.run(count) for each in [one, other] * 10))
             row = await one.run(lambda db: Installation.select().get(db))
@@ -171,9 +159,9 @@ def test_read_then_write_counts_right_under_concurrency(url: str) -> None:
 # -- bounds ---------------------------------------------------------------------------------
 
 
-def test_more_runs_than_may_wait_are_refused_at_once(url: str) -> None:
+def test_more_runs_than_may_wait_are_refused_at_once(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url, max_waiting=3) as database:
+        async with opened(database_url, max_waiting=3) as database:
             runs = [asyncio.ensure_future(database.run(put, str(n))) for n in range(3)]
             await asyncio.sleep(0)
             with pytest.raises(Busy):
@@ -184,14 +172,14 @@ def test_more_runs_than_may_wait_are_refused_at_once(url: str) -> None:
     asyncio.run(check())
 
 
-def test_a_slow_run_is_given_up_and_rolled_back(url: str) -> None:
+def test_a_slow_run_is_given_up_and_rolled_back(database_url: str) -> None:
     def slow(db: peewee.Database) -> None:
         put(db, "a")
         pause(db, 1.5)
         put(db, "b")
 
     async def check() -> None:
-        async with opened(url, timeout=0.5) as database:
+        async with opened(database_url, timeout=0.5) as database:
             before = time.monotonic()
             with pytest.raises(DatabaseUnavailable):
                 await database.run(slow)
@@ -202,13 +190,13 @@ def test_a_slow_run_is_given_up_and_rolled_back(url: str) -> None:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.001, 0.003, 0.01, 0.05])
-def test_a_cancelled_run_leaves_no_poisoned_connection(url: str, delay: float) -> None:
+def test_a_cancelled_run_leaves_no_poisoned_connection(database_url: str, delay: float) -> None:
     def slow(db: peewee.Database, key: str) -> None:
         put(db, key)
         pause(db, 0.2)
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             tasks = [asyncio.ensure_future(database.run(slow, str(n))) for n in range(8)]
             await asyncio.sleep(delay)
             for task in tasks:
@@ -234,9 +222,9 @@ async def eventually(database: Database) -> list[str]:
             await asyncio.sleep(0.05)
 
 
-def test_a_closed_database_refuses(url: str) -> None:
+def test_a_closed_database_refuses(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             pass
         with pytest.raises(DatabaseUnavailable):
             await database.run(keys)
@@ -244,21 +232,21 @@ def test_a_closed_database_refuses(url: str) -> None:
     asyncio.run(check())
 
 
-def test_closing_lets_what_is_under_way_end(url: str) -> None:
+def test_closing_lets_what_is_under_way_end(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             task = asyncio.ensure_future(database.run(put, "a"))
             await asyncio.sleep(0)
         await task
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             assert await database.run(keys) == ["a"]
 
     asyncio.run(check())
 
 
-def test_no_thread_connection_or_task_is_left_after_closing(url: str) -> None:
+def test_no_thread_connection_or_task_is_left_after_closing(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await asyncio.gather(*(database.run(keys) for _ in range(10)))
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -278,11 +266,12 @@ def server() -> Iterator[PostgresServer]:
     server.start()
 
 
+@on_postgresql
 def test_a_hanging_server_is_given_up_in_time_and_used_again_after(
-    server: PostgresServer, postgres_url: str
+    server: PostgresServer, database_url: str
 ) -> None:
     async def check() -> None:
-        async with opened(postgres_url, timeout=0.7) as database:
+        async with opened(database_url, timeout=0.7) as database:
             await asyncio.gather(*(database.run(keys) for _ in range(8)))
             with server.frozen():
                 before = time.monotonic()
@@ -298,11 +287,12 @@ def test_a_hanging_server_is_given_up_in_time_and_used_again_after(
     asyncio.run(check())
 
 
+@on_postgresql
 def test_a_cancellation_while_the_server_hangs_returns_at_once(
-    server: PostgresServer, postgres_url: str
+    server: PostgresServer, database_url: str
 ) -> None:
     async def check() -> None:
-        async with opened(postgres_url, timeout=30) as database:
+        async with opened(database_url, timeout=30) as database:
             with server.frozen():
                 tasks = [asyncio.ensure_future(database.run(put, str(n))) for n in range(6)]
                 await asyncio.sleep(0.1)
@@ -316,9 +306,10 @@ def test_a_cancellation_while_the_server_hangs_returns_at_once(
     asyncio.run(check())
 
 
-def test_closing_while_the_server_hangs_ends(server: PostgresServer, postgres_url: str) -> None:
+@on_postgresql
+def test_closing_while_the_server_hangs_ends(server: PostgresServer, database_url: str) -> None:
     async def check() -> None:
-        database = await Database.open(postgres_url, timeout=0.5)
+        database = await Database.open(database_url, timeout=0.5)
         await database.run(keys)
         with server.frozen():
             before = time.monotonic()
@@ -328,11 +319,12 @@ def test_closing_while_the_server_hangs_ends(server: PostgresServer, postgres_ur
     asyncio.run(check())
 
 
+@on_postgresql
 def test_a_connection_dropped_while_idle_goes_unnoticed(
-    server: PostgresServer, postgres_url: str
+    server: PostgresServer, database_url: str
 ) -> None:
     async def check() -> None:
-        async with opened(postgres_url) as database:
+        async with opened(database_url) as database:
             await asyncio.gather(*(database.run(keys) for _ in range(8)))
             drop_connections(server)
             await asyncio.gather(*(database.run(put, str(n)) for n in range(8)))
@@ -341,8 +333,9 @@ def test_a_connection_dropped_while_idle_goes_unnoticed(
     asyncio.run(check())
 
 
+@on_postgresql
 def test_a_connection_dropped_in_a_run_is_tried_once_more(
-    server: PostgresServer, postgres_url: str
+    server: PostgresServer, database_url: str
 ) -> None:
     calls = []
 
@@ -354,15 +347,16 @@ def test_a_connection_dropped_in_a_run_is_tried_once_more(
         put(db, "b")
 
     async def check() -> None:
-        async with opened(postgres_url) as database:
+        async with opened(database_url) as database:
             await database.run(work)
             assert (len(calls), await database.run(keys)) == (2, ["a", "b"])
 
     asyncio.run(check())
 
 
+@on_postgresql
 def test_a_run_never_goes_on_over_a_second_connection(
-    server: PostgresServer, postgres_url: str
+    server: PostgresServer, database_url: str
 ) -> None:
     calls = []
 
@@ -375,7 +369,7 @@ def test_a_run_never_goes_on_over_a_second_connection(
         put(db, f"b{len(calls)}")
 
     async def check() -> None:
-        async with opened(postgres_url) as database:
+        async with opened(database_url) as database:
             await database.run(work)
             # "b1" would have been written for itself, outside the transaction of "a1".
             assert await database.run(keys) == ["a2", "b2"]
@@ -383,7 +377,8 @@ def test_a_run_never_goes_on_over_a_second_connection(
     asyncio.run(check())
 
 
-def test_a_connection_dropped_twice_is_reported(server: PostgresServer, postgres_url: str) -> None:
+@on_postgresql
+def test_a_connection_dropped_twice_is_reported(server: PostgresServer, database_url: str) -> None:
     calls = []
 
     def work(db: peewee.Database) -> None:
@@ -393,7 +388,7 @@ def test_a_connection_dropped_twice_is_reported(server: PostgresServer, postgres
         put(db, "b")
 
     async def check() -> None:
-        async with opened(postgres_url) as database:
+        async with opened(database_url) as database:
             with pytest.raises(DatabaseUnavailable):
                 await database.run(work)
             assert (len(calls), await database.run(keys)) == (2, [])
@@ -409,11 +404,12 @@ def drop_connections(server: PostgresServer) -> None:
     )
 
 
+@on_postgresql
 def test_a_killed_server_is_reported_and_found_again(
-    server: PostgresServer, postgres_url: str
+    server: PostgresServer, database_url: str
 ) -> None:
     async def check() -> None:
-        async with opened(postgres_url) as database:
+        async with opened(database_url) as database:
             await database.run(put, "a")
             server.kill()
             for refused in (database.ping(), database.run(keys), database.run(put, "b")):
@@ -425,10 +421,11 @@ def test_a_killed_server_is_reported_and_found_again(
     asyncio.run(check())
 
 
-def test_a_standby_is_not_ready(server: PostgresServer, postgres_url: str) -> None:
+@on_postgresql
+def test_a_standby_is_not_ready(server: PostgresServer, database_url: str) -> None:
     async def check() -> None:
-        name = database_url.parse(postgres_url).shown.rpartition("/")[2]
-        async with opened(postgres_url) as database:
+        name = parse(database_url).shown.rpartition("/")[2]
+        async with opened(database_url) as database:
             await database.ping()
             server.psql("postgres", f"ALTER DATABASE {name} SET default_transaction_read_only = on")
             drop_connections(server)
@@ -547,7 +544,7 @@ def _opened_as_nobody(path: Path) -> int:
             os.chown(path, 65534, 65534)
             os.chown(path.parent, 65534, 65534)
             os.seteuid(65534)
-        database_url.prepare_sqlite(database_url.parse(f"sqlite:///{path}"), 1)
+        prepare_sqlite(parse(f"sqlite:///{path}"), 1)
     except DatabaseUnavailable as error:
         return 3 if "Permission denied" in error.evidence else 4
     return 5
@@ -593,7 +590,7 @@ def test_an_unreachable_server_is_reported_without_its_password(host: str) -> No
     with pytest.raises(DatabaseUnavailable) as caught:
         asyncio.run(Database.open(url, timeout=3))
     assert_unseen("".join(traceback.format_exception(caught.value)))
-    assert_unseen(repr(database_url.parse(url)))
+    assert_unseen(repr(parse(url)))
 
 
 def test_a_wrong_database_name_is_told(server: PostgresServer) -> None:
@@ -607,11 +604,11 @@ def test_a_percent_encoded_url_over_the_socket_folder_opens(server: PostgresServ
         asyncio.run(_open_and_close(encoded))
 
 
-def test_no_value_of_a_query_is_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_value_of_a_query_is_logged(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(put, ADDRESS)
 
     asyncio.run(check())

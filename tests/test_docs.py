@@ -67,9 +67,9 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[Usher]:
+def own(database_kind: str) -> Iterator[Usher]:
     """A server of this file's own, with an administrator: later accounts are none."""
-    with usher() as running:
+    with usher(database_kind) as running:
         sign_up(running)
         yield running
 
@@ -136,6 +136,7 @@ def found(document: Json, reference: str) -> Any:
     return value
 
 
+@pytest.mark.usefixtures("own")
 @pytest.mark.parametrize("name", ["openapi", "asyncapi"])
 def test_every_reference_leads_somewhere(name: str, request: pytest.FixtureRequest) -> None:
     document = request.getfixturevalue(name)
@@ -145,6 +146,7 @@ def test_every_reference_leads_somewhere(name: str, request: pytest.FixtureReque
         assert found(document, reference)
 
 
+@pytest.mark.usefixtures("own")
 @pytest.mark.parametrize("name", ["openapi", "asyncapi"])
 def test_every_component_is_a_schema_and_is_used(name: str, request: pytest.FixtureRequest) -> None:
     document = request.getfixturevalue(name)
@@ -291,8 +293,8 @@ class Witness(Client):
         return new
 
 
-def test_every_call_answers_as_described(openapi: Json) -> None:
-    with provider() as op, usher(None, **settings_for(op)) as fresh:
+def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> None:
+    with provider() as op, usher(database_kind, **settings_for(op)) as fresh:
         nobody = Witness(fresh, document=openapi)
         admin_address, user_address = address(), address()
         admin = nobody.sign("signup", admin_address, status=201)
@@ -540,9 +542,9 @@ async def conversation(server: Usher) -> tuple[list[Json], dict[str, list[Json]]
 
 
 @pytest.mark.gen_test
-async def test_a_real_socket_speaks_as_described(asyncapi: Json) -> None:
+async def test_a_real_socket_speaks_as_described(database_kind: str, asyncapi: Json) -> None:
     messages = asyncapi["components"]["messages"]
-    with usher(ACCESS_TOKEN_TTL_SECONDS=2) as server:
+    with usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=2) as server:
         events, replies = await conversation(server)
     assert {event["event"] for event in events} == set(SERVER_EVENTS)
     for event in events:
@@ -585,9 +587,9 @@ async def room_talk(owner: Talker, guest: Talker) -> dict[str, list[Json]]:
 
 
 @pytest.mark.gen_test
-async def test_rooms_speak_as_described(asyncapi: Json) -> None:
+async def test_rooms_speak_as_described(database_kind: str, asyncapi: Json) -> None:
     messages = asyncapi["components"]["messages"]
-    with usher() as server:
+    with usher(database_kind) as server:
         owner, guest = sign_up(server), sign_up(server)
         async with talking(server, owner) as first, talking(server, guest) as second:
             replies = await room_talk(first, second)

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,13 +16,7 @@ from services.encryption import (
 )
 from services.errors import SettingError
 from services.secret import Secret
-from tests.support.databases import KINDS, empty_database, opened
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
+from tests.support.databases import opened
 
 
 @given(plain=st.binary(max_size=500))
@@ -75,11 +67,13 @@ def test_keys_that_are_none_are_refused_unseen(keys: list[str]) -> None:
     assert not any(key in str(caught.value) for key in keys)
 
 
-def test_the_canary_knows_the_right_keys_from_wrong_ones_and_is_left_alone(url: str) -> None:
+def test_the_canary_knows_the_right_keys_from_wrong_ones_and_is_left_alone(
+    database_url: str,
+) -> None:
     right, wrong = Encryption([generate_key()]), Encryption([generate_key()])
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             assert await check_canary(database, right)
             stored = await database.run(lambda db: Installation.select().get(db).value)
             assert not await check_canary(database, wrong)
@@ -89,10 +83,10 @@ def test_the_canary_knows_the_right_keys_from_wrong_ones_and_is_left_alone(url: 
     asyncio.run(check())
 
 
-def test_of_several_first_starts_at_once_one_canary_stays(url: str) -> None:
+def test_of_several_first_starts_at_once_one_canary_stays(database_url: str) -> None:
     async def check() -> None:
         rings = [Encryption([generate_key()]) for _ in range(4)]
-        async with opened(url) as one, opened(url) as other:
+        async with opened(database_url) as one, opened(database_url) as other:
             nodes = zip([one, other] * 2, rings, strict=True)
             results = await asyncio.gather(*(check_canary(*node) for node in nodes))
         assert sorted(results) == [False, False, False, True]
@@ -100,11 +94,11 @@ def test_of_several_first_starts_at_once_one_canary_stays(url: str) -> None:
     asyncio.run(check())
 
 
-def test_a_dropped_key_is_noticed_until_the_canary_was_rotated_too(url: str) -> None:
+def test_a_dropped_key_is_noticed_until_the_canary_was_rotated_too(database_url: str) -> None:
     old, new = generate_key(), generate_key()
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             assert await check_canary(database, Encryption([old]))
             assert await check_canary(database, Encryption([new, old]))
             assert not await check_canary(database, Encryption([new]))

@@ -6,14 +6,14 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
 from websockets import InvalidStatus
 from websockets.asyncio.client import ClientConnection
 
 from tests.support.checks import outcome, plain_refusal
+from tests.support.databases import on_postgresql
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.redis import RealRedis, alive
 from tests.support.redis import ask as ask_redis
@@ -39,11 +39,11 @@ KEEPING = ("--appendonly", "yes")
 
 
 @contextmanager
-def with_redis(*options: str, **settings: str) -> Iterator[tuple[Usher, RealRedis]]:
+def with_redis(database: str, *options: str, **settings: str) -> Iterator[tuple[Usher, RealRedis]]:
     """An Usher and the Redis that REDIS_URL names."""
     redis = RealRedis(*options)
     try:
-        with usher(None, REDIS_URL=redis.url, **settings) as server:
+        with usher(database, REDIS_URL=redis.url, **settings) as server:
             yield server, redis
     finally:
         redis.close()
@@ -96,8 +96,8 @@ async def stays_out(server: Usher, client: Client, *tickets: str) -> None:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_without_redis_sockets_stay_and_joins_go_on() -> None:
-    with with_redis() as (server, redis):
+async def test_without_redis_sockets_stay_and_joins_go_on(database_kind: str) -> None:
+    with with_redis(database_kind) as (server, redis):
         client, other = sign_up(server), sign_up(server)
         in_redis = client.ticket()
         async with (
@@ -132,9 +132,9 @@ async def test_without_redis_sockets_stay_and_joins_go_on() -> None:
 @pytest.mark.parametrize("options", [(), KEEPING], ids=["empty", "old data"])
 @pytest.mark.gen_test(timeout=90)
 async def test_who_was_revoked_without_redis_does_not_come_back_with_it(
-    options: tuple[str, ...],
+    database_kind: str, options: tuple[str, ...]
 ) -> None:
-    with with_redis(*options) as (server, redis):
+    with with_redis(database_kind, *options) as (server, redis):
         email = address()
         client, other = sign_up(server, email=email), log_in(server, email)
         tickets = [client.ticket() for _ in range(4)]
@@ -164,8 +164,10 @@ async def test_who_was_revoked_without_redis_does_not_come_back_with_it(
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_who_was_revoked_just_before_a_kill_without_redis_stays_out() -> None:
-    with with_redis(*KEEPING) as (server, redis):
+async def test_who_was_revoked_just_before_a_kill_without_redis_stays_out(
+    database_kind: str,
+) -> None:
+    with with_redis(database_kind, *KEEPING) as (server, redis):
         client = sign_up(server)
         ticket = client.ticket()
         redis.kill()
@@ -178,8 +180,8 @@ async def test_who_was_revoked_just_before_a_kill_without_redis_stays_out() -> N
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_frozen_redis_holds_nobody_up_for_long() -> None:
-    with with_redis() as (server, redis):
+async def test_a_frozen_redis_holds_nobody_up_for_long(database_kind: str) -> None:
+    with with_redis(database_kind) as (server, redis):
         email = address()
         client, other = sign_up(server, email=email), log_in(server, email)
         async with (
@@ -207,8 +209,8 @@ async def test_a_frozen_redis_holds_nobody_up_for_long() -> None:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_flushed_redis_is_filled_again_from_the_database() -> None:
-    with with_redis() as (server, redis):
+async def test_a_flushed_redis_is_filled_again_from_the_database(database_kind: str) -> None:
+    with with_redis(database_kind) as (server, redis):
         email = address()
         client, over = sign_up(server, email=email), log_in(server, email)
         tickets = [over.ticket(), over.ticket()]
@@ -233,8 +235,8 @@ async def test_a_flushed_redis_is_filled_again_from_the_database() -> None:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_killed_embedded_redis_comes_back_with_what_it_held() -> None:
-    with usher() as server:
+async def test_a_killed_embedded_redis_comes_back_with_what_it_held(database_kind: str) -> None:
+    with usher(database_kind) as server:
         email = address()
         client, over = sign_up(server, email=email), log_in(server, email)
         ticket, dead = client.ticket(), over.ticket()
@@ -259,17 +261,15 @@ async def test_a_killed_embedded_redis_comes_back_with_what_it_held() -> None:
         )
 
 
-# ---- PostgreSQL -----------------------------------------------------------------------------
+# ---- PostgreSQL (SQLite's file does not go away) --------------------------------------------
 
 
+@on_postgresql
 @pytest.mark.gen_test(timeout=110)
 async def test_without_postgresql_joins_go_on_with_redis_and_end_without_it(  # noqa: PLR0915
-    postgres: PostgresServer,
+    database_url: str, postgres: PostgresServer
 ) -> None:
-    with ExitStack() as stack:
-        url = stack.enter_context(postgres.database())
-        server, redis = stack.enter_context(with_redis(DATABASE_URL=url))
-        stack.callback(postgres.start)
+    with with_redis(database_url) as (server, redis):
         email = address()
         client = sign_up(server, email=email)
         over = log_in(server, email)
@@ -321,11 +321,12 @@ async def test_without_postgresql_joins_go_on_with_redis_and_end_without_it(  # 
         assert "Traceback" not in server.log
 
 
+@on_postgresql
 @pytest.mark.gen_test(timeout=110)
-async def test_a_frozen_postgresql_is_noticed_and_recovered_from(postgres: PostgresServer) -> None:
-    with ExitStack() as stack:
-        url = stack.enter_context(postgres.database())
-        server, _ = stack.enter_context(with_redis(DATABASE_URL=url))
+async def test_a_frozen_postgresql_is_noticed_and_recovered_from(
+    database_url: str, postgres: PostgresServer
+) -> None:
+    with with_redis(database_url) as (server, _):
         client = sign_up(server)
         async with connect(server, f"?ticket={client.ticket()}") as socket:
             await event(socket, "joined")
@@ -340,16 +341,14 @@ async def test_a_frozen_postgresql_is_noticed_and_recovered_from(postgres: Postg
             assert await close_code(socket) == 4410
 
 
+@on_postgresql
 def test_no_password_of_a_database_reaches_the_log(
-    postgres: PostgresServer, tmp_path: Path
+    database_url: str, postgres: PostgresServer
 ) -> None:
     word = "hunter2-in-the-url"
-    with ExitStack() as stack:
-        url = stack.enter_context(postgres.database())
-        url = url.replace("postgres:@", f"postgres:{word}@", 1)
-        assert word in url
-        server, _ = stack.enter_context(with_redis(DATABASE_URL=url))
-        stack.callback(postgres.start)
+    url = database_url.replace("postgres:@", f"postgres:{word}@", 1)
+    assert word in url
+    with with_redis(url) as (server, _):
         sign_up(server)
         postgres.kill()
         wait_until(lambda: Client(server).get("/readyz").status == 503)

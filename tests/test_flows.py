@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,6 @@ from websockets import ConnectionClosed
 from websockets.asyncio.client import ClientConnection
 
 from tests.support.checks import outcome, plain_refusal
-from tests.support.databases import KINDS, empty_database
 from tests.support.redis import until
 from tests.support.server import (
     PASSWORD,
@@ -39,10 +37,10 @@ OTHER_PASSWORD = "nine slow barges 41"
 REVOKED = {"code": 4410, "reason": "session_revoked", "retry": "login"}
 
 
-@pytest.fixture(params=KINDS)
-def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Usher]:
-    """An empty Usher on each kind of database."""
-    with empty_database(request.param, tmp_path) as url, usher(DATABASE_URL=url) as server:
+@pytest.fixture
+def empty(database_kind: str) -> Iterator[Usher]:
+    """An Usher without accounts."""
+    with usher(database_kind) as server:
         yield server
 
 
@@ -84,8 +82,8 @@ async def cut(socket: ClientConnection) -> dict[str, Any]:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_the_main_flow(any_database: Usher) -> None:
-    server, email = any_database, address()
+async def test_the_main_flow(empty: Usher) -> None:
+    server, email = empty, address()
     native = sign_up(server, email=email)
     assert native.user["role"] == "admin"
     browser = log_in(server, email, browser=True)
@@ -133,26 +131,26 @@ async def test_the_main_flow(any_database: Usher) -> None:
     assert "Traceback" not in server.log
 
 
-def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(any_database: Usher) -> None:
+def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(empty: Usher) -> None:
     def race(_: int) -> str:
-        return str(sign_up(any_database).user["role"])
+        return str(sign_up(empty).user["role"])
 
     with ThreadPoolExecutor(100) as pool:
         roles = list(pool.map(race, range(100)))
     assert sorted(roles) == ["admin"] + ["user"] * 99
 
 
-def test_of_racing_sign_ups_with_one_address_exactly_one_succeeds(any_database: Usher) -> None:
+def test_of_racing_sign_ups_with_one_address_exactly_one_succeeds(empty: Usher) -> None:
     email = address()
     body = {"email": email, "password": PASSWORD, "name": "Ada", "client": "native"}
     with ThreadPoolExecutor(8) as pool:
-        jobs = [pool.submit(Client(any_database).post, "/api/auth/signup", body) for _ in range(8)]
+        jobs = [pool.submit(Client(empty).post, "/api/auth/signup", body) for _ in range(8)]
         statuses = sorted(job.result().status for job in jobs)
     assert statuses == [201] + [409] * 7
 
 
-def test_of_racing_logouts_of_one_session_none_fails(any_database: Usher) -> None:
-    client = sign_up(any_database)
+def test_of_racing_logouts_of_one_session_none_fails(empty: Usher) -> None:
+    client = sign_up(empty)
     with ThreadPoolExecutor(8) as pool:
         jobs = [pool.submit(client.post, "/api/auth/logout") for _ in range(8)]
         statuses = {job.result().status for job in jobs}
@@ -308,8 +306,10 @@ async def test_a_thousandth_of_a_crowd_is_cut_and_the_rest_stays(server: Usher) 
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_token_expires_with_notice_unless_it_is_refreshed_in_time() -> None:
-    with usher(ACCESS_TOKEN_TTL_SECONDS=2) as server:
+async def test_a_token_expires_with_notice_unless_it_is_refreshed_in_time(
+    database_kind: str,
+) -> None:
+    with usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=2) as server:
         client = sign_up(server)
         async with connect(server, subprotocols=bearer(client.token)) as socket:
             expires_at = (await event(socket, "joined"))["expires_at"]
@@ -330,8 +330,8 @@ async def test_a_token_expires_with_notice_unless_it_is_refreshed_in_time() -> N
 
 
 @pytest.mark.gen_test
-async def test_an_expired_cookie_says_so_to_the_page() -> None:
-    with usher(ACCESS_TOKEN_TTL_SECONDS=0.3) as server:
+async def test_an_expired_cookie_says_so_to_the_page(database_kind: str) -> None:
+    with usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=0.3) as server:
         browser = sign_up(server, browser=True)
         await asyncio.sleep(0.4)  # only time expires a token
         assert await outcome(server, **cookie_headers(browser)) == 4419

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,8 +34,8 @@ from tests.support.server import (
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[Usher]:
-    with quiet_usher() as server:
+def house(database_kind: str) -> Iterator[Usher]:
+    with quiet_usher(database_kind) as server:
         yield server
 
 
@@ -452,7 +451,7 @@ def test_usher_js_gives_up_on_a_token_that_is_no_good(house: Usher) -> None:
 
 
 @with_node
-def test_usher_js_renews_its_token_on_the_live_socket(tmp_path: Path) -> None:
+def test_usher_js_renews_its_token_on_the_live_socket(database_kind: str) -> None:
     script = """
     let token = TOKEN, refresh = process.env.REFRESH, renewals = 0;
     const getToken = async ({ renew }) => {
@@ -477,7 +476,7 @@ def test_usher_js_renews_its_token_on_the_live_socket(tmp_path: Path) -> None:
     show(renewals);
     usher.close();
     """
-    with quiet_usher(ACCESS_TOKEN_TTL_SECONDS=3) as server:
+    with quiet_usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=3) as server:
         client = sign_up(server)
         variables = {"TOKEN": client.token, "REFRESH": client.refresh_token}
         same, renewals = node(USHER_JS + script, server, **variables)

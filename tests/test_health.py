@@ -6,14 +6,13 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from services.encryption import Encryption, generate_key
 from services.health import Health, Readiness
 from services.session_pool import LEASE_SECONDS
-from tests.support.databases import empty_database
+from tests.support.databases import on_postgresql
 from tests.support.parts import Clock, Parts, database_away, node, redis_away, redis_back
 from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, redis_server
@@ -40,9 +39,9 @@ class Watched:
 
 @asynccontextmanager
 async def watched(
-    where: Path | str, redis: RealRedis | None = None, encryption: Encryption | None = None
+    database_url: str, redis: RealRedis | None = None, encryption: Encryption | None = None
 ) -> AsyncIterator[Watched]:
-    async with node(where, redis, timeout=2.0) as parts:
+    async with node(database_url, redis, timeout=2.0) as parts:
         clock, cuts = Clock(0.0), list[float]()
         health = Health(
             parts.database,
@@ -57,9 +56,9 @@ async def watched(
 
 @pytest.mark.gen_test
 async def test_with_everything_there_a_node_is_ready(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with watched(tmp_path, redis_server) as w:
+    async with watched(database_url, redis_server) as w:
         assert w.health.readiness().status == "not_ready", "nobody has looked yet"
         assert await w.after(1) == Readiness("ready", "ok", "ok", "ok")
         assert w.parts.count("usher_database_up") == 1
@@ -67,17 +66,17 @@ async def test_with_everything_there_a_node_is_ready(
 
 
 @pytest.mark.gen_test
-async def test_a_store_in_memory_is_said_to_be_that(tmp_path: Path) -> None:
-    async with watched(tmp_path) as w:
+async def test_a_store_in_memory_is_said_to_be_that(database_url: str) -> None:
+    async with watched(database_url) as w:
         assert await w.after(1) == Readiness("ready", "ok", "memory", "ok")
         assert w.parts.count("usher_redis_up") == 0
 
 
 @pytest.mark.gen_test
 async def test_without_redis_a_node_is_ready_on_its_fallback(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with watched(tmp_path, redis_server) as w:
+    async with watched(database_url, redis_server) as w:
         await w.after(1)
         await redis_away(w.parts, redis_server)
         assert w.health.readiness().redis == "fallback", "known at once"
@@ -87,30 +86,30 @@ async def test_without_redis_a_node_is_ready_on_its_fallback(
         assert (await w.after(1)).redis == "ok"
 
 
+@on_postgresql
 @pytest.mark.gen_test(timeout=60)
 async def test_without_the_database_a_node_is_not_ready_until_it_answers_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with empty_database("postgresql", tmp_path) as url:
-        async with watched(url) as w:
-            await w.after(1)
-            with postgres_server().frozen(), caplog.at_level(logging.WARNING, "usher.health"):
-                for _ in range(2):
-                    state = await w.after(1)
-                    assert (state.status, state.database) == ("not_ready", "unavailable")
-            assert [r.name for r in caplog.records].count("usher.health") == 1, "said once"
-            assert w.parts.count("usher_database_up") == 0
-            assert (await w.after(1)).status == "ready"
+    async with watched(database_url) as w:
+        await w.after(1)
+        with postgres_server().frozen(), caplog.at_level(logging.WARNING, "usher.health"):
+            for _ in range(2):
+                state = await w.after(1)
+                assert (state.status, state.database) == ("not_ready", "unavailable")
+        assert [r.name for r in caplog.records].count("usher.health") == 1, "said once"
+        assert w.parts.count("usher_database_up") == 0
+        assert (await w.after(1)).status == "ready"
 
 
 @pytest.mark.gen_test
 async def test_with_a_wrong_key_a_node_is_not_ready_and_nothing_is_lost(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with watched(tmp_path) as w:
+    async with watched(database_url) as w:
         await w.after(1)
     wrong = generate_key()
-    async with watched(tmp_path, encryption=Encryption([wrong])) as w:
+    async with watched(database_url, encryption=Encryption([wrong])) as w:
         for _ in range(2):
             state = await w.after(1)
             assert (state.status, state.encryption, state.database) == (
@@ -120,13 +119,13 @@ async def test_with_a_wrong_key_a_node_is_not_ready_and_nothing_is_lost(
             )
     assert wrong.reveal() not in caplog.text
     assert caplog.text.count("USHER_ENCRYPTION_KEYS") == 1
-    async with watched(tmp_path, encryption=Encryption([wrong, KEY])) as w:
+    async with watched(database_url, encryption=Encryption([wrong, KEY])) as w:
         assert (await w.after(1)).encryption == "ok"
 
 
 @pytest.mark.gen_test
-async def test_without_a_database_nothing_is_known_of_the_key(tmp_path: Path) -> None:
-    async with watched(tmp_path) as w:
+async def test_without_a_database_nothing_is_known_of_the_key(database_url: str) -> None:
+    async with watched(database_url) as w:
         await database_away(w.parts)
         state = await w.after(1)
         assert (state.status, state.encryption) == ("not_ready", "unknown")
@@ -137,9 +136,9 @@ async def test_without_a_database_nothing_is_known_of_the_key(tmp_path: Path) ->
 
 @pytest.mark.gen_test
 async def test_a_node_cut_off_from_both_is_told_after_a_lease_and_not_before(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with watched(tmp_path, redis_server) as w:
+    async with watched(database_url, redis_server) as w:
         await w.after(1)
         await redis_away(w.parts, redis_server)
         await database_away(w.parts)
@@ -150,8 +149,10 @@ async def test_a_node_cut_off_from_both_is_told_after_a_lease_and_not_before(
 
 
 @pytest.mark.gen_test
-async def test_either_of_the_two_is_contact_enough(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with watched(tmp_path, redis_server) as w:
+async def test_either_of_the_two_is_contact_enough(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with watched(database_url, redis_server) as w:
         await redis_away(w.parts, redis_server)
         await w.after(2 * LEASE_SECONDS)
         await redis_back(w.parts, redis_server)
@@ -164,8 +165,8 @@ async def test_either_of_the_two_is_contact_enough(tmp_path: Path, redis_server:
 
 
 @pytest.mark.gen_test
-async def test_a_store_in_memory_is_no_contact_with_anybody(tmp_path: Path) -> None:
-    async with watched(tmp_path) as w:
+async def test_a_store_in_memory_is_no_contact_with_anybody(database_url: str) -> None:
+    async with watched(database_url) as w:
         await w.after(1)
         await database_away(w.parts)
         await w.after(LEASE_SECONDS + 1)

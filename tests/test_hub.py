@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from services.protocol import CloseCode
@@ -17,9 +15,9 @@ async def sockets(parts: Parts, *users: str) -> list[Peer]:
 
 @pytest.mark.gen_test
 async def test_a_socket_is_found_by_its_session_its_user_and_its_login_session(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         ada, bob = await parts.user("Ada"), await parts.user("Bob")
         one, two, other = await sockets(parts, ada, ada, bob)
         session = one.client.session
@@ -33,8 +31,8 @@ async def test_a_socket_is_found_by_its_session_its_user_and_its_login_session(
 
 
 @pytest.mark.gen_test
-async def test_a_login_session_is_cut_and_no_other(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_login_session_is_cut_and_no_other(database_url: str) -> None:
+    async with node(database_url) as parts:
         ada, bob = await parts.user(), await parts.user()
         login = await parts.signed_in(ada)
         first, second = await open_socket(parts, login), await open_socket(parts, login)
@@ -47,8 +45,8 @@ async def test_a_login_session_is_cut_and_no_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_login_session_named_with_another_user_is_not_cut(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_login_session_named_with_another_user_is_not_cut(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await open_socket(parts, login)
         assert parts.hub.cut_login_session("bob", login.claims.sid, CloseCode.FORBIDDEN) == 0
@@ -56,8 +54,8 @@ async def test_a_login_session_named_with_another_user_is_not_cut(tmp_path: Path
 
 
 @pytest.mark.gen_test
-async def test_a_user_is_cut_everywhere_and_nobody_else(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_user_is_cut_everywhere_and_nobody_else(database_url: str) -> None:
+    async with node(database_url) as parts:
         ada, bob = await parts.user(), await parts.user()
         one, two, kept = await sockets(parts, ada, ada, bob)
         assert parts.hub.cut_user(ada, CloseCode.FORBIDDEN) == 2
@@ -67,8 +65,8 @@ async def test_a_user_is_cut_everywhere_and_nobody_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_only_sockets_of_another_role_are_cut(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_only_sockets_of_another_role_are_cut(database_url: str) -> None:
+    async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         (socket,) = await sockets(parts, root)
         assert parts.hub.cut_other_roles(root, "admin", CloseCode.TOKEN_EXPIRED) == 0
@@ -77,8 +75,8 @@ async def test_only_sockets_of_another_role_are_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_all_are_cut_when_the_node_stops(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_all_are_cut_when_the_node_stops(database_url: str) -> None:
+    async with node(database_url) as parts:
         peers = await sockets(parts, await parts.user(), await parts.user())
         assert parts.hub.cut_all(CloseCode.SERVICE_RESTART, after=3.0) == 2
         assert len(parts.hub) == 0
@@ -88,8 +86,8 @@ async def test_all_are_cut_when_the_node_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_closed_socket_is_in_nothing_any_more(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_closed_socket_is_in_nothing_any_more(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login, bearer=True)
         client = peer.client
@@ -105,8 +103,8 @@ async def test_a_closed_socket_is_in_nothing_any_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_sockets_that_leave_during_a_walk_do_not_disturb_it(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_sockets_that_leave_during_a_walk_do_not_disturb_it(database_url: str) -> None:
+    async with node(database_url) as parts:
         user = await parts.user()
         await sockets(parts, user, user, user)
         walked = 0
@@ -120,8 +118,8 @@ async def test_sockets_that_leave_during_a_walk_do_not_disturb_it(tmp_path: Path
 
 
 @pytest.mark.gen_test
-async def test_the_same_token_on_a_second_socket_closes_the_first(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_the_same_token_on_a_second_socket_closes_the_first(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         first = await open_socket(parts, login, bearer=True)
         second = await open_socket(parts, login, bearer=True)
@@ -132,8 +130,8 @@ async def test_the_same_token_on_a_second_socket_closes_the_first(tmp_path: Path
 
 
 @pytest.mark.gen_test
-async def test_cookies_and_tickets_may_open_many_beside_a_bearer_token(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_cookies_and_tickets_may_open_many_beside_a_bearer_token(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         for bearer in (False, True, False):
             await open_socket(parts, login, bearer=bearer)
@@ -141,8 +139,8 @@ async def test_cookies_and_tickets_may_open_many_beside_a_bearer_token(tmp_path:
 
 
 @pytest.mark.gen_test
-async def test_a_newer_token_lets_go_of_the_older_one(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_newer_token_lets_go_of_the_older_one(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login, bearer=True)
         newer = await parts.login_sessions.refresh(login.refresh_token.reveal())
@@ -156,8 +154,8 @@ async def test_a_newer_token_lets_go_of_the_older_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_holding_the_same_token_twice_closes_nobody(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_holding_the_same_token_twice_closes_nobody(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login, bearer=True)
         parts.hub.hold_bearer(peer.client, login.claims.jti)

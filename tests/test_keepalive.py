@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -21,8 +20,8 @@ async def silent_for(parts: Parts, seconds: float) -> Peer:
 
 
 @pytest.mark.gen_test
-async def test_who_was_silent_is_asked_and_who_was_not_is_left_alone(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_who_was_silent_is_asked_and_who_was_not_is_left_alone(database_url: str) -> None:
+    async with node(database_url) as parts:
         silent, lively = await silent_for(parts, PING_SECONDS), await silent_for(parts, 0)
         await keep_alive(parts.hub)
         assert await silent.frame() == (Opcode.PING, b"")
@@ -31,8 +30,8 @@ async def test_who_was_silent_is_asked_and_who_was_not_is_left_alone(tmp_path: P
 
 
 @pytest.mark.gen_test
-async def test_an_answer_to_a_ping_is_a_sign_of_life(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_an_answer_to_a_ping_is_a_sign_of_life(database_url: str) -> None:
+    async with node(database_url) as parts:
         peer = await silent_for(parts, SILENCE_SECONDS - 5)
         before = peer.client.wire.last_heard
         await keep_alive(parts.hub)
@@ -45,9 +44,9 @@ async def test_an_answer_to_a_ping_is_a_sign_of_life(tmp_path: Path) -> None:
 
 @pytest.mark.gen_test
 async def test_who_was_silent_for_three_pings_is_dropped_and_leaves_everything(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         gone, kept = await silent_for(parts, SILENCE_SECONDS + 1), await silent_for(parts, 0)
         await keep_alive(parts.hub)
         assert list(parts.hub) == [kept.client]
@@ -57,15 +56,15 @@ async def test_who_was_silent_for_three_pings_is_dropped_and_leaves_everything(
 
 
 @pytest.mark.gen_test
-async def test_there_are_pings_enough_before_anybody_is_dropped(tmp_path: Path) -> None:
+async def test_there_are_pings_enough_before_anybody_is_dropped() -> None:
     assert SILENCE_SECONDS > 3 * PING_SECONDS
 
 
 @pytest.mark.gen_test
 async def test_the_loop_gets_its_turn_between_slices_and_closed_sockets_do_no_harm(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         peer = await silent_for(parts, PING_SECONDS)
 
         class Crowd:

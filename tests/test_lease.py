@@ -13,6 +13,7 @@ import pytest
 
 from services.session_pool import LEASE_SECONDS
 from tests.support.checks import outcome
+from tests.support.databases import on_postgresql
 from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis
 from tests.support.server import (
@@ -28,14 +29,14 @@ from tests.support.server import (
 )
 
 
+@on_postgresql  # SQLite's file does not go away
 @pytest.mark.gen_test(timeout=115)
-async def test_a_node_cut_off_from_both_for_a_lease_closes_its_sockets() -> None:
+async def test_a_node_cut_off_from_both_for_a_lease_closes_its_sockets(database_kind: str) -> None:
     postgres = postgres_server()
     with ExitStack() as stack:
-        url = stack.enter_context(postgres.database())
         redis = RealRedis()
         stack.callback(redis.close)
-        server = stack.enter_context(usher(DATABASE_URL=url, REDIS_URL=redis.url))
+        server = stack.enter_context(usher(database_kind, REDIS_URL=redis.url))
         stack.callback(postgres.start)
         client = sign_up(server)
         async with connect(server, f"?ticket={client.ticket()}") as socket:

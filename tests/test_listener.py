@@ -63,8 +63,10 @@ def test_with_too_few_files_left_a_connection_is_turned_away(
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of others: Linux only")
-def test_who_takes_every_connection_hurts_neither_members_nor_the_server() -> None:
-    with quiet_usher() as server:
+def test_who_takes_every_connection_hurts_neither_members_nor_the_server(
+    database_kind: str,
+) -> None:
+    with quiet_usher(database_kind) as server:
         ada = sign_up(server, email="ada@example.org")
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (160, hard))

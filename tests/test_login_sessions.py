@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +21,6 @@ from services.login_sessions import (
     Device,
     SignedIn,
 )
-from tests.support.databases import KINDS, empty_database
 from tests.support.parts import (
     ACCESS_TTL,
     DEVICE,
@@ -35,16 +33,10 @@ from tests.support.parts import (
 )
 
 
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
-
-
 @asynccontextmanager
-async def two_nodes(url: str) -> AsyncIterator[tuple[Parts, Parts]]:
+async def two_nodes(database_url: str) -> AsyncIterator[tuple[Parts, Parts]]:
     """Two nodes on one database, so that their transactions really meet."""
-    async with node(url) as here, node(url, clock=here.clock) as there:
+    async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         yield here, there
 
 
@@ -80,8 +72,8 @@ async def end(parts: Parts, signed_in: SignedIn) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_new_session_has_tokens_for_its_user_and_role(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_new_session_has_tokens_for_its_user_and_role(database_url: str) -> None:
+    async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         login = await parts.signed_in(root)
         assert parts.tokens.verify(login.access_token.reveal()) == login.claims
@@ -97,8 +89,8 @@ async def test_a_new_session_has_tokens_for_its_user_and_role(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_no_token_lies_in_the_database(url: str) -> None:
-    async with node(url) as parts:
+async def test_no_token_lies_in_the_database(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         newer = await refresh(parts, login)
         await end(parts, newer)
@@ -110,8 +102,8 @@ async def test_no_token_lies_in_the_database(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_nobody_and_the_disabled_get_no_session(url: str) -> None:
-    async with node(url) as parts:
+async def test_nobody_and_the_disabled_get_no_session(database_url: str) -> None:
+    async with node(database_url) as parts:
         user = await parts.user()
         await parts.database.run(set_user, user, {"disabled_at": 1.0})
         for user_id in (user, "nobody"):
@@ -120,8 +112,8 @@ async def test_nobody_and_the_disabled_get_no_session(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_password_that_was_changed_meanwhile_opens_nothing(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_password_that_was_changed_meanwhile_opens_nothing(database_url: str) -> None:
+    async with node(database_url) as parts:
         user = await parts.user()
         await parts.database.run(set_user, user, {"password_hash": "new"})
         opened = parts.login_sessions.open
@@ -131,8 +123,8 @@ async def test_a_password_that_was_changed_meanwhile_opens_nothing(url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_a_long_device_description_is_cut(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_long_device_description_is_cut(database_url: str) -> None:
+    async with node(database_url) as parts:
         user = await parts.user()
         await parts.login_sessions.open(user, "password", Device("ü" * 5000, "::1"))
         (row,) = await parts.login_sessions.living(user)
@@ -143,8 +135,8 @@ async def test_a_long_device_description_is_cut(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_refresh_gives_other_tokens_of_the_same_session(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_refresh_gives_other_tokens_of_the_same_session(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         parts.clock.forward(60)
         newer = await refresh(parts, login)
@@ -157,8 +149,8 @@ async def test_a_refresh_gives_other_tokens_of_the_same_session(url: str) -> Non
 
 
 @pytest.mark.gen_test
-async def test_a_refresh_brings_name_and_role_as_they_are_now(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_refresh_brings_name_and_role_as_they_are_now(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.database.run(set_user, login.user.id, {"role": "admin", "name": "Eve"})
         newer = await refresh(parts, login)
@@ -167,24 +159,24 @@ async def test_a_refresh_brings_name_and_role_as_they_are_now(url: str) -> None:
 
 @pytest.mark.parametrize("token", ["", "x", "\x00", "ü\ud800", "a" * 100_000])
 @pytest.mark.gen_test
-async def test_what_is_no_refresh_token_of_ours_is_refused(url: str, token: str) -> None:
-    async with node(url) as parts:
+async def test_what_is_no_refresh_token_of_ours_is_refused(database_url: str, token: str) -> None:
+    async with node(database_url) as parts:
         await parts.signed_in()
         with pytest.raises(Unauthenticated):
             await parts.login_sessions.refresh(token)
 
 
 @pytest.mark.gen_test
-async def test_a_disabled_user_cannot_refresh(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_disabled_user_cannot_refresh(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.database.run(set_user, login.user.id, {"disabled_at": 1.0})
         await refuses(parts, login)
 
 
 @pytest.mark.gen_test
-async def test_the_session_of_a_deleted_user_cannot_be_refreshed(url: str) -> None:
-    async with node(url) as parts:
+async def test_the_session_of_a_deleted_user_cannot_be_refreshed(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.database.run(lambda db: User.delete().execute(db))
         await refuses(parts, login)
@@ -194,8 +186,8 @@ async def test_the_session_of_a_deleted_user_cannot_be_refreshed(url: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_within_the_grace_each_tab_gets_tokens_that_work(url: str) -> None:
-    async with node(url) as parts:
+async def test_within_the_grace_each_tab_gets_tokens_that_work(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         tabs = [await refresh(parts, login)]
         parts.clock.forward(REFRESH_GRACE_SECONDS)
@@ -206,8 +198,8 @@ async def test_within_the_grace_each_tab_gets_tokens_that_work(url: str) -> None
 
 
 @pytest.mark.gen_test
-async def test_after_the_grace_a_used_token_ends_the_whole_session(url: str) -> None:
-    async with node(url) as parts:
+async def test_after_the_grace_a_used_token_ends_the_whole_session(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         other = await parts.signed_in(login.user.id)
         newer = await refresh(parts, login)
@@ -225,8 +217,8 @@ async def test_after_the_grace_a_used_token_ends_the_whole_session(url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_a_token_of_an_earlier_generation_ends_the_session_too(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_token_of_an_earlier_generation_ends_the_session_too(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = newest = await parts.signed_in()
         for _ in range(3):
             parts.clock.forward(REFRESH_GRACE_SECONDS)
@@ -236,8 +228,8 @@ async def test_a_token_of_an_earlier_generation_ends_the_session_too(url: str) -
 
 
 @pytest.mark.gen_test
-async def test_reuse_ends_a_session_once_however_often_it_is_tried(url: str) -> None:
-    async with two_nodes(url) as (here, there):
+async def test_reuse_ends_a_session_once_however_often_it_is_tried(database_url: str) -> None:
+    async with two_nodes(database_url) as (here, there):
         login = await here.signed_in()
         await refresh(here, login)
         here.clock.forward(REFRESH_GRACE_SECONDS + 1)
@@ -251,8 +243,8 @@ async def test_reuse_ends_a_session_once_however_often_it_is_tried(url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_a_refresh_token_slides_and_dies_when_nobody_uses_it(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_refresh_token_slides_and_dies_when_nobody_uses_it(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         for _ in range(5):
             parts.clock.forward(REFRESH_TTL - 1)
@@ -262,8 +254,8 @@ async def test_a_refresh_token_slides_and_dies_when_nobody_uses_it(url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_the_end_of_a_session_does_not_slide(url: str) -> None:
-    async with node(url) as parts:
+async def test_the_end_of_a_session_does_not_slide(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = newest = await parts.signed_in()
         ends_at = login.session_expires_at
         while parts.clock() + REFRESH_TTL / 2 < ends_at:
@@ -282,8 +274,8 @@ async def test_the_end_of_a_session_does_not_slide(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_access_token_lives_as_long_as_the_setting_says(url: str) -> None:
-    async with node(url) as parts:
+async def test_an_access_token_lives_as_long_as_the_setting_says(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         assert login.claims.exp - login.claims.iat == ACCESS_TTL
 
@@ -292,8 +284,8 @@ async def test_an_access_token_lives_as_long_as_the_setting_says(url: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_twenty_parallel_refreshes_of_one_token_all_succeed(url: str) -> None:
-    async with two_nodes(url) as (here, there):
+async def test_twenty_parallel_refreshes_of_one_token_all_succeed(database_url: str) -> None:
+    async with two_nodes(database_url) as (here, there):
         login = await here.signed_in()
         tabs = await asyncio.gather(
             *(refresh(parts, login) for parts in (here, there) for _ in range(10))
@@ -308,8 +300,8 @@ async def test_twenty_parallel_refreshes_of_one_token_all_succeed(url: str) -> N
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_refresh_that_races_with_a_logout_leaves_nothing_alive(url: str) -> None:
-    async with two_nodes(url) as (here, there):
+async def test_a_refresh_that_races_with_a_logout_leaves_nothing_alive(database_url: str) -> None:
+    async with two_nodes(database_url) as (here, there):
         user = await here.user()
         for turn in range(20):
             login = await here.signed_in(user)
@@ -330,8 +322,8 @@ async def test_a_refresh_that_races_with_a_logout_leaves_nothing_alive(url: str)
 
 
 @pytest.mark.gen_test
-async def test_of_parallel_logouts_one_ends_the_session(url: str) -> None:
-    async with two_nodes(url) as (here, there):
+async def test_of_parallel_logouts_one_ends_the_session(database_url: str) -> None:
+    async with two_nodes(database_url) as (here, there):
         login = await here.signed_in()
         racing = [end(parts, login) for parts in (here, there) for _ in range(5)]
         outcomes = await asyncio.gather(*racing, return_exceptions=True)
@@ -344,8 +336,8 @@ async def test_of_parallel_logouts_one_ends_the_session(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_state_of_a_living_session_is_what_the_database_says(url: str) -> None:
-    async with node(url) as parts:
+async def test_the_state_of_a_living_session_is_what_the_database_says(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.database.run(set_user, login.user.id, {"role": "admin", "name": "Eve"})
         parts.clock.forward(5)
@@ -356,8 +348,8 @@ async def test_the_state_of_a_living_session_is_what_the_database_says(url: str)
 
 
 @pytest.mark.gen_test
-async def test_nothing_that_is_over_has_a_state(url: str) -> None:
-    async with node(url) as parts:
+async def test_nothing_that_is_over_has_a_state(database_url: str) -> None:
+    async with node(database_url) as parts:
         look = parts.login_sessions.state
         gone, off = await parts.signed_in(), await parts.signed_in()
         by_name = await parts.signed_in()
@@ -375,8 +367,10 @@ async def test_nothing_that_is_over_has_a_state(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_living_sessions_are_listed_last_seen_first_and_only_ones_own(url: str) -> None:
-    async with node(url) as parts:
+async def test_living_sessions_are_listed_last_seen_first_and_only_ones_own(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
         user = await parts.user()
         first, second, over = [await parts.signed_in(user) for _ in range(3)]
         await parts.signed_in()
@@ -390,8 +384,8 @@ async def test_living_sessions_are_listed_last_seen_first_and_only_ones_own(url:
 
 
 @pytest.mark.gen_test
-async def test_last_seen_only_moves_forward(url: str) -> None:
-    async with node(url) as parts:
+async def test_last_seen_only_moves_forward(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         sid, opened_at = login.claims.sid, parts.clock()
         for at, shown in ((opened_at + 9, opened_at + 9), (opened_at + 3, opened_at + 9)):
@@ -405,9 +399,9 @@ async def test_last_seen_only_moves_forward(url: str) -> None:
 
 @pytest.mark.gen_test
 async def test_an_ended_session_is_over_with_its_tokens_and_sockets_and_no_other_is(
-    url: str,
+    database_url: str,
 ) -> None:
-    async with node(url) as parts:
+    async with node(database_url) as parts:
         user = await parts.user()
         over, kept = await parts.signed_in(user), await parts.signed_in(user)
         cut, open_ = await open_socket(parts, over), await open_socket(parts, kept)
@@ -419,8 +413,10 @@ async def test_an_ended_session_is_over_with_its_tokens_and_sockets_and_no_other
 
 
 @pytest.mark.gen_test
-async def test_sessions_of_others_and_sessions_that_are_over_are_not_found(url: str) -> None:
-    async with node(url) as parts:
+async def test_sessions_of_others_and_sessions_that_are_over_are_not_found(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
         login, other = await parts.signed_in(), await parts.signed_in()
         sessions = parts.login_sessions
         with pytest.raises(NotFound):
@@ -432,8 +428,8 @@ async def test_sessions_of_others_and_sessions_that_are_over_are_not_found(url: 
 
 
 @pytest.mark.gen_test
-async def test_all_sessions_but_one_are_ended(url: str) -> None:
-    async with node(url) as parts:
+async def test_all_sessions_but_one_are_ended(database_url: str) -> None:
+    async with node(database_url) as parts:
         user = await parts.user()
         mine = [await parts.signed_in(user) for _ in range(3)]
         other = await parts.signed_in()
@@ -449,9 +445,9 @@ async def test_all_sessions_but_one_are_ended(url: str) -> None:
 
 @pytest.mark.gen_test
 async def test_a_session_opened_while_all_are_ended_lives_or_is_refused_but_is_never_half(
-    url: str,
+    database_url: str,
 ) -> None:
-    async with two_nodes(url) as (here, there):
+    async with two_nodes(database_url) as (here, there):
         user = await here.user()
         for _ in range(10):
             opened, ended = await asyncio.gather(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -46,8 +44,8 @@ def test_the_text_is_of_the_version_that_the_content_type_names() -> None:
 
 
 @pytest.mark.gen_test
-async def test_sockets_and_their_ends_are_counted(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_sockets_and_their_ends_are_counted(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         peers = [await open_socket(parts, login) for _ in range(3)]
         assert samples(parts.metrics)["usher_sockets[]"] == 3
@@ -63,8 +61,8 @@ async def test_sockets_and_their_ends_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_nothing_that_tells_a_user_is_exposed(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_nothing_that_tells_a_user_is_exposed(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in(await parts.user("Ada Lovelace"))
         peer = await open_socket(parts, login, bearer=True)
         await parts.login_sessions.end(login.user.id, login.claims.sid, "logout", login.claims.jti)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import peewee
@@ -12,17 +11,11 @@ import pytest
 from models.user import User
 from services.database import Database
 from services.migrations import DIRECTORY, HISTORY_TABLE, migrate
-from tests.support.databases import KINDS, empty_database, opened
+from tests.support.databases import opened
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "0001_accounts_and_sessions"
 NODES = 4
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 @pytest.fixture
@@ -59,12 +52,12 @@ def add_user(db: peewee.Database) -> None:
     )
 
 
-def test_a_first_start_creates_the_tables_and_a_second_changes_nothing(url: str) -> None:
+def test_a_first_start_creates_the_tables_and_a_second_changes_nothing(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             before = set(await database.run(lambda db: db.get_tables()))
             await database.run(add_user)
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             assert set(await database.run(lambda db: db.get_tables())) == before
             assert await database.run(lambda db: User.select().count(db)) == 1
             assert FIRST in await database.run(history)
@@ -73,7 +66,9 @@ def test_a_first_start_creates_the_tables_and_a_second_changes_nothing(url: str)
     asyncio.run(check())
 
 
-def test_several_processes_that_start_at_once_migrate_once(url: str, directory: Path) -> None:
+def test_several_processes_that_start_at_once_migrate_once(
+    database_url: str, directory: Path
+) -> None:
     script = (
         "import asyncio, sys\n"
         "from services.database import Database\n"
@@ -84,7 +79,7 @@ def test_several_processes_that_start_at_once_migrate_once(url: str, directory: 
         "    await database.close()\n"
         "asyncio.run(main())\n"
     )
-    command = [sys.executable, "-W", "error::ResourceWarning", "-c", script, url]
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", script, database_url]
     pipe = subprocess.PIPE
     nodes = [
         subprocess.Popen(command, cwd=ROOT, stdin=pipe, stderr=pipe, text=True)
@@ -101,7 +96,7 @@ def test_several_processes_that_start_at_once_migrate_once(url: str, directory: 
     assert results == [(0, "")] * NODES
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             names = await database.run(history)
         assert names == sorted(set(names))
         assert FIRST in names
@@ -109,7 +104,7 @@ def test_several_processes_that_start_at_once_migrate_once(url: str, directory: 
     asyncio.run(check())
 
 
-def test_a_later_migration_is_applied_to_what_is_there(url: str, directory: Path) -> None:
+def test_a_later_migration_is_applied_to_what_is_there(database_url: str, directory: Path) -> None:
     (directory / "9001_nickname.py").write_text(
         "import peewee\n"
         "def up(migrator, db):\n"
@@ -118,7 +113,7 @@ def test_a_later_migration_is_applied_to_what_is_there(url: str, directory: Path
     )
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(add_user)
             assert await apply(database, directory) == ["9001_nickname"]
             rows = await database.run(
@@ -130,7 +125,9 @@ def test_a_later_migration_is_applied_to_what_is_there(url: str, directory: Path
     asyncio.run(check())
 
 
-def test_rebuilding_a_table_deletes_no_row_that_refers_to_it(url: str, directory: Path) -> None:
+def test_rebuilding_a_table_deletes_no_row_that_refers_to_it(
+    database_url: str, directory: Path
+) -> None:
     # Peewee rebuilds the table on SQLite for this one: it drops the old users table.
     (directory / "9001_longer.py").write_text(
         "import peewee\n"
@@ -142,7 +139,7 @@ def test_rebuilding_a_table_deletes_no_row_that_refers_to_it(url: str, directory
         return int(db.execute_sql("SELECT count(*) FROM login_sessions").fetchone()[0])
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(add_user)
             assert await apply(database, directory) == ["9001_longer"]
             assert await database.run(sessions) == 1
@@ -153,7 +150,7 @@ def test_rebuilding_a_table_deletes_no_row_that_refers_to_it(url: str, directory
     asyncio.run(check())
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing(url: str, directory: Path) -> None:
+def test_a_migration_that_fails_half_way_leaves_nothing(database_url: str, directory: Path) -> None:
     (directory / "9001_fine.py").write_text(
         "def up(migrator, db):\n    db.execute_sql('CREATE TABLE fine (id TEXT)')\n"
     )
@@ -164,7 +161,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing(url: str, directory: Pat
     )
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             with pytest.raises(Exception, match=r"users|Duplicate"):
                 await apply(database, directory)
             tables = set(await database.run(lambda db: db.get_tables()))
@@ -175,14 +172,14 @@ def test_a_migration_that_fails_half_way_leaves_nothing(url: str, directory: Pat
 
 
 def test_a_database_of_a_newer_version_is_used_with_a_warning(
-    url: str, directory: Path, caplog: pytest.LogCaptureFixture
+    database_url: str, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (directory / "9001_newer.py").write_text("def up(migrator, db):\n    pass\n")
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await apply(database, directory)
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.ping()
 
     asyncio.run(check())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import peewee
 import pytest
@@ -12,17 +10,10 @@ import pytest
 from models.backend import UsageModel
 from services.errors import BadRequest, DatabaseUnavailable, NotFound, StoreUnavailable
 from services.model_registry import REGISTRY_KEY, REGISTRY_SECONDS, ModelRow
-from tests.support.databases import KINDS, empty_database
 from tests.support.parts import database_away, node, redis_away, redis_back
 from tests.support.redis import RealRedis, redis_server
 
 __all__ = ["redis_server"]
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 def strike_out(db: peewee.Database) -> None:
@@ -30,16 +21,16 @@ def strike_out(db: peewee.Database) -> None:
 
 
 @pytest.mark.gen_test
-async def test_while_none_is_registered_any_name_is_known(url: str) -> None:
-    async with node(url) as parts:
+async def test_while_none_is_registered_any_name_is_known(database_url: str) -> None:
+    async with node(database_url) as parts:
         assert await parts.models.all() == []
         for name in ("gpt", "", "x" * 128, "ü", "\x00"):
             assert await parts.models.is_known(name)
 
 
 @pytest.mark.gen_test
-async def test_once_one_is_registered_only_those_are_known(url: str) -> None:
-    async with node(url) as parts:
+async def test_once_one_is_registered_only_those_are_known(database_url: str) -> None:
+    async with node(database_url) as parts:
         assert await parts.models.put("gpt", "GPT") == ModelRow("gpt", "GPT")
         for _ in range(2):  # from the rows, then from Redis
             assert await parts.models.is_known("gpt")
@@ -51,8 +42,8 @@ async def test_once_one_is_registered_only_those_are_known(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_to_register_again_gives_another_title(url: str) -> None:
-    async with node(url) as parts:
+async def test_to_register_again_gives_another_title(database_url: str) -> None:
+    async with node(database_url) as parts:
         for title in ("One", "Two", 'Thr"ee {}'):
             await parts.models.put("gpt/4:o", title)
             assert await parts.models.all() == [ModelRow("gpt/4:o", title)]
@@ -60,9 +51,9 @@ async def test_to_register_again_gives_another_title(url: str) -> None:
 
 @pytest.mark.gen_test
 async def test_a_model_that_is_struck_off_is_known_no_more_and_the_last_one_opens_all(
-    url: str,
+    database_url: str,
 ) -> None:
-    async with node(url) as parts:
+    async with node(database_url) as parts:
         for model in ("a", "b"):
             await parts.models.put(model, model)
         assert await parts.models.is_known("b")
@@ -76,8 +67,8 @@ async def test_a_model_that_is_struck_off_is_known_no_more_and_the_last_one_open
 
 
 @pytest.mark.gen_test
-async def test_what_would_not_be_seen_is_no_id_and_no_title(url: str) -> None:
-    async with node(url) as parts:
+async def test_what_would_not_be_seen_is_no_id_and_no_title(database_url: str) -> None:
+    async with node(database_url) as parts:
         for bad in ("", " ", "a\0", "a\nb", "\u202e", "\ud800", "x" * 1000):
             with pytest.raises(BadRequest):
                 await parts.models.put(bad, "title")
@@ -90,19 +81,19 @@ async def test_what_would_not_be_seen_is_no_id_and_no_title(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_many_who_register_at_once_all_succeed(url: str) -> None:
-    async with node(url) as parts:
+async def test_many_who_register_at_once_all_succeed(database_url: str) -> None:
+    async with node(database_url) as parts:
         await asyncio.gather(*(parts.models.put(f"m{n % 5}", f"title {n}") for n in range(25)))
         assert [row.id for row in await parts.models.all()] == ["m0", "m1", "m2", "m3", "m4"]
 
 
 @pytest.mark.gen_test
 async def test_what_one_node_registers_every_node_knows_at_once(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
     async with (
-        node(tmp_path, redis_server, name="a") as a,
-        node(tmp_path, redis_server, name="b") as b,
+        node(database_url, redis_server, name="a") as a,
+        node(database_url, redis_server, name="b") as b,
     ):
         assert await b.models.is_known("claude"), "any, so far"
         await a.models.put("gpt", "GPT")
@@ -115,9 +106,9 @@ async def test_what_one_node_registers_every_node_knows_at_once(
 
 @pytest.mark.gen_test
 async def test_to_know_a_model_is_one_round_trip_and_no_query(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         await parts.models.put("gpt", "GPT")
         await parts.models.is_known("gpt")
         await database_away(parts)
@@ -129,9 +120,9 @@ async def test_to_know_a_model_is_one_round_trip_and_no_query(
 
 @pytest.mark.gen_test
 async def test_the_rows_are_read_anew_after_a_while_whatever_redis_missed(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         await parts.models.put("gpt", "GPT")
         assert not await parts.models.is_known("claude")
         assert 0 < redis_server.ask("TTL", REGISTRY_KEY) <= REGISTRY_SECONDS
@@ -143,9 +134,9 @@ async def test_the_rows_are_read_anew_after_a_while_whatever_redis_missed(
 
 @pytest.mark.gen_test
 async def test_without_redis_models_are_registered_and_counted_once_it_is_back(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         await redis_away(parts, redis_server)
         await parts.models.put("gpt", "GPT")
         assert await parts.models.all() == [ModelRow("gpt", "GPT")]
@@ -158,9 +149,9 @@ async def test_without_redis_models_are_registered_and_counted_once_it_is_back(
 
 @pytest.mark.gen_test
 async def test_without_the_database_nothing_is_guessed(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         await database_away(parts)
         for question in (parts.models.is_known("gpt"), parts.models.put("gpt", "GPT")):
             with pytest.raises(DatabaseUnavailable):

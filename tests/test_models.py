@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import peewee
 import pytest
@@ -14,16 +12,10 @@ from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation
 from models.ticket import Ticket
 from models.user import User
-from tests.support.databases import KINDS, empty_database, opened
+from tests.support.databases import opened
 
 ACCOUNTS = (User, LoginSession, RefreshToken, Revocation, Ticket, Installation)
 MODELS = (*ACCOUNTS, Channel, ChannelMember, ChannelRole)
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 def user(user_id: str, **fields: object) -> dict[str, object]:
@@ -51,13 +43,13 @@ def add(db: peewee.Database, model: type[peewee.Model], *rows: dict[str, object]
         model.insert(row).execute(db)
 
 
-def test_every_column_of_a_model_is_in_its_table(url: str) -> None:
+def test_every_column_of_a_model_is_in_its_table(database_url: str) -> None:
     def columns(db: peewee.Database) -> dict[str, set[str]]:
         names = [model._meta.table_name for model in MODELS]
         return {name: {column.name for column in db.get_columns(name)} for name in names}
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             found = await database.run(columns)
         for model in MODELS:
             assert found[model._meta.table_name] == set(model._meta.columns)
@@ -65,12 +57,12 @@ def test_every_column_of_a_model_is_in_its_table(url: str) -> None:
     asyncio.run(check())
 
 
-def test_a_row_comes_back_as_it_was_written(url: str) -> None:
+def test_a_row_comes_back_as_it_was_written(database_url: str) -> None:
     now = time.time()
     written = user("u1", role="admin", founder=1, disabled_at=now, email_verified=True)
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(add, User, written)
             row = await database.run(lambda db: User.select().where(User.id == "u1").get(db))
         assert {name: getattr(row, name) for name in written} == written
@@ -89,9 +81,9 @@ def test_a_row_comes_back_as_it_was_written(url: str) -> None:
     ],
     ids=["a taken address", "a second founder", "founder 2", "an unknown role"],
 )
-def test_the_database_itself_refuses(url: str, second: dict[str, object]) -> None:
+def test_the_database_itself_refuses(database_url: str, second: dict[str, object]) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(add, User, user("u1", founder=1), user("u3"), user("u4"))
             with pytest.raises(peewee.IntegrityError):
                 await database.run(add, User, second)
@@ -99,7 +91,9 @@ def test_the_database_itself_refuses(url: str, second: dict[str, object]) -> Non
     asyncio.run(check())
 
 
-def test_a_deleted_user_takes_sessions_and_tokens_along_but_no_revocation(url: str) -> None:
+def test_a_deleted_user_takes_sessions_and_tokens_along_but_no_revocation(
+    database_url: str,
+) -> None:
     token: dict[str, object] = {
         "hash": "h",
         "session_id": "s1",
@@ -112,7 +106,7 @@ def test_a_deleted_user_takes_sessions_and_tokens_along_but_no_revocation(url: s
         return [model.select().count(db) for model in (LoginSession, RefreshToken, Revocation)]
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(add, User, user("u1"))
             await database.run(add, LoginSession, session("s1", "u1"))
             await database.run(add, RefreshToken, token)
@@ -123,14 +117,14 @@ def test_a_deleted_user_takes_sessions_and_tokens_along_but_no_revocation(url: s
     asyncio.run(check())
 
 
-def test_an_id_of_a_deleted_revocation_is_not_given_out_again(url: str) -> None:
+def test_an_id_of_a_deleted_revocation_is_not_given_out_again(database_url: str) -> None:
     row = row_of("token", "j1")
 
     def insert(db: peewee.Database) -> int:
         return int(Revocation.insert(row).execute(db))
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             first = await database.run(insert)
             await database.run(lambda db: Revocation.delete().execute(db))
             assert await database.run(insert) > first
@@ -138,12 +132,12 @@ def test_an_id_of_a_deleted_revocation_is_not_given_out_again(url: str) -> None:
     asyncio.run(check())
 
 
-def test_a_ticket_can_be_deleted_only_once(url: str) -> None:
+def test_a_ticket_can_be_deleted_only_once(database_url: str) -> None:
     def use(db: peewee.Database) -> int:
         return int(Ticket.delete().where(Ticket.hash == "h").execute(db))
 
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(add, Ticket, {"hash": "h", "payload": "{}", "expires_at": 9.0})
             used = await asyncio.gather(*(database.run(use) for _ in range(8)))
         assert sorted(used) == [0] * 7 + [1]
@@ -151,9 +145,9 @@ def test_a_ticket_can_be_deleted_only_once(url: str) -> None:
     asyncio.run(check())
 
 
-def test_a_session_is_read_without_reading_its_user(url: str) -> None:
+def test_a_session_is_read_without_reading_its_user(database_url: str) -> None:
     async def check() -> None:
-        async with opened(url) as database:
+        async with opened(database_url) as database:
             await database.run(add, User, user("u1"))
             await database.run(add, LoginSession, session("s1", "u1"))
             row = await database.run(lambda db: LoginSession.select().get(db))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.databases import on_postgresql
 from tests.support.nodes import Nodes, at, channel, let_in, nodes, put_out
 from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, until
@@ -32,11 +33,11 @@ async def blocking(work: Any, *args: Any) -> Any:
 
 
 @contextmanager
-def deaf() -> Iterator[Nodes]:
+def deaf(database_kind: str) -> Iterator[Nodes]:
     """Two nodes over one database whose messages never meet: each has a Redis of its own."""
     other = RealRedis()
     try:
-        with nodes(1) as both:
+        with nodes(database_kind, 1) as both:
             both.start(REDIS_URL=other.url)
             yield both
     finally:
@@ -100,8 +101,8 @@ def in_order_and_once(talker: Talker, room: str) -> list[int]:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_what_a_killed_node_had_is_gone_after_its_lease() -> None:
-    with nodes(2) as both:
+async def test_what_a_killed_node_had_is_gone_after_its_lease(database_kind: str) -> None:
+    with nodes(database_kind) as both:
         living, dying = both
         ann, bob = sign_up(living), sign_up(living)
         room = channel(ann, bob)
@@ -138,8 +139,8 @@ def live_sockets(node: Any, client: Client) -> int:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_comes_back_on_another_node_has_lost_nothing() -> None:
-    with nodes(3) as three:
+async def test_who_comes_back_on_another_node_has_lost_nothing(database_kind: str) -> None:
+    with nodes(database_kind, 3) as three:
         ann, bob = sign_up(three[0]), sign_up(three[0])
         room = channel(ann, bob)
         async with talking(three[0], ann) as a, chattering(a, room) as chatter:
@@ -174,8 +175,10 @@ async def read_all(talker: Talker, room: str, after: str) -> list[Any]:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_with_every_message_lost_sockets_still_go_within_three_seconds() -> None:
-    with deaf() as both:
+async def test_with_every_message_lost_sockets_still_go_within_three_seconds(
+    database_kind: str,
+) -> None:
+    with deaf(database_kind) as both:
         first, second = both
 
         def log_out(client: Client) -> None:
@@ -200,8 +203,10 @@ async def test_with_every_message_lost_sockets_still_go_within_three_seconds() -
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_with_every_message_lost_rights_still_go_within_three_seconds() -> None:
-    with deaf() as both:
+async def test_with_every_message_lost_rights_still_go_within_three_seconds(
+    database_kind: str,
+) -> None:
+    with deaf(database_kind) as both:
         first, second = both
         ann, bob = sign_up(first), sign_up(first)
         room = channel(ann)
@@ -220,8 +225,8 @@ async def test_with_every_message_lost_rights_still_go_within_three_seconds() ->
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_cut_line_loses_no_message_and_repeats_none() -> None:
-    with nodes(2) as both:
+async def test_a_cut_line_loses_no_message_and_repeats_none(database_kind: str) -> None:
+    with nodes(database_kind) as both:
         ann = sign_up(both[0])
         room = channel(ann)
         async with (
@@ -243,8 +248,10 @@ async def test_a_cut_line_loses_no_message_and_repeats_none() -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_news_that_were_missed_while_the_line_was_cut_are_acted_upon() -> None:
-    with nodes(2) as both:
+async def test_news_that_were_missed_while_the_line_was_cut_are_acted_upon(
+    database_kind: str,
+) -> None:
+    with nodes(database_kind) as both:
         for _ in range(3):
             user = sign_up(both[0])
             b = await start_talking(both[1], at(both[1], user))
@@ -260,8 +267,10 @@ async def test_news_that_were_missed_while_the_line_was_cut_are_acted_upon() -> 
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_redis_may_die_and_come_back_empty_in_the_middle_of_traffic() -> None:
-    with nodes(2) as both:
+async def test_redis_may_die_and_come_back_empty_in_the_middle_of_traffic(
+    database_kind: str,
+) -> None:
+    with nodes(database_kind) as both:
         ann, bob = sign_up(both[0]), sign_up(both[0])
         room = channel(ann, bob)
         async with (
@@ -293,8 +302,10 @@ async def test_redis_may_die_and_come_back_empty_in_the_middle_of_traffic() -> N
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_without_redis_revocations_and_rights_still_count_on_every_node() -> None:
-    with nodes(2) as both:
+async def test_without_redis_revocations_and_rights_still_count_on_every_node(
+    database_kind: str,
+) -> None:
+    with nodes(database_kind) as both:
         ann, bob = sign_up(both[0]), sign_up(both[0])
         room = channel(ann, bob)
         b = await start_talking(both[1], at(both[1], bob))
@@ -329,8 +340,8 @@ def redis_of(server: Usher) -> str:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_paused_redis_repeats_nothing_when_it_goes_on() -> None:
-    with nodes(2) as both:
+async def test_a_paused_redis_repeats_nothing_when_it_goes_on(database_kind: str) -> None:
+    with nodes(database_kind) as both:
         ann = sign_up(both[0])
         room = channel(ann)
         async with talking(both[0], ann) as a, talking(both[1], at(both[1], ann)) as b:
@@ -351,9 +362,12 @@ async def test_a_paused_redis_repeats_nothing_when_it_goes_on() -> None:
 # ---- PostgreSQL -----------------------------------------------------------------------------
 
 
+@on_postgresql  # SQLite's file does not go away
 @pytest.mark.gen_test(timeout=90)
-async def test_without_postgresql_rooms_go_on_and_nothing_new_is_granted() -> None:
-    with nodes(2, "postgresql") as both:
+async def test_without_the_database_rooms_go_on_and_nothing_new_is_granted(
+    database_kind: str,
+) -> None:
+    with nodes(database_kind) as both:
         ann, bob = sign_up(both[0]), sign_up(both[0])
         room = channel(ann, bob)
         async with talking(both[0], ann) as a, talking(both[1], at(both[1], bob)) as b:

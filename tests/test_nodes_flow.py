@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.support.databases import KINDS
 from tests.support.nodes import Nodes, again, at, channel, let_in, nodes, path_of, put_out
 from tests.support.redis import until
 from tests.support.server import PASSWORD, Client, address, sign_up
@@ -21,8 +20,8 @@ AT_ONCE = 1.0
 
 
 @pytest.fixture(scope="module")
-def three() -> Iterator[Nodes]:
-    with nodes(3) as running:
+def three(database_kind: str) -> Iterator[Nodes]:
+    with nodes(database_kind, 3) as running:
         yield running
 
 
@@ -43,9 +42,8 @@ async def goes(talker: Talker, code: int, since: float) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-@pytest.mark.parametrize("kind", KINDS)
-async def test_the_main_flow_works_across_nodes(kind: str) -> None:
-    with nodes(2, kind) as both:
+async def test_the_main_flow_works_across_nodes(database_kind: str) -> None:
+    with nodes(database_kind) as both:
         first, second = both
         ann, bob = sign_up(first), sign_up(second)
         room = channel(ann)
@@ -414,8 +412,10 @@ def fill(three: Nodes, users: int, each: int) -> None:
 
 
 @pytest.mark.gen_test(timeout=100)
-async def test_removing_one_user_costs_by_that_users_sessions_and_not_by_everybodys() -> None:
-    with nodes(2) as both:
+async def test_removing_one_user_costs_by_that_users_sessions_and_not_by_everybodys(
+    database_kind: str,
+) -> None:
+    with nodes(database_kind) as both:
 
         async def cost(sockets: int) -> int:
             """Commands from a disable to the last socket's end, without the loops' own."""

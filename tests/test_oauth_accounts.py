@@ -37,8 +37,8 @@ def shared_op() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def server(shared_op: Provider) -> Iterator[Usher]:
-    with usher(None, **settings_for(shared_op, TITLE="Mockery")) as running:
+def server(database_kind: str, shared_op: Provider) -> Iterator[Usher]:
+    with usher(database_kind, **settings_for(shared_op, TITLE="Mockery")) as running:
         yield running
 
 
@@ -73,8 +73,8 @@ def test_anyone_may_ask_which_providers_there_are(server: Usher) -> None:
     }
 
 
-def test_without_providers_the_list_is_empty() -> None:
-    with usher() as bare:
+def test_without_providers_the_list_is_empty(database_kind: str) -> None:
+    with usher(database_kind) as bare:
         assert Client(bare).get("/api/oauth/providers").body == {"items": []}
 
 
@@ -114,7 +114,7 @@ def test_an_account_without_a_password_needs_a_sign_in_of_just_now(
     browser = sign_in(server)
     assert browser.post(LINK, {}).status == 200
     query = "UPDATE login_sessions SET created_at = created_at - 301 WHERE id = ?"
-    rows(server.data_dir, query, sid_of(browser))
+    rows(server, query, sid_of(browser))
     plain_refusal(browser.post(LINK, {}), 403, "reauthentication_needed")
 
 
@@ -135,10 +135,10 @@ def test_linking_a_provider_that_is_not_there_is_not_found(server: Usher) -> Non
     plain_refusal(browser.post(f"{ACCOUNTS}/nobody/link", {}), 404, "not_found")
 
 
-def test_a_provider_that_is_down_can_not_be_linked_now() -> None:
+def test_a_provider_that_is_down_can_not_be_linked_now(database_kind: str) -> None:
     with (
         provider(discovery="http_500") as op,
-        usher(None, **settings_for(op)) as server,
+        usher(database_kind, **settings_for(op)) as server,
     ):
         browser = sign_up(server, browser=True)
         answer = browser.post(LINK, {"current_password": PASSWORD})
@@ -205,10 +205,7 @@ async def test_unlinking_ends_what_came_of_the_account_and_gives_its_tokens_back
     assert owner.get("/api/auth/me").status == 200
     assert not linked(owner)
     wait_until(lambda: len(op.revoked) == before + 2)
-    assert (
-        rows(server.data_dir, "SELECT 1 FROM oauth_tokens WHERE user_id = ?", owner.user["id"])
-        == []
-    )
+    assert rows(server, "SELECT 1 FROM oauth_tokens WHERE user_id = ?", owner.user["id"]) == []
 
 
 def test_the_last_way_in_stays(server: Usher, op: Provider) -> None:
@@ -231,15 +228,15 @@ def test_unlinking_what_is_not_linked_is_not_found(server: Usher) -> None:
     plain_refusal(browser.call("DELETE", f"{ACCOUNTS}/mock"), 404, "not_found")
 
 
-def test_deleting_an_account_gives_its_tokens_back(server: Usher, op: Provider) -> None:
-    with usher(None, **settings_for(op)) as fresh:
+def test_deleting_an_account_gives_its_tokens_back(database_kind: str, op: Provider) -> None:
+    with usher(database_kind, **settings_for(op)) as fresh:
         admin, person = sign_up(fresh), sign_in(fresh)
         before = len(op.revoked)
         path = f"/api/admin/users/{person.user['id']}"
         assert admin.call("DELETE", path).status == 204
         wait_until(lambda: len(op.revoked) == before + 1)
         for table in ("identities", "oauth_tokens"):
-            assert rows(fresh.data_dir, f"SELECT 1 FROM {table}") == []
+            assert rows(fresh, f"SELECT 1 FROM {table}") == []
 
 
 # ---- signing out there too -------------------------------------------------------------------
@@ -271,8 +268,11 @@ def test_who_came_by_a_password_has_nowhere_to_go(server: Usher) -> None:
     assert browser.get("/api/auth/me").status == 401
 
 
-def test_a_provider_that_is_down_keeps_nobody_signed_in() -> None:
-    with provider(discovery_cache="max-age=1") as op, usher(None, **settings_for(op)) as server:
+def test_a_provider_that_is_down_keeps_nobody_signed_in(database_kind: str) -> None:
+    with (
+        provider(discovery_cache="max-age=1") as op,
+        usher(database_kind, **settings_for(op)) as server,
+    ):
         browser = sign_in(server)
         op.misbehave(discovery="http_500")
         answer = browser.post("/api/oauth/logout")

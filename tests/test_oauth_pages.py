@@ -32,8 +32,8 @@ def shared_op() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def server(shared_op: Provider) -> Iterator[Usher]:
-    with usher(None, **settings_for(shared_op), ALLOWED_ORIGINS=ALLOWED) as running:
+def server(database_kind: str, shared_op: Provider) -> Iterator[Usher]:
+    with usher(database_kind, **settings_for(shared_op), ALLOWED_ORIGINS=ALLOWED) as running:
         yield running
 
 
@@ -113,10 +113,10 @@ def test_another_name_of_this_machine_goes_to_the_one_that_the_provider_knows(
 
 
 @pytest.mark.parametrize("fault", ["http_500", "not_json", "issuer_other", "endpoints_file"])
-def test_a_provider_that_is_down_breaks_its_own_button_only(fault: str) -> None:
+def test_a_provider_that_is_down_breaks_its_own_button_only(database_kind: str, fault: str) -> None:
     with (
         provider(discovery=fault) as op,
-        usher(None, **settings_for(op, TITLE="Mockery")) as server,
+        usher(database_kind, **settings_for(op, TITLE="Mockery")) as server,
     ):
         browser = Client(server, browser=True)
         words = refused(browser.get(LOGIN), 503, "unavailable")
@@ -166,8 +166,8 @@ async def test_the_socket_knows_who_came_by_a_provider(server: Usher, op: Provid
         }
 
 
-def test_on_https_every_cookie_has_its_prefix(op: Provider) -> None:
-    with usher(None, **settings_for(op), PUBLIC_URL="https://usher.example") as server:
+def test_on_https_every_cookie_has_its_prefix(database_kind: str, op: Provider) -> None:
+    with usher(database_kind, **settings_for(op), PUBLIC_URL="https://usher.example") as server:
         browser = Client(server, browser=True)
         url = begin(browser)
         [name] = browser.cookies
@@ -342,8 +342,8 @@ def test_one_comes_back_to_the_same_account_whatever_the_address_is_now(
     assert sign_in(server).user["id"] == first.user["id"]
 
 
-def test_a_disabled_account_stays_out(server: Usher, op: Provider, browser: Client) -> None:
-    with usher(None, **settings_for(op)) as fresh:
+def test_a_disabled_account_stays_out(database_kind: str, op: Provider) -> None:
+    with usher(database_kind, **settings_for(op)) as fresh:
         admin = sign_up(fresh)
         person = sign_in(fresh)
         path = f"/api/admin/users/{person.user['id']}"
@@ -352,13 +352,13 @@ def test_a_disabled_account_stays_out(server: Usher, op: Provider, browser: Clie
         refused(come_back(again, begin(again)), 403, "not_allowed")
 
 
-def test_who_may_come_in_is_a_setting(op: Provider) -> None:
+def test_who_may_come_in_is_a_setting(database_kind: str, op: Provider) -> None:
     rules = {
         "EMAIL_DOMAINS": "heron.example",
         "ROLE_CLAIM": "groups",
         "ROLES": "ops:admin,all:user",
     }
-    with usher(None, **settings_for(op, **rules)) as server:
+    with usher(database_kind, **settings_for(op, **rules)) as server:
         sign_up(server)  # else the first one would be administrator anyway
         browser = Client(server, browser=True)
         refused(come_back(browser, begin(browser)), 403, "not_allowed")
@@ -372,8 +372,8 @@ def test_who_may_come_in_is_a_setting(op: Provider) -> None:
         assert sign_in(server).user["role"] == "user"
 
 
-def test_nobody_new_where_sign_up_is_switched_off(op: Provider) -> None:
-    with usher(None, **settings_for(op, SIGNUP="false")) as server:
+def test_nobody_new_where_sign_up_is_switched_off(database_kind: str, op: Provider) -> None:
+    with usher(database_kind, **settings_for(op, SIGNUP="false")) as server:
         browser = Client(server, browser=True)
         refused(come_back(browser, begin(browser)), 403, "no_account")
 

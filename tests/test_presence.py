@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -489,8 +488,10 @@ async def test_a_node_alone_in_memory_knows_its_people() -> None:
 
 
 @pytest.mark.gen_test
-async def test_names_lie_in_redis_and_no_address(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with node(tmp_path, redis_server) as parts:
+async def test_names_lie_in_redis_and_no_address(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
         login = await parts.signed_in()
         await parts.channels.create(login.user.id, "Herons")
         parts.clock.forward(1)

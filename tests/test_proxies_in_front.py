@@ -21,6 +21,7 @@ from websockets.sync.server import ServerConnection, serve
 from services.keepalive import PING_SECONDS, SILENCE_SECONDS
 from services.metrics import Metrics
 from services.setting_table import SETTINGS
+from tests.support.databases import on_postgresql
 from tests.support.postgres import postgres_server
 from tests.support.proxies import (
     OUTER_PROXY,
@@ -74,9 +75,10 @@ CHAINED = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def place(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, database_kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    with installation(request.param, tmp_path_factory.mktemp(request.param)) as running:
+    folder = tmp_path_factory.mktemp(request.param)
+    with installation(request.param, database_kind, folder) as running:
         yield running
 
 
@@ -298,6 +300,7 @@ def readiness(node: Usher) -> int:
     return Client(node).get("/readyz").status
 
 
+@on_postgresql  # SQLite's file does not go away
 @pytest.mark.gen_test(timeout=60)
 async def test_with_the_database_gone_sockets_stay_and_joins_go_on(place: Installation) -> None:
     """HAProxy learns from /readyz that no node is ready, and goes on; nginx does not ask."""

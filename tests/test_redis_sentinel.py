@@ -239,8 +239,8 @@ def test_store_and_subscription_follow_the_master() -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_usher_goes_on_after_a_fail_over() -> None:
-    with sentinel_set() as made, usher(REDIS_URL=made.url) as server:
+async def test_usher_goes_on_after_a_fail_over(database_kind: str) -> None:
+    with sentinel_set() as made, usher(database_kind, REDIS_URL=made.url) as server:
         master = made.servers[0]
         ada, eve = sign_up(server), sign_up(server)
         assert eve.post("/api/auth/logout").status == 204

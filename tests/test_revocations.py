@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import peewee
@@ -16,7 +14,7 @@ from services.errors import DatabaseUnavailable, NotFound
 from services.login_cache import SLACK_SECONDS
 from services.login_sessions import SignedIn
 from services.revocations import REREAD_SECONDS, SWEEP_LIMIT
-from tests.support.databases import KINDS, empty_database
+from tests.support.databases import on_postgresql
 from tests.support.parts import (
     ACCESS_TTL,
     Parts,
@@ -31,12 +29,6 @@ from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, redis_server, until
 
 __all__ = ["redis_server"]
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 def rows(db: peewee.Database) -> list[dict[str, Any]]:
@@ -62,8 +54,8 @@ async def logout(parts: Parts, login: SignedIn) -> None:
 
 
 @pytest.mark.gen_test
-async def test_ending_a_session_writes_its_row_in_the_same_transaction(url: str) -> None:
-    async with node(url) as parts:
+async def test_ending_a_session_writes_its_row_in_the_same_transaction(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await logout(parts, login)
         session, token = await parts.database.run(rows)
@@ -77,8 +69,8 @@ async def test_ending_a_session_writes_its_row_in_the_same_transaction(url: str)
 
 
 @pytest.mark.gen_test
-async def test_what_cannot_be_written_is_not_revoked_anywhere(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_what_cannot_be_written_is_not_revoked_anywhere(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login)
         await database_away(parts)
@@ -90,8 +82,8 @@ async def test_what_cannot_be_written_is_not_revoked_anywhere(tmp_path: Path) ->
 
 
 @pytest.mark.gen_test
-async def test_a_refused_ending_leaves_no_row(url: str) -> None:
-    async with node(url) as parts:
+async def test_a_refused_ending_leaves_no_row(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         with pytest.raises(NotFound):
             await parts.login_sessions.end("somebody-else", login.claims.sid, "logout", "jti")
@@ -100,9 +92,9 @@ async def test_a_refused_ending_leaves_no_row(url: str) -> None:
 
 @pytest.mark.gen_test
 async def test_once_it_is_acknowledged_the_sockets_are_cut_and_memory_and_redis_know(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         login = await parts.signed_in()
         other = await parts.signed_in(login.user.id)
         peer, kept = await open_socket(parts, login), await open_socket(parts, other)
@@ -118,8 +110,8 @@ async def test_once_it_is_acknowledged_the_sockets_are_cut_and_memory_and_redis_
 
 
 @pytest.mark.gen_test
-async def test_a_token_alone_is_named_without_its_session(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_token_alone_is_named_without_its_session(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         newer = await parts.login_sessions.refresh(login.refresh_token.reveal())
         await parts.revocations.publish([await record(parts, login.claims.jti, "token")])
@@ -128,8 +120,10 @@ async def test_a_token_alone_is_named_without_its_session(tmp_path: Path) -> Non
 
 
 @pytest.mark.gen_test
-async def test_without_redis_the_row_and_memory_do(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with node(tmp_path, redis_server) as parts:
+async def test_without_redis_the_row_and_memory_do(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login)
         await redis_away(parts, redis_server)
@@ -147,19 +141,21 @@ async def test_without_redis_the_row_and_memory_do(tmp_path: Path, redis_server:
 
 
 @pytest.mark.gen_test
-async def test_a_revocation_survives_a_restart_without_redis(url: str) -> None:
-    async with node(url) as before:
+async def test_a_revocation_survives_a_restart_without_redis(database_url: str) -> None:
+    async with node(database_url) as before:
         login = await before.signed_in()
         await logout(before, login)
-    async with node(url) as after:
+    async with node(database_url) as after:
         assert not after.revocations.names(login.claims)
         await after.revocations.sweep()
         assert after.revocations.names(login.claims)
 
 
 @pytest.mark.gen_test
-async def test_a_sweep_finds_what_another_node_wrote_and_cuts_its_sockets(url: str) -> None:
-    async with node(url) as here, node(url, clock=here.clock) as there:
+async def test_a_sweep_finds_what_another_node_wrote_and_cuts_its_sockets(
+    database_url: str,
+) -> None:
+    async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         login, kept = await here.signed_in(), await here.signed_in()
         peer, other = await open_socket(there, login), await open_socket(there, kept)
         await logout(here, login)
@@ -172,9 +168,9 @@ async def test_a_sweep_finds_what_another_node_wrote_and_cuts_its_sockets(url: s
 
 
 @pytest.mark.gen_test
-async def test_a_sweep_reads_more_rows_than_one_page_holds(tmp_path: Path) -> None:
+async def test_a_sweep_reads_more_rows_than_one_page_holds(database_url: str) -> None:
     count = 2 * SWEEP_LIMIT + 1
-    async with node(tmp_path) as here, node(tmp_path, clock=here.clock) as there:
+    async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         await here.database.run(
             lambda db: [
                 here.revocations.record(db, "session", f"s{n}", "ada", "logout")
@@ -189,8 +185,8 @@ async def test_a_sweep_reads_more_rows_than_one_page_holds(tmp_path: Path) -> No
 
 
 @pytest.mark.gen_test
-async def test_a_row_is_acted_upon_once_however_often_it_is_read(tmp_path: Path) -> None:
-    async with node(tmp_path) as here, node(tmp_path, clock=here.clock) as there:
+async def test_a_row_is_acted_upon_once_however_often_it_is_read(database_url: str) -> None:
+    async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         login = await here.signed_in()
         await open_socket(there, login)
         await logout(here, login)
@@ -201,8 +197,8 @@ async def test_a_row_is_acted_upon_once_however_often_it_is_read(tmp_path: Path)
 
 
 @pytest.mark.gen_test
-async def test_after_its_time_a_row_is_not_read_again(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_after_its_time_a_row_is_not_read_again(database_url: str) -> None:
+    async with node(database_url) as parts:
         await parts.revocations.publish([await record(parts, "s1")])
         parts.clock.forward(REREAD_SECONDS + 1)
         await parts.revocations.sweep()
@@ -212,45 +208,45 @@ async def test_after_its_time_a_row_is_not_read_again(tmp_path: Path) -> None:
         assert list(parts.revocations._seen) == [newer.id]
 
 
+@on_postgresql
 @pytest.mark.gen_test
 async def test_a_sweep_without_a_database_is_refused_and_the_next_one_finds_all(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    with empty_database("postgresql", tmp_path) as url:
-        async with node(url, timeout=1.0) as parts:
-            login = await parts.signed_in()
-            await record(parts, login.claims.sid)
-            with postgres_server().frozen(), pytest.raises(DatabaseUnavailable):
-                await parts.revocations.sweep()
+    async with node(database_url, timeout=1.0) as parts:
+        login = await parts.signed_in()
+        await record(parts, login.claims.sid)
+        with postgres_server().frozen(), pytest.raises(DatabaseUnavailable):
             await parts.revocations.sweep()
-            assert parts.revocations.names(login.claims)
+        await parts.revocations.sweep()
+        assert parts.revocations.names(login.claims)
 
 
+@on_postgresql
 @pytest.mark.gen_test
-async def test_a_row_that_is_committed_late_below_the_newest_id_is_found(tmp_path: Path) -> None:
-    with empty_database("postgresql", tmp_path) as url:
-        async with node(url) as parts:
-            login = await parts.signed_in()
-            begun, go_on = threading.Event(), threading.Event()
+async def test_a_row_that_is_committed_late_below_the_newest_id_is_found(database_url: str) -> None:
+    async with node(database_url) as parts:
+        login = await parts.signed_in()
+        begun, go_on = threading.Event(), threading.Event()
 
-            def late(db: peewee.Database) -> Revocation:
-                row = parts.revocations.record(db, "session", login.claims.sid, "ada", "logout")
-                begun.set()
-                # In the loop's own thread, so it waits as PostgreSQL does: by a query.
-                while not go_on.is_set():
-                    db.execute_sql("SELECT pg_sleep(0.01)")
-                return row
+        def late(db: peewee.Database) -> Revocation:
+            row = parts.revocations.record(db, "session", login.claims.sid, "ada", "logout")
+            begun.set()
+            # In the loop's own thread, so it waits as PostgreSQL does: by a query.
+            while not go_on.is_set():
+                db.execute_sql("SELECT pg_sleep(0.01)")
+            return row
 
-            waiting = parts.floor.loop.create_task(parts.database.run(late))
-            await until(begun.is_set)
-            newer = await record(parts, "newer")
-            await parts.revocations.sweep()
-            assert list(parts.revocations._seen) == [newer.id]
-            go_on.set()
-            assert (await waiting).id < newer.id
-            parts.clock.forward(REREAD_SECONDS - 1)
-            await parts.revocations.sweep()
-            assert parts.revocations.names(login.claims)
+        waiting = parts.floor.loop.create_task(parts.database.run(late))
+        await until(begun.is_set)
+        newer = await record(parts, "newer")
+        await parts.revocations.sweep()
+        assert list(parts.revocations._seen) == [newer.id]
+        go_on.set()
+        assert (await waiting).id < newer.id
+        parts.clock.forward(REREAD_SECONDS - 1)
+        await parts.revocations.sweep()
+        assert parts.revocations.names(login.claims)
 
 
 # ---- forgetting ----------------------------------------------------------------------------
@@ -258,9 +254,9 @@ async def test_a_row_that_is_committed_late_below_the_newest_id_is_found(tmp_pat
 
 @pytest.mark.gen_test
 async def test_a_revocation_is_forgotten_only_when_no_token_can_be_valid_any_more(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await logout(parts, login)
         parts.clock.forward(ACCESS_TTL + SLACK_SECONDS - 1)
@@ -273,13 +269,13 @@ async def test_a_revocation_is_forgotten_only_when_no_token_can_be_valid_any_mor
 
 
 @pytest.mark.gen_test
-async def test_a_restart_does_not_read_what_has_had_its_time(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_restart_does_not_read_what_has_had_its_time(database_url: str) -> None:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await logout(parts, login)
         clock = parts.clock
     clock.forward(ACCESS_TTL + SLACK_SECONDS + 1)
-    async with node(tmp_path, clock=clock) as after:
+    async with node(database_url, clock=clock) as after:
         await after.revocations.sweep()
         assert not after.revocations.names(login.claims)
 
@@ -289,9 +285,9 @@ async def test_a_restart_does_not_read_what_has_had_its_time(tmp_path: Path) -> 
 
 @pytest.mark.gen_test
 async def test_a_role_change_cuts_the_sockets_of_other_roles_and_keeps_the_session(
-    tmp_path: Path,
+    database_url: str,
 ) -> None:
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         user = await parts.user()
         login = await parts.signed_in(user)
         peer, other = (
@@ -307,8 +303,8 @@ async def test_a_role_change_cuts_the_sockets_of_other_roles_and_keeps_the_sessi
 
 
 @pytest.mark.gen_test
-async def test_a_socket_that_has_the_new_role_already_stays(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_a_socket_that_has_the_new_role_already_stays(database_url: str) -> None:
+    async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         peer = await open_socket(parts, await parts.signed_in(root))
         await parts.revocations.publish([await record(parts, root, "role", root, "admin")])
@@ -316,8 +312,8 @@ async def test_a_socket_that_has_the_new_role_already_stays(tmp_path: Path) -> N
 
 
 @pytest.mark.gen_test
-async def test_an_older_role_change_that_comes_late_changes_nothing(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_an_older_role_change_that_comes_late_changes_nothing(database_url: str) -> None:
+    async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         older = await record(parts, root, "role", root, "user")
         parts.clock.forward(1)
@@ -330,8 +326,10 @@ async def test_an_older_role_change_that_comes_late_changes_nothing(tmp_path: Pa
 
 
 @pytest.mark.gen_test
-async def test_role_changes_are_swept_from_other_nodes_and_pruned_in_time(url: str) -> None:
-    async with node(url) as here, node(url, clock=here.clock) as there:
+async def test_role_changes_are_swept_from_other_nodes_and_pruned_in_time(
+    database_url: str,
+) -> None:
+    async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         changed_at = here.clock()
         await record(here, "ada", "role", "ada", "admin")
         await there.revocations.sweep()

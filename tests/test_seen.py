@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from services import seen
 from services.errors import DatabaseUnavailable
 from services.seen import BATCH, Seen
-from tests.support.databases import KINDS, empty_database
+from tests.support.databases import on_postgresql
 from tests.support.parts import Parts, node
 from tests.support.postgres import postgres_server
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 async def last_seen(parts: Parts, user_id: str) -> float:
@@ -27,8 +18,8 @@ async def last_seen(parts: Parts, user_id: str) -> float:
 
 
 @pytest.mark.gen_test
-async def test_what_is_noted_is_written_when_it_is_time(url: str) -> None:
-    async with node(url) as parts:
+async def test_what_is_noted_is_written_when_it_is_time(database_url: str) -> None:
+    async with node(database_url) as parts:
         login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
         opened_at = parts.clock()
         for _ in range(3):
@@ -42,8 +33,8 @@ async def test_what_is_noted_is_written_when_it_is_time(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_more_than_a_batch_is_written_in_several_transactions(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_more_than_a_batch_is_written_in_several_transactions(database_url: str) -> None:
+    async with node(database_url) as parts:
         login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
         parts.clock.forward(5)
         for number in range(2 * BATCH):
@@ -54,22 +45,22 @@ async def test_more_than_a_batch_is_written_in_several_transactions(tmp_path: Pa
         assert await last_seen(parts, login.user.id) == parts.clock()
 
 
+@on_postgresql
 @pytest.mark.gen_test
-async def test_what_cannot_be_written_stays_noted(tmp_path: Path) -> None:
-    with empty_database("postgresql", tmp_path) as url:
-        async with node(url, timeout=1.0) as parts:
-            login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
-            parts.clock.forward(5)
-            noted.note(login.claims.sid)
-            with postgres_server().frozen(), pytest.raises(DatabaseUnavailable):
-                await noted.write()
+async def test_what_cannot_be_written_stays_noted(database_url: str) -> None:
+    async with node(database_url, timeout=1.0) as parts:
+        login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
+        parts.clock.forward(5)
+        noted.note(login.claims.sid)
+        with postgres_server().frozen(), pytest.raises(DatabaseUnavailable):
             await noted.write()
-            assert await last_seen(parts, login.user.id) == parts.clock()
+        await noted.write()
+        assert await last_seen(parts, login.user.id) == parts.clock()
 
 
 @pytest.mark.gen_test
-async def test_what_is_noted_again_during_the_writing_is_written_too(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_what_is_noted_again_during_the_writing_is_written_too(database_url: str) -> None:
+    async with node(database_url) as parts:
         login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
         parts.clock.forward(5)
         noted.note(login.claims.sid)
@@ -83,10 +74,10 @@ async def test_what_is_noted_again_during_the_writing_is_written_too(tmp_path: P
 
 @pytest.mark.gen_test
 async def test_notes_are_bounded_while_the_database_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seen, "MAX_WAITING", 10)
-    async with node(tmp_path) as parts:
+    async with node(database_url) as parts:
         noted = Seen(parts.login_sessions, parts.clock)
         for number in range(100):
             noted.note(f"s{number}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -328,8 +327,10 @@ async def test_a_socket_that_closes_during_a_renewal_does_not_come_back(
 
 
 @pytest.mark.gen_test
-async def test_a_session_goes_when_its_socket_goes(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with node(tmp_path, redis_server) as parts:
+async def test_a_session_goes_when_its_socket_goes(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login)
         (record,) = await parts.pool.of_login_session(login.user.id, login.claims.sid)
@@ -360,8 +361,8 @@ class Hall:
 
 
 @asynccontextmanager
-async def hall(folder: Path, redis: RealRedis) -> AsyncIterator[Hall]:
-    async with nodes(folder, redis, "a", "b") as (here, there):
+async def hall(where: str, redis: RealRedis) -> AsyncIterator[Hall]:
+    async with nodes(where, redis, "a", "b") as (here, there):
         owner, user = await here.user("Owner"), await here.user("Ada")
         channel = (await here.channels.create(owner, "Herons")).id
         await here.channels.put_member(owner, channel, user, Right.READ)
@@ -371,9 +372,9 @@ async def hall(folder: Path, redis: RealRedis) -> AsyncIterator[Hall]:
 
 @pytest.mark.gen_test
 async def test_the_sockets_of_a_channel_are_found_from_every_node(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with hall(tmp_path, redis_server) as h:
+    async with hall(database_url, redis_server) as h:
         first, second = await h.socket(h.here, h.user), await h.socket(h.here, h.user)
         third, owner = await h.socket(h.there, h.user), await h.socket(h.there, h.owner)
         await h.finds(first, second, third, owner)
@@ -393,9 +394,9 @@ async def test_the_sockets_of_a_channel_are_found_from_every_node(
 
 @pytest.mark.gen_test
 async def test_the_index_of_a_room_comes_back_with_the_renewal_when_redis_was_emptied(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with hall(tmp_path, redis_server) as h:
+    async with hall(database_url, redis_server) as h:
         sockets = [await h.socket(h.here, h.user), await h.socket(h.there, h.owner)]
         await h.finds(*sockets)
         redis_server.ask("FLUSHALL")
@@ -408,9 +409,9 @@ async def test_the_index_of_a_room_comes_back_with_the_renewal_when_redis_was_em
 
 @pytest.mark.gen_test(timeout=60)
 async def test_removing_one_user_among_100_000_costs_by_their_sockets_and_rooms_alone(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         owner, rooms = await parts.user("Owner"), 3
         channels = [(await parts.channels.create(owner, "Herons")).id for _ in range(rooms)]
         costs = [await removal_cost(parts, redis_server, owner, channels, n) for n in (1, 20)]
@@ -473,8 +474,10 @@ async def removal_cost(
 
 
 @pytest.mark.gen_test
-async def test_redis_holds_no_address_and_no_token(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with node(tmp_path, redis_server) as parts:
+async def test_redis_holds_no_address_and_no_token(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
         login = await parts.signed_in()
         await open_socket(parts, login, bearer=True)
         ticket = await parts.tickets.issue(login.claims)
@@ -523,9 +526,9 @@ async def test_a_record_holds_only_what_the_contract_lets_it() -> None:
 
 @pytest.mark.gen_test
 async def test_without_redis_writing_is_quiet_and_asking_is_refused(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         await redis_away(parts, redis_server)
         parts.pool.write(session(1))
         parts.pool.remove(session(2))

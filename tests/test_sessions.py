@@ -92,8 +92,10 @@ def test_the_device_is_what_the_client_calls_itself_without_tricks(server: Usher
     ("trusted", "seen"),
     [("127.0.0.1", "203.0.113.7"), ("", "127.0.0.1"), ("10.0.0.1", "127.0.0.1")],
 )
-def test_a_forwarded_address_counts_from_trusted_proxies_only(trusted: str, seen: str) -> None:
-    with usher(TRUSTED_PROXIES=trusted) as server:
+def test_a_forwarded_address_counts_from_trusted_proxies_only(
+    database_kind: str, trusted: str, seen: str
+) -> None:
+    with usher(database_kind, TRUSTED_PROXIES=trusted) as server:
         client = Client(server)
         body = {
             "email": address(),
@@ -214,8 +216,8 @@ def test_an_ended_session_leaves_the_list(server: Usher) -> None:
     assert live_sockets(one) == {session_id(one): 0}
 
 
-def test_a_session_past_its_absolute_end_is_over() -> None:
-    with usher(SESSION_LIFETIME_SECONDS=0.5, ACCESS_TOKEN_TTL_SECONDS=60) as server:
+def test_a_session_past_its_absolute_end_is_over(database_kind: str) -> None:
+    with usher(database_kind, SESSION_LIFETIME_SECONDS=0.5, ACCESS_TOKEN_TTL_SECONDS=60) as server:
         client = sign_up(server)
         time.sleep(0.6)  # only time ends it
         body = {"refresh_token": client.refresh_token}

@@ -47,16 +47,16 @@ ERRORS = {
 
 
 @pytest.fixture(scope="module")
-def hall() -> Iterator[Usher]:
-    with quiet_usher(JWT_SECRETS=SECRET) as server:
+def hall(database_kind: str) -> Iterator[Usher]:
+    with quiet_usher(database_kind, JWT_SECRETS=SECRET) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[Usher]:
+def hasty(database_kind: str) -> Iterator[Usher]:
     """A server with little patience."""
     settings = {"ACCESS_TOKEN_TTL_SECONDS": 1.5, "JOIN_TIMEOUT_SECONDS": 0.3}
-    with quiet_usher(JWT_SECRETS=SECRET, **settings) as server:
+    with quiet_usher(database_kind, JWT_SECRETS=SECRET, **settings) as server:
         yield server
 
 
@@ -729,8 +729,8 @@ def test_a_logout_closes_the_sockets_of_its_session_and_no_others(hall: Usher, a
         stranger.lives()
 
 
-def test_a_stopping_server_asks_everybody_to_come_back() -> None:
-    with usher() as server:
+def test_a_stopping_server_asks_everybody_to_come_back(database_kind: str) -> None:
+    with usher(database_kind) as server:
         client = sign_up(server)
         with joined(server, by_header(client.token)) as known, RawClient(server) as stranger:
             stranger.upgrade()

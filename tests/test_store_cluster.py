@@ -438,8 +438,8 @@ def test_tls_is_spoken_to_every_node(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_usher_runs_on_a_cluster(three: Cluster) -> None:
-    with usher(REDIS_URL=three.url) as server:
+async def test_usher_runs_on_a_cluster(database_kind: str, three: Cluster) -> None:
+    with usher(database_kind, REDIS_URL=three.url) as server:
         ada = sign_up(server)
         assert ada.get("/readyz").body["redis"] == "ok"
         async with connect(server, f"?ticket={ada.ticket()}") as socket:

@@ -45,8 +45,8 @@ def test_no_two_tickets_are_the_same(server: Usher) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_lives_as_long_as_the_setting_says() -> None:
-    with usher(TICKET_TTL_SECONDS=0.3) as server:
+async def test_a_ticket_lives_as_long_as_the_setting_says(database_kind: str) -> None:
+    with usher(database_kind, TICKET_TTL_SECONDS=0.3) as server:
         client = sign_up(server)
         answer = client.post("/api/ws/ticket")
         assert answer.body["expires_in"] == 0.3
@@ -75,8 +75,8 @@ async def test_a_ticket_outlives_a_refresh(server: Usher) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_opens_no_more_than_the_token_it_was_got_with() -> None:
-    with usher(ACCESS_TOKEN_TTL_SECONDS=0.3) as server:
+async def test_a_ticket_opens_no_more_than_the_token_it_was_got_with(database_kind: str) -> None:
+    with usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=0.3) as server:
         ticket = sign_up(server).ticket()
         await asyncio.sleep(0.4)  # only time expires a token
         assert await outcome(server, f"?ticket={ticket}") == 4419
@@ -106,8 +106,8 @@ def test_a_ticket_is_asked_for_by_post_only(server: Usher) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_survives_a_restart_and_a_used_one_stays_used() -> None:
-    with usher(PORT=0) as server:
+async def test_a_ticket_survives_a_restart_and_a_used_one_stays_used(database_kind: str) -> None:
+    with usher(database_kind, PORT=0) as server:
         client = sign_up(server)
         unused, used = client.ticket(), client.ticket()
         assert await outcome(server, f"?ticket={used}") == 0

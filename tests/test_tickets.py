@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import peewee
 import pytest
@@ -14,17 +12,10 @@ from services.claims import Claims
 from services.errors import DatabaseUnavailable, StoreUnavailable, Unauthenticated
 from services.opaque import token_hash
 from services.tickets import IN_DATABASE, IN_STORE, looks_like_ticket
-from tests.support.databases import KINDS, empty_database
 from tests.support.parts import TICKET_TTL, Parts, database_away, node, redis_away, redis_back
 from tests.support.redis import RealRedis, redis_server
 
 __all__ = ["redis_server"]
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 def claims(parts: Parts) -> Claims:
@@ -44,9 +35,9 @@ async def takes(count: int, ticket: str, *nodes: Parts) -> list[object]:
 
 @pytest.mark.gen_test
 async def test_a_ticket_stands_for_the_claims_it_was_given_out_for(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         ticket = (await parts.tickets.issue(claims(parts))).reveal()
         assert ticket.startswith(IN_STORE)
         assert looks_like_ticket(ticket)
@@ -54,8 +45,8 @@ async def test_a_ticket_stands_for_the_claims_it_was_given_out_for(
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_is_used_up_by_taking_it(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with node(tmp_path, redis_server) as parts:
+async def test_a_ticket_is_used_up_by_taking_it(database_url: str, redis_server: RealRedis) -> None:
+    async with node(database_url, redis_server) as parts:
         one, two = [(await parts.tickets.issue(claims(parts))).reveal() for _ in range(2)]
         assert one != two
         await parts.tickets.take(one)
@@ -66,9 +57,9 @@ async def test_a_ticket_is_used_up_by_taking_it(tmp_path: Path, redis_server: Re
 
 @pytest.mark.gen_test(timeout=60)
 async def test_of_a_thousand_racing_takes_on_two_nodes_one_gets_it(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as here, node(tmp_path, redis_server) as there:
+    async with node(database_url, redis_server) as here, node(database_url, redis_server) as there:
         ticket = (await here.tickets.issue(claims(here))).reveal()
         outcomes = await takes(1000, ticket, here, there)
         assert outcomes.count(claims(here)) == 1
@@ -77,11 +68,11 @@ async def test_of_a_thousand_racing_takes_on_two_nodes_one_gets_it(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_of_a_thousand_racing_takes_from_the_database_one_gets_it(
-    url: str, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
     async with (
-        node(url, redis_server, timeout=40.0) as here,
-        node(url, redis_server, timeout=40.0) as there,
+        node(database_url, redis_server, timeout=40.0) as here,
+        node(database_url, redis_server, timeout=40.0) as there,
     ):
         await redis_away(here, redis_server)
         ticket = (await here.tickets.issue(claims(here))).reveal()
@@ -93,17 +84,17 @@ async def test_of_a_thousand_racing_takes_from_the_database_one_gets_it(
 
 
 @pytest.mark.gen_test
-async def test_of_racing_takes_from_memory_one_gets_it(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_of_racing_takes_from_memory_one_gets_it(database_url: str) -> None:
+    async with node(database_url) as parts:
         ticket = (await parts.tickets.issue(claims(parts))).reveal()
         assert (await takes(100, ticket, parts)).count(claims(parts)) == 1
 
 
 @pytest.mark.gen_test
 async def test_a_ticket_dies_of_old_age_in_redis_even_if_nobody_asks(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         ticket = (await parts.tickets.issue(claims(parts))).reveal()
         (key,) = redis_server.ask("KEYS", "*")
         assert 0 < redis_server.ask("PTTL", key) <= TICKET_TTL * 1000
@@ -114,9 +105,9 @@ async def test_a_ticket_dies_of_old_age_in_redis_even_if_nobody_asks(
 
 @pytest.mark.gen_test
 async def test_a_ticket_in_the_database_dies_of_old_age_and_is_used_up_by_the_try(
-    url: str, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(url, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         await redis_away(parts, redis_server)
         ticket = (await parts.tickets.issue(claims(parts))).reveal()
         parts.clock.forward(TICKET_TTL)
@@ -126,8 +117,10 @@ async def test_a_ticket_in_the_database_dies_of_old_age_and_is_used_up_by_the_tr
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_lies_nowhere_but_as_a_hash(url: str, redis_server: RealRedis) -> None:
-    async with node(url, redis_server) as parts:
+async def test_a_ticket_lies_nowhere_but_as_a_hash(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
         ticket = (await parts.tickets.issue(claims(parts))).reveal()
         (key,) = redis_server.ask("KEYS", "*")
         assert key == f"usher:ticket:{{{token_hash(ticket)}}}".encode()
@@ -158,8 +151,8 @@ async def test_a_ticket_lies_nowhere_but_as_a_hash(url: str, redis_server: RealR
     ],
 )
 @pytest.mark.gen_test
-async def test_what_is_no_ticket_of_ours_is_refused(tmp_path: Path, ticket: str) -> None:
-    async with node(tmp_path) as parts:
+async def test_what_is_no_ticket_of_ours_is_refused(database_url: str, ticket: str) -> None:
+    async with node(database_url) as parts:
         with pytest.raises(Unauthenticated):
             await parts.tickets.take(ticket)
 
@@ -173,9 +166,9 @@ def test_a_token_does_not_look_like_a_ticket() -> None:
 
 @pytest.mark.gen_test
 async def test_a_ticket_in_a_redis_that_is_away_is_unavailable_and_good_again_afterwards(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         await redis_away(parts, redis_server)
         from_the_database = (await parts.tickets.issue(claims(parts))).reveal()
         with pytest.raises(StoreUnavailable):
@@ -188,9 +181,9 @@ async def test_a_ticket_in_a_redis_that_is_away_is_unavailable_and_good_again_af
 
 @pytest.mark.gen_test
 async def test_a_ticket_of_a_redis_that_was_emptied_is_refused(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with node(tmp_path, redis_server) as parts:
+    async with node(database_url, redis_server) as parts:
         ticket = (await parts.tickets.issue(claims(parts))).reveal()
         redis_server.ask("FLUSHALL")
         with pytest.raises(Unauthenticated):
@@ -198,8 +191,10 @@ async def test_a_ticket_of_a_redis_that_was_emptied_is_refused(
 
 
 @pytest.mark.gen_test
-async def test_with_both_away_there_are_no_tickets(tmp_path: Path, redis_server: RealRedis) -> None:
-    async with node(tmp_path, redis_server) as parts:
+async def test_with_both_away_there_are_no_tickets(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
         await redis_away(parts, redis_server)
         in_database = (await parts.tickets.issue(claims(parts))).reveal()
         await database_away(parts)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.databases import on_postgresql
 from tests.support.postgres import postgres_server
 from tests.support.raw import (
     ACCEPT,
@@ -51,8 +52,8 @@ UNAVAILABLE = {"code": 4503, "reason": "unavailable", "retry": "backoff"}
 
 
 @pytest.fixture(scope="module")
-def door() -> Iterator[Usher]:
-    with quiet_usher(JWT_SECRETS=SECRET, ALLOWED_ORIGINS=ALLOWED) as server:
+def door(database_kind: str) -> Iterator[Usher]:
+    with quiet_usher(database_kind, JWT_SECRETS=SECRET, ALLOWED_ORIGINS=ALLOWED) as server:
         yield server
 
 
@@ -241,9 +242,9 @@ def test_an_expired_cookie_closes_with_4419(door: Usher, ada: Client) -> None:
     assert closing(door, headers) == EXPIRED
 
 
-def test_on_https_only_the_cookie_with_the_host_prefix_counts() -> None:
+def test_on_https_only_the_cookie_with_the_host_prefix_counts(database_kind: str) -> None:
     url, port = "https://usher.example", free_port()
-    with quiet_usher(PUBLIC_URL=url, PORT=port) as server:
+    with quiet_usher(database_kind, PUBLIC_URL=url, PORT=port) as server:
         server.url = f"http://127.0.0.1:{port}"  # as the proxy in front of it reaches it
         client = Client(server)
         body = {"email": address(), "password": PASSWORD, "name": "Ada"}
@@ -323,8 +324,8 @@ def test_a_ticket_by_user_join_is_used_up_for_the_query_too(door: Usher, ada: Cl
     assert closing(door, target=f"/ws?ticket={ticket}") == UNAUTHENTICATED
 
 
-def test_a_ticket_that_waited_too_long_is_refused() -> None:
-    with quiet_usher(TICKET_TTL_SECONDS=0.1) as server:
+def test_a_ticket_that_waited_too_long_is_refused(database_kind: str) -> None:
+    with quiet_usher(database_kind, TICKET_TTL_SECONDS=0.1) as server:
         client = sign_up(server)
         answered = client.post("/api/ws/ticket")
         assert answered.body["expires_in"] == 0.1
@@ -577,12 +578,10 @@ def test_a_socket_may_come_behind_a_request_on_the_same_connection(
 # ---- nothing to check against ----------------------------------------------------------------
 
 
-def test_with_no_store_to_check_against_nobody_is_let_in() -> None:
+@on_postgresql  # SQLite's file does not go away
+def test_with_no_store_to_check_against_nobody_is_let_in(database_kind: str) -> None:
     redis, postgres = RealRedis(), postgres_server()
-    with (
-        postgres.database() as url,
-        usher(DATABASE_URL=url, REDIS_URL=redis.url, JWT_SECRETS=SECRET) as server,
-    ):
+    with usher(database_kind, REDIS_URL=redis.url, JWT_SECRETS=SECRET) as server:
         native, browser = sign_up(server), sign_up(server, browser=True)
         ticket = native.ticket()
         redis.close()

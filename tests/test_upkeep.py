@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import peewee
 import pytest
 
@@ -14,16 +11,9 @@ from models.ticket import Ticket
 from models.user import User
 from services.errors import DatabaseUnavailable
 from services.upkeep import BATCH, KEEP_SESSIONS_SECONDS, Upkeep
-from tests.support.databases import KINDS, empty_database
 from tests.support.parts import LIFETIME, REFRESH_TTL, Parts, database_away, node
 
 TABLES: tuple[type[peewee.Model], ...] = (User, LoginSession, RefreshToken, Revocation, Ticket)
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 def counts(db: peewee.Database) -> dict[str, int]:
@@ -50,8 +40,8 @@ def add_rows(db: peewee.Database, now: float) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_over_goes_and_what_lives_stays(url: str) -> None:
-    async with node(url) as parts:
+async def test_what_is_over_goes_and_what_lives_stays(database_url: str) -> None:
+    async with node(database_url) as parts:
         await parts.database.run(add_rows, parts.clock())
         await parts.signed_in()
         assert await purged(parts) == {
@@ -69,9 +59,9 @@ async def test_what_is_over_goes_and_what_lives_stays(url: str) -> None:
 
 @pytest.mark.gen_test
 async def test_refresh_tokens_go_when_they_expire_and_sessions_a_month_after_their_end(
-    url: str,
+    database_url: str,
 ) -> None:
-    async with node(url) as parts:
+    async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.login_sessions.end(login.user.id, login.claims.sid, "logout")
         parts.clock.forward(REFRESH_TTL)
@@ -87,8 +77,8 @@ async def test_refresh_tokens_go_when_they_expire_and_sessions_a_month_after_the
 
 
 @pytest.mark.gen_test
-async def test_more_than_a_batch_goes_in_one_purge(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_more_than_a_batch_goes_in_one_purge(database_url: str) -> None:
+    async with node(database_url) as parts:
         old = [
             {"hash": f"t{n}", "payload": "{}", "expires_at": parts.clock() - 1}
             for n in range(2 * BATCH)
@@ -104,8 +94,8 @@ async def test_more_than_a_batch_goes_in_one_purge(tmp_path: Path) -> None:
 
 
 @pytest.mark.gen_test
-async def test_without_a_database_it_is_left_for_another_time(tmp_path: Path) -> None:
-    async with node(tmp_path) as parts:
+async def test_without_a_database_it_is_left_for_another_time(database_url: str) -> None:
+    async with node(database_url) as parts:
         await database_away(parts)
         with pytest.raises(DatabaseUnavailable):
             await Upkeep(parts.database, parts.clock).purge()

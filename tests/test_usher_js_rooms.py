@@ -228,8 +228,10 @@ def take_away(js: JsClient, server: Usher, client: Client) -> None:
         assert js.state("closed")["code"] == 4409
 
 
-def test_a_page_that_was_away_hears_everything_once_from_a_real_server(node: Node) -> None:
-    with usher() as server:
+def test_a_page_that_was_away_hears_everything_once_from_a_real_server(
+    database_kind: str, node: Node
+) -> None:
+    with usher(database_kind) as server:
         sign_up(server)
         ann, bob = sign_up(server), sign_up(server)
         room = channel(ann, bob)
@@ -258,8 +260,8 @@ def _nothing_from_without_the_right(
     assert heard(js)[1] == 1001
 
 
-def test_a_real_window_that_was_left_is_told_as_a_gap(node: Node) -> None:
-    with usher(HISTORY_MESSAGES=10) as server:
+def test_a_real_window_that_was_left_is_told_as_a_gap(database_kind: str, node: Node) -> None:
+    with usher(database_kind, HISTORY_MESSAGES=10) as server:
         ann = sign_up(server)
         room = channel(ann)
         js = listening(node, server, ann)
@@ -277,8 +279,10 @@ def test_a_real_window_that_was_left_is_told_as_a_gap(node: Node) -> None:
         js.result("close")
 
 
-def test_a_page_whose_node_is_killed_goes_on_when_it_is_back(node: Node) -> None:
-    with nodes(2) as both:
+def test_a_page_whose_node_is_killed_goes_on_when_it_is_back(
+    database_kind: str, node: Node
+) -> None:
+    with nodes(database_kind) as both:
         ann = sign_up(both[0])
         room = channel(ann)
         js = listening(node, both[1], ann)

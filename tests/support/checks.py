@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.support.databases import look
 from tests.support.server import Answer, Usher, close_code, connect, receive
 
 PROBLEM = "application/problem+json"
@@ -31,10 +30,19 @@ def plain_refusal(answer: Answer, status: int, code: str) -> None:
     assert set(problem(answer, status, code)) == {"status", "title", "code"}
 
 
-def rows(data_dir: Path, query: str, *values: object) -> list[Any]:
-    """What the embedded database says; a change is committed."""
-    with closing(sqlite3.connect(data_dir / "usher.db", timeout=10)) as database, database:
-        return database.execute(query, values).fetchall()
+def rows(server: Usher, query: str, *values: object) -> list[Any]:
+    """What a server's database says, with `?` for each value; a change is committed."""
+    return look(server.database_url, query, *values)
+
+
+def content(server: Usher) -> dict[str, list[Any]]:
+    """Every row of every table of a server's database."""
+    query = (
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        if server.database_url.startswith("sqlite:")
+        else "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    )
+    return {name: rows(server, f"SELECT * FROM {name}") for (name,) in rows(server, query)}
 
 
 def children(pid: int) -> list[int]:

@@ -1,25 +1,52 @@
-"""The same test on SQLite and on PostgreSQL."""
+"""The same test on SQLite and on PostgreSQL.
+
+Whatever touches a database runs on both. A test says so by taking one of these fixtures of
+tests/conftest.py, each of which doubles it (`-k sqlite`, `-k postgresql` choose a half):
+
+- `database_kind`: for `usher(database_kind, …)` and `nodes(database_kind, …)`, which make an
+  empty database of this kind and take it away again;
+- `database_url`: an empty database of this test's own, for `node(database_url, …)`, `opened`,
+  or several servers on one database: `usher(database_url, …)`;
+- `server`: one Usher for all tests of a worker, per kind.
+
+A test whose subject is one kind is marked `@on_postgresql` or `@on_sqlite`, or names the kind:
+`usher("sqlite")`; a sentence says why. What touches no database runs once. There is one
+PostgreSQL per test process (tests/support/postgres.py).
+"""
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, closing, contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
 
 from services.database import Database
 from tests.support.postgres import postgres_server
 
 KINDS = ("sqlite", "postgresql")
+on_sqlite, on_postgresql = (
+    pytest.mark.parametrize("database_kind", [kind], indirect=True, scope="session")
+    for kind in KINDS
+)
+TIMEOUT_SECONDS = 10.0
 
 
 @contextmanager
 def empty_database(kind: str, folder: Path) -> Iterator[str]:
-    """The URL of an empty database of this kind."""
-    with ExitStack() as stack:
-        if kind == "sqlite":
-            yield f"sqlite:///{folder / 'usher.db'}"
-        else:
-            yield stack.enter_context(postgres_server().database())
+    """The URL of an empty database of this kind; PostgreSQL's is dropped afterwards."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'usher.db'}"
+    else:
+        with postgres_server().database() as url:
+            yield url
 
 
 @asynccontextmanager
@@ -29,3 +56,23 @@ async def opened(url: str, **options: float) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+def look(url: str, query: str, *values: object) -> list[Any]:
+    """One statement from outside, with `?` for each value; gives its rows. A change is kept."""
+    if url.startswith("sqlite:///"):
+        path = url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, timeout=TIMEOUT_SECONDS)) as database, database:
+            return database.execute(query, values).fetchall()
+    with ThreadPoolExecutor(1) as pool:  # a thread: this one may be in the middle of a loop
+        return pool.submit(asyncio.run, _look_postgresql(url, query, values)).result()
+
+
+async def _look_postgresql(url: str, query: str, values: tuple[object, ...]) -> list[Any]:
+    numbers = count(1)
+    query = "".join(f"${next(numbers)}" if c == "?" else c for c in query)
+    connection = await asyncpg.connect(url, timeout=TIMEOUT_SECONDS)
+    try:
+        return [tuple(row) for row in await connection.fetch(query, *values)]
+    finally:
+        await connection.close(timeout=TIMEOUT_SECONDS)

@@ -25,14 +25,14 @@ class Nodes:
         settings: of every node.
     """
 
-    def __init__(self, count: int, kind: str, stack: ExitStack, **settings: object) -> None:
+    def __init__(self, kind: str, count: int, stack: ExitStack, **settings: object) -> None:
         self._stack = stack
         folder = Path(tempfile.mkdtemp(prefix="usher-n-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         self.redis = RealRedis()
         stack.callback(self.redis.close)
+        self.database_url = stack.enter_context(empty_database(kind, folder))
         self.settings: dict[str, object] = {
-            "DATABASE_URL": stack.enter_context(empty_database(kind, folder)),
             "REDIS_URL": self.redis.url,
             "JWT_SECRETS": secrets.token_hex(24),
             "ENCRYPTION_KEYS": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -53,7 +53,7 @@ class Nodes:
 
     def start(self, **settings: object) -> Usher:
         """One more node."""
-        node = Usher(None, **{**self.settings, **settings})
+        node = Usher(self.database_url, **{**self.settings, **settings})
         self._stack.callback(_end, node)
         self.all.append(node)
         return node
@@ -75,10 +75,10 @@ def _end(node: Usher) -> None:
 
 
 @contextmanager
-def nodes(count: int = 2, kind: str = "sqlite", **settings: object) -> Iterator[Nodes]:
-    """An installation of so many nodes; nothing is left of it."""
+def nodes(kind: str, count: int = 2, **settings: object) -> Iterator[Nodes]:
+    """An installation of so many nodes on this kind of database; nothing is left of it."""
     with ExitStack() as stack:
-        yield Nodes(count, kind, stack, **settings)
+        yield Nodes(kind, count, stack, **settings)
 
 
 def at(server: Usher, client: Client) -> Client:

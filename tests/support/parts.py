@@ -1,7 +1,7 @@
 """The services of one node, joined as the container joins them, around a clock of the test's.
 
-SQLite in a temporary folder or any other URL; a real Redis or the store in memory. Two nodes of
-one installation are two of these on the same URL and the same Redis.
+A real database; a real Redis or the store in memory. Two nodes of one installation are two of
+these on the same database URL and the same Redis.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ def replace(hub: Hub, session_id: str) -> None:
 
 @asynccontextmanager
 async def node(
-    where: Path | str,
+    database_url: str,
     redis: RealRedis | None = None,
     clock: Clock | None = None,
     timeout: float = PATIENCE,
@@ -306,7 +306,7 @@ async def node(
     name: str = "node",
     settings: Settings | None = None,
 ) -> AsyncIterator[Parts]:
-    """A node on the SQLite of a folder, or on a database URL.
+    """A node on a database.
 
     Args:
         redis: a real one, else the store and the bus in memory.
@@ -314,11 +314,10 @@ async def node(
         name: nodes on one Redis have to have different ones.
         settings: nodes of one installation have to have the same.
     """
-    url = where if isinstance(where, str) else f"sqlite:///{where / 'usher.db'}"
     clock = clock or Clock()
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
-            opened(url, timeout=timeout, max_waiting=max_waiting)
+            opened(database_url, timeout=timeout, max_waiting=max_waiting)
         )
         store: Store = MemoryStore(clock=clock)
         bus: Bus = MemoryBus(HISTORY_MESSAGES, HISTORY_SECONDS, clock)

