@@ -119,11 +119,11 @@ async def rotate(chosen: Settings) -> None:
         done = await rotate_keys(database, Encryption(chosen.encryption_keys))
     finally:
         await database.close()
-    sys.stdout.write(f"usher: {done.rotated} sets of provider tokens are under the newest key\n")
+    sys.stdout.write(f"usher: sets of provider tokens under the newest key now: {done.rotated}\n")
     if done.unreadable:
         raise DecryptionFailed(
-            f"no key fits {done.unreadable} sets of provider tokens; they are left as they are. "
-            "Keep the older keys until you know why"
+            f"sets of provider tokens that no key fits, left as they are: {done.unreadable}; "
+            "keep the older keys until you know why"
         )
     sys.stdout.write("usher: the older keys are not needed any more\n")
 
