@@ -21,6 +21,7 @@ class OAuthToken(Row):
         access_token, refresh_token, id_token: Fernet ciphertext.
         scopes: as granted, separated by spaces.
         expires_at: of the access token, epoch seconds; None where the provider does not say.
+        refresh_at: when to refresh it, epoch seconds; None where it never ends.
         created_at: epoch seconds.
         version: counts up with each refresh.
         claimed_until: epoch seconds until which one node is refreshing them.
@@ -49,6 +50,7 @@ class OAuthToken(Row):
     id_token = peewee.TextField(null=True)
     scopes = peewee.TextField(default="")
     expires_at = peewee.DoubleField(null=True)
+    refresh_at = peewee.DoubleField(null=True)
     created_at = peewee.DoubleField()
     version = peewee.IntegerField(default=1)
     claimed_until = peewee.DoubleField(null=True)

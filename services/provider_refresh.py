@@ -31,8 +31,6 @@ from services.oauth_providers import Providers
 from services.provider_tokens import ProviderTokens, TokenSet, living
 from services.secret import Secret
 
-AHEAD_SECONDS = 120.0
-"""Refreshed so long before their end, so that who gets one has time to use it."""
 CLAIM_SECONDS = 40.0
 """Longer than a call may take, and its turn in the queue; a node that dies holds a row so long."""
 WAIT_SECONDS = 20.0
@@ -118,20 +116,22 @@ class ProviderRefresh:
             .where(
                 OAuthToken.provider.in_(sorted(c.name for c in self._providers))
                 & OAuthToken.refresh_token.is_null(False)
-                & (OAuthToken.expires_at < now + AHEAD_SECONDS)
+                & (OAuthToken.refresh_at <= now)
                 & (OAuthToken.try_at.is_null() | (OAuthToken.try_at <= now))
                 & (OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now))
                 & (LoginSession.last_seen_at > now - SEEN_SECONDS)
             )
-            .order_by(OAuthToken.expires_at)
+            .order_by(OAuthToken.refresh_at)
             .limit(KEEP_BATCH)
         )
         return [row.id for row in query.execute(db)]
 
     def _is_due(self, tokens: TokenSet) -> bool:
         """Whether it should be refreshed, if it can be."""
-        ends_at = tokens.grant.expires_at
-        return ends_at is not None and ends_at < self._clock() + AHEAD_SECONDS
+        now, ends_at = self._clock(), tokens.grant.expires_at
+        if ends_at is None or tokens.refresh_at is None:
+            return False
+        return min(tokens.refresh_at, ends_at) <= now
 
     async def _load(self, tokens_id: str) -> TokenSet:
         tokens = await self._database.run(self._tokens.get, tokens_id)

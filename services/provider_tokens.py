@@ -20,6 +20,12 @@ from services.encryption import DecryptionFailed, Encryption
 from services.oauth_grants import Grant
 from services.secret import Secret
 
+AHEAD_SECONDS = 120.0
+"""Tokens are refreshed so long before their end, so that who gets one has time to use it; those
+that live shorter (Keycloak's, a minute) when half of their life is over."""
+LEAST_SECONDS = 10.0
+"""However short they live, they are not refreshed again sooner."""
+
 log = logging.getLogger("usher.oauth")
 
 
@@ -32,6 +38,7 @@ class TokenSet(msgspec.Struct, frozen=True):
     user_id: str
     login_session_id: str | None
     grant: Grant
+    refresh_at: float | None
     version: int
     failures: int
     try_at: float | None
@@ -143,7 +150,15 @@ class ProviderTokens:
             "id_token": self._seal(grant.id_token),
             "scopes": grant.scopes,
             "expires_at": grant.expires_at,
+            "refresh_at": self._refresh_at(grant),
         }
+
+    def _refresh_at(self, grant: Grant) -> float | None:
+        if grant.expires_at is None:
+            return None
+        now = self._clock()
+        ahead = min(AHEAD_SECONDS, (grant.expires_at - now) / 2)
+        return max(grant.expires_at - ahead, now + LEAST_SECONDS)
 
     def _seal(self, token: Secret | None) -> str | None:
         return None if token is None else self._encryption.encrypt(token.reveal())
@@ -163,6 +178,7 @@ class ProviderTokens:
             row.user_id,
             row.login_session_id,
             grant,
+            row.refresh_at,
             row.version,
             row.failures,
             row.try_at,

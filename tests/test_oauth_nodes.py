@@ -219,7 +219,7 @@ async def test_without_redis_the_providers_word_holds_as_well(database_kind: str
 async def test_a_session_that_the_provider_has_ended_ends_here_with_nobody_asking(
     database_kind: str,
 ) -> None:
-    with provider(expires_in=60) as op, nodes(database_kind, 2, **settings_for(op)) as both:
+    with provider(expires_in=10) as op, nodes(database_kind, 2, **settings_for(op)) as both:
         browser = await blocking(sign_in, both[0])
         async with socket_of(both[0], browser) as a, socket_of(both[1], browser) as b:
             for socket in (a, b):

@@ -35,6 +35,7 @@ STATEMENTS = (
         id_token TEXT,
         scopes TEXT NOT NULL,
         expires_at DOUBLE PRECISION,
+        refresh_at DOUBLE PRECISION,
         created_at DOUBLE PRECISION NOT NULL,
         version INTEGER NOT NULL DEFAULT 1,
         claimed_until DOUBLE PRECISION,
@@ -46,7 +47,7 @@ STATEMENTS = (
     "CREATE INDEX oauth_tokens_identity ON oauth_tokens (provider, subject)",
     "CREATE INDEX oauth_tokens_user_id ON oauth_tokens (user_id)",
     "CREATE INDEX oauth_tokens_login_session_id ON oauth_tokens (login_session_id)",
-    "CREATE INDEX oauth_tokens_due ON oauth_tokens (expires_at) WHERE refresh_token IS NOT NULL",
+    "CREATE INDEX oauth_tokens_due ON oauth_tokens (refresh_at) WHERE refresh_token IS NOT NULL",
     """
     CREATE TABLE used_once (
         hash TEXT NOT NULL PRIMARY KEY,
