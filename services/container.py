@@ -113,7 +113,7 @@ def build(foundation: Foundation, issuer: str) -> Services:
     health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
-        providers, database, encryption, login_sessions, revocations, health, metrics
+        providers, database, encryption, login_sessions, revocations, guesses, health, metrics
     )
     return Services(
         node=node,

@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from services.errors import Unauthenticated
+from services.errors import RateLimited, Unauthenticated
 from services.health import Health
 from services.identities import Identities
 from services.linked_accounts import LinkedAccounts
@@ -25,9 +25,11 @@ from services.oauth_grants import Grant
 from services.oauth_person import Person
 from services.oauth_provider import Provider
 from services.oauth_providers import Connection, Providers
+from services.rate_limit import GuessLimit
 from services.secret import Secret
 
 MAX_CODE_LENGTH = 4096
+GUESSES = "oauth-codes"
 UNAVAILABLE_ERRORS = frozenset(("temporarily_unavailable", "server_error"))
 
 log = logging.getLogger("usher.oauth")
@@ -67,12 +69,13 @@ class OAuth:
         attempts: Attempts,
         identities: Identities,
         linked_accounts: LinkedAccounts,
+        guesses: GuessLimit,
         health: Health,
         metrics: Metrics,
     ) -> None:
         self._providers, self._attempts = providers, attempts
         self._identities, self._linked = identities, linked_accounts
-        self._health, self._metrics = health, metrics
+        self._guesses, self._health, self._metrics = guesses, health, metrics
 
     async def begin(
         self, provider: str, next_: str, link: Link | None = None, prompt: str | None = None
@@ -116,7 +119,7 @@ class OAuth:
         self._refuse_wrong_key()
         try:
             attempt = await self._attempts.take(sealed, provider, answer.state)
-            person, grant = await self._asked(connection, attempt, answer)
+            person, grant = await self._asked(connection, attempt, answer, device.ip)
             finished = await self._let_in(connection, attempt, person, grant, device, sid)
         except SignInRefused as error:
             self._count(connection, error.code)
@@ -125,14 +128,21 @@ class OAuth:
         return finished
 
     async def _asked(
-        self, connection: Connection, attempt: Attempt, answer: Answer
+        self, connection: Connection, attempt: Attempt, answer: Answer, address: str
     ) -> tuple[Person, Grant]:
-        """Who it is, as the provider says."""
+        """Who it is, as the provider says.
+
+        Made-up codes make us ask the provider; who sends many must not keep others from it.
+        """
         try:
+            await self._guesses.check_address(GUESSES, address)
             return await connection.ask(partial(_exchange, attempt=attempt, answer=answer))
+        except RateLimited as error:
+            raise SignInRefused(Reason.TOO_MANY, error.evidence) from error
         except ProviderUnavailable as error:
             raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
         except GrantEnded as error:
+            await self._guesses.count_address(GUESSES, address)
             raise SignInRefused(Reason.STALE, "token endpoint: the code is over") from error
 
     async def _let_in(

@@ -81,6 +81,11 @@ class Reason(Enum):
         "This address leads nowhere.",
         "There is no such provider here, or the link was not whole. Go back and start again.",
     )
+    TOO_MANY = _Words(
+        429,
+        "Too many sign-ins that came to nothing.",
+        "Wait an hour, or sign in another way.",
+    )
     SIGNED_OUT = _Words(
         403,
         "You were signed out meanwhile.",

@@ -19,6 +19,7 @@ from services.oauth_providers import Providers
 from services.provider_logout import ProviderLogout
 from services.provider_refresh import ProviderRefresh
 from services.provider_tokens import ProviderTokens
+from services.rate_limit import GuessLimit
 from services.revocations import Revocations
 
 
@@ -46,6 +47,7 @@ def join(
     encryption: Encryption,
     login_sessions: LoginSessions,
     revocations: Revocations,
+    guesses: GuessLimit,
     health: Health,
     metrics: Metrics,
     clock: Callable[[], float] = time.time,
@@ -57,7 +59,7 @@ def join(
     attempts = Attempts(encryption, database, clock)
     return OAuthParts(
         providers=providers,
-        flow=OAuth(providers, attempts, identities, linked, health, metrics),
+        flow=OAuth(providers, attempts, identities, linked, guesses, health, metrics),
         linked_accounts=linked,
         tokens=tokens,
         refresh=ProviderRefresh(database, providers, tokens, login_sessions, metrics, clock),

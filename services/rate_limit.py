@@ -58,6 +58,22 @@ class GuessLimit:
         for limit, key in _limits(account, address):
             await self._ask("hit", limit, key)
 
+    async def check_address(self, kind: str, address: str) -> None:
+        """The same for what has no account yet, by address alone.
+
+        Args:
+            kind: a word that keeps limits apart.
+
+        Raises:
+            RateLimited: wait for the hour to pass.
+        """
+        if not await self._ask("test", GUESSES_FROM_ONE_ADDRESS, f"{kind}:{address}"):
+            raise RateLimited(f"{kind}: too many from one address")
+
+    async def count_address(self, kind: str, address: str) -> None:
+        """One more of them."""
+        await self._ask("hit", GUESSES_FROM_ONE_ADDRESS, f"{kind}:{address}")
+
     async def _ask(self, verb: str, limit: RateLimitItem, key: str) -> bool:
         try:
             return bool(await getattr(self._shared, verb)(limit, key))

@@ -292,6 +292,17 @@ def test_an_id_token_that_is_not_right_signs_nobody_in(
     assert str(op.user["email"]) not in server.log
 
 
+def test_made_up_codes_are_not_asked_about_for_ever(database_kind: str, op: Provider) -> None:
+    with usher(database_kind, **settings_for(op)) as server:
+        browser = Client(server, browser=True)
+        before = op.count("token")
+        op.misbehave(authorize="code_wrong")
+        for _ in range(100):
+            refused(come_back(browser, begin(browser)), 400, "stale")
+        refused(come_back(browser, begin(browser)), 429, "too_many")
+        assert op.count("token") == before + 100
+
+
 TOKEN_REASONS = {"invalid_grant": (400, "stale"), "no_id_token": (403, "untrusted")}
 QUICK = [fault for fault in TOKEN_FAULTS if fault not in ("slow", "held", "drip", "drip_headers")]
 
