@@ -37,6 +37,8 @@ MAX_ATTEMPTS = 5
 _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 """A path on this site. A second slash, or a backslash that browsers read as one, would make it a
 host; control characters are dropped by browsers and could hide either."""
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+)(?:[/?#][\x21-\x5b\x5d-\x7e]*)?")
+"""An origin, and what may follow it, as every reader reads it."""
 
 
 def checked_next(target: str, origins: Origins) -> str:
@@ -48,20 +50,10 @@ def checked_next(target: str, origins: Origins) -> str:
     if len(target) <= MAX_NEXT_LENGTH:
         if _PATH.fullmatch(target):
             return target
-        origin = parse_origin(target.partition("?")[0].partition("#")[0].rstrip("/"))
-        if origin is None:
-            origin = _origin_of(target)
-        if origin is not None and origins.is_own_or_allowed(origin):
+        url = _URL.fullmatch(target)
+        if url is not None and origins.is_own_or_allowed(parse_origin(url[1])):
             return target
     raise BadRequest("next: not on this site", detail="next: a path on this site")
-
-
-def _origin_of(target: str) -> str | None:
-    """The origin of an http(s) URL that every reader reads the same."""
-    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(?:[/?#][\x21-\x5b\x5d-\x7e]*)?", target):
-        return None
-    parts = urlsplit(target)
-    return parse_origin(f"{parts.scheme}://{parts.netloc}")
 
 
 class AttemptKeeper(ApiHandler):
