@@ -178,7 +178,10 @@ def test_on_https_every_cookie_has_its_prefix(database_kind: str, op: Provider) 
         assert all("Secure" in c for c in answer.headers.get_all("Set-Cookie") or ())
 
 
-@pytest.mark.parametrize("target", ["/", "/#rooms", "/static/?a=b&c=d", f"{ALLOWED}/x", ALLOWED, f"{ALLOWED}?a=//b"])
+@pytest.mark.parametrize(
+    "target",
+    ["/", "/#rooms", "/static/?a=b&c=d", f"{ALLOWED}/x", ALLOWED, f"{ALLOWED}?a=//b"],
+)
 def test_next_is_a_place_here_or_at_an_allowed_origin(
     op: Provider, browser: Client, target: str
 ) -> None:
