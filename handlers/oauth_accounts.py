@@ -33,7 +33,10 @@ class ProviderList(msgspec.Struct, frozen=True):
 
 
 class LinkedList(msgspec.Struct, frozen=True):
+    """`has_password`: whether the account can also be signed in to with a password."""
+
     items: list[LinkedAccount]
+    has_password: bool
 
 
 class LinkAccount(msgspec.Struct):
@@ -73,7 +76,8 @@ class LinkedAccountsHandler(ApiHandler):
     async def get(self) -> LinkedList:
         oauth = self.services.oauth
         user_id, title = self.identity.user_id, oauth.providers.title
-        return LinkedList(await oauth.linked_accounts.linked(user_id, title))
+        linked = await oauth.linked_accounts.linked(user_id, title)
+        return LinkedList(linked, await self.services.accounts.has_password(user_id))
 
 
 class LinkedAccountHandler(ApiHandler):

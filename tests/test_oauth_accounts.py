@@ -87,6 +87,7 @@ def test_who_links_an_account_can_sign_in_with_it(server: Usher, op: Provider) -
     assert (answer.status, answer.headers["Location"]) == (302, "/#here")
     (account,) = linked(browser)
     assert (account["provider"], account["title"]) == ("mock", "Mockery")
+    assert browser.get(ACCOUNTS).body["has_password"] is True
     assert account["email"] == op.user["email"]
     assert sign_in(server).user["id"] == browser.user["id"]
 
@@ -112,6 +113,7 @@ def test_an_account_without_a_password_needs_a_sign_in_of_just_now(
     server: Usher, op: Provider
 ) -> None:
     browser = sign_in(server)
+    assert browser.get(ACCOUNTS).body["has_password"] is False
     assert browser.post(LINK, {}).status == 200
     query = "UPDATE login_sessions SET created_at = created_at - 301 WHERE id = ?"
     rows(server, query, sid_of(browser))
