@@ -26,11 +26,19 @@ export class Api {
   /** @param {{current_password: string, new_password: string}} form */
   changePassword = (form) => this.#call('POST', '/api/auth/password', form);
   signOut = () => this.#call('POST', '/api/auth/logout', {});
+  /** Gives where the browser ends the provider's own session, if there is such a place. */
+  signOutThere = () => this.#call('POST', '/api/oauth/logout', {});
   me = () => this.#call('GET', '/api/auth/me');
   sessions = () => this.#call('GET', '/api/sessions');
   /** @param {string} id */
   endSession = (id) => this.#call('DELETE', `/api/sessions/${encodeURIComponent(id)}`);
   endOtherSessions = () => this.#call('DELETE', '/api/sessions');
+  providers = () => this.#once('GET', '/api/oauth/providers');
+  linked = () => this.#call('GET', '/api/oauth/accounts');
+  /** @param {string} provider  @param {{current_password?: string, next: string}} form */
+  link = (provider, form) => this.#call('POST', `/api/oauth/accounts/${provider}/link`, form);
+  /** @param {string} provider */
+  unlink = (provider) => this.#call('DELETE', `/api/oauth/accounts/${provider}`);
 
   /** As a signed-in user: an access token that has expired is renewed once.
    *  @param {string} method  @param {string} path  @param {object} [body] */

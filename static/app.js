@@ -4,6 +4,8 @@ import { Api } from './api.js';
 import { byId, setText } from './dom.js';
 import { markField, markWeakPassword, onSubmit, resetForm, showFormError,
   wireRevealButtons } from './forms.js';
+import { LinkedView } from './linked-view.js';
+import { Providers } from './providers.js';
 import { SessionsView } from './sessions-view.js';
 import { SocketView } from './socket-view.js';
 import { UsherClient } from './usher.js';
@@ -15,24 +17,35 @@ class App {
   #signedIn = false;
   #userId = '';
   #rescuedAt = 0;
+  #leaving = ''; // why the session ends, where it was this page that asked for something
 
   constructor() {
     this.client = new UsherClient();
     this.api = new Api(this.client);
     this.socketView = new SocketView(this.client);
-    this.sessionsView = new SessionsView(this.api, {
-      signOut: () => this.#signOut(),
-      ended: () => this.#showSignedOut('unauthenticated'),
+    this.providers = new Providers(this.api);
+    const ended = () => this.#showSignedOut('unauthenticated');
+    this.sessionsView = new SessionsView(this.api, this.providers, {
+      signOut: (there) => this.#signOut(there),
+      ended,
+      shown: () => this.linkedView.show(),
+    });
+    this.linkedView = new LinkedView(this.api, this.providers, {
+      leaving: (reason) => { this.#leaving = reason; },
+      ended,
+      provider: () => this.sessionsView.provider,
     });
     this.client.addEventListener('state', (/** @type {any} */ { detail }) => this.#onState(detail));
     window.addEventListener('hashchange', () => { if (!this.#signedIn) this.#showDoor(true); });
-    byId('sign-out').addEventListener('click', () => this.#signOut());
+    window.addEventListener('pageshow', ({ persisted }) => { if (persisted) this.start(); });
+    byId('sign-out').addEventListener('click', () => this.#signOut(false));
     wireRevealButtons();
     this.#wireForms();
   }
 
-  /** Finds out whether the cookies still hold. */
+  /** Finds out whether the cookies still hold: also when one comes back here from a provider. */
   async start() {
+    this.providers.ready();
     try {
       this.#showSignedIn(await this.api.me());
     } catch (problem) {
@@ -98,16 +111,21 @@ class App {
     for (const id of ['account', 'signed-in']) byId(id).hidden = false;
     setText(byId('account-name'), user.name);
     byId('password-form').elements.email.value = user.email;
-    history.replaceState(null, '', location.pathname);
+    const { hash, pathname } = location;
+    history.replaceState(null, '', pathname);
     this.client.connect();
     this.sessionsView.start();
+    this.linkedView.start(user.email, hash);
   }
 
   /** @param {string|null} reason a close reason; null: nobody was signed in */
   #showSignedOut(reason) {
+    const { title, text } = goodbye(this.#leaving || reason, this.#provider());
     this.#signedIn = false;
     this.client.close();
     this.sessionsView.stop();
+    this.linkedView.stop();
+    this.providers.ready();
     this.socketView.clear();
     resetForm(byId('password-form'));
     setText(byId('account-name'), '');
@@ -115,7 +133,6 @@ class App {
     this.#showDoor(false);
     byId('notice').hidden = !reason;
     if (!reason) return;
-    const { title, text } = goodbye(reason);
     setText(byId('notice-title'), title);
     setText(byId('notice-text'), text);
     byId('notice').focus();
@@ -132,15 +149,24 @@ class App {
     title.focus();
   }
 
-  async #signOut() {
+  /** @returns {string} what the provider is called that this session came of, or '' */
+  #provider() {
+    const { provider } = this.sessionsView;
+    return provider && this.providers.title(provider);
+  }
+
+  /** @param {boolean} there at the provider too, where that is possible */
+  async #signOut(there) {
     this.#signedIn = false; // the close that follows is no news here
+    let answer;
     try {
-      await this.api.signOut();
+      answer = await (there ? this.api.signOutThere() : this.api.signOut());
     } catch (problem) {
       const { signedOut, status } = /** @type {any} */ (problem);
       if (!signedOut && status !== 401) return this.#signOutFailed();
     }
     this.#showSignedOut('signed_out');
+    if (answer?.location) location.assign(answer.location);
   }
 
   #signOutFailed() {

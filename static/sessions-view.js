@@ -1,19 +1,23 @@
 /** "My sessions": where this account is signed in, and the way to end it. */
 
 import { byId, make, setText, timeElement } from './dom.js';
-import { deviceText } from './words.js';
+import { deviceText, providerOf } from './words.js';
 
 const POLL_MS = 15_000;
 
 export class SessionsView {
   /** @type {any} */ #timer = 0;
   #shown = '';
+  /** The provider that this session came of, or ''; '' also while that is not known yet. */
+  provider = '';
 
-  /** @param {import('./api.js').Api} api
-   *  @param {{signOut: () => void, ended: () => void}} on `signOut`: this very session was chosen;
-   *    `ended`: the server says that it is over */
-  constructor(api, on) {
+  /** @param {import('./api.js').Api} api  @param {import('./providers.js').Providers} providers
+   *  @param {{signOut: (there: boolean) => void, ended: () => void, shown: () => void}} on
+   *    `signOut`: this very session was chosen, or its provider's too (`there`);
+   *    `ended`: the server says that it is over; `shown`: `provider` may be another */
+  constructor(api, providers, on) {
     this.api = api;
+    this.providers = providers;
     this.on = on;
     byId('sign-out-others').addEventListener('click', () => {
       this.#change(() => api.endOtherSessions(), 'All other sessions are signed out.');
@@ -32,7 +36,7 @@ export class SessionsView {
   stop() {
     clearInterval(this.#timer);
     this.#timer = 0;
-    this.#shown = '';
+    this.#shown = this.provider = '';
     byId('sessions').replaceChildren();
     for (const id of ['sessions-error', 'sessions-status']) setText(byId(id), '');
   }
@@ -71,9 +75,11 @@ export class SessionsView {
   #show(items) {
     byId('sign-out-others').hidden = !items.some(({ current }) => !current);
     const minute = Math.floor(Date.now() / 60_000); // "2 min ago" has to move on
-    const shown = JSON.stringify([minute, items]);
+    const shown = JSON.stringify([minute, items, this.providers.items]);
     if (shown === this.#shown) return;
     this.#shown = shown;
+    this.provider = providerOf(items.find(({ current }) => current)?.method);
+    this.on.shown();
     const list = byId('sessions');
     const focused = document.activeElement?.closest?.('#sessions li')?.getAttribute('data-id');
     list.replaceChildren(...[...items]
@@ -92,15 +98,25 @@ export class SessionsView {
     const button = make('button', { type: 'button', class: 'plain' }, 'Sign out',
       make('span', { class: 'unseen' }, which));
     button.addEventListener('click', () => {
-      if (item.current) this.on.signOut();
+      if (item.current) this.on.signOut(false);
       else this.#change(() => this.api.endSession(item.id), `${device} is signed out.`);
     });
+    const provider = providerOf(item.method);
+    const by = provider ? this.providers.title(provider) : item.method;
     const about = make('div', {},
       make('strong', { title: item.device ?? '' }, device),
       ...(item.current ? [' ', make('span', { class: 'here' }, 'this one')] : []),
-      make('p', {}, `${item.ip} · ${item.method} · ${sockets}`),
+      make('p', {}, `${item.ip} · by ${by} · ${sockets}`),
       make('p', {}, 'Since ', timeElement(item.created_at), ' · last seen ',
         timeElement(item.last_seen_at)));
-    return make('li', { 'data-id': item.id }, about, button);
+    return make('li', { 'data-id': item.id }, about, button,
+      ...(item.current && provider ? [this.#signOutThere(by)] : []));
+  }
+
+  /** @param {string} title of the provider  @returns {HTMLButtonElement} */
+  #signOutThere(title) {
+    const button = make('button', { type: 'button', class: 'plain' }, `Sign out of ${title} too`);
+    button.addEventListener('click', () => this.on.signOut(true));
+    return button;
   }
 }

@@ -40,20 +40,40 @@ export function stateText(state) {
 }
 
 /** Why the sign-in form is shown, calmly.
- *  @param {string} reason  @returns {{title: string, text: string}} */
-export function goodbye(reason) {
+ *  @param {string} reason  @param {string} [provider] what the one is called that vouched for the
+ *    session  @returns {{title: string, text: string}} */
+export function goodbye(reason, provider) {
   if (reason === 'signed_out') {
-    return { title: 'You are signed out', text: 'You can sign in again at any time.' };
+    return { title: 'You are signed out', text: provider
+      ? `You may still be signed in at ${provider}.` : 'You can sign in again at any time.' };
+  }
+  if (reason === 'unlinked') {
+    return { title: 'You are signed out', text: `${provider} is unlinked, and this session came `
+      + 'of it. Sign in another way to go on.' };
   }
   if (reason === 'unreachable') {
     return { title: 'The server could not be reached', text: 'Try again in a moment.' };
   }
   if (reason === 'session_revoked') {
-    return { title: 'You were signed out', text: 'This session was ended from elsewhere: another '
-      + 'tab or device, a new password, or an administrator. Sign in again to go on.' };
+    const by = ['another tab or device', ...(provider ? [provider] : []), 'a new password'];
+    return { title: 'You were signed out', text: 'This session was ended from elsewhere: '
+      + `${by.join(', ')}, or an administrator. Sign in again to go on.` };
   }
   return { title: 'Please sign in again',
     text: 'Your sign-in has run out or is not valid any more.' };
+}
+
+const BY_PROVIDER = 'oauth:';
+
+/** @param {string} [method] of a login session
+ *  @returns {string} the provider that it came of, or '' */
+export function providerOf(method = '') {
+  return method.startsWith(BY_PROVIDER) ? method.slice(BY_PROVIDER.length) : '';
+}
+
+/** A provider that the server does not name any more.  @param {string} name  @returns {string} */
+export function usualTitle(name) {
+  return name.replaceAll('-', ' ').replace(/(?<![a-z])[a-z]/g, (letter) => letter.toUpperCase());
 }
 
 /** A browser's User-Agent in a few words; anything else stays as it is.
