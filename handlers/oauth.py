@@ -39,6 +39,16 @@ _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 host; control characters are dropped by browsers and could hide either."""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+)(?:[/?#][\x21-\x5b\x5d-\x7e]*)?")
 """An origin, and what may follow it, as every reader reads it."""
+_WORTH_ANOTHER_TRY = frozenset(
+    (
+        Reason.DENIED,
+        Reason.STALE,
+        Reason.UNAVAILABLE,
+        Reason.UNTRUSTED,
+        Reason.NO_EMAIL,
+        Reason.NOT_ALLOWED,
+    )
+)
 
 
 def checked_next(target: str, origins: Origins) -> str:
@@ -97,12 +107,36 @@ class OAuthHandler(AttemptKeeper, SignInHandler):
         self.set_status(status)
         self.set_header("Content-Type", "text/html; charset=UTF-8")
         self.set_header("Cache-Control", "no-store")
+        signed_in = self._signed_in_as() is not None
         page = self.site.pages.load("oauth_refused.html").generate(
             title=reason.title_for(provider),
             advice=reason.advice_for(provider),
             code=reason.code,
+            # Who is signed in came to link, and would end up elsewhere by signing in.
+            again=None if signed_in else self._another_try(reason),
+            back="Back to Usher" if signed_in else "Back to sign in",
         )
         self.finish(page)
+
+    def _another_try(self, reason: Reason) -> str | None:
+        """Where to start again, if that may help."""
+        if reason not in _WORTH_ANOTHER_TRY or self.provider not in self.services.oauth.providers:
+            return None
+        # The provider would name the same account again, without asking.
+        other = "?prompt=login" if reason is Reason.NOT_ALLOWED else ""
+        return f"/oauth/{self.provider}/login{other}"
+
+    def _signed_in_as(self) -> Claims | None:
+        """Who the browser is signed in as. The token may have expired meanwhile."""
+        token = self.get_cookie(self.site.cookies.access)
+        if not token:
+            return None
+        try:
+            return self.services.admission.verify(token)
+        except TokenExpired as error:
+            return error.claims
+        except Unauthenticated:
+            return None
 
 
 class OAuthLoginHandler(OAuthHandler):
@@ -155,6 +189,7 @@ class OAuthCallbackHandler(OAuthHandler):
         media_type="text/html",
     )
     async def get(self, provider: str) -> None:
+        self.services.oauth.providers.get(provider)  # no page speaks of one that there is not
         self.provider = provider
         answer = Answer(
             self._only("state") or "",
@@ -183,18 +218,6 @@ class OAuthCallbackHandler(OAuthHandler):
         if len(values) > 1:
             raise SignInRefused(Reason.UNTRUSTED, f"callback: {name} more than once")
         return values[0] if values else None
-
-    def _signed_in_as(self) -> Claims | None:
-        """Who the browser is signed in as. The token may have expired meanwhile."""
-        token = self.get_cookie(self.site.cookies.access)
-        if not token:
-            return None
-        try:
-            return self.services.admission.verify(token)
-        except TokenExpired as error:
-            return error.claims
-        except Unauthenticated:
-            return None
 
 
 def load_pages() -> Loader:

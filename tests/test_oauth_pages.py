@@ -130,7 +130,8 @@ def test_a_provider_that_is_down_breaks_its_own_button_only(database_kind: str, 
 
 def test_an_unknown_provider_is_not_found(browser: Client) -> None:
     refused(browser.get("/oauth/nobody/login"), 404, "no_such")
-    refused(browser.get("/oauth/nobody/callback"), 404, "no_such")
+    for query in ("", "?error=access_denied"):
+        refused(browser.get(f"/oauth/nobody/callback{query}"), 404, "no_such")
 
 
 # ---- and back --------------------------------------------------------------------------------
@@ -366,7 +367,10 @@ def test_a_disabled_account_stays_out(database_kind: str, op: Provider) -> None:
         path = f"/api/admin/users/{person.user['id']}"
         assert admin.call("PATCH", path, {"disabled": True}).status == 200
         again = Client(fresh, browser=True)
-        refused(come_back(again, begin(again)), 403, "not_allowed")
+        answer = come_back(again, begin(again))
+        refused(answer, 403, "not_allowed")
+        another_account = b'href="/oauth/mock/login?prompt=login"'
+        assert another_account in answer.text
 
 
 def test_who_may_come_in_is_a_setting(database_kind: str, op: Provider) -> None:
