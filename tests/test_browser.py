@@ -6,14 +6,13 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visitor, chromium
+from tests.support.browser import Tab, Visitor, chromium, visitors
 from tests.support.foreign_site import foreign_site
 from tests.support.server import PASSWORD, Usher, address, usher, wait_until
 from tests.support.tools import need
@@ -31,12 +30,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, server: Usher) -> Iterator[Visit]:
-    """Makes visitors; each is somebody else, and all have left without complaint at the end."""
-    with ExitStack() as guests:
-
-        def new(of: Usher = server) -> Visitor:
-            return guests.enter_context(closing(Visitor(browser, of)))
-
+    with visitors(browser, server) as new:
         yield new
 
 

@@ -53,7 +53,8 @@ LOW_CONTRAST = """() => {
   return found;
 }"""
 
-TOO_SMALL = """() => [...document.querySelectorAll('button, input, textarea, .aside a, .check')]
+TOO_SMALL = """() => [
+  ...document.querySelectorAll('button, .button, input, textarea, .aside a, .check')]
   .filter((element) => element.checkVisibility({ visibilityProperty: true }))
   .map((element) => element.closest('.check') ?? element)
   .filter((element) => {

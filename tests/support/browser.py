@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 from playwright.sync_api import (
@@ -194,3 +194,15 @@ class Visitor:
         known = re.compile("|".join([NETWORK.pattern, *expected]))
         unknown = [text for text in self.complaints if not known.search(text)]
         assert unknown == []
+
+
+@contextmanager
+def visitors(browser: Browser, server: Usher) -> Iterator[Callable[..., Visitor]]:
+    """Makes visitors, of this server or of another one that is named; each is somebody else, and
+    all have left without complaint at the end."""
+    with ExitStack() as guests:
+
+        def new(of: Usher = server) -> Visitor:
+            return guests.enter_context(closing(Visitor(browser, of)))
+
+        yield new
