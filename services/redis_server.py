@@ -24,7 +24,6 @@ import random
 import shutil
 import signal
 import stat
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +32,7 @@ from urllib.parse import quote
 
 from hiredis import HiredisError, Reader, pack_command
 
+from services.child_process import tied
 from services.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -46,19 +46,6 @@ STOP_SECONDS = 5.0
 
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.1, 5.0
 LOG_BYTES = 1024 * 1024
-
-# Run by a Python of its own rather than as `preexec_fn`: that runs between fork and exec, where
-# a lock that another thread held stays locked for ever. The signal survives execv. If Usher
-# died before prctl took effect, the parent is someone else by now.
-_LAUNCH = """
-import ctypes, os, signal, sys
-os.umask(0o077)
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("Usher is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 # Nothing else of the environment is handed on: it may hold Usher's secrets.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
@@ -151,8 +138,7 @@ class EmbeddedRedis:
     async def _launch(self) -> None:
         with self._open_log() as output:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())),
-                *self._command(),
+                *tied(self._command()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -38,6 +38,7 @@ from services.room_protocol import MAX_ROOM_NAME, ROOM_SERVER_EVENTS
 from services.setting_table import SETTINGS
 from services.usage import FADE_SECONDS
 from services.wire import OUTBOX_BYTES
+from tests.support.markdown import table
 from tests.support.provider import Provider, provider
 from tests.support.server import (
     PASSWORD,
@@ -99,22 +100,6 @@ def fits(value: object, schema: Json, document: Json) -> None:
     }
     whole = {**schema, "components": {"schemas": closed}}
     jsonschema.Draft202012Validator(whole).validate(value)
-
-
-def table(text: str, first: str) -> list[list[str]]:
-    """The rows of the markdown table whose head begins with this cell, cell by cell."""
-    lines = iter(text.splitlines())
-    for line in lines:
-        if line.startswith(f"| {first} |"):
-            next(lines)
-            break
-    rows = []
-    for line in lines:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip().strip("|").split("|")])
-    assert rows, f"there is no table of {first}"
-    return rows
 
 
 # ---- the documents in themselves -----------------------------------------------------------

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.practice import Browser
 from tests.support.server import PATIENCE, ROOT, free_port, wait_until
 from tests.support.tools import need
 
@@ -26,8 +27,12 @@ README = (ROOT / "README.md").read_text("utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BLOCKS = [(match[1], match[2]) for match in FENCED.finditer(README)]
 PROSE = FENCED.sub("", README)
-INSIDE = re.compile(r"^(MAKE\w*|MFLAGS|GNUMAKEFLAGS|VENV|ARGS|PYTEST_ARGS|CI|USHER_\w+)$")
+INSIDE = re.compile(
+    r"^(MAKE\w*|MFLAGS|GNUMAKEFLAGS|VENV|ARGS|PYTEST_ARGS|CI|USHER_\w+|PRACTICE_PORT)$"
+)
 """What `make test` and its user may have put in the environment, and a user's shell has not."""
+MARKS = (".runtime", ".practice", ".dev")
+"""What `make` knows a virtual environment by that has everything."""
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -41,11 +46,12 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     prefix = Path(sys.prefix)
     if prefix == ROOT / ".venv":
         return environment
-    if not (prefix / ".dev").exists():  # not made by `make`, which would install it all again
+    if not all((prefix / mark).exists() for mark in MARKS):  # `make` would install it all again
         made = tmp_path_factory.mktemp("venv")
         for part in prefix.iterdir():
-            (made / part.name).symlink_to(part)
-        for mark in (".runtime", ".dev"):
+            if part.name not in MARKS:
+                (made / part.name).symlink_to(part)
+        for mark in MARKS:
             (made / mark).touch()
         prefix = made
     return environment | {"VENV": str(prefix)}
@@ -95,13 +101,18 @@ def port_of(port: int) -> dict[str, str]:
 
 def of_folder(folder: Path) -> list[str]:
     """The command lines of processes that name something in this folder."""
+    return processes_with(f"{folder}/")
+
+
+def processes_with(words: str) -> list[str]:
+    """The command lines of processes that have these words in them."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes().decode(errors="replace").replace("\0", " ")
         except OSError:  # it has ended
             continue
-        if f"{folder}/" in line:
+        if words in line:
             found.append(line)
     return found
 
@@ -132,7 +143,7 @@ def page_of(url: str) -> str:
 def test_every_command_of_the_readme_is_run_by_a_test_of_this_file() -> None:
     assert {language for language, _ in BLOCKS} == {"sh", "python"}
     lines = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
-    assert lines == ["make run", "make test", "make lint", "make bench"]
+    assert lines == ["make run", "make test", "make run-with-idp", "make lint", "make bench"]
     assert len([text for language, text in BLOCKS if language == "python"]) == 1
     commands = set(re.findall(r"`([^`\n]*\bmake [^`\n]*)`", PROSE))
     assert commands - set(lines) == {"USHER_PORT=9000 make run", 'make run ARGS="--port 9000"'}
@@ -180,6 +191,20 @@ def test_a_setting_may_be_a_flag_as_well_and_the_flag_wins(
 def test_make_test_runs_every_test(shell: dict[str, str]) -> None:
     commands = run("make -n test", shell).splitlines()
     assert commands[-1].endswith("/bin/python -m pytest -n 2 --dist loadfile")
+
+
+def test_make_run_with_idp_shows_the_whole_way_and_leaves_nothing_behind(
+    shell: dict[str, str], tmp_path: Path
+) -> None:
+    provider = free_port()
+    outside = shell | {"PRACTICE_PORT": str(provider)}
+    with make_run("make run-with-idp", outside, free_port(), tmp_path) as url:
+        browser = Browser(url)
+        assert browser.sign_in("ada")["name"] == "Ada Lovelace"
+        [account] = browser.get("/api/oauth/accounts").json()["items"]
+        assert (account["title"], account["email"]) == ("Practice provider", "ada@example.org")
+        assert len(processes_with(f"--port {provider} ")) == 1
+    assert processes_with(f"--port {provider} ") == []
 
 
 # ---- the client ----------------------------------------------------------------------------
