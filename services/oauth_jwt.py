@@ -76,7 +76,7 @@ class ProviderTokensVerifier:
             SignInRefused: it is not to be trusted.
             ProviderUnavailable: the keys can't be fetched.
         """
-        header, claims = self._verified(token, metadata, keys, from_stranger=False)
+        header, claims = self._verified(token, metadata, keys, for_stranger=False)
         _check_authorized_party(claims, self._client_id)
         _check_access_token_hash(claims, str(header["alg"]), access_token)
         subject = _text(claims, "sub")
@@ -96,7 +96,7 @@ class ProviderTokensVerifier:
             SignInRefused: it is none, or not to be trusted.
             ProviderUnavailable: the keys can't be fetched.
         """
-        header, claims = self._verified(token, metadata, keys, from_stranger=True)
+        header, claims = self._verified(token, metadata, keys, for_stranger=True)
         typ = header.get("typ", "")
         taken = LOGOUT_TYPES | UNTYPED if untyped else LOGOUT_TYPES
         if not isinstance(typ, str) or typ.lower() not in taken:
@@ -112,7 +112,7 @@ class ProviderTokensVerifier:
         return LogoutToken(token_id, subject, sid, float(claims["exp"]))
 
     def _verified(
-        self, token: str, metadata: Metadata, keys: ProviderKeys, from_stranger: bool
+        self, token: str, metadata: Metadata, keys: ProviderKeys, for_stranger: bool
     ) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """Header and claims: signature, `iss`, `aud`, `exp`, `iat` and `nbf` are right."""
         header = _header(token)
@@ -121,7 +121,7 @@ class ProviderTokensVerifier:
             metadata.id_token_signing_alg_values_supported
         ):
             raise _untrusted("token: an algorithm that is not taken")
-        found = keys.candidates(header.get("kid"), algorithm, from_stranger)
+        found = keys.candidates(header.get("kid"), algorithm, for_stranger)
         for key in found:
             try:
                 claims = jwt.decode(

@@ -116,7 +116,7 @@ async def test_work_that_waited_too_long_never_begins() -> None:
 @pytest.mark.gen_test
 async def test_work_whose_result_must_not_be_lost_is_waited_for_once_it_has_begun() -> None:
     late = Held()
-    with threads(threads=1, give_up=0.5) as calls:
+    with threads(threads=1, give_up=1.5) as calls:
         patient = started(calls, late, to_its_end=True)
         with pytest.raises(ProviderUnavailable):
             await started(calls, lambda: "behind it")
