@@ -15,7 +15,8 @@ from urllib.parse import quote_plus
 
 import msgspec
 import requests
-from oauthlib.oauth2 import InvalidGrantError, OAuth2Error, WebApplicationClient
+from msgspec import structs
+from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
@@ -30,6 +31,7 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
     KeyError,
+    OverflowError,
     RecursionError,
 )
 MOST_SECONDS = 10 * 365 * 86_400
@@ -135,7 +137,8 @@ class OAuthClient:
             found = session.refresh_token(
                 _as_https(endpoint), refresh_token=refresh_token.reveal(), **identified
             )
-            return self._grant(found)
+            grant = self._grant(found)
+        return structs.replace(grant, refresh_token=grant.refresh_token or refresh_token)
 
     def revoke(self, endpoint: str, methods: tuple[str, ...], token: Secret, hint: str) -> None:
         """Give a token back (RFC 7009 section 2.1).
@@ -177,10 +180,10 @@ class OAuthClient:
         answer = msgspec.convert(dict(found), _Answer)
         if answer.token_type.lower() != "bearer":
             raise ValueError("a token type that is not Bearer")
-        texts = (answer.access_token, answer.refresh_token or "", answer.id_token or "")
-        if not answer.access_token or any(len(text) > MAX_TOKEN_LENGTH for text in texts):
-            raise ValueError("a token that is empty or too long")
         scope = answer.scope if isinstance(answer.scope, str) else " ".join(answer.scope or ())
+        texts = (answer.access_token, answer.refresh_token or "", answer.id_token or "", scope)
+        if not answer.access_token or not all(map(_is_sound, texts)):
+            raise ValueError("a token that is none")
         lasting = None if answer.expires_in is None else min(answer.expires_in, MOST_SECONDS)
         return Grant(
             Secret(answer.access_token),
@@ -215,12 +218,11 @@ def _told(endpoint: str) -> Iterator[None]:
     where = endpoint.partition("://")[2].partition("?")[0]
     try:
         yield
-    except InvalidGrantError as error:
-        raise GrantEnded(where) from error
     except OAuth2Error as error:
-        if error.error in ENDED:
+        word = _word(error.error)
+        if word in ENDED:
             raise GrantEnded(where) from error
-        raise ProviderUnavailable(f"{where}: refused: {_word(error.error)}") from error
+        raise ProviderUnavailable(f"{where}: refused: {word}") from error
     except requests.RequestException as error:
         raise ProviderUnavailable(f"{where}: {why(error)}") from error
     except _UNREADABLE as error:
@@ -228,6 +230,11 @@ def _told(endpoint: str) -> Iterator[None]:
         raise ProviderUnavailable(
             f"{where}: an answer of no use ({type(error).__name__})"
         ) from error
+
+
+def _is_sound(text: str) -> bool:
+    """Whether a token can be one: RFC 6749 appendix A has them in printable ASCII."""
+    return len(text) <= MAX_TOKEN_LENGTH and text.isascii() and text.isprintable()
 
 
 def _word(text: object) -> str:

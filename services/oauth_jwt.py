@@ -25,10 +25,14 @@ MAX_AGE_SECONDS = 600
 """A sign-in takes no longer (services/oauth_attempts.py), so no honest `iat` is older."""
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 LOGOUT_TYPES = frozenset(("logout+jwt", "application/logout+jwt"))
-UNTYPED = frozenset(("", "jwt"))
+UNTYPED = frozenset(("", "jwt", "application/jwt"))
+"""`typ` of ID tokens, which need none. Whatever has a type of its own is something else (RFC 8725
+section 3.11)."""
 _UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
 """What PyJWT lets through of claims that it does not expect."""
 _HASHES = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
+LATEST = 2.0**40
+"""Epoch seconds that no honest token names: they have to fit into a row."""
 MAX_ID_LENGTH = 255
 """Characters of `sub` (OIDC Core section 2), and enough for `sid` and `jti`."""
 
@@ -76,7 +80,9 @@ class ProviderTokensVerifier:
             SignInRefused: it is not to be trusted.
             ProviderUnavailable: the keys can't be fetched.
         """
-        header, claims = self._verified(token, metadata, keys, from_stranger=False)
+        header, claims = self._verified(token, metadata, keys, for_stranger=False)
+        if _typ(header) not in UNTYPED:
+            raise _untrusted("ID token: wrong typ")
         _check_authorized_party(claims, self._client_id)
         _check_access_token_hash(claims, str(header["alg"]), access_token)
         subject = _text(claims, "sub")
@@ -96,11 +102,9 @@ class ProviderTokensVerifier:
             SignInRefused: it is none, or not to be trusted.
             ProviderUnavailable: the keys can't be fetched.
         """
-        header, claims = self._verified(token, metadata, keys, from_stranger=True)
-        typ = header.get("typ", "")
-        taken = LOGOUT_TYPES | UNTYPED if untyped else LOGOUT_TYPES
-        if not isinstance(typ, str) or typ.lower() not in taken:
-            raise _untrusted("logout token: wrong typ")  # RFC 8725 section 3.11
+        header, claims = self._verified(token, metadata, keys, for_stranger=True)
+        if _typ(header) not in (LOGOUT_TYPES | UNTYPED if untyped else LOGOUT_TYPES):
+            raise _untrusted("logout token: wrong typ")
         if "nonce" in claims:
             raise _untrusted("logout token: has a nonce, as ID tokens do")
         events = claims.get("events")
@@ -112,16 +116,18 @@ class ProviderTokensVerifier:
         return LogoutToken(token_id, subject, sid, float(claims["exp"]))
 
     def _verified(
-        self, token: str, metadata: Metadata, keys: ProviderKeys, from_stranger: bool
+        self, token: str, metadata: Metadata, keys: ProviderKeys, for_stranger: bool
     ) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """Header and claims: signature, `iss`, `aud`, `exp`, `iat` and `nbf` are right."""
         header = _header(token)
         algorithm = header.get("alg")
-        if algorithm not in KEY_TYPES or algorithm not in (
-            metadata.id_token_signing_alg_values_supported
+        if (
+            not isinstance(algorithm, str)
+            or algorithm not in KEY_TYPES
+            or algorithm not in (metadata.id_token_signing_alg_values_supported)
         ):
             raise _untrusted("token: an algorithm that is not taken")
-        found = keys.candidates(header.get("kid"), algorithm, from_stranger)
+        found = keys.candidates(header.get("kid"), algorithm, for_stranger)
         for key in found:
             try:
                 claims = jwt.decode(
@@ -140,11 +146,11 @@ class ProviderTokensVerifier:
                         "enforce_minimum_key_length": True,
                     },
                 )
-            except jwt.InvalidSignatureError:
+            except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
                 continue  # without a `kid`, another key may be the one
             except (jwt.PyJWTError, *_UNREADABLE) as error:
                 raise _untrusted(f"token: {type(error).__name__}") from error
-            if not all(type(claims[name]) in (int, float) for name in ("exp", "iat")):
+            if not all(_is_time(claims[name]) for name in ("exp", "iat")):
                 raise _untrusted("token: a time that is no number")
             if not metadata.takes_issuer(str(claims["iss"]), claims.get("tid")):
                 raise _untrusted("token: another issuer")
@@ -183,6 +189,17 @@ def _header(token: str) -> Mapping[str, Any]:
     return header
 
 
+def _typ(header: Mapping[str, Any]) -> str:
+    typ = header.get("typ", "")
+    return typ.lower() if isinstance(typ, str) else "not a text"
+
+
+def _is_time(value: object) -> bool:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 <= value < LATEST
+
+
 def _check_authorized_party(claims: Mapping[str, Any], client_id: str) -> None:
     """`azp`: who the token was issued to (OIDC Core section 3.1.3.7, items 3 to 5)."""
     audience = claims["aud"]
@@ -211,7 +228,8 @@ def _text(claims: Mapping[str, Any], name: str) -> str | None:
     value = claims.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_LENGTH or "\0" in value:
+    # Control characters and halves of characters fit into no row.
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MAX_ID_LENGTH:
         raise _untrusted(f"token: {name} is no text of use")
     return value
 

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jwt import PyJWK, PyJWKClient
+from jwt import PyJWK, PyJWKClient, PyJWKSet
 from jwt.exceptions import PyJWTError
 from jwt.jwk_set_cache import JWKSetCache
 
 from services.oauth_errors import ProviderUnavailable
+from services.oauth_fetches import Fetches
 from services.oauth_http import get_json
 from services.oauth_metadata import lifetime
 
@@ -28,8 +29,8 @@ KEY_TYPES = {
 }
 """The algorithms that are taken, and the keys they are for. Neither `none` nor HMAC: a public key
 must never come to serve as a shared secret (RFC 8725 sections 3.1 and 3.2)."""
-STRANGERS_SECONDS = 10.0
-"""How often an unknown `kid` of a token that anybody may have sent has the keys fetched anew."""
+_BROKEN = (PyJWTError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
+"""What PyJWT lets through of keys with members of wrong types."""
 
 
 class ProviderKeys(PyJWKClient):
@@ -37,17 +38,17 @@ class ProviderKeys(PyJWKClient):
 
     def __init__(self, uri: str, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(uri, cooldown_duration=0)
-        self._clock = clock
-        self._asked_for_strangers = float("-inf")
+        self._fetches = Fetches(clock)
 
     def fetch_data(self) -> Any:
         """The key set. Its lifetime is the one that the answer gives."""
         document, headers = get_json(self.uri)
-        document = self._as_jwk_set_payload(document)
+        # Read before the cache is touched: a set of no use leaves the keys that are known.
+        found = PyJWKSet.from_dict(self._as_jwk_set_payload(document))
         self.jwk_set_cache = JWKSetCache(lifetime(headers))
-        return document
+        return found
 
-    def candidates(self, kid: object, algorithm: str, from_stranger: bool) -> list[PyJWK]:
+    def candidates(self, kid: object, algorithm: str, for_stranger: bool) -> list[PyJWK]:
         """The keys that a token may have been signed with.
 
         Keys that were changed are found: an unknown `kid` has them fetched anew.
@@ -55,27 +56,43 @@ class ProviderKeys(PyJWKClient):
         Args:
             kid: of the token's header; None where it has none (OIDC Core section 10.1).
             algorithm: of its header, one of KEY_TYPES.
-            from_stranger: whether anybody may have sent the token. Who sends many must not
-                make us send as many.
+            for_stranger: whether anybody may have sent the token.
 
         Raises:
             ProviderUnavailable: the keys can't be fetched, or there is none of use.
         """
-        try:
-            with self._client_lock:
-                found = _fitting(self.get_jwk_set().keys, kid, algorithm)
-                if not found and self._may_ask(from_stranger):
-                    found = _fitting(self.get_jwk_set(refresh=True).keys, kid, algorithm)
-        except PyJWTError as error:
-            raise ProviderUnavailable(f"keys: {type(error).__name__}") from error
-        return found
+        failed = self._fetches.failed
+        with self._fetches.lock:
+            known = self._known()
+            found = [] if known is None else _fitting(known, kid, algorithm)
+            if found:
+                return found
+            if self._fetches.allowed(for_stranger):
+                return _fitting(self._fetches.make(self._renewed, failed), kid, algorithm)
+            if known is None:
+                raise ProviderUnavailable("keys: asked for a stranger just now")
+            return []
 
-    def _may_ask(self, from_stranger: bool) -> bool:
-        if from_stranger:
-            if self._clock() - self._asked_for_strangers < STRANGERS_SECONDS:
-                return False
-            self._asked_for_strangers = self._clock()
-        return True
+    def have(self) -> None:
+        """Have the keys at hand, so that a check soon after needs no call.
+
+        Raises:
+            ProviderUnavailable: as `candidates`.
+        """
+        failed = self._fetches.failed
+        with self._fetches.lock:
+            if self._known() is None:
+                self._fetches.make(self._renewed, failed)
+
+    def _known(self) -> list[PyJWK] | None:
+        found = None if self.jwk_set_cache is None else self.jwk_set_cache.get()
+        return None if found is None else found.keys
+
+    def _renewed(self) -> list[PyJWK]:
+        try:
+            return self.get_jwk_set(refresh=True).keys
+        except _BROKEN as error:
+            raise ProviderUnavailable(f"keys: {type(error).__name__}") from error
 
 
 def _fitting(keys: list[PyJWK], kid: object, algorithm: str) -> list[PyJWK]:

@@ -4,13 +4,13 @@ GitHub, which says nothing. Kept for as long as the provider says, within bounds
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from services.oauth_errors import ProviderUnavailable
+from services.oauth_fetches import Fetches
 from services.oauth_http import get_json, is_safe_url
 
 LIFETIME_SECONDS = 3600.0
@@ -19,6 +19,7 @@ LEAST_LIFETIME_SECONDS, MOST_LIFETIME_SECONDS = 60.0, 86_400.0
 TENANT = "{tenantid}"
 """Stands in the issuer of Microsoft's metadata for many tenants."""
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})")
+_NOT_KEPT = re.compile(r"(?:^|[,\s])no-(?:store|cache)(?:$|[,\s])")
 
 
 class Metadata(msgspec.Struct, frozen=True):
@@ -76,7 +77,7 @@ class Discovery:
         self, issuer: str, expected: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._issuer, self._expected, self._clock = issuer, expected, clock
-        self._lock = threading.Lock()
+        self._fetches = Fetches(clock)
         self._known: Metadata | None = None
         self._until = 0.0
 
@@ -84,26 +85,42 @@ class Discovery:
         """What is known already, however old. Does not block."""
         return self._known
 
-    def metadata(self) -> Metadata:
+    def metadata(self, for_stranger: bool = False) -> Metadata:
         """What is known, fetched anew when it is too old.
+
+        Args:
+            for_stranger: whether anybody may have caused this: then what is known does for
+                longer, and what is not is asked for seldom.
 
         Raises:
             ProviderUnavailable: it can't be fetched, or is of no use.
         """
-        with self._lock:  # one call for all who wait
-            if self._known is None or self._clock() >= self._until:
-                document, headers = get_json(
-                    self._issuer.rstrip("/") + "/.well-known/openid-configuration"
-                )
-                self._known = read_metadata(document, self._expected)
-                self._until = self._clock() + lifetime(headers)
-            return self._known
+        failed = self._fetches.failed
+        with self._fetches.lock:  # one call for all who wait
+            known = self._known
+            if known is not None and self._clock() < self._until:
+                return known
+            if not self._fetches.allowed(for_stranger):
+                if known is None:
+                    raise ProviderUnavailable("discovery: asked for a stranger just now")
+                return known
+            return self._fetches.make(self._fetch, failed)
+
+    def _fetch(self) -> Metadata:
+        where = self._issuer.rstrip("/") + "/.well-known/openid-configuration"
+        document, headers = get_json(where)
+        self._known = read_metadata(document, self._expected)
+        self._until = self._clock() + lifetime(headers)
+        return self._known
 
 
 def lifetime(headers: Mapping[str, str]) -> float:
     """Seconds that an answer may be kept (RFC 9111 section 5.2.2), within bounds."""
-    found = _MAX_AGE.search(headers.get("Cache-Control", "").lower())
+    says = headers.get("Cache-Control", "").lower()
+    found = _MAX_AGE.search(says)
     seconds = float(found[1]) if found else LIFETIME_SECONDS
+    if _NOT_KEPT.search(says):
+        seconds = 0.0
     return min(max(seconds, LEAST_LIFETIME_SECONDS), MOST_LIFETIME_SECONDS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -19,8 +20,9 @@ from services.secret import Secret
 
 GOOGLE = "https://accounts.google.com"
 MICROSOFT = "https://login.microsoftonline.com/common/v2.0"
-MICROSOFT_TENANTS = f"https://login.microsoftonline.com/{TENANT}/v2.0"
 MICROSOFT_MANY = ("/common/v2.0", "/organizations/v2.0")
+"""Issuers for many tenants, whose documents name them all by a template. The clouds of some
+countries have hosts of their own."""
 SCOPES = {"microsoft": ("openid", "email", "profile", "offline_access")}
 USUAL_SCOPES = ("openid", "email", "profile")
 PARAMETERS = {"google": {"access_type": "offline"}}
@@ -34,9 +36,10 @@ class OidcProvider:
         self.settings, self._client = settings, client
         known = {"google": GOOGLE, "microsoft": MICROSOFT}
         issuer = settings.issuer or known[settings.name]
-        many = settings.name == "microsoft" and issuer.rstrip("/").endswith(MICROSOFT_MANY)
-        self._discovery = Discovery(issuer, MICROSOFT_TENANTS if many else issuer)
+        expected = _of_all_tenants(issuer) if settings.name == "microsoft" else issuer
+        self._discovery = Discovery(issuer, expected)
         self._verifier = ProviderTokensVerifier(settings.client_id)
+        self._lock = threading.Lock()
         self._keys: ProviderKeys | None = None
         self.title = title
 
@@ -79,6 +82,8 @@ class OidcProvider:
 
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
         metadata = self._discovery.metadata()
+        # First, so that tokens that came, and come only once, are not lost for want of keys.
+        self._keys_of(metadata).have()
         grant = self._client.refresh(metadata.token_endpoint, _methods(metadata), refresh_token)
         token = self._id_token(grant, metadata)
         if token is not None and token.subject != subject:
@@ -96,12 +101,13 @@ class OidcProvider:
         self._client.revoke(metadata.revocation_endpoint, _methods(metadata), token, hint)
 
     def logout_token(self, token: str) -> LogoutToken | None:
-        metadata = self._discovery.metadata()
+        metadata = self._discovery.metadata(for_stranger=True)
         untyped = self.settings.untyped_logout
         return self._verifier.logout_token(token, metadata, self._keys_of(metadata), untyped)
 
     def end_session_url(self, id_token: Secret | None, back_to: str) -> str | None:
-        endpoint = self._discovery.metadata().end_session_endpoint
+        metadata = self._discovery.known() or self._discovery.metadata()
+        endpoint = metadata.end_session_endpoint
         if not endpoint:
             return None
         query = {"client_id": self.settings.client_id, "post_logout_redirect_uri": back_to}
@@ -117,15 +123,19 @@ class OidcProvider:
         )
 
     def _keys_of(self, metadata: Metadata) -> ProviderKeys:
-        keys = self._keys
-        if keys is None or keys.uri != metadata.jwks_uri:
-            keys = self._keys = ProviderKeys(metadata.jwks_uri)
-        return keys
+        with self._lock:
+            if self._keys is None or self._keys.uri != metadata.jwks_uri:
+                self._keys = ProviderKeys(metadata.jwks_uri)
+            return self._keys
 
     def _with_userinfo(self, token: IdToken, grant: Grant, metadata: Metadata) -> Mapping[str, Any]:
         """The ID token's claims; those of the userinfo endpoint behind them, where some that we
         need are missing (OIDC Core section 5.3)."""
-        needed = {"email", "name", *filter(None, (self.settings.role_claim.partition(".")[0],))}
+        needed, claim = {"email", "name"}, self.settings.role_claim
+        if self.settings.name != "microsoft":  # see _person
+            needed.add("email_verified")
+        if claim and claim not in token.claims:
+            needed.add(claim.partition(".")[0])
         if not metadata.userinfo_endpoint or needed <= token.claims.keys():
             return token.claims
         more, _ = get_json(
@@ -134,7 +144,12 @@ class OidcProvider:
         )
         if not isinstance(more, dict) or more.get("sub") != token.subject:
             raise SignInRefused(Reason.UNTRUSTED, "userinfo: about somebody else")
-        return {**more, **token.claims}
+        claims = {**more, **token.claims}
+        if "email" not in token.claims or "email_verified" not in token.claims:
+            # Whether an address is verified is said by who says the address.
+            source = token.claims if more.get("email") != claims.get("email") else more
+            claims["email_verified"] = source.get("email_verified")
+        return claims
 
     def _person(self, token: IdToken, claims: Mapping[str, Any]) -> Person:
         verified = claims.get("email_verified")
@@ -151,6 +166,15 @@ class OidcProvider:
             text_of(claims.get("name")) or text_of(claims.get("preferred_username")),
             claims,
         )
+
+
+def _of_all_tenants(issuer: str) -> str:
+    """The issuer that Microsoft's documents name where the configured one is for many tenants."""
+    whole = issuer.rstrip("/")
+    for many in MICROSOFT_MANY:
+        if whole.endswith(many):
+            return f"{whole.removesuffix(many)}/{TENANT}/v2.0"
+    return issuer
 
 
 def _methods(metadata: Metadata) -> tuple[str, ...]:

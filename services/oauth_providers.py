@@ -28,14 +28,17 @@ class Connection:
         self._provider = provider
         self._calls = ProviderCalls(self.name)
 
-    async def ask(self, work: Callable[[Provider], T]) -> T:
+    async def ask(self, work: Callable[[Provider], T], to_its_end: bool = False) -> T:
         """Do something with the provider in one of its threads.
+
+        Args:
+            to_its_end: as for `ProviderCalls.run`.
 
         Raises:
             ProviderUnavailable: no answer of use, not in time, or too much is waiting.
             SignInRefused, GrantEnded: as the provider's method.
         """
-        return await self._calls.run(lambda: work(self._provider))
+        return await self._calls.run(lambda: work(self._provider), to_its_end)
 
     def close(self) -> None:
         """Let the threads end. Does not block."""

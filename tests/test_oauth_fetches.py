@@ -1,0 +1,65 @@
+"""One fetch for all who wait, its failure too; and few that strangers cause."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
+
+import pytest
+
+from services.oauth_errors import ProviderUnavailable
+from services.oauth_fetches import STRANGERS_SECONDS, Fetches
+from tests.support.parts import Clock
+from tests.support.server import PATIENCE
+
+
+def fails() -> NoReturn:
+    raise ProviderUnavailable("the provider hangs up")
+
+
+def test_a_fetch_gives_what_it_brings_and_a_failure_does_not_last() -> None:
+    fetches = Fetches(Clock())
+    with pytest.raises(ProviderUnavailable, match="hangs up"):
+        fetches.make(fails, fetches.failed)
+    assert fetches.make(lambda: "document", fetches.failed) == "document"
+
+
+def test_who_waited_for_a_fetch_that_failed_does_not_try_again() -> None:
+    fetches, calls = Fetches(Clock()), 0
+    waiting = threading.Semaphore(0)
+    let_go = threading.Event()
+
+    def fetch() -> NoReturn:
+        nonlocal calls
+        calls += 1
+        assert let_go.wait(PATIENCE)
+        fails()
+
+    def ask() -> None:
+        failed = fetches.failed
+        waiting.release()
+        with fetches.lock:
+            fetches.make(fetch, failed)
+
+    with ThreadPoolExecutor(10) as pool:
+        asking = [pool.submit(ask) for _ in range(10)]
+        for _ in asking:
+            assert waiting.acquire(timeout=PATIENCE)
+        let_go.set()
+        for call in asking:
+            with pytest.raises(ProviderUnavailable, match="hangs up"):
+                call.result(PATIENCE)
+    assert calls == 1
+
+
+def test_strangers_cause_a_fetch_now_and_then_and_others_whenever_they_need_one() -> None:
+    clock = Clock()
+    fetches = Fetches(clock)
+    assert fetches.allowed(for_stranger=True)
+    assert not fetches.allowed(for_stranger=True)
+    assert fetches.allowed(for_stranger=False)
+    clock.forward(STRANGERS_SECONDS - 0.1)
+    assert not fetches.allowed(for_stranger=True)
+    clock.forward(0.2)
+    assert fetches.allowed(for_stranger=True)
