@@ -44,7 +44,7 @@ def shared_op() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def server(practice: PracticeProvider, shared_op: Provider) -> Iterator[Usher]:
+def server(database_kind: str, practice: PracticeProvider, shared_op: Provider) -> Iterator[Usher]:
     with github() as hub:
         known = {"CLIENT_ID": hub.client_id, "CLIENT_SECRET": hub.client_secret}
         nowhere = f"http://127.0.0.1:{free_port()}"
@@ -55,7 +55,7 @@ def server(practice: PracticeProvider, shared_op: Provider) -> Iterator[Usher]:
             **settings_for(shared_op, "away", ISSUER=nowhere, TITLE=AWAY),
             "OAUTH_PROVIDERS": "practice,campus,github,away",
         }
-        with usher(None, **chosen) as running:
+        with usher(database_kind, **chosen) as running:
             yield running
 
 
@@ -118,7 +118,7 @@ def grow_old(visitor: Visitor) -> None:
     answer = visitor.context.request.get(f"{visitor.server.url}/api/sessions")
     [session] = answer.json()["items"]
     older = "UPDATE login_sessions SET created_at = created_at - 301 WHERE id = ?"
-    rows(visitor.server.data_dir, older, session["id"])
+    rows(visitor.server, older, session["id"])
 
 
 def signed_out(tab: Tab, words: str) -> None:
@@ -178,8 +178,8 @@ def test_the_ways_in_are_those_of_the_server(visitor: Visitor) -> None:
     expect(tab.at(".providers b")).to_have_count(0)
 
 
-def test_without_providers_there_is_nothing_of_them(visit: Visit) -> None:
-    with usher() as bare:
+def test_without_providers_there_is_nothing_of_them(database_kind: str, visit: Visit) -> None:
+    with usher(database_kind) as bare:
         visitor = visit(bare)
         tab = visitor.open()
         expect(tab.at("#sign-in")).to_be_visible()
@@ -377,8 +377,10 @@ def test_unlinking_the_way_one_came_by_signs_out(
     expect(tab.joined().at("#linked-list li")).to_have_count(1)
 
 
-def test_an_account_at_a_provider_that_is_gone_is_shown_still(visit: Visit, op: Provider) -> None:
-    with usher(None, **settings_for(op, "old-campus")) as server:
+def test_an_account_at_a_provider_that_is_gone_is_shown_still(
+    database_kind: str, visit: Visit, op: Provider
+) -> None:
+    with usher(database_kind, **settings_for(op, "old-campus")) as server:
         tab = arrive_by(visit(server), "Old Campus")
         server.environment["USHER_OAUTH_PROVIDERS"] = ""
         server.restart()
