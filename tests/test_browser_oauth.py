@@ -63,6 +63,7 @@ def server(database_kind: str, practice: PracticeProvider, shared_op: Provider) 
 def op(shared_op: Provider) -> Iterator[Provider]:
     """The provider `campus`, with somebody new at it."""
     shared_op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Grace"}
+    shared_op.ended.clear()
     yield shared_op
     shared_op.behave()
 
