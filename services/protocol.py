@@ -65,7 +65,8 @@ CLOSE_MEANINGS: dict[CloseCode, str] = {
     CloseCode.JOIN_TIMEOUT: "No credential came in time.",
     CloseCode.REPLACED: "The same bearer token has opened another socket.",
     CloseCode.SESSION_REVOKED: "The login session is over: logout, a new password, signed out "
-    "by the user or an administrator, a refresh token used twice, account disabled or deleted.",
+    "by the user, an administrator or a provider, a refresh token used twice, account disabled, "
+    "deleted or unlinked.",
     CloseCode.SLOW_CONSUMER: "More than 256 KiB waited to be read.",
     CloseCode.TOKEN_EXPIRED: "The access token is genuine, but too old or of an earlier role.",
     CloseCode.RATE_LIMITED: "Too many at once.",
