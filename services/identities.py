@@ -25,7 +25,7 @@ from services.errors import BadRequest, LastAdmin
 from services.login_sessions import Device, LoginSessions, ProviderSession, SignedIn
 from services.oauth_errors import Reason, SignInRefused
 from services.oauth_grants import Grant
-from services.oauth_person import Person, check_domain, role_of
+from services.oauth_person import Person, address_of, check_domain, role_of
 from services.provider_settings import OAuthProvider
 from services.provider_tokens import ProviderTokens
 from services.revocations import Revocations
@@ -109,7 +109,7 @@ class Identities:
         return user
 
     def _joined_or_new(self, db: peewee.Database, provider: OAuthProvider, person: Person) -> User:
-        address = identity_rows.address_of(person)
+        address = address_of(person)
         if address is None:
             raise SignInRefused(Reason.NO_EMAIL, "no address of use")
         user = locked_one(User.select().where(User.email == address), db)

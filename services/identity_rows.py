@@ -6,9 +6,7 @@ import peewee
 
 from models.identity import Identity
 from models.user import User
-from services.accounts import normalised_email
-from services.errors import BadRequest
-from services.oauth_person import Person
+from services.oauth_person import Person, address_of
 
 
 def same(provider: str, subject: str) -> peewee.Expression:
@@ -54,11 +52,3 @@ def note_verified(db: peewee.Database, user: User, person: Person) -> None:
     """Note it where the provider vouches for the account's own address."""
     if not user.email_verified and person.email_verified and address_of(person) == user.email:
         User.update({User.email_verified: True}).where(User.id == user.id).execute(db)
-
-
-def address_of(person: Person) -> str | None:
-    """The address in its one spelling; None where there is none of use."""
-    try:
-        return normalised_email(person.email)
-    except BadRequest:
-        return None

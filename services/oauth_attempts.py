@@ -19,6 +19,7 @@ from services.database import Database
 from services.encryption import DecryptionFailed, Encryption
 from services.oauth_errors import Reason, SignInRefused
 from services.oauth_grants import new_verifier
+from services.oauth_jwt import CLOCK_SKEW_SECONDS
 from services.oauth_provider import Start
 from services.opaque import token_hash
 from services.secret import Secret
@@ -98,7 +99,8 @@ class Attempts:
             raise SignInRefused(Reason.STALE, "callback: another state")
         if attempt.expires_at <= self._clock():
             raise SignInRefused(Reason.STALE, "callback: too late")
-        if not await self._database.run(_use, state, attempt.expires_at):
+        # A while longer: a node whose clock is ahead purges what another one would still take.
+        if not await self._database.run(_use, state, attempt.expires_at + CLOCK_SKEW_SECONDS):
             raise SignInRefused(Reason.STALE, "callback: state used before")
         return attempt
 

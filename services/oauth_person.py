@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from services.accounts import normalised_email
 from services.claims import Role
+from services.errors import BadRequest
 from services.oauth_errors import Reason, SignInRefused
 from services.provider_settings import OAuthProvider
 
@@ -36,6 +38,14 @@ class Person(msgspec.Struct, frozen=True):
     claims: Mapping[str, Any]
 
 
+def address_of(person: Person) -> str | None:
+    """The address in its one spelling; None where there is none of use."""
+    try:
+        return normalised_email(person.email)
+    except BadRequest:
+        return None
+
+
 def check_domain(person: Person, settings: OAuthProvider) -> None:
     """Refuse who has no verified address in the allowed domains.
 
@@ -43,8 +53,10 @@ def check_domain(person: Person, settings: OAuthProvider) -> None:
         SignInRefused: the domain is another, or the address is not verified: anybody may claim
             any address.
     """
-    domain = person.email.rpartition("@")[2].lower()
-    if settings.email_domains and not (person.email_verified and domain in settings.email_domains):
+    if not settings.email_domains:
+        return
+    domain = (address_of(person) or "").rpartition("@")[2]
+    if not (person.email_verified and domain in settings.email_domains):
         raise SignInRefused(Reason.NOT_ALLOWED, "no verified address in an allowed domain")
 
 

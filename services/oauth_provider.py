@@ -72,6 +72,10 @@ class Provider(Protocol):
         """Where the browser ends the provider's own session (OIDC RP-Initiated Logout)."""
 
 
+MAX_TEXT = 1000
+"""Characters of a name or an address that are looked at: more than either may have."""
+
+
 def text_of(value: object) -> str:
     """A member of an answer that should be a text; "" for whatever else it is."""
-    return value.strip() if isinstance(value, str) else ""
+    return value[:MAX_TEXT].strip() if isinstance(value, str) else ""

@@ -1,0 +1,518 @@
+"""A provider by discovery: what it is asked, what is taken of it, and its oddities."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from services import oauth_http
+from services.oauth_errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
+from services.oauth_grants import Grant
+from services.oauth_oidc import GOOGLE, OidcProvider
+from services.provider_settings import OAuthProvider
+from services.secret import Secret
+from tests.support.oauth import (
+    TENANT,
+    callback,
+    came_back,
+    client_of,
+    exchanged,
+    new_start,
+    oidc,
+)
+from tests.support.provider import LEFT_OUT, Provider, provider
+from tests.support.provider_faults import (
+    DISCOVERY_FAULTS,
+    DISCOVERY_QUIRKS,
+    JWKS_FAULTS,
+    JWKS_QUIRKS,
+    USERINFO_FAULTS,
+)
+from tests.support.provider_tokens import OTHER_ISSUER
+
+ABOUT_SOMEBODY_ELSE = ("json_array", "sub_other", "sub_missing")
+"""Faults of the userinfo endpoint that are answers."""
+
+
+@pytest.fixture
+def op() -> Iterator[Provider]:
+    with provider() as running:
+        yield running
+
+
+@pytest.fixture
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
+
+
+def asked(url: str) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(url).query)
+
+
+def refresh_token(grant: Grant) -> Secret:
+    assert grant.refresh_token is not None
+    return grant.refresh_token
+
+
+# ---- the way there -------------------------------------------------------------------------
+
+
+def test_the_way_there_asks_for_who_it_is_with_a_nonce(op: Provider) -> None:
+    start = new_start()
+    url = oidc(op).authorization_url(start, None)
+    assert url.startswith(op.url("authorize") + "?")
+    assert asked(url)["scope"] == ["openid email profile"]
+    assert asked(url)["nonce"] == [start.nonce]
+    assert asked(url)["state"] == [start.state]
+    assert asked(url)["redirect_uri"] == [callback()]
+    assert asked(url)["code_challenge_method"] == ["S256"]
+    assert "prompt" not in asked(url)
+    assert asked(oidc(op).authorization_url(start, "login"))["prompt"] == ["login"]
+
+
+def test_chosen_scopes_and_parameters_are_sent_and_openid_is_never_left_out(op: Provider) -> None:
+    one = oidc(op, scopes=("email", "calendar"), parameters=(("audience", "https://api.example"),))
+    found = asked(one.authorization_url(new_start(), None))
+    assert found["scope"] == ["openid email calendar"]
+    assert found["audience"] == ["https://api.example"]
+
+
+def test_google_is_asked_for_a_refresh_token_and_microsoft_too(op: Provider) -> None:
+    found = asked(oidc(op, "google").authorization_url(new_start(), None))
+    assert found["access_type"] == ["offline"]
+    with provider(tenant=TENANT) as many:
+        found = asked(oidc(many, "microsoft").authorization_url(new_start(), None))
+        assert "offline_access" in found["scope"][0].split()
+
+
+def test_without_an_issuer_it_is_the_one_that_everybody_knows() -> None:
+    settings = OAuthProvider("google", None, "client", Secret("secret"))
+    one = OidcProvider(settings, client_of(settings), "Google")
+    assert one._discovery._issuer == GOOGLE
+
+
+# ---- whose answer --------------------------------------------------------------------------
+
+
+def test_an_answer_names_its_issuer_where_the_provider_says_that_it_does(op: Provider) -> None:
+    one = oidc(op)
+    one.check_issuer(op.issuer)
+    for wrong in (None, "", OTHER_ISSUER, op.issuer + "/"):
+        with pytest.raises(SignInRefused) as caught:
+            one.check_issuer(wrong)
+        assert caught.value.reason is Reason.UNTRUSTED
+
+
+def test_where_it_does_not_say_so_it_may_be_missing_and_not_wrong(op: Provider) -> None:
+    op.misbehave(discovery="iss_unannounced")
+    one = oidc(op)
+    one.check_issuer(None)
+    one.check_issuer(op.issuer)
+    with pytest.raises(SignInRefused):
+        one.check_issuer(OTHER_ISSUER)
+
+
+# ---- who it is -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["", "/", "/realms/usher"])
+def test_somebody_who_signs_in_is_who_the_id_token_says(path: str) -> None:
+    with provider(path=path) as op:
+        person, grant = exchanged(oidc(op))
+        assert (person.issuer, person.subject, person.sid) == (op.issuer, op.user["sub"], op.sid)
+        assert (person.email, person.email_verified) == ("ada@example.com", True)
+        assert person.name == "Ada Lovelace"
+        assert grant.refresh_token is not None
+        assert op.count("userinfo") == 0, "nothing was missing"
+
+
+@pytest.mark.parametrize("claims_in", ["both", "id_token", "userinfo"])
+def test_what_the_id_token_lacks_is_asked_of_the_userinfo_endpoint(
+    op: Provider, claims_in: Literal["both", "id_token", "userinfo"]
+) -> None:
+    op.claims_in = claims_in
+    op.user["groups"] = ["staff"]
+    person, grant = exchanged(oidc(op, role_claim="groups"))
+    assert (person.email, person.email_verified, person.name) == (
+        "ada@example.com",
+        True,
+        "Ada Lovelace",
+    )
+    assert person.claims["groups"] == ["staff"]
+    assert op.count("userinfo") == (claims_in == "userinfo")
+    for seen in op.at("userinfo"):
+        assert seen.headers["Authorization"] == f"Bearer {grant.access_token.reveal()}"
+
+
+@pytest.mark.parametrize(
+    ("role_claim", "calls"),
+    [("realm_access.roles", 0), ("https://usher.example/roles", 0), ("groups", 1), ("a.b", 1)],
+)
+def test_it_is_asked_only_where_something_is_missing(
+    op: Provider, role_claim: str, calls: int
+) -> None:
+    op.user |= {"realm_access": {"roles": ["ops"]}, "https://usher.example/roles": ["ops"]}
+    exchanged(oidc(op, role_claim=role_claim))
+    assert op.count("userinfo") == calls
+
+
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize("fault", sorted(USERINFO_FAULTS))
+def test_each_fault_of_the_userinfo_endpoint_signs_nobody_in(op: Provider, fault: str) -> None:
+    op.claims_in = "userinfo"
+    op.misbehave(userinfo=fault)
+    op.drip_interval = 0.05
+    expected = SignInRefused if fault in ABOUT_SOMEBODY_ELSE else ProviderUnavailable
+    with pytest.raises(expected):
+        exchanged(oidc(op))
+    assert op.elsewhere.requests == []
+
+
+def test_without_a_userinfo_endpoint_the_id_token_has_to_do(op: Provider) -> None:
+    op.claims_in = "userinfo"
+    op.misbehave(discovery="no_userinfo")
+    person, _ = exchanged(oidc(op))
+    assert (person.subject, person.email, person.name) == (op.user["sub"], "", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "verified"),
+    [
+        (True, True),
+        ("true", True),
+        ("1", True),
+        (1, True),
+        (False, False),
+        ("false", False),
+        ("True ", False),
+        ("yes", False),
+        (0, False),
+        (2, False),
+        (None, False),
+        ([True], False),
+        ({"verified": True}, False),
+        (LEFT_OUT, False),
+    ],
+)
+def test_an_address_is_verified_where_the_provider_says_so(
+    op: Provider, value: object, verified: bool
+) -> None:
+    op.misbehave(discovery="no_userinfo")
+    op.id_token_claims["email_verified"] = value
+    assert exchanged(oidc(op))[0].email_verified is verified
+
+
+@pytest.mark.parametrize(
+    ("in_id_token", "in_userinfo", "expected"),
+    [
+        ({"email": "a@x.example"}, {"email": "a@x.example", "email_verified": True},
+         ("a@x.example", True)),
+        ({"email": "a@x.example"}, {"email": "b@x.example", "email_verified": True},
+         ("a@x.example", False)),
+        ({"email": "a@x.example"}, {"email_verified": True}, ("a@x.example", False)),
+        ({"email_verified": True}, {"email": "b@x.example"}, ("b@x.example", False)),
+        ({"email_verified": True}, {"email": "b@x.example", "email_verified": False},
+         ("b@x.example", False)),
+        ({"email": "a@x.example", "email_verified": False},
+         {"email": "a@x.example", "email_verified": True}, ("a@x.example", False)),
+        ({}, {"email": "b@x.example", "email_verified": True}, ("b@x.example", True)),
+    ],
+)  # fmt: skip
+def test_an_address_is_verified_by_who_says_the_address(
+    op: Provider,
+    in_id_token: dict[str, Any],
+    in_userinfo: dict[str, Any],
+    expected: tuple[str, bool],
+) -> None:
+    sub = op.user["sub"]
+    op.user = {"sub": sub, **in_userinfo}
+    op.id_token_claims = {"email": LEFT_OUT, "email_verified": LEFT_OUT, **in_id_token}
+    person, _ = exchanged(oidc(op))
+    assert (person.email, person.email_verified) == expected
+
+
+@pytest.mark.parametrize(
+    ("claims", "name"),
+    [
+        ({"name": "Ada"}, "Ada"),
+        ({"name": "", "preferred_username": "ada"}, "ada"),
+        ({"name": 7, "preferred_username": ["ada"]}, ""),
+        ({"name": "A" * 100_000}, "A" * 1000),
+    ],
+)
+def test_a_name_is_a_text_of_reasonable_length(
+    op: Provider, claims: dict[str, Any], name: str
+) -> None:
+    op.user = {"sub": "ada", "email": "ada@example.com", **claims}
+    op.claims_in = "userinfo"
+    assert exchanged(oidc(op))[0].name == name
+
+
+# ---- what errs -----------------------------------------------------------------------------
+
+
+def test_an_answer_without_an_id_token_signs_nobody_in(op: Provider) -> None:
+    op.misbehave(token="no_id_token")
+    with pytest.raises(SignInRefused) as caught:
+        exchanged(oidc(op))
+    assert caught.value.reason is Reason.UNTRUSTED
+
+
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize("fault", sorted(DISCOVERY_FAULTS))
+def test_each_fault_of_discovery_breaks_the_sign_in_and_no_secret_leaves(
+    op: Provider, fault: str
+) -> None:
+    op.misbehave(discovery=fault)
+    op.drip_interval = 0.05
+    one, start = oidc(op), new_start()
+    if fault != "endpoints_elsewhere":
+        with pytest.raises(ProviderUnavailable):
+            one.authorization_url(start, None)
+    else:  # the document is believed, and what lies elsewhere is no provider
+        code = came_back(one.authorization_url(start, None)).code
+        with pytest.raises(ProviderUnavailable):
+            one.exchange(code, start)
+        return
+    assert op.elsewhere.requests == []
+
+
+@pytest.mark.parametrize("quirk", sorted(DISCOVERY_QUIRKS))
+def test_each_quirk_of_discovery_leaves_the_sign_in_whole(op: Provider, quirk: str) -> None:
+    op.misbehave(discovery=quirk)
+    one = oidc(op)
+    person, grant = exchanged(one)
+    assert person.subject == op.user["sub"]
+    one.revoke(grant)
+    one.end_session_url(grant.id_token, "https://usher.example/")
+
+
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize("fault", sorted(JWKS_FAULTS))
+def test_each_fault_of_the_keys_signs_nobody_in(op: Provider, fault: str) -> None:
+    op.misbehave(jwks=fault)
+    op.drip_interval = 0.05
+    expected = SignInRefused if fault == "only_others" else ProviderUnavailable
+    with pytest.raises(expected):
+        exchanged(oidc(op))
+    assert op.elsewhere.requests == []
+
+
+@pytest.mark.parametrize("quirk", sorted(JWKS_QUIRKS))
+def test_each_quirk_of_the_keys_leaves_the_sign_in_whole(op: Provider, quirk: str) -> None:
+    op.misbehave(jwks=quirk)
+    assert exchanged(oidc(op))[0].subject == op.user["sub"]
+
+
+def test_many_sign_ins_at_once_fetch_what_is_published_once(op: Provider) -> None:
+    one = oidc(op)
+    begin = threading.Barrier(8)
+
+    def sign_in(_: int) -> str:
+        begin.wait(10)
+        return exchanged(one)[0].subject
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(sign_in, range(8))) == {op.user["sub"]}
+    assert (op.count("discovery"), op.count("jwks")) == (1, 1)
+
+
+def test_keys_that_have_moved_are_found_where_they_are_now(op: Provider) -> None:
+    one = oidc(op)
+    exchanged(one)
+    op.metadata_claims["jwks_uri"] = op.url("jwks") + "?moved"
+    one._discovery._until = 0.0
+    op.rotate()
+    assert exchanged(one)[0].subject == op.user["sub"]
+    assert op.at("jwks")[-1].query == {"moved": ""}
+
+
+# ---- refreshing ----------------------------------------------------------------------------
+
+
+def test_a_refresh_gives_new_tokens_of_the_same_person(op: Provider) -> None:
+    one = oidc(op)
+    person, grant = exchanged(one)
+    fresh = one.refresh(refresh_token(grant), person.subject)
+    assert fresh.access_token.reveal() == op.access_tokens[-1]
+    assert fresh.id_token is not None
+    op.misbehave(refresh="no_id_token")
+    assert one.refresh(refresh_token(fresh), person.subject).id_token is None
+
+
+def test_tokens_of_somebody_else_are_refused(op: Provider) -> None:
+    one = oidc(op)
+    person, grant = exchanged(one)
+    op.misbehave(refresh="sub_changed")
+    with pytest.raises(SignInRefused) as caught:
+        one.refresh(refresh_token(grant), person.subject)
+    assert caught.value.reason is Reason.UNTRUSTED
+
+
+@pytest.mark.parametrize("fault", ["alg_none", "key_of_stranger", "aud_wrong", "iss_other"])
+def test_an_id_token_of_a_refresh_is_checked_as_well(op: Provider, fault: str) -> None:
+    one = oidc(op)
+    person, grant = exchanged(one)
+    op.misbehave(id_token=fault)
+    with pytest.raises(SignInRefused):
+        one.refresh(refresh_token(grant), person.subject)
+
+
+@pytest.mark.parametrize("place", ["discovery", "jwks"])
+def test_a_refresh_token_is_not_used_up_while_its_answer_could_not_be_checked(
+    op: Provider, place: str
+) -> None:
+    person, grant = exchanged(oidc(op))
+    elsewhere = oidc(op)  # another node, which knows neither document yet
+    op.faults.set(place, "http_503")
+    with pytest.raises(ProviderUnavailable):
+        elsewhere.refresh(refresh_token(grant), person.subject)
+    op.behave()
+    assert elsewhere.refresh(refresh_token(grant), person.subject).access_token
+
+
+def test_a_session_that_the_provider_ended_is_over(op: Provider) -> None:
+    one = oidc(op)
+    person, grant = exchanged(one)
+    op.end_sessions()
+    with pytest.raises(GrantEnded):
+        one.refresh(refresh_token(grant), person.subject)
+
+
+# ---- the ends ------------------------------------------------------------------------------
+
+
+def test_the_refresh_token_is_given_back_and_without_one_the_access_token(op: Provider) -> None:
+    one = oidc(op)
+    _, grant = exchanged(one)
+    one.revoke(grant)
+    op.refresh_tokens = "none"
+    _, other = exchanged(one)
+    one.revoke(other)
+    assert op.revoked == [
+        (refresh_token(grant).reveal(), "refresh_token"),
+        (other.access_token.reveal(), "access_token"),
+    ]
+
+
+def test_a_provider_that_takes_nothing_back_is_not_asked_to(op: Provider) -> None:
+    op.misbehave(discovery="no_revocation")
+    one = oidc(op)
+    _, grant = exchanged(one)
+    one.revoke(grant)
+    assert op.count("revoke") == 0
+
+
+def test_the_way_to_sign_out_there_tells_the_session_and_the_way_back(op: Provider) -> None:
+    one = oidc(op)
+    _, grant = exchanged(one)
+    url = one.end_session_url(grant.id_token, "https://usher.example/?a=1&b=2")
+    assert url is not None
+    assert url.startswith(op.url("end_session") + "?")
+    assert asked(url) == {
+        "client_id": [op.client_id],
+        "post_logout_redirect_uri": ["https://usher.example/?a=1&b=2"],
+        "id_token_hint": [op.id_tokens[-1]],
+    }
+    hintless = one.end_session_url(None, "https://usher.example/")
+    assert hintless is not None
+    assert "id_token_hint" not in asked(hintless)
+
+
+def test_it_may_have_a_query_of_its_own_or_not_be_there(op: Provider) -> None:
+    op.metadata_claims["end_session_endpoint"] = op.url("end_session") + "?tenant=a"
+    url = oidc(op).end_session_url(None, "https://usher.example/")
+    assert url is not None
+    assert asked(url)["tenant"] == ["a"]
+    op.metadata_claims["end_session_endpoint"] = LEFT_OUT
+    assert oidc(op).end_session_url(None, "https://usher.example/") is None
+
+
+def test_whoever_signs_out_does_not_wait_for_a_document_that_was_known_once(op: Provider) -> None:
+    one = oidc(op)
+    exchanged(one)
+    one._discovery._until = 0.0
+    op.misbehave(discovery="http_503")
+    assert one.end_session_url(None, "https://usher.example/") is not None
+
+
+def test_a_logout_token_is_checked_and_its_senders_cannot_make_us_fetch(op: Provider) -> None:
+    one = oidc(op)
+    exchanged(one)
+    found = one.logout_token(op.logout_token())
+    assert found is not None
+    assert (found.subject, found.sid) == (op.user["sub"], op.sid)
+    before = op.count("discovery") + op.count("jwks")
+    for number in range(10):
+        with pytest.raises(SignInRefused):
+            one.logout_token(op.logout_token(header={"kid": f"nobody-{number}"}))
+    assert op.count("discovery") + op.count("jwks") <= before + 1
+
+
+def test_untyped_logout_tokens_are_taken_where_the_settings_say_so(op: Provider) -> None:
+    token = op.logout_token(sid="s-1", header={"typ": "JWT"})
+    with pytest.raises(SignInRefused):
+        oidc(op).logout_token(token)
+    assert oidc(op, untyped_logout=True).logout_token(token) is not None
+
+
+# ---- Microsoft -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many() -> Iterator[Provider]:
+    with provider(tenant=TENANT) as running:
+        yield running
+
+
+def test_of_many_tenants_the_one_of_the_token_is_the_issuer(many: Provider) -> None:
+    person, _ = exchanged(oidc(many, "microsoft"))
+    assert person.issuer == many.token_issuer
+    assert TENANT in person.issuer
+
+
+def test_another_name_does_not_stand_for_many_tenants(many: Provider) -> None:
+    with pytest.raises(ProviderUnavailable, match="another issuer"):
+        exchanged(oidc(many, "entra"))
+
+
+@pytest.mark.parametrize(
+    ("claims", "verified"),
+    [
+        ({"email_verified": True}, False),
+        ({"email_verified": True, "xms_edov": False}, False),
+        ({"xms_edov": True}, True),
+        ({"xms_edov": "1"}, True),
+        ({"xms_edov": 1}, True),
+        ({"xms_edov": "0"}, False),
+    ],
+)
+def test_microsoft_vouches_for_an_address_by_a_claim_of_its_own(
+    many: Provider, claims: dict[str, Any], verified: bool
+) -> None:
+    many.user = {"sub": "ada", "email": "ada@example.com", "name": "Ada", **claims}
+    person, _ = exchanged(oidc(many, "microsoft"))
+    assert person.email_verified is verified
+    assert many.count("userinfo") == 0
+
+
+@pytest.mark.parametrize(
+    ("issuer", "expected"),
+    [
+        ("https://login.microsoftonline.us/common/v2.0",
+         "https://login.microsoftonline.us/{tenantid}/v2.0"),
+        ("https://login.partner.microsoftonline.cn/organizations/v2.0/",
+         "https://login.partner.microsoftonline.cn/{tenantid}/v2.0"),
+        (f"https://login.microsoftonline.com/{TENANT}/v2.0",
+         f"https://login.microsoftonline.com/{TENANT}/v2.0"),
+        (None, "https://login.microsoftonline.com/{tenantid}/v2.0"),
+    ],
+)  # fmt: skip
+def test_each_cloud_of_microsoft_has_tenants_of_its_own(issuer: str | None, expected: str) -> None:
+    settings = OAuthProvider("microsoft", issuer, "client", Secret("secret"))
+    assert OidcProvider(settings, client_of(settings), "Microsoft")._discovery._expected == expected
