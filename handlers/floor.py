@@ -24,12 +24,14 @@ class ClientEvent(msgspec.Struct, frozen=True):
     """An event that clients may send.
 
     Attributes:
-        act: what is done with it.
+        act: what is done with it. It answers, or gives what the answer waits for.
         decoder: of its data.
         data: the type of its data.
         reply: the type of the good reply.
         errors: what it may be refused with.
         summary: for the docs.
+        overlaps: what it does is issued when `act` is called, in that order, so that others of
+            its kind may follow before it is answered.
     """
 
     act: Callable[..., Awaitable[None] | None]
@@ -38,6 +40,7 @@ class ClientEvent(msgspec.Struct, frozen=True):
     reply: Any
     errors: tuple[type[UsherError], ...]
     summary: str
+    overlaps: bool = False
 
 
 def client_event(
@@ -46,9 +49,10 @@ def client_event(
     reply: Any,
     summary: str,
     errors: tuple[type[UsherError], ...] = (),
+    overlaps: bool = False,
 ) -> ClientEvent:
     """An entry for EVENTS: what is decoded and what is described are one type."""
-    return ClientEvent(act, msgspec.json.Decoder(data), data, reply, errors, summary)
+    return ClientEvent(act, msgspec.json.Decoder(data), data, reply, errors, summary, overlaps)
 
 
 class Stranger(Protocol):
@@ -74,6 +78,7 @@ class Floor:
         self.services, self.events, self.clock = services, events, clock
         self.hub, self.rooms = services.hub, services.rooms
         self.admission, self.metrics = services.admission, services.metrics
+        self.may_overlap = services.bus.keeps_order
         self.join_timeout = services.foundation.settings.join_timeout_seconds
         self.loop = asyncio.get_running_loop()
         self.strangers: set[Stranger] = set()

@@ -6,6 +6,7 @@ a message can claim another's.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 import msgspec
@@ -67,12 +68,20 @@ def leave(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
     socket.answer(frame, rooms.OneRoom(data.room))
 
 
-async def message(socket: ClientSocket, frame: Frame, data: rooms.Say) -> None:
-    """Say something to everybody in a room, oneself included."""
+def message(socket: ClientSocket, frame: Frame, data: rooms.Say) -> Awaitable[None]:
+    """Say something to everybody in a room, oneself included.
+
+    The right is checked and the message issued at once, in the turn of the loop that read it;
+    what comes back is waited for. So it may overlap with others of the same socket.
+    """
     _granted(socket, data.room, Right.WRITE)
     floor = socket.floor
     body = rooms.message_body(data.room, _myself(socket), data.data, floor.clock())
-    socket.answer(frame, rooms.Said(await floor.services.bus.keep(data.room, body)))
+    return _said(socket, frame, floor.services.bus.keep(data.room, body))
+
+
+async def _said(socket: ClientSocket, frame: Frame, message_id: Awaitable[str]) -> None:
+    socket.answer(frame, rooms.Said(await message_id))
 
 
 def typing(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
@@ -152,6 +161,7 @@ ROOM_EVENTS: dict[str, ClientEvent] = {
         rooms.Said,
         "Say something to everybody in a room, yourself included.",
         _STORED_ERRORS,
+        overlaps=True,
     ),
     "typing": client_event(
         typing,

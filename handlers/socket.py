@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from handlers.floor import ClientEvent, Floor, client_event
+from handlers.turns import Turns
 from services import protocol
 from services.admission import Identity
 from services.claims import Claims
@@ -23,6 +24,7 @@ from services.errors import (
     TokenExpired,
     Unauthenticated,
     Unavailable,
+    UnknownEvent,
     UsherError,
 )
 from services.frames import encode_text
@@ -49,8 +51,8 @@ class ClientSocket:
         "_membership",
         "_renewed_at",
         "_session",
-        "_task",
         "_timer",
+        "_turns",
         "bearer_token_id",
         "floor",
         "session_id",
@@ -66,8 +68,8 @@ class ClientSocket:
         self._claims: Claims | None = None
         self._membership: Membership | None = None
         self._renewed_at = 0.0
-        self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._turns: Turns | None = None
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -131,22 +133,54 @@ class ClientSocket:
         if self._session is None and frame.event != "user-join":
             self._answer_refusal(frame, Unauthenticated("event before user-join"))
             self._refuse(CloseCode.UNAUTHENTICATED)
-        elif event is None:
-            self._answer_unknown(frame)
         else:
             self._dispatch(event, frame)
 
-    def _dispatch(self, event: ClientEvent, frame: Frame) -> None:
-        try:
-            data = protocol.decode_data(frame, event.decoder)
-            outcome = event.act(self, frame, data)
-        except UsherError as error:
-            self._answer_refusal(frame, error)
+    def _dispatch(self, event: ClientEvent | None, frame: Frame) -> None:
+        overlaps = event is not None and event.overlaps and self.floor.may_overlap
+        if self._turns is not None and not overlaps:
+            self._wait(frame, self._in_turn(event, frame), alone=True)
             return
+        try:
+            outcome = self._act(event, frame)
+        except UsherError as error:
+            if self._turns is None:
+                self._answer_refusal(frame, error)
+                return
+            outcome = _refused(error)
         if outcome is not None:
-            # Frames of one socket are answered in their order: the next one waits unread.
+            self._wait(frame, outcome, alone=not overlaps)
+
+    def _act(self, event: ClientEvent | None, frame: Frame) -> Awaitable[None] | None:
+        if event is None:
+            raise UnknownEvent(repr(frame.event[:64]))
+        outcome: Awaitable[None] | None = event.act(
+            self, frame, protocol.decode_data(frame, event.decoder)
+        )
+        return outcome
+
+    async def _in_turn(self, event: ClientEvent | None, frame: Frame) -> None:
+        """Begin with a frame only now that those before it are answered."""
+        if self.wire.is_open:
+            outcome = self._act(event, frame)
+            if outcome is not None:
+                await outcome
+
+    def _wait(self, frame: Frame, outcome: Awaitable[None], alone: bool) -> None:
+        """Answer a frame in its turn. What may not begin before then waits unread."""
+        turns = self._turns
+        if turns is None:
+            turns = self._turns = Turns()
+            turns.task = self.floor.loop.create_task(self._take_turns(turns))
+        if turns.add(frame, outcome, alone):
             self.wire.pause()
-            self._task = self.floor.loop.create_task(self._finish(frame, outcome))
+
+    async def _take_turns(self, turns: Turns) -> None:
+        while (turn := turns.first()) is not None:
+            await self._finish(*turn)
+            if turns.done():
+                self.floor.loop.call_soon(self.wire.resume)
+        self._turns = None
 
     async def _finish(self, frame: Frame, outcome: Awaitable[None]) -> None:
         try:
@@ -156,9 +190,6 @@ class ClientSocket:
         except Exception:  # one socket's fault must not look like a hang, nor reach the others
             log.exception("socket=%s event=%s failed", self.session_id, frame.event[:64])
             self._answer_refusal(frame, UsherError())
-        finally:
-            self._task = None
-            self.wire.resume()
 
     def closed(self, code: int) -> None:
         """The wire is closed: leave everything that was joined."""
@@ -185,11 +216,6 @@ class ClientSocket:
         log.debug("socket=%s %s: %s", self.session_id, error.code, error.evidence)
         if frame.id:
             self.wire.send(protocol.encode_refusal(bytes(frame.id), error))
-
-    def _answer_unknown(self, frame: Frame) -> None:
-        if frame.id:
-            message = "There is no such event."
-            self.wire.send(protocol.encode_error(bytes(frame.id), "unknown_event", message))
 
     # ---- events ----------------------------------------------------------------------------
 
@@ -336,6 +362,10 @@ class ClientSocket:
             self._at(self._claims.exp, self._expired)
         else:
             self.close(CloseCode.TOKEN_EXPIRED)
+
+
+async def _refused(error: UsherError) -> None:
+    raise error
 
 
 _CREDENTIAL_ERRORS = (BadRequest, Unauthenticated, TokenExpired, IdentityMismatch, Unavailable)

@@ -69,11 +69,16 @@ class Bus(Protocol):
     def unsubscribe(self, room: str) -> None:
         """Hear a room no more."""
 
-    async def keep(self, room: str, body: bytes) -> str:
-        """Append to the room's log and send to every node. Gives the id.
+    @property
+    def keeps_order(self) -> bool:
+        """Whether a room's log has the order of the calls of `keep`, also of those that were
+        issued before the last was answered."""
+
+    def keep(self, room: str, body: bytes) -> Awaitable[str]:
+        """Append to the room's log and send to every node. Issued when called; gives the id.
 
         Raises:
-            StoreUnavailable: it may or may not have been appended.
+            StoreUnavailable: when awaited: it may or may not have been appended.
         """
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:

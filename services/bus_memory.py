@@ -22,6 +22,8 @@ class _Log:
 class MemoryBus:
     """`Bus` within one process. Same arguments as RedisBus, where they mean something here."""
 
+    keeps_order = True
+
     def __init__(
         self,
         keep_messages: int,
@@ -42,7 +44,7 @@ class MemoryBus:
     def unsubscribe(self, room: str) -> None:
         self._heard.discard(room)
 
-    async def keep(self, room: str, body: bytes) -> str:
+    def keep(self, room: str, body: bytes) -> asyncio.Future[str]:
         log = self._logs.setdefault(room, _Log(self._size))
         now = int(self._clock() * 1000)
         last, number = log.last_order
@@ -52,7 +54,9 @@ class MemoryBus:
         log.messages.append(message)
         if self._listener is not None and room in self._heard:
             self._listener.kept(room, message)
-        return message.id
+        kept: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        kept.set_result(message.id)
+        return kept
 
     def send(self, room: str, body: bytes) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()

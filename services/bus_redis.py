@@ -18,6 +18,7 @@ from hiredis import ProtocolError, Reader, ReplyError
 from services.bus import BusListener, Kept, Window, id_order
 from services.errors import StoreUnavailable
 from services.redis_address import Address
+from services.redis_cluster import ClusterAddress
 from services.redis_forms import address_of
 from services.redis_link import error_word, pack
 from services.secret import Secret
@@ -73,7 +74,10 @@ class RedisBus:
     ) -> None:
         self._store = store
         self._keep_messages, self._keep_ms = keep_messages, int(keep_seconds * 1000)
-        self._ear = _Ear(address_of(url))
+        address = address_of(url)
+        # While a slot moves, a cluster's refusals are sent again, behind what came after them.
+        self.keeps_order = not isinstance(address, ClusterAddress)
+        self._ear = _Ear(address)
 
     async def open(self) -> None:
         """Try once to connect the subscription; then it is kept up in the background."""
@@ -88,12 +92,11 @@ class RedisBus:
     def unsubscribe(self, room: str) -> None:
         self._ear.unsubscribe(room)
 
-    async def keep(self, room: str, body: bytes) -> str:
+    def keep(self, room: str, body: bytes) -> Awaitable[str]:
         keys = log_key(room), count_key(room), channel(room)
-        ((message_id),) = await self._store.call(
-            ("EVAL", _KEEP, 3, *keys, self._keep_messages, self._keep_ms, body)
+        return _id_in(
+            self._store.call(("EVAL", _KEEP, 3, *keys, self._keep_messages, self._keep_ms, body))
         )
-        return str(message_id.decode())
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
@@ -126,6 +129,11 @@ class RedisBus:
 
     async def close(self) -> None:
         await self._ear.close()
+
+
+async def _id_in(replies: Awaitable[list[Any]]) -> str:
+    (message_id,) = await replies
+    return str(message_id.decode())
 
 
 def _kept(entry: Any) -> Kept:

@@ -3,6 +3,7 @@
     UsherError
     ├── SettingError            stops the start: one line on stderr, exit status 2
     ├── BadRequest         400  bad_request
+    │   ├── UnknownEvent   400  unknown_event, on a socket
     │   └── WeakPassword   400  weak_password, with advice
     ├── Unauthenticated    401  unauthenticated
     │   └── TokenExpired   401  token_expired: genuine, only too old
@@ -69,6 +70,10 @@ class SettingError(UsherError):
 
 class BadRequest(UsherError):
     status, code, title = 400, "bad_request", "The request is not one that this call takes."
+
+
+class UnknownEvent(BadRequest):
+    code, title = "unknown_event", "There is no such event."
 
 
 class WeakPassword(BadRequest):

@@ -146,6 +146,22 @@ def redis(request: pytest.FixtureRequest) -> Iterator[RealRedis | None]:
 
 
 @pytest.mark.gen_test
+async def test_what_is_kept_without_waiting_has_the_order_of_the_calls(
+    redis: RealRedis | None,
+) -> None:
+    async with house(redis) as h:
+        assert h.bus.keeps_order
+        await h.hear(ROOM)
+        bodies = [f"{n}".encode() for n in range(200)]
+        kept = [h.bus.keep(ROOM, body) for body in bodies]
+        ids = [await each for each in reversed(kept)]
+        assert ids == sorted(set(ids), key=id_order, reverse=True)
+        await h.ear.hears(len(bodies))
+        assert h.ear.bodies() == bodies
+        assert said(await h.read(limit=len(bodies))) == bodies
+
+
+@pytest.mark.gen_test
 async def test_kept_messages_arrive_in_the_order_of_the_log_with_ids_that_grow(
     redis: RealRedis | None,
 ) -> None:

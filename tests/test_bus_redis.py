@@ -18,6 +18,7 @@ from services.bus import Kept
 from services.bus_redis import RedisBus, channel, log_key
 from services.errors import StoreUnavailable
 from services.rooms import Rooms
+from services.store_memory import MemoryStore
 from services.store_redis import RedisStore
 from tests.support.people import Person, enter
 from tests.support.redis import RealRedis, redis_server, run, until, within
@@ -150,6 +151,19 @@ async def test_nothing_of_redis_is_left_without_an_end(redis_server: RealRedis) 
         assert len(keys) == 2
         assert all(3_500_000 < redis_server.ask("PTTL", key) <= 3_600_000 for key in keys)
         assert {key.count(b"{" + ROOM.encode() + b"}") for key in keys} == {1}, "one slot"
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("redis://127.0.0.1:1", True),
+        ("unix:///nowhere", True),
+        ("redis+sentinel://127.0.0.1:1/master", True),
+        ("redis+cluster://127.0.0.1:1", False),
+    ],
+)
+def test_only_a_cluster_may_change_the_order_of_what_is_kept(url: str, kept: bool) -> None:
+    assert RedisBus(url, MemoryStore(), 10, 10.0).keeps_order is kept
 
 
 # ---- the line is lost ----------------------------------------------------------------------

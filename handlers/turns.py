@@ -1,0 +1,69 @@
+"""What one socket has asked for and was not answered yet: each in its turn, as it came.
+
+Most events are worked on one at a time, and those behind them wait unread in the kernel. A
+message is issued to Redis as soon as it is read, and only its answer waits: Redis appends in the
+order of the commands, so a sender need not wait for one before the next. Both kinds are answered
+in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+
+from services.protocol import MAX_MESSAGE_BYTES, Frame
+
+UNDER_WAY = 16
+"""Messages of one socket that may wait for Redis at once: 16,000 a second where Redis is a
+millisecond away. It is also how far one sender can get ahead of the others."""
+UNDER_WAY_BYTES = MAX_MESSAGE_BYTES
+"""And so many bytes of them: the node's line to Redis is bounded (`MAX_BYTES`), and a few sockets
+with large messages must not fill it."""
+
+
+class Turns:
+    """The turns of one socket. Made for a frame that has to wait, gone with the last answer."""
+
+    __slots__ = ("_alone", "_bytes", "_full", "_waiting", "task")
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Frame, Awaitable[None]]] = deque()
+        self._bytes = 0
+        self._full = self._alone = False
+        self.task: asyncio.Task[None] | None = None
+
+    def add(self, frame: Frame, outcome: Awaitable[None], alone: bool) -> bool:
+        """Take a frame and what it waits for.
+
+        Args:
+            alone: nothing behind it may begin before it is answered.
+
+        Returns:
+            Whether it is the last to be taken for now; `done` tells when there is room again.
+        """
+        self._waiting.append((frame, outcome))
+        self._bytes += len(frame.data)
+        self._alone = alone
+        if alone or len(self._waiting) >= UNDER_WAY or self._bytes >= UNDER_WAY_BYTES:
+            self._full = True
+        return self._full
+
+    def first(self) -> tuple[Frame, Awaitable[None]] | None:
+        """Whose turn it is."""
+        return self._waiting[0] if self._waiting else None
+
+    def done(self) -> bool:
+        """The first has been answered. True if it was full and others may be taken again: at half,
+        not at each, because to stop reading and to go on are a system call each."""
+        frame, _ = self._waiting.popleft()
+        self._bytes -= len(frame.data)
+        room = not self._waiting if self._alone else self._is_half_empty
+        if not (self._full and room):
+            return False
+        self._full = False
+        return True
+
+    @property
+    def _is_half_empty(self) -> bool:
+        return len(self._waiting) <= UNDER_WAY // 2 and self._bytes <= UNDER_WAY_BYTES // 2
