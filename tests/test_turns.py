@@ -6,7 +6,6 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -126,8 +125,8 @@ class Speaker:
 
 
 @asynccontextmanager
-async def speaker(folder: Path, redis: RealRedis | None) -> AsyncIterator[Speaker]:
-    async with node(folder, redis) as parts:
+async def speaker(where: str, redis: RealRedis | None) -> AsyncIterator[Speaker]:
+    async with node(where, redis) as parts:
         if isinstance(parts.bus, RedisBus):
             parts.bus._store = parts.store  # which counts
         owner, user = await parts.user("Owner"), await parts.user("Ada")
@@ -167,9 +166,9 @@ def logged(redis: RealRedis, room: str) -> list[int]:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("kind", ["redis", "memory"])
 async def test_messages_of_one_breath_are_kept_heard_and_answered_in_their_order(
-    tmp_path: Path, redis_server: RealRedis, kind: str
+    database_url: str, redis_server: RealRedis, kind: str
 ) -> None:
-    async with speaker(tmp_path, redis_server if kind == "redis" else None) as s:
+    async with speaker(database_url, redis_server if kind == "redis" else None) as s:
         await s.peer.send(s.says(range(MANY)))
         replies = await s.replies(MANY)
         assert ok(replies) == list(range(MANY))
@@ -181,9 +180,9 @@ async def test_messages_of_one_breath_are_kept_heard_and_answered_in_their_order
 
 @pytest.mark.gen_test
 async def test_every_frame_between_messages_is_answered_once_and_in_its_turn(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with speaker(tmp_path, redis_server) as s:
+    async with speaker(database_url, redis_server) as s:
         foreign = {"room": "channel:nobody-knows"}
         kinds: list[tuple[str, dict[str, Any], str | None]] = [
             ("message", {"data": [0]}, None),
@@ -210,9 +209,9 @@ async def test_every_frame_between_messages_is_answered_once_and_in_its_turn(
 
 @pytest.mark.gen_test
 async def test_no_more_than_the_bound_is_read_while_redis_does_not_answer(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with speaker(tmp_path, redis_server) as s:
+    async with speaker(database_url, redis_server) as s:
         with paused(redis_server):
             await s.peer.send(s.says(range(MANY)))
             await until(lambda: s.issued == UNDER_WAY)
@@ -224,9 +223,9 @@ async def test_no_more_than_the_bound_is_read_while_redis_does_not_answer(
 
 @pytest.mark.gen_test
 async def test_of_large_messages_no_more_bytes_wait_than_the_bound(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with speaker(tmp_path, redis_server) as s:
+    async with speaker(database_url, redis_server) as s:
         with paused(redis_server):
             sending = asyncio.create_task(s.peer.send(s.says(range(8), "x" * 40_000)))
             await until(lambda: s.issued == 2)
@@ -238,9 +237,9 @@ async def test_of_large_messages_no_more_bytes_wait_than_the_bound(
 
 @pytest.mark.gen_test
 async def test_after_a_cut_nothing_that_was_not_issued_goes_in(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with speaker(tmp_path, redis_server) as s:
+    async with speaker(database_url, redis_server) as s:
         with paused(redis_server):
             few = range(UNDER_WAY - 2)
             held = s.frame(99, "usage", model="gpt")
@@ -261,9 +260,9 @@ async def test_after_a_cut_nothing_that_was_not_issued_goes_in(
 
 @pytest.mark.gen_test
 async def test_a_right_that_is_taken_away_counts_for_every_message_not_yet_read(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with speaker(tmp_path, redis_server) as s:
+    async with speaker(database_url, redis_server) as s:
         with paused(redis_server):
             await s.peer.send(s.says(range(MANY)))
             await until(lambda: s.issued == UNDER_WAY)
@@ -278,9 +277,9 @@ async def test_a_right_that_is_taken_away_counts_for_every_message_not_yet_read(
 
 @pytest.mark.gen_test
 async def test_without_redis_each_is_refused_by_itself_and_the_socket_goes_on(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with speaker(tmp_path, redis_server) as s:
+    async with speaker(database_url, redis_server) as s:
         with paused(redis_server):
             await s.peer.send(s.says(range(MANY)))
             await until(lambda: s.issued == UNDER_WAY)
@@ -295,9 +294,9 @@ async def test_without_redis_each_is_refused_by_itself_and_the_socket_goes_on(
 
 @pytest.mark.gen_test
 async def test_where_redis_does_not_keep_the_order_messages_go_one_at_a_time(
-    tmp_path: Path, redis_server: RealRedis
+    database_url: str, redis_server: RealRedis
 ) -> None:
-    async with speaker(tmp_path, redis_server) as s:
+    async with speaker(database_url, redis_server) as s:
         s.parts.floor.may_overlap = False  # as on a cluster, whose slots may move
         with paused(redis_server):
             await s.peer.send(s.says(range(MANY)))
@@ -310,9 +309,9 @@ async def test_where_redis_does_not_keep_the_order_messages_go_one_at_a_time(
 
 @pytest.mark.gen_test
 async def test_a_fault_of_ours_is_answered_and_those_behind_it_have_their_turn(
-    tmp_path: Path, redis_server: RealRedis, monkeypatch: pytest.MonkeyPatch
+    database_url: str, redis_server: RealRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with speaker(tmp_path, redis_server) as s:
+    async with speaker(database_url, redis_server) as s:
         people = s.parts.presence.people
 
         async def faulty(room: str) -> Any:
