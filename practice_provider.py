@@ -55,7 +55,7 @@ LAST_WORDS = 2000
 STEPS = """\
   Practice  {issuer}, a provider that lets anybody in as anybody
 
-  1. Open {url} and choose "Practice provider".
+  1. Open {url} and choose "Continue with Practice provider".
   2. On the provider's page choose {people}: no password. Or Deny, to see a refusal.
   3. You are back, and signed in. Whoever comes first is the administrator.
 
@@ -135,7 +135,6 @@ def usher_environment(environ: Mapping[str, str], port: int) -> dict[str, str]:
     """The user's environment, with the provider among those that one can sign in with."""
     chosen = [name.strip() for name in environ.get("USHER_OAUTH_PROVIDERS", "").split(",")]
     names = dict.fromkeys([*filter(None, chosen), NAME])
-    bypass = [environ.get("no_proxy") or environ.get("NO_PROXY"), HOST]
     usual = {
         # Not ./data: an account of this provider must not be the administrator of a real one.
         # One for each port, as the provider of another port is another provider.
@@ -147,7 +146,6 @@ def usher_environment(environ: Mapping[str, str], port: int) -> dict[str, str]:
         "USHER_OAUTH_PRACTICE_ISSUER": f"http://{HOST}:{port}",
         "USHER_OAUTH_PRACTICE_CLIENT_ID": "usher",
         "USHER_OAUTH_PRACTICE_CLIENT_SECRET": secrets.token_urlsafe(16),  # it takes any
-        "no_proxy": ",".join(filter(None, bypass)),
     }
     return {**usual, **environ, **given}
 

@@ -14,8 +14,8 @@ from cryptography.fernet import Fernet
 
 from practice_provider import PEOPLE, ROOT, usher_environment
 from services.settings import load
-from tests.support.practice import Browser, Practice, practice
 from tests.support.redis import alive
+from tests.support.run_with_idp import Browser, Practice, practice
 from tests.support.server import free_port, wait_until
 
 PROVIDER, USHER = "oidc_provider_mock", "server.py"
@@ -182,14 +182,11 @@ def test_ushers_settings_pass_through_beside_those_of_the_provider(tmp_path: Pat
         "USHER_OAUTH_GOOGLE_CLIENT_SECRET": "a-secret",
         "USHER_OAUTH_PRACTICE_TITLE": "Somewhere",
         "USHER_OAUTH_PRACTICE_SIGNUP": "false",
-        "NO_PROXY": "10.0.0.0/8",
     }
-    environ = usher_environment(given, 9400)
-    settings = load(environ, [])
+    settings = load(usher_environment(given, 9400), [])
     google, practised = settings.oauth_providers
     assert (google.name, google.client_id) == ("google", "an-id")
     assert (practised.issuer, practised.title) == ("http://127.0.0.1:9400", "Somewhere")
     assert not practised.signup
     assert settings.data_dir == tmp_path
     assert settings.warnings == ()
-    assert environ["no_proxy"] == "10.0.0.0/8,127.0.0.1"

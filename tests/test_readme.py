@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.practice import Browser
+from tests.support.run_with_idp import Browser
 from tests.support.server import PATIENCE, ROOT, free_port, wait_until
 from tests.support.tools import need
 

@@ -1,4 +1,4 @@
-"""`practice_provider.py` as a user starts it, and the way that a browser goes through it."""
+"""What `make run-with-idp` runs, and the way that a browser goes through it."""
 
 from __future__ import annotations
 
