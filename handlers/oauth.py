@@ -44,6 +44,7 @@ _WORTH_ANOTHER_TRY = frozenset(
         Reason.DENIED,
         Reason.STALE,
         Reason.UNAVAILABLE,
+        Reason.NOT_NOW,
         Reason.UNTRUSTED,
         Reason.NO_EMAIL,
         Reason.NOT_ALLOWED,
@@ -102,8 +103,7 @@ class OAuthHandler(AttemptKeeper, SignInHandler):
         if isinstance(error, SignInRefused):
             reason, status = error.reason, error.status
         else:
-            away = isinstance(error, Unavailable)
-            reason, status = Reason.UNAVAILABLE if away else Reason.NO_SUCH, error.status
+            reason, status = _reason_of(error), error.status
         self.set_status(status)
         self.set_header("Content-Type", "text/html; charset=UTF-8")
         self.set_header("Cache-Control", "no-store")
@@ -137,6 +137,13 @@ class OAuthHandler(AttemptKeeper, SignInHandler):
             return error.claims
         except Unauthenticated:
             return None
+
+
+def _reason_of(error: UsherError) -> Reason:
+    """What somebody is told of a refusal that is not the flow's own."""
+    if isinstance(error, ProviderUnavailable):
+        return Reason.UNAVAILABLE
+    return Reason.NOT_NOW if isinstance(error, Unavailable) else Reason.NO_SUCH
 
 
 class OAuthLoginHandler(OAuthHandler):

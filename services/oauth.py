@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from services.errors import RateLimited, Unauthenticated
+from services.errors import RateLimited, Unauthenticated, Unavailable
 from services.health import Health
 from services.identities import Identities
 from services.linked_accounts import LinkedAccounts
@@ -89,6 +89,7 @@ class OAuth:
         Raises:
             NotFound: no such provider.
             ProviderUnavailable: it can't be asked just now.
+            Unavailable: with wrong keys nothing is begun.
         """
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
@@ -112,8 +113,8 @@ class OAuth:
         Raises:
             NotFound: no such provider.
             SignInRefused: with a reason for the person, and the cause for the log.
-            ProviderUnavailable: with wrong keys nothing is begun or finished.
-            DatabaseUnavailable: nothing can be looked up.
+            Unavailable: with wrong keys nothing is begun or finished, and without the database
+                nothing can be looked up.
         """
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
@@ -168,7 +169,7 @@ class OAuth:
     def _refuse_wrong_key(self) -> None:
         """With wrong ENCRYPTION_KEYS what is kept could never be read again by the right ones."""
         if self._health.readiness().encryption == "wrong_key":
-            raise ProviderUnavailable("USHER_ENCRYPTION_KEYS are the wrong ones")
+            raise Unavailable("USHER_ENCRYPTION_KEYS are the wrong ones")
 
     def _count(self, connection: Connection, outcome: str) -> None:
         self._metrics.oauth_sign_ins.labels(provider=connection.name, outcome=outcome).inc()

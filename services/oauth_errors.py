@@ -50,6 +50,11 @@ class Reason(Enum):
         "{provider} does not answer just now.",
         "Try again in a moment, or sign in another way.",
     )
+    NOT_NOW = _Words(
+        503,
+        "Signing in is not possible just now.",
+        "The trouble is on our side. Try again in a moment.",
+    )
     UNTRUSTED = _Words(
         403,
         "The answer of {provider} could not be trusted.",
