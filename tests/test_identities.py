@@ -25,7 +25,14 @@ from services.oauth_person import Person
 from services.protocol import CloseCode
 from services.provider_settings import OAuthProvider
 from services.secret import Secret
-from tests.support.parts import DEVICE, Parts, node, open_socket, session_row
+from tests.support.parts import (
+    DEVICE,
+    Parts,
+    node,
+    open_socket,
+    session_row,
+    settings_of_tests,
+)
 from tests.support.redis import within
 
 IDP = "https://idp.example"
@@ -80,7 +87,11 @@ async def refused(
 
 @asynccontextmanager
 async def two_nodes(database_url: str) -> AsyncIterator[tuple[Parts, Parts]]:
-    async with node(database_url) as here, node(database_url, clock=here.clock) as there:
+    shared = settings_of_tests()
+    async with (
+        node(database_url, settings=shared) as here,
+        node(database_url, clock=here.clock, settings=shared) as there,
+    ):
         yield here, there
 
 
