@@ -73,13 +73,29 @@ def row_of(user: User) -> UserRow:
     return UserRow(user.id, user.email, user.name, role, disabled, user.created_at)
 
 
+def lock(db: peewee.Database, which: peewee.Expression, demoting: bool) -> User | None:
+    """An account, locked until the commit; None where there is none.
+
+    Args:
+        which: one account at most.
+        demoting: whether it may cease to be an administrator's. Then all administrators are
+            locked first, in one order: who held one and waited for the others would wait for
+            somebody who does the same.
+    """
+    if demoting:
+        user = User.select(User.role).where(which).get_or_none(db)
+        if user is not None and user.role == "admin":
+            _lock_admins(db)
+    return locked_one(User.select().where(which), db)
+
+
 def for_change(db: peewee.Database, user_id: str) -> User:
-    """An account, locked until the commit.
+    """An account, locked until the commit, whatever is done to it.
 
     Raises:
         NotFound: no such account.
     """
-    user = locked_one(User.select().where(User.id == user_id), db)
+    user = lock(db, User.id == user_id, demoting=True)
     if user is None:
         raise NotFound("no such account")
     return user
@@ -106,8 +122,11 @@ def keep_an_admin(db: peewee.Database, user: User) -> None:
     """Refuse to take away the last administrator who can sign in."""
     if user.role != "admin" or user.disabled_at is not None:
         return
-    # All of them locked, in one order: two admins demoting each other must not both succeed.
-    query = User.select(User.id).where((User.role == "admin") & User.disabled_at.is_null())
-    admins = [row.id for row in locked(query.order_by(User.id), db).execute(db)]
-    if admins == [user.id]:
+    if _lock_admins(db) == [user.id]:
         raise LastAdmin("no other administrator is left")
+
+
+def _lock_admins(db: peewee.Database) -> list[str]:
+    """The administrators who can sign in, locked: two who demote each other must not both."""
+    query = User.select(User.id).where((User.role == "admin") & User.disabled_at.is_null())
+    return [row.id for row in locked(query.order_by(User.id), db).execute(db)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+import unicodedata
 from collections.abc import Callable
 
 import peewee
@@ -29,9 +30,10 @@ from services.oauth_person import Person, address_of, check_domain, role_of
 from services.provider_settings import OAuthProvider
 from services.provider_tokens import ProviderTokens
 from services.revocations import Revocations
-from services.row_locks import locked_one
 
 NAMELESS = "Somebody"
+RACES = 2
+"""That one sign-in may lose: to be the first account of all, and for the address or identity."""
 
 log = logging.getLogger("usher.oauth")
 
@@ -62,7 +64,7 @@ class Identities:
         role = role_of(person, provider)
 
         def work(db: peewee.Database) -> tuple[SignedIn, list[Revocation]]:
-            user = self._user_of(db, provider, person)
+            user = self._user_of(db, provider, person, role == "user")
             if user.disabled_at is not None:
                 raise SignInRefused(Reason.NOT_ALLOWED, "account disabled")
             changed = self._give_role(db, user, role)
@@ -78,47 +80,67 @@ class Identities:
             self._tokens.insert(db, user.id, identity, signed_in.claims.sid, grant)
             return signed_in, changed
 
-        signed_in, changed = await self._twice(work)
+        signed_in, changed = await self._raced(work)
         await self._revocations.publish(changed)
         self._sessions.remember(signed_in)
         return signed_in
 
-    async def _twice(
+    async def _raced(
         self, work: Callable[[peewee.Database], tuple[SignedIn, list[Revocation]]]
     ) -> tuple[SignedIn, list[Revocation]]:
-        try:
-            return await self._database.run(work)
-        except peewee.IntegrityError:
-            # Lost a race: for the address, the identity, or to be the first account of all. As a
-            # later one it finds what the other has made.
-            return await self._database.run(work)
+        for _ in range(RACES):
+            try:
+                return await self._database.run(work)
+            except peewee.IntegrityError:
+                # Lost one. As a later one it finds what the winner has made.
+                continue
+        return await self._database.run(work)
 
-    def _user_of(self, db: peewee.Database, provider: OAuthProvider, person: Person) -> User:
+    def _user_of(
+        self, db: peewee.Database, provider: OAuthProvider, person: Person, demoting: bool
+    ) -> User:
         found = identity_rows.find(db, provider.name, person.subject)
         if found is None:
-            newcomer = self._joined_or_new(db, provider, person)
-            identity_rows.insert(db, provider.name, person, newcomer.id, self._clock())
-            return newcomer
+            return self._joined_or_new(db, provider, person, demoting)
+        # The user first, as everybody locks them: unlinking holds the user and waits for the rest.
+        user = account_rows.lock(db, User.id == found.user_id, demoting)
+        if user is None:
+            raise SignInRefused(Reason.NO_ACCOUNT, "account deleted meanwhile")
+        return self._known(db, provider, person, user)
+
+    def _known(
+        self, db: peewee.Database, provider: OAuthProvider, person: Person, user: User
+    ) -> User:
+        """The user, whose identity it is; read behind the user's lock."""
+        found = identity_rows.find(db, provider.name, person.subject)
+        if found is None or found.user_id != user.id:
+            raise SignInRefused(Reason.NO_ACCOUNT, "unlinked meanwhile")
         if found.issuer != person.issuer:
             # The name in the settings has come to mean another provider.
             raise SignInRefused(Reason.NO_ACCOUNT, "the subject of another issuer is linked")
         identity_rows.note_use(db, found, person, self._clock())
-        user = locked_one(User.select().where(User.id == found.user_id), db)
-        if user is None:
-            raise SignInRefused(Reason.NO_ACCOUNT, "account deleted meanwhile")
         return user
 
-    def _joined_or_new(self, db: peewee.Database, provider: OAuthProvider, person: Person) -> User:
+    def _joined_or_new(
+        self, db: peewee.Database, provider: OAuthProvider, person: Person, demoting: bool
+    ) -> User:
         address = address_of(person)
         if address is None:
             raise SignInRefused(Reason.NO_EMAIL, "no address of use")
-        user = locked_one(User.select().where(User.email == address), db)
+        user = account_rows.lock(db, User.email == address, demoting)
         if user is None:
-            return self._sign_up(db, provider, person, address)
-        if not (person.email_verified and user.email_verified):
-            raise SignInRefused(Reason.NO_ACCOUNT, "the address is in use, not verified by both")
-        if identity_rows.of_user(db, user.id, provider.name) is not None:
-            raise SignInRefused(Reason.NO_ACCOUNT, "another account of this provider is linked")
+            user = self._sign_up(db, provider, person, address)
+        else:
+            linked = identity_rows.of_user(db, user.id, provider.name)
+            if linked is not None and linked.subject == person.subject:
+                return self._known(db, provider, person, user)  # a parallel sign-in was faster
+            if not (person.email_verified and user.email_verified):
+                raise SignInRefused(
+                    Reason.NO_ACCOUNT, "the address is in use, not verified by both"
+                )
+            if linked is not None:
+                raise SignInRefused(Reason.NO_ACCOUNT, "another account of this provider is linked")
+        identity_rows.insert(db, provider.name, person, user.id, self._clock())
         return user
 
     def _sign_up(
@@ -148,8 +170,10 @@ class Identities:
 
 def _shown_name(person: Person) -> str:
     """A name for others to see: never an address, which would lie in Redis and on their screens."""
-    name = person.name.partition("@")[0].strip()[:MAX_NAME_LENGTH].strip()
+    name = person.name
+    if "@" in (read := unicodedata.normalize("NFKC", name)):  # in any of its widths
+        name = read.partition("@")[0]
     try:
-        return checked_name(name)
+        return checked_name(name.strip()[:MAX_NAME_LENGTH].strip())
     except BadRequest:
         return NAMELESS

@@ -43,8 +43,8 @@ def insert(db: peewee.Database, provider: str, person: Person, user_id: str, now
 
 
 def note_use(db: peewee.Database, identity: Identity, person: Person, now: float) -> None:
-    """Note that it was used, and the address that it has there now."""
-    changes = {Identity.last_used_at: now, Identity.email: address_of(person) or ""}
+    """Note that it was used, and the address that it has there now, if it was told."""
+    changes = {Identity.last_used_at: now, Identity.email: address_of(person) or identity.email}
     Identity.update(changes).where(same(identity.provider, identity.subject)).execute(db)
 
 

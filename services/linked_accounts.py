@@ -19,11 +19,10 @@ from services.login_sessions import LoginSessions
 from services.oauth_attempts import Link
 from services.oauth_errors import LastWayIn, Reason, SignInRefused
 from services.oauth_grants import Grant
-from services.oauth_person import Person, check_domain
+from services.oauth_person import Person, check_domain, role_of
 from services.provider_settings import OAuthProvider
 from services.provider_tokens import ProviderTokens, TokenSet
 from services.revocations import Revocations
-from services.row_locks import locked_one
 
 
 class LinkedAccount(msgspec.Struct, frozen=True):
@@ -54,19 +53,20 @@ class LinkedAccounts:
         """Link an account at a provider to the account of a living login session.
 
         Raises:
-            SignInRefused: the session is over, or the account there is linked already.
+            SignInRefused: the session is over, the account there is linked already, or it may
+                not sign in.
         """
         check_domain(person, provider)
+        role_of(person, provider)  # whoever would be refused with it links no way in
 
         def work(db: peewee.Database) -> None:
             user = self._linking_user(db, link)
             found = identity_rows.find(db, provider.name, person.subject)
             other = identity_rows.of_user(db, user.id, provider.name)
-            theirs = found is not None and found.user_id != user.id
-            if theirs or (found is None and other is not None):
-                raise SignInRefused(
-                    Reason.LINKED_ELSEWHERE, "linked to another account, or another"
-                )
+            if found is not None and (found.user_id, found.issuer) != (user.id, person.issuer):
+                raise SignInRefused(Reason.LINKED_ELSEWHERE, "linked to another, or by another")
+            if found is None and other is not None:
+                raise SignInRefused(Reason.LINKED_ELSEWHERE, "another one is linked")
             if found is None:
                 identity_rows.insert(db, provider.name, person, user.id, self._clock())
             else:
@@ -80,7 +80,7 @@ class LinkedAccounts:
             raise SignInRefused(Reason.LINKED_ELSEWHERE, "linked by another meanwhile") from error
 
     def _linking_user(self, db: peewee.Database, link: Link) -> User:
-        user = locked_one(User.select().where(User.id == link.user_id), db)
+        user = account_rows.lock(db, User.id == link.user_id, demoting=False)
         alive = LoginSession.select().where(
             (LoginSession.id == link.login_session_id)
             & (LoginSession.user == link.user_id)
@@ -130,9 +130,9 @@ class LinkedAccounts:
         """
 
         def work(db: peewee.Database) -> tuple[list[TokenSet], list[Revocation]]:
-            user = account_rows.for_change(db, user_id)
+            user = account_rows.lock(db, User.id == user_id, demoting=False)
             identity = identity_rows.of_user(db, user_id, provider)
-            if identity is None:
+            if user is None or identity is None:
                 raise NotFound("no such linked account")
             others = Identity.select().where(
                 (Identity.user == user_id)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,15 +23,8 @@ from services.oauth_attempts import (
 from services.oauth_errors import Reason, SignInRefused
 from services.oauth_jwt import CLOCK_SKEW_SECONDS
 from services.secret import Secret
-from tests.support.databases import KINDS, empty_database, opened
+from tests.support.databases import opened
 from tests.support.parts import Clock
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
-
 
 KEY, OLD = generate_key(), generate_key()
 
@@ -56,9 +47,9 @@ def resealed(attempt: Attempt, key: Secret = KEY, **changes: Any) -> str:
 
 
 @pytest.mark.gen_test
-async def test_an_attempt_comes_back_as_it_began(url: str) -> None:
+async def test_an_attempt_comes_back_as_it_began(database_url: str) -> None:
     clock = Clock()
-    async with opened(url) as database:
+    async with opened(database_url) as database:
         attempts = attempts_of(database, clock)
         for link in (None, Link("user", "session")):
             begun, sealed = attempts.begin("idp", "/next?a=1#b", link)
@@ -69,8 +60,8 @@ async def test_an_attempt_comes_back_as_it_began(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_no_two_attempts_share_a_value_and_none_is_short(url: str) -> None:
-    async with opened(url) as database:
+async def test_no_two_attempts_share_a_value_and_none_is_short(database_url: str) -> None:
+    async with opened(database_url) as database:
         attempts = attempts_of(database, Clock())
         starts = [attempts.begin("idp", "/", None)[0].start for _ in range(50)]
         values = [value for start in starts for value in start]
@@ -79,18 +70,18 @@ async def test_no_two_attempts_share_a_value_and_none_is_short(url: str) -> None
 
 
 @pytest.mark.gen_test
-async def test_it_comes_back_on_any_node_and_after_a_new_key_came_first(url: str) -> None:
+async def test_it_comes_back_on_any_node_and_after_a_new_key_came_first(database_url: str) -> None:
     clock = Clock()
-    async with opened(url) as one, opened(url) as other:
+    async with opened(database_url) as one, opened(database_url) as other:
         begun, sealed = attempts_of(one, clock, OLD).begin("idp", "/", None)
         there = attempts_of(other, clock, KEY, OLD)
         assert await there.take(sealed.reveal(), "idp", begun.start.state) == begun
 
 
 @pytest.mark.gen_test
-async def test_of_fifty_who_bring_it_back_on_two_nodes_one_is_let_in(url: str) -> None:
+async def test_of_fifty_who_bring_it_back_on_two_nodes_one_is_let_in(database_url: str) -> None:
     clock = Clock()
-    async with opened(url) as one, opened(url) as other:
+    async with opened(database_url) as one, opened(database_url) as other:
         nodes = attempts_of(one, clock), attempts_of(other, clock)
         begun, sealed = nodes[0].begin("idp", "/", None)
         takes = [node.take(sealed.reveal(), "idp", begun.start.state) for node in nodes * 25]
@@ -102,9 +93,9 @@ async def test_of_fifty_who_bring_it_back_on_two_nodes_one_is_let_in(url: str) -
 
 
 @pytest.mark.gen_test
-async def test_it_is_used_once_until_it_would_be_too_late_anyway(url: str) -> None:
+async def test_it_is_used_once_until_it_would_be_too_late_anyway(database_url: str) -> None:
     clock = Clock()
-    async with opened(url) as database:
+    async with opened(database_url) as database:
         attempts = attempts_of(database, clock)
         begun, sealed = attempts.begin("idp", "/", None)
         await attempts.take(sealed.reveal(), "idp", begun.start.state)
@@ -115,9 +106,9 @@ async def test_it_is_used_once_until_it_would_be_too_late_anyway(url: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_an_attempt_is_over_after_ten_minutes(url: str) -> None:
+async def test_an_attempt_is_over_after_ten_minutes(database_url: str) -> None:
     clock = Clock()
-    async with opened(url) as database:
+    async with opened(database_url) as database:
         attempts = attempts_of(database, clock)
         begun, sealed = attempts.begin("idp", "/", None)
         clock.forward(ATTEMPT_SECONDS)
@@ -125,8 +116,10 @@ async def test_an_attempt_is_over_after_ten_minutes(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_another_browser_another_state_or_another_provider_is_refused(url: str) -> None:
-    async with opened(url) as database:
+async def test_another_browser_state_or_provider_is_refused(
+    database_url: str,
+) -> None:
+    async with opened(database_url) as database:
         attempts = attempts_of(database, Clock())
         mine, sealed = attempts.begin("idp", "/", None)
         theirs, sealed_theirs = attempts.begin("idp", "/", None)
@@ -148,8 +141,8 @@ async def test_another_browser_another_state_or_another_provider_is_refused(url:
 
 
 @pytest.mark.gen_test
-async def test_what_is_no_sealed_attempt_of_ours_is_refused(url: str) -> None:
-    async with opened(url) as database:
+async def test_what_is_no_sealed_attempt_of_ours_is_refused(database_url: str) -> None:
+    async with opened(database_url) as database:
         attempts = attempts_of(database, Clock())
         begun, sealed = attempts.begin("idp", "/", None)
         kept, state = sealed.reveal(), begun.start.state
@@ -179,8 +172,8 @@ async def test_what_is_no_sealed_attempt_of_ours_is_refused(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_longest_way_on_fits_into_a_cookie(url: str) -> None:
-    async with opened(url) as database:
+async def test_the_longest_way_on_fits_into_a_cookie(database_url: str) -> None:
+    async with opened(database_url) as database:
         attempts = attempts_of(database, Clock())
         link = Link("u" * 22, "s" * 22)
         begun, sealed = attempts.begin("p" * 32, "/" + '"' * 999, link)
@@ -190,8 +183,8 @@ async def test_the_longest_way_on_fits_into_a_cookie(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_the_browser_keeps_tells_it_nothing(url: str) -> None:
-    async with opened(url) as database:
+async def test_what_the_browser_keeps_tells_it_nothing(database_url: str) -> None:
+    async with opened(database_url) as database:
         begun, sealed = attempts_of(database, Clock()).begin("idp", "/secret-place", None)
         assert not any(value in sealed.reveal() for value in begun.start)
         assert "secret-place" not in sealed.reveal()
@@ -199,8 +192,8 @@ async def test_what_the_browser_keeps_tells_it_nothing(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_beginning_leaves_nothing_in_the_database(url: str) -> None:
-    async with opened(url) as database:
+async def test_beginning_leaves_nothing_in_the_database(database_url: str) -> None:
+    async with opened(database_url) as database:
         attempts = attempts_of(database, Clock())
         for _ in range(20):
             attempts.begin("idp", "/", None)
@@ -208,8 +201,8 @@ async def test_beginning_leaves_nothing_in_the_database(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_without_the_database_nobody_is_let_in(url: str) -> None:
-    async with opened(url) as database:
+async def test_without_the_database_nobody_is_let_in(database_url: str) -> None:
+    async with opened(database_url) as database:
         attempts = attempts_of(database, Clock())
         begun, sealed = attempts.begin("idp", "/", None)
         await database.close()

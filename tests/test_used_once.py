@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import peewee
 import pytest
@@ -12,14 +10,8 @@ import pytest
 from models.used_once import UsedOnce
 from services.upkeep import Upkeep
 from services.used_once import use_once
-from tests.support.databases import KINDS, empty_database, opened
+from tests.support.databases import opened
 from tests.support.parts import Clock
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    with empty_database(request.param, tmp_path) as address:
-        yield address
 
 
 def kept(db: peewee.Database) -> list[str]:
@@ -27,8 +19,8 @@ def kept(db: peewee.Database) -> list[str]:
 
 
 @pytest.mark.gen_test
-async def test_a_thing_is_used_once_and_each_kind_has_its_own(url: str) -> None:
-    async with opened(url) as database:
+async def test_a_thing_is_used_once_and_each_kind_has_its_own(database_url: str) -> None:
+    async with opened(database_url) as database:
         assert await database.run(use_once, "state", "thing", 100.0) is True
         assert await database.run(use_once, "state", "thing", 100.0) is False
         assert await database.run(use_once, "state", "thing", 900.0) is False
@@ -37,35 +29,35 @@ async def test_a_thing_is_used_once_and_each_kind_has_its_own(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_kind_and_a_thing_do_not_run_into_each_other(url: str) -> None:
-    async with opened(url) as database:
+async def test_a_kind_and_a_thing_do_not_run_into_each_other(database_url: str) -> None:
+    async with opened(database_url) as database:
         assert await database.run(use_once, "logout\0idp", "a", 100.0)
         assert await database.run(use_once, "logout", "idpa", 100.0)
         assert await database.run(use_once, "logout\0id", "pa", 100.0)
 
 
 @pytest.mark.gen_test
-async def test_of_fifty_who_race_on_two_nodes_one_uses_it(url: str) -> None:
-    async with opened(url) as one, opened(url) as other:
+async def test_of_fifty_who_race_on_two_nodes_one_uses_it(database_url: str) -> None:
+    async with opened(database_url) as one, opened(database_url) as other:
         runs = [node.run(use_once, "state", "raced for", 1.0) for node in (one, other) * 25]
         assert sorted(await asyncio.gather(*runs)) == [False] * 49 + [True]
 
 
 @pytest.mark.gen_test
-async def test_what_rolls_back_has_used_nothing(url: str) -> None:
+async def test_what_rolls_back_has_used_nothing(database_url: str) -> None:
     def fails(db: peewee.Database) -> None:
         assert use_once(db, "state", "thing", 100.0)
         raise LookupError("the work went wrong")
 
-    async with opened(url) as database:
+    async with opened(database_url) as database:
         with pytest.raises(LookupError):
             await database.run(fails)
         assert await database.run(use_once, "state", "thing", 100.0)
 
 
 @pytest.mark.gen_test
-async def test_only_a_hash_of_it_is_kept_whatever_it_is(url: str) -> None:
-    async with opened(url) as database:
+async def test_only_a_hash_of_it_is_kept_whatever_it_is(database_url: str) -> None:
+    async with opened(database_url) as database:
         for thing in ("the thing", "", "\x00", "\ud800", "ü" * 100_000):
             assert await database.run(use_once, "state", thing, 100.0)
             assert not await database.run(use_once, "state", thing, 100.0)
@@ -75,9 +67,9 @@ async def test_only_a_hash_of_it_is_kept_whatever_it_is(url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_it_is_forgotten_when_nobody_would_take_it_any_more(url: str) -> None:
+async def test_it_is_forgotten_when_nobody_would_take_it_any_more(database_url: str) -> None:
     clock = Clock(1000.0)
-    async with opened(url) as database:
+    async with opened(database_url) as database:
         await database.run(use_once, "state", "short", 1010.0)
         await database.run(use_once, "state", "long", 1020.0)
         clock.forward(15.0)

@@ -1,0 +1,543 @@
+"""Whose account somebody opens who comes from a provider: found, joined, opened, or refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import peewee
+import pytest
+
+from models.identity import Identity
+from models.login_session import LoginSession
+from models.oauth_token import OAuthToken
+from models.user import User
+from services.accounts import MAX_NAME_LENGTH
+from services.errors import NotFound
+from services.identities import NAMELESS, Identities
+from services.login_sessions import SignedIn
+from services.oauth_errors import Reason, SignInRefused
+from services.oauth_grants import Grant
+from services.oauth_person import Person
+from services.protocol import CloseCode
+from services.provider_settings import OAuthProvider
+from services.secret import Secret
+from tests.support.parts import (
+    DEVICE,
+    Parts,
+    node,
+    open_socket,
+    session_row,
+    settings_of_tests,
+)
+from tests.support.redis import within
+
+IDP = "https://idp.example"
+PASSWORD = "a quiet heron at dusk 7"
+GRANT = Grant(Secret("the access token"), Secret("the refresh token"), None, "openid", None)
+
+
+def settings(name: str = "idp", **more: Any) -> OAuthProvider:
+    return OAuthProvider(name, IDP, "client", Secret("secret"), **more)
+
+
+def with_roles() -> OAuthProvider:
+    return settings(role_claim="groups", roles=(("staff", "user"), ("ops", "admin")))
+
+
+def person(
+    subject: str = "ada",
+    email: str = "ada@example.org",
+    verified: bool = True,
+    name: str = "Ada",
+    issuer: str = IDP,
+    sid: str | None = None,
+    **claims: Any,
+) -> Person:
+    return Person(issuer, subject, sid, email, verified, name, claims)
+
+
+def identities(parts: Parts) -> Identities:
+    return Identities(
+        parts.database, parts.login_sessions, parts.revocations, parts.oauth.tokens, parts.clock
+    )
+
+
+async def sign_in(
+    parts: Parts, who: Person | None = None, provider: OAuthProvider | None = None
+) -> SignedIn:
+    return await identities(parts).sign_in(provider or settings(), who or person(), GRANT, DEVICE)
+
+
+async def refused(
+    parts: Parts, reason: Reason, who: Person | None = None, provider: OAuthProvider | None = None
+) -> str:
+    """A sign-in that is refused and leaves everything as it was. Gives its evidence."""
+    before = await parts.database.run(everything)
+    with pytest.raises(SignInRefused) as caught:
+        await sign_in(parts, who, provider)
+    assert caught.value.reason is reason
+    assert "@" not in caught.value.evidence
+    assert await parts.database.run(everything) == before
+    return caught.value.evidence
+
+
+@asynccontextmanager
+async def two_nodes(database_url: str) -> AsyncIterator[tuple[Parts, Parts]]:
+    shared = settings_of_tests()
+    async with (
+        node(database_url, settings=shared) as here,
+        node(database_url, clock=here.clock, settings=shared) as there,
+    ):
+        yield here, there
+
+
+def everything(db: peewee.Database) -> list[list[Any]]:
+    tables: tuple[type[peewee.Model], ...] = (User, Identity, LoginSession, OAuthToken)
+    return [sorted(map(repr, table.select().tuples().execute(db))) for table in tables]
+
+
+def rows(db: peewee.Database, table: type[peewee.Model]) -> list[dict[str, Any]]:
+    query: Any = table.select().dicts()
+    return list(query.execute(db))
+
+
+async def users(parts: Parts) -> list[dict[str, Any]]:
+    return await parts.database.run(rows, User)
+
+
+def set_user(db: peewee.Database, user_id: str, values: dict[str, Any]) -> None:
+    User.update(values).where(User.id == user_id).execute(db)
+
+
+async def account(
+    parts: Parts, email: str = "ada@example.org", verified: bool = True, **values: Any
+) -> str:
+    """An account with a password, as far as a sign-in at a provider goes. Gives its id."""
+    user_id = await parts.user()
+    values = {"email": email, "email_verified": verified, "password_hash": "a hash", **values}
+    await parts.database.run(set_user, user_id, values)
+    return user_id
+
+
+# ---- new people ----------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_somebody_new_gets_an_account_without_a_password(database_url: str) -> None:
+    async with node(database_url) as parts:
+        signed_in = await sign_in(parts, person(sid="s-1"))
+        assert parts.tokens.verify(signed_in.access_token.reveal()) == signed_in.claims
+        (user,) = await users(parts)
+        assert (user["id"], user["email"], user["name"]) == (
+            signed_in.user.id,
+            "ada@example.org",
+            "Ada",
+        )
+        assert user["email_verified"] is True
+        assert user["password_hash"] is None
+        (identity,) = await parts.database.run(rows, Identity)
+        assert (identity["provider"], identity["subject"], identity["issuer"]) == (
+            "idp",
+            "ada",
+            IDP,
+        )
+        session = await parts.database.run(session_row, signed_in.claims.sid)
+        assert session["method"] == "oauth:idp"
+        assert (session["provider"], session["provider_subject"], session["provider_sid"]) == (
+            "idp",
+            "ada",
+            "s-1",
+        )
+        (tokens,) = await parts.database.run(rows, OAuthToken)
+        assert tokens["login_session"] == signed_in.claims.sid
+
+
+@pytest.mark.gen_test
+async def test_the_first_account_of_all_is_administrator_and_no_other(database_url: str) -> None:
+    async with node(database_url) as parts:
+        first = await sign_in(parts)
+        second = await sign_in(parts, person("grace", "grace@example.org"))
+        assert (first.user.role, first.claims.role) == ("admin", "admin")
+        assert (second.user.role, second.claims.role) == ("user", "user")
+
+
+@pytest.mark.gen_test
+async def test_of_many_who_race_to_be_first_on_two_nodes_one_is(database_url: str) -> None:
+    async with two_nodes(database_url) as both:
+        signed_in = await asyncio.gather(
+            *(
+                sign_in(both[number % 2], person(f"s-{number}", f"p{number}@example.org"))
+                for number in range(20)
+            )
+        )
+        assert sorted(one.user.role for one in signed_in) == ["admin"] + ["user"] * 19
+        assert len({one.user.id for one in signed_in}) == 20
+        assert sum(user["founder"] or 0 for user in await users(both[0])) == 1
+
+
+@pytest.mark.gen_test
+async def test_a_person_who_comes_many_times_at_once_gets_one_account(database_url: str) -> None:
+    async with two_nodes(database_url) as both:
+        # Others race for the first place meanwhile: who loses that may lose another one.
+        crowd = [person(), person("grace", "grace@example.org"), person("eve", "eve@example.org")]
+        signed_in = await asyncio.gather(
+            *(sign_in(both[number % 2], crowd[number % 3]) for number in range(30))
+        )
+        assert len({one.user.id for one in signed_in}) == 3
+        assert len({one.claims.sid for one in signed_in}) == 30
+        assert len(await users(both[0])) == 3
+        assert len(await both[0].database.run(rows, Identity)) == 3
+
+
+@pytest.mark.gen_test
+async def test_where_sign_up_is_off_nobody_new_comes_in_and_the_others_do(
+    database_url: str,
+) -> None:
+    closed = settings(signup=False)
+    async with node(database_url) as parts:
+        assert "switched off" in await refused(parts, Reason.NO_ACCOUNT, provider=closed)
+        known = await sign_in(parts)
+        assert (await sign_in(parts, provider=closed)).user.id == known.user.id
+        joins = await account(parts, "grace@example.org")
+        grace = person("grace", "grace@example.org")
+        assert (await sign_in(parts, grace, closed)).user.id == joins
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "email", ["", "ada", "ada@", "ada\x00@example.org", "\ud800@example.org", "a" * 1000]
+)
+async def test_nobody_new_comes_in_without_an_address(database_url: str, email: str) -> None:
+    async with node(database_url) as parts:
+        await refused(parts, Reason.NO_EMAIL, person(email=email))
+        known = await sign_in(parts)
+        again = await sign_in(parts, person(email=email))
+        assert again.user.id == known.user.id, "whoever is known needs none"
+
+
+@pytest.mark.gen_test
+async def test_an_allowed_domain_is_asked_for_at_every_sign_in(database_url: str) -> None:
+    async with node(database_url) as parts:
+        known = await sign_in(parts)
+        chosen = settings(email_domains=("example.org",))
+        assert (await sign_in(parts, provider=chosen)).user.id == known.user.id
+        for other in (person(email="ada@example.com"), person(verified=False), person(email="")):
+            await refused(parts, Reason.NOT_ALLOWED, other, chosen)
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Ada Lovelace", "Ada Lovelace"),
+        ("  Ada  ", "Ada"),
+        ("Zoë 🦉", "Zoë 🦉"),
+        ("ada@example.org", "ada"),
+        ("ada＠example.org", "ada"),  # noqa: RUF001 - full width, which reads the same
+        ("ada﹫example.org", "ada"),
+        ("Ada <ada@example.org>", "Ada <ada"),
+        ("@ada", NAMELESS),
+        ("", NAMELESS),
+        ("   ", NAMELESS),
+        ("A" * 1000, "A" * MAX_NAME_LENGTH),
+        ("A" * (MAX_NAME_LENGTH - 1) + " B", "A" * (MAX_NAME_LENGTH - 1)),
+        ("Ada\x00", NAMELESS),
+        ("Ada\u202egnp.exe", NAMELESS),
+        ("\ud800", NAMELESS),
+        ("\u200d", NAMELESS),
+    ],
+)
+async def test_a_name_can_be_shown_and_is_never_an_address(
+    database_url: str, name: str, shown: str
+) -> None:
+    async with node(database_url) as parts:
+        assert (await sign_in(parts, person(name=name))).user.name == shown
+
+
+# ---- known people --------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_somebody_known_comes_back_to_the_same_account_whatever_changed_there(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
+        first = await sign_in(parts)
+        parts.clock.forward(60.0)
+        again = await sign_in(parts, person(email="New@Example.org", name="Countess"))
+        assert again.user.id == first.user.id
+        assert (again.user.email, again.user.name) == ("ada@example.org", "Ada")
+        (identity,) = await parts.database.run(rows, Identity)
+        assert identity["email"] == "new@example.org"
+        assert identity["last_used_at"] == parts.clock()
+        assert identity["linked_at"] == parts.clock() - 60.0
+        await sign_in(parts, person(email=""))
+        (identity,) = await parts.database.run(rows, Identity)
+        assert identity["email"] == "new@example.org", "as it was last given"
+
+
+@pytest.mark.gen_test
+async def test_an_address_opens_nothing_that_is_somebody_elses_now(database_url: str) -> None:
+    async with node(database_url) as parts:
+        ada = await sign_in(parts)
+        await sign_in(parts, person("grace", "grace@example.org"))
+        found = await sign_in(parts, person(email="grace@example.org"))
+        assert found.user.id == ada.user.id
+
+
+@pytest.mark.gen_test
+async def test_subjects_are_compared_to_the_letter_and_may_be_long(database_url: str) -> None:
+    async with node(database_url) as parts:
+        subjects = ["ada", "Ada", "ada ", "s" * 255, "zoë", "7"]
+        found = [
+            await sign_in(parts, person(subject, f"p{number}@example.org"))
+            for number, subject in enumerate(subjects)
+        ]
+        assert len({one.user.id for one in found}) == len(subjects)
+
+
+@pytest.mark.gen_test
+async def test_the_same_subject_of_another_issuer_is_another_person(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await sign_in(parts)
+        for other in ("https://other.example", IDP + "/", ""):
+            said = await refused(parts, Reason.NO_ACCOUNT, person(issuer=other))
+            assert "another issuer" in said
+        second = settings("second")
+        elsewhere = person(email="other@example.org", issuer="https://other.example")
+        assert (await sign_in(parts, elsewhere, second)).user.email == "other@example.org"
+
+
+@pytest.mark.gen_test
+async def test_a_disabled_account_stays_out_by_every_door(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await sign_in(parts, person("root", "root@example.org"))
+        ada = await sign_in(parts)
+        await parts.accounts.update(ada.user.id, None, True)
+        await refused(parts, Reason.NOT_ALLOWED)
+        await refused(parts, Reason.NOT_ALLOWED, provider=settings("second"))
+        await parts.accounts.update(ada.user.id, None, False)
+        assert (await sign_in(parts)).user.id == ada.user.id
+
+
+@pytest.mark.gen_test
+async def test_who_deleted_the_account_begins_anew(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await sign_in(parts, person("root", "root@example.org"))
+        first = await sign_in(parts)
+        await parts.accounts.delete(first.user.id)
+        again = await sign_in(parts)
+        assert again.user.id != first.user.id
+
+
+# ---- joining -------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize("there", [True, False])
+async def test_an_account_with_the_address_is_joined_only_when_both_are_verified(
+    database_url: str, here: bool, there: bool
+) -> None:
+    async with node(database_url) as parts:
+        user_id = await account(parts, verified=here)
+        comes = person(email="ADA@example.org", verified=there)
+        if here and there:
+            signed_in = await sign_in(parts, comes)
+            assert signed_in.user.id == user_id
+            (user,) = await users(parts)
+            assert user["password_hash"] == "a hash", "both ways lead in"
+        else:
+            assert "not verified by both" in await refused(parts, Reason.NO_ACCOUNT, comes)
+
+
+@pytest.mark.gen_test
+async def test_whether_an_address_is_in_use_can_not_be_told_from_the_refusal(
+    database_url: str,
+) -> None:
+    closed = settings(signup=False)
+    async with node(database_url) as parts:
+        await account(parts, "grace@example.org", verified=False)
+        await refused(parts, Reason.NO_ACCOUNT, person("x", "grace@example.org"), closed)
+        await refused(parts, Reason.NO_ACCOUNT, person("x", "nobody@example.org"), closed)
+
+
+@pytest.mark.gen_test
+async def test_an_account_is_joined_by_one_account_of_each_provider(database_url: str) -> None:
+    async with node(database_url) as parts:
+        user_id = await account(parts)
+        assert (await sign_in(parts)).user.id == user_id
+        assert (await sign_in(parts, provider=settings("second"))).user.id == user_id
+        said = await refused(parts, Reason.NO_ACCOUNT, person("another"))
+        assert "another account of this provider" in said
+
+
+@pytest.mark.gen_test
+async def test_somebody_who_joins_many_times_at_once_joins(database_url: str) -> None:
+    async with two_nodes(database_url) as both:
+        user_id = await account(both[0])
+        signed_in = await asyncio.gather(*(sign_in(both[number % 2]) for number in range(20)))
+        assert {one.user.id for one in signed_in} == {user_id}
+        assert len(await both[0].database.run(rows, Identity)) == 1
+
+
+@pytest.mark.gen_test
+async def test_of_two_who_race_to_join_one_account_one_does(database_url: str) -> None:
+    async with two_nodes(database_url) as both:
+        user_id = await account(both[0])
+        outcomes = await asyncio.gather(
+            *(sign_in(both[n % 2], person(("ada", "eve")[n % 2])) for n in range(10)),
+            return_exceptions=True,
+        )
+        assert len(await both[0].database.run(rows, Identity)) == 1
+        let_in = [one for one in outcomes if isinstance(one, SignedIn)]
+        kept_out = [one for one in outcomes if isinstance(one, SignInRefused)]
+        assert {one.user.id for one in let_in} == {user_id}
+        assert (len(let_in), len(kept_out)) == (5, 5)
+
+
+@pytest.mark.gen_test
+async def test_an_address_becomes_verified_when_the_provider_vouches_for_it(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
+        await sign_in(parts, person(verified=False))
+        assert (await users(parts))[0]["email_verified"] is False
+        await refused(parts, Reason.NO_ACCOUNT, provider=settings("second"))
+        await sign_in(parts, person(email="other@example.org"))
+        assert (await users(parts))[0]["email_verified"] is False, "another address says nothing"
+        await sign_in(parts, person(email="Ada@Example.org"))
+        assert (await users(parts))[0]["email_verified"] is True
+        await sign_in(parts, provider=settings("second"))
+        assert len(await users(parts)) == 1
+
+
+# ---- roles ---------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_claim_gives_the_role_and_takes_it(database_url: str) -> None:
+    chosen = with_roles()
+    async with node(database_url) as parts:
+        await sign_in(parts, person("root", "root@example.org"))
+        for groups, role in (
+            (["staff"], "user"),
+            (["staff", "ops"], "admin"),
+            (None, "admin"),
+            (["staff"], "user"),
+            (None, "user"),
+        ):
+            claims: dict[str, Any] = {} if groups is None else {"groups": groups}
+            signed_in = await sign_in(parts, person(**claims), chosen)
+            assert (signed_in.user.role, signed_in.claims.role) == (role, role)
+            assert await parts.login_sessions.state(signed_in.claims) is not None
+
+
+@pytest.mark.gen_test
+async def test_a_claim_without_a_role_is_refused_and_changes_nothing(database_url: str) -> None:
+    chosen = with_roles()
+    async with node(database_url) as parts:
+        await refused(parts, Reason.NOT_ALLOWED, person(groups=["guests"]), chosen)
+        await sign_in(parts, person("root", "root@example.org"))
+        await sign_in(parts, person(groups=["ops"]), chosen)
+        await refused(parts, Reason.NOT_ALLOWED, person(groups=[]), chosen)
+        assert [user["role"] for user in await users(parts)] == ["admin", "admin"]
+
+
+@pytest.mark.gen_test
+async def test_the_first_account_and_the_last_administrator_stay_what_they_are(
+    database_url: str,
+) -> None:
+    chosen = with_roles()
+    async with node(database_url) as parts:
+        ada = await sign_in(parts, person(groups=["staff"]), chosen)
+        assert ada.user.role == "admin"
+        grace = person("grace", "grace@example.org", groups=["ops"])
+        await sign_in(parts, grace, chosen)
+        assert (await sign_in(parts, person(groups=["staff"]), chosen)).user.role == "user"
+        grace = person("grace", "grace@example.org", groups=["staff"])
+        assert (await sign_in(parts, grace, chosen)).user.role == "admin"
+
+
+@pytest.mark.gen_test
+async def test_two_administrators_who_lose_the_role_at_once_do_not_both(database_url: str) -> None:
+    chosen = with_roles()
+    async with two_nodes(database_url) as both:
+        crowd = [person(f"s-{n}", f"p{n}@example.org", groups=["ops"]) for n in range(4)]
+        for one in crowd:
+            await sign_in(both[0], one, chosen)
+        demoted = [msgspec.structs.replace(one, claims={"groups": ["staff"]}) for one in crowd]
+        signed_in = await within(
+            asyncio.gather(*(sign_in(both[n % 2], one, chosen) for n, one in enumerate(demoted)))
+        )
+        found = [user["role"] for user in await users(both[0])]
+        assert found.count("admin") == 1
+        assert sorted(one.user.role for one in signed_in) == sorted(found)
+
+
+@pytest.mark.gen_test
+async def test_a_changed_role_cuts_the_sockets_that_have_the_old_one(database_url: str) -> None:
+    chosen = with_roles()
+    async with node(database_url) as parts:
+        await sign_in(parts, person("root", "root@example.org"))
+        before = await sign_in(parts, person(groups=["ops"]), chosen)
+        socket = await open_socket(parts, before)
+        parts.clock.forward(1.0)
+        after = await sign_in(parts, person(groups=["staff"]), chosen)
+        assert await socket.close_code() == CloseCode.TOKEN_EXPIRED
+        assert (await open_socket(parts, after)).client is not None
+
+
+@pytest.mark.gen_test
+async def test_without_a_mapping_a_role_given_here_stays(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await sign_in(parts, person("root", "root@example.org"))
+        ada = await sign_in(parts)
+        await parts.accounts.update(ada.user.id, "admin", None)
+        assert (await sign_in(parts, person(groups=["staff"]))).user.role == "admin"
+
+
+# ---- meanwhile -----------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_signing_in_and_unlinking_at_once_do_not_wait_for_each_other(
+    database_url: str,
+) -> None:
+    async with two_nodes(database_url) as both:
+        ada = await account(both[0])
+        usable = frozenset(("idp", "second"))
+        for _ in range(5):
+            await sign_in(both[0])
+            calls: list[Any] = [sign_in(both[number % 2]) for number in range(6)]
+            calls.insert(3, both[1].oauth.linked_accounts.unlink(ada, "idp", usable))
+            outcomes = await within(asyncio.gather(*calls, return_exceptions=True))
+            unlinked = outcomes.pop(3)
+            assert isinstance(unlinked, list)
+            assert all(isinstance(one, (SignedIn, SignInRefused)) for one in outcomes), outcomes
+            # Those that came before it are over with it, those behind it have joined again.
+            alive = await both[0].login_sessions.living(ada)
+            linked = await both[0].database.run(rows, Identity)
+            assert bool(alive) == bool(linked)
+
+
+@pytest.mark.gen_test
+async def test_signing_in_while_the_account_is_deleted_leaves_nothing_half_done(
+    database_url: str,
+) -> None:
+    async with two_nodes(database_url) as both:
+        await sign_in(both[0], person("root", "root@example.org"))
+        for _ in range(5):
+            ada = (await sign_in(both[0])).user.id
+            calls: list[Any] = [sign_in(both[number % 2]) for number in range(4)]
+            calls.insert(2, both[1].accounts.delete(ada))
+            outcomes = await within(asyncio.gather(*calls, return_exceptions=True))
+            assert outcomes.pop(2) is None
+            assert all(isinstance(one, (SignedIn, SignInRefused)) for one in outcomes), outcomes
+            assert len(await users(both[0])) <= 2
+            with pytest.raises(NotFound):
+                await both[0].accounts.delete(ada)
