@@ -425,6 +425,7 @@ def test_the_page_works_with_the_keyboard_alone(visitor: Visitor) -> None:
     expect(tab.at("#sign-in")).to_be_visible()
     tab.tab_to("[href='#sign-up']")
     tab.press("Enter")
+    expect(tab.at("#sign-up-title")).to_be_focused()  # else the next Tab may come before it is
     for field, text in (("name", "Ada"), ("email", visitor.email), ("password", PASSWORD)):
         tab.tab_to(f"#up-{field}")
         tab.page.keyboard.type(text)

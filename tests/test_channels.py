@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import peewee
@@ -15,7 +14,7 @@ import pytest
 from models.channel import Channel, ChannelMember, ChannelRole
 from models.revocation import Revocation as Row
 from models.user import User
-from services import grants, migrations
+from services import grants
 from services.channels import Channels
 from services.control import Revocation
 from services.errors import (
@@ -28,7 +27,7 @@ from services.errors import (
 )
 from services.grants import Grant, Right, grants_in, grants_of
 from services.revocations import Revocations
-from tests.support.databases import opened
+from tests.support.databases import opened, opened_at
 from tests.support.parts import OPENED_AT, Parts, node
 
 READ, WRITE, MANAGE = Right.READ, Right.WRITE, Right.MANAGE
@@ -630,15 +629,9 @@ async def test_members_come_in_pages(database_url: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.gen_test
-async def test_an_installation_of_the_version_before_is_brought_up(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (first,) = migrations.DIRECTORY.glob("0001_*.py")
-    (tmp_path / first.name).write_text(first.read_text())
-    with monkeypatch.context() as before:
-        before.setattr(migrations.migrate, "__defaults__", (tmp_path,))
-        async with opened(database_url) as database:
-            await database.run(_insert_old_user)
+async def test_an_installation_of_the_version_before_is_brought_up(database_url: str) -> None:
+    async with opened_at(database_url, "0001_accounts_and_sessions") as database:
+        await database.run(_insert_old_user)
     async with node(database_url) as parts:
         channels = Channels(parts.database, parts.revocations, parts.clock)
         channel = await channels.create("old", "Herons", private=False)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import peewee
@@ -10,12 +12,23 @@ import pytest
 
 from models.user import User
 from services.database import Database
+from services.encryption import generate_key
 from services.migrations import DIRECTORY, HISTORY_TABLE, migrate
-from tests.support.databases import opened
+from services.passwords import Passwords
+from tests.support.checks import rows
+from tests.support.databases import opened, opened_at
+from tests.support.redis import RealRedis, redis_server
+from tests.support.server import PASSWORD, Client, Usher, log_in, sign_up, usher
 
+__all__ = ["redis_server"]
+
+Row = dict[str, object]
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = "0001_accounts_and_sessions"
 NODES = 4
+EMAIL = "ada@example.org"
+FAR = 4e9
+"""Epoch seconds that no test lives to see."""
 
 
 @pytest.fixture
@@ -184,3 +197,140 @@ def test_a_database_of_a_newer_version_is_used_with_a_warning(
 
     asyncio.run(check())
     assert "newer than this version: 9001_newer" in caplog.text
+
+
+# ---- from every version there was ----------------------------------------------------------
+
+MIGRATIONS = sorted(file.stem for file in DIRECTORY.glob("[0-9]*.py"))
+ROWS: dict[str, dict[str, Row]] = {
+    FIRST: {
+        "users": {
+            "id": "u",
+            "email": EMAIL,
+            "email_verified": True,
+            "name": "Ada",
+            "role": "admin",
+            "founder": 1,
+            "created_at": 1.5,
+        },
+        "login_sessions": {
+            "id": "s",
+            "user_id": "u",
+            "method": "password",
+            "device": "d",
+            "ip": "192.0.2.7",
+            "created_at": 1.5,
+            "last_seen_at": 2.5,
+            "expires_at": FAR,
+        },
+        "refresh_tokens": {"hash": "r", "session_id": "s", "created_at": 1.5, "expires_at": FAR},
+        "revocations": {
+            "kind": "session",
+            "subject": "gone",
+            "user_id": "u",
+            "reason": "logout",
+            "created_at": 1.5,
+            "expires_at": FAR,
+        },
+        "tickets": {"hash": "t", "payload": "{}", "expires_at": FAR},
+        "installation": {"key": "k", "value": "v"},
+    },
+    "0002_channels": {
+        "channels": {
+            "id": "c",
+            "name": "Herons",
+            "private": True,
+            "owner_id": "u",
+            "created_at": 1.5,
+        },
+        "channel_members": {
+            "channel_id": "c",
+            "user_id": "u",
+            "access_right": "read",
+            "since": 1.5,
+        },
+        "channel_roles": {"channel_id": "c", "role": "user", "access_right": "write", "since": 1.5},
+    },
+    "0003_backends": {
+        "api_keys": {
+            "id": "a",
+            "hash": "h",
+            "name": "n",
+            "scopes": "read",
+            "created_by": "u",
+            "created_at": 1.5,
+        },
+        "usage_models": {"id": "m", "title": "M"},
+    },
+}
+"""One row for each table that a migration made, in the columns that it had then."""
+
+
+@pytest.mark.parametrize("version", MIGRATIONS[:-1])
+def test_an_older_installation_is_brought_forward_with_all_it_holds(
+    database_url: str, version: str
+) -> None:
+    rows = {table: row for name in ROWS if name <= version for table, row in ROWS[name].items()}
+
+    async def check() -> None:
+        async with opened_at(database_url, version) as database:
+            assert await database.run(history) == [name for name in MIGRATIONS if name <= version]
+            tables = set(await database.run(lambda db: db.get_tables()))
+            assert tables - {HISTORY_TABLE, "sqlite_sequence"} == set(rows), "a row for each"
+            for table, row in rows.items():
+                await database.run(insert, table, row)
+        async with opened(database_url) as database:
+            assert await database.run(history) == MIGRATIONS
+            for table, row in rows.items():
+                assert await database.run(stored, table, list(row)) == [tuple(row.values())]
+
+    asyncio.run(check())
+
+
+def insert(db: peewee.Database, table: str, row: Row) -> None:
+    places = ", ".join([db.param] * len(row))
+    db.execute_sql(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
+
+
+def stored(db: peewee.Database, table: str, columns: list[str]) -> list[tuple[object, ...]]:
+    query = db.execute_sql(f"SELECT {', '.join(columns)} FROM {table}")
+    return [tuple(row) for row in query.fetchall()]
+
+
+@pytest.mark.parametrize("before", ["empty", FIRST])
+def test_nodes_that_start_at_once_bring_it_up_once_and_all_work(
+    database_url: str, redis_server: RealRedis, before: str
+) -> None:
+    if before == FIRST:
+        asyncio.run(leave_an_account(database_url))
+    settings = {
+        "REDIS_URL": redis_server.url,
+        "JWT_SECRETS": "one secret that all of the nodes have in common",
+        "ENCRYPTION_KEYS": generate_key().reveal(),
+        "PUBLIC_URL": "http://usher.test",
+    }
+    with ExitStack() as stack, ThreadPoolExecutor(NODES) as pool:
+
+        def start(_: int) -> Usher:
+            return stack.enter_context(usher(database_url, **settings))
+
+        nodes = list(pool.map(start, range(NODES)))
+        if before == "empty":
+            assert sign_up(nodes[0], email=EMAIL).user["role"] == "admin"
+        for node in nodes:
+            assert log_in(node, EMAIL).user["role"] == "admin"
+            assert Client(node).get("/readyz").status == 200
+        applied = rows(nodes[0], f"SELECT name FROM {HISTORY_TABLE} ORDER BY name")
+        assert [name for (name,) in applied] == MIGRATIONS
+
+
+async def leave_an_account(database_url: str) -> None:
+    """As the first version did."""
+    passwords = Passwords()
+    try:
+        phc = await passwords.hash(PASSWORD)
+    finally:
+        passwords.close()
+    user = {"id": "u", "email": EMAIL, "name": "Ada", "password_hash": phc, "role": "admin"}
+    async with opened_at(database_url, FIRST) as database:
+        await database.run(insert, "users", user | {"founder": 1, "created_at": 1.5})

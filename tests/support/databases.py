@@ -17,7 +17,9 @@ PostgreSQL per test process (tests/support/postgres.py).
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -28,6 +30,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from services import migrations
 from services.database import Database
 from tests.support.postgres import postgres_server
 
@@ -56,6 +59,18 @@ async def opened(url: str, **options: float) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def opened_at(url: str, migration: str) -> AsyncIterator[Database]:
+    """The same, by the version whose newest migration was this one (its name without `.py`)."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
+        for file in migrations.DIRECTORY.glob("[0-9]*.py"):
+            if file.stem <= migration:
+                shutil.copy(file, name)
+        patch.setattr(migrations.migrate, "__defaults__", (Path(name),))
+        async with opened(url) as database:
+            yield database
 
 
 def look(url: str, query: str, *values: object) -> list[Any]:

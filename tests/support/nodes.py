@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class Nodes:
             **settings,
         }
         self.all: list[Usher] = []
-        for _ in range(count):
-            self.start()
+        with ThreadPoolExecutor(count) as pool:  # at once, as after a power cut
+            self.all += pool.map(lambda _: self._started(), range(count))
         self.admin = sign_up(self.all[0])
         assert self.admin.user["role"] == "admin"
 
@@ -53,9 +54,13 @@ class Nodes:
 
     def start(self, **settings: object) -> Usher:
         """One more node."""
+        node = self._started(**settings)
+        self.all.append(node)
+        return node
+
+    def _started(self, **settings: object) -> Usher:
         node = Usher(self.database_url, **{**self.settings, **settings})
         self._stack.callback(_end, node)
-        self.all.append(node)
         return node
 
     def heard(self, room: str) -> bool:
