@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks import machine, report
@@ -55,6 +56,7 @@ def _arguments(names: Sequence[str], argv: Sequence[str] | None) -> argparse.Nam
     parser.add_argument("--quick", action="store_true", help="small and fast: does it still run?")
     parser.add_argument("--only", choices=names, action="append", help="this one (repeatable)")
     parser.add_argument("--subject", choices=(USHER, NODES, BARE), help="only one of the servers")
+    parser.add_argument("--rounds", type=int, help="instead of three; figures to quote need three")
     return parser.parse_args(argv)
 
 
@@ -81,6 +83,7 @@ def _run(chosen: Sequence[Measurement], sizes: Sizes, subject: str | None) -> No
     facts = machine.describe(cores)
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), end="\n\n")
     calibration: list[float] = []
+    began = time.monotonic()
     outcomes: list[report.Outcome] = []
     with (
         tempfile.TemporaryDirectory(prefix="usher-bench-") as folder,
@@ -95,6 +98,7 @@ def _run(chosen: Sequence[Measurement], sizes: Sizes, subject: str | None) -> No
                 outcomes.append(_measure(lab, one, subjects, calibration))
                 print(report.table(outcomes[-1]), end="\n\n", flush=True)
     print(report.footer(calibration))
+    print(f"It took {(time.monotonic() - began) / 60:.1f} minutes.")
     print(f"Written to {report.write(outcomes, calibration, facts, asdict(sizes))}")
 
 
@@ -104,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _arguments([one.name for one in known], argv)
     chosen = [one for one in known if not options.only or one.name in options.only]
     try:
-        _run(chosen, QUICK if options.quick else FULL, options.subject)
+        sizes = QUICK if options.quick else FULL
+        _run(chosen, replace(sizes, rounds=options.rounds or sizes.rounds), options.subject)
     except (BenchmarkFailed, OSError) as error:
         print(f"benchmark failed: {error}", file=sys.stderr)
         return 1

@@ -121,7 +121,8 @@ class Fanout:
     def run(self, lab: Lab, subject: str) -> Sample:
         sizes = lab.sizes
         count = sizes.large_room if self._large else sizes.room
-        messages = max(2, sizes.deliveries // count)
+        messages = max(2, (sizes.deliveries if subject == BARE else sizes.many_deliveries) // count)
+        singles = max(1, sizes.deliveries // count // 2)
         with lab.room_servers(subject) as servers:
             reactor = Reactor()
             try:
@@ -134,7 +135,7 @@ class Fanout:
                 room.say(messages, IN_FLIGHT, SENDERS)
                 together = meter.stop()
                 meter = lab.meter(*servers)
-                took = room.say(messages // 2, at_once=1)
+                took = room.say(singles, at_once=1)
                 single = meter.stop()
                 room.check()
                 leave_all(room.members)
@@ -145,7 +146,7 @@ class Fanout:
             {
                 **_pace(PIPELINED, pipelined, messages * count),
                 **_pace(TOGETHER, together, messages * count),
-                **_pace(ONE_BY_ONE, single, messages // 2 * count),
+                **_pace(ONE_BY_ONE, single, singles * count),
                 **pipelined.shares(),
                 "one by one, server's core: server": shares["server's core: server"],
                 "one by one, load's core: generator": shares["load's core: generator"],

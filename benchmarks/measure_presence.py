@@ -1,4 +1,4 @@
-"""Who is there: many people leaving one room and coming back, and everybody hearing of it."""
+"""Who is there: 10,000 people coming into one room and leaving it, and everybody hearing of it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.crowd import Member, Tally, leave_all, open_crowd
 from benchmarks.errors import BenchmarkFailed
-from benchmarks.harness import SHARES, USHER, Figure, Lab, Sample, Usage
+from benchmarks.harness import NODES, SHARES, USHER, Figure, Lab, Sample, Usage
 from benchmarks.house import MARK
 from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
 from benchmarks.sizes import Sizes
-from benchmarks.ws_load import TEXT, Address, handshake, masked_frame
+from benchmarks.ws_load import SIGN_OF_LIFE, TEXT, Address, handshake, masked_frame
+from services.presence import NOTICES_PER_SECOND
 
 SECONDS = 120.0
-LEAVING, JOINING = "leaving", "joining"
+JOINING, LEAVING = "joining", "leaving"
 
 
 class _Walker(Member):
@@ -64,9 +65,9 @@ class _Walk:
 
 
 class _Scene:
-    """Everybody is in the room; an audience stays, the others walk. The last bears the mark."""
+    """An audience is in the room and stays; the others walk. The last of them bears the mark."""
 
-    def __init__(self, lab: Lab, server: Server, reactor: Reactor) -> None:
+    def __init__(self, lab: Lab, servers: Sequence[Server], reactor: Reactor) -> None:
         sizes = lab.sizes
         self._reactor, self._lanes, self._room = reactor, sizes.lanes, lab.house.room
         self._tally = Tally()
@@ -76,19 +77,42 @@ class _Scene:
         greeting = lab.greeting(USHER)
 
         def arriving(token: str) -> _Walker:
-            upgrade = handshake(server.address, token, origin=lab.house.origin)
-            member = _Walker(reactor, server.address, upgrade, greeting, self._tally)
+            address = servers[len(self.members) % len(servers)].address
+            upgrade = handshake(address, token, origin=lab.house.origin)
+            member = _Walker(reactor, address, upgrade, greeting, self._tally)
             self.members.append(member)
             return member
 
-        *others, last = tokens
-        open_crowd(reactor, map(arriving, others), sizes.present, sizes.lanes)
-        open_crowd(reactor, map(arriving, [last]), sizes.present, 1)
+        open_crowd(reactor, map(arriving, tokens), sizes.present, sizes.lanes)
         self.audience = self.members[: sizes.audience]
         self.walkers = self.members[sizes.audience :]
-        self.told(self.members)
+        self._clear()
 
-    def told(self, listeners: Sequence[Member]) -> None:
+    def _clear(self) -> None:
+        """Who opens a socket is in the room at once: the walkers go out again. Some were told of
+        by then; let that be over, and begin to count."""
+        self._ask("leave")
+        self._reactor.run_for(0.5 + 2 * len(self.members) / NOTICES_PER_SECOND)
+        for member in self.members:
+            member.seen = 0
+        self._tally.total = 0
+        self.show_life()
+
+    def show_life(self) -> None:
+        """Whoever only listens is to be taken for alive."""
+        for member in self.audience:
+            member.send(SIGN_OF_LIFE)
+        self._reactor.run_for(0.2)
+
+    def _ask(self, event: str) -> None:
+        asked = {"event": event, "id": MARK, "data": {"room": self._room}}
+        frame = masked_frame(TEXT, json.dumps(asked, ensure_ascii=False).encode())
+        *others, last = self.walkers
+        for group, lanes in ((others, self._lanes), ([last], 1)):
+            walk = _Walk(group, frame, lanes)
+            self._reactor.run_until(_done(walk), SECONDS, event)
+
+    def _told(self, listeners: Sequence[Member]) -> None:
         """Wait until each of them has heard of the last person, once."""
         wanted = len(listeners)
         self._reactor.run_until(lambda: self._tally.total >= wanted, SECONDS, "telling everybody")
@@ -104,15 +128,10 @@ class _Scene:
 
         Seconds from the first request to the last reply, and from there until all were told.
         """
-        asked = {"event": event, "id": MARK, "data": {"room": self._room}}
-        frame = masked_frame(TEXT, json.dumps(asked, ensure_ascii=False).encode())
         start = time.perf_counter()
-        *others, last = self.walkers
-        for group, lanes in ((others, self._lanes), ([last], 1)):
-            walk = _Walk(group, frame, lanes)
-            self._reactor.run_until(_done(walk), SECONDS, event)
+        self._ask(event)
         answered = time.perf_counter()
-        self.told(listeners)
+        self._told(listeners)
         return answered - start, time.perf_counter() - answered
 
 
@@ -121,21 +140,23 @@ def _done(walk: _Walk) -> Callable[[], bool]:
 
 
 class Presence:
-    """`leave` by everybody but an audience, then `join` by all of them again; 50 at a time.
+    """`join` by everybody but an audience, who are there already, then `leave`; 50 at a time.
 
-    Each socket is another person's. Cost and time end when the last listener has been told of the
-    last person: the audience of the leaving, everybody of the joining.
+    Each socket is another person's; of two nodes each has half of them. Cost and time end when the
+    last listener has been told of the last person: everybody of the joining, the audience of the
+    leaving. How fast people are told is the server's decision: in frames of 500 names, and in a
+    room of 10,000 one every two seconds (services/presence.py).
     """
 
     name = "presence"
-    title = "Presence: leaving a room and coming back"
-    subjects: tuple[str, ...] = (USHER,)
+    title = "Presence: coming into a room and leaving it"
+    subjects: tuple[str, ...] = (USHER, NODES)
     figures: tuple[Figure, ...] = (
-        Figure("sockets in the room", ""),
-        Figure("of them stay", ""),
+        Figure("sockets in the room", "", compare=False),
+        Figure("of them walk", "", compare=False),
         *(
             figure
-            for mode in (LEAVING, JOINING)
+            for mode in (JOINING, LEAVING)
             for figure in (
                 Figure(f"{mode}, to the last reply", "/s"),
                 Figure(f"{mode}, server CPU", "ms per 1,000"),
@@ -152,20 +173,22 @@ class Presence:
 
     def run(self, lab: Lab, subject: str) -> Sample:
         values: dict[str, float] = {}
-        with lab.room_servers(subject) as (server, *_):
+        with lab.room_servers(subject) as servers:
             reactor = Reactor()
             try:
-                scene = _Scene(lab, server, reactor)
-                for mode, event in ((LEAVING, "leave"), (JOINING, "join")):
+                scene = _Scene(lab, servers, reactor)
+                for mode, event in ((JOINING, "join"), (LEAVING, "leave")):
                     listeners = scene.audience if mode == LEAVING else scene.members
-                    meter = lab.meter(server)
+                    meter = lab.meter(*servers)
                     times = scene.walk(event, listeners)
                     usage = meter.stop()
-                    values |= _values(mode, len(scene.walkers), times, usage) | usage.shares()
+                    values |= _values(mode, len(scene.walkers), times, usage)
+                    values |= usage.shares() if mode == JOINING else {}
+                    scene.show_life()
                 leave_all(scene.members)
             finally:
                 reactor.close()
-        values |= {"sockets in the room": len(scene.members), "of them stay": len(scene.audience)}
+        values |= {"sockets in the room": len(scene.members), "of them walk": len(scene.walkers)}
         return Sample(values)
 
 

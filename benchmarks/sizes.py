@@ -9,8 +9,13 @@ TOKEN_TTL_SECONDS = 7_200  # longer than any run: no token expires while it is m
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work one round does. ``keep_servers``: one process for the whole run instead of
-    one per sample."""
+    """How much work one round does.
+
+    ``deliveries``: of the baseline, and one by one; ``many_deliveries``: of Usher where messages
+    are pipelined, as CPU time is counted in steps of 10 ms. ``present``: sockets in the room, of
+    which ``audience`` stay. ``keep_servers``: one process for the whole run instead of one per
+    sample.
+    """
 
     rounds: int
     users: int
@@ -25,6 +30,7 @@ class Sizes:
     room: int
     large_room: int
     deliveries: int
+    many_deliveries: int
     present: int
     audience: int
     sessions: tuple[int, ...]
@@ -49,7 +55,8 @@ FULL = Sizes(
     room=1_000,
     large_room=10_000,
     deliveries=200_000,
-    present=10_000,
+    many_deliveries=2_000_000,
+    present=11_000,
     audience=1_000,
     sessions=(1_000, 10_000, 100_000),
     grown_joins=3_000,
@@ -71,7 +78,8 @@ QUICK = Sizes(
     room=50,
     large_room=200,
     deliveries=4_000,
-    present=200,
+    many_deliveries=20_000,
+    present=220,
     audience=20,
     sessions=(1_000, 10_000),
     grown_joins=100,

@@ -17,7 +17,7 @@ from benchmarks.reactor import READ_BYTES, Reactor
 
 Address = tuple[str, int]
 
-TEXT, CLOSE, PING = 0x1, 0x8, 0x9
+TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 MASK_KEY = b"\x3a\x91\x5c\xe7"
 HANDSHAKE_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 LINGER_NOTHING = struct.pack("ii", 1, 0)
@@ -35,6 +35,8 @@ def masked_frame(opcode: int, payload: bytes) -> bytes:
     return head + MASK_KEY + mixed.to_bytes(size, "big")
 
 
+SIGN_OF_LIFE = masked_frame(PONG, b"")
+"""Nobody has to have asked (section 5.5.3); a socket silent for over a minute is dropped."""
 CLOSE_FRAME = masked_frame(CLOSE, struct.pack("!H", 1000))
 
 

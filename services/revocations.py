@@ -62,7 +62,8 @@ class Revocations:
         self._changed: dict[str, tuple[float, float]] = {}
         self._on_access: Callable[[Revocation], Coroutine[None, None, None]] | None = None
         self._applying: set[asyncio.Task[None]] = set()
-        self._seen: dict[int, float] = {}
+        self._seen: dict[int, tuple[float, int]] = {}
+        """By number of the row: when it came, and how many sockets it closed."""
         self._floor = 0
         control.on_revocations(self.note)
 
@@ -134,19 +135,26 @@ class Revocations:
         return closed
 
     def note(self, revocations: Sequence[Revocation]) -> int:
-        """Remember revocations and cut the sockets they name. No waiting. Gives how many."""
+        """Remember revocations and cut the sockets they name. No waiting.
+
+        Returns:
+            How many sockets they have closed here: now, or before where a row was read sooner
+            than its news came, or the news twice.
+        """
         total = 0
         for entry in revocations:
-            if entry.id in self._seen:
-                continue
-            self._seen[entry.id] = self._clock()
-            self._remember(entry)
-            cut = self._cut(entry)
-            total += cut
-            self._metrics.sockets_revoked.labels(reason=entry.reason).inc(cut)
-            if cut:
-                self._metrics.revocation_seconds.observe(max(0.0, self._clock() - entry.created_at))
+            if entry.id not in self._seen:
+                self._remember(entry)
+                self._seen[entry.id] = self._clock(), self._cut_and_count(entry)
+            total += self._seen[entry.id][1]
         return total
+
+    def _cut_and_count(self, entry: Revocation) -> int:
+        cut = self._cut(entry)
+        self._metrics.sockets_revoked.labels(reason=entry.reason).inc(cut)
+        if cut:
+            self._metrics.revocation_seconds.observe(max(0.0, self._clock() - entry.created_at))
+        return cut
 
     def _remember(self, entry: Revocation) -> None:
         if entry.kind in ("role", "access"):
@@ -199,10 +207,10 @@ class Revocations:
 
     def _settle(self, now: float) -> None:
         """Move the floor up to the newest row that no late transaction can get below."""
-        settled = [i for i, seen_at in self._seen.items() if seen_at < now - REREAD_SECONDS]
+        settled = [i for i, (at, _) in self._seen.items() if at < now - REREAD_SECONDS]
         if settled:
             self._floor = max(self._floor, *settled)
-            self._seen = {i: at for i, at in self._seen.items() if i > self._floor}
+            self._seen = {i: seen for i, seen in self._seen.items() if i > self._floor}
 
 
 def _newer(db: peewee.Database, floor: int, now: float) -> list[Revocation]:

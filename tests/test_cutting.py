@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,29 @@ async def test_when_it_is_answered_the_sockets_are_closed_on_every_node(
         assert all(peer.client.wire.is_open for peer in others)
         assert [await peer.close_code() for peer in peers] == [4410] * 3
         assert b.revocations.names(login.claims)
+
+
+@pytest.mark.gen_test
+async def test_a_node_that_read_the_row_before_the_news_came_still_says_what_it_closed(
+    database_url: str, redis_server: RealRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
+        await living(a, b)
+        login = await a.signed_in()
+        peers = [await open_socket(each, login) for each in (a, b, b)]
+        publish = a.control.publish
+
+        async def late(*args: Any) -> bool:
+            await b.revocations.sweep()
+            assert len(b.hub) == 0
+            return await publish(*args)
+
+        monkeypatch.setattr(a.control, "publish", late)
+        outcome = await a.cutting.end(*who(login))
+        assert (outcome.closed, outcome.pending) == (3, 0)
+        assert outcome.nodes == [NodeOutcome("a", 1, 0), NodeOutcome("b", 2, 0)]
+        assert [await peer.close_code() for peer in peers] == [4410] * 3
+        assert b.count("usher_sockets_revoked_total", reason="logout") == 2, "counted once"
 
 
 @pytest.mark.gen_test

@@ -185,6 +185,20 @@ async def test_a_sweep_reads_more_rows_than_one_page_holds(database_url: str) ->
 
 
 @pytest.mark.gen_test
+async def test_what_a_sweep_has_closed_counts_for_whoever_wrote_the_row(database_url: str) -> None:
+    async with node(database_url) as parts:
+        login = await parts.signed_in()
+        await open_socket(parts, login)
+        await open_socket(parts, login)
+        entry = await record(parts, login.claims.sid, user=login.user.id)
+        await parts.revocations.sweep()
+        assert len(parts.hub) == 0
+        assert await parts.revocations.publish([entry]) == 2
+        assert parts.revocations.note([entry]) == 2, "told twice, it has closed no more"
+        assert parts.count("usher_sockets_revoked_total", reason="logout") == 2
+
+
+@pytest.mark.gen_test
 async def test_a_row_is_acted_upon_once_however_often_it_is_read(database_url: str) -> None:
     async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         login = await here.signed_in()
