@@ -12,9 +12,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import msgspec
 import peewee
@@ -32,7 +33,8 @@ from services.provider_tokens import ProviderTokens, TokenSet, living
 from services.secret import Secret
 
 CLAIM_SECONDS = 40.0
-"""Longer than a call may take, and its turn in the queue; a node that dies holds a row so long."""
+"""A call begins within 16 s or never, and sends nothing 8 s later (services/oauth_calls.py,
+oauth_http.py): so the clocks of nodes may be 16 s apart. A node that dies holds a row so long."""
 WAIT_SECONDS = 20.0
 """How long a caller waits for another node."""
 LOOK_SECONDS = 0.2
@@ -95,36 +97,58 @@ class ProviderRefresh:
         Raises:
             DatabaseUnavailable: another time, then.
         """
-        due = await self._database.run(self._due)
-        results = await asyncio.gather(*map(self._keep_one, due), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, UsherError):
-                raise result
+        keeping = [self._keep_all_of(connection.name) for connection in self._providers]
+        _raise_first(await asyncio.gather(*keeping, return_exceptions=True), but=())
+
+    async def _keep_all_of(self, provider: str) -> None:
+        """Page by page, past those that can't be read; until a whole page fails, as it does
+        where the provider is down."""
+        page: list[tuple[float, str]] = []
+        after = (0.0, "")
+        while not page or len(page) == KEEP_BATCH:
+            page = await self._database.run(self._due, provider, after)
+            kept = await asyncio.gather(
+                *(self._keep_one(tokens_id) for _, tokens_id in page), return_exceptions=True
+            )
+            _raise_first(kept, but=UsherError)
+            if kept.count(False) == len(page):
+                return
+            after = page[-1]
+
+    async def _keep_one(self, tokens_id: str) -> bool:
+        """Gives whether it was refreshed."""
+        try:
+            return not self._is_due(await self._refreshed(await self._load(tokens_id)))
+        except ProviderUnavailable:
+            return False
 
     async def close(self) -> None:
         """Let refreshes that are under way end: what a provider has answered must be kept."""
         if self._flights:
             await asyncio.wait(tuple(self._flights.values()), timeout=CLOSE_SECONDS)
 
-    async def _keep_one(self, tokens_id: str) -> None:
-        await self._refreshed(await self._load(tokens_id))
-
-    def _due(self, db: peewee.Database) -> list[str]:
-        now = self._clock()
-        query = (
+    def _due(
+        self, db: peewee.Database, provider: str, after: tuple[float, str]
+    ) -> list[tuple[float, str]]:
+        """When they are due and their ids, those behind `after`."""
+        now, (due_at, last_id) = self._clock(), after
+        behind = (OAuthToken.refresh_at == due_at) & (OAuthToken.id > last_id)
+        query: Any = (
             living(now)
+            .select(OAuthToken.refresh_at, OAuthToken.id)
             .where(
-                OAuthToken.provider.in_(sorted(c.name for c in self._providers))
+                (OAuthToken.provider == provider)
                 & OAuthToken.refresh_token.is_null(False)
                 & (OAuthToken.refresh_at <= now)
+                & ((OAuthToken.refresh_at > due_at) | behind)
                 & (OAuthToken.try_at.is_null() | (OAuthToken.try_at <= now))
                 & (OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now))
                 & (LoginSession.last_seen_at > now - SEEN_SECONDS)
             )
-            .order_by(OAuthToken.refresh_at)
+            .order_by(OAuthToken.refresh_at, OAuthToken.id)
             .limit(KEEP_BATCH)
         )
-        return [row.id for row in query.execute(db)]
+        return [(refresh_at, id_) for refresh_at, id_ in query.tuples().execute(db)]
 
     def _is_due(self, tokens: TokenSet) -> bool:
         """Whether it should be refreshed, if it can be."""
@@ -174,30 +198,34 @@ class ProviderRefresh:
                 raise ProviderUnavailable("the token is over, and none came to refresh it with")
             if (tokens.try_at or 0.0) > self._clock():
                 raise ProviderUnavailable("the provider failed just now; it is tried again later")
-            if await self._database.run(self._claim, tokens):
-                return await self._ask(tokens, tokens.grant.refresh_token)
+            claim = await self._database.run(self._claim, tokens)
+            if claim is not None:
+                return await self._ask(tokens, tokens.grant.refresh_token, claim)
             if self._clock() > give_up:
                 raise ProviderUnavailable("another node is refreshing it")
             await asyncio.sleep(LOOK_SECONDS)
             tokens = await self._load(tokens.id)
 
-    def _claim(self, db: peewee.Database, tokens: TokenSet) -> bool:
+    def _claim(self, db: peewee.Database, tokens: TokenSet) -> float | None:
+        """Claim a set. Gives until when, None where another node holds it or has refreshed it."""
         now = self._clock()
+        until = now + CLAIM_SECONDS
         free = OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now)
-        same = (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
-        change = {OAuthToken.claimed_until: now + CLAIM_SECONDS}
-        return bool(OAuthToken.update(change).where(same & free).execute(db))
+        change = {OAuthToken.claimed_until: until}
+        done = OAuthToken.update(change).where(_same(tokens) & free).execute(db)
+        return until if done else None
 
-    async def _ask(self, tokens: TokenSet, refresh_token: Secret) -> TokenSet:
+    async def _ask(self, tokens: TokenSet, refresh_token: Secret, claim: float) -> TokenSet:
         try:
             connection = self._providers.get(tokens.provider)
-            grant = await connection.ask(lambda p: p.refresh(refresh_token, tokens.subject))
+            grant = await connection.ask(
+                lambda p: p.refresh(refresh_token, tokens.subject), to_its_end=True
+            )
         except GrantEnded:
-            await self._end(tokens)
-            raise NotFound("the provider has ended the session") from None
+            return await self._end(tokens)
         except (ProviderUnavailable, SignInRefused, NotFound) as error:
             # An answer that is not to be trusted is no answer: nothing of it is kept.
-            await self._fail(tokens, error)
+            await self._fail(tokens, claim, error)
             raise ProviderUnavailable(error.evidence) from error
         self._count("refreshed")
         return await self._keep_new(tokens, grant)
@@ -212,9 +240,15 @@ class ProviderRefresh:
                 if attempt == 2:
                     raise
                 await asyncio.sleep(1.0)
-        return await self._load(tokens.id)
+        try:
+            return await self._load(tokens.id)
+        except NotFound:
+            # Unlinked or deleted meanwhile, and only the old ones were given back.
+            with suppress(ProviderUnavailable):
+                await self._providers.get(tokens.provider).ask(lambda p: p.revoke(grant))
+            raise
 
-    async def _fail(self, tokens: TokenSet, error: UsherError) -> None:
+    async def _fail(self, tokens: TokenSet, claim: float, error: UsherError) -> None:
         self._count("failed")
         log.warning("%s: refresh failed: %s", tokens.provider, error.evidence)
         wait = min(BACK_OFF_SECONDS * 2 ** min(tokens.failures, 10), MOST_BACK_OFF_SECONDS)
@@ -224,11 +258,21 @@ class ProviderRefresh:
             # Spread: many sets fail together, and must not come back together.
             OAuthToken.try_at: self._clock() + wait * random.uniform(0.5, 1.0),  # noqa: S311
         }
-        same = (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
-        await self._database.run(lambda db: OAuthToken.update(changes).where(same).execute(db))
+        mine = _same(tokens) & (OAuthToken.claimed_until == claim)
+        await self._database.run(lambda db: OAuthToken.update(changes).where(mine).execute(db))
 
-    async def _end(self, tokens: TokenSet) -> None:
-        """The provider's session is over: so is what came of it here."""
+    async def _end(self, tokens: TokenSet) -> TokenSet:
+        """The provider's session is over: so is what came of it here.
+
+        Returns:
+            The set, where another node has refreshed it meanwhile: then only our copy is over.
+
+        Raises:
+            NotFound: it has been ended.
+        """
+        current = await self._load(tokens.id)
+        if current.version != tokens.version:
+            return current
         self._count("ended")
         log.info("%s: the provider has ended a session (invalid_grant)", tokens.provider)
         if tokens.login_session_id is not None:
@@ -236,8 +280,22 @@ class ProviderRefresh:
                 await self._sessions.end(
                     tokens.user_id, tokens.login_session_id, "provider_session_ended"
                 )
-        same = (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
+        same = _same(tokens)
         await self._database.run(lambda db: OAuthToken.delete().where(same).execute(db))
+        raise NotFound("the provider has ended the session")
 
     def _count(self, outcome: str) -> None:
         self._metrics.oauth_refreshes.labels(outcome=outcome).inc()
+
+
+def _same(tokens: TokenSet) -> peewee.Expression:
+    """The condition for a set that nobody has refreshed since it was read."""
+    return (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
+
+
+def _raise_first(
+    results: Sequence[object], but: type[BaseException] | tuple[type[BaseException], ...]
+) -> None:
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, but):
+            raise result

@@ -109,11 +109,14 @@ class ProviderTokens:
 
     def newest(self, db: peewee.Database, user_id: str, provider: str) -> str | None:
         """The id of a user's newest set of a provider that is alive: linked, or of a living
-        login session."""
+        login session. One that is over and can't be refreshed only where there is no other: some
+        providers give a refresh token at the first sign-in only."""
+        now, ends_at = self._clock(), OAuthToken.expires_at
+        of_use = OAuthToken.refresh_token.is_null(False) | ends_at.is_null() | (ends_at > now)
         row = (
-            living(self._clock())
+            living(now)
             .where((OAuthToken.user == user_id) & (OAuthToken.provider == provider))
-            .order_by(OAuthToken.created_at.desc(), OAuthToken.id)
+            .order_by(of_use.desc(), OAuthToken.created_at.desc(), OAuthToken.id)
             .get_or_none(db)
         )
         return None if row is None else str(row.id)
