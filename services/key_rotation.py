@@ -41,7 +41,9 @@ async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
         page = await database.run(_page, after)
         if not page:
             break
-        await database.run(_rotate, encryption, page, done)
+        rotated, unreadable = await database.run(_rotate, encryption, page)
+        done.rotated += rotated
+        done.unreadable += unreadable
         after = page[-1]
     if not done.unreadable:
         await rotate_canary(database, encryption)
@@ -53,8 +55,8 @@ def _page(db: peewee.Database, after: str) -> list[str]:
     return [row.id for row in query.order_by(OAuthToken.id).limit(BATCH).execute(db)]
 
 
-def _rotate(db: peewee.Database, encryption: Encryption, ids: list[str], done: Rotated) -> None:
-    # A run may be tried twice: it counts only once it has come to its end.
+def _rotate(db: peewee.Database, encryption: Encryption, ids: list[str]) -> tuple[int, int]:
+    """Gives how many were re-encrypted, and how many no key fits."""
     rotated = unreadable = 0
     for row in OAuthToken.select().where(OAuthToken.id.in_(ids)).execute(db):
         old = {name: getattr(row, name) for name in COLUMNS}
@@ -69,5 +71,4 @@ def _rotate(db: peewee.Database, encryption: Encryption, ids: list[str], done: R
             & (OAuthToken.access_token == row.access_token)
         )
         rotated += int(OAuthToken.update(new).where(same).execute(db))
-    done.rotated += rotated
-    done.unreadable += unreadable
+    return rotated, unreadable

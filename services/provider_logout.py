@@ -29,6 +29,9 @@ from services.used_once import use_once
 
 GIVE_BACK_TRIES = 3
 GIVE_BACK_AGAIN_SECONDS = 5.0
+"""Until the second try; the third comes five times as long after that."""
+END_SESSION_SECONDS = 2.0
+"""How long somebody who signs out waits for where to sign out at the provider."""
 MAX_GIVING_BACK = 1000
 """Sets that wait to be given back. More are dropped, and counted: they end by themselves."""
 
@@ -108,10 +111,11 @@ class ProviderLogout:
         if tokens is None or tokens.provider not in self._providers:
             return None
         connection = self._providers.get(tokens.provider)
+        asking = connection.ask(lambda p: p.end_session_url(tokens.grant.id_token, back_to))
         try:
-            return await connection.ask(lambda p: p.end_session_url(tokens.grant.id_token, back_to))
-        except ProviderUnavailable as error:
-            log.info("%s: no way to sign out there: %s", tokens.provider, error.evidence)
+            return await asyncio.wait_for(asking, END_SESSION_SECONDS)
+        except (ProviderUnavailable, asyncio.TimeoutError) as error:
+            log.info("%s: no way to sign out there: %s", tokens.provider, type(error).__name__)
             return None
 
     # ---- giving tokens back ----------------------------------------------------------------
@@ -131,11 +135,12 @@ class ProviderLogout:
     async def _give_back(self, tokens: TokenSet) -> None:
         connection = self._providers.get(tokens.provider)
         for attempt in range(GIVE_BACK_TRIES):
+            if attempt:
+                await asyncio.sleep(GIVE_BACK_AGAIN_SECONDS * 5 ** (attempt - 1))
             try:
                 await connection.ask(lambda p: p.revoke(tokens.grant))
             except ProviderUnavailable as error:
                 log.info("%s: tokens not given back yet: %s", tokens.provider, error.evidence)
-                await asyncio.sleep(GIVE_BACK_AGAIN_SECONDS * 5**attempt)
             else:
                 self._metrics.oauth_given_back.labels(outcome="done").inc()
                 return

@@ -1,0 +1,458 @@
+"""When a provider says that it is over, and when we say so to the provider."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import peewee
+import pytest
+
+from services import oauth_http, provider_logout
+from services.errors import DatabaseUnavailable, NotFound
+from services.login_sessions import SignedIn
+from services.oauth_errors import ProviderUnavailable
+from services.oauth_jwt import CLOCK_SKEW_SECONDS
+from services.protocol import CloseCode
+from services.provider_logout import GIVE_BACK_TRIES, LogoutRefused
+from services.provider_tokens import TokenSet
+from services.upkeep import Upkeep
+from tests.support.github import github
+from tests.support.oauth import (
+    NAME,
+    came_to,
+    finished,
+    real_clock,
+    settings_of,
+    settings_of_github,
+)
+from tests.support.parts import Parts, node, open_socket, session_row, settings_of_tests
+from tests.support.provider import LEFT_OUT, Provider, provider
+from tests.support.redis import RealRedis, redis_server, until, within
+
+__all__ = ["redis_server"]
+BACK = "https://usher.example/"
+
+
+@pytest.fixture
+def op() -> Iterator[Provider]:
+    with provider() as running:
+        yield running
+
+
+@asynccontextmanager
+async def a_node(database_url: str, *ops: Provider) -> AsyncIterator[Parts]:
+    names = (NAME, "second")[: len(ops)]
+    rows = (settings_of(op, name) for op, name in zip(ops, names, strict=True))
+    shared = settings_of_tests(*rows)
+    async with node(database_url, clock=real_clock(), settings=shared) as parts:
+        yield parts
+
+
+@asynccontextmanager
+async def two_nodes(
+    database_url: str, op: Provider, redis: RealRedis | None = None
+) -> AsyncIterator[tuple[Parts, Parts]]:
+    shared = settings_of_tests(settings_of(op))
+    async with (
+        node(database_url, redis, real_clock(), settings=shared) as here,
+        node(database_url, redis, here.clock, settings=shared, name="other") as there,
+    ):
+        yield here, there
+
+
+async def sign_in(parts: Parts, name: str = NAME) -> SignedIn:
+    done = await finished(parts, await came_to(parts, name))
+    assert done.signed_in is not None
+    return done.signed_in
+
+
+async def hear(parts: Parts, token: str, name: str = NAME) -> int:
+    return await parts.oauth.logout.hear(name, token)
+
+
+async def over(parts: Parts, who: SignedIn) -> str | None:
+    row = await parts.database.run(session_row, who.claims.sid)
+    reason: str | None = row["end_reason"]
+    return reason
+
+
+async def living(parts: Parts, *all_: SignedIn) -> list[bool]:
+    return [await over(parts, one) is None for one in all_]
+
+
+def rename(db: peewee.Database, who: SignedIn, sid: str | None) -> None:
+    table: Any = peewee.Table("login_sessions", ("id", "provider_sid")).bind(db)
+    table.update(provider_sid=sid).where(table.id == who.claims.sid).execute()
+
+
+# ---- hearing of it -------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_session_that_the_provider_names_ends_with_its_sockets_on_every_node(
+    database_url: str, op: Provider, redis_server: RealRedis
+) -> None:
+    async with two_nodes(database_url, op, redis_server) as both:
+        ada, other = await sign_in(both[0]), await sign_in(both[1])
+        by_password = await both[0].signed_in(ada.user.id)
+        first_sid, _ = op.sids
+        sockets = [await open_socket(parts, ada) for parts in both]
+        assert await hear(both[1], op.logout_token(sub=LEFT_OUT, sid=first_sid)) == 1
+        for socket in sockets:
+            assert await socket.close_code() == CloseCode.SESSION_REVOKED
+        assert await living(both[0], ada, other, by_password) == [False, True, True]
+        assert await over(both[0], ada) == "provider_logout"
+
+
+@pytest.mark.gen_test
+async def test_without_redis_the_other_nodes_read_it_from_the_database(
+    database_url: str, op: Provider
+) -> None:
+    async with two_nodes(database_url, op) as both:
+        ada = await sign_in(both[0])
+        socket = await open_socket(both[0], ada)
+        assert await hear(both[1], op.logout_token()) == 1
+        await both[0].revocations.sweep()
+        assert await socket.close_code() == CloseCode.SESSION_REVOKED
+
+
+@pytest.mark.gen_test
+async def test_a_person_who_is_named_is_signed_out_everywhere_but_by_other_ways(
+    database_url: str, op: Provider
+) -> None:
+    async with a_node(database_url, op) as parts:
+        ada, again = await sign_in(parts), await sign_in(parts)
+        by_password = await parts.signed_in(ada.user.id)
+        sub = op.user["sub"]
+        op.user = {"sub": "grace", "email": "grace@example.org", "name": "Grace"}
+        grace = await sign_in(parts)
+        assert await hear(parts, op.logout_token(sub=sub, sid=LEFT_OUT)) == 2
+        everyone = ada, again, by_password, grace
+        assert await living(parts, *everyone) == [False, False, True, True]
+
+
+@pytest.mark.gen_test
+async def test_named_by_both_a_session_has_to_be_the_persons(
+    database_url: str, op: Provider
+) -> None:
+    async with a_node(database_url, op) as parts:
+        ada, unnamed, other = [await sign_in(parts) for _ in range(3)]
+        await parts.database.run(rename, unnamed, None)
+        first_sid = op.sids[0]
+        assert await hear(parts, op.logout_token(sub="somebody-else", sid=first_sid)) == 0
+        assert await living(parts, ada, unnamed, other) == [True, True, True]
+        # A session that the provider did not name may be the one.
+        assert await hear(parts, op.logout_token(sid=first_sid)) == 2
+        assert await living(parts, ada, unnamed, other) == [False, False, True]
+
+
+@pytest.mark.gen_test
+async def test_a_session_named_alone_is_no_unnamed_one(database_url: str, op: Provider) -> None:
+    async with a_node(database_url, op) as parts:
+        unnamed = await sign_in(parts)
+        await parts.database.run(rename, unnamed, None)
+        assert await hear(parts, op.logout_token(sub=LEFT_OUT, sid="another")) == 0
+        assert await living(parts, unnamed) == [True]
+
+
+@pytest.mark.gen_test
+async def test_other_providers_sessions_are_not_touched(database_url: str, op: Provider) -> None:
+    with provider() as second:
+        second.user = op.user
+        async with a_node(database_url, op, second) as parts:
+            ada = await sign_in(parts)
+            there = await sign_in(parts, "second")
+            assert there.user.id == ada.user.id
+            token = second.logout_token(sub=op.user["sub"], sid=LEFT_OUT)
+            with pytest.raises(LogoutRefused):
+                await hear(parts, token, NAME)
+            assert await hear(parts, token, "second") == 1
+            assert await living(parts, ada, there) == [True, False]
+
+
+@pytest.mark.gen_test
+async def test_a_logout_of_nobody_we_know_is_heard_all_the_same(
+    database_url: str, op: Provider
+) -> None:
+    async with a_node(database_url, op) as parts:
+        assert await hear(parts, op.logout_token(sub="nobody", sid="none")) == 0
+        ada = await sign_in(parts)
+        await parts.login_sessions.end(ada.user.id, ada.claims.sid, "logout")
+        assert await hear(parts, op.logout_token()) == 0
+
+
+@pytest.mark.gen_test
+async def test_what_may_not_come_back_ends_for_good(database_url: str, op: Provider) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        await hear(parts, op.logout_token())
+        with pytest.raises(NotFound):
+            await parts.oauth.refresh.valid(ada.user.id, NAME)
+        assert await parts.login_sessions.state(ada.claims) is None
+        again = await sign_in(parts)
+        assert await parts.login_sessions.state(again.claims) is not None
+
+
+# ---- and refusing --------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_logout_token_is_heard_once_on_any_node(database_url: str, op: Provider) -> None:
+    async with two_nodes(database_url, op) as both:
+        await sign_in(both[0])
+        token = op.logout_token()
+        heard = await asyncio.gather(
+            *(hear(both[n % 2], token) for n in range(10)), return_exceptions=True
+        )
+        assert heard.count(1) == 1
+        assert sum(isinstance(one, LogoutRefused) for one in heard) == 9
+        fresh = await sign_in(both[0])
+        with pytest.raises(LogoutRefused, match="sent before"):
+            await hear(both[1], token)
+        assert await living(both[0], fresh) == [True]
+        # It is forgotten only when it would be too old to be taken.
+        both[0].clock.forward(120 + CLOCK_SKEW_SECONDS - 5)
+        await Upkeep(both[0].database, both[0].clock).purge()
+        with pytest.raises(LogoutRefused, match="sent before"):
+            await hear(both[1], token)
+
+
+@pytest.mark.gen_test
+async def test_the_same_jti_of_another_provider_is_another_token(
+    database_url: str, op: Provider
+) -> None:
+    with provider() as second:
+        async with a_node(database_url, op, second) as parts:
+            for one, name in ((op, NAME), (second, "second")):
+                await hear(parts, one.logout_token(jti="the same", sub="x"), name)
+            with pytest.raises(LogoutRefused):
+                await hear(parts, op.logout_token(jti="the same", sub="y"))
+
+
+@pytest.mark.gen_test
+async def test_what_is_not_to_be_trusted_ends_nothing_and_uses_nothing_up(
+    database_url: str, op: Provider
+) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        for token in (
+            "",
+            "a.b.c",
+            op.id_tokens[-1],
+            op.logout_token(jti="mine", signer="none"),
+            op.logout_token(jti="mine", signer="stranger"),
+            op.logout_token(jti="mine", aud="another"),
+            op.logout_token(jti="mine", header={"typ": "JWT"}),
+        ):
+            with pytest.raises(LogoutRefused) as caught:
+                await hear(parts, token)
+            assert caught.value.public == {"error": "invalid_request"}
+        assert await living(parts, ada) == [True]
+        assert parts.count("usher_oauth_logouts_total", outcome="refused") == 7
+        assert await hear(parts, op.logout_token(jti="mine")) == 1
+        assert parts.count("usher_oauth_logouts_total", outcome="ended") == 1
+
+
+@pytest.mark.gen_test
+async def test_a_provider_that_sends_none_is_not_heard(database_url: str, op: Provider) -> None:
+    with github() as hub:
+        shared = settings_of_tests(settings_of_github(hub))
+        async with node(database_url, clock=real_clock(), settings=shared) as parts:
+            for name in ("github", "nobody", ""):
+                with pytest.raises(NotFound):
+                    await hear(parts, op.logout_token(sub="x"), name)
+
+
+@pytest.mark.gen_test
+async def test_without_keys_or_database_it_is_told_to_try_again(
+    database_url: str, op: Provider
+) -> None:
+    async with a_node(database_url, op) as parts:
+        token = op.logout_token(sub="x")
+        op.misbehave(jwks="http_503")
+        with pytest.raises(ProviderUnavailable):
+            await hear(parts, token)
+        op.behave()
+        await sign_in(parts)  # which needs the keys
+        await parts.database.close()
+        with pytest.raises(DatabaseUnavailable):
+            await hear(parts, token)
+
+
+@pytest.mark.gen_test
+async def test_a_token_that_could_not_be_acted_on_may_be_sent_again(
+    database_url: str, op: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        token = op.logout_token()
+
+        def fails(*_: object) -> list[Any]:
+            raise DatabaseUnavailable("in the middle of it")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(parts.login_sessions, "end_of_provider_within", fails)
+            with pytest.raises(DatabaseUnavailable):
+                await hear(parts, token)
+        assert await hear(parts, token) == 1
+        assert await living(parts, ada) == [False]
+
+
+# ---- signing out there ---------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_who_signs_out_is_told_where_to_sign_out_there(
+    database_url: str, op: Provider
+) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        url = await parts.oauth.logout.end_session_url(ada.claims.sid, BACK)
+        assert url is not None
+        asked = parse_qs(urlsplit(url).query)
+        assert asked["id_token_hint"] == [op.id_tokens[-1]]
+        assert asked["post_logout_redirect_uri"] == [BACK]
+
+
+@pytest.mark.gen_test
+async def test_there_may_be_no_such_place(database_url: str, op: Provider) -> None:
+    op.misbehave(discovery="no_end_session")
+    async with a_node(database_url, op) as parts:
+        ada, by_password = await sign_in(parts), await parts.signed_in()
+        for sid in (ada.claims.sid, by_password.claims.sid, "nobody"):
+            assert await parts.oauth.logout.end_session_url(sid, BACK) is None
+
+
+@pytest.mark.gen_test
+async def test_nor_can_a_wrong_key_find_it(database_url: str, op: Provider) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+    async with a_node(database_url, op) as stranger:
+        assert await stranger.oauth.logout.end_session_url(ada.claims.sid, BACK) is None
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("fault", ["http_503", "held", "issuer_other"])
+async def test_a_provider_that_errs_keeps_nobody_signed_in(
+    database_url: str, op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider_logout, "END_SESSION_SECONDS", 0.3)
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        keys = parts.services.foundation.settings
+    op.misbehave(discovery=fault)
+    async with node(database_url, clock=real_clock(), settings=keys) as fresh:
+        url = await within(fresh.oauth.logout.end_session_url(ada.claims.sid, BACK), 5.0)
+        assert url is None
+        op.behave()
+
+
+# ---- giving tokens back --------------------------------------------------------------------
+
+
+async def taken(parts: Parts, who: SignedIn) -> list[TokenSet]:
+    return await parts.database.run(parts.oauth.tokens.take, who.user.id)
+
+
+def given_back(parts: Parts, outcome: str) -> float:
+    return parts.count("usher_oauth_given_back_total", outcome=outcome)
+
+
+@pytest.mark.gen_test
+async def test_tokens_are_given_back_with_nobody_waiting(database_url: str, op: Provider) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        await sign_in(parts)
+        op.misbehave(revoke="held")
+        parts.oauth.logout.give_back(await taken(parts, ada))
+        await until(lambda: op.count("revoke") == 2)
+        assert given_back(parts, "done") == 0
+        op.behave()
+        await until(lambda: given_back(parts, "done") == 2)
+        assert {token for token, _ in op.revoked} == set(op.given_refresh_tokens)
+        await until(lambda: not parts.oauth.logout._giving_back)
+
+
+@pytest.mark.gen_test
+async def test_who_deletes_an_account_has_its_tokens_given_back(
+    database_url: str, op: Provider
+) -> None:
+    async with a_node(database_url, op) as parts:
+        await parts.user("Root", "admin")
+        ada = await sign_in(parts)
+        await parts.accounts.delete(ada.user.id)
+        await until(lambda: len(op.revoked) == 1)
+        assert op.revoked == [(op.given_refresh_tokens[-1], "refresh_token")]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("fault", ["http_500", "closes", "held", "redirect_elsewhere"])
+async def test_a_provider_that_errs_is_asked_again(
+    database_url: str, op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider_logout, "GIVE_BACK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        op.misbehave(revoke=fault, times=2)
+        parts.oauth.logout.give_back(await taken(parts, ada))
+        await until(lambda: given_back(parts, "done") == 1)
+        assert op.count("revoke") == 3
+        assert op.elsewhere.requests == []
+        op.behave()
+
+
+@pytest.mark.gen_test
+async def test_and_is_left_alone_in_the_end(
+    database_url: str, op: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider_logout, "GIVE_BACK_AGAIN_SECONDS", 0.01)
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        op.misbehave(revoke="http_503")
+        parts.oauth.logout.give_back(await taken(parts, ada))
+        await until(lambda: given_back(parts, "failed") == 1)
+        assert op.count("revoke") == GIVE_BACK_TRIES
+
+
+@pytest.mark.gen_test
+async def test_more_than_can_be_given_back_are_dropped_and_counted(
+    database_url: str, op: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provider_logout, "MAX_GIVING_BACK", 3)
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        (one,) = await taken(parts, ada)
+        op.misbehave(revoke="held")
+        parts.oauth.logout.give_back([one] * 5)
+        assert given_back(parts, "dropped") == 2
+        op.behave()
+        await until(lambda: given_back(parts, "done") == 3)
+
+
+@pytest.mark.gen_test
+async def test_what_a_provider_gave_that_is_set_no_more_is_forgotten(
+    database_url: str, op: Provider
+) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        sets = await taken(parts, ada)
+    async with node(database_url, clock=real_clock()) as without:
+        without.oauth.logout.give_back(sets)
+        assert not without.oauth.logout._giving_back
+
+
+@pytest.mark.gen_test
+async def test_closing_waits_for_no_provider(database_url: str, op: Provider) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        op.misbehave(revoke="held")
+        parts.oauth.logout.give_back(await taken(parts, ada))
+        await until(lambda: op.count("revoke") == 1)
+        await within(parts.oauth.logout.close(), 5.0)
+        assert not parts.oauth.logout._giving_back
+        op.behave()
