@@ -36,11 +36,13 @@ class Window(msgspec.Struct, frozen=True):
     Attributes:
         complete: nothing between `after` and the first of `messages` has been forgotten.
         more: the log goes on behind the last of `messages`.
+        now: of `read_behind`: when it was read, epoch seconds by the clock that ids are made of.
     """
 
     messages: Sequence[Kept]
     complete: bool
     more: bool = False
+    now: float = 0.0
 
 
 class BusListener(Protocol):

@@ -83,7 +83,7 @@ class MemoryBus:
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
         log, order = self._logs.get(room), id_order(after)
         found = [] if log is None else [m for m in log.messages if m.order > order]
-        return Window(found[:limit], complete=True, more=len(found) > limit)
+        return Window(found[:limit], True, len(found) > limit, self._clock())
 
     async def close(self) -> None:
         self._listener = None

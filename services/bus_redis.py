@@ -121,8 +121,10 @@ class RedisBus:
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
         command = ("XRANGE", log_key(room), f"({after}", "+", "COUNT", limit + 1)
-        (found,) = await self._store.call(command)
-        return Window([_kept(e) for e in found[:limit]], complete=True, more=len(found) > limit)
+        now, found = await self._store.call(("TIME",), command)
+        messages = [_kept(entry) for entry in found[:limit]]
+        seconds = int(now[0]) + int(now[1]) / 1_000_000
+        return Window(messages, True, len(found) > limit, seconds)
 
     def forget_old(self) -> None:
         """Redis does."""

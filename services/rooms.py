@@ -66,7 +66,8 @@ class _Room:
     )
 
     def __init__(self, since: float) -> None:
-        self.members: dict[str, RoomMember] = {}
+        self.members: dict[RoomMember, float] = {}
+        """When each came in, epoch seconds by this node's clock; the last is the newest."""
         self.held = 0
         self.last = (0, 0)
         self.since = since
@@ -147,21 +148,21 @@ class Rooms:
         """Put a socket into a room that is held for it."""
         room = self._rooms[name]
         self._flush(room)  # what was said before is not for who comes now
-        room.members[member.session_id] = member
+        room.members.setdefault(member, self._clock())
 
     def leave(self, member: RoomMember, name: str) -> None:
         """Take a socket out of a room."""
         room = self._rooms.get(name)
-        if room is None or member.session_id not in room.members:
+        if room is None or member not in room.members:
             return
         self._flush(room)
-        room.members.pop(member.session_id, None)
+        room.members.pop(member, None)
         self._forget_if_empty(name, room)
 
     def members(self, name: str) -> list[RoomMember]:
         """The sockets of a room on this node."""
         room = self._rooms.get(name)
-        return [] if room is None else list(room.members.values())
+        return [] if room is None else list(room.members)
 
     def names(self) -> list[str]:
         """The rooms that have a member here."""
@@ -233,12 +234,13 @@ class Rooms:
             here.catching_up = task
 
     async def _catch_up(self, name: str, room: _Room) -> None:
+        ahead = 0.0
         try:
             while room.behind:
                 room.behind = False
                 try:
                     async with self._gaps:
-                        await self._read_missed(name, room)
+                        ahead = await self._read_missed(name, room)
                 except StoreUnavailable as error:  # it comes back later than the line, often
                     log.info("room log not read after a gap yet: %s", error.evidence)
                     room.behind = True
@@ -247,21 +249,43 @@ class Rooms:
             waiting, room.waiting, room.catching_up = room.waiting, [], None
             if self._rooms.get(name) is room:  # else it was left meanwhile
                 for message in waiting:
-                    self.kept(name, message)
+                    self._deliver_late(name, room, message, ahead)
 
-    async def _read_missed(self, name: str, room: _Room) -> None:
+    async def _read_missed(self, name: str, room: _Room) -> float:
+        """Deliver what the log has behind the last message.
+
+        Returns:
+            Seconds by which the log's clock is ahead of ours. It was read a little ago, so that
+            is rather too little: nobody is kept from what was said after they came in.
+        """
         # Where nothing was delivered yet, what came after the room was first heard counts.
         # An id is passed over itself: the first of that millisecond has the number 0.
         first = room.last if room.last != (0, 0) else (int(room.since * 1000) - 1, MAX_NUMBER)
         after = f"{first[0]}-{first[1]}"
-        more = True
-        while more:
+        while True:
             window = await self._bus.read_behind(name, after, GAP_PAGE)
+            ahead = window.now - self._clock()
             for message in window.messages:
-                room.last = max(room.last, message.order)
-                self._deliver(name, message)
-            after = window.messages[-1].id if window.messages else after
-            more = window.more
+                self._deliver_late(name, room, message, ahead)
+            if not window.more:
+                return ahead
+            after = window.messages[-1].id
+
+    def _deliver_late(self, name: str, room: _Room, message: Kept, ahead: float) -> None:
+        """Deliver what was said a while ago to those who were in by then. Who came after it may
+        have had no right to it, and has read the log already if they wanted to know."""
+        if message.order <= room.last:
+            return
+        room.last, said_ms = message.order, message.order[0]
+        newest = next(reversed(room.members.values()), 0.0)
+        if int((newest + ahead) * 1000) <= said_ms:
+            self._deliver(name, message)
+            return
+        self._flush(room)
+        frame = encode_text(self._as_event(message))
+        for member, came in tuple(room.members.items()):
+            if int((came + ahead) * 1000) <= said_ms:
+                member.wire.send_frame(frame)
 
     def _deliver(self, name: str, message: Kept) -> None:
         if name == CONTROL_ROOM:
@@ -280,8 +304,8 @@ class Rooms:
             return
         if but:
             self._flush(room)
-            for session_id, member in tuple(room.members.items()):
-                if session_id != but:
+            for member in tuple(room.members):
+                if member.session_id != but:
                     member.wire.send_frame(frame)
             return
         if not room.unsent:
@@ -300,5 +324,5 @@ class Rooms:
             return
         joined = frames[0] if len(frames) == 1 else b"".join(frames)
         # A copy: a member that is too slow is closed by this, and leaves.
-        for member in tuple(room.members.values()):
+        for member in tuple(room.members):
             member.wire.send_frames(frames, joined)

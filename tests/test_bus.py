@@ -321,7 +321,8 @@ async def test_to_speak_where_nobody_listens_is_no_fault(redis: RealRedis | None
 async def test_a_room_where_nothing_was_said_is_complete_and_empty(redis: RealRedis | None) -> None:
     async with house(redis) as h:
         assert await h.read() == Window([], complete=True, more=False)
-        assert await h.bus.read_behind(ROOM, "1-0", 5) == Window([], complete=True)
+        window = await h.bus.read_behind(ROOM, "1-0", 5)
+        assert (window.messages, window.complete, window.more) == ([], True, False)
 
 
 @pytest.mark.gen_test
@@ -495,6 +496,8 @@ async def test_behind_an_id_is_read_whether_or_not_the_log_has_it(redis: RealRed
         rest = await h.bus.read_behind(ROOM, ids[3], 2)
         assert ([message.id for message in rest.messages], rest.more) == (ids[4:], False)
         assert not (await h.bus.read_behind(ROOM, ids[4], 2)).messages
+        before, window, after = h.now(), await h.bus.read_behind(ROOM, "1-0", 2), h.now()
+        assert before - 0.001 <= window.now <= after + 0.001, "here Redis has the same clock"
 
 
 # ---- ids -----------------------------------------------------------------------------------

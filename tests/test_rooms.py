@@ -7,10 +7,11 @@ import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 
 from services.bus import Kept, Window
-from services.bus_memory import MemoryBus
+from services.bus_memory import MemoryBus, _Log
 from services.bus_redis import RedisBus
 from services.errors import StoreUnavailable
 from services.frames import encode_text
@@ -44,6 +45,8 @@ class SlowBus(MemoryBus):
         self.gate.set()
         self.refusals = 0
         self.reading, self.most_at_once = 0, 0
+        self.ahead = 0.0
+        """Seconds by which the log's clock is ahead of the node's."""
 
     def subscribe(self, room: str) -> None:
         self.said.append(f"+{room}")
@@ -69,7 +72,12 @@ class SlowBus(MemoryBus):
         if self.refusals:
             self.refusals -= 1
             raise StoreUnavailable("away")
-        return window
+        return msgspec.structs.replace(window, now=window.now + self.ahead)
+
+    async def keep_at(self, room: str, body: bytes, seconds: float) -> None:
+        """Keep a message whose id is of that time."""
+        log = self._logs.setdefault(room, _Log(self._size))
+        log.messages.append(Kept(f"{int(seconds * 1000)}-0", body))
 
 
 @dataclass
@@ -335,6 +343,83 @@ async def test_after_a_gap_what_was_missed_comes_first_and_what_comes_meanwhile_
     await until(lambda: len(ada.texts) == 5)
     await h.say("6")
     assert ada.texts == bob.texts == numbers(range(1, 7))
+
+
+@pytest.mark.gen_test
+async def test_what_was_missed_is_not_for_who_came_after_it_was_said() -> None:
+    h = house()
+    (ada,) = await h.people("ada")
+    await h.say("1")
+    await h.miss("2")
+    h.clock.forward(1)
+    (bob,) = await h.people("bob")
+    await h.miss("3 in the same millisecond")
+    h.clock.forward(1)
+    await h.miss("4")
+    (cleo,) = await h.people("cleo")
+    h.rooms.gap(ROOM)
+    await until(lambda: len(ada.texts) == 4)
+    await h.say("5")
+    assert ada.texts == ["1", "2", "3 in the same millisecond", "4", "5"]
+    assert bob.texts == ["3 in the same millisecond", "4", "5"]
+    assert cleo.texts == ["4", "5"], "of one millisecond nobody can say which was first"
+
+
+@pytest.mark.gen_test
+async def test_what_waits_behind_the_missed_is_not_for_who_came_after_it_either() -> None:
+    h = house()
+    (ada,) = await h.people("ada")
+    await h.miss("1")
+    h.bus.gate.clear()
+    h.rooms.gap(ROOM)
+    await until(lambda: h.bus.reading)
+    await h.say("2", "3")
+    h.clock.forward(1)
+    (bob,) = await h.people("bob")
+    h.clock.forward(-1)  # the log was read just now
+    h.bus.gate.set()
+    await until(lambda: len(ada.texts) == 3)
+    h.clock.forward(1)
+    await h.say("4")
+    assert (ada.texts, bob.texts) == (["1", "2", "3", "4"], ["4"])
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("ahead", [-300.0, -0.5, 0.5, 300.0])
+async def test_clocks_that_differ_neither_keep_a_message_from_anybody_nor_let_it_through(
+    ahead: float,
+) -> None:
+    h = house()
+    h.bus.ahead = ahead
+    (ada,) = await h.people("ada")
+    h.rooms.kept(ROOM, Kept(f"{int((h.clock() - 900) * 1000)}-0", b"0"))
+    await h.bus.keep_at(ROOM, b"1", h.clock() + ahead)
+    h.clock.forward(0.2)
+    (bob,) = await h.people("bob")
+    for body in (b"2", b"3"):
+        h.clock.forward(1)
+        await h.bus.keep_at(ROOM, body, h.clock() + ahead)
+    h.rooms.gap(ROOM)
+    await until(lambda: len(ada.texts) == 4)
+    assert ada.texts == numbers(range(4))
+    assert bob.texts == ["2", "3"]
+
+
+@pytest.mark.gen_test
+async def test_a_slow_reading_of_the_log_keeps_nothing_from_who_came_before_it_was_said() -> None:
+    h = house()
+    (ada,) = await h.people("ada")
+    h.clock.forward(1)
+    (bob,) = await h.people("bob")
+    h.clock.forward(0.01)
+    await h.miss("1")
+    h.bus.gate.clear()
+    h.rooms.gap(ROOM)
+    await until(lambda: h.bus.reading)
+    h.clock.forward(5)  # the answer is long on its way, and the log's clock seems behind
+    h.bus.gate.set()
+    await until(lambda: bob.texts)
+    assert ada.texts == bob.texts == ["1"]
 
 
 @pytest.mark.gen_test
