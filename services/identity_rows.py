@@ -6,7 +6,7 @@ import peewee
 
 from models.identity import Identity
 from models.user import User
-from services.oauth_person import Person, address_of
+from services.oauth_person import Person, address_of, vouched_address
 
 
 def same(provider: str, subject: str) -> peewee.Expression:
@@ -50,5 +50,5 @@ def note_use(db: peewee.Database, identity: Identity, person: Person, now: float
 
 def note_verified(db: peewee.Database, user: User, person: Person) -> None:
     """Note it where the provider vouches for the account's own address."""
-    if not user.email_verified and person.email_verified and address_of(person) == user.email:
+    if not user.email_verified and vouched_address(person) == user.email:
         User.update({User.email_verified: True}).where(User.id == user.id).execute(db)
