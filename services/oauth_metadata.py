@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -139,9 +140,15 @@ def read_metadata(document: object, expected: str) -> Metadata:
         raise ProviderUnavailable("discovery: the document of another issuer")
     for name in _ENDPOINTS:
         url = getattr(found, name)
-        if not is_safe_url(url) and (url or name in _NEEDED):
+        if not _may_be_called(url, expected) and (url or name in _NEEDED):
             raise ProviderUnavailable(f"discovery: {name} is missing or no safe URL")
     return found
+
+
+def _may_be_called(url: str, issuer: str) -> bool:
+    # An issuer elsewhere has no business on this machine: it would have us ask what listens here.
+    local = urlsplit(issuer).scheme == "http"
+    return is_safe_url(url) and (local or urlsplit(url).scheme == "https")
 
 
 def _present(document: object) -> object:
