@@ -263,6 +263,19 @@ async def test_who_signs_out_there_too_is_told_where_to_go(server: Usher, op: Pr
     }
 
 
+def test_a_session_that_is_over_tells_an_old_token_nothing(database_kind: str) -> None:
+    with (
+        provider() as op,
+        usher(database_kind, **settings_for(op), ACCESS_TOKEN_TTL_SECONDS=1) as server,
+    ):
+        browser = sign_in(server)
+        thief = Client(server, browser=True, cookies=dict(browser.cookies))
+        assert browser.post("/api/auth/logout").status == 204
+        wait_until(lambda: thief.get("/api/auth/me").body["code"] == "token_expired")
+        answer = thief.post("/api/oauth/logout")
+        assert (answer.status, answer.body) == (200, {"location": None})
+
+
 def test_who_came_by_a_password_has_nowhere_to_go(server: Usher) -> None:
     browser = sign_up(server, browser=True)
     answer = browser.post("/api/oauth/logout")
