@@ -140,6 +140,8 @@ class Identities:
                 )
             if linked is not None:
                 raise SignInRefused(Reason.NO_ACCOUNT, "another account of this provider is linked")
+            if identity_rows.was_unlinked(db, user.id, provider.name):
+                raise SignInRefused(Reason.NO_ACCOUNT, "they have unlinked this provider")
         identity_rows.insert(db, provider.name, person, user.id, self._clock())
         return user
 

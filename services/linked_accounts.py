@@ -69,6 +69,7 @@ class LinkedAccounts:
                 raise SignInRefused(Reason.LINKED_ELSEWHERE, "another one is linked")
             if found is None:
                 identity_rows.insert(db, provider.name, person, user.id, self._clock())
+                identity_rows.forget_unlinked(db, user.id, provider.name)
             else:
                 identity_rows.note_use(db, found, person, self._clock())
             identity_rows.note_verified(db, user, person)
@@ -145,7 +146,7 @@ class LinkedAccounts:
             ended = self._sessions.end_of_provider_within(
                 db, provider, identity.subject, None, "unlinked"
             )
-            Identity.delete().where(identity_rows.same(provider, identity.subject)).execute(db)
+            identity_rows.unlink(db, identity)
             return tokens, ended
 
         tokens, ended = await self._database.run(work)

@@ -322,6 +322,27 @@ async def test_what_was_unlinked_opens_the_account_no_more(database_url: str) ->
 
 
 @pytest.mark.gen_test
+async def test_nor_does_its_address_until_it_is_linked_again(database_url: str) -> None:
+    async with node(database_url) as parts:
+        ada = await with_password(parts)
+        mine = person(email=ada.user.email)
+        await link(parts, ada, mine)
+        await unlink(parts, ada.user.id)
+        for who in (mine, person("another", email=ada.user.email)):
+            with pytest.raises(SignInRefused) as caught:
+                await sign_in(parts, who)
+            assert caught.value.reason is Reason.NO_ACCOUNT
+        by_second = await sign_in(parts, mine, settings("second"))
+        assert by_second.user.id == ada.user.id, "that one was not unlinked"
+        await link(parts, ada, mine)
+        assert (await sign_in(parts, mine)).user.id == ada.user.id
+        await unlink(parts, ada.user.id)
+        await unlink(parts, ada.user.id, "second")
+        await parts.accounts.delete(ada.user.id)
+        assert (await sign_in(parts, mine)).user.id != ada.user.id
+
+
+@pytest.mark.gen_test
 async def test_the_last_way_in_stays(database_url: str) -> None:
     async with node(database_url) as parts:
         ada = await sign_in(parts, person())
