@@ -79,12 +79,14 @@ class Attempts:
         attempt = Attempt(PURPOSE, provider, start, next_, link, until)
         return attempt, Secret(self._encryption.encrypt(msgspec.json.encode(attempt)))
 
-    async def take(self, sealed: str, provider: str, state: str) -> Attempt:
+    async def take(self, sealed: str, provider: str, state: str, spend: bool = True) -> Attempt:
         """The attempt that an answer belongs to. It is used up, whatever comes of it.
 
         Args:
             sealed: what the browser has kept, "" for nothing.
             state: of the answer (RFC 6749 section 10.12).
+            spend: whether anything may come of it. Where nothing may, nothing is written:
+                anybody could bring refusals without end.
 
         Raises:
             SignInRefused: not this browser's, not this provider's, too old or used before.
@@ -99,6 +101,8 @@ class Attempts:
             raise SignInRefused(Reason.STALE, "callback: another state")
         if attempt.expires_at <= self._clock():
             raise SignInRefused(Reason.STALE, "callback: too late")
+        if not spend:
+            return attempt
         # A while longer: a node whose clock is ahead purges what another one would still take.
         if not await self._database.run(_use, state, attempt.expires_at + CLOCK_SKEW_SECONDS):
             raise SignInRefused(Reason.STALE, "callback: state used before")
