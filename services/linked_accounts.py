@@ -16,7 +16,7 @@ from services.control import Revocation
 from services.database import Database
 from services.errors import NotFound
 from services.login_sessions import LoginSessions
-from services.oauth_attempts import Link
+from services.oauth_attempts import Link, proof_of
 from services.oauth_errors import LastWayIn, Reason, SignInRefused
 from services.oauth_grants import Grant
 from services.oauth_person import Person, check_domain, role_of
@@ -90,6 +90,8 @@ class LinkedAccounts:
         )
         if user is None or user.disabled_at is not None or not alive.exists(db):
             raise SignInRefused(Reason.SIGNED_OUT, "the login session that links is over")
+        if link.proof != proof_of(user.password_hash):
+            raise SignInRefused(Reason.SIGNED_OUT, "the password was changed meanwhile")
         return user
 
     async def opened_at(self, login_session_id: str) -> float:

@@ -33,10 +33,16 @@ PURPOSE = "oauth-sign-in"
 
 
 class Link(msgspec.Struct, frozen=True):
-    """Who wants to link an account, by which login session."""
+    """Who wants to link an account, by which login session.
+
+    Attributes:
+        proof: a hash of the stored password's hash, "" where there is no password. What was begun
+            with a password ends when it is changed: it may have been changed because of that.
+    """
 
     user_id: str
     login_session_id: str
+    proof: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -57,6 +63,11 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 _DECODER = msgspec.json.Decoder(Attempt)
+
+
+def proof_of(password_hash: str | None) -> str:
+    """The `proof` of a Link, for a stored password's hash or None."""
+    return "" if password_hash is None else token_hash(password_hash)
 
 
 def attempt_key(state: str) -> str:

@@ -171,6 +171,15 @@ def test_who_signed_out_meanwhile_links_nothing(server: Usher, op: Provider) -> 
     assert not linked(again)
 
 
+def test_what_was_begun_with_an_old_password_links_nothing(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    url = link(browser)
+    new = {"current_password": PASSWORD, "new_password": f"{PASSWORD}, again"}
+    assert browser.post("/api/auth/password", new).status == 204
+    refused(come_back(browser, url), 403, "signed_out")
+    assert not linked(browser)
+
+
 def test_who_is_somebody_else_meanwhile_links_nothing(server: Usher, op: Provider) -> None:
     browser, other = (sign_up(server, browser=True) for _ in range(2))
     url = link(browser)
