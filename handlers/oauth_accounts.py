@@ -12,7 +12,7 @@ from handlers.oauth import AttemptKeeper, checked_next
 from handlers.operations import operation
 from services.errors import BadRequest, NotFound, RateLimited, Unauthenticated, WrongPassword
 from services.linked_accounts import LinkedAccount
-from services.oauth_attempts import Link
+from services.oauth_attempts import Link, proof_of
 from services.oauth_errors import LastWayIn, ProviderUnavailable, ReauthenticationNeeded
 from services.provider_logout import LogoutRefused
 
@@ -113,22 +113,23 @@ class LinkHandler(AttemptKeeper):
         next_ = checked_next(body.next, self.site.origins)
         self.services.oauth.providers.get(provider)  # before a password is asked for
         claims = self.identity.claims
-        await self._reauthenticate(claims.sub, claims.sid, body.current_password)
-        link = Link(claims.sub, claims.sid)
+        known_hash = await self._reauthenticate(claims.sub, claims.sid, body.current_password)
+        link = Link(claims.sub, claims.sid, proof_of(known_hash))
         begun = await self.services.oauth.flow.begin(provider, next_, link)
         self.keep_attempt(begun)
         return GoThere(begun.url)
 
-    async def _reauthenticate(self, user_id: str, sid: str, password: str | None) -> None:
+    async def _reauthenticate(self, user_id: str, sid: str, password: str | None) -> str | None:
+        """Gives the hash of the password that was given; None where the account has none."""
         accounts = self.services.accounts
         if password is not None:
-            await accounts.confirm(user_id, password)
-            return
+            return await accounts.confirm(user_id, password)
         if await accounts.has_password(user_id):
             raise ReauthenticationNeeded("linking: no password given")
         opened_at = await self.services.oauth.linked_accounts.opened_at(sid)
         if opened_at < time.time() - RECENT_SECONDS:
             raise ReauthenticationNeeded("linking: the sign-in is not recent")
+        return None
 
 
 class ProviderLogOutHandler(LogOutHandler):

@@ -37,3 +37,23 @@ class Identity(Row):
         table_name = "identities"
         primary_key = peewee.CompositeKey("provider", "subject")
         indexes = ((("user", "provider"), True),)
+
+
+class Unlinked(Row):
+    """A provider that somebody has unlinked: no account there joins theirs by its address, until
+    they link one themselves.
+
+    Attributes:
+        user: the account here. Read `user_id`.
+        provider: its name in the settings.
+    """
+
+    user = peewee.ForeignKeyField(
+        User, column_name="user_id", on_delete="CASCADE", lazy_load=False, backref="+"
+    )
+    user_id: str  # the column itself; Peewee adds it, its stubs do not
+    provider = peewee.TextField()
+
+    class Meta:
+        table_name = "unlinked_providers"
+        primary_key = peewee.CompositeKey("user", "provider")

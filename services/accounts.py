@@ -214,10 +214,11 @@ class Accounts:
 
         await self._revocations.publish(await self._database.run(change))
 
-    async def confirm(self, user_id: str, password: str) -> None:
-        """Check that it is really the user who is signed in (ASVS 3.7.1). Raises as a change of
-        the password does."""
-        await self._confirmed(user_id, password)
+    async def confirm(self, user_id: str, password: str) -> str:
+        """Check that it is really the user who is signed in (ASVS 3.7.1). Gives the hash of the
+        password, so that what it is good for ends when it is changed. Raises as a change of the
+        password does."""
+        return str((await self._confirmed(user_id, password)).password_hash)
 
     async def has_password(self, user_id: str) -> bool:
         """Whether an account can be signed in to with a password."""

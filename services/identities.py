@@ -26,7 +26,7 @@ from services.errors import BadRequest, LastAdmin
 from services.login_sessions import Device, LoginSessions, ProviderSession, SignedIn
 from services.oauth_errors import Reason, SignInRefused
 from services.oauth_grants import Grant
-from services.oauth_person import Person, address_of, check_domain, role_of
+from services.oauth_person import Person, address_of, check_domain, role_of, vouched_address
 from services.provider_settings import OAuthProvider
 from services.provider_tokens import ProviderTokens
 from services.revocations import Revocations
@@ -134,12 +134,14 @@ class Identities:
             linked = identity_rows.of_user(db, user.id, provider.name)
             if linked is not None and linked.subject == person.subject:
                 return self._known(db, provider, person, user)  # a parallel sign-in was faster
-            if not (person.email_verified and user.email_verified):
+            if not (vouched_address(person) and user.email_verified):
                 raise SignInRefused(
                     Reason.NO_ACCOUNT, "the address is in use, not verified by both"
                 )
             if linked is not None:
                 raise SignInRefused(Reason.NO_ACCOUNT, "another account of this provider is linked")
+            if identity_rows.was_unlinked(db, user.id, provider.name):
+                raise SignInRefused(Reason.NO_ACCOUNT, "they have unlinked this provider")
         identity_rows.insert(db, provider.name, person, user.id, self._clock())
         return user
 
@@ -152,7 +154,7 @@ class Identities:
         values = {
             "id": user_id,
             "email": address,
-            "email_verified": person.email_verified,
+            "email_verified": vouched_address(person) is not None,
             "name": _shown_name(person),
             "created_at": self._clock(),
         }

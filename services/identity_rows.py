@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import peewee
 
-from models.identity import Identity
+from models.identity import Identity, Unlinked
 from models.user import User
-from services.oauth_person import Person, address_of
+from services.oauth_person import Person, address_of, vouched_address
 
 
 def same(provider: str, subject: str) -> peewee.Expression:
@@ -50,5 +50,25 @@ def note_use(db: peewee.Database, identity: Identity, person: Person, now: float
 
 def note_verified(db: peewee.Database, user: User, person: Person) -> None:
     """Note it where the provider vouches for the account's own address."""
-    if not user.email_verified and person.email_verified and address_of(person) == user.email:
+    if not user.email_verified and vouched_address(person) == user.email:
         User.update({User.email_verified: True}).where(User.id == user.id).execute(db)
+
+
+def unlink(db: peewee.Database, identity: Identity) -> None:
+    """Unlink it, and remember that its provider was: whoever has the account there would else be
+    joined again by its address, at the next sign-in."""
+    row = {"user": identity.user_id, "provider": identity.provider}
+    Unlinked.insert(row).on_conflict_ignore().execute(db)
+    Identity.delete().where(same(identity.provider, identity.subject)).execute(db)
+
+
+def was_unlinked(db: peewee.Database, user_id: str, provider: str) -> bool:
+    """Whether a user has unlinked this provider, and linked none of its accounts since."""
+    mine = (Unlinked.user == user_id) & (Unlinked.provider == provider)
+    return Unlinked.select().where(mine).exists(db)
+
+
+def forget_unlinked(db: peewee.Database, user_id: str, provider: str) -> None:
+    """The user links one of its accounts."""
+    mine = (Unlinked.user == user_id) & (Unlinked.provider == provider)
+    Unlinked.delete().where(mine).execute(db)

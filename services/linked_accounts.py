@@ -16,7 +16,7 @@ from services.control import Revocation
 from services.database import Database
 from services.errors import NotFound
 from services.login_sessions import LoginSessions
-from services.oauth_attempts import Link
+from services.oauth_attempts import Link, proof_of
 from services.oauth_errors import LastWayIn, Reason, SignInRefused
 from services.oauth_grants import Grant
 from services.oauth_person import Person, check_domain, role_of
@@ -69,6 +69,7 @@ class LinkedAccounts:
                 raise SignInRefused(Reason.LINKED_ELSEWHERE, "another one is linked")
             if found is None:
                 identity_rows.insert(db, provider.name, person, user.id, self._clock())
+                identity_rows.forget_unlinked(db, user.id, provider.name)
             else:
                 identity_rows.note_use(db, found, person, self._clock())
             identity_rows.note_verified(db, user, person)
@@ -89,6 +90,8 @@ class LinkedAccounts:
         )
         if user is None or user.disabled_at is not None or not alive.exists(db):
             raise SignInRefused(Reason.SIGNED_OUT, "the login session that links is over")
+        if link.proof != proof_of(user.password_hash):
+            raise SignInRefused(Reason.SIGNED_OUT, "the password was changed meanwhile")
         return user
 
     async def opened_at(self, login_session_id: str) -> float:
@@ -145,7 +148,7 @@ class LinkedAccounts:
             ended = self._sessions.end_of_provider_within(
                 db, provider, identity.subject, None, "unlinked"
             )
-            Identity.delete().where(identity_rows.same(provider, identity.subject)).execute(db)
+            identity_rows.unlink(db, identity)
             return tokens, ended
 
         tokens, ended = await self._database.run(work)

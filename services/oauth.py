@@ -119,7 +119,10 @@ class OAuth:
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
         try:
-            attempt = await self._attempts.take(sealed, provider, answer.state)
+            await self._refuse_guesser(device.ip)
+            attempt = await self._attempts.take(
+                sealed, provider, answer.state, spend=_brings_code(answer)
+            )
             person, grant = await self._asked(connection, attempt, answer, device.ip)
             finished = await self._let_in(connection, attempt, person, grant, device, sid)
         except SignInRefused as error:
@@ -127,6 +130,13 @@ class OAuth:
             raise
         self._count(connection, "linked" if attempt.link else "signed_in")
         return finished
+
+    async def _refuse_guesser(self, address: str) -> None:
+        """First of all: each attempt that is used up is a row."""
+        try:
+            await self._guesses.check_address(GUESSES, address)
+        except RateLimited as error:
+            raise SignInRefused(Reason.TOO_MANY, error.evidence) from error
 
     async def _asked(
         self, connection: Connection, attempt: Attempt, answer: Answer, address: str
@@ -136,10 +146,11 @@ class OAuth:
         Made-up codes make us ask the provider; who sends many must not keep others from it.
         """
         try:
-            await self._guesses.check_address(GUESSES, address)
             return await connection.ask(partial(_exchange, attempt=attempt, answer=answer))
-        except RateLimited as error:
-            raise SignInRefused(Reason.TOO_MANY, error.evidence) from error
+        except SignInRefused as error:
+            if error.reason is Reason.UNTRUSTED:
+                await self._guesses.count_address(GUESSES, address)
+            raise
         except ProviderUnavailable as error:
             raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
         except GrantEnded as error:
@@ -182,6 +193,10 @@ def _exchange(provider: Provider, attempt: Attempt, answer: Answer) -> tuple[Per
         raise ProviderUnavailable(f"callback: {answer.error}")
     if answer.error == "access_denied":
         raise SignInRefused(Reason.DENIED, "callback: access_denied")
-    if answer.error or not 0 < len(answer.code) <= MAX_CODE_LENGTH:
+    if not _brings_code(answer):
         raise SignInRefused(Reason.UNTRUSTED, "callback: an error, or no code")
     return provider.exchange(answer.code, attempt.start)
+
+
+def _brings_code(answer: Answer) -> bool:
+    return not answer.error and 0 < len(answer.code) <= MAX_CODE_LENGTH

@@ -33,10 +33,16 @@ PURPOSE = "oauth-sign-in"
 
 
 class Link(msgspec.Struct, frozen=True):
-    """Who wants to link an account, by which login session."""
+    """Who wants to link an account, by which login session.
+
+    Attributes:
+        proof: a hash of the stored password's hash, "" where there is no password. What was begun
+            with a password ends when it is changed: it may have been changed because of that.
+    """
 
     user_id: str
     login_session_id: str
+    proof: str = ""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -59,6 +65,11 @@ class Attempt(msgspec.Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(Attempt)
 
 
+def proof_of(password_hash: str | None) -> str:
+    """The `proof` of a Link, for a stored password's hash or None."""
+    return "" if password_hash is None else token_hash(password_hash)
+
+
 def attempt_key(state: str) -> str:
     """A short name for an attempt, so that several tabs may each have one."""
     return token_hash(state)[:12]
@@ -79,12 +90,14 @@ class Attempts:
         attempt = Attempt(PURPOSE, provider, start, next_, link, until)
         return attempt, Secret(self._encryption.encrypt(msgspec.json.encode(attempt)))
 
-    async def take(self, sealed: str, provider: str, state: str) -> Attempt:
+    async def take(self, sealed: str, provider: str, state: str, spend: bool = True) -> Attempt:
         """The attempt that an answer belongs to. It is used up, whatever comes of it.
 
         Args:
             sealed: what the browser has kept, "" for nothing.
             state: of the answer (RFC 6749 section 10.12).
+            spend: whether anything may come of it. Where nothing may, nothing is written:
+                anybody could bring refusals without end.
 
         Raises:
             SignInRefused: not this browser's, not this provider's, too old or used before.
@@ -99,6 +112,8 @@ class Attempts:
             raise SignInRefused(Reason.STALE, "callback: another state")
         if attempt.expires_at <= self._clock():
             raise SignInRefused(Reason.STALE, "callback: too late")
+        if not spend:
+            return attempt
         # A while longer: a node whose clock is ahead purges what another one would still take.
         if not await self._database.run(_use, state, attempt.expires_at + CLOCK_SKEW_SECONDS):
             raise SignInRefused(Reason.STALE, "callback: state used before")

@@ -13,7 +13,7 @@ import jwt
 import msgspec
 
 from services.oauth_errors import Reason, SignInRefused
-from services.oauth_keys import KEY_TYPES, ProviderKeys
+from services.oauth_keys import KEY_TYPES, ProviderKeys, issuer_of
 from services.oauth_metadata import Metadata
 
 CLOCK_SKEW_SECONDS = 60
@@ -154,6 +154,8 @@ class ProviderTokensVerifier:
                 raise _untrusted("token: a time that is no number")
             if not metadata.takes_issuer(str(claims["iss"]), claims.get("tid")):
                 raise _untrusted("token: another issuer")
+            if not metadata.takes_key(issuer_of(key), claims["iss"], claims.get("tid")):
+                raise _untrusted("token: signed with a key of another issuer")
             return header, claims
         raise _untrusted("token: no key of the provider fits")
 

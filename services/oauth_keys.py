@@ -95,6 +95,11 @@ class ProviderKeys(PyJWKClient):
             raise ProviderUnavailable(f"keys: {type(error).__name__}") from error
 
 
+def issuer_of(key: PyJWK) -> object:
+    """The issuer that a key names as its own, as Microsoft's do; None for none."""
+    return key._jwk_data.get("issuer")  # noqa: SLF001 - PyJWT shows no members but its own
+
+
 def _fitting(keys: list[PyJWK], kid: object, algorithm: str) -> list[PyJWK]:
     return [
         key

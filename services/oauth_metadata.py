@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -51,6 +52,17 @@ class Metadata(msgspec.Struct, frozen=True):
             return issuer == self.issuer
         named = isinstance(tenant, str) and _GUID.fullmatch(tenant)
         return bool(named) and issuer == self.issuer.replace(TENANT, str(tenant))
+
+    def takes_key(self, key_issuer: object, issuer: str, tenant: object) -> bool:
+        """Whether a key may sign for an issuer that was taken. Microsoft's name the one that they
+        are for, and those for personal accounts must not sign for an organisation.
+
+        Args:
+            key_issuer: of the key in the key set; None where it names none.
+        """
+        if TENANT not in self.issuer or key_issuer is None:
+            return True
+        return issuer == str(key_issuer).replace(TENANT, str(tenant))
 
 
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -139,9 +151,15 @@ def read_metadata(document: object, expected: str) -> Metadata:
         raise ProviderUnavailable("discovery: the document of another issuer")
     for name in _ENDPOINTS:
         url = getattr(found, name)
-        if not is_safe_url(url) and (url or name in _NEEDED):
+        if not _may_be_called(url, expected) and (url or name in _NEEDED):
             raise ProviderUnavailable(f"discovery: {name} is missing or no safe URL")
     return found
+
+
+def _may_be_called(url: str, issuer: str) -> bool:
+    # An issuer elsewhere has no business on this machine: it would have us ask what listens here.
+    local = urlsplit(issuer).scheme == "http"
+    return is_safe_url(url) and (local or urlsplit(url).scheme == "https")
 
 
 def _present(document: object) -> object:

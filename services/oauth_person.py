@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from services.provider_settings import OAuthProvider
 
 MAX_VALUES = 1000
 """Values of a role claim that are looked at."""
+_LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -46,6 +48,31 @@ def address_of(person: Person) -> str | None:
         return None
 
 
+def vouched_address(person: Person) -> str | None:
+    """The address in its one spelling, where the provider vouches for just that one.
+
+    Our spelling makes one of several that look alike, so that nobody gets a second account by
+    them. To others they are several: `straße.de` is not `strasse.de`, and who owns the one has
+    not shown to own the other. Only capitals, and the two forms of a domain (RFC 5890), are the
+    same to everybody.
+    """
+    address = address_of(person) if person.email_verified else None
+    if address is None:
+        return None
+    local, _, domain = person.email.strip().translate(_LOWER).rpartition("@")
+    ours, _, ours_domain = address.rpartition("@")
+    if local != ours or domain.rstrip(".") not in (ours_domain, _in_unicode(ours_domain)):
+        return None
+    return address
+
+
+def _in_unicode(domain: str) -> str:
+    try:
+        return domain.encode().decode("idna")
+    except UnicodeError:  # a label that newer rules have, and these do not
+        return domain
+
+
 def check_domain(person: Person, settings: OAuthProvider) -> None:
     """Refuse who has no verified address in the allowed domains.
 
@@ -55,8 +82,8 @@ def check_domain(person: Person, settings: OAuthProvider) -> None:
     """
     if not settings.email_domains:
         return
-    domain = (address_of(person) or "").rpartition("@")[2]
-    if not (person.email_verified and domain in settings.email_domains):
+    domain = (vouched_address(person) or "").rpartition("@")[2]
+    if domain not in settings.email_domains:
         raise SignInRefused(Reason.NOT_ALLOWED, "no verified address in an allowed domain")
 
 

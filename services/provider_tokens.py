@@ -122,10 +122,10 @@ class ProviderTokens:
         return None if row is None else str(row.id)
 
     def of_login_session(self, db: peewee.Database, login_session_id: str) -> TokenSet | None:
-        """The set of a login session. Raises as `get`."""
+        """The set of a login session that is not over. Raises as `get`."""
         same = OAuthToken.login_session == login_session_id
-        row = OAuthToken.select().where(same).get_or_none(db)
-        return None if row is None else self._opened(row)
+        row = living(self._clock()).where(same).get_or_none(db)
+        return None if row is None else self.get(db, row.id)
 
     def take(
         self, db: peewee.Database, user_id: str, provider: str | None = None

@@ -416,6 +416,22 @@ async def test_an_address_becomes_verified_when_the_provider_vouches_for_it(
         assert len(await users(parts)) == 1
 
 
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "email", ["ada@straße.example", "ada@\u017ftrasse.example", "\uff41da@strasse.example"]
+)
+async def test_an_address_that_only_looks_like_another_opens_nothing(
+    database_url: str, email: str
+) -> None:
+    async with node(database_url) as parts:
+        user_id = await account(parts, "ada@strasse.example")
+        await refused(parts, Reason.NO_ACCOUNT, person(email=email))
+        await parts.database.run(set_user, user_id, {"email": "ada@elsewhere.example"})
+        mallory = await sign_in(parts, person("mallory", email))
+        verified = {row["id"]: row["email_verified"] for row in await users(parts)}
+        assert verified == {user_id: True, mallory.user.id: False}
+
+
 # ---- roles ---------------------------------------------------------------------------------
 
 

@@ -13,10 +13,11 @@ import pytest
 from models.identity import Identity
 from models.oauth_token import OAuthToken
 from models.user import User
+from services import account_rows
 from services.errors import NotFound
 from services.identities import Identities
 from services.login_sessions import SignedIn
-from services.oauth_attempts import Link
+from services.oauth_attempts import Link, proof_of
 from services.oauth_errors import LastWayIn, Reason, SignInRefused
 from services.oauth_grants import Grant
 from services.oauth_person import Person
@@ -57,8 +58,10 @@ def grant(number: int = 1) -> Grant:
     return Grant(Secret(f"access-{number}"), Secret(f"refresh-{number}"), None, "openid", None)
 
 
-def as_link(signed_in: SignedIn) -> Link:
-    return Link(signed_in.claims.sub, signed_in.claims.sid)
+async def as_link(parts: Parts, signed_in: SignedIn) -> Link:
+    user = await parts.database.run(account_rows.by_id, signed_in.claims.sub)
+    proof = proof_of(user.password_hash if user else None)
+    return Link(signed_in.claims.sub, signed_in.claims.sid, proof)
 
 
 async def link(
@@ -69,7 +72,7 @@ async def link(
     given: Grant | None = None,
 ) -> None:
     await parts.oauth.linked_accounts.link(
-        provider or settings(), who or person(), given or grant(), as_link(signed_in)
+        provider or settings(), who or person(), given or grant(), await as_link(parts, signed_in)
     )
 
 
@@ -248,12 +251,15 @@ async def test_only_a_living_login_session_of_the_user_links(database_url: str) 
     async with node(database_url) as parts:
         ada, eve = await with_password(parts), await with_password(parts, "Eve")
         links = parts.oauth.linked_accounts
+        proof = proof_of("a hash")
         for wrong in (
-            Link(ada.user.id, "nobody"),
-            Link("nobody", ada.claims.sid),
-            Link(ada.user.id, eve.claims.sid),
-            Link(eve.user.id, ada.claims.sid),
-            Link("", ""),
+            Link(ada.user.id, "nobody", proof),
+            Link("nobody", ada.claims.sid, proof),
+            Link(ada.user.id, eve.claims.sid, proof),
+            Link(eve.user.id, ada.claims.sid, proof),
+            Link("", "", proof),
+            Link(ada.user.id, ada.claims.sid, proof_of("an older hash")),
+            Link(ada.user.id, ada.claims.sid, proof_of(None)),
         ):
             with pytest.raises(SignInRefused) as caught:
                 await links.link(settings(), person(), grant(), wrong)
@@ -319,6 +325,27 @@ async def test_what_was_unlinked_opens_the_account_no_more(database_url: str) ->
         await link(parts, ada)
         await unlink(parts, ada.user.id)
         assert (await sign_in(parts, person())).user.id != ada.user.id
+
+
+@pytest.mark.gen_test
+async def test_nor_does_its_address_until_it_is_linked_again(database_url: str) -> None:
+    async with node(database_url) as parts:
+        ada = await with_password(parts)
+        mine = person(email=ada.user.email)
+        await link(parts, ada, mine)
+        await unlink(parts, ada.user.id)
+        for who in (mine, person("another", email=ada.user.email)):
+            with pytest.raises(SignInRefused) as caught:
+                await sign_in(parts, who)
+            assert caught.value.reason is Reason.NO_ACCOUNT
+        by_second = await sign_in(parts, mine, settings("second"))
+        assert by_second.user.id == ada.user.id, "that one was not unlinked"
+        await link(parts, ada, mine)
+        assert (await sign_in(parts, mine)).user.id == ada.user.id
+        await unlink(parts, ada.user.id)
+        await unlink(parts, ada.user.id, "second")
+        await parts.accounts.delete(ada.user.id)
+        assert (await sign_in(parts, mine)).user.id != ada.user.id
 
 
 @pytest.mark.gen_test

@@ -171,6 +171,15 @@ def test_who_signed_out_meanwhile_links_nothing(server: Usher, op: Provider) -> 
     assert not linked(again)
 
 
+def test_what_was_begun_with_an_old_password_links_nothing(server: Usher, op: Provider) -> None:
+    browser = sign_up(server, browser=True)
+    url = link(browser)
+    new = {"current_password": PASSWORD, "new_password": f"{PASSWORD}, again"}
+    assert browser.post("/api/auth/password", new).status == 204
+    refused(come_back(browser, url), 403, "signed_out")
+    assert not linked(browser)
+
+
 def test_who_is_somebody_else_meanwhile_links_nothing(server: Usher, op: Provider) -> None:
     browser, other = (sign_up(server, browser=True) for _ in range(2))
     url = link(browser)
@@ -261,6 +270,19 @@ async def test_who_signs_out_there_too_is_told_where_to_go(server: Usher, op: Pr
         "id_token_hint": op.id_tokens[-1],
         "post_logout_redirect_uri": f"{server.url}/",
     }
+
+
+def test_a_session_that_is_over_tells_an_old_token_nothing(database_kind: str) -> None:
+    with (
+        provider() as op,
+        usher(database_kind, **settings_for(op), ACCESS_TOKEN_TTL_SECONDS=1) as server,
+    ):
+        browser = sign_in(server)
+        thief = Client(server, browser=True, cookies=dict(browser.cookies))
+        assert browser.post("/api/auth/logout").status == 204
+        wait_until(lambda: thief.get("/api/auth/me").body["code"] == "token_expired")
+        answer = thief.post("/api/oauth/logout")
+        assert (answer.status, answer.body) == (200, {"location": None})
 
 
 def test_who_came_by_a_password_has_nowhere_to_go(server: Usher) -> None:

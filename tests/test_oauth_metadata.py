@@ -123,6 +123,8 @@ def test_what_is_needed_is_a_text_that_is_there(name: str, value: object) -> Non
     "url",
     [
         "http://idp.example/x",
+        "http://127.0.0.1/x",
+        "HTTP://localhost:6379/",
         "file:///etc/passwd",
         "javascript:alert(1)",
         "//idp.example/x",

@@ -476,6 +476,17 @@ def test_of_many_tenants_the_one_of_the_token_is_the_issuer(many: Provider) -> N
     assert TENANT in person.issuer
 
 
+@pytest.mark.parametrize("tenant", ["9188040d-6c67-4c5b-b112-36a304b66dad", TENANT])
+def test_a_key_of_one_tenant_signs_for_no_other(many: Provider, tenant: str) -> None:
+    many.key_issuer = f"{many.origin}/{tenant}/v2.0"
+    provider = oidc(many, "microsoft")
+    if tenant == TENANT:
+        assert exchanged(provider)[0].issuer == many.token_issuer
+        return
+    with pytest.raises(SignInRefused, match="key of another issuer"):
+        exchanged(provider)
+
+
 def test_another_name_does_not_stand_for_many_tenants(many: Provider) -> None:
     with pytest.raises(ProviderUnavailable, match="another issuer"):
         exchanged(oidc(many, "entra"))

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
+from tests.support.checks import rows
 from tests.support.provider import Provider, provider
 from tests.support.provider_faults import AUTHORIZE_FAULTS, ID_TOKEN_FAULTS, TOKEN_FAULTS
 from tests.support.server import Client, Usher, address, connect, receive, sign_up, usher
@@ -308,6 +309,20 @@ def test_made_up_codes_are_not_asked_about_for_ever(database_kind: str, op: Prov
             refused(come_back(browser, begin(browser)), 400, "stale")
         refused(come_back(browser, begin(browser)), 429, "too_many")
         assert op.count("token") == before + 100
+
+
+def test_nor_do_other_wrong_answers_fill_the_database(database_kind: str, op: Provider) -> None:
+    with usher(database_kind, **settings_for(op)) as server:
+        browser = Client(server, browser=True)
+        op.misbehave(authorize="access_denied")
+        for _ in range(3):
+            refused(come_back(browser, begin(browser)), 403, "denied")
+        assert rows(server, "SELECT 1 FROM used_once") == []
+        op.misbehave(authorize="iss_wrong")
+        for _ in range(100):
+            refused(come_back(browser, begin(browser)), 403, "untrusted")
+        refused(come_back(browser, begin(browser)), 429, "too_many")
+        assert len(rows(server, "SELECT 1 FROM used_once")) == 100
 
 
 TOKEN_REASONS = {"invalid_grant": (400, "stale"), "no_id_token": (403, "untrusted")}

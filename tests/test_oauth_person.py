@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.oauth_errors import Reason, SignInRefused
-from services.oauth_person import MAX_VALUES, Person, address_of, check_domain, role_of
+from services.oauth_person import (
+    MAX_VALUES,
+    Person,
+    address_of,
+    check_domain,
+    role_of,
+    vouched_address,
+)
 from services.provider_settings import OAuthProvider
 from services.secret import Secret
 
@@ -76,12 +83,60 @@ def test_nor_does_an_address_that_the_provider_does_not_vouch_for() -> None:
         check_domain(person(verified=False), settings(email_domains=("example.org",)))
 
 
+@pytest.mark.parametrize(
+    ("email", "domain"),
+    [
+        ("ada@straße.example", "strasse.example"),
+        ("ada@\uff45xample.org", "example.org"),
+        ("ada@\u017fample.org", "sample.org"),
+        ("ada@example\u3002org", "example.org"),
+        ("ada@exa\u200dmple.org", "example.org"),
+        ("ada@\u03b2\u03cc\u03bb\u03bf\u03c2.example", "xn--nxasmq6b.example"),
+    ],
+)
+def test_nor_does_one_in_a_domain_that_only_looks_like_it(email: str, domain: str) -> None:
+    with pytest.raises(SignInRefused):
+        check_domain(person(email), settings(email_domains=(domain,)))
+
+
 @pytest.mark.parametrize("email", ["", "ada@anywhere.example"])
 def test_without_allowed_domains_everybody_comes_in(email: str) -> None:
     check_domain(person(email, verified=False), settings())
 
 
 # ---- addresses -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "ada@example.org",
+        " ADA@Example.ORG. ",
+        "ada@bücher.example",
+        "ada@xn--bcher-kva.example",
+        "ada@xn--strae-oqa.example",
+        "josé@example.org",
+    ],
+)
+def test_a_provider_vouches_for_an_address_that_it_spells_as_we_do(email: str) -> None:
+    assert vouched_address(person(email)) == address_of(person(email)) is not None
+    assert vouched_address(person(email, verified=False)) is None
+
+
+@pytest.mark.parametrize(
+    ("email", "like"),
+    [
+        ("groß@example.org", "gross@example.org"),
+        ("ad\u2170@example.org", "adi@example.org"),
+        ("mi\u212ae@example.org", "mike@example.org"),
+        ("\uff41da@example.org", "ada@example.org"),
+        ("ada@straße.example", "ada@strasse.example"),
+        ("ada@exampl\u212f.org", "ada@example.org"),
+    ],
+)
+def test_and_not_for_another_that_looks_like_it(email: str, like: str) -> None:
+    assert address_of(person(email)) == like
+    assert vouched_address(person(email)) is None
 
 
 def test_an_address_has_one_spelling_and_what_is_none_is_none() -> None:

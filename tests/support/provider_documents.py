@@ -109,7 +109,9 @@ def _other_metadata(op: State, faults: Collection[str]) -> dict[str, object]:
 
 
 def _published(op: State, key: Key) -> dict[str, Any]:
-    return key.jwk() if op.tenant is None else key.jwk(issuer=op.metadata_issuer)
+    if op.tenant is None:
+        return key.jwk()
+    return key.jwk(issuer=op.key_issuer or op.metadata_issuer)
 
 
 def _cached(content: object, cache_control: str | None) -> Reply:

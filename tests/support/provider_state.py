@@ -44,6 +44,7 @@ class State(FaultyService):
         id_token_claims: written over the claims of an ID token; LEFT_OUT removes one.
         metadata_claims: the same for the discovery document.
         keys: the published ones; the first one signs.
+        key_issuer: that they name with a tenant; None for the metadata's.
         sid: of the last session; each /authorize makes one, kept in sids.
         auth_methods: client authentication that /token and /revoke take.
         demands_pkce: whether /authorize refuses requests without S256.
@@ -81,6 +82,7 @@ class State(FaultyService):
         self.id_token_claims: dict[str, object] = {}
         self.metadata_claims: dict[str, object] = {}
         self.keys = [Key(algorithm, 0)]
+        self.key_issuer: str | None = None
         self.sids: list[str] = []
         self.auth_methods: tuple[str, ...] = ("client_secret_basic", "client_secret_post")
         self.demands_pkce = True
