@@ -13,8 +13,8 @@ import jwt
 import msgspec
 
 from services.oauth_errors import Reason, SignInRefused
-from services.oauth_keys import KEY_TYPES, ProviderKeys, issuer_of
-from services.oauth_metadata import Metadata
+from services.oauth_keys import KEY_TYPES, ProviderKeys
+from services.oauth_metadata import TENANT, Metadata
 
 CLOCK_SKEW_SECONDS = 60
 """How far a provider's clock may be off. OIDC Core leaves it to us; sign-ins that fail for a
@@ -152,10 +152,11 @@ class ProviderTokensVerifier:
                 raise _untrusted(f"token: {type(error).__name__}") from error
             if not all(_is_time(claims[name]) for name in ("exp", "iat")):
                 raise _untrusted("token: a time that is no number")
-            if not metadata.takes_issuer(str(claims["iss"]), claims.get("tid")):
+            issuer, tenant = str(claims["iss"]), claims.get("tid")
+            if not metadata.takes_issuer(issuer, tenant):
                 raise _untrusted("token: another issuer")
-            if not metadata.takes_key(issuer_of(key), claims["iss"], claims.get("tid")):
-                raise _untrusted("token: signed with a key of another issuer")
+            if TENANT in metadata.issuer and not keys.is_for(key, issuer, tenant):
+                raise _untrusted("token: signed with the key of another tenant")
             return header, claims
         raise _untrusted("token: no key of the provider fits")
 

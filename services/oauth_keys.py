@@ -13,7 +13,7 @@ from jwt.jwk_set_cache import JWKSetCache
 from services.oauth_errors import ProviderUnavailable
 from services.oauth_fetches import Fetches
 from services.oauth_http import get_json
-from services.oauth_metadata import lifetime
+from services.oauth_metadata import is_issuer, lifetime
 
 KEY_TYPES = {
     "RS256": "RSA",
@@ -39,12 +39,18 @@ class ProviderKeys(PyJWKClient):
     def __init__(self, uri: str, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(uri, cooldown_duration=0)
         self._fetches = Fetches(clock)
+        self._issuers: dict[object, object] = {}
 
     def fetch_data(self) -> Any:
         """The key set. Its lifetime is the one that the answer gives."""
         document, headers = get_json(self.uri)
         # Read before the cache is touched: a set of no use leaves the keys that are known.
         found = PyJWKSet.from_dict(self._as_jwk_set_payload(document))
+        self._issuers = {
+            row["kid"]: row["issuer"]
+            for row in document["keys"]
+            if isinstance(row, dict) and isinstance(row.get("kid"), str) and "issuer" in row
+        }
         self.jwk_set_cache = JWKSetCache(lifetime(headers))
         return found
 
@@ -73,6 +79,13 @@ class ProviderKeys(PyJWKClient):
                 raise ProviderUnavailable("keys: asked for a stranger just now")
             return []
 
+    def is_for(self, key: PyJWK, issuer: str, tenant: object) -> bool:
+        """Whether a key may sign for this issuer. Where many tenants share one key set, as
+        Microsoft's do, some keys are for one of them only, and the set says so. A stolen key of private
+        accounts once signed for organisations (Storm-0558, 2023)."""
+        named = self._issuers.get(key.key_id)
+        return named is None or (isinstance(named, str) and is_issuer(named, issuer, tenant))
+
     def have(self) -> None:
         """Have the keys at hand, so that a check soon after needs no call.
 
@@ -93,11 +106,6 @@ class ProviderKeys(PyJWKClient):
             return self.get_jwk_set(refresh=True).keys
         except _BROKEN as error:
             raise ProviderUnavailable(f"keys: {type(error).__name__}") from error
-
-
-def issuer_of(key: PyJWK) -> object:
-    """The issuer that a key names as its own, as Microsoft's do; None for none."""
-    return key._jwk_data.get("issuer")  # noqa: SLF001 - PyJWT shows no members but its own
 
 
 def _fitting(keys: list[PyJWK], kid: object, algorithm: str) -> list[PyJWK]:

@@ -48,10 +48,23 @@ class Metadata(msgspec.Struct, frozen=True):
         Args:
             tenant: the token's `tid`, which stands in the place of `{tenantid}`.
         """
-        if TENANT not in self.issuer:
-            return issuer == self.issuer
-        named = isinstance(tenant, str) and _GUID.fullmatch(tenant)
-        return bool(named) and issuer == self.issuer.replace(TENANT, str(tenant))
+        return is_issuer(self.issuer, issuer, tenant)
+
+
+def is_issuer(expected: str, issuer: str, tenant: object) -> bool:
+    """Whether an issuer is the expected one, which may have a place for the tenant."""
+    if TENANT not in expected:
+        return issuer == expected
+    named = isinstance(tenant, str) and _GUID.fullmatch(tenant)
+    return bool(named) and issuer == expected.replace(TENANT, str(tenant))
+
+
+def is_issuer(expected: str, issuer: str, tenant: object) -> bool:
+    """Whether an issuer is the expected one, which may have a place for the tenant."""
+    if TENANT not in expected:
+        return issuer == expected
+    named = isinstance(tenant, str) and _GUID.fullmatch(tenant)
+    return bool(named) and issuer == expected.replace(TENANT, str(tenant))
 
     def takes_key(self, key_issuer: object, issuer: str, tenant: object) -> bool:
         """Whether a key may sign for an issuer that was taken. Microsoft's name the one that they

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 import jwt
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -390,6 +391,47 @@ def test_each_forgery_is_refused_whatever_the_provider_says_it_signs_with(
             check()
         refused(caught)
     assert op.count("strangers_jwks") == 0
+
+
+PRIVATE = "9188040d-6c67-4c5b-b112-36a304b66dad"
+"""Microsoft's tenant for the accounts of private people."""
+
+
+@pytest.mark.parametrize(
+    ("of_key", "taken"),
+    [
+        (LEFT_OUT, True),
+        ("https://login.example/{tenantid}/v2.0", True),
+        (f"https://login.example/{TENANT}/v2.0", True),
+        (f"https://login.example/{PRIVATE}/v2.0", False),
+        ("https://other.example/{tenantid}/v2.0", False),
+        ("", False),
+        (7, False),
+        (None, True),
+    ],
+)
+def test_where_many_tenants_share_keys_each_signs_for_the_issuer_that_it_is_for(
+    of_key: object, taken: bool
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer = f"https://login.example/{TENANT}/v2.0"
+    token = jwt.encode({**claims_now(), "iss": issuer, "tid": TENANT}, key, "ES256", {"kid": "k"})
+    published = jwk_of("ES256", key, "k")
+    if of_key is not LEFT_OUT:
+        published["issuer"] = of_key
+    many = msgspec.structs.replace(
+        metadata_with("ES256"), issuer="https://login.example/{tenantid}/v2.0"
+    )
+    alone = msgspec.structs.replace(metadata_with("ES256"), issuer=issuer)
+    verifier = ProviderTokensVerifier("client")
+    with Keyed(published) as service:
+        keys = ProviderKeys(service.origin)
+        assert verifier.id_token(token, alone, keys, "").subject == "ada", "elsewhere it is no rule"
+        if taken:
+            assert verifier.id_token(token, many, keys, "").subject == "ada"
+        else:
+            with pytest.raises(SignInRefused, match="another tenant"):
+                verifier.id_token(token, many, keys, "")
 
 
 # ---- of this sign-in -----------------------------------------------------------------------
