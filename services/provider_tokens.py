@@ -16,6 +16,7 @@ import peewee
 
 from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
+from models.user import User
 from services.encryption import DecryptionFailed, Encryption
 from services.oauth_grants import Grant
 from services.secret import Secret
@@ -192,10 +193,14 @@ class ProviderTokens:
 
 
 def living(now: float) -> peewee.ModelSelect[OAuthToken]:
-    """Ids of the sets that are linked, or of a login session that is not over."""
+    """Ids of the sets that are linked to an account which may sign in, or of a login session that
+    is not over."""
     alive = LoginSession.ended_at.is_null() & (LoginSession.expires_at > now)
+    linked = OAuthToken.login_session.is_null() & User.disabled_at.is_null()
     return (
         OAuthToken.select(OAuthToken.id)
         .join(LoginSession, peewee.JOIN.LEFT_OUTER)
-        .where(OAuthToken.login_session.is_null() | alive)
+        .switch(OAuthToken)
+        .join(User)
+        .where(linked | alive)
     )

@@ -291,6 +291,22 @@ async def test_when_a_login_session_was_opened_is_told(database_url: str) -> Non
         assert await links.opened_at("nobody") == 0.0
 
 
+@pytest.mark.gen_test
+async def test_a_linked_account_gives_tokens_while_its_user_may_sign_in(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await parts.user("Root", "admin")
+        ada = await with_password(parts)
+        await link(parts, ada)
+        for disabled in (False, True, False):
+            await parts.accounts.update(ada.user.id, None, disabled)
+            if disabled:
+                with pytest.raises(NotFound):
+                    await parts.oauth.refresh.valid(ada.user.id, "idp")
+            else:
+                found = await parts.oauth.refresh.valid(ada.user.id, "idp")
+                assert found.access_token.reveal() == "access-1"
+
+
 # ---- unlinking -----------------------------------------------------------------------------
 
 

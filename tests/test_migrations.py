@@ -262,6 +262,28 @@ ROWS: dict[str, dict[str, Row]] = {
         },
         "usage_models": {"id": "m", "title": "M"},
     },
+    "0004_identities": {
+        "identities": {
+            "provider": "idp",
+            "subject": "ada",
+            "issuer": "https://idp.example",
+            "user_id": "u",
+            "email": EMAIL,
+            "linked_at": 1.5,
+            "last_used_at": 2.5,
+        },
+        "oauth_tokens": {
+            "id": "o",
+            "provider": "idp",
+            "subject": "ada",
+            "user_id": "u",
+            "login_session_id": "s",
+            "access_token": "sealed",
+            "scopes": "openid",
+            "created_at": 1.5,
+        },
+        "used_once": {"hash": "x", "expires_at": FAR},
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
 
