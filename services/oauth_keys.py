@@ -81,8 +81,8 @@ class ProviderKeys(PyJWKClient):
 
     def is_for(self, key: PyJWK, issuer: str, tenant: object) -> bool:
         """Whether a key may sign for this issuer. Where many tenants share one key set, as
-        Microsoft's do, some keys are for one of them only, and the set says so. A stolen key of private
-        accounts once signed for organisations (Storm-0558, 2023)."""
+        Microsoft's do, some keys are for one of them only, and the set says so. A stolen key of
+        private accounts once signed for organisations (Storm-0558, 2023)."""
         named = self._issuers.get(key.key_id)
         return named is None or (isinstance(named, str) and is_issuer(named, issuer, tenant))
 

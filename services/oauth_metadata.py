@@ -59,25 +59,6 @@ def is_issuer(expected: str, issuer: str, tenant: object) -> bool:
     return bool(named) and issuer == expected.replace(TENANT, str(tenant))
 
 
-def is_issuer(expected: str, issuer: str, tenant: object) -> bool:
-    """Whether an issuer is the expected one, which may have a place for the tenant."""
-    if TENANT not in expected:
-        return issuer == expected
-    named = isinstance(tenant, str) and _GUID.fullmatch(tenant)
-    return bool(named) and issuer == expected.replace(TENANT, str(tenant))
-
-    def takes_key(self, key_issuer: object, issuer: str, tenant: object) -> bool:
-        """Whether a key may sign for an issuer that was taken. Microsoft's name the one that they
-        are for, and those for personal accounts must not sign for an organisation.
-
-        Args:
-            key_issuer: of the key in the key set; None where it names none.
-        """
-        if TENANT not in self.issuer or key_issuer is None:
-            return True
-        return issuer == str(key_issuer).replace(TENANT, str(tenant))
-
-
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ENDPOINTS = (
     "authorization_endpoint",

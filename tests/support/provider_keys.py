@@ -24,7 +24,13 @@ from jwt.algorithms import get_default_algorithms
 Algorithm = Literal["RS256", "ES256"]
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
-LEFT_OUT: Final = object()
+
+class _LeftOut:
+    def __repr__(self) -> str:
+        return "LEFT_OUT"  # the same in every process: it stands in the names of tests
+
+
+LEFT_OUT: Final = _LeftOut()
 """As the value of a claim or header: it is not there at all."""
 STRANGER = -1
 """The number of a key that no provider publishes."""
