@@ -70,7 +70,8 @@ export class LinkedView {
       !this.#items.some(({ provider }) => provider === name)));
     byId('linked').hidden = !this.#items.length && !unlinked.length;
     const minute = Math.floor(Date.now() / 60_000);
-    const shown = JSON.stringify([minute, this.#items, unlinked, this.on.provider()]);
+    const shown = JSON.stringify(
+      [minute, this.#items, unlinked, this.#hasPassword, this.on.provider()]);
     if (shown === this.#shown) return;
     this.#shown = shown;
     const focused = document.activeElement?.closest?.('#linked button')?.textContent;
@@ -88,11 +89,21 @@ export class LinkedView {
       make('span', { class: 'unseen' }, ` ${title}`));
     button.addEventListener('click', () => this.#unlink(provider, title));
     const here = this.on.provider() === provider;
+    const hint = this.#onlyWay(provider) ? 'It is your only way in, so it stays until there is another.'
+      : here ? 'You came in by it: unlinking it signs you out.' : '';
     return make('li', {}, make('div', {},
       make('strong', {}, title),
       make('p', {}, email),
       make('p', {}, 'Linked ', timeElement(linked_at), ' · last used ', timeElement(last_used_at)),
-      ...(here ? [make('p', {}, 'You came in by it: unlinking it signs you out.')] : [])), button);
+      ...(hint ? [make('p', {}, hint)] : [])), button);
+  }
+
+  /** Whether the server would refuse to unlink it (`last_way_in`).
+   *  @param {string} provider  @returns {boolean} */
+  #onlyWay(provider) {
+    const open = this.providers.items.map(({ name }) => name);
+    const others = this.#items.filter((item) => item.provider !== provider);
+    return !this.#hasPassword && !others.some((item) => open.includes(item.provider));
   }
 
   /** @param {import('./providers.js').Provider} provider  @returns {HTMLButtonElement} */

@@ -350,6 +350,8 @@ def test_unlinking_takes_that_way_in_away_and_leaves_this_session(
 
 def test_the_last_way_in_stays(visitor: Visitor, op: Provider) -> None:
     tab = arrive_by(visitor)
+    expect(tab.at("#linked-list li")).to_contain_text("your only way in")
+    expect(tab.at("#linked-list li")).not_to_contain_text("signs you out")
     press(tab, "Unlink Campus")
     words = "This is the only way into your account. Add another one first."
     expect(tab.at("#linked-error")).to_have_text(words)

@@ -633,11 +633,11 @@ def blocks(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("way", [1, 2, 3, 4, 5])
-def test_the_examples_of_the_five_ways_join(server: Usher, way: int) -> None:
-    beginning, *ways = blocks(PROTOCOL)
-    assert len(ways) == 5
-    script = (beginning + ways[way - 1]).replace("http://127.0.0.1:8888", server.url)
+def run_example(server: Usher, number: int) -> str:
+    """What an example prints that follows the beginning which all of them have."""
+    beginning, *examples = blocks(PROTOCOL)
+    assert len(examples) == 6
+    script = (beginning + examples[number - 1]).replace("http://127.0.0.1:8888", server.url)
     done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
@@ -647,9 +647,20 @@ def test_the_examples_of_the_five_ways_join(server: Usher, way: int) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    frame = json.loads(done.stdout)
+    return done.stdout
+
+
+@pytest.mark.parametrize("way", [1, 2, 3, 4, 5])
+def test_the_examples_of_the_five_ways_join(server: Usher, way: int) -> None:
+    frame = json.loads(run_example(server, way))
     assert frame["event"] == ("reply" if way == 5 else "joined")
     assert frame["data"]["user"]["name"] == "Ada"
+
+
+def test_in_the_example_of_a_room_two_people_talk(server: Usher) -> None:
+    said, kept = run_example(server, 6).splitlines()
+    assert said == "Ada tea?"
+    assert "'data': 'tea?'" in kept
 
 
 def test_the_settings_of_the_readme_are_those_of_the_code() -> None:
