@@ -31,12 +31,13 @@ from handlers.upgrade import MAX_BODY_BYTES, FrontDoor, Gate
 from services import container, running, settings
 from services.container import Services
 from services.database import Database
+from services.database_url import is_there
 from services.encryption import DecryptionFailed, Encryption
-from services.errors import SettingError, UsherError
+from services.errors import DatabaseUnavailable, SettingError, UsherError
 from services.foundation import Foundation, lay_foundation
 from services.key_rotation import rotate_keys
 from services.listener import Listener
-from services.origins import Origins
+from services.origins import Origins, http_origin
 from services.protocol import CloseCode
 from services.proxies import Proxies
 from services.settings import Settings
@@ -99,7 +100,7 @@ async def serve(chosen: Settings) -> None:
         server, floor = _open(services, origins, listeners)
         for warning in chosen.warnings:
             log.warning("%s", warning)
-        sys.stdout.write(_welcome(foundation, origins))
+        sys.stdout.write(_welcome(foundation, origins, port))
         sys.stdout.flush()
         await stopping.wait()
         await _drain(server, floor)
@@ -114,7 +115,10 @@ async def rotate(chosen: Settings) -> None:
         DecryptionFailed: the keys are not this installation's, or no key fits some tokens.
         DatabaseUnavailable: the database can't be opened.
     """
-    database = await Database.open(chosen.database_url.reveal())
+    url = chosen.database_url.reveal()
+    if not is_there(url):
+        raise DatabaseUnavailable("there is no database at that place yet; is it the right one?")
+    database = await Database.open(url)
     try:
         done = await rotate_keys(database, Encryption(chosen.encryption_keys))
     finally:
@@ -125,7 +129,7 @@ async def rotate(chosen: Settings) -> None:
             f"sets of provider tokens that no key fits, left as they are: {done.unreadable}; "
             "keep the older keys until you know why"
         )
-    sys.stdout.write("usher: the older keys are not needed any more\n")
+    sys.stdout.write("usher: of USHER_ENCRYPTION_KEYS only the first is needed from now on\n")
 
 
 def _bind(chosen: Settings) -> Sequence[socket.socket]:
@@ -195,7 +199,7 @@ def _set_up_logging() -> None:
     )
 
 
-def _welcome(foundation: Foundation, origins: Origins) -> str:
+def _welcome(foundation: Foundation, origins: Origins, port: int) -> str:
     chosen = foundation.settings
     if foundation.redis is not None:
         redis = "embedded, in the data folder"
@@ -205,22 +209,22 @@ def _welcome(foundation: Foundation, origins: Origins) -> str:
         redis = "USHER_REDIS_URL"
     if not foundation.store.available:
         redis += ", not answering yet: the database decides"
-    embedded = foundation.database.kind == "sqlite"
-    return "\n".join(
-        (
-            "",
-            f"  Usher {settings.VERSION} is ready",
-            "",
-            f"  Open      {origins.public_url}",
-            f"  Socket    {'ws' + origins.public_url[4:]}/ws",
-            f"  Data      {chosen.data_dir.resolve()}",
-            f"  Database  {'SQLite, in the data folder' if embedded else 'PostgreSQL'}",
-            f"  Redis     {redis}",
-            "",
-            "  Stop with Ctrl+C.",
-            "",
-        )
-    )
+    database = "PostgreSQL" if foundation.database.kind == "postgresql" else "SQLite"
+    if database == "SQLite":
+        own = settings.embedded_database(chosen.data_dir) == chosen.database_url
+        database += ", in the data folder" if own else ", in the file of USHER_DATABASE_URL"
+    lines = [
+        f"  Usher {settings.VERSION} is ready",
+        "",
+        f"  Open      {origins.public_url}",
+        f"  Socket    {'ws' + origins.public_url[4:]}/ws",
+        f"  Data      {chosen.data_dir.resolve()}",
+        f"  Database  {database}",
+        f"  Redis     {redis}",
+    ]
+    if chosen.public_url is not None:  # which says nothing of where this node is
+        lines.insert(4, f"  Listens   {http_origin(chosen.host, port)}")
+    return "\n".join(("", *lines, "", "  Stop with Ctrl+C.", ""))
 
 
 if __name__ == "__main__":

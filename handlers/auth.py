@@ -15,6 +15,7 @@ from services.cutting import Outcome
 from services.errors import (
     NotFound,
     RateLimited,
+    ReauthenticationNeeded,
     SignupRefused,
     TokenExpired,
     Unauthenticated,
@@ -46,8 +47,11 @@ class Refresh(msgspec.Struct):
 
 
 class ChangePassword(msgspec.Struct):
-    current_password: str
+    """`current_password`: left out by who has none, because they came by a provider; then a
+    sign-in of the last five minutes is needed."""
+
     new_password: str
+    current_password: str | None = None
 
 
 class BrowserSignIn(msgspec.Struct, frozen=True):
@@ -200,13 +204,16 @@ class MeHandler(ApiHandler):
 
 class PasswordHandler(ApiHandler):
     @operation(
-        "Change the password and end every other login session.",
+        "Change the password and end every other login session; or set a first one.",
         body=ChangePassword,
         status=204,
-        errors=(WeakPassword, WrongPassword, RateLimited),
+        errors=(WeakPassword, WrongPassword, ReauthenticationNeeded, RateLimited),
     )
     async def post(self, body: ChangePassword) -> None:
-        claims = self.identity.claims
-        await self.services.accounts.change_password(
+        claims, accounts = self.identity.claims, self.services.accounts
+        if body.current_password is None:
+            await accounts.set_first_password(claims.sub, claims.sid, body.new_password)
+            return
+        await accounts.change_password(
             claims.sub, claims.sid, body.current_password, body.new_password
         )

@@ -31,7 +31,8 @@ from services.oauth_errors import ProviderUnavailable, Reason, SignInRefused
 from services.origins import Origins, parse_origin
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-MAX_NEXT_LENGTH = 1000
+MAX_NEXT_LENGTH = 500
+"""Characters. Nine attempts with one of these still fit into the headers of a request."""
 MAX_ATTEMPTS = 5
 """Sign-ins that one browser may have under way; the cookies of more are taken away."""
 _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
 from handlers.auth import LogOutHandler
 from handlers.base import ApiHandler
 from handlers.oauth import AttemptKeeper, checked_next
 from handlers.operations import operation
-from services.errors import BadRequest, NotFound, RateLimited, Unauthenticated, WrongPassword
+from services.errors import (
+    BadRequest,
+    NotFound,
+    RateLimited,
+    ReauthenticationNeeded,
+    Unauthenticated,
+    WrongPassword,
+)
 from services.linked_accounts import LinkedAccount
 from services.oauth_attempts import Link, proof_of
-from services.oauth_errors import LastWayIn, ProviderUnavailable, ReauthenticationNeeded
+from services.oauth_errors import LastWayIn, ProviderUnavailable
 from services.provider_logout import LogoutRefused
-
-RECENT_SECONDS = 300
-"""A sign-in of so lately stands for a password that an account does not have (ASVS 3.7.1)."""
 
 
 class ProviderItem(msgspec.Struct, frozen=True):
@@ -126,8 +128,7 @@ class LinkHandler(AttemptKeeper):
             return await accounts.confirm(user_id, password)
         if await accounts.has_password(user_id):
             raise ReauthenticationNeeded("linking: no password given")
-        opened_at = await self.services.oauth.linked_accounts.opened_at(sid)
-        if opened_at < time.time() - RECENT_SECONDS:
+        if not await self.services.oauth.linked_accounts.is_recent(user_id, sid):
             raise ReauthenticationNeeded("linking: the sign-in is not recent")
         return None
 

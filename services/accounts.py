@@ -21,6 +21,7 @@ from services.database import Database
 from services.errors import (
     BadRequest,
     NotFound,
+    ReauthenticationNeeded,
     SignupRefused,
     Unauthenticated,
     UsherError,
@@ -213,6 +214,30 @@ class Accounts:
             return self._sessions.end_all_within(db, user_id, "password_changed", session_id)
 
         await self._revocations.publish(await self._database.run(change))
+
+    async def set_first_password(self, user_id: str, session_id: str, new_password: str) -> None:
+        """Give an account its first password. It ends no session: nothing was known that could
+        have been stolen.
+
+        Raises:
+            ReauthenticationNeeded: there is one already, which has to be given; or the sign-in is
+                not recent: a second way in is as good as the account.
+            WeakPassword: with advice.
+        """
+        user = await self._database.run(account_rows.by_id, user_id)
+        if user is None or user.password_hash is not None:
+            raise ReauthenticationNeeded("password change: the current one is not given")
+        await self._passwords.check_strength(new_password, _hints(user.email, user.name))
+        new_hash = await self._passwords.hash(new_password)
+
+        def work(db: peewee.Database) -> None:
+            if not self._sessions.is_recent(db, user_id, session_id):
+                raise ReauthenticationNeeded("first password: the sign-in is not recent")
+            none = (User.id == user_id) & User.password_hash.is_null()
+            if not User.update({User.password_hash: new_hash}).where(none).execute(db):
+                raise ReauthenticationNeeded("first password: another was faster")
+
+        await self._database.run(work)
 
     async def confirm(self, user_id: str, password: str) -> str:
         """Check that it is really the user who is signed in (ASVS 3.7.1). Gives the hash of the

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -84,6 +85,16 @@ def parse(url: str) -> DatabaseUrl:
     if scheme in ("postgresql", "postgres"):
         return _postgresql(url)
     raise SettingError(SETTING, f"{scheme[:20]}://…", TAKES)
+
+
+def is_there(url: str) -> bool:
+    """Whether a SQLite file exists; of a server only a connection tells, so it counts as there.
+
+    Raises:
+        SettingError: as `parse`.
+    """
+    parsed = parse(url)
+    return parsed.kind != "sqlite" or Path(parsed.path).is_file()
 
 
 def _sqlite(rest: str) -> DatabaseUrl:

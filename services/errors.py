@@ -9,6 +9,7 @@
     │   └── TokenExpired   401  token_expired: genuine, only too old
     ├── Forbidden          403  forbidden
     │   ├── WrongPassword  403  wrong_password
+    │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
     │   └── IdentityMismatch 403 identity_mismatch: another user's or session's token
     ├── NotFound           404  not_found
@@ -109,6 +110,14 @@ class WrongPassword(Forbidden):
     """Said to who is signed in already; a 401 would send a client to refresh its token."""
 
     code, title = "wrong_password", "The current password is not right."
+
+
+class ReauthenticationNeeded(Forbidden):
+    """What was asked for adds a way in: the password once more, or a sign-in of just now
+    (ASVS 2.2.4, 3.7.1)."""
+
+    code = "reauthentication_needed"
+    title = "Sign in again to go on, or give your password."
 
 
 class OriginRefused(Forbidden):

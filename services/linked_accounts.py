@@ -94,15 +94,9 @@ class LinkedAccounts:
             raise SignInRefused(Reason.SIGNED_OUT, "the password was changed meanwhile")
         return user
 
-    async def opened_at(self, login_session_id: str) -> float:
-        """When a login session was opened, epoch seconds; 0 when it is gone."""
-
-        def work(db: peewee.Database) -> float:
-            query = LoginSession.select().where(LoginSession.id == login_session_id)
-            row = query.get_or_none(db)
-            return 0.0 if row is None else float(row.created_at)
-
-        return await self._database.run(work)
+    async def is_recent(self, user_id: str, login_session_id: str) -> bool:
+        """Whether somebody signed in just now."""
+        return await self._database.run(self._sessions.is_recent, user_id, login_session_id)
 
     async def linked(self, user_id: str, title: Callable[[str], str]) -> list[LinkedAccount]:
         """A user's linked accounts.

@@ -32,6 +32,8 @@ from services.tokens import Tokens
 
 REFRESH_GRACE_SECONDS = 10.0
 """Parallel tabs send the same cookie; each of them gets 200 this long."""
+RECENT_SECONDS = 300
+"""A sign-in of so lately stands for a password that an account does not have (ASVS 3.7.1)."""
 MAX_DEVICE_LENGTH = 200
 
 
@@ -301,6 +303,18 @@ class LoginSessions:
     async def touch(self, seen: dict[str, float]) -> None:
         """Note when sessions were last seen: `sid` to epoch seconds, many in one transaction."""
         await self._database.run(_touch, seen)
+
+    def is_recent(self, db: peewee.Database, user_id: str, sid: str) -> bool:
+        """Whether a living session of a user was opened just now, within somebody's transaction."""
+        now = self._clock()
+        recent = LoginSession.select().where(
+            (LoginSession.id == sid)
+            & (LoginSession.user == user_id)
+            & LoginSession.ended_at.is_null()
+            & (LoginSession.expires_at > now)
+            & (LoginSession.created_at >= now - RECENT_SECONDS)
+        )
+        return bool(recent.exists(db))
 
     # ---- ending ----------------------------------------------------------------------------
 

@@ -3,8 +3,7 @@ the cause.
 
     UsherError
     ├── Forbidden
-    │   ├── SignInRefused          403 or what its reason says; a `Reason` in words
-    │   └── ReauthenticationNeeded 403 reauthentication_needed
+    │   └── SignInRefused          403 or what its reason says; a `Reason` in words
     ├── Conflict
     │   └── LastWayIn              409 last_way_in
     └── Unavailable
@@ -127,14 +126,6 @@ class SignInRefused(Forbidden):
         super().__init__(evidence)
         self.reason = reason
         self.status, self.code = reason.status, reason.code
-
-
-class ReauthenticationNeeded(Forbidden):
-    """What was asked for adds a way in: the password once more, or a sign-in of just now
-    (ASVS 2.2.4, 3.7.1)."""
-
-    code = "reauthentication_needed"
-    title = "Sign in again to go on, or give your password."
 
 
 class LastWayIn(Conflict):

@@ -6,11 +6,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
 import msgspec
+from jwt import PyJWK
+from jwt.types import Options
 
 from services.oauth_errors import Reason, SignInRefused
 from services.oauth_keys import KEY_TYPES, ProviderKeys
@@ -33,6 +35,15 @@ _UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
 _HASHES = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 LATEST = 2.0**40
 """Epoch seconds that no honest token names: they have to fit into a row."""
+_CHECKS: Options = {
+    "require": ["iss", "aud", "exp", "iat"],
+    # Compared by ourselves: Microsoft's has a place for the tenant.
+    "verify_iss": False,
+    # Looked at by ourselves, with words of our own.
+    "verify_sub": False,
+    "verify_jti": False,
+    "enforce_minimum_key_length": True,
+}
 MAX_ID_LENGTH = 255
 """Characters of `sub` (OIDC Core section 2), and enough for `sid` and `jti`."""
 
@@ -127,38 +138,42 @@ class ProviderTokensVerifier:
             or algorithm not in (metadata.id_token_signing_alg_values_supported)
         ):
             raise _untrusted("token: an algorithm that is not taken")
-        found = keys.candidates(header.get("kid"), algorithm, for_stranger)
-        for key in found:
+        tried = keys.candidates(header.get("kid"), algorithm, for_stranger)
+        opened = self._opened(token, algorithm, tried)
+        if opened is None and header.get("kid") is None:
+            others = keys.renewed(tried, algorithm, for_stranger)
+            opened = self._opened(token, algorithm, others)
+        if opened is None:
+            raise _untrusted("token: no key of the provider fits")
+        key, claims = opened
+        if not all(_is_time(claims[name]) for name in ("exp", "iat")):
+            raise _untrusted("token: a time that is no number")
+        issuer, tenant = str(claims["iss"]), claims.get("tid")
+        if not metadata.takes_issuer(issuer, tenant):
+            raise _untrusted("token: another issuer")
+        if TENANT in metadata.issuer and not keys.is_for(key, issuer, tenant):
+            raise _untrusted("token: signed with the key of another tenant")
+        return header, claims
+
+    def _opened(
+        self, token: str, algorithm: str, keys: Sequence[PyJWK]
+    ) -> tuple[PyJWK, dict[str, Any]] | None:
+        """The key that a token was signed with, and its claims; None where none of these is it."""
+        for key in keys:
             try:
-                claims = jwt.decode(
+                return key, jwt.decode(
                     token,
                     key.key,
                     algorithms=[algorithm],
                     audience=self._client_id,
                     leeway=CLOCK_SKEW_SECONDS,
-                    options={
-                        "require": ["iss", "aud", "exp", "iat"],
-                        # Compared below: Microsoft's has a place for the tenant.
-                        "verify_iss": False,
-                        # Looked at here, with words of our own.
-                        "verify_sub": False,
-                        "verify_jti": False,
-                        "enforce_minimum_key_length": True,
-                    },
+                    options=_CHECKS,
                 )
             except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
                 continue  # without a `kid`, another key may be the one
             except (jwt.PyJWTError, *_UNREADABLE) as error:
                 raise _untrusted(f"token: {type(error).__name__}") from error
-            if not all(_is_time(claims[name]) for name in ("exp", "iat")):
-                raise _untrusted("token: a time that is no number")
-            issuer, tenant = str(claims["iss"]), claims.get("tid")
-            if not metadata.takes_issuer(issuer, tenant):
-                raise _untrusted("token: another issuer")
-            if TENANT in metadata.issuer and not keys.is_for(key, issuer, tenant):
-                raise _untrusted("token: signed with the key of another tenant")
-            return header, claims
-        raise _untrusted("token: no key of the provider fits")
+        return None
 
 
 def check_sign_in(token: IdToken, nonce: str, now: float) -> None:

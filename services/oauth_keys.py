@@ -79,6 +79,17 @@ class ProviderKeys(PyJWKClient):
                 raise ProviderUnavailable("keys: asked for a stranger just now")
             return []
 
+    def renewed(self, tried: list[PyJWK], algorithm: str, for_stranger: bool) -> list[PyJWK]:
+        """Other keys than those that a token without a `kid` was tried with, fetched anew: which
+        key it means, only its signature tells. Arguments and errors as of `candidates`."""
+        failed = self._fetches.failed
+        with self._fetches.lock:
+            if not self._fetches.allowed(for_stranger):
+                return []
+            found = _fitting(self._fetches.make(self._renewed, failed), None, algorithm)
+        known = [key.key for key in tried]
+        return [key for key in found if key.key not in known]
+
     def is_for(self, key: PyJWK, issuer: str, tenant: object) -> bool:
         """Whether a key may sign for this issuer. Where many tenants share one key set, as
         Microsoft's do, some keys are for one of them only, and the set says so. A stolen key of

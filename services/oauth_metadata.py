@@ -142,7 +142,8 @@ def read_metadata(document: object, expected: str) -> Metadata:
     except msgspec.ValidationError as error:
         raise ProviderUnavailable(f"discovery: {error}") from error
     if found.issuer != expected:
-        raise ProviderUnavailable("discovery: the document of another issuer")
+        named = found.issuer[:100] if found.issuer.isprintable() else "another"
+        raise ProviderUnavailable(f"discovery: the document of another issuer: {named}")
     for name in _ENDPOINTS:
         url = getattr(found, name)
         if not _may_be_called(url, expected) and (url or name in _NEEDED):

@@ -93,6 +93,22 @@ class Sources:
             if name.startswith(PREFIX) and name not in known
         ]
 
+    def refuse_unknown_of_providers(self) -> None:
+        """A misspelt rule of a provider that is listed would let in whom it should keep out.
+
+        Raises:
+            SettingError: for the first such variable.
+        """
+        known = [PREFIX + setting.name for setting in self._known]
+        stems = tuple(
+            (PREFIX + provider_settings(name).issuer.name).removesuffix("ISSUER")
+            for name in self.value(OAUTH_PROVIDERS)
+        )
+        for name in sorted(self._environ):
+            if stems and name.startswith(stems) and name not in known:
+                takes = "a setting that docs/oauth.md lists" + _nearest(name, known)
+                raise SettingError(name, "a setting that is not known", takes)
+
     def _find(self, setting: Setting[Any]) -> tuple[str, str | None]:
         if setting.name in self._flags:
             return setting.flag, self._flags[setting.name]
@@ -141,6 +157,8 @@ def _given(found: argparse.Namespace) -> dict[str, str]:
 
 def _unknown_flag(text: str, known: list[str]) -> SettingError:
     flag = text.partition("=")[0]
+    if text == "rotate-keys":
+        return SettingError("command line", "rotate-keys behind a flag", "it as the first word")
     if not flag.startswith("--") or not flag.isprintable():
         return SettingError("command line", "a value without a flag", SEE_HELP)
     takes = SEE_HELP + _nearest(flag, known)

@@ -33,6 +33,7 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"(?:sqlite|postgres|postgresql|mysql|https?|rediss?(?:\+[a-z]+)?|unix)(?=:)")
+_DOCUMENT = "/.well-known/openid-configuration"
 _ON, _OFF = frozenset(("true", "yes", "on", "1")), frozenset(("false", "no", "off", "0"))
 _REDIS_DATABASE = re.compile(r"/?|/[0-9]{1,5}")
 
@@ -207,6 +208,10 @@ def issuer(text: str) -> str:
     """An OIDC issuer: compared byte by byte later, so it is kept as it is written."""
     takes = "an https:// URL without a query (http:// on loopback addresses only)"
     value = text.strip()
+    if value.endswith(_DOCUMENT):
+        raise BadValue(
+            f"the issuer alone, without {_DOCUMENT}", _shown(text) if "@" in text else None
+        )
     url = _split(value, takes)
     plain = not (url.query or url.fragment or "@" in url.netloc or "?" in value or "#" in value)
     https = url.scheme == "https" or (url.scheme == "http" and is_loopback(url.hostname or ""))

@@ -90,7 +90,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         host=sources.value(table.HOST),
         port=sources.value(table.PORT),
         data_dir=sources.value(table.DATA_DIR),
-        database_url=database_url or _embedded_database(sources.value(table.DATA_DIR)),
+        database_url=database_url or embedded_database(sources.value(table.DATA_DIR)),
         redis_url=redis_url,
         jwt_secrets=sources.optional(table.JWT_SECRETS) or (),
         encryption_keys=sources.optional(table.ENCRYPTION_KEYS) or (),
@@ -109,6 +109,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         ),
         embedded=database_url is None or redis_url is None,
     )
+    sources.refuse_unknown_of_providers()
     warnings = [*sources.warnings(), *_cautions(settings)]
     return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))
 
@@ -131,7 +132,8 @@ def exit_with(error: SettingError) -> NoReturn:
     raise SystemExit(EXIT_STATUS)
 
 
-def _embedded_database(data_dir: Path) -> Secret:
+def embedded_database(data_dir: Path) -> Secret:
+    """DATABASE_URL where none is set."""
     return Secret(f"sqlite:///{data_dir / DATABASE_FILE}")
 
 
@@ -154,10 +156,9 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
     roles = sources.value(rows.roles)
     # Half of it would let everybody in, or nobody, who does not expect it.
     if bool(role_claim) != bool(roles):
-        raise sources.missing(
-            rows.roles if role_claim else rows.role_claim,
-            f"{rows.roles.meaning}; with {rows.role_claim.name}, or neither of them",
-        )
+        if role_claim:
+            raise sources.missing(rows.roles, f"{rows.roles.meaning}; ROLE_CLAIM needs it")
+        raise sources.missing(rows.role_claim, f"{rows.role_claim.meaning}; ROLES needs it")
     return OAuthProvider(
         name=name,
         issuer=issuer,

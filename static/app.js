@@ -66,9 +66,12 @@ class App {
     });
     onSubmit(password, async ({ current_password, new_password }) => {
       await this.api.changePassword({ current_password, new_password });
-      this.#passwordChanged(password);
+      this.#passwordChanged(password, current_password === undefined);
     }, (problem) => {
       if (problem.signedOut) return this.#showSignedOut('unauthenticated');
+      if (problem.code === 'reauthentication_needed') {
+        return showFormError(password, 'Sign out and in again, then set it within five minutes.');
+      }
       if (problem.code !== 'wrong_password') {
         return this.#passwordProblem(password, byId('pw-new'), problem);
       }
@@ -84,15 +87,16 @@ class App {
     field.focus();
   }
 
-  /** @param {HTMLFormElement} form */
-  #passwordChanged(form) {
+  /** @param {HTMLFormElement} form  @param {boolean} first whether there was none before */
+  #passwordChanged(form, first) {
     const email = form.elements.namedItem('email');
     const { value } = /** @type {HTMLInputElement} */ (email);
     resetForm(form);
     /** @type {HTMLInputElement} */ (email).value = value;
-    setText(/** @type {Element} */ (form.querySelector('.form-done')),
-      'Your password is changed. Your other sessions are signed out.');
+    setText(/** @type {Element} */ (form.querySelector('.form-done')), first
+      ? 'Your password is set.' : 'Your password is changed. Your other sessions are signed out.');
     this.sessionsView.load();
+    this.linkedView.load();
   }
 
   /** @param {any} user just signed in */

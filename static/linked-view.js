@@ -60,7 +60,19 @@ export class LinkedView {
     } catch (problem) {
       this.#fail(problem);
     }
-    byId('password').hidden = !this.#running || !this.#hasPassword;
+    this.#showPassword();
+  }
+
+  /** Who came by a provider may set a first password, and has none to give. */
+  #showPassword() {
+    const known = this.#hasPassword;
+    byId('password').hidden = !this.#running;
+    byId('pw-current-field').hidden = byId('pw-current').disabled = !known;
+    for (const id of ['password-title', 'pw-submit']) {
+      setText(byId(id), known ? 'Change password' : 'Set a password');
+    }
+    setText(byId('pw-new-hint'), known ? 'All your other sessions will be signed out.'
+      : 'Another way into your account. For this you have to have signed in just now.');
   }
 
   /** Shows what is known; also to be called when the session's provider has become known. */

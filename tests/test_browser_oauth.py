@@ -145,11 +145,21 @@ def test_a_newcomer_comes_in_by_a_provider(visitor: Visitor) -> None:
     expect(tab.at("#sessions li .here + p")).to_contain_text("by Practice")
     expect(tab.at("#linked-list li")).to_contain_text(["Practice"])
     expect(tab.at("#linked-list li")).to_contain_text([visitor.email])
-    expect(tab.at("#password")).to_be_hidden()
+    expect(tab.at("#password-title")).to_have_text("Set a password")
+    expect(tab.at("#pw-current")).to_be_hidden()
     names = {cookie["name"] for cookie in visitor.context.cookies()}
     assert names == {"access_token", "refresh_token"}
     tab.page.reload()
     tab.joined()
+
+
+def test_who_came_by_a_provider_sets_a_password(visitor: Visitor, op: Provider) -> None:
+    tab = arrive_by(visitor, "Campus")
+    tab.fill(pw_new=PASSWORD)
+    tab.at("#pw-submit").click()
+    expect(tab.at("#password-form .form-done")).to_have_text("Your password is set.")
+    expect(tab.at("#password-title")).to_have_text("Change password")
+    expect(tab.at("#pw-current")).to_be_visible()
 
 
 def test_one_may_sign_up_by_a_provider_too(visitor: Visitor, op: Provider) -> None:

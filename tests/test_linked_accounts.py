@@ -16,7 +16,7 @@ from models.user import User
 from services import account_rows
 from services.errors import NotFound
 from services.identities import Identities
-from services.login_sessions import SignedIn
+from services.login_sessions import RECENT_SECONDS, SignedIn
 from services.oauth_attempts import Link, proof_of
 from services.oauth_errors import LastWayIn, Reason, SignInRefused
 from services.oauth_grants import Grant
@@ -281,14 +281,15 @@ async def test_a_login_session_that_is_over_links_nothing(database_url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_when_a_login_session_was_opened_is_told(database_url: str) -> None:
+async def test_a_sign_in_is_recent_for_five_minutes(database_url: str) -> None:
     async with node(database_url) as parts:
         ada = await with_password(parts)
-        opened_at = parts.clock()
-        parts.clock.forward(60.0)
-        links = parts.oauth.linked_accounts
-        assert await links.opened_at(ada.claims.sid) == opened_at
-        assert await links.opened_at("nobody") == 0.0
+        links, user_id, sid = parts.oauth.linked_accounts, ada.user.id, ada.claims.sid
+        assert await links.is_recent(user_id, sid)
+        assert not await links.is_recent(user_id, "nobody")
+        assert not await links.is_recent("nobody", sid)
+        parts.clock.forward(RECENT_SECONDS + 1)
+        assert not await links.is_recent(user_id, sid)
 
 
 @pytest.mark.gen_test

@@ -250,6 +250,32 @@ def test_deleting_an_account_gives_its_tokens_back(database_kind: str, op: Provi
             assert rows(fresh, f"SELECT 1 FROM {table}") == []
 
 
+# ---- a first password ------------------------------------------------------------------------
+
+
+def test_who_came_by_a_provider_may_set_a_password_and_then_unlink(
+    server: Usher, op: Provider
+) -> None:
+    browser = sign_in(server)
+    path = "/api/auth/password"
+    assert problem(browser.post(path, {"new_password": "short"}), 400, "weak_password")
+    assert browser.post(path, {"new_password": PASSWORD}).status == 204
+    assert browser.get("/api/auth/me").status == 200
+    assert browser.get(ACCOUNTS).body["has_password"] is True
+    assert log_in(server, _email(browser)).user["id"] == browser.user["id"]
+    plain_refusal(browser.post(path, {"new_password": PASSWORD}), 403, "reauthentication_needed")
+    assert browser.call("DELETE", f"{ACCOUNTS}/mock").status == 204
+
+
+def test_a_first_password_needs_a_sign_in_of_just_now(server: Usher, op: Provider) -> None:
+    browser = sign_in(server)
+    older = "UPDATE login_sessions SET created_at = created_at - 301 WHERE id = ?"
+    rows(server, older, sid_of(browser))
+    answer = browser.post("/api/auth/password", {"new_password": PASSWORD})
+    plain_refusal(answer, 403, "reauthentication_needed")
+    assert browser.get(ACCOUNTS).body["has_password"] is False
+
+
 # ---- signing out there too -------------------------------------------------------------------
 
 

@@ -349,6 +349,15 @@ def test_a_key_that_was_changed_while_somebody_signs_in_is_found(
     assert come_back(browser, url).status == 302
 
 
+def test_a_key_that_was_changed_is_found_by_tokens_without_a_kid_too(
+    op: Provider, server: Usher
+) -> None:
+    op.misbehave(id_token="kid_missing")
+    sign_in(server)
+    op.rotate()
+    sign_in(server)
+
+
 # ---- who may ---------------------------------------------------------------------------------
 
 

@@ -72,6 +72,7 @@ def test_an_old_key_can_go_after_a_rotation_beside_the_server(
         done = rotate(server)
         assert (done.returncode, done.stderr) == (0, "")
         assert "sets of provider tokens under the newest key now: 3\n" in done.stdout
+        assert "only the first is needed" in done.stdout
         assert all(opened_by(new, server))
         assert people[0].get("/api/auth/me").status == 200
         server.environment["USHER_ENCRYPTION_KEYS"] = new
@@ -107,6 +108,37 @@ def test_a_set_that_no_key_opens_is_left_and_told(
         assert "that no key fits, left as they are: 1;" in done.stderr
         ready = rotate(server, ENCRYPTION_KEYS=new)
         assert "do not fit what is stored" in ready.stderr
+
+
+def test_an_installation_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "server.py", "rotate-keys", "--data-dir", str(tmp_path / "mistyped")],
+        cwd=ROOT,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no database at that place" in done.stderr
+    assert not (tmp_path / "mistyped" / "usher.db").exists()
+
+
+def test_the_word_comes_first(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "server.py", "--data-dir", str(tmp_path / "data"), "rotate-keys"],
+        cwd=ROOT,
+        env={"PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "usher: command line: got rotate-keys behind a flag, takes it as the first word\n"
+    )
 
 
 def test_a_bad_setting_is_one_line_and_status_2(tmp_path: Path, old: str) -> None:

@@ -94,6 +94,18 @@ def test_the_start_screen_is_calm_and_tells_where_everything_is(database_kind: s
         assert Client(server).get("/healthz").status == 200
 
 
+def test_behind_a_public_url_the_screen_tells_where_the_node_listens(database_kind: str) -> None:
+    with usher(database_kind, PUBLIC_URL="https://usher.example") as server:
+        screen = [line.split(None, 1) for line in server.output if line.startswith("  ")]
+        assert ["Open", "https://usher.example\n"] in screen
+        assert ["Listens", f"http://127.0.0.1:{server.port}\n"] in screen
+
+
+def test_a_sqlite_file_elsewhere_is_not_said_to_be_in_the_data_folder(folder: Path) -> None:
+    with usher(f"sqlite:///{folder / 'elsewhere.db'}") as server:
+        assert "  Database  SQLite, in the file of USHER_DATABASE_URL\n" in server.output
+
+
 def test_what_lies_in_the_data_folder_is_for_this_user_only(database_kind: str) -> None:
     with usher(database_kind) as server:
         sign_up(server)

@@ -343,6 +343,25 @@ def test_settings_of_a_provider_that_is_not_listed_are_warned_about() -> None:
     assert len(read(GOOGLE).warnings) == 2
 
 
+def test_a_misspelt_rule_of_a_listed_provider_stops_the_start() -> None:
+    environ = {**GOOGLE, "USHER_OAUTH_PROVIDERS": "google"}
+    environ["USHER_OAUTH_GOOGLE_EMAIL_DOMAIN"] = "example.org"
+    line = line_for(environ)
+    assert line.startswith(
+        "usher: USHER_OAUTH_GOOGLE_EMAIL_DOMAIN: got a setting that is not known"
+    )
+    assert "did you mean USHER_OAUTH_GOOGLE_EMAIL_DOMAINS?" in line
+
+
+@pytest.mark.parametrize(("there", "missing"), [("ROLE_CLAIM", "ROLES"), ("ROLES", "ROLE_CLAIM")])
+def test_half_a_role_mapping_stops_the_start(there: str, missing: str) -> None:
+    environ = {**GOOGLE, "USHER_OAUTH_PROVIDERS": "google"}
+    environ[f"USHER_OAUTH_GOOGLE_{there}"] = "ops:admin"
+    line = line_for(environ)
+    assert line.startswith(f"usher: USHER_OAUTH_GOOGLE_{missing}: got nothing, takes ")
+    assert line.endswith(f"; {there} needs it")
+
+
 @pytest.mark.parametrize("environ", [{}, {"USHER_PORT": "x", "USHER_OAUTH_PROVIDERS": "!"}])
 def test_help_lists_every_flag_with_its_default(
     environ: dict[str, str], capsys: pytest.CaptureFixture[str]
