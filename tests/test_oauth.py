@@ -10,12 +10,11 @@ import msgspec
 import pytest
 
 from models.identity import Identity
-from services import oauth_http
 from services.errors import NotFound, Unavailable
 from services.oauth import MAX_CODE_LENGTH
 from services.oauth_attempts import Link, attempt_key
 from services.oauth_errors import ProviderUnavailable, Reason, SignInRefused
-from tests.support.oauth import NAME, Way, came_to, finished, real_clock, settings_of
+from tests.support.oauth import NAME, Way, came_to, finished, hurried, real_clock, settings_of
 from tests.support.parts import DEVICE, Parts, node, settings_of_tests
 from tests.support.provider import Provider, provider
 from tests.support.provider_faults import (
@@ -114,15 +113,15 @@ async def test_each_fault_of_the_way_back_is_refused(
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("place", "fault"), FAULTS)
 async def test_each_fault_of_an_answer_is_refused(
-    database_url: str, op: Provider, place: str, fault: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, op: Provider, place: str, fault: str
 ) -> None:
     op.claims_in = "userinfo"
     async with a_node(database_url, op) as parts:
         way = await came_to(parts)
-        monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
         op.faults.set(place, fault)
         op.drip_interval = 0.05
-        await refused(parts, way, IN_AN_ANSWER.get((place, fault), Reason.UNAVAILABLE))
+        with hurried():
+            await refused(parts, way, IN_AN_ANSWER.get((place, fault), Reason.UNAVAILABLE))
         assert op.elsewhere.requests == []
         assert await identities(parts) == 0
         op.behave()
@@ -131,13 +130,12 @@ async def test_each_fault_of_an_answer_is_refused(
 @pytest.mark.gen_test
 @pytest.mark.parametrize("fault", sorted(set(DISCOVERY_FAULTS) - {"endpoints_elsewhere"}))
 async def test_a_sign_in_does_not_begin_where_the_provider_can_not_be_asked(
-    database_url: str, op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, op: Provider, fault: str
 ) -> None:
-    monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
     async with a_node(database_url, op) as parts:
         op.misbehave(discovery=fault)
         op.drip_interval = 0.05
-        with pytest.raises(ProviderUnavailable):
+        with hurried(), pytest.raises(ProviderUnavailable):
             await parts.oauth.flow.begin(NAME, "/")
         assert parts.count("usher_oauth_sign_ins_total", provider=NAME, outcome="unavailable") == 1
         op.behave()

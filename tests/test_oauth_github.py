@@ -9,7 +9,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services import oauth_http
 from services.oauth_errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
 from services.oauth_github import GitHubProvider
 from services.provider_settings import OAuthProvider
@@ -22,6 +21,7 @@ from tests.support.oauth import (
     client_of,
     exchanged,
     github_provider,
+    hurried,
     new_start,
 )
 from tests.support.provider_grants import s256
@@ -36,11 +36,6 @@ NO_ADDRESS = ("not_found", "rate_limited", "wrong_types")
 def hub() -> Iterator[GitHub]:
     with github() as running:
         yield running
-
-
-@pytest.fixture
-def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
 
 
 def test_somebody_is_known_by_number_and_by_the_primary_address(hub: GitHub) -> None:
@@ -108,12 +103,12 @@ def test_the_challenge_is_sent_and_checked_where_the_server_knows_it(hub: GitHub
     assert exchanged(one)[0].subject == str(hub.user["id"])
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(GITHUB_FAULTS["user"]))
 def test_each_fault_of_the_user_signs_nobody_in(hub: GitHub, fault: str) -> None:
     hub.misbehave(user=fault)
     hub.drip_interval = 0.05
-    with pytest.raises(SignInRefused if fault in UNTRUSTED else ProviderUnavailable):
+    expected = SignInRefused if fault in UNTRUSTED else ProviderUnavailable
+    with hurried(), pytest.raises(expected):
         exchanged(github_provider(hub))
     assert hub.elsewhere.requests == []
 
@@ -125,7 +120,6 @@ def test_a_number_is_a_number(hub: GitHub, number: object) -> None:
         exchanged(github_provider(hub))
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(GITHUB_FAULTS["emails"]))
 def test_each_fault_of_the_addresses_gives_no_address_or_no_answer(hub: GitHub, fault: str) -> None:
     hub.misbehave(emails=fault)
@@ -134,7 +128,7 @@ def test_each_fault_of_the_addresses_gives_no_address_or_no_answer(hub: GitHub, 
         person, _ = exchanged(github_provider(hub))
         assert (person.email, person.email_verified) == ("", False)
     else:
-        with pytest.raises(ProviderUnavailable):
+        with hurried(), pytest.raises(ProviderUnavailable):
             exchanged(github_provider(hub))
     assert hub.elsewhere.requests == []
 
@@ -187,7 +181,6 @@ def test_giving_back_takes_the_whole_authorisation_away(hub: GitHub) -> None:
     one.revoke(grant)  # over already, which is what was wanted
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(GITHUB_FAULTS["revoke"]))
 def test_each_fault_of_giving_back_is_said_or_does_no_harm(hub: GitHub, fault: str) -> None:
     one = github_provider(hub)
@@ -197,11 +190,11 @@ def test_each_fault_of_giving_back_is_said_or_does_no_harm(hub: GitHub, fault: s
     if fault in ("not_found", "not_json", "empty", "json_array", "deep"):
         one.revoke(grant)  # nobody reads the answer's body
     elif fault in ("drip", "bomb", "endless"):
-        with suppress(ProviderUnavailable):  # bytes behind an answer that has no body
+        with hurried(), suppress(ProviderUnavailable):  # bytes behind an answer that has no body
             one.revoke(grant)
         assert hub.revoked == [("grant", grant.access_token.reveal())]
     else:
-        with pytest.raises(ProviderUnavailable):
+        with hurried(), pytest.raises(ProviderUnavailable):
             one.revoke(grant)
     assert hub.elsewhere.requests == []
 

@@ -13,7 +13,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services import oauth_http
 from services.oauth_errors import GrantEnded, ProviderUnavailable
 from services.oauth_grants import (
     ENDED,
@@ -28,7 +27,7 @@ from tests.support.github import GitHub, github
 from tests.support.github_faults import GITHUB_FAULTS
 from tests.support.http_answers import Reply, as_json
 from tests.support.http_service import Seen, Service
-from tests.support.oauth import callback, came_back, exchanged, oidc
+from tests.support.oauth import callback, came_back, exchanged, hurried, oidc
 from tests.support.parts import Clock
 from tests.support.provider import Provider, provider
 from tests.support.provider_faults import REFRESH_FAULTS, TOKEN_FAULTS
@@ -52,11 +51,6 @@ def op() -> Iterator[Provider]:
 def hub() -> Iterator[GitHub]:
     with github() as running:
         yield running
-
-
-@pytest.fixture
-def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
 
 
 def client_of(op: Provider, clock: Clock | None = None) -> OAuthClient:
@@ -100,14 +94,14 @@ def test_a_code_gives_tokens_and_when_they_end(op: Provider) -> None:
     assert set(grant.scopes.split()) == set(SCOPES)
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(set(TOKEN_FAULTS) - set(OTHER_MODULES)))
 def test_each_fault_of_an_exchange_is_no_answer_or_the_end(op: Provider, fault: str) -> None:
     client, verifier = client_of(op), new_verifier()
     code = code_from(op, client, verifier)
     op.misbehave(token=fault)
     op.drip_interval = 0.05
-    with pytest.raises(GrantEnded if fault == "invalid_grant" else ProviderUnavailable) as caught:
+    expected = GrantEnded if fault == "invalid_grant" else ProviderUnavailable
+    with hurried(), pytest.raises(expected) as caught:
         client.exchange(op.url("token"), POST, code, verifier)
     assert code not in str(caught.value)
     assert op.count("token") == 1, "a code is sent once"
@@ -120,14 +114,14 @@ def test_each_fault_of_an_exchange_is_no_answer_or_the_end(op: Provider, fault: 
         assert client.exchange(op.url("token"), POST, code, verifier).refresh_token
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(set(REFRESH_FAULTS) - set(OTHER_MODULES)))
 def test_each_fault_of_a_refresh_is_no_answer_or_the_end(op: Provider, fault: str) -> None:
     op.refresh_tokens = "kept"
     grant = exchange(op)
     op.misbehave(refresh=fault)
     op.drip_interval = 0.05
-    with pytest.raises(GrantEnded if fault == "invalid_grant" else ProviderUnavailable) as caught:
+    expected = GrantEnded if fault == "invalid_grant" else ProviderUnavailable
+    with hurried(), pytest.raises(expected) as caught:
         refresh(op, grant)
     assert revealed(grant.refresh_token) not in str(caught.value)
     assert op.count("token") == 2
@@ -136,7 +130,6 @@ def test_each_fault_of_a_refresh_is_no_answer_or_the_end(op: Provider, fault: st
     assert refresh(op, grant).access_token
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(GITHUB_FAULTS["token"]))
 def test_each_fault_of_github_is_no_answer_or_the_end(hub: GitHub, fault: str) -> None:
     client = OAuthClient(hub.client_id, Secret(hub.client_secret), callback("github"))
@@ -145,18 +138,17 @@ def test_each_fault_of_github_is_no_answer_or_the_end(hub: GitHub, fault: str) -
     code = came_back(url).code
     hub.misbehave(token=fault)
     hub.drip_interval = 0.05
-    with pytest.raises(GrantEnded if fault in ENDED else ProviderUnavailable):
+    with hurried(), pytest.raises(GrantEnded if fault in ENDED else ProviderUnavailable):
         client.exchange(f"{hub.origin}/login/oauth/access_token", POST, code, verifier)
     assert hub.elsewhere.requests == []
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(GITHUB_FAULTS["refresh"]))
 def test_and_at_a_refresh(hub: GitHub, fault: str) -> None:
     hub.misbehave(refresh=fault)
     hub.drip_interval = 0.05
     client = OAuthClient(hub.client_id, Secret(hub.client_secret), callback("github"))
-    with pytest.raises((ProviderUnavailable, GrantEnded)) as caught:
+    with hurried(), pytest.raises((ProviderUnavailable, GrantEnded)) as caught:
         client.refresh(f"{hub.origin}/login/oauth/access_token", POST, Secret("ghr_unknown"))
     # Those that do their work find that this token is none, and their answer is lost.
     assert (caught.type is GrantEnded) == (fault in ENDED)
@@ -457,7 +449,6 @@ def test_nothing_that_is_logged_holds_a_secret(
 # ---- giving back ---------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize(
     "fault", ["http_500", "http_503", "held", "closes", "redirect_elsewhere", "redirect_here"]
 )
@@ -465,7 +456,7 @@ def test_a_token_that_could_not_be_given_back_is_said_to_be_so(op: Provider, fau
     grant = exchange(op)
     op.misbehave(revoke=fault)
     token = Secret(revealed(grant.refresh_token))
-    with pytest.raises(ProviderUnavailable):
+    with hurried(), pytest.raises(ProviderUnavailable):
         client_of(op).revoke(op.url("revoke"), POST, token, "refresh_token")
     assert op.elsewhere.requests == []
     op.behave()

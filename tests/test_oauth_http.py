@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from services import oauth_http
 from services.oauth_errors import ProviderUnavailable
 from services.oauth_http import MAX_BODY_BYTES, bounded, get_json, is_safe_url, why
 from tests.support.faults import TRANSPORT_FAULTS
 from tests.support.http_answers import Reply, bomb
 from tests.support.http_service import Seen, Service
+from tests.support.oauth import hurried
 from tests.support.provider import Provider, provider
 from tests.support.redis_forms import certificate
 from tests.support.server import PATIENCE
@@ -36,11 +36,6 @@ WIDE = 6.0
 def op() -> Iterator[Provider]:
     with provider() as running:
         yield running
-
-
-@pytest.fixture
-def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oauth_http, "CALL_SECONDS", SECONDS)
 
 
 @contextmanager
@@ -88,12 +83,11 @@ def talking(talk: Callable[[socket.socket, threading.Event], None]) -> Iterator[
 # ---- time and size -------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(TRANSPORT_FAULTS))
 def test_each_fault_on_the_way_is_no_answer_within_the_time(op: Provider, fault: str) -> None:
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
-    with within_bounds():
+    with within_bounds(), hurried(SECONDS):
         try:
             document, _ = get_json(op.url("discovery"))
         except ProviderUnavailable:
@@ -106,16 +100,17 @@ def test_each_fault_on_the_way_is_no_answer_within_the_time(op: Provider, fault:
     assert get_json(op.url("discovery"))[0]["issuer"] == op.issuer
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", ["slow", "held", "drip", "drip_headers"])
 def test_what_was_cut_off_is_said_in_the_log(op: Provider, fault: str) -> None:
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
-    with pytest.raises(ProviderUnavailable, match=r"no whole answer within 0\.7 s"):
+    with (
+        hurried(SECONDS),
+        pytest.raises(ProviderUnavailable, match=r"no whole answer within 0\.7 s"),
+    ):
         get_json(op.url("discovery"))
 
 
-@pytest.mark.usefixtures("_hurried")
 def test_a_body_of_unknown_length_that_drips_is_cut_off_and_not_taken_for_whole() -> None:
     def drip(peer: socket.socket, over: threading.Event) -> None:
         peer.recv(65536)
@@ -123,12 +118,16 @@ def test_a_body_of_unknown_length_that_drips_is_cut_off_and_not_taken_for_whole(
         while not over.wait(0.05):
             peer.sendall(b" ")  # the document is whole, and goes on
 
-    with talking(drip) as port, within_bounds(), pytest.raises(ProviderUnavailable) as caught:
+    with (
+        talking(drip) as port,
+        within_bounds(),
+        hurried(SECONDS),
+        pytest.raises(ProviderUnavailable) as caught,
+    ):
         get_json(f"http://127.0.0.1:{port}/")
     assert "cut off" in caught.value.evidence or "no whole answer" in caught.value.evidence
 
 
-@pytest.mark.usefixtures("_hurried")
 def test_a_handshake_of_tls_that_drips_is_cut_off() -> None:
     def drip(peer: socket.socket, over: threading.Event) -> None:
         peer.recv(65536)
@@ -136,11 +135,15 @@ def test_a_handshake_of_tls_that_drips_is_cut_off() -> None:
         while not over.wait(0.05):
             peer.sendall(b"\2")
 
-    with talking(drip) as port, within_bounds(), pytest.raises(ProviderUnavailable):
+    with (
+        talking(drip) as port,
+        within_bounds(),
+        hurried(SECONDS),
+        pytest.raises(ProviderUnavailable),
+    ):
         get_json(f"https://127.0.0.1:{port}/")
 
 
-@pytest.mark.usefixtures("_hurried")
 def test_a_connection_that_comes_about_too_late_carries_no_request(
     op: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +154,7 @@ def test_a_connection_that_comes_about_too_late_carries_no_request(
         return known(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    with pytest.raises(ProviderUnavailable):
+    with hurried(SECONDS), pytest.raises(ProviderUnavailable):
         get_json(op.url("discovery"))
     assert op.requests == []
 
@@ -383,15 +386,13 @@ def test_the_evidence_names_the_place_and_nothing_that_was_sent(op: Provider) ->
     assert "abc" not in why(requests.ConnectionError("http://x/?code=abc"))
 
 
-def test_a_session_may_be_used_twice_and_is_watched_both_times(
-    op: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(oauth_http, "CALL_SECONDS", SECONDS)
+def test_a_session_may_be_used_twice_and_is_watched_both_times(op: Provider) -> None:
     op.drip_interval = 0.05
     with bounded(requests.Session()) as session:
         assert session.get(op.url("jwks")).json()["keys"]
         op.misbehave(jwks="drip")
-        with within_bounds(), pytest.raises(requests.RequestException, match="no whole answer"):
+        expected = pytest.raises(requests.RequestException, match="no whole answer")
+        with within_bounds(), hurried(SECONDS), expected:
             session.get(op.url("jwks"))
 
 

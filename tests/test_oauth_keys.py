@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from jwt import PyJWK
 
-from services import oauth_http
 from services.oauth_errors import ProviderUnavailable
 from services.oauth_fetches import STRANGERS_SECONDS
 from services.oauth_keys import KEY_TYPES, ProviderKeys
 from services.oauth_metadata import LEAST_LIFETIME_SECONDS
 from tests.support.http_answers import Reply, as_json
 from tests.support.http_service import Seen, Service
+from tests.support.oauth import hurried
 from tests.support.parts import Clock
 from tests.support.provider import LEFT_OUT, Provider, provider
 from tests.support.provider_faults import JWKS_FAULTS, JWKS_QUIRKS
@@ -44,15 +44,12 @@ def kids(found: list[PyJWK]) -> list[str | None]:
 
 
 @pytest.mark.parametrize("fault", sorted(set(JWKS_FAULTS) - set(WELL_FORMED)))
-def test_each_fault_of_the_key_set_is_no_key_set(
-    op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
+def test_each_fault_of_the_key_set_is_no_key_set(op: Provider, fault: str) -> None:
     op.misbehave(jwks=fault)
     op.drip_interval = 0.05
     keys = keys_of(op)
     for ask in (lambda: wanted(keys, op.keys[0].kid), keys.have):
-        with pytest.raises(ProviderUnavailable):
+        with hurried(), pytest.raises(ProviderUnavailable):
             ask()
     op.behave()
     assert kids(wanted(keys, op.keys[0].kid)) == [op.keys[0].kid]

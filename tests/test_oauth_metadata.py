@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from services import oauth_http
 from services.oauth_errors import ProviderUnavailable
 from services.oauth_fetches import STRANGERS_SECONDS
 from services.oauth_metadata import (
@@ -23,6 +22,7 @@ from services.oauth_metadata import (
 )
 from tests.support.faults import TRANSPORT_FAULTS
 from tests.support.oauth import TENANT as GUID
+from tests.support.oauth import hurried
 from tests.support.parts import Clock
 from tests.support.provider import LEFT_OUT, Provider, provider
 from tests.support.provider_faults import DISCOVERY_FAULTS, DISCOVERY_QUIRKS
@@ -60,14 +60,11 @@ def test_the_document_lies_below_the_issuer_which_is_compared_to_the_letter(path
 
 
 @pytest.mark.parametrize("fault", sorted(set(DISCOVERY_FAULTS) - set(TAKEN_ELSEWHERE)))
-def test_each_fault_of_the_document_is_no_document(
-    op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
+def test_each_fault_of_the_document_is_no_document(op: Provider, fault: str) -> None:
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
     discovery = discovery_of(op)
-    with pytest.raises(ProviderUnavailable):
+    with hurried(), pytest.raises(ProviderUnavailable):
         discovery.metadata()
     assert discovery.known() is None
     assert op.elsewhere.requests == []
@@ -200,16 +197,15 @@ def test_many_who_want_it_at_once_cause_one_fetch(op: Provider) -> None:
 
 @pytest.mark.parametrize("fault", sorted(TRANSPORT_FAULTS))
 def test_a_document_that_is_too_old_is_not_used_when_no_new_one_comes(
-    op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
+    op: Provider, fault: str
 ) -> None:
-    monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
     clock = Clock()
     discovery = discovery_of(op, clock)
     first = discovery.metadata()
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
     clock.forward(MOST_LIFETIME_SECONDS + 1)
-    with pytest.raises(ProviderUnavailable):
+    with hurried(), pytest.raises(ProviderUnavailable):
         discovery.metadata()
     assert discovery.known() == first, "for those who must not wait"
 

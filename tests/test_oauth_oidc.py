@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services import oauth_http
 from services.oauth_errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
 from services.oauth_grants import Grant
 from services.oauth_oidc import GOOGLE, OidcProvider
@@ -22,6 +21,7 @@ from tests.support.oauth import (
     came_back,
     client_of,
     exchanged,
+    hurried,
     new_start,
     oidc,
 )
@@ -43,11 +43,6 @@ ABOUT_SOMEBODY_ELSE = ("json_array", "sub_other", "sub_missing")
 def op() -> Iterator[Provider]:
     with provider() as running:
         yield running
-
-
-@pytest.fixture
-def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
 
 
 def asked(url: str) -> dict[str, list[str]]:
@@ -161,14 +156,13 @@ def test_it_is_asked_only_where_something_is_missing(
     assert op.count("userinfo") == calls
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(USERINFO_FAULTS))
 def test_each_fault_of_the_userinfo_endpoint_signs_nobody_in(op: Provider, fault: str) -> None:
     op.claims_in = "userinfo"
     op.misbehave(userinfo=fault)
     op.drip_interval = 0.05
     expected = SignInRefused if fault in ABOUT_SOMEBODY_ELSE else ProviderUnavailable
-    with pytest.raises(expected):
+    with hurried(), pytest.raises(expected):
         exchanged(oidc(op))
     assert op.elsewhere.requests == []
 
@@ -263,7 +257,6 @@ def test_an_answer_without_an_id_token_signs_nobody_in(op: Provider) -> None:
     assert caught.value.reason is Reason.UNTRUSTED
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(DISCOVERY_FAULTS))
 def test_each_fault_of_discovery_breaks_the_sign_in_and_no_secret_leaves(
     op: Provider, fault: str
@@ -272,7 +265,7 @@ def test_each_fault_of_discovery_breaks_the_sign_in_and_no_secret_leaves(
     op.drip_interval = 0.05
     one, start = oidc(op), new_start()
     if fault != "endpoints_elsewhere":
-        with pytest.raises(ProviderUnavailable):
+        with hurried(), pytest.raises(ProviderUnavailable):
             one.authorization_url(start, None)
     else:  # the document is believed, and what lies elsewhere is no provider
         code = came_back(one.authorization_url(start, None)).code
@@ -292,13 +285,12 @@ def test_each_quirk_of_discovery_leaves_the_sign_in_whole(op: Provider, quirk: s
     one.end_session_url(grant.id_token, "https://usher.example/")
 
 
-@pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("fault", sorted(JWKS_FAULTS))
 def test_each_fault_of_the_keys_signs_nobody_in(op: Provider, fault: str) -> None:
     op.misbehave(jwks=fault)
     op.drip_interval = 0.05
     expected = SignInRefused if fault == "only_others" else ProviderUnavailable
-    with pytest.raises(expected):
+    with hurried(), pytest.raises(expected):
         exchanged(oidc(op))
     assert op.elsewhere.requests == []
 

@@ -29,7 +29,7 @@ from services.provider_refresh import (
     ProviderToken,
 )
 from services.provider_tokens import AHEAD_SECONDS, TokenSet
-from tests.support.oauth import NAME, came_to, finished, real_clock, settings_of
+from tests.support.oauth import NAME, came_to, finished, hurried, real_clock, settings_of
 from tests.support.parts import LIFETIME, Parts, node, open_socket, session_row, settings_of_tests
 from tests.support.provider import Provider, provider
 from tests.support.provider_faults import REFRESH_FAULTS
@@ -367,31 +367,30 @@ async def test_nor_does_it_let_go_of_what_another_node_holds(
 @pytest.mark.gen_test
 @pytest.mark.parametrize("fault", sorted(set(REFRESH_FAULTS) - {"invalid_grant", *USES_UP}))
 async def test_each_fault_but_the_end_keeps_the_session_and_is_tried_again_later(
-    database_url: str, op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, op: Provider, fault: str
 ) -> None:
     op.refresh_tokens = "kept"
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         old = await text(parts, ada)
-        monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.5)
         op.misbehave(refresh=fault)
         op.drip_interval = 0.05
         parts.clock.forward(WHILE - AHEAD_SECONDS)
-        assert await text(parts, ada) == old, "it is good for a moment yet"
-        assert await text(parts, ada) == old
-        assert calls(op) == 1, "and the provider is left alone"
-        parts.clock.forward(BACK_OFF_SECONDS)
-        assert await text(parts, ada) == old
-        assert calls(op) == 2
-        parts.clock.forward(AHEAD_SECONDS)
-        with pytest.raises(ProviderUnavailable):
-            await valid(parts, ada)
+        with hurried():
+            assert await text(parts, ada) == old, "it is good for a moment yet"
+            assert await text(parts, ada) == old
+            assert calls(op) == 1, "and the provider is left alone"
+            parts.clock.forward(BACK_OFF_SECONDS)
+            assert await text(parts, ada) == old
+            assert calls(op) == 2
+            parts.clock.forward(AHEAD_SECONDS)
+            with pytest.raises(ProviderUnavailable):
+                await valid(parts, ada)
         row = await only_set(parts)
         assert (row["failures"], row["claimed_until"], row["version"]) == (3, None, 1)
         assert await over(parts, ada) is None
         assert op.elsewhere.requests == []
         op.behave()
-        monkeypatch.undo()
         parts.clock.forward(MOST_BACK_OFF_SECONDS)
         assert await text(parts, ada) == op.access_tokens[-1]
         row = await only_set(parts)
@@ -619,20 +618,18 @@ async def test_some_are_left_until_they_are_asked_for(database_url: str, op: Pro
 
 
 @pytest.mark.gen_test
-async def test_a_provider_that_is_down_holds_up_no_other(
-    database_url: str, op: Provider, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_provider_that_is_down_holds_up_no_other(database_url: str, op: Provider) -> None:
     with provider(expires_in=int(WHILE)) as sound:
         async with a_node(database_url, op, sound) as parts:
             await crowd(parts, op, KEEP_BATCH + 5)
             sound.user = {"sub": "grace", "email": "grace@example.org", "name": "Grace"}
             await sign_in(parts, "other-1")
-            monkeypatch.setattr(oauth_http, "CALL_SECONDS", 0.2)
             op.misbehave(refresh="held")
             parts.clock.forward(WHILE)
-            keeping = asyncio.ensure_future(parts.oauth.refresh.keep())
-            await until(lambda: calls(sound) == 1)
-            await within(keeping)
+            with hurried(0.2):
+                keeping = asyncio.ensure_future(parts.oauth.refresh.keep())
+                await until(lambda: calls(sound) == 1)
+                await within(keeping)
             assert calls(op) == KEEP_BATCH, "a whole page failed: the rest is left for later"
             op.behave()
 

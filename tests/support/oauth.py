@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
+from services import oauth_http
 from services.oauth import Answer, Finished
 from services.oauth_attempts import Link
 from services.oauth_github import GitHubProvider
@@ -34,6 +38,14 @@ def callback(name: str = NAME) -> str:
 def real_clock() -> Clock:
     """A clock of the test's that begins now: providers sign with the time of day."""
     return Clock(time.time())
+
+
+@contextmanager
+def hurried(seconds: float = 0.5) -> Iterator[None]:
+    """Calls to providers are given up so soon. To be put around what errs, and nothing else."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(oauth_http, "CALL_SECONDS", seconds)
+        yield
 
 
 # ---- a provider alone ----------------------------------------------------------------------
