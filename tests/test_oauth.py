@@ -120,7 +120,7 @@ async def test_each_fault_of_an_answer_is_refused(
         way = await came_to(parts)
         op.faults.set(place, fault)
         op.drip_interval = 0.05
-        with hurried():
+        with hurried(fault):
             await refused(parts, way, IN_AN_ANSWER.get((place, fault), Reason.UNAVAILABLE))
         assert op.elsewhere.requests == []
         assert await identities(parts) == 0
@@ -135,7 +135,7 @@ async def test_a_sign_in_does_not_begin_where_the_provider_can_not_be_asked(
     async with a_node(database_url, op) as parts:
         op.misbehave(discovery=fault)
         op.drip_interval = 0.05
-        with hurried(), pytest.raises(ProviderUnavailable):
+        with hurried(fault), pytest.raises(ProviderUnavailable):
             await parts.oauth.flow.begin(NAME, "/")
         assert parts.count("usher_oauth_sign_ins_total", provider=NAME, outcome="unavailable") == 1
         op.behave()

@@ -108,7 +108,7 @@ def test_each_fault_of_the_user_signs_nobody_in(hub: GitHub, fault: str) -> None
     hub.misbehave(user=fault)
     hub.drip_interval = 0.05
     expected = SignInRefused if fault in UNTRUSTED else ProviderUnavailable
-    with hurried(), pytest.raises(expected):
+    with hurried(fault), pytest.raises(expected):
         exchanged(github_provider(hub))
     assert hub.elsewhere.requests == []
 
@@ -128,7 +128,7 @@ def test_each_fault_of_the_addresses_gives_no_address_or_no_answer(hub: GitHub, 
         person, _ = exchanged(github_provider(hub))
         assert (person.email, person.email_verified) == ("", False)
     else:
-        with hurried(), pytest.raises(ProviderUnavailable):
+        with hurried(fault), pytest.raises(ProviderUnavailable):
             exchanged(github_provider(hub))
     assert hub.elsewhere.requests == []
 
@@ -190,11 +190,14 @@ def test_each_fault_of_giving_back_is_said_or_does_no_harm(hub: GitHub, fault: s
     if fault in ("not_found", "not_json", "empty", "json_array", "deep"):
         one.revoke(grant)  # nobody reads the answer's body
     elif fault in ("drip", "bomb", "endless"):
-        with hurried(), suppress(ProviderUnavailable):  # bytes behind an answer that has no body
+        with (
+            hurried(fault),
+            suppress(ProviderUnavailable),
+        ):  # bytes behind an answer that has no body
             one.revoke(grant)
         assert hub.revoked == [("grant", grant.access_token.reveal())]
     else:
-        with hurried(), pytest.raises(ProviderUnavailable):
+        with hurried(fault), pytest.raises(ProviderUnavailable):
             one.revoke(grant)
     assert hub.elsewhere.requests == []
 

@@ -101,7 +101,7 @@ def test_each_fault_of_an_exchange_is_no_answer_or_the_end(op: Provider, fault: 
     op.misbehave(token=fault)
     op.drip_interval = 0.05
     expected = GrantEnded if fault == "invalid_grant" else ProviderUnavailable
-    with hurried(), pytest.raises(expected) as caught:
+    with hurried(fault), pytest.raises(expected) as caught:
         client.exchange(op.url("token"), POST, code, verifier)
     assert code not in str(caught.value)
     assert op.count("token") == 1, "a code is sent once"
@@ -121,7 +121,7 @@ def test_each_fault_of_a_refresh_is_no_answer_or_the_end(op: Provider, fault: st
     op.misbehave(refresh=fault)
     op.drip_interval = 0.05
     expected = GrantEnded if fault == "invalid_grant" else ProviderUnavailable
-    with hurried(), pytest.raises(expected) as caught:
+    with hurried(fault), pytest.raises(expected) as caught:
         refresh(op, grant)
     assert revealed(grant.refresh_token) not in str(caught.value)
     assert op.count("token") == 2
@@ -138,7 +138,7 @@ def test_each_fault_of_github_is_no_answer_or_the_end(hub: GitHub, fault: str) -
     code = came_back(url).code
     hub.misbehave(token=fault)
     hub.drip_interval = 0.05
-    with hurried(), pytest.raises(GrantEnded if fault in ENDED else ProviderUnavailable):
+    with hurried(fault), pytest.raises(GrantEnded if fault in ENDED else ProviderUnavailable):
         client.exchange(f"{hub.origin}/login/oauth/access_token", POST, code, verifier)
     assert hub.elsewhere.requests == []
 
@@ -148,7 +148,7 @@ def test_and_at_a_refresh(hub: GitHub, fault: str) -> None:
     hub.misbehave(refresh=fault)
     hub.drip_interval = 0.05
     client = OAuthClient(hub.client_id, Secret(hub.client_secret), callback("github"))
-    with hurried(), pytest.raises((ProviderUnavailable, GrantEnded)) as caught:
+    with hurried(fault), pytest.raises((ProviderUnavailable, GrantEnded)) as caught:
         client.refresh(f"{hub.origin}/login/oauth/access_token", POST, Secret("ghr_unknown"))
     # Those that do their work find that this token is none, and their answer is lost.
     assert (caught.type is GrantEnded) == (fault in ENDED)
@@ -456,7 +456,7 @@ def test_a_token_that_could_not_be_given_back_is_said_to_be_so(op: Provider, fau
     grant = exchange(op)
     op.misbehave(revoke=fault)
     token = Secret(revealed(grant.refresh_token))
-    with hurried(), pytest.raises(ProviderUnavailable):
+    with hurried(fault), pytest.raises(ProviderUnavailable):
         client_of(op).revoke(op.url("revoke"), POST, token, "refresh_token")
     assert op.elsewhere.requests == []
     op.behave()

@@ -87,7 +87,7 @@ def talking(talk: Callable[[socket.socket, threading.Event], None]) -> Iterator[
 def test_each_fault_on_the_way_is_no_answer_within_the_time(op: Provider, fault: str) -> None:
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
-    with within_bounds(), hurried(SECONDS):
+    with within_bounds(), hurried(fault, SECONDS):
         try:
             document, _ = get_json(op.url("discovery"))
         except ProviderUnavailable:
@@ -105,7 +105,7 @@ def test_what_was_cut_off_is_said_in_the_log(op: Provider, fault: str) -> None:
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
     with (
-        hurried(SECONDS),
+        hurried(seconds=SECONDS),
         pytest.raises(ProviderUnavailable, match=r"no whole answer within 0\.7 s"),
     ):
         get_json(op.url("discovery"))
@@ -121,7 +121,7 @@ def test_a_body_of_unknown_length_that_drips_is_cut_off_and_not_taken_for_whole(
     with (
         talking(drip) as port,
         within_bounds(),
-        hurried(SECONDS),
+        hurried(seconds=SECONDS),
         pytest.raises(ProviderUnavailable) as caught,
     ):
         get_json(f"http://127.0.0.1:{port}/")
@@ -138,7 +138,7 @@ def test_a_handshake_of_tls_that_drips_is_cut_off() -> None:
     with (
         talking(drip) as port,
         within_bounds(),
-        hurried(SECONDS),
+        hurried(seconds=SECONDS),
         pytest.raises(ProviderUnavailable),
     ):
         get_json(f"https://127.0.0.1:{port}/")
@@ -154,7 +154,7 @@ def test_a_connection_that_comes_about_too_late_carries_no_request(
         return known(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    with hurried(SECONDS), pytest.raises(ProviderUnavailable):
+    with hurried(seconds=SECONDS), pytest.raises(ProviderUnavailable):
         get_json(op.url("discovery"))
     assert op.requests == []
 
@@ -392,7 +392,7 @@ def test_a_session_may_be_used_twice_and_is_watched_both_times(op: Provider) -> 
         assert session.get(op.url("jwks")).json()["keys"]
         op.misbehave(jwks="drip")
         expected = pytest.raises(requests.RequestException, match="no whole answer")
-        with within_bounds(), hurried(SECONDS), expected:
+        with within_bounds(), hurried(seconds=SECONDS), expected:
             session.get(op.url("jwks"))
 
 

@@ -49,7 +49,7 @@ def test_each_fault_of_the_key_set_is_no_key_set(op: Provider, fault: str) -> No
     op.drip_interval = 0.05
     keys = keys_of(op)
     for ask in (lambda: wanted(keys, op.keys[0].kid), keys.have):
-        with hurried(), pytest.raises(ProviderUnavailable):
+        with hurried(fault), pytest.raises(ProviderUnavailable):
             ask()
     op.behave()
     assert kids(wanted(keys, op.keys[0].kid)) == [op.keys[0].kid]

@@ -64,7 +64,7 @@ def test_each_fault_of_the_document_is_no_document(op: Provider, fault: str) -> 
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
     discovery = discovery_of(op)
-    with hurried(), pytest.raises(ProviderUnavailable):
+    with hurried(fault), pytest.raises(ProviderUnavailable):
         discovery.metadata()
     assert discovery.known() is None
     assert op.elsewhere.requests == []
@@ -205,7 +205,7 @@ def test_a_document_that_is_too_old_is_not_used_when_no_new_one_comes(
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
     clock.forward(MOST_LIFETIME_SECONDS + 1)
-    with hurried(), pytest.raises(ProviderUnavailable):
+    with hurried(fault), pytest.raises(ProviderUnavailable):
         discovery.metadata()
     assert discovery.known() == first, "for those who must not wait"
 

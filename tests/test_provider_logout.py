@@ -399,7 +399,7 @@ async def test_a_provider_that_errs_is_asked_again(
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         op.misbehave(revoke=fault, times=2)
-        with hurried():
+        with hurried(fault):
             parts.oauth.logout.give_back(await taken(parts, ada))
             await until(lambda: op.count("revoke") == 3)
         await until(lambda: given_back(parts, "done") == 1)
