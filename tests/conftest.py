@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from tornado.ioloop import IOLoop
+from xdist.scheduler import LoadFileScheduling
 
-from tests.support.databases import KINDS, empty_database
+from tests.support.databases import KINDS, bring_up, copied_database, empty_database
 from tests.support.server import Usher, usher
 
 try:
@@ -26,6 +29,9 @@ except ImportError:
     new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
 else:
     new_event_loop = uvloop.new_event_loop
+
+LONG = {"test_browser", "test_lease", "test_nodes_faults", "test_readme", "test_server"}
+ON_POSTGRESQL = re.compile(r"[\[-]postgresql[]-]")
 
 # A shared, slow machine must not fail a property for its speed; pytest-timeout is the bound.
 settings.register_profile("usher", deadline=None, max_examples=60)
@@ -56,6 +62,31 @@ def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_until_complete(loop.shutdown_default_executor())
 
 
+# ---- which worker runs what ----------------------------------------------------------------
+
+
+class ByFileAndKind(LoadFileScheduling):  # type: ignore[misc]  # xdist has no stubs
+    """`--dist loadfile` in halves: a file's tests on PostgreSQL may run beside the others."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        return f"{file} on postgresql" if ON_POSTGRESQL.search(name) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # it would leave a file of one long test to the end
+    return ByFileAndKind(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first: no worker is left alone with it in the end."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 # ---- databases: tests/support/databases.py says which fixture is for what --------------------
 
 
@@ -66,9 +97,32 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
-    """An empty database of the test's own."""
+def bare_database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
+    """A database of the test's own in which there is nothing at all."""
     with empty_database(database_kind, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def up_to_date(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """The URL of a database, per kind, with today's tables and no row in them."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def made(kind: str) -> str:
+            url = stack.enter_context(empty_database(kind, tmp_path_factory.mktemp(kind)))
+            bring_up(url)
+            return url
+
+        yield made
+
+
+@pytest.fixture
+def database_url(
+    database_kind: str, up_to_date: Callable[[str], str], tmp_path: Path
+) -> Iterator[str]:
+    """A database of the test's own, without a row: a copy, which is quicker than to make it."""
+    with copied_database(up_to_date(database_kind), tmp_path) as url:
         yield url
 
 

@@ -629,10 +629,10 @@ async def test_members_come_in_pages(database_url: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.gen_test
-async def test_an_installation_of_the_version_before_is_brought_up(database_url: str) -> None:
-    async with opened_at(database_url, "0001_accounts_and_sessions") as database:
+async def test_an_installation_of_the_version_before_is_brought_up(bare_database_url: str) -> None:
+    async with opened_at(bare_database_url, "0001_accounts_and_sessions") as database:
         await database.run(_insert_old_user)
-    async with node(database_url) as parts:
+    async with node(bare_database_url) as parts:
         channels = Channels(parts.database, parts.revocations, parts.clock)
         channel = await channels.create("old", "Herons", private=False)
         granted = (await channels.grants_of("old"))[channel.id]

@@ -65,12 +65,14 @@ def add_user(db: peewee.Database) -> None:
     )
 
 
-def test_a_first_start_creates_the_tables_and_a_second_changes_nothing(database_url: str) -> None:
+def test_a_first_start_creates_the_tables_and_a_second_changes_nothing(
+    bare_database_url: str,
+) -> None:
     async def check() -> None:
-        async with opened(database_url) as database:
+        async with opened(bare_database_url) as database:
             before = set(await database.run(lambda db: db.get_tables()))
             await database.run(add_user)
-        async with opened(database_url) as database:
+        async with opened(bare_database_url) as database:
             assert set(await database.run(lambda db: db.get_tables())) == before
             assert await database.run(lambda db: User.select().count(db)) == 1
             assert FIRST in await database.run(history)
@@ -80,7 +82,7 @@ def test_a_first_start_creates_the_tables_and_a_second_changes_nothing(database_
 
 
 def test_several_processes_that_start_at_once_migrate_once(
-    database_url: str, directory: Path
+    bare_database_url: str, directory: Path
 ) -> None:
     script = (
         "import asyncio, sys\n"
@@ -92,7 +94,7 @@ def test_several_processes_that_start_at_once_migrate_once(
         "    await database.close()\n"
         "asyncio.run(main())\n"
     )
-    command = [sys.executable, "-W", "error::ResourceWarning", "-c", script, database_url]
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", script, bare_database_url]
     pipe = subprocess.PIPE
     nodes = [
         subprocess.Popen(command, cwd=ROOT, stdin=pipe, stderr=pipe, text=True)
@@ -109,7 +111,7 @@ def test_several_processes_that_start_at_once_migrate_once(
     assert results == [(0, "")] * NODES
 
     async def check() -> None:
-        async with opened(database_url) as database:
+        async with opened(bare_database_url) as database:
             names = await database.run(history)
         assert names == sorted(set(names))
         assert FIRST in names
@@ -117,7 +119,9 @@ def test_several_processes_that_start_at_once_migrate_once(
     asyncio.run(check())
 
 
-def test_a_later_migration_is_applied_to_what_is_there(database_url: str, directory: Path) -> None:
+def test_a_later_migration_is_applied_to_what_is_there(
+    bare_database_url: str, directory: Path
+) -> None:
     (directory / "9001_nickname.py").write_text(
         "import peewee\n"
         "def up(migrator, db):\n"
@@ -126,7 +130,7 @@ def test_a_later_migration_is_applied_to_what_is_there(database_url: str, direct
     )
 
     async def check() -> None:
-        async with opened(database_url) as database:
+        async with opened(bare_database_url) as database:
             await database.run(add_user)
             assert await apply(database, directory) == ["9001_nickname"]
             rows = await database.run(
@@ -139,7 +143,7 @@ def test_a_later_migration_is_applied_to_what_is_there(database_url: str, direct
 
 
 def test_rebuilding_a_table_deletes_no_row_that_refers_to_it(
-    database_url: str, directory: Path
+    bare_database_url: str, directory: Path
 ) -> None:
     # Peewee rebuilds the table on SQLite for this one: it drops the old users table.
     (directory / "9001_longer.py").write_text(
@@ -152,7 +156,7 @@ def test_rebuilding_a_table_deletes_no_row_that_refers_to_it(
         return int(db.execute_sql("SELECT count(*) FROM login_sessions").fetchone()[0])
 
     async def check() -> None:
-        async with opened(database_url) as database:
+        async with opened(bare_database_url) as database:
             await database.run(add_user)
             assert await apply(database, directory) == ["9001_longer"]
             assert await database.run(sessions) == 1
@@ -163,7 +167,9 @@ def test_rebuilding_a_table_deletes_no_row_that_refers_to_it(
     asyncio.run(check())
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing(database_url: str, directory: Path) -> None:
+def test_a_migration_that_fails_half_way_leaves_nothing(
+    bare_database_url: str, directory: Path
+) -> None:
     (directory / "9001_fine.py").write_text(
         "def up(migrator, db):\n    db.execute_sql('CREATE TABLE fine (id TEXT)')\n"
     )
@@ -174,7 +180,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing(database_url: str, direc
     )
 
     async def check() -> None:
-        async with opened(database_url) as database:
+        async with opened(bare_database_url) as database:
             with pytest.raises(Exception, match=r"users|Duplicate"):
                 await apply(database, directory)
             tables = set(await database.run(lambda db: db.get_tables()))
@@ -185,14 +191,14 @@ def test_a_migration_that_fails_half_way_leaves_nothing(database_url: str, direc
 
 
 def test_a_database_of_a_newer_version_is_used_with_a_warning(
-    database_url: str, directory: Path, caplog: pytest.LogCaptureFixture
+    bare_database_url: str, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (directory / "9001_newer.py").write_text("def up(migrator, db):\n    pass\n")
 
     async def check() -> None:
-        async with opened(database_url) as database:
+        async with opened(bare_database_url) as database:
             await apply(database, directory)
-        async with opened(database_url) as database:
+        async with opened(bare_database_url) as database:
             await database.ping()
 
     asyncio.run(check())
@@ -290,18 +296,18 @@ ROWS: dict[str, dict[str, Row]] = {
 
 @pytest.mark.parametrize("version", MIGRATIONS[:-1])
 def test_an_older_installation_is_brought_forward_with_all_it_holds(
-    database_url: str, version: str
+    bare_database_url: str, version: str
 ) -> None:
     rows = {table: row for name in ROWS if name <= version for table, row in ROWS[name].items()}
 
     async def check() -> None:
-        async with opened_at(database_url, version) as database:
+        async with opened_at(bare_database_url, version) as database:
             assert await database.run(history) == [name for name in MIGRATIONS if name <= version]
             tables = set(await database.run(lambda db: db.get_tables()))
             assert tables - {HISTORY_TABLE, "sqlite_sequence"} == set(rows), "a row for each"
             for table, row in rows.items():
                 await database.run(insert, table, row)
-        async with opened(database_url) as database:
+        async with opened(bare_database_url) as database:
             assert await database.run(history) == MIGRATIONS
             for table, row in rows.items():
                 assert await database.run(stored, table, list(row)) == [tuple(row.values())]
@@ -321,10 +327,10 @@ def stored(db: peewee.Database, table: str, columns: list[str]) -> list[tuple[ob
 
 @pytest.mark.parametrize("before", ["empty", FIRST])
 def test_nodes_that_start_at_once_bring_it_up_once_and_all_work(
-    database_url: str, redis_server: RealRedis, before: str
+    bare_database_url: str, redis_server: RealRedis, before: str
 ) -> None:
     if before == FIRST:
-        asyncio.run(leave_an_account(database_url))
+        asyncio.run(leave_an_account(bare_database_url))
     settings = {
         "REDIS_URL": redis_server.url,
         "JWT_SECRETS": "one secret that all of the nodes have in common",
@@ -334,7 +340,7 @@ def test_nodes_that_start_at_once_bring_it_up_once_and_all_work(
     with ExitStack() as stack, ThreadPoolExecutor(NODES) as pool:
 
         def start(_: int) -> Usher:
-            return stack.enter_context(usher(database_url, **settings))
+            return stack.enter_context(usher(bare_database_url, **settings))
 
         nodes = list(pool.map(start, range(NODES)))
         if before == "empty":
@@ -346,7 +352,7 @@ def test_nodes_that_start_at_once_bring_it_up_once_and_all_work(
         assert [name for (name,) in applied] == MIGRATIONS
 
 
-async def leave_an_account(database_url: str) -> None:
+async def leave_an_account(bare_database_url: str) -> None:
     """As the first version did."""
     passwords = Passwords()
     try:
@@ -354,5 +360,5 @@ async def leave_an_account(database_url: str) -> None:
     finally:
         passwords.close()
     user = {"id": "u", "email": EMAIL, "name": "Ada", "password_hash": phc, "role": "admin"}
-    async with opened_at(database_url, FIRST) as database:
+    async with opened_at(bare_database_url, FIRST) as database:
         await database.run(insert, "users", user | {"founder": 1, "created_at": 1.5})

@@ -5,8 +5,9 @@ tests/conftest.py, each of which doubles it (`-k sqlite`, `-k postgresql` choose
 
 - `database_kind`: for `usher(database_kind, …)` and `nodes(database_kind, …)`, which make an
   empty database of this kind and take it away again;
-- `database_url`: an empty database of this test's own, for `node(database_url, …)`, `opened`,
-  or several servers on one database: `usher(database_url, …)`;
+- `database_url`: a database of this test's own without a row, for `node(database_url, …)`,
+  `opened`, or several servers on one database: `usher(database_url, …)`. It is a copy of one
+  that was brought up to date; where that is the subject, `bare_database_url` has no table yet;
 - `server`: one Usher for all tests of a worker, per kind.
 
 A test whose subject is one kind is marked `@on_postgresql` or `@on_sqlite`, or names the kind:
@@ -20,20 +21,22 @@ import asyncio
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 
 from services import migrations
 from services.database import Database
+from services.database_url import parse
 from tests.support.postgres import postgres_server
 
+T = TypeVar("T")
 KINDS = ("sqlite", "postgresql")
 on_sqlite, on_postgresql = (
     pytest.mark.parametrize("database_kind", [kind], indirect=True, scope="session")
@@ -50,6 +53,32 @@ def empty_database(kind: str, folder: Path) -> Iterator[str]:
     else:
         with postgres_server().database() as url:
             yield url
+
+
+@contextmanager
+def copied_database(url: str, folder: Path) -> Iterator[str]:
+    """The URL of a copy of a database that nobody is using."""
+    if url.startswith("sqlite:"):
+        yield f"sqlite:///{shutil.copy(url.removeprefix('sqlite:///'), folder / 'usher.db')}"
+    else:
+        with postgres_server().database(like=parse(url).shown.rpartition("/")[2]) as copy:
+            yield copy
+
+
+def bring_up(url: str) -> None:
+    """Give a database today's tables."""
+
+    async def open_and_close() -> None:
+        async with opened(url):
+            pass
+
+    _aside(open_and_close())
+
+
+def _aside(work: Coroutine[Any, Any, T]) -> T:
+    """Run it in a thread: this one may be in the middle of a loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 @asynccontextmanager
@@ -79,8 +108,7 @@ def look(url: str, query: str, *values: object) -> list[Any]:
         path = url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, timeout=TIMEOUT_SECONDS)) as database, database:
             return database.execute(query, values).fetchall()
-    with ThreadPoolExecutor(1) as pool:  # a thread: this one may be in the middle of a loop
-        return pool.submit(asyncio.run, _look_postgresql(url, query, values)).result()
+    return _aside(_look_postgresql(url, query, values))
 
 
 async def _look_postgresql(url: str, query: str, values: tuple[object, ...]) -> list[Any]:

@@ -7,6 +7,8 @@ these on the same database URL and the same Redis.
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import secrets
 import socket
 import struct
@@ -202,6 +204,14 @@ def settings_of_tests(*providers: OAuthProvider) -> Settings:
     )
 
 
+@functools.cache
+def shared_passwords() -> Passwords:
+    """One for all nodes of this test process: each would begin with a hash of its own."""
+    passwords = Passwords()
+    atexit.register(passwords.close)
+    return passwords
+
+
 def join_parts(
     database: Database,
     counting: CountingStore,
@@ -227,7 +237,7 @@ def join_parts(
     channels = Channels(database, revocations, clock)
     access = Access(hub, channels)
     revocations.on_access(access.apply)
-    passwords, guesses = Passwords(), GuessLimit(counting.inner, metrics)
+    passwords, guesses = shared_passwords(), GuessLimit(counting.inner, metrics)
     tickets = Tickets(counting, database, TICKET_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
     encryption = Encryption(settings.encryption_keys)
@@ -328,7 +338,6 @@ async def node(
         chosen = settings or settings_of_tests()
         parts = join_parts(database, CountingStore(store), bus, clock, name, chosen)
         stack.push_async_callback(parts.oauth.close)
-        stack.callback(parts.passwords.close)
         stack.callback(parts.close_peers)
         await parts.control.open()
         yield parts

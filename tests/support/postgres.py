@@ -48,10 +48,10 @@ class PostgresServer:
         return str(self._server.get_uri(database=name))
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """The URL of an empty database of its own."""
+    def database(self, like: str = "template1") -> Iterator[str]:
+        """The URL of a database of its own: empty, or a copy of one that nobody is using."""
         name = f"t{secrets.token_hex(8)}"
-        self._server.psql(f"CREATE DATABASE {name};")
+        self._server.psql(f"CREATE DATABASE {name} TEMPLATE {like};")
         try:
             yield self.url(name)
         finally:
