@@ -30,7 +30,16 @@ except ImportError:
 else:
     new_event_loop = uvloop.new_event_loop
 
-LONG = {"test_browser", "test_lease", "test_nodes_faults", "test_readme", "test_server"}
+LONG = {
+    "test_browser",
+    "test_browser_oauth",
+    "test_lease",
+    "test_nodes_faults",
+    "test_oauth_nodes",
+    "test_practice_provider",
+    "test_readme",
+    "test_server",
+}
 ON_POSTGRESQL = re.compile(r"[\[-]postgresql[]-]")
 
 # A shared, slow machine must not fail a property for its speed; pytest-timeout is the bound.
