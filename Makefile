@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
 SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks
-# Three workers on two cores: the tests start real servers, and wait for them a good deal.
-PYTEST_ARGS ?= -n 3 --dist loadfile
+# Two workers: the tests start real servers, which need the machine as well.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help

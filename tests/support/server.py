@@ -57,9 +57,7 @@ class Usher:
             if database == "postgresql":
                 database = self._stack.enter_context(postgres_server().database())
             settings["DATABASE_URL"] = self.database_url = database
-        # Behind a public URL the start screen does not tell the port: it has to be known before.
-        port = free_port() if "PUBLIC_URL" in settings else 0
-        chosen: dict[str, object] = {"PORT": port, "DATA_DIR": self.data_dir, **settings}
+        chosen: dict[str, object] = {"PORT": 0, "DATA_DIR": self.data_dir, **settings}
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("USHER_")}
         self.environment |= {f"USHER_{name}": str(value) for name, value in chosen.items()}
         self.url = ""
@@ -83,27 +81,29 @@ class Usher:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        ready: queue.Queue[str] = queue.Queue()
+        ready: queue.Queue[dict[str, str]] = queue.Queue()
         self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
         self._reader.start()
         try:
-            self.origin = ready.get(timeout=PATIENCE)
+            told = ready.get(timeout=PATIENCE)
         except queue.Empty:
             self.process.kill()
-        assert self.origin, "it did not start:\n" + "".join(self.output)
-        behind = "USHER_PUBLIC_URL" in self.environment
-        self.url = f"http://127.0.0.1:{self.environment['USHER_PORT']}" if behind else self.origin
+            told = {}
+        assert told, "it did not start:\n" + "".join(self.output)
+        self.origin = told["Open"]
+        # Behind a public URL the start screen says where the node itself listens.
+        self.url = told.get("Listens", self.origin)
 
-    def _read(self, ready: queue.Queue[str]) -> None:
+    def _read(self, ready: queue.Queue[dict[str, str]]) -> None:
         assert self.process.stdout is not None
-        url = ""
+        told: dict[str, str] = {}
         for line in self.process.stdout:
             self.output.append(line)
-            if match := re.match(r"\s+Open\s+(http\S+)", line):
-                url = match[1]
+            if match := re.match(r"\s+(Open|Listens)\s+(http\S+)", line):
+                told[match[1]] = match[2]
             if "Stop with" in line:
-                ready.put(url)
-        ready.put("")
+                ready.put(told)
+        ready.put({})
 
     @property
     def port(self) -> int:
