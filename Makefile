@@ -12,12 +12,13 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-with-idp test lint format bench clean redis chromium proxies
+.PHONY: help run run-with-idp test test-slow lint format bench clean redis chromium proxies
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
 	@echo "make run-with-idp  start it beside a practice provider, to try signing in with one"
 	@echo "make test          run every test            PYTEST_ARGS='-n 4 -k tokens'"
+	@echo "make test-slow     run the tests that are slow on purpose"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        put the code in the house format"
 	@echo "make bench         measure Usher beside other servers   ARGS=…"
@@ -31,6 +32,9 @@ run-with-idp: $(VENV)/.practice redis
 
 test: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev redis chromium proxies
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)

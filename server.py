@@ -22,26 +22,28 @@ from tornado.netutil import bind_sockets
 
 from handlers.base import Site
 from handlers.cookies import CookieJar
-from handlers.floor import Floor
-from handlers.oauth import load_pages
-from handlers.room_events import ROOM_EVENTS
+from handlers.http.oauth import load_pages
 from handlers.routes import make_application
-from handlers.socket import EVENTS
-from handlers.upgrade import MAX_BODY_BYTES, FrontDoor, Gate
-from services import container, running, settings
+from handlers.websocket.context import SocketContext
+from handlers.websocket.room_events import ROOM_EVENTS
+from handlers.websocket.socket import EVENTS
+from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler, UpgradeRouter
+from services import container
+from services import lifecycle as running
 from services.container import Services
-from services.database import Database
-from services.database_url import is_there
-from services.encryption import DecryptionFailed, Encryption
 from services.errors import DatabaseUnavailable, SettingError, UsherError
-from services.foundation import Foundation, lay_foundation
-from services.key_rotation import rotate_keys
-from services.listener import Listener
-from services.origins import Origins, http_origin
-from services.protocol import CloseCode
-from services.proxies import Proxies
-from services.settings import Settings
-from services.wire import CLOSE_HANDSHAKE_SECONDS
+from services.infrastructure import Infrastructure, open_infrastructure
+from services.providers.key_rotation import rotate_keys
+from services.settings import settings
+from services.settings.origins import Origins, http_origin
+from services.settings.proxies import Proxies
+from services.settings.settings import Settings
+from services.storage.database import Database
+from services.storage.database_url import is_there
+from services.storage.encryption import DecryptionFailed, Encryption
+from services.websocket.connection import CLOSE_HANDSHAKE_SECONDS
+from services.websocket.listener import Listener
+from services.websocket.protocol import CloseCode
 
 try:
     from uvloop import run as run_loop
@@ -93,7 +95,7 @@ async def serve(chosen: Settings) -> None:
     listeners = _bind(chosen)
     port = listeners[0].getsockname()[1]
     origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins)
-    foundation = await lay_foundation(chosen)
+    foundation = await open_infrastructure(chosen)
     services = container.build(foundation, origins.public_url)
     try:
         await running.start(services)
@@ -147,12 +149,12 @@ def _bind(chosen: Settings) -> Sequence[socket.socket]:
 
 def _open(
     services: Services, origins: Origins, listeners: Sequence[socket.socket]
-) -> tuple[HTTPServer, Floor]:
+) -> tuple[HTTPServer, SocketContext]:
     chosen = services.foundation.settings
     cookies = CookieJar(origins.secure)
-    floor = Floor(services, {**EVENTS, **ROOM_EVENTS})
+    floor = SocketContext(services, {**EVENTS, **ROOM_EVENTS})
     site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies, load_pages())
-    door = FrontDoor(make_application(site), Gate(floor, origins, cookies))
+    door = UpgradeRouter(make_application(site), UpgradeHandler(floor, origins, cookies))
     server = HTTPServer(
         door,
         max_header_size=MAX_HEADER_BYTES,
@@ -164,7 +166,7 @@ def _open(
     return server, floor
 
 
-async def _drain(server: HTTPServer, floor: Floor) -> None:
+async def _drain(server: HTTPServer, floor: SocketContext) -> None:
     """Take nobody new, tell everybody to come back, and let that be heard."""
     log.info("stopping: %d sockets are told to come back", len(floor.hub))
     server.stop()
@@ -199,7 +201,7 @@ def _set_up_logging() -> None:
     )
 
 
-def _welcome(foundation: Foundation, origins: Origins, port: int) -> str:
+def _welcome(foundation: Infrastructure, origins: Origins, port: int) -> str:
     chosen = foundation.settings
     if foundation.redis is not None:
         redis = "embedded, in the data folder"

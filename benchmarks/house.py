@@ -2,8 +2,8 @@
 
 Its people are of two kinds. A few are real: signed up and signed in over HTTP. The many that a
 room needs are written into Redis as the server itself notes who a login session is
-(``services/login_cache.py``, whose types and keys are used here), because signing up thousands is
-an hour of Argon2. A join does not see the difference: it asks Redis and not the database.
+(services/sessions/login_cache.py, whose types and keys are used here), because signing up thousands
+is an hour of Argon2. A join does not see the difference: it asks Redis and not the database.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from benchmarks.http_load import call_all, request
 from benchmarks.servers import Server, free_port, running, usher_command
 from benchmarks.sizes import TOKEN_TTL_SECONDS, Sizes
 from services.grants import Grant, Right
-from services.login_cache import LoginState, login_key
-from services.redis_server import EmbeddedRedis
-from services.room_index import room_index_key
+from services.redis.embedded import EmbeddedRedis
+from services.sessions.login_cache import LoginState, login_key
+from services.sockets.room_index import room_index_key
 
 MARK = "\u00a6"
 """A broken bar: no other text of a run has one, so it can be counted without parsing frames."""

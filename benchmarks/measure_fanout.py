@@ -14,7 +14,7 @@ from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
 from benchmarks.sizes import Sizes
 from benchmarks.ws_load import TEXT, handshake, masked_frame
-from services.presence import NOTICES_PER_SECOND
+from services.rooms.presence import NOTICES_PER_SECOND
 
 PEOPLE = 100
 PIPELINED, TOGETHER, ONE_BY_ONE = "pipelined", "pipelined by 10", "one by one"

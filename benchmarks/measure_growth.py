@@ -14,7 +14,7 @@ from benchmarks.house import MAX_PIPELINE, House
 from benchmarks.servers import Server
 from benchmarks.sizes import FULL, Sizes
 from benchmarks.ws_load import handshake, visit
-from services.session_pool import SocketSession, session_key, user_index_key
+from services.sockets.session_pool import SocketSession, session_key, user_index_key
 
 SOCKETS_OF_ONE = 10
 """Socket sessions of each of the people that are made up."""
@@ -30,7 +30,7 @@ class Growth:
     """Joins as in `joins`, while Redis holds the records of more and more socket sessions.
 
     The records are made up: written by the benchmark with the types and keys of
-    services/session_pool.py, ten for each user, under a longer lease. The joins are real.
+    services/sockets/session_pool.py, ten for each user, under a longer lease. The joins are real.
     """
 
     name = "growth"

@@ -14,7 +14,7 @@ from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
 from benchmarks.sizes import Sizes
 from benchmarks.ws_load import SIGN_OF_LIFE, TEXT, Address, handshake, masked_frame
-from services.presence import NOTICES_PER_SECOND
+from services.rooms.presence import NOTICES_PER_SECOND
 
 SECONDS = 120.0
 JOINING, LEAVING = "joining", "leaving"
@@ -145,7 +145,7 @@ class Presence:
     Each socket is another person's; of two nodes each has half of them. Cost and time end when the
     last listener has been told of the last person: everybody of the joining, the audience of the
     leaving. How fast people are told is the server's decision: in frames of 500 names, and in a
-    room of 10,000 one every two seconds (services/presence.py).
+    room of 10,000 one every two seconds (services/rooms/presence.py).
     """
 
     name = "presence"

@@ -12,11 +12,10 @@ from tornado import web
 from tornado.template import Loader
 
 from handlers.cookies import CookieJar
-from handlers.handshake import cookie_credential
 from handlers.operations import Access
 from handlers.problems import PROBLEM_TYPE, problem_body
-from services.admission import Identity
-from services.api_keys import PREFIX as KEY_PREFIX
+from handlers.websocket.handshake import cookie_credential
+from services.accounts.api_keys import PREFIX as KEY_PREFIX
 from services.container import Services
 from services.errors import (
     BadRequest,
@@ -28,10 +27,11 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
-from services.login_sessions import Device
-from services.origins import Origins
-from services.protocol import encode_json
-from services.proxies import ClientAddress, Proxies
+from services.sessions.admission import Identity
+from services.sessions.login_sessions import Device
+from services.settings.origins import Origins
+from services.settings.proxies import ClientAddress, Proxies
+from services.websocket.protocol import encode_json
 
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 MAX_USER_AGENT = 200

@@ -101,7 +101,7 @@ def operation(
             result = await method(handler, *arguments)
             handler.answer(200 if told is not None and result is not None else status, result)
 
-        run.operation = described  # type: ignore[attr-defined]  # read by handlers/openapi.py
+        run.operation = described  # type: ignore[attr-defined]  # read by handlers/reference/openapi.py
         return run
 
     return decorate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from services.errors import UsherError
-from services.protocol import encode_json
+from services.websocket.protocol import encode_json
 
 PROBLEM_TYPE = "application/problem+json"
 

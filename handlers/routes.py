@@ -8,8 +8,9 @@ from typing import Any
 
 from tornado import web
 
-from handlers.admin import DisconnectHandler, UserHandler, UsersHandler
-from handlers.auth import (
+from handlers.base import ApiHandler, Site, UnknownRoute
+from handlers.http.admin import DisconnectHandler, UserHandler, UsersHandler
+from handlers.http.auth import (
     LogInHandler,
     LogOutHandler,
     MeHandler,
@@ -17,24 +18,16 @@ from handlers.auth import (
     RefreshHandler,
     SignUpHandler,
 )
-from handlers.backends import (
+from handlers.http.backends import (
     KeyHandler,
     KeysHandler,
     ModelHandler,
     ModelsHandler,
     PublishHandler,
 )
-from handlers.base import ApiHandler, Site, UnknownRoute
-from handlers.channels import ChannelHandler, ChannelsHandler, MemberHandler
-from handlers.docs import (
-    AsyncApiHandler,
-    DocumentHandler,
-    OpenApiHandler,
-    ReferenceHandler,
-    make_documents,
-)
-from handlers.oauth import OAuthCallbackHandler, OAuthLoginHandler
-from handlers.oauth_accounts import (
+from handlers.http.channels import ChannelHandler, ChannelsHandler, MemberHandler
+from handlers.http.oauth import OAuthCallbackHandler, OAuthLoginHandler
+from handlers.http.oauth_accounts import (
     BackChannelLogoutHandler,
     LinkedAccountHandler,
     LinkedAccountsHandler,
@@ -42,11 +35,18 @@ from handlers.oauth_accounts import (
     ProviderLogOutHandler,
     ProvidersHandler,
 )
+from handlers.http.ops import HealthHandler, MetricsHandler, ReadyHandler
+from handlers.http.pages import PageHandler
+from handlers.http.sessions import SessionHandler, SessionsHandler
+from handlers.http.tickets import TicketHandler
 from handlers.operations import segment
-from handlers.ops import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.pages import PageHandler
-from handlers.sessions import SessionHandler, SessionsHandler
-from handlers.tickets import TicketHandler
+from handlers.reference.docs import (
+    AsyncApiHandler,
+    DocumentHandler,
+    OpenApiHandler,
+    ReferenceHandler,
+    make_documents,
+)
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 

@@ -6,40 +6,40 @@ import logging
 import secrets
 from dataclasses import dataclass
 
-from services import oauth_parts
-from services.access import Access
-from services.accounts import Accounts
-from services.admission import Admission
-from services.api_keys import ApiKeys
+from services.accounts.accounts import Accounts
+from services.accounts.api_keys import ApiKeys
+from services.accounts.passwords import Passwords
+from services.accounts.rate_limit import GuessLimit
 from services.background import Background
-from services.bearers import Bearers
-from services.bus import Bus
-from services.channels import Channels
-from services.control import Control
-from services.cutting import Cutting
-from services.encryption import Encryption
-from services.foundation import Foundation
 from services.health import Health
-from services.hub import Hub
-from services.login_cache import LoginCache
-from services.login_sessions import LoginSessions
+from services.infrastructure import Infrastructure
 from services.metrics import Metrics
-from services.model_registry import ModelRegistry
-from services.nodes import Nodes
-from services.oauth_parts import OAuthParts
-from services.oauth_providers import Providers
-from services.passwords import Passwords
-from services.presence import Presence
-from services.protocol import CloseCode
-from services.rate_limit import GuessLimit
-from services.revocations import Revocations
-from services.room_protocol import message_event
-from services.rooms import Rooms
-from services.seen import Seen
-from services.session_pool import SessionPool
-from services.tickets import Tickets
-from services.tokens import Tokens
-from services.usage import Usage
+from services.providers import parts as oauth_parts
+from services.providers.parts import OAuthParts
+from services.providers.registry import Providers
+from services.redis.bus import Bus
+from services.rooms.access import Access
+from services.rooms.channels import Channels
+from services.rooms.model_registry import ModelRegistry
+from services.rooms.presence import Presence
+from services.rooms.room_protocol import message_event
+from services.rooms.rooms import Rooms
+from services.rooms.usage import Usage
+from services.sessions.admission import Admission
+from services.sessions.control import Control
+from services.sessions.last_seen import LastSeen
+from services.sessions.login_cache import LoginCache
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.revocations import Revocations
+from services.sessions.tickets import Tickets
+from services.sessions.token_binding import TokenBinding
+from services.sessions.tokens import Tokens
+from services.sockets.hub import Hub
+from services.sockets.nodes import Nodes
+from services.sockets.session_pool import SessionPool
+from services.storage.encryption import Encryption
+from services.websocket.protocol import CloseCode
 
 log = logging.getLogger("usher")
 
@@ -49,7 +49,7 @@ class Services:
     """What handlers may call."""
 
     node: str
-    foundation: Foundation
+    foundation: Infrastructure
     metrics: Metrics
     hub: Hub
     pool: SessionPool
@@ -59,12 +59,12 @@ class Services:
     channels: Channels
     revocations: Revocations
     tickets: Tickets
-    seen: Seen
+    seen: LastSeen
     control: Control
     nodes: Nodes
-    bearers: Bearers
+    bearers: TokenBinding
     access: Access
-    cutting: Cutting
+    cutting: LogoutAcknowledgement
     bus: Bus
     rooms: Rooms
     presence: Presence
@@ -78,7 +78,7 @@ class Services:
     oauth: OAuthParts
 
 
-def build(foundation: Foundation, issuer: str) -> Services:
+def build(foundation: Infrastructure, issuer: str) -> Services:
     """Join the parts. Nothing runs yet.
 
     Args:
@@ -136,12 +136,12 @@ def build(foundation: Foundation, issuer: str) -> Services:
         channels=channels,
         revocations=revocations,
         tickets=tickets,
-        seen=Seen(login_sessions),
+        seen=LastSeen(login_sessions),
         control=control,
         nodes=nodes,
-        bearers=Bearers(store, control),
+        bearers=TokenBinding(store, control),
         access=access,
-        cutting=Cutting(login_sessions, pool, nodes, control),
+        cutting=LogoutAcknowledgement(login_sessions, pool, nodes, control),
         bus=foundation.bus,
         rooms=rooms,
         presence=Presence(store, rooms, node),

@@ -9,12 +9,12 @@ from typing import Literal
 
 import msgspec
 
-from services.database import Database
-from services.encryption import Encryption, check_canary
 from services.errors import UsherError
 from services.metrics import Metrics
-from services.session_pool import LEASE_SECONDS
-from services.store import Store
+from services.redis.store import Store
+from services.sockets.session_pool import LEASE_SECONDS
+from services.storage.database import Database
+from services.storage.encryption import Encryption, check_canary
 
 CHECK_SECONDS = 1.0
 

@@ -5,29 +5,29 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from services.bus import Bus
-from services.bus_memory import MemoryBus
-from services.bus_redis import RedisBus
-from services.data_dir import DataDirLock
-from services.database import Database
 from services.errors import SettingError
 from services.metrics import Metrics
-from services.redis_cluster import ClusterAddress
-from services.redis_forms import address_of
-from services.redis_server import EmbeddedRedis, find_redis_server
+from services.redis.bus import Bus
+from services.redis.bus_memory import MemoryBus
+from services.redis.bus_redis import RedisBus
+from services.redis.cluster import ClusterAddress
+from services.redis.embedded import EmbeddedRedis, find_redis_server
+from services.redis.forms import address_of
+from services.redis.store import Store
+from services.redis.store_cluster import ClusterStore
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
 from services.secret import MASK
-from services.setting_values import TAKES_REDIS
-from services.settings import Settings
-from services.store import Store
-from services.store_cluster import ClusterStore
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
+from services.settings.data_dir import DataDirLock
+from services.settings.settings import Settings
+from services.settings.values import TAKES_REDIS
+from services.storage.database import Database
 
 log = logging.getLogger("usher")
 
 
 @dataclass(frozen=True)
-class Foundation:
+class Infrastructure:
     """What the services stand on, and what has to be let go of at the end."""
 
     settings: Settings
@@ -39,7 +39,7 @@ class Foundation:
     metrics: Metrics
 
 
-async def lay_foundation(settings: Settings) -> Foundation:
+async def open_infrastructure(settings: Settings) -> Infrastructure:
     """Open the data folder, Redis and the database.
 
     Raises:
@@ -65,7 +65,7 @@ async def lay_foundation(settings: Settings) -> Foundation:
             await database.close()
         await _let_go(bus, store, redis, lock)
         raise
-    return Foundation(settings, lock, redis, store, bus, database, metrics)
+    return Infrastructure(settings, lock, redis, store, bus, database, metrics)
 
 
 def _remote_store(settings: Settings) -> RedisStore | ClusterStore | None:
@@ -109,7 +109,7 @@ async def _open_bus(settings: Settings, redis: EmbeddedRedis | None, store: Stor
     return bus
 
 
-async def clear_away(foundation: Foundation) -> None:
+async def close_infrastructure(foundation: Infrastructure) -> None:
     """Let go of everything, in the order in which it stands on each other."""
     await foundation.database.close()
     await _let_go(foundation.bus, foundation.store, foundation.redis, foundation.lock)

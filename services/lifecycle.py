@@ -8,13 +8,13 @@ from contextlib import suppress
 
 from services.container import Services
 from services.errors import StoreUnavailable, UsherError
-from services.foundation import clear_away
 from services.health import CHECK_SECONDS
-from services.keepalive import PING_SECONDS, keep_alive
-from services.provider_refresh import KEEP_SECONDS
-from services.revocations import SWEEP_SECONDS
-from services.seen import WRITE_SECONDS
-from services.session_pool import RENEW_SECONDS
+from services.infrastructure import close_infrastructure
+from services.providers.refresh import KEEP_SECONDS
+from services.sessions.last_seen import WRITE_SECONDS
+from services.sessions.revocations import SWEEP_SECONDS
+from services.sockets.keepalive import PING_SECONDS, keep_alive
+from services.sockets.session_pool import RENEW_SECONDS
 from services.upkeep import PURGE_SECONDS, Upkeep
 
 log = logging.getLogger("usher")
@@ -65,4 +65,4 @@ async def stop(services: Services) -> None:
     await services.oauth.close()
     with suppress(UsherError):
         await services.nodes.leave()
-    await clear_away(services.foundation)
+    await close_infrastructure(services.foundation)

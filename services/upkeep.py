@@ -12,7 +12,7 @@ from models.oauth_token import OAuthToken
 from models.revocation import Revocation
 from models.ticket import Ticket
 from models.used_once import UsedOnce
-from services.database import Database
+from services.storage.database import Database
 
 PURGE_SECONDS = 60.0
 KEEP_SESSIONS_SECONDS = 30 * 86400.0

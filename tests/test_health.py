@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.encryption import Encryption, generate_key
 from services.health import Health, Readiness
-from services.session_pool import LEASE_SECONDS
+from services.sockets.session_pool import LEASE_SECONDS
+from services.storage.encryption import Encryption, generate_key
 from tests.support.databases import on_postgresql
 from tests.support.parts import Clock, Parts, database_away, node, redis_away, redis_back
 from tests.support.postgres import postgres_server

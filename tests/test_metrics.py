@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.metrics import CONTENT_TYPE, Metrics
-from services.protocol import CloseCode
+from services.websocket.protocol import CloseCode
 from tests.support.parts import node, open_socket
 
 

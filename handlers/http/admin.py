@@ -8,8 +8,8 @@ import msgspec
 
 from handlers.base import ApiHandler
 from handlers.operations import PATH_SEGMENT, operation
-from services.account_rows import UserRow
-from services.accounts import MAX_PAGE
+from services.accounts.account_rows import UserRow
+from services.accounts.accounts import MAX_PAGE
 from services.claims import Role
 from services.errors import BadRequest, LastAdmin, NotFound
 

@@ -11,7 +11,6 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.claims import Claims
-from services.cutting import Outcome
 from services.errors import (
     NotFound,
     RateLimited,
@@ -22,7 +21,8 @@ from services.errors import (
     WeakPassword,
     WrongPassword,
 )
-from services.login_sessions import Profile, SignedIn
+from services.sessions.login_sessions import Profile, SignedIn
+from services.sessions.logout_ack import Outcome
 
 Client = Literal["browser", "native"]
 

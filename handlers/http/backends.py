@@ -8,14 +8,14 @@ import msgspec
 
 from handlers.base import ApiHandler
 from handlers.operations import operation
-from handlers.room_events import ROOM_EVENTS
-from handlers.socket import EVENTS
-from services.api_keys import KeyRow, Scope
+from handlers.websocket.room_events import ROOM_EVENTS
+from handlers.websocket.socket import EVENTS
+from services.accounts.api_keys import KeyRow, Scope
 from services.errors import BadRequest, NotFound, Unavailable
-from services.model_registry import MAX_TITLE_LENGTH, ModelRow
-from services.protocol import SERVER_EVENTS
-from services.room_protocol import ROOM_SERVER_EVENTS, RoomName, null, published
-from services.rooms import CHANNEL, USER
+from services.rooms.model_registry import MAX_TITLE_LENGTH, ModelRow
+from services.rooms.room_protocol import ROOM_SERVER_EVENTS, RoomName, null, published
+from services.rooms.rooms import CHANNEL, USER
+from services.websocket.protocol import SERVER_EVENTS
 
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE_LENGTH)]
 EventName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")]

@@ -6,11 +6,11 @@ import msgspec
 
 from handlers.base import ApiHandler
 from handlers.operations import operation
-from services.channel_rows import ChannelDetails, ChannelItem, Membership
-from services.channels import MAX_PAGE
 from services.claims import Role
 from services.errors import BadRequest, Forbidden, NotFound, OwnerStays
 from services.grants import Right, RightName
+from services.rooms.channel_rows import ChannelDetails, ChannelItem, Membership
+from services.rooms.channels import MAX_PAGE
 
 
 class ChannelPage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from tornado.template import Loader
 
-from handlers.auth import SignInHandler
 from handlers.base import ApiHandler
+from handlers.http.auth import SignInHandler
+from handlers.http.pages import PAGE_HEADERS
 from handlers.operations import operation
-from handlers.pages import PAGE_HEADERS
 from services.claims import Claims
 from services.errors import (
     BadRequest,
@@ -25,12 +25,12 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
-from services.oauth import Answer, Begun
-from services.oauth_attempts import ATTEMPT_SECONDS, attempt_key
-from services.oauth_errors import ProviderUnavailable, Reason, SignInRefused
-from services.origins import Origins, parse_origin
+from services.providers.authorization_requests import ATTEMPT_SECONDS, attempt_key
+from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
+from services.providers.flow import Answer, Begun
+from services.settings.origins import Origins, parse_origin
 
-TEMPLATES = Path(__file__).resolve().parent / "templates"
+TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 MAX_NEXT_LENGTH = 500
 """Characters. Nine attempts with one of these still fit into the headers of a request."""
 MAX_ATTEMPTS = 5

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from handlers.auth import LogOutHandler
 from handlers.base import ApiHandler
-from handlers.oauth import AttemptKeeper, checked_next
+from handlers.http.auth import LogOutHandler
+from handlers.http.oauth import AttemptKeeper, checked_next
 from handlers.operations import operation
 from services.errors import (
     BadRequest,
@@ -16,10 +16,10 @@ from services.errors import (
     Unauthenticated,
     WrongPassword,
 )
-from services.linked_accounts import LinkedAccount
-from services.oauth_attempts import Link, proof_of
-from services.oauth_errors import LastWayIn, ProviderUnavailable
-from services.provider_logout import LogoutRefused
+from services.providers.authorization_requests import Link, proof_of
+from services.providers.errors import LastWayIn, ProviderUnavailable
+from services.providers.linked_accounts import LinkedAccount
+from services.providers.logout import LogoutRefused
 
 
 class ProviderItem(msgspec.Struct, frozen=True):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from handlers.auth import whole
 from handlers.base import ApiHandler
+from handlers.http.auth import whole
 from handlers.operations import operation
 
 

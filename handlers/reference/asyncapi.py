@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from handlers.backends import Publication
-from handlers.floor import ClientEvent
-from handlers.schemas import About, Json, Schemas
-from handlers.socket import EXPIRY_NOTICE_SECONDS
-from handlers.upgrade import SOCKET_PATH
-from services.keepalive import PING_SECONDS, SILENCE_SECONDS
-from services.protocol import (
+from handlers.http.backends import Publication
+from handlers.reference.schemas import About, Json, Schemas
+from handlers.websocket.context import ClientEvent
+from handlers.websocket.socket import EXPIRY_NOTICE_SECONDS
+from handlers.websocket.upgrade import SOCKET_PATH
+from services.rooms.room_protocol import History, Message
+from services.rooms.usage import FADE_SECONDS
+from services.sockets.keepalive import PING_SECONDS, SILENCE_SECONDS
+from services.websocket.connection import OUTBOX_BYTES
+from services.websocket.protocol import (
     CLOSE_MEANINGS,
     MAX_MESSAGE_BYTES,
     MAX_UNJOINED_MESSAGE_BYTES,
@@ -21,9 +24,6 @@ from services.protocol import (
     Refusal,
     ServerEvent,
 )
-from services.room_protocol import History, Message
-from services.usage import FADE_SECONDS
-from services.wire import OUTBOX_BYTES
 
 ID = {"type": ["string", "number"], "description": "comes back as it was sent"}
 

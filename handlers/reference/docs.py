@@ -9,18 +9,18 @@ import hashlib
 
 import msgspec
 
-from handlers.asyncapi import asyncapi_document
 from handlers.base import ApiHandler, Site
-from handlers.docs_page import reference_page
-from handlers.openapi import Routes, openapi_document
+from handlers.http.pages import PAGE_HEADERS
 from handlers.operations import operation
-from handlers.pages import PAGE_HEADERS
-from handlers.room_events import ROOM_EVENTS
-from handlers.schemas import About
-from handlers.socket import EVENTS
-from services.protocol import SERVER_EVENTS
-from services.room_protocol import ROOM_SERVER_EVENTS
-from services.settings import VERSION
+from handlers.reference.asyncapi import asyncapi_document
+from handlers.reference.docs_page import reference_page
+from handlers.reference.openapi import Routes, openapi_document
+from handlers.reference.schemas import About
+from handlers.websocket.room_events import ROOM_EVENTS
+from handlers.websocket.socket import EVENTS
+from services.rooms.room_protocol import ROOM_SERVER_EVENTS
+from services.settings.settings import VERSION
+from services.websocket.protocol import SERVER_EVENTS
 
 
 class Served(msgspec.Struct, frozen=True):

@@ -12,10 +12,10 @@ import msgspec
 from tornado.escape import xhtml_escape
 from tornado.template import Loader
 
-from handlers.openapi import METHODS
-from handlers.schemas import REF, Json
+from handlers.reference.openapi import METHODS
+from handlers.reference.schemas import REF, Json
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 ONE_LINE = 40
 """Characters that a shape may have on one line; more would not fit a phone."""
 UNIONS = ("anyOf", "oneOf")

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 from tornado.web import RequestHandler
 
-from handlers.handshake import UpgradeRequired
 from handlers.operations import Operation, segment
 from handlers.problems import PROBLEM_TYPE, Problem
-from handlers.schemas import REF, About, Json, Schemas
-from handlers.upgrade import SOCKET_PATH
+from handlers.reference.schemas import REF, About, Json, Schemas
+from handlers.websocket.handshake import UpgradeRequired
+from handlers.websocket.upgrade import SOCKET_PATH
 from services.errors import (
     BadRequest,
     Forbidden,

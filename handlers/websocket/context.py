@@ -9,14 +9,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from services.admission import REREADS, Identity
 from services.claims import Claims
 from services.container import Services
 from services.errors import UsherError
-from services.protocol import CloseCode
-from services.rooms import channel_room, user_room
+from services.rooms.rooms import channel_room, user_room
+from services.sessions.admission import REREADS, Identity
+from services.websocket.protocol import CloseCode
 
-MAX_STRANGERS = 20_000
+MAX_UNAUTHENTICATED = 20_000
 """Sockets that have not joined yet. More are turned away before they cost memory."""
 
 
@@ -55,14 +55,14 @@ def client_event(
     return ClientEvent(act, msgspec.json.Decoder(data), data, reply, errors, summary, overlaps)
 
 
-class Stranger(Protocol):
+class UnauthenticatedConnection(Protocol):
     """A socket that has not joined yet."""
 
     def close(self, code: CloseCode, after: float | None = None) -> None:
         """Close at once."""
 
 
-class Floor:
+class SocketContext:
     """What every socket of a node shares. Handed to each; nothing is looked up globally.
 
     Args:
@@ -81,12 +81,12 @@ class Floor:
         self.may_overlap = services.bus.keeps_order
         self.join_timeout = services.foundation.settings.join_timeout_seconds
         self.loop = asyncio.get_running_loop()
-        self.strangers: set[Stranger] = set()
+        self.strangers: set[UnauthenticatedConnection] = set()
         self.draining = False
 
     @property
     def is_full(self) -> bool:
-        return self.draining or len(self.strangers) >= MAX_STRANGERS
+        return self.draining or len(self.strangers) >= MAX_UNAUTHENTICATED
 
     async def let_in(self, claims: Claims) -> Identity:
         """Who the bearer of verified claims is; their rooms are heard and held from now on.

@@ -13,7 +13,7 @@ import msgspec
 from tornado.httputil import HTTPHeaders, RequestStartLine, parse_cookie
 
 from services.errors import BadRequest, UsherError
-from services.protocol import SUBPROTOCOL
+from services.websocket.protocol import SUBPROTOCOL
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 BEARER_PREFIX = "usher.bearer."

@@ -12,7 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable
 
-from services.protocol import MAX_MESSAGE_BYTES, Frame
+from services.websocket.protocol import MAX_MESSAGE_BYTES, Frame
 
 UNDER_WAY = 16
 """Messages of one socket that may wait for Redis at once: 16,000 a second where Redis is a
@@ -22,7 +22,7 @@ UNDER_WAY_BYTES = MAX_MESSAGE_BYTES
 with large messages must not fill it."""
 
 
-class Turns:
+class ReplyQueue:
     """The turns of one socket. Made for a frame that has to wait, gone with the last answer."""
 
     __slots__ = ("_alone", "_bytes", "_full", "_waiting", "task")

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from handlers.floor import ClientEvent, client_event
-from handlers.socket import ClientSocket
-from services import room_protocol as rooms
-from services.admission import REREADS
+from handlers.websocket.context import ClientEvent, client_event
+from handlers.websocket.socket import ClientSocket
 from services.errors import BadRequest, Forbidden, Unavailable
 from services.grants import Grant, Right
-from services.protocol import Frame, Member, encode_event
-from services.rooms import CHANNEL
+from services.rooms import room_protocol as rooms
+from services.rooms.rooms import CHANNEL
+from services.sessions.admission import REREADS
+from services.websocket.protocol import Frame, Member, encode_event
 
 MAX_PEOPLE = 1000
 """Named in one answer: more would not fit into what may wait for one reader."""

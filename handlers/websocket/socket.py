@@ -11,10 +11,8 @@ from typing import Any
 
 import msgspec
 
-from handlers.floor import ClientEvent, Floor, client_event
-from handlers.turns import Turns
-from services import protocol
-from services.admission import Identity
+from handlers.websocket.context import ClientEvent, SocketContext, client_event
+from handlers.websocket.replies import ReplyQueue
 from services.claims import Claims
 from services.errors import (
     BadRequest,
@@ -27,12 +25,14 @@ from services.errors import (
     UnknownEvent,
     UsherError,
 )
-from services.frames import encode_text
-from services.membership import Membership
-from services.protocol import CloseCode, Frame
-from services.session_pool import SocketSession
-from services.tickets import looks_like_ticket
-from services.wire import Wire
+from services.rooms.membership import Membership
+from services.sessions.admission import Identity
+from services.sessions.tickets import looks_like_ticket
+from services.sockets.session_pool import SocketSession
+from services.websocket import protocol
+from services.websocket.connection import WebSocketConnection
+from services.websocket.frames import encode_text
+from services.websocket.protocol import CloseCode, Frame
 
 EXPIRY_NOTICE_SECONDS = 60.0
 RENEW_AFTER_SECONDS = 5.0
@@ -59,9 +59,9 @@ class ClientSocket:
         "wire",
     )
 
-    def __init__(self, floor: Floor, sock: socket.socket) -> None:
+    def __init__(self, floor: SocketContext, sock: socket.socket) -> None:
         self.floor = floor
-        self.wire = Wire(floor.loop, sock, self)
+        self.wire = WebSocketConnection(floor.loop, sock, self)
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
@@ -69,7 +69,7 @@ class ClientSocket:
         self._membership: Membership | None = None
         self._renewed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._turns: Turns | None = None
+        self._turns: ReplyQueue | None = None
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -170,12 +170,12 @@ class ClientSocket:
         """Answer a frame in its turn. What may not begin before then waits unread."""
         turns = self._turns
         if turns is None:
-            turns = self._turns = Turns()
+            turns = self._turns = ReplyQueue()
             turns.task = self.floor.loop.create_task(self._take_turns(turns))
         if turns.add(frame, outcome, alone):
             self.wire.pause()
 
-    async def _take_turns(self, turns: Turns) -> None:
+    async def _take_turns(self, turns: ReplyQueue) -> None:
         while (turn := turns.first()) is not None:
             await self._finish(*turn)
             if turns.done():

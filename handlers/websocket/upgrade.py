@@ -17,18 +17,18 @@ from tornado import httputil
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
 
-from handlers import handshake
 from handlers.cookies import CookieJar
-from handlers.floor import Floor
-from handlers.handshake import Credential
 from handlers.problems import PROBLEM_TYPE, problem_body
-from handlers.socket import ClientSocket, close_code_for
-from services.admission import Identity
+from handlers.websocket import handshake
+from handlers.websocket.context import SocketContext
+from handlers.websocket.handshake import Credential
+from handlers.websocket.socket import ClientSocket, close_code_for
 from services.claims import Claims
 from services.errors import OriginRefused, TokenExpired, TooLarge, Unavailable, UsherError
-from services.origins import Origins
-from services.protocol import CloseCode
-from services.wire import READ_BYTES
+from services.sessions.admission import Identity
+from services.settings.origins import Origins
+from services.websocket.connection import READ_BYTES
+from services.websocket.protocol import CloseCode
 
 SOCKET_PATH = "/ws"
 MAX_BODY_BYTES = 64 * 1024
@@ -42,7 +42,7 @@ class TwoIdentities(UsherError):
     status, code = 400, "bad_request"
 
 
-class Entry(msgspec.Struct, frozen=True):
+class OpeningHandshake(msgspec.Struct, frozen=True):
     """What the check of the credentials came to: somebody, nobody yet, or a refusal."""
 
     identity: Identity | None = None
@@ -50,10 +50,10 @@ class Entry(msgspec.Struct, frozen=True):
     refusal: CloseCode | None = None
 
 
-class Gate:
+class UpgradeHandler:
     """Takes handshakes and opens sockets."""
 
-    def __init__(self, floor: Floor, origins: Origins, cookies: CookieJar) -> None:
+    def __init__(self, floor: SocketContext, origins: Origins, cookies: CookieJar) -> None:
         self._floor, self._origins, self._cookies = floor, origins, cookies
 
     async def upgrade(
@@ -90,12 +90,12 @@ class Gate:
 
     async def _check_credentials(
         self, start: httputil.RequestStartLine, headers: httputil.HTTPHeaders, own: bool
-    ) -> Entry:
+    ) -> OpeningHandshake:
         explicit = handshake.explicit_credentials(start, headers)
         cookie = handshake.cookie_credential(headers, self._cookies.access) if own else None
         credential = explicit[0] if explicit else cookie
         if credential is None:
-            return Entry()
+            return OpeningHandshake()
         try:
             if len(explicit) > 1:
                 raise TwoIdentities("two explicit credentials")
@@ -105,7 +105,7 @@ class Gate:
             identity = await self._floor.let_in(claims)
         except UsherError as error:
             return self._refused(credential, error)
-        return Entry(identity, credential.is_bearer)
+        return OpeningHandshake(identity, credential.is_bearer)
 
     async def _claims_of(self, credential: Credential) -> Claims:
         # A token in a URL would be logged by every proxy on the way: only tickets go there.
@@ -124,14 +124,14 @@ class Gate:
         if other.sid != claims.sid:
             raise TwoIdentities("explicit credential and cookie of two login sessions")
 
-    def _refused(self, credential: Credential, error: UsherError) -> Entry:
+    def _refused(self, credential: Credential, error: UsherError) -> OpeningHandshake:
         log.info("join by %s refused: %s", credential.way, error.evidence)
         if credential.way == "header" and not isinstance(error, TwoIdentities):
             self._floor.metrics.joins.labels(outcome=error.code).inc()
             raise error
-        return Entry(refusal=close_code_for(error))
+        return OpeningHandshake(refusal=close_code_for(error))
 
-    def _hand_over(self, connection: HTTP1Connection, head: bytes, entry: Entry) -> None:
+    def _hand_over(self, connection: HTTP1Connection, head: bytes, entry: OpeningHandshake) -> None:
         taken = take_socket(connection)
         if taken is None:  # the client left while its credential was looked at
             if entry.identity is not None:
@@ -189,10 +189,12 @@ def take_socket(connection: HTTP1Connection) -> tuple[socket.socket, bytes] | No
     return sock, leading
 
 
-class FrontDoor(httputil.HTTPServerConnectionDelegate):
+class UpgradeRouter(httputil.HTTPServerConnectionDelegate):
     """Sends `/ws` to the gate and everything else to the Tornado application."""
 
-    def __init__(self, application: httputil.HTTPServerConnectionDelegate, gate: Gate) -> None:
+    def __init__(
+        self, application: httputil.HTTPServerConnectionDelegate, gate: UpgradeHandler
+    ) -> None:
         self._application, self._gate = application, gate
 
     def start_request(
@@ -210,7 +212,7 @@ class _Request(httputil.HTTPMessageDelegate):
     def __init__(
         self,
         application: httputil.HTTPServerConnectionDelegate,
-        gate: Gate,
+        gate: UpgradeHandler,
         server_conn: object,
         request_conn: httputil.HTTPConnection,
     ) -> None:

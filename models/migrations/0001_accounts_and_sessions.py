@@ -86,7 +86,7 @@ SERIAL = {
 
 
 def up(migrator: Any, db: peewee.Database) -> None:  # noqa: ARG001  # the runner passes both
-    """Called by `services.migrations.migrate`, inside its transaction."""
+    """Called by `services.storage.migrations.migrate`, inside its transaction."""
     kind = "sqlite" if isinstance(db, peewee.SqliteDatabase) else "postgresql"
     for statement in TABLES:
         db.execute_sql(statement.replace("{serial}", SERIAL[kind]))

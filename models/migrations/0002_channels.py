@@ -52,6 +52,6 @@ STATEMENTS = (
 
 
 def up(migrator: Any, db: peewee.Database) -> None:  # noqa: ARG001  # the runner passes both
-    """Called by `services.migrations.migrate`, inside its transaction."""
+    """Called by `services.storage.migrations.migrate`, inside its transaction."""
     for statement in STATEMENTS:
         db.execute_sql(statement)

@@ -9,10 +9,10 @@ import peewee
 
 from models.user import User
 from services.claims import Role
-from services.control import Revocation
 from services.errors import LastAdmin, NotFound
-from services.revocations import Revocations
-from services.row_locks import locked, locked_one
+from services.sessions.control import Revocation
+from services.sessions.revocations import Revocations
+from services.storage.row_locks import locked, locked_one
 
 
 class UserRow(msgspec.Struct, frozen=True):

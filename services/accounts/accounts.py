@@ -13,11 +13,12 @@ from typing import cast
 import peewee
 
 from models.user import User
-from services import account_rows
-from services.account_rows import UserRow
+from services.accounts import account_rows
+from services.accounts.account_rows import UserRow
+from services.accounts.display_names import checked_text
+from services.accounts.passwords import Passwords
+from services.accounts.rate_limit import GuessLimit
 from services.claims import Role
-from services.control import Revocation
-from services.database import Database
 from services.errors import (
     BadRequest,
     NotFound,
@@ -27,13 +28,12 @@ from services.errors import (
     UsherError,
     WrongPassword,
 )
-from services.login_sessions import Device, LoginSessions, Profile, SignedIn
 from services.metrics import Metrics
-from services.passwords import Passwords
-from services.provider_tokens import ProviderTokens, TokenSet
-from services.rate_limit import GuessLimit
-from services.revocations import Revocations
-from services.texts import checked_text
+from services.providers.tokens import ProviderTokens, TokenSet
+from services.sessions.control import Revocation
+from services.sessions.login_sessions import Device, LoginSessions, Profile, SignedIn
+from services.sessions.revocations import Revocations
+from services.storage.database import Database
 
 MAX_EMAIL_LENGTH = 254
 """RFC 5321 section 4.5.3.1.3, as corrected by erratum 1690."""

@@ -11,11 +11,11 @@ import msgspec
 import peewee
 
 from models.backend import ApiKey
-from services.database import Database
+from services.accounts.display_names import checked_text
 from services.errors import BadRequest, Forbidden, NotFound, Unauthenticated
 from services.opaque import opaque_token, token_hash
 from services.secret import Secret
-from services.texts import checked_text
+from services.storage.database import Database
 
 PREFIX = "usher_key_"
 """So that secret scanners find a key that leaked into a repository."""

@@ -21,7 +21,7 @@ from limits.aio.strategies import FixedWindowRateLimiter
 
 from services.errors import RateLimited, StoreUnavailable
 from services.metrics import Metrics
-from services.store import Command, Store
+from services.redis.store import Command, Store
 
 GUESSES_FROM_ONE_ADDRESS = RateLimitItemPerHour(100, namespace="guess-from")
 GUESSES_ON_ONE_ACCOUNT = RateLimitItemPerHour(1000, namespace="guess")

@@ -15,15 +15,15 @@ from collections.abc import Callable
 import msgspec
 import peewee
 
-from services.database import Database
-from services.encryption import DecryptionFailed, Encryption
-from services.oauth_errors import Reason, SignInRefused
-from services.oauth_grants import new_verifier
-from services.oauth_jwt import CLOCK_SKEW_SECONDS
-from services.oauth_provider import Start
 from services.opaque import token_hash
+from services.providers.errors import Reason, SignInRefused
+from services.providers.id_tokens import CLOCK_SKEW_SECONDS
+from services.providers.provider import Start
+from services.providers.token_endpoint import new_verifier
 from services.secret import Secret
-from services.used_once import use_once
+from services.storage.database import Database
+from services.storage.encryption import DecryptionFailed, Encryption
+from services.storage.one_time import use_once
 
 ATTEMPT_SECONDS = 600
 """How long somebody may take at the provider."""
@@ -45,7 +45,7 @@ class Link(msgspec.Struct, frozen=True):
     proof: str = ""
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class AuthorizationRequest(msgspec.Struct, frozen=True):
     """One sign-in, or one linking, under way.
 
     Attributes:
@@ -62,7 +62,7 @@ class Attempt(msgspec.Struct, frozen=True):
     expires_at: float
 
 
-_DECODER = msgspec.json.Decoder(Attempt)
+_DECODER = msgspec.json.Decoder(AuthorizationRequest)
 
 
 def proof_of(password_hash: str | None) -> str:
@@ -75,7 +75,7 @@ def attempt_key(state: str) -> str:
     return token_hash(state)[:12]
 
 
-class Attempts:
+class AuthorizationRequests:
     """Begins attempts, and takes them back once."""
 
     def __init__(
@@ -83,14 +83,18 @@ class Attempts:
     ) -> None:
         self._encryption, self._database, self._clock = encryption, database, clock
 
-    def begin(self, provider: str, next_: str, link: Link | None) -> tuple[Attempt, Secret]:
+    def begin(
+        self, provider: str, next_: str, link: Link | None
+    ) -> tuple[AuthorizationRequest, Secret]:
         """A new attempt, and the same sealed for the browser."""
         start = Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), new_verifier())
         until = self._clock() + ATTEMPT_SECONDS
-        attempt = Attempt(PURPOSE, provider, start, next_, link, until)
+        attempt = AuthorizationRequest(PURPOSE, provider, start, next_, link, until)
         return attempt, Secret(self._encryption.encrypt(msgspec.json.encode(attempt)))
 
-    async def take(self, sealed: str, provider: str, state: str, spend: bool = True) -> Attempt:
+    async def take(
+        self, sealed: str, provider: str, state: str, spend: bool = True
+    ) -> AuthorizationRequest:
         """The attempt that an answer belongs to. It is used up, whatever comes of it.
 
         Args:
@@ -119,7 +123,7 @@ class Attempts:
             raise SignInRefused(Reason.STALE, "callback: state used before")
         return attempt
 
-    def _opened(self, sealed: str) -> Attempt | None:
+    def _opened(self, sealed: str) -> AuthorizationRequest | None:
         if not 0 < len(sealed) <= MAX_SEALED_LENGTH:
             return None
         try:

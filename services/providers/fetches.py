@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from services.oauth_errors import ProviderUnavailable
+from services.providers.errors import ProviderUnavailable
 
 T = TypeVar("T")
 

@@ -8,25 +8,30 @@ from functools import partial
 
 import msgspec
 
+from services.accounts.rate_limit import GuessLimit
 from services.errors import RateLimited, Unauthenticated, Unavailable
 from services.health import Health
-from services.identities import Identities
-from services.linked_accounts import LinkedAccounts
-from services.login_sessions import Device, SignedIn
 from services.metrics import Metrics
-from services.oauth_attempts import Attempt, Attempts, Link, attempt_key
-from services.oauth_errors import (
+from services.providers.authorization_requests import (
+    AuthorizationRequest,
+    AuthorizationRequests,
+    Link,
+    attempt_key,
+)
+from services.providers.errors import (
     GrantEnded,
     ProviderUnavailable,
     Reason,
     SignInRefused,
 )
-from services.oauth_grants import Grant
-from services.oauth_person import Person
-from services.oauth_provider import Provider
-from services.oauth_providers import Connection, Providers
-from services.rate_limit import GuessLimit
+from services.providers.identities import Identities
+from services.providers.linked_accounts import LinkedAccounts
+from services.providers.provider import Provider
+from services.providers.registry import Connection, Providers
+from services.providers.token_endpoint import Grant
+from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
+from services.sessions.login_sessions import Device, SignedIn
 
 MAX_CODE_LENGTH = 4096
 GUESSES = "oauth-codes"
@@ -66,7 +71,7 @@ class OAuth:
     def __init__(
         self,
         providers: Providers,
-        attempts: Attempts,
+        attempts: AuthorizationRequests,
         identities: Identities,
         linked_accounts: LinkedAccounts,
         guesses: GuessLimit,
@@ -139,8 +144,8 @@ class OAuth:
             raise SignInRefused(Reason.TOO_MANY, error.evidence) from error
 
     async def _asked(
-        self, connection: Connection, attempt: Attempt, answer: Answer, address: str
-    ) -> tuple[Person, Grant]:
+        self, connection: Connection, attempt: AuthorizationRequest, answer: Answer, address: str
+    ) -> tuple[ProviderProfile, Grant]:
         """Who it is, as the provider says.
 
         Made-up codes make us ask the provider; who sends many must not keep others from it.
@@ -160,8 +165,8 @@ class OAuth:
     async def _let_in(
         self,
         connection: Connection,
-        attempt: Attempt,
-        person: Person,
+        attempt: AuthorizationRequest,
+        person: ProviderProfile,
         grant: Grant,
         device: Device,
         sid: str | None,
@@ -186,7 +191,9 @@ class OAuth:
         self._metrics.oauth_sign_ins.labels(provider=connection.name, outcome=outcome).inc()
 
 
-def _exchange(provider: Provider, attempt: Attempt, answer: Answer) -> tuple[Person, Grant]:
+def _exchange(
+    provider: Provider, attempt: AuthorizationRequest, answer: Answer
+) -> tuple[ProviderProfile, Grant]:
     """In a worker thread: is it this provider's answer, and is it a good one?"""
     provider.check_issuer(answer.issuer)
     if answer.error in UNAVAILABLE_ERRORS:

@@ -6,14 +6,14 @@ from typing import Any
 
 import requests
 
-from services.oauth_errors import ProviderUnavailable, Reason, SignInRefused
-from services.oauth_grants import Grant, OAuthClient
-from services.oauth_http import bounded, get_json, why
-from services.oauth_jwt import LogoutToken
-from services.oauth_person import Person
-from services.oauth_provider import Start, text_of
-from services.provider_settings import OAuthProvider
+from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
+from services.providers.http import bounded, get_json, why
+from services.providers.id_tokens import LogoutToken
+from services.providers.provider import Start, text_of
+from services.providers.token_endpoint import Grant, OAuthClient
+from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
+from services.settings.providers import OAuthProvider
 
 GITHUB = "https://github.com"
 USUAL_SCOPES = ("read:user", "user:email")
@@ -51,7 +51,7 @@ class GitHubProvider:
         if issuer is not None and issuer != self._issuer:
             raise SignInRefused(Reason.UNTRUSTED, "callback: iss of another provider")
 
-    def exchange(self, code: str, start: Start) -> tuple[Person, Grant]:
+    def exchange(self, code: str, start: Start) -> tuple[ProviderProfile, Grant]:
         grant = self._client.exchange(
             self._issuer + "/access_token", ("client_secret_post",), code, start.verifier
         )
@@ -61,7 +61,7 @@ class GitHubProvider:
             raise SignInRefused(Reason.UNTRUSTED, "GitHub: a user without an id")
         email, verified = self._email(grant)
         name = text_of(user.get("name")) or text_of(user.get("login"))
-        return Person(self._issuer, str(number), None, email, verified, name, user), grant
+        return ProviderProfile(self._issuer, str(number), None, email, verified, name, user), grant
 
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
         return self._client.refresh(

@@ -14,9 +14,9 @@ import msgspec
 from jwt import PyJWK
 from jwt.types import Options
 
-from services.oauth_errors import Reason, SignInRefused
-from services.oauth_keys import KEY_TYPES, ProviderKeys
-from services.oauth_metadata import TENANT, Metadata
+from services.providers.discovery import TENANT, Metadata
+from services.providers.errors import Reason, SignInRefused
+from services.providers.jwks import KEY_TYPES, ProviderKeys
 
 CLOCK_SKEW_SECONDS = 60
 """How far a provider's clock may be off. OIDC Core leaves it to us; sign-ins that fail for a
@@ -24,7 +24,7 @@ clock help nobody, and what `exp` guards here is used up within seconds."""
 MAX_TOKEN_LENGTH = 32_768
 """Characters. ID tokens with many groups have some thousands."""
 MAX_AGE_SECONDS = 600
-"""A sign-in takes no longer (services/oauth_attempts.py), so no honest `iat` is older."""
+"""A sign-in takes no longer (authorization_requests.py), so no honest `iat` is older."""
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 LOGOUT_TYPES = frozenset(("logout+jwt", "application/logout+jwt"))
 UNTYPED = frozenset(("", "jwt", "application/jwt"))

@@ -17,19 +17,26 @@ from collections.abc import Callable
 import peewee
 
 from models.user import User
-from services import account_rows, identity_rows
-from services.accounts import MAX_NAME_LENGTH, checked_name
+from services.accounts import account_rows
+from services.accounts.accounts import MAX_NAME_LENGTH, checked_name
 from services.claims import Role
-from services.control import Revocation
-from services.database import Database
 from services.errors import BadRequest, LastAdmin
-from services.login_sessions import Device, LoginSessions, ProviderSession, SignedIn
-from services.oauth_errors import Reason, SignInRefused
-from services.oauth_grants import Grant
-from services.oauth_person import Person, address_of, check_domain, role_of, vouched_address
-from services.provider_settings import OAuthProvider
-from services.provider_tokens import ProviderTokens
-from services.revocations import Revocations
+from services.providers import identity_rows
+from services.providers.errors import Reason, SignInRefused
+from services.providers.token_endpoint import Grant
+from services.providers.tokens import ProviderTokens
+from services.providers.userinfo import (
+    ProviderProfile,
+    address_of,
+    check_domain,
+    role_of,
+    vouched_address,
+)
+from services.sessions.control import Revocation
+from services.sessions.login_sessions import Device, LoginSessions, ProviderSession, SignedIn
+from services.sessions.revocations import Revocations
+from services.settings.providers import OAuthProvider
+from services.storage.database import Database
 
 NAMELESS = "Somebody"
 RACES = 2
@@ -53,7 +60,7 @@ class Identities:
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
 
     async def sign_in(
-        self, provider: OAuthProvider, person: Person, grant: Grant, device: Device
+        self, provider: OAuthProvider, person: ProviderProfile, grant: Grant, device: Device
     ) -> SignedIn:
         """Sign somebody in whom the provider has vouched for.
 
@@ -97,7 +104,7 @@ class Identities:
         return await self._database.run(work)
 
     def _user_of(
-        self, db: peewee.Database, provider: OAuthProvider, person: Person, demoting: bool
+        self, db: peewee.Database, provider: OAuthProvider, person: ProviderProfile, demoting: bool
     ) -> User:
         found = identity_rows.find(db, provider.name, person.subject)
         if found is None:
@@ -109,7 +116,7 @@ class Identities:
         return self._known(db, provider, person, user)
 
     def _known(
-        self, db: peewee.Database, provider: OAuthProvider, person: Person, user: User
+        self, db: peewee.Database, provider: OAuthProvider, person: ProviderProfile, user: User
     ) -> User:
         """The user, whose identity it is; read behind the user's lock."""
         found = identity_rows.find(db, provider.name, person.subject)
@@ -122,7 +129,7 @@ class Identities:
         return user
 
     def _joined_or_new(
-        self, db: peewee.Database, provider: OAuthProvider, person: Person, demoting: bool
+        self, db: peewee.Database, provider: OAuthProvider, person: ProviderProfile, demoting: bool
     ) -> User:
         address = address_of(person)
         if address is None:
@@ -146,7 +153,7 @@ class Identities:
         return user
 
     def _sign_up(
-        self, db: peewee.Database, provider: OAuthProvider, person: Person, address: str
+        self, db: peewee.Database, provider: OAuthProvider, person: ProviderProfile, address: str
     ) -> User:
         if not provider.signup:
             raise SignInRefused(Reason.NO_ACCOUNT, "sign-up by this provider is switched off")
@@ -170,7 +177,7 @@ class Identities:
             return []  # the first account of all, or the last administrator: stays one
 
 
-def _shown_name(person: Person) -> str:
+def _shown_name(person: ProviderProfile) -> str:
     """A name for others to see: never an address, which would lie in Redis and on their screens."""
     name = person.name
     if "@" in (read := unicodedata.normalize("NFKC", name)):  # in any of its widths

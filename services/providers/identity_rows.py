@@ -6,7 +6,7 @@ import peewee
 
 from models.identity import Identity, Unlinked
 from models.user import User
-from services.oauth_person import Person, address_of, vouched_address
+from services.providers.userinfo import ProviderProfile, address_of, vouched_address
 
 
 def same(provider: str, subject: str) -> peewee.Expression:
@@ -25,7 +25,9 @@ def of_user(db: peewee.Database, user_id: str, provider: str) -> Identity | None
     return Identity.select().where(mine).get_or_none(db)
 
 
-def insert(db: peewee.Database, provider: str, person: Person, user_id: str, now: float) -> None:
+def insert(
+    db: peewee.Database, provider: str, person: ProviderProfile, user_id: str, now: float
+) -> None:
     """Link somebody to an account.
 
     Raises:
@@ -42,13 +44,13 @@ def insert(db: peewee.Database, provider: str, person: Person, user_id: str, now
     ).execute(db)
 
 
-def note_use(db: peewee.Database, identity: Identity, person: Person, now: float) -> None:
+def note_use(db: peewee.Database, identity: Identity, person: ProviderProfile, now: float) -> None:
     """Note that it was used, and the address that it has there now, if it was told."""
     changes = {Identity.last_used_at: now, Identity.email: address_of(person) or identity.email}
     Identity.update(changes).where(same(identity.provider, identity.subject)).execute(db)
 
 
-def note_verified(db: peewee.Database, user: User, person: Person) -> None:
+def note_verified(db: peewee.Database, user: User, person: ProviderProfile) -> None:
     """Note it where the provider vouches for the account's own address."""
     if not user.email_verified and vouched_address(person) == user.email:
         User.update({User.email_verified: True}).where(User.id == user.id).execute(db)

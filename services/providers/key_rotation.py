@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import peewee
 
 from models.oauth_token import OAuthToken
-from services.database import Database
-from services.encryption import DecryptionFailed, Encryption, check_canary, rotate_canary
+from services.storage.database import Database
+from services.storage.encryption import DecryptionFailed, Encryption, check_canary, rotate_canary
 
 BATCH = 100
 COLUMNS = ("access_token", "refresh_token", "id_token")

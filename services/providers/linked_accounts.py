@@ -11,18 +11,19 @@ import peewee
 from models.identity import Identity
 from models.login_session import LoginSession
 from models.user import User
-from services import account_rows, identity_rows
-from services.control import Revocation
-from services.database import Database
+from services.accounts import account_rows
 from services.errors import NotFound
-from services.login_sessions import LoginSessions
-from services.oauth_attempts import Link, proof_of
-from services.oauth_errors import LastWayIn, Reason, SignInRefused
-from services.oauth_grants import Grant
-from services.oauth_person import Person, check_domain, role_of
-from services.provider_settings import OAuthProvider
-from services.provider_tokens import ProviderTokens, TokenSet
-from services.revocations import Revocations
+from services.providers import identity_rows
+from services.providers.authorization_requests import Link, proof_of
+from services.providers.errors import LastWayIn, Reason, SignInRefused
+from services.providers.token_endpoint import Grant
+from services.providers.tokens import ProviderTokens, TokenSet
+from services.providers.userinfo import ProviderProfile, check_domain, role_of
+from services.sessions.control import Revocation
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.revocations import Revocations
+from services.settings.providers import OAuthProvider
+from services.storage.database import Database
 
 
 class LinkedAccount(msgspec.Struct, frozen=True):
@@ -49,7 +50,9 @@ class LinkedAccounts:
         self._database, self._sessions = database, login_sessions
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
 
-    async def link(self, provider: OAuthProvider, person: Person, grant: Grant, link: Link) -> None:
+    async def link(
+        self, provider: OAuthProvider, person: ProviderProfile, grant: Grant, link: Link
+    ) -> None:
         """Link an account at a provider to the account of a living login session.
 
         Raises:

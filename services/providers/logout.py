@@ -14,18 +14,18 @@ from collections.abc import Callable, Sequence
 
 import peewee
 
-from services.control import Revocation
-from services.database import Database
-from services.encryption import DecryptionFailed
 from services.errors import BadRequest, NotFound
-from services.login_sessions import LoginSessions
 from services.metrics import Metrics
-from services.oauth_errors import ProviderUnavailable, SignInRefused
-from services.oauth_jwt import CLOCK_SKEW_SECONDS, LogoutToken
-from services.oauth_providers import Providers
-from services.provider_tokens import ProviderTokens, TokenSet
-from services.revocations import Revocations
-from services.used_once import use_once
+from services.providers.errors import ProviderUnavailable, SignInRefused
+from services.providers.id_tokens import CLOCK_SKEW_SECONDS, LogoutToken
+from services.providers.registry import Providers
+from services.providers.tokens import ProviderTokens, TokenSet
+from services.sessions.control import Revocation
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.revocations import Revocations
+from services.storage.database import Database
+from services.storage.encryption import DecryptionFailed
+from services.storage.one_time import use_once
 
 GIVE_BACK_TRIES = 3
 GIVE_BACK_AGAIN_SECONDS = 5.0

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from services.oauth_errors import Reason, SignInRefused
-from services.oauth_grants import Grant, OAuthClient
-from services.oauth_http import get_json
-from services.oauth_jwt import IdToken, LogoutToken, ProviderTokensVerifier, check_sign_in
-from services.oauth_keys import ProviderKeys
-from services.oauth_metadata import TENANT, Discovery, Metadata
-from services.oauth_person import Person
-from services.oauth_provider import Start, text_of
-from services.provider_settings import OAuthProvider
+from services.providers.discovery import TENANT, Discovery, Metadata
+from services.providers.errors import Reason, SignInRefused
+from services.providers.http import get_json
+from services.providers.id_tokens import IdToken, LogoutToken, ProviderTokensVerifier, check_sign_in
+from services.providers.jwks import ProviderKeys
+from services.providers.provider import Start, text_of
+from services.providers.token_endpoint import Grant, OAuthClient
+from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
+from services.settings.providers import OAuthProvider
 
 GOOGLE = "https://accounts.google.com"
 MICROSOFT = "https://login.microsoftonline.com/common/v2.0"
@@ -68,7 +68,7 @@ class OidcProvider:
         elif TENANT not in metadata.issuer and issuer != metadata.issuer:
             raise SignInRefused(Reason.UNTRUSTED, "callback: iss of another provider")
 
-    def exchange(self, code: str, start: Start) -> tuple[Person, Grant]:
+    def exchange(self, code: str, start: Start) -> tuple[ProviderProfile, Grant]:
         metadata = self._discovery.metadata()
         grant = self._client.exchange(
             metadata.token_endpoint, _methods(metadata), code, start.verifier
@@ -151,13 +151,13 @@ class OidcProvider:
             claims["email_verified"] = source.get("email_verified")
         return claims
 
-    def _person(self, token: IdToken, claims: Mapping[str, Any]) -> Person:
+    def _person(self, token: IdToken, claims: Mapping[str, Any]) -> ProviderProfile:
         verified = claims.get("email_verified")
         if self.settings.name == "microsoft":
             # Entra never sends `email_verified`, and lets a tenant write any address into
             # `email`; the optional claim says that the domain is the tenant's own.
             verified = claims.get("xms_edov")
-        return Person(
+        return ProviderProfile(
             token.issuer,
             token.subject,
             token.sid,

@@ -6,21 +6,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.database import Database
-from services.encryption import Encryption
+from services.accounts.rate_limit import GuessLimit
 from services.health import Health
-from services.identities import Identities
-from services.linked_accounts import LinkedAccounts
-from services.login_sessions import LoginSessions
 from services.metrics import Metrics
-from services.oauth import OAuth
-from services.oauth_attempts import Attempts
-from services.oauth_providers import Providers
-from services.provider_logout import ProviderLogout
-from services.provider_refresh import ProviderRefresh
-from services.provider_tokens import ProviderTokens
-from services.rate_limit import GuessLimit
-from services.revocations import Revocations
+from services.providers.authorization_requests import AuthorizationRequests
+from services.providers.flow import OAuth
+from services.providers.identities import Identities
+from services.providers.linked_accounts import LinkedAccounts
+from services.providers.logout import ProviderLogout
+from services.providers.refresh import ProviderRefresh
+from services.providers.registry import Providers
+from services.providers.tokens import ProviderTokens
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.revocations import Revocations
+from services.storage.database import Database
+from services.storage.encryption import Encryption
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def join(
     tokens = ProviderTokens(encryption, clock)
     linked = LinkedAccounts(database, login_sessions, revocations, tokens, clock)
     identities = Identities(database, login_sessions, revocations, tokens, clock)
-    attempts = Attempts(encryption, database, clock)
+    attempts = AuthorizationRequests(encryption, database, clock)
     return OAuthParts(
         providers=providers,
         flow=OAuth(providers, attempts, identities, linked, guesses, health, metrics),

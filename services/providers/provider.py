@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from services.oauth_grants import Grant
-from services.oauth_jwt import LogoutToken
-from services.oauth_person import Person
-from services.provider_settings import OAuthProvider
+from services.providers.id_tokens import LogoutToken
+from services.providers.token_endpoint import Grant
+from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
+from services.settings.providers import OAuthProvider
 
 
 class Start(NamedTuple):
@@ -42,7 +42,7 @@ class Provider(Protocol):
             SignInRefused: it names another, or none where it always does.
         """
 
-    def exchange(self, code: str, start: Start) -> tuple[Person, Grant]:
+    def exchange(self, code: str, start: Start) -> tuple[ProviderProfile, Grant]:
         """Who signed in, and what they gave us.
 
         Raises:

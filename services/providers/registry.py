@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from services.errors import NotFound
-from services.oauth_calls import ProviderCalls
-from services.oauth_github import GitHubProvider
-from services.oauth_grants import OAuthClient
-from services.oauth_oidc import OidcProvider
-from services.oauth_provider import Provider
-from services.provider_settings import OAuthProvider
+from services.providers.calls import ProviderCalls
+from services.providers.github import GitHubProvider
+from services.providers.oidc import OidcProvider
+from services.providers.provider import Provider
+from services.providers.token_endpoint import OAuthClient
+from services.settings.providers import OAuthProvider
 
 TITLES = {"google": "Google", "github": "GitHub", "microsoft": "Microsoft"}
 

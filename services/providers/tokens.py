@@ -17,9 +17,9 @@ import peewee
 from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from models.user import User
-from services.encryption import DecryptionFailed, Encryption
-from services.oauth_grants import Grant
+from services.providers.token_endpoint import Grant
 from services.secret import Secret
+from services.storage.encryption import DecryptionFailed, Encryption
 
 AHEAD_SECONDS = 120.0
 """Tokens are refreshed so long before their end, so that who gets one has time to use it; those

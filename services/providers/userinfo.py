@@ -8,18 +8,18 @@ from typing import Any
 
 import msgspec
 
-from services.accounts import normalised_email
+from services.accounts.accounts import normalised_email
 from services.claims import Role
 from services.errors import BadRequest
-from services.oauth_errors import Reason, SignInRefused
-from services.provider_settings import OAuthProvider
+from services.providers.errors import Reason, SignInRefused
+from services.settings.providers import OAuthProvider
 
 MAX_VALUES = 1000
 """Values of a role claim that are looked at."""
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
-class Person(msgspec.Struct, frozen=True):
+class ProviderProfile(msgspec.Struct, frozen=True):
     """Somebody at a provider.
 
     Attributes:
@@ -40,7 +40,7 @@ class Person(msgspec.Struct, frozen=True):
     claims: Mapping[str, Any]
 
 
-def address_of(person: Person) -> str | None:
+def address_of(person: ProviderProfile) -> str | None:
     """The address in its one spelling; None where there is none of use."""
     try:
         return normalised_email(person.email)
@@ -48,7 +48,7 @@ def address_of(person: Person) -> str | None:
         return None
 
 
-def vouched_address(person: Person) -> str | None:
+def vouched_address(person: ProviderProfile) -> str | None:
     """The address in its one spelling, where the provider vouches for just that one.
 
     Our spelling makes one of several that look alike, so that nobody gets a second account by
@@ -73,7 +73,7 @@ def _in_unicode(domain: str) -> str:
         return domain
 
 
-def check_domain(person: Person, settings: OAuthProvider) -> None:
+def check_domain(person: ProviderProfile, settings: OAuthProvider) -> None:
     """Refuse who has no verified address in the allowed domains.
 
     Raises:
@@ -87,7 +87,7 @@ def check_domain(person: Person, settings: OAuthProvider) -> None:
         raise SignInRefused(Reason.NOT_ALLOWED, "no verified address in an allowed domain")
 
 
-def role_of(person: Person, settings: OAuthProvider) -> Role | None:
+def role_of(person: ProviderProfile, settings: OAuthProvider) -> Role | None:
     """The role that the provider gives, by the claim of the settings; None where it says nothing.
 
     Of several values that mean a role the highest counts.

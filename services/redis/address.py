@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.exceptions import RedisError
 
-from services.store import Command
+from services.redis.store import Command
 
 
 class Address(Protocol):

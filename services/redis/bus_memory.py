@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from services.bus import BusListener, Kept, Window, id_order
+from services.redis.bus import BusListener, Kept, Window, id_order
 
 
 class _Log:

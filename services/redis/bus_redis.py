@@ -15,14 +15,14 @@ from typing import Any, cast
 
 from hiredis import ProtocolError, Reader, ReplyError
 
-from services.bus import BusListener, Kept, Window, id_order
 from services.errors import StoreUnavailable
-from services.redis_address import Address
-from services.redis_cluster import ClusterAddress
-from services.redis_forms import address_of
-from services.redis_link import error_word, pack
+from services.redis.address import Address
+from services.redis.bus import BusListener, Kept, Window, id_order
+from services.redis.cluster import ClusterAddress
+from services.redis.forms import address_of
+from services.redis.link import error_word, pack
+from services.redis.store import Command, Store
 from services.secret import Secret
-from services.store import Command, Store
 
 PROBE_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0

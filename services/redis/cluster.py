@@ -15,10 +15,10 @@ import msgspec
 from redis.crc import key_slot
 
 from services.errors import StoreUnavailable
-from services.redis_address import RedisAddress
-from services.redis_link import command_name
-from services.redis_question import ask_all
-from services.store import Command
+from services.redis.address import RedisAddress
+from services.redis.link import command_name
+from services.redis.query import ask_all
+from services.redis.store import Command
 
 KEYLESS = frozenset({"PING", "TIME", "ECHO", "INFO", "CLUSTER", "COMMAND", "DBSIZE", "ROLE"})
 ALL_KEYS = frozenset({"MGET", "DEL", "EXISTS", "UNLINK", "TOUCH"})

@@ -32,8 +32,8 @@ from urllib.parse import quote
 
 from hiredis import HiredisError, Reader, pack_command
 
-from services.child_process import tied
 from services.errors import StoreUnavailable
+from services.redis.child_process import tied
 
 log = logging.getLogger(__name__)
 

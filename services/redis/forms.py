@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from services.redis_address import RedisAddress
-from services.redis_cluster import ClusterAddress
-from services.redis_sentinel import SentinelAddress
-from services.redis_url import names_many, read_url
+from services.redis.address import RedisAddress
+from services.redis.cluster import ClusterAddress
+from services.redis.sentinel import SentinelAddress
+from services.redis.url import names_many, read_url
 from services.secret import Secret
 
 

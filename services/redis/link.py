@@ -10,7 +10,7 @@ from typing import Any, cast
 from hiredis import ProtocolError, Reader, ReplyError, pack_command
 
 from services.errors import StoreUnavailable
-from services.store import Command
+from services.redis.store import Command
 
 PROBE_SECONDS = 0.5
 """A link silent for so long is sent a PING: a frozen Redis is noticed without traffic."""

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.errors import StoreUnavailable
-from services.redis_address import RedisAddress
-from services.redis_question import Question, ask_all
+from services.redis.address import RedisAddress
+from services.redis.query import Question, ask_all
 
 
 class SentinelAddress:

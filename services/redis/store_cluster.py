@@ -18,12 +18,12 @@ from typing import Any
 from hiredis import ReplyError
 
 from services.errors import StoreUnavailable
-from services.redis_cluster import SLOTS, ClusterAddress, Place, View, place, slot_of
-from services.redis_forms import address_of
-from services.redis_link import Group, command_name, error_word, failed, packed
+from services.redis.cluster import SLOTS, ClusterAddress, Place, View, place, slot_of
+from services.redis.forms import address_of
+from services.redis.link import Group, command_name, error_word, failed, packed
+from services.redis.store import Command
+from services.redis.store_redis import MAX_BYTES, MAX_GROUPS, RedisStore
 from services.secret import Secret
-from services.store import Command
-from services.store_redis import MAX_BYTES, MAX_GROUPS, RedisStore
 
 log = logging.getLogger(__name__)
 

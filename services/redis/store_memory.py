@@ -1,7 +1,7 @@
 """The store in this process' memory, for one node without any Redis.
 
 It is used only where no redis-server binary can be found. It knows the commands listed in
-`services.store` and replies as Redis does; one contract suite runs against both.
+`services.redis.store` and replies as Redis does; one contract suite runs against both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from services.errors import StoreUnavailable
-from services.store import Command
+from services.redis.store import Command
 
 Hash = dict[bytes, bytes]
 SortedSet = dict[bytes, float]

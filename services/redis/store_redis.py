@@ -18,12 +18,12 @@ from collections.abc import Callable
 from typing import Any
 
 from services.errors import StoreUnavailable
-from services.redis_address import Address
-from services.redis_cluster import ClusterAddress
-from services.redis_forms import address_of
-from services.redis_link import Group, RedisLink, failed
+from services.redis.address import Address
+from services.redis.cluster import ClusterAddress
+from services.redis.forms import address_of
+from services.redis.link import Group, RedisLink, failed
+from services.redis.store import Command
 from services.secret import Secret
-from services.store import Command
 
 log = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from services.channels import Channels
-from services.control import Revocation
 from services.errors import Unavailable
-from services.hub import Hub
-from services.protocol import encode_event
-from services.revocations import ANYBODY
-from services.room_protocol import RoomList
+from services.rooms.channels import Channels
+from services.rooms.room_protocol import RoomList
+from services.sessions.control import Revocation
+from services.sessions.revocations import ANYBODY
+from services.sockets.hub import Hub
+from services.websocket.protocol import encode_event
 
 MAX_WAITING = 10_000
 """Changes that could not be looked up while the database is away."""

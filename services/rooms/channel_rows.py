@@ -24,7 +24,7 @@ from services.grants import (
     reader_of,
     roles_of,
 )
-from services.row_locks import locked_one
+from services.storage.row_locks import locked_one
 
 MAX_MEMBERS_PAGE = 1000
 """Members that one call lists."""

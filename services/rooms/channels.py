@@ -15,7 +15,11 @@ from typing import Any
 import peewee
 
 from models.channel import Channel, ChannelMember
-from services.channel_rows import (
+from services.accounts.display_names import checked_text
+from services.claims import Role
+from services.errors import NotFound, OwnerStays, Unauthenticated
+from services.grants import USERS_AT_ONCE, Grant, Right, RightName, grants_in, grants_of
+from services.rooms.channel_rows import (
     ChannelDetails,
     ChannelItem,
     Membership,
@@ -28,13 +32,9 @@ from services.channel_rows import (
     set_member,
     set_roles,
 )
-from services.claims import Role
-from services.control import Revocation
-from services.database import Database
-from services.errors import NotFound, OwnerStays, Unauthenticated
-from services.grants import USERS_AT_ONCE, Grant, Right, RightName, grants_in, grants_of
-from services.revocations import Revocations
-from services.texts import checked_text
+from services.sessions.control import Revocation
+from services.sessions.revocations import Revocations
+from services.storage.database import Database
 
 __all__ = ["EVERYBODY", "MAX_PAGE", "Channels", "Grant", "Right"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from services.grants import Grant, Right
-from services.presence import Presence
-from services.protocol import Member
-from services.rooms import CHANNEL, RoomMember, Rooms, channel_room, user_room
+from services.rooms.presence import Presence
+from services.rooms.rooms import CHANNEL, RoomMember, Rooms, channel_room, user_room
+from services.websocket.protocol import Member
 
 OWN_ROOM = Grant(Right.WRITE, 0.0)
 """What everybody may do in the room of their own sockets, from the beginning."""

@@ -12,10 +12,10 @@ import msgspec
 import peewee
 
 from models.backend import UsageModel
-from services.database import Database
+from services.accounts.display_names import checked_text
 from services.errors import BadRequest, NotFound
-from services.store import Command, Store
-from services.texts import checked_text
+from services.redis.store import Command, Store
+from services.storage.database import Database
 
 REGISTRY_KEY = "usher:{models}:titles"
 LOADED = b""

@@ -17,11 +17,11 @@ from itertools import islice
 import msgspec
 
 from services.errors import StoreUnavailable
-from services.protocol import Member, encode_event
-from services.room_index import Entry, Here, RoomIndex
-from services.rooms import USER, Rooms
-from services.session_pool import RENEW_BATCH
-from services.store import Store
+from services.redis.store import Store
+from services.rooms.rooms import USER, Rooms
+from services.sockets.room_index import Entry, Here, RoomIndex
+from services.sockets.session_pool import RENEW_BATCH
+from services.websocket.protocol import Member, encode_event
 
 PEOPLE_AT_ONCE = 500
 """In one notice: ten thousand would be half a megabyte, and close whoever reads slowly."""

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from services.presence import PresenceChange
-from services.protocol import Member, ServerEvent
+from services.rooms.presence import PresenceChange
+from services.websocket.protocol import Member, ServerEvent
 
 MAX_ROOM_NAME = 128
 RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ROOM_NAME)]

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
-from services.bus import MAX_NUMBER, Bus, Kept
 from services.errors import StoreUnavailable
-from services.frames import encode_text
-from services.wire import Wire
+from services.redis.bus import MAX_NUMBER, Bus, Kept
+from services.websocket.connection import WebSocketConnection
+from services.websocket.frames import encode_text
 
 USER, CHANNEL = "user:", "channel:"
 CONTROL_ROOM = "nodes"
@@ -47,7 +47,7 @@ class RoomMember(Protocol):
     """A socket, as its rooms see it."""
 
     session_id: str
-    wire: Wire
+    wire: WebSocketConnection
 
 
 class _Room:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from services.store import Store
+from services.redis.store import Store
 
 FADE_SECONDS = 3.0
 """The contract: an entry fades when its session stops repeating it."""

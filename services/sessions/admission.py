@@ -15,12 +15,12 @@ import msgspec
 from services.claims import Claims
 from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
 from services.grants import Grant
-from services.login_cache import LoginCache, LoginState
-from services.login_sessions import LoginSessions
 from services.metrics import Metrics
-from services.revocations import Revocations
-from services.tickets import Tickets, looks_like_ticket
-from services.tokens import Tokens
+from services.sessions.login_cache import LoginCache, LoginState
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.revocations import Revocations
+from services.sessions.tickets import Tickets, looks_like_ticket
+from services.sessions.tokens import Tokens
 
 REREADS = 3
 """How often rows are read anew because something changed meanwhile. Once is enough in truth; more

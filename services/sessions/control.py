@@ -16,10 +16,10 @@ from typing import Literal
 
 import msgspec
 
-from services.bus import Bus
 from services.errors import StoreUnavailable
 from services.metrics import Metrics
-from services.rooms import CONTROL_ROOM, Rooms
+from services.redis.bus import Bus
+from services.rooms.rooms import CONTROL_ROOM, Rooms
 
 Kind = Literal["session", "token", "role", "access"]
 ACKNOWLEDGED = b"a"

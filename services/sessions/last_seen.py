@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from services.login_sessions import LoginSessions
+from services.sessions.login_sessions import LoginSessions
 
 WRITE_SECONDS = 10.0
 BATCH = 500
@@ -13,7 +13,7 @@ MAX_WAITING = 50_000
 """Notes beyond this are dropped while the database is away: a courtesy, not a record."""
 
 
-class Seen:
+class LastSeen:
     """Notes without waiting; a background loop writes them."""
 
     def __init__(

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from services.grants import Grant
-from services.store import Command, Store
-from services.tokens import Claims
+from services.redis.store import Command, Store
+from services.sessions.tokens import Claims
 
 SLACK_SECONDS = 60.0
 """Above the longest life of a token or ticket, for clocks that differ."""

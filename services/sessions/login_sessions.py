@@ -19,16 +19,16 @@ from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.claims import Claims, Role
-from services.control import Revocation
-from services.database import Database
 from services.errors import NotFound, Unauthenticated
 from services.grants import Grant, grants_of
-from services.login_cache import LoginCache, LoginState
 from services.opaque import opaque_token, token_hash
-from services.revocations import Revocations
-from services.row_locks import locked, locked_one
 from services.secret import Secret
-from services.tokens import Tokens
+from services.sessions.control import Revocation
+from services.sessions.login_cache import LoginCache, LoginState
+from services.sessions.revocations import Revocations
+from services.sessions.tokens import Tokens
+from services.storage.database import Database
+from services.storage.row_locks import locked, locked_one
 
 REFRESH_GRACE_SECONDS = 10.0
 """Parallel tabs send the same cookie; each of them gets 200 this long."""

@@ -6,11 +6,11 @@ from collections import Counter
 
 import msgspec
 
-from services.control import Control
 from services.errors import StoreUnavailable
-from services.login_sessions import LoginSessions
-from services.nodes import Nodes
-from services.session_pool import SessionPool
+from services.sessions.control import Control
+from services.sessions.login_sessions import LoginSessions
+from services.sockets.nodes import Nodes
+from services.sockets.session_pool import SessionPool
 
 WAIT_SECONDS = 1.8
 """The contract gives 2 s for the answer; the rest is for the way."""
@@ -38,7 +38,7 @@ class Outcome(msgspec.Struct, frozen=True):
     nodes: list[NodeOutcome]
 
 
-class Cutting:
+class LogoutAcknowledgement:
     """Ends login sessions and waits for every node."""
 
     def __init__(

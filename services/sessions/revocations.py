@@ -15,14 +15,14 @@ from collections.abc import Callable, Coroutine, Sequence
 import peewee
 
 from models.revocation import Revocation as Row
-from services.control import Control, Kind, Revocation
-from services.database import Database
 from services.errors import StoreUnavailable
-from services.hub import Hub
-from services.login_cache import SLACK_SECONDS, LoginCache
 from services.metrics import Metrics
-from services.protocol import CloseCode
-from services.tokens import Claims
+from services.sessions.control import Control, Kind, Revocation
+from services.sessions.login_cache import SLACK_SECONDS, LoginCache
+from services.sessions.tokens import Claims
+from services.sockets.hub import Hub
+from services.storage.database import Database
+from services.websocket.protocol import CloseCode
 
 SWEEP_SECONDS = 1.0
 """How often the rows are read: the bound when every message between nodes is lost."""

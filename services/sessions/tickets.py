@@ -15,11 +15,11 @@ import peewee
 
 from models.ticket import Ticket
 from services.claims import Claims
-from services.database import Database
 from services.errors import StoreUnavailable, Unauthenticated
 from services.opaque import opaque_token, token_hash
+from services.redis.store import Store
 from services.secret import Secret
-from services.store import Store
+from services.storage.database import Database
 
 IN_STORE = "t."
 IN_DATABASE = "d."

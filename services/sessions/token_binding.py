@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from services.control import Control
-from services.session_pool import SocketSession
-from services.store import Store
+from services.redis.store import Store
+from services.sessions.control import Control
+from services.sockets.session_pool import SocketSession
 
 
 def bearer_key(user_id: str, token_id: str) -> str:
@@ -21,7 +21,7 @@ def bearer_key(user_id: str, token_id: str) -> str:
     return f"usher:{{{user_id}}}:bearer:{token_id}"
 
 
-class Bearers:
+class TokenBinding:
     """Notes which socket a bearer token holds, and has the one before it closed."""
 
     def __init__(

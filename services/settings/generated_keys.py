@@ -14,10 +14,10 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from services.data_dir import FILE_MODE
 from services.errors import SettingError
 from services.secret import Secret
-from services.setting_values import BadValue, encryption_keys, jwt_secrets
+from services.settings.data_dir import FILE_MODE
+from services.settings.values import BadValue, encryption_keys, jwt_secrets
 
 JWT_SECRETS_FILE = "jwt_secrets.key"
 ENCRYPTION_KEYS_FILE = "encryption_keys.key"

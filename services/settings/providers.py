@@ -8,12 +8,12 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from services import setting_values as values
 from services.claims import Role
-from services.origins import is_host_name
 from services.secret import MASK, Secret
-from services.setting_row import Setting
-from services.setting_values import BadValue
+from services.settings import values
+from services.settings.origins import is_host_name
+from services.settings.row import Setting
+from services.settings.values import BadValue
 
 KNOWN_PROVIDERS = ("google", "github", "microsoft")
 """OAuth providers that need no ISSUER; any other is one by OIDC discovery."""

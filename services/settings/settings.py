@@ -18,16 +18,16 @@ from typing import NoReturn
 
 import msgspec
 
-from services import setting_table as table
-from services.data_dir import prepare_data_dir
 from services.errors import SettingError
-from services.keys import stored_encryption_keys, stored_jwt_secrets
-from services.origins import WILDCARD_HOSTS, is_loopback
-from services.provider_settings import KNOWN_PROVIDERS, OAuthProvider, provider_settings
-from services.proxies import IPNetwork
 from services.secret import Secret
-from services.setting_row import Setting
-from services.setting_sources import Sources
+from services.settings import table
+from services.settings.data_dir import prepare_data_dir
+from services.settings.generated_keys import stored_encryption_keys, stored_jwt_secrets
+from services.settings.origins import WILDCARD_HOSTS, is_loopback
+from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
+from services.settings.proxies import IPNetwork
+from services.settings.row import Setting
+from services.settings.sources import Sources
 
 VERSION = "0.1.0"
 EXIT_STATUS = 2
@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         redis_url: None for the embedded Redis in `data_dir`; hides a password.
         jwt_secrets: newest first.
         encryption_keys: Fernet keys, newest first.
-        public_url: an origin, or None; services/origins.py knows the default.
+        public_url: an origin, or None; services/settings/origins.py knows the default.
         allowed_origins: in normal form.
         embedded: whether a part runs inside `data_dir`, which then takes a DataDirLock.
         warnings: for the log, once there is one.

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from services.errors import SettingError
-from services.provider_settings import provider_settings
 from services.secret import MASK
-from services.setting_row import Setting
-from services.setting_table import OAUTH_PROVIDERS, SETTINGS
-from services.setting_values import BadValue
+from services.settings.providers import provider_settings
+from services.settings.row import Setting
+from services.settings.table import OAUTH_PROVIDERS, SETTINGS
+from services.settings.values import BadValue
 
 PREFIX = "USHER_"
 MAX_SHOWN = 80

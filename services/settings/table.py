@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from services import setting_values as values
-from services.provider_settings import provider_names
-from services.setting_row import Setting
-from services.tokens import MAX_TTL_SECONDS
+from services.sessions.tokens import MAX_TTL_SECONDS
+from services.settings import values
+from services.settings.providers import provider_names
+from services.settings.row import Setting
 
 MINUTE, DAY = 60, 86_400
 LEAST_SECONDS = 0.1

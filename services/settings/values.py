@@ -1,7 +1,7 @@
 """What each kind of setting takes: text in, a checked value out.
 
 Every reader raises `BadValue`, which says what would be taken and shows what was got only as
-far as it is no secret. services/settings.py adds the name and makes one line of it.
+far as it is no secret. services/settings/settings.py adds the name and makes one line of it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from urllib.parse import SplitResult, urlsplit
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
-from services.origins import APP_SCHEMES, is_host_name, is_loopback, parse_origin
-from services.proxies import IPNetwork
-from services.redis_url import TAKES_CLUSTER, TAKES_SENTINEL, names_many, read_url
+from services.redis.url import TAKES_CLUSTER, TAKES_SENTINEL, names_many, read_url
 from services.secret import MASK, Secret
-from services.tokens import MIN_SECRET_BYTES
+from services.sessions.tokens import MIN_SECRET_BYTES
+from services.settings.origins import APP_SCHEMES, is_host_name, is_loopback, parse_origin
+from services.settings.proxies import IPNetwork
 
 TAKES_FERNET_KEYS = "Fernet keys (32 bytes in URL-safe base64, 44 characters), newest first"
 TAKES_DATABASE = "sqlite:///path or postgresql://user:password@host:port/name"

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from services.membership import Membership
-from services.protocol import CloseCode
-from services.session_pool import SocketSession
-from services.wire import Wire
+from services.rooms.membership import Membership
+from services.sockets.session_pool import SocketSession
+from services.websocket.connection import WebSocketConnection
+from services.websocket.protocol import CloseCode
 
 
 class HubSocket(Protocol):
     """What the hub asks of a socket that has joined."""
 
-    wire: Wire
+    wire: WebSocketConnection
     bearer_token_id: str | None
     """`jti` of the access token that this socket alone may hold; None for tickets, cookies."""
 

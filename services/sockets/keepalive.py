@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.hub import Hub
+from services.sockets.hub import Hub
 
 PING_SECONDS = 20.0
 SILENCE_SECONDS = 65.0

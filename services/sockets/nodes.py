@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from services.session_pool import LEASE_SECONDS
-from services.store import Store
+from services.redis.store import Store
+from services.sockets.session_pool import LEASE_SECONDS
 
 NODES_KEY = "usher:{nodes}:living"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from services.store import Store
+from services.redis.store import Store
 
 HERE_SECONDS = 20.0
 """Lease of an entry. Nodes look at each other's every 10 s: who was on a dead node is gone for

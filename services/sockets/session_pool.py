@@ -14,8 +14,8 @@ from itertools import islice
 
 import msgspec
 
-from services.room_index import RoomIndex
-from services.store import Command, Store
+from services.redis.store import Command, Store
+from services.sockets.room_index import RoomIndex
 
 LEASE_SECONDS = 30.0
 """The contract: sessions of a dead node are gone after 30 s."""

@@ -16,10 +16,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import asyncpg
 import peewee
 
-from services import database_errors, database_url, migrations
-from services.database_errors import DRIVER_ERRORS
-from services.database_url import DatabaseUrl
 from services.errors import Busy, DatabaseUnavailable, SettingError
+from services.storage import database_errors, database_url, migrations
+from services.storage.database_errors import DRIVER_ERRORS
+from services.storage.database_url import DatabaseUrl
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -11,9 +11,9 @@ import peewee
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from models.installation import Installation
-from services.database import Database
 from services.errors import SettingError, UsherError
 from services.secret import MASK, Secret
+from services.storage.database import Database
 
 SETTING = "USHER_ENCRYPTION_KEYS"
 TAKES = "Fernet keys (32 bytes, URL-safe Base64), newest first, comma-separated"

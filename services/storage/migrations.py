@@ -12,7 +12,7 @@ from pathlib import Path
 import peewee
 from playhouse.migrations import Runner
 
-DIRECTORY = Path(__file__).resolve().parent.parent / "models" / "migrations"
+DIRECTORY = Path(__file__).resolve().parents[2] / "models" / "migrations"
 HISTORY_TABLE = "schema_migrations"
 # Any number will do as long as every node takes the same one: "Usher" in ASCII.
 ADVISORY_LOCK = 0x5573686572

@@ -1,6 +1,6 @@
 """One WebSocket on a raw non-blocking socket: reading, a bounded outbox, the closing handshake.
 
-Tornado parses the HTTP request and hands the connection over (handlers/upgrade.py); from
+Tornado parses the HTTP request and hands the connection over (handlers/websocket/upgrade.py); from
 then on bytes go straight between the kernel and the frame codec. A write is a `send(2)` at
 once when nothing is queued: a fan-out then costs one system call a member and no task.
 """
@@ -12,7 +12,7 @@ import socket
 from collections import deque
 from typing import Protocol
 
-from services.frames import (
+from services.websocket.frames import (
     FrameError,
     FrameReader,
     Opcode,
@@ -21,7 +21,7 @@ from services.frames import (
     encode_frame,
     encode_text,
 )
-from services.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
+from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
 
 READ_BYTES = 64 * 1024
 OUTBOX_BYTES = 256 * 1024
@@ -31,7 +31,7 @@ CLOSE_HANDSHAKE_SECONDS = 1.0
 ABNORMAL_CLOSURE = 1006
 
 
-class WireOwner(Protocol):
+class ConnectionOwner(Protocol):
     """Who gets what a wire reads."""
 
     def received(self, message: bytes, is_text: bool) -> None:
@@ -41,7 +41,7 @@ class WireOwner(Protocol):
         """The wire takes and gives nothing any more. Called once. `code`: RFC 6455 7.1.5."""
 
 
-class Wire:
+class WebSocketConnection:
     """A WebSocket after its handshake.
 
     Args:
@@ -72,7 +72,7 @@ class Wire:
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
-        owner: WireOwner,
+        owner: ConnectionOwner,
         max_message: int = MAX_UNJOINED_MESSAGE_BYTES,
     ) -> None:
         self._loop, self._sock, self._owner = loop, sock, owner

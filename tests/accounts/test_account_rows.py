@@ -11,7 +11,7 @@ import peewee
 import pytest
 
 from models.user import User
-from services import account_rows
+from services.accounts import account_rows
 from services.errors import LastAdmin, NotFound
 from tests.support.parts import Parts, node
 from tests.support.redis import within

@@ -17,8 +17,13 @@ from hypothesis import strategies as st
 
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.accounts import MAX_EMAIL_LENGTH, MAX_NAME_LENGTH, checked_name, normalised_email
-from services.database import Database
+from services.accounts.accounts import (
+    MAX_EMAIL_LENGTH,
+    MAX_NAME_LENGTH,
+    checked_name,
+    normalised_email,
+)
+from services.accounts.passwords import PHC_PREFIX
 from services.errors import (
     BadRequest,
     LastAdmin,
@@ -30,8 +35,8 @@ from services.errors import (
     WeakPassword,
     WrongPassword,
 )
-from services.login_sessions import Device, SignedIn
-from services.passwords import PHC_PREFIX
+from services.sessions.login_sessions import Device, SignedIn
+from services.storage.database import Database
 from tests.support.parts import DEVICE, Parts, node, open_socket, session_row
 
 PASSWORD, OTHER, THIRD = "a quiet heron at dusk 7", "brass lantern under 9 oaks", "tin 4 moss ruin"

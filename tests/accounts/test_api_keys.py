@@ -10,7 +10,13 @@ import peewee
 import pytest
 
 from models.backend import ApiKey
-from services.api_keys import MAX_KEY_LENGTH, MAX_NAME_LENGTH, PREFIX, USED_EVERY_SECONDS, Scope
+from services.accounts.api_keys import (
+    MAX_KEY_LENGTH,
+    MAX_NAME_LENGTH,
+    PREFIX,
+    USED_EVERY_SECONDS,
+    Scope,
+)
 from services.errors import BadRequest, DatabaseUnavailable, Forbidden, NotFound, Unauthenticated
 from tests.support.parts import Parts, database_away, node
 

@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from zxcvbn import matching
 
+from services.accounts.passwords import PHC_PREFIX, Passwords, Verdict
 from services.errors import Busy, WeakPassword
-from services.passwords import PHC_PREFIX, Passwords, Verdict
 
 GOOD = "violet-kettle-87-orbit"
 

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from services.accounts.rate_limit import GUESSES_FROM_ONE_ADDRESS, GuessLimit, StoreStorage
 from services.errors import RateLimited
 from services.metrics import Metrics
-from services.rate_limit import GUESSES_FROM_ONE_ADDRESS, GuessLimit, StoreStorage
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
 from tests.support.redis import RealRedis, redis_server, run, until
 
 __all__ = ["redis_server"]

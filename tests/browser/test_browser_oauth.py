@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from services.oauth_providers import usual_title
+from services.providers.registry import usual_title
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
 from tests.support.browser import Tab, Visitor, chromium, visitors
 from tests.support.checks import rows

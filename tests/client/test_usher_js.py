@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.protocol import CloseCode, Retry
+from services.websocket.protocol import CloseCode, Retry
 from tests.support.node import JsClient, Link, Node, Scripted, closed_port, scripted_server
 from tests.support.server import Usher, sign_up
 

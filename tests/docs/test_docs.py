@@ -18,14 +18,18 @@ import jsonschema  # type: ignore[import-untyped]  # it has no types of its own
 import pytest
 from tornado import web
 
-from handlers.asyncapi import PUBLISHED
-from handlers.openapi import METHODS
-from handlers.room_events import HISTORY_BYTES, HISTORY_PAGE, MAX_PEOPLE, ROOM_EVENTS
+from handlers.reference.asyncapi import PUBLISHED
+from handlers.reference.openapi import METHODS
 from handlers.routes import API_ROUTES, DOCUMENT_ROUTES
-from handlers.socket import EVENTS
-from services.api_keys import Scope
-from services.presence import PEOPLE_AT_ONCE
-from services.protocol import (
+from handlers.websocket.room_events import HISTORY_BYTES, HISTORY_PAGE, MAX_PEOPLE, ROOM_EVENTS
+from handlers.websocket.socket import EVENTS
+from services.accounts.api_keys import Scope
+from services.rooms.presence import PEOPLE_AT_ONCE
+from services.rooms.room_protocol import MAX_ROOM_NAME, ROOM_SERVER_EVENTS
+from services.rooms.usage import FADE_SECONDS
+from services.settings.table import SETTINGS
+from services.websocket.connection import OUTBOX_BYTES
+from services.websocket.protocol import (
     CLOSE_MEANINGS,
     MAX_MESSAGE_BYTES,
     MAX_UNJOINED_MESSAGE_BYTES,
@@ -34,10 +38,6 @@ from services.protocol import (
     CloseCode,
     Retry,
 )
-from services.room_protocol import MAX_ROOM_NAME, ROOM_SERVER_EVENTS
-from services.setting_table import SETTINGS
-from services.usage import FADE_SECONDS
-from services.wire import OUTBOX_BYTES
 from tests.support.markdown import table
 from tests.support.provider import Provider, provider
 from tests.support.server import (

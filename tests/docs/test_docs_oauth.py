@@ -12,12 +12,12 @@ from cryptography.fernet import Fernet
 
 from handlers.routes import API_ROUTES
 from services.metrics import Metrics
-from services.oauth_errors import Reason
-from services.oauth_providers import Connection, Providers
-from services.provider_refresh import ProviderRefresh, ProviderToken
-from services.provider_settings import OAuthProvider, provider_settings
-from services.setting_row import Setting
-from services.settings import Settings, load
+from services.providers.errors import Reason
+from services.providers.refresh import ProviderRefresh, ProviderToken
+from services.providers.registry import Connection, Providers
+from services.settings.providers import OAuthProvider, provider_settings
+from services.settings.row import Setting
+from services.settings.settings import Settings, load
 from tests.support.markdown import table
 from tests.support.server import ROOT
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from services.session_pool import LEASE_SECONDS
+from services.sockets.session_pool import LEASE_SECONDS
 from tests.support.checks import outcome
 from tests.support.databases import on_postgresql
 from tests.support.postgres import postgres_server

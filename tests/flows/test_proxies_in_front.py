@@ -19,9 +19,9 @@ from websockets import ConnectionClosed, InvalidStatus
 from websockets.asyncio.client import ClientConnection
 from websockets.sync.server import ServerConnection, serve
 
-from services.keepalive import PING_SECONDS, SILENCE_SECONDS
 from services.metrics import Metrics
-from services.setting_table import SETTINGS
+from services.settings.table import SETTINGS
+from services.sockets.keepalive import PING_SECONDS, SILENCE_SECONDS
 from tests.support.databases import on_postgresql
 from tests.support.postgres import postgres_server
 from tests.support.proxies import (
@@ -431,7 +431,7 @@ def test_every_metric_and_setting_that_the_guide_names_exists() -> None:
     assert [name for name in sorted(metrics) if f"# TYPE {_family(name)} " not in exposed] == []
     settings = set(re.findall(r"\bUSHER_([A-Z_]+)\b", guide))
     assert {"PUBLIC_URL", "TRUSTED_PROXIES"} <= settings
-    # USHER_OAUTH_<NAME>_…: tests/test_docs_oauth.py knows what may stand there.
+    # USHER_OAUTH_<NAME>_…: tests/docs/test_docs_oauth.py knows what may stand there.
     assert settings - {"OAUTH_"} <= {setting.name for setting in SETTINGS}
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from handlers.backends import OWN_EVENTS
+from handlers.http.backends import OWN_EVENTS
 from tests.support.checks import plain_refusal, problem, rows
 from tests.support.nodes import channel
 from tests.support.raw import assert_quiet, expired

@@ -9,38 +9,38 @@ import msgspec
 import pytest
 
 from models.used_once import UsedOnce
-from services.database import Database
-from services.encryption import Encryption, generate_key
 from services.errors import DatabaseUnavailable
-from services.oauth_attempts import (
+from services.providers.authorization_requests import (
     ATTEMPT_SECONDS,
     MAX_SEALED_LENGTH,
-    Attempt,
-    Attempts,
+    AuthorizationRequest,
+    AuthorizationRequests,
     Link,
     attempt_key,
 )
-from services.oauth_errors import Reason, SignInRefused
-from services.oauth_jwt import CLOCK_SKEW_SECONDS
+from services.providers.errors import Reason, SignInRefused
+from services.providers.id_tokens import CLOCK_SKEW_SECONDS
 from services.secret import Secret
+from services.storage.database import Database
+from services.storage.encryption import Encryption, generate_key
 from tests.support.databases import opened
 from tests.support.parts import Clock
 
 KEY, OLD = generate_key(), generate_key()
 
 
-def attempts_of(database: Database, clock: Clock, *keys: Secret) -> Attempts:
-    return Attempts(Encryption(keys or (KEY,)), database, clock)
+def attempts_of(database: Database, clock: Clock, *keys: Secret) -> AuthorizationRequests:
+    return AuthorizationRequests(Encryption(keys or (KEY,)), database, clock)
 
 
-async def refused(attempts: Attempts, sealed: str, provider: str, state: str) -> str:
+async def refused(attempts: AuthorizationRequests, sealed: str, provider: str, state: str) -> str:
     with pytest.raises(SignInRefused) as caught:
         await attempts.take(sealed, provider, state)
     assert caught.value.reason is Reason.STALE
     return caught.value.evidence
 
 
-def resealed(attempt: Attempt, key: Secret = KEY, **changes: Any) -> str:
+def resealed(attempt: AuthorizationRequest, key: Secret = KEY, **changes: Any) -> str:
     """An attempt that holder of the key sealed, with changes."""
     changed = {**msgspec.to_builtins(attempt), **changes}
     return Encryption((key,)).encrypt(msgspec.json.encode(changed))

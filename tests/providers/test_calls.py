@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from services.oauth_calls import ProviderCalls
-from services.oauth_errors import ProviderBusy, ProviderUnavailable
-from services.oauth_providers import Providers
+from services.providers.calls import ProviderCalls
+from services.providers.errors import ProviderBusy, ProviderUnavailable
+from services.providers.registry import Providers
 from tests.support.oauth import settings_of
 from tests.support.parts import ISSUER
 from tests.support.provider import provider

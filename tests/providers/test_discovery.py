@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.oauth_errors import ProviderUnavailable
-from services.oauth_fetches import STRANGERS_SECONDS
-from services.oauth_metadata import (
+from services.providers.discovery import (
     LEAST_LIFETIME_SECONDS,
     LIFETIME_SECONDS,
     MOST_LIFETIME_SECONDS,
@@ -20,6 +18,8 @@ from services.oauth_metadata import (
     lifetime,
     read_metadata,
 )
+from services.providers.errors import ProviderUnavailable
+from services.providers.fetches import STRANGERS_SECONDS
 from tests.support.faults import TRANSPORT_FAULTS
 from tests.support.oauth import TENANT as GUID
 from tests.support.oauth import hurried

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from services.oauth_errors import ProviderUnavailable
-from services.oauth_fetches import STRANGERS_SECONDS, Fetches
+from services.providers.errors import ProviderUnavailable
+from services.providers.fetches import STRANGERS_SECONDS, Fetches
 from tests.support.parts import Clock
 from tests.support.server import PATIENCE
 

@@ -9,10 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.oauth_errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
-from services.oauth_github import GitHubProvider
-from services.provider_settings import OAuthProvider
+from services.providers.errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
+from services.providers.github import GitHubProvider
 from services.secret import Secret
+from services.settings.providers import OAuthProvider
 from tests.support.github import GitHub, github
 from tests.support.github_faults import GITHUB_FAULTS
 from tests.support.oauth import (

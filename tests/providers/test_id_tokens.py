@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from jwt.algorithms import get_default_algorithms
 
-from services.oauth_errors import ProviderUnavailable, Reason, SignInRefused
-from services.oauth_jwt import (
+from services.providers.discovery import Metadata
+from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
+from services.providers.id_tokens import (
     CLOCK_SKEW_SECONDS,
     LATEST,
     MAX_AGE_SECONDS,
@@ -25,8 +26,7 @@ from services.oauth_jwt import (
     ProviderTokensVerifier,
     check_sign_in,
 )
-from services.oauth_keys import KEY_TYPES, ProviderKeys
-from services.oauth_metadata import Metadata
+from services.providers.jwks import KEY_TYPES, ProviderKeys
 from tests.support.http_answers import Reply, as_json
 from tests.support.http_service import Seen, Service
 from tests.support.oauth import TENANT, exchanged, oidc

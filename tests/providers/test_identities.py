@@ -15,16 +15,16 @@ from models.identity import Identity
 from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from models.user import User
-from services.accounts import MAX_NAME_LENGTH
+from services.accounts.accounts import MAX_NAME_LENGTH
 from services.errors import NotFound
-from services.identities import NAMELESS, Identities
-from services.login_sessions import SignedIn
-from services.oauth_errors import Reason, SignInRefused
-from services.oauth_grants import Grant
-from services.oauth_person import Person
-from services.protocol import CloseCode
-from services.provider_settings import OAuthProvider
+from services.providers.errors import Reason, SignInRefused
+from services.providers.identities import NAMELESS, Identities
+from services.providers.token_endpoint import Grant
+from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
+from services.sessions.login_sessions import SignedIn
+from services.settings.providers import OAuthProvider
+from services.websocket.protocol import CloseCode
 from tests.support.parts import (
     DEVICE,
     Parts,
@@ -56,8 +56,8 @@ def person(
     issuer: str = IDP,
     sid: str | None = None,
     **claims: Any,
-) -> Person:
-    return Person(issuer, subject, sid, email, verified, name, claims)
+) -> ProviderProfile:
+    return ProviderProfile(issuer, subject, sid, email, verified, name, claims)
 
 
 def identities(parts: Parts) -> Identities:
@@ -67,13 +67,16 @@ def identities(parts: Parts) -> Identities:
 
 
 async def sign_in(
-    parts: Parts, who: Person | None = None, provider: OAuthProvider | None = None
+    parts: Parts, who: ProviderProfile | None = None, provider: OAuthProvider | None = None
 ) -> SignedIn:
     return await identities(parts).sign_in(provider or settings(), who or person(), GRANT, DEVICE)
 
 
 async def refused(
-    parts: Parts, reason: Reason, who: Person | None = None, provider: OAuthProvider | None = None
+    parts: Parts,
+    reason: Reason,
+    who: ProviderProfile | None = None,
+    provider: OAuthProvider | None = None,
 ) -> str:
     """A sign-in that is refused and leaves everything as it was. Gives its evidence."""
     before = await parts.database.run(everything)

@@ -10,15 +10,15 @@ import pytest
 
 from models.installation import Installation
 from models.oauth_token import OAuthToken
-from services import key_rotation
-from services.database import Database
-from services.encryption import DecryptionFailed, Encryption, check_canary, generate_key
-from services.identity_rows import insert as insert_identity
-from services.key_rotation import BATCH, Rotated, rotate_keys
-from services.oauth_grants import Grant
-from services.oauth_person import Person
-from services.provider_tokens import ProviderTokens, TokenSet
+from services.providers import key_rotation
+from services.providers.identity_rows import insert as insert_identity
+from services.providers.key_rotation import BATCH, Rotated, rotate_keys
+from services.providers.token_endpoint import Grant
+from services.providers.tokens import ProviderTokens, TokenSet
+from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
+from services.storage.database import Database
+from services.storage.encryption import DecryptionFailed, Encryption, check_canary, generate_key
 from tests.support.databases import look, on_postgresql, opened
 from tests.support.parts import node
 
@@ -42,7 +42,7 @@ async def filled(database_url: str, size: int) -> None:
     async with node(database_url) as parts:
         assert await check_canary(parts.database, BEFORE)
         ada = await parts.signed_in()
-        who = Person("https://idp.example", "ada", None, "", False, "Ada", {})
+        who = ProviderProfile("https://idp.example", "ada", None, "", False, "Ada", {})
         await parts.database.run(insert_identity, "idp", who, ada.user.id, parts.clock())
         sid = ada.claims.sid
 

@@ -13,18 +13,18 @@ import pytest
 from models.identity import Identity
 from models.oauth_token import OAuthToken
 from models.user import User
-from services import account_rows
+from services.accounts import account_rows
 from services.errors import NotFound
-from services.identities import Identities
-from services.login_sessions import RECENT_SECONDS, SignedIn
-from services.oauth_attempts import Link, proof_of
-from services.oauth_errors import LastWayIn, Reason, SignInRefused
-from services.oauth_grants import Grant
-from services.oauth_person import Person
-from services.protocol import CloseCode
-from services.provider_settings import OAuthProvider
-from services.provider_tokens import TokenSet
+from services.providers.authorization_requests import Link, proof_of
+from services.providers.errors import LastWayIn, Reason, SignInRefused
+from services.providers.identities import Identities
+from services.providers.token_endpoint import Grant
+from services.providers.tokens import TokenSet
+from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
+from services.sessions.login_sessions import RECENT_SECONDS, SignedIn
+from services.settings.providers import OAuthProvider
+from services.websocket.protocol import CloseCode
 from tests.support.parts import (
     DEVICE,
     LIFETIME,
@@ -50,8 +50,8 @@ def person(
     verified: bool = True,
     issuer: str = IDP,
     **claims: Any,
-) -> Person:
-    return Person(issuer, subject, None, email, verified, "Ada", claims)
+) -> ProviderProfile:
+    return ProviderProfile(issuer, subject, None, email, verified, "Ada", claims)
 
 
 def grant(number: int = 1) -> Grant:
@@ -67,7 +67,7 @@ async def as_link(parts: Parts, signed_in: SignedIn) -> Link:
 async def link(
     parts: Parts,
     signed_in: SignedIn,
-    who: Person | None = None,
+    who: ProviderProfile | None = None,
     provider: OAuthProvider | None = None,
     given: Grant | None = None,
 ) -> None:
@@ -86,7 +86,7 @@ async def linked(parts: Parts, user_id: str) -> list[str]:
 
 
 async def refused(
-    parts: Parts, reason: Reason, signed_in: SignedIn, who: Person, provider: OAuthProvider
+    parts: Parts, reason: Reason, signed_in: SignedIn, who: ProviderProfile, provider: OAuthProvider
 ) -> str:
     before = await parts.database.run(identities)
     with pytest.raises(SignInRefused) as caught:
@@ -96,7 +96,9 @@ async def refused(
     return caught.value.evidence
 
 
-async def sign_in(parts: Parts, who: Person, provider: OAuthProvider | None = None) -> SignedIn:
+async def sign_in(
+    parts: Parts, who: ProviderProfile, provider: OAuthProvider | None = None
+) -> SignedIn:
     service = Identities(
         parts.database, parts.login_sessions, parts.revocations, parts.oauth.tokens, parts.clock
     )

@@ -11,15 +11,15 @@ from urllib.parse import parse_qs, urlsplit
 import peewee
 import pytest
 
-from services import provider_logout
 from services.errors import DatabaseUnavailable, NotFound
-from services.login_sessions import SignedIn
-from services.oauth_errors import ProviderUnavailable
-from services.oauth_jwt import CLOCK_SKEW_SECONDS
-from services.protocol import CloseCode
-from services.provider_logout import GIVE_BACK_TRIES, LogoutRefused
-from services.provider_tokens import TokenSet
+from services.providers import logout as provider_logout
+from services.providers.errors import ProviderUnavailable
+from services.providers.id_tokens import CLOCK_SKEW_SECONDS
+from services.providers.logout import GIVE_BACK_TRIES, LogoutRefused
+from services.providers.tokens import TokenSet
+from services.sessions.login_sessions import SignedIn
 from services.upkeep import Upkeep
+from services.websocket.protocol import CloseCode
 from tests.support.github import github
 from tests.support.oauth import (
     NAME,

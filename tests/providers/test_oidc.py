@@ -10,11 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.oauth_errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
-from services.oauth_grants import Grant
-from services.oauth_oidc import GOOGLE, OidcProvider
-from services.provider_settings import OAuthProvider
+from services.providers.errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
+from services.providers.oidc import GOOGLE, OidcProvider
+from services.providers.token_endpoint import Grant
 from services.secret import Secret
+from services.settings.providers import OAuthProvider
 from tests.support.oauth import (
     TENANT,
     callback,

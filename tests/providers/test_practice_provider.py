@@ -13,7 +13,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from practice_provider import PEOPLE, ROOT, usher_environment
-from services.settings import load
+from services.settings.settings import load
 from tests.support.redis import alive
 from tests.support.run_with_idp import Browser, Practice, practice
 from tests.support.server import free_port, wait_until

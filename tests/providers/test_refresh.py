@@ -12,14 +12,11 @@ import peewee
 import pytest
 
 from models.oauth_token import OAuthToken
-from services import oauth_http, provider_refresh
-from services.encryption import DecryptionFailed
 from services.errors import DatabaseUnavailable, NotFound
-from services.login_sessions import SignedIn
-from services.oauth_errors import ProviderUnavailable
-from services.oauth_grants import Grant
-from services.protocol import CloseCode
-from services.provider_refresh import (
+from services.providers import http as oauth_http
+from services.providers import refresh as provider_refresh
+from services.providers.errors import ProviderUnavailable
+from services.providers.refresh import (
     BACK_OFF_SECONDS,
     CLAIM_SECONDS,
     KEEP_BATCH,
@@ -28,7 +25,11 @@ from services.provider_refresh import (
     WAIT_SECONDS,
     ProviderToken,
 )
-from services.provider_tokens import AHEAD_SECONDS, TokenSet
+from services.providers.token_endpoint import Grant
+from services.providers.tokens import AHEAD_SECONDS, TokenSet
+from services.sessions.login_sessions import SignedIn
+from services.storage.encryption import DecryptionFailed
+from services.websocket.protocol import CloseCode
 from tests.support.oauth import NAME, came_to, finished, hurried, real_clock, settings_of
 from tests.support.parts import LIFETIME, Parts, node, open_socket, session_row, settings_of_tests
 from tests.support.provider import Provider, provider

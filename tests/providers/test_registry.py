@@ -7,8 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from services.errors import NotFound
-from services.oauth_errors import ProviderBusy
-from services.oauth_providers import Providers, usual_title
+from services.providers.errors import ProviderBusy
+from services.providers.registry import Providers, usual_title
 from tests.support.github import github
 from tests.support.oauth import new_start, settings_of, settings_of_github
 from tests.support.provider import provider

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.oauth_errors import GrantEnded, ProviderUnavailable
-from services.oauth_grants import (
+from services.providers.errors import GrantEnded, ProviderUnavailable
+from services.providers.token_endpoint import (
     ENDED,
     MAX_TOKEN_LENGTH,
     MOST_SECONDS,
@@ -38,7 +38,7 @@ POST, BASIC = ("client_secret_post",), ("client_secret_basic",)
 DONE_BUT_LATE = ("slow", "held", "drip", "drip_headers", "endless", "bomb", "lost")
 """After these the provider has done its work; that nothing of it came is what we know."""
 OTHER_MODULES = ("no_id_token", "sub_changed")
-"""Looked at by whoever looks at ID tokens, see test_oauth_oidc.py."""
+"""Looked at by whoever looks at ID tokens, see test_oidc.py."""
 
 
 @pytest.fixture

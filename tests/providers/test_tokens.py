@@ -11,13 +11,13 @@ import pytest
 
 from models.identity import Identity
 from models.oauth_token import OAuthToken
-from services.encryption import DecryptionFailed, Encryption, generate_key
-from services.identity_rows import insert as insert_identity
-from services.login_sessions import SignedIn
-from services.oauth_grants import Grant
-from services.oauth_person import Person
-from services.provider_tokens import AHEAD_SECONDS, LEAST_SECONDS, ProviderTokens, TokenSet
+from services.providers.identity_rows import insert as insert_identity
+from services.providers.token_endpoint import Grant
+from services.providers.tokens import AHEAD_SECONDS, LEAST_SECONDS, ProviderTokens, TokenSet
+from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
+from services.sessions.login_sessions import SignedIn
+from services.storage.encryption import DecryptionFailed, Encryption, generate_key
 from tests.support.parts import LIFETIME, Parts, node
 
 SECRETS = ("the-access-token", "the-refresh-token", "the-id-token")
@@ -34,7 +34,7 @@ async def linked(database_url: str) -> AsyncIterator[tuple[Parts, SignedIn]]:
     """A node, and somebody with a linked account at `idp`."""
     async with node(database_url) as parts:
         ada = await parts.signed_in()
-        who = Person("https://idp.example", "ada", None, "", False, "Ada", {})
+        who = ProviderProfile("https://idp.example", "ada", None, "", False, "Ada", {})
         await parts.database.run(insert_identity, "idp", who, ada.user.id, parts.clock())
         yield parts, ada
 
@@ -283,7 +283,7 @@ async def test_the_set_of_a_login_session_is_found(database_url: str) -> None:
 @pytest.mark.gen_test
 async def test_sets_are_taken_out_of_one_provider_or_of_all(database_url: str) -> None:
     async with linked(database_url) as (parts, ada):
-        who = Person("https://second.example", "ada", None, "", False, "Ada", {})
+        who = ProviderProfile("https://second.example", "ada", None, "", False, "Ada", {})
         await parts.database.run(insert_identity, "second", who, ada.user.id, parts.clock())
         tokens, database = parts.oauth.tokens, parts.database
         await keep(parts, ada, None, grant())

@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.oauth_errors import Reason, SignInRefused
-from services.oauth_person import (
+from services.providers.errors import Reason, SignInRefused
+from services.providers.userinfo import (
     MAX_VALUES,
-    Person,
+    ProviderProfile,
     address_of,
     check_domain,
     role_of,
     vouched_address,
 )
-from services.provider_settings import OAuthProvider
 from services.secret import Secret
+from services.settings.providers import OAuthProvider
 
 ROLES = (("staff", "user"), ("ops", "admin"), ("true", "admin"), ("7", "user"))
 
 
-def person(email: str = "ada@example.org", verified: bool = True, **claims: Any) -> Person:
-    return Person("https://idp.example", "ada", None, email, verified, "Ada", claims)
+def person(email: str = "ada@example.org", verified: bool = True, **claims: Any) -> ProviderProfile:
+    return ProviderProfile("https://idp.example", "ada", None, email, verified, "Ada", claims)
 
 
 def settings(**more: Any) -> OAuthProvider:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.bus import Bus, Kept, Window, id_order
-from services.bus_memory import MemoryBus
-from services.bus_redis import RedisBus
-from services.store_redis import RedisStore
+from services.redis.bus import Bus, Kept, Window, id_order
+from services.redis.bus_memory import MemoryBus
+from services.redis.bus_redis import RedisBus
+from services.redis.store_redis import RedisStore
 from tests.support.parts import Clock
 from tests.support.redis import PATIENCE, RealRedis, run, until, within
 

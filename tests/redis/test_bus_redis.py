@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.bus import Kept
-from services.bus_redis import RedisBus, channel, log_key
 from services.errors import StoreUnavailable
-from services.rooms import Rooms
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
+from services.redis.bus import Kept
+from services.redis.bus_redis import RedisBus, channel, log_key
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
+from services.rooms.rooms import Rooms
+from tests.redis.test_bus import Ear, heard
 from tests.support.people import Person, enter
 from tests.support.redis import RealRedis, redis_server, run, until, within
-from tests.test_bus import Ear, heard
 
 __all__ = ["redis_server"]
 

@@ -1,4 +1,4 @@
-"""services/child_process.py: a child that does not outlive its parent."""
+"""services/redis/child_process.py: a child that does not outlive its parent."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from services.child_process import tied
+from services.redis.child_process import tied
 from tests.support.redis import alive
 from tests.support.server import PATIENCE, ROOT, wait_until
 
 PARENT = """
 import subprocess, sys
-from services.child_process import tied
+from services.redis.child_process import tied
 child = subprocess.Popen(tied(["/bin/sleep", "600"]))
 print(child.pid, flush=True)
 child.wait()

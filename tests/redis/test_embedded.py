@@ -17,17 +17,17 @@ from typing import Any
 import pytest
 
 from services.errors import StoreUnavailable
-from services.redis_server import SOCKET_PATH_BYTES, EmbeddedRedis, find_redis_server
-from services.store_redis import RedisStore
+from services.redis.embedded import SOCKET_PATH_BYTES, EmbeddedRedis, find_redis_server
+from services.redis.store_redis import RedisStore
 from tests.support.redis import PATIENCE, alive, answers, run, until, within
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BINARY = find_redis_server() or Path("redis-server")
 
 USHER = """
 import asyncio, sys, uvloop
 from pathlib import Path
-from services.redis_server import EmbeddedRedis, find_redis_server
+from services.redis.embedded import EmbeddedRedis, find_redis_server
 async def main():
     server = EmbeddedRedis(Path(sys.argv[1]), find_redis_server())
     await server.start()

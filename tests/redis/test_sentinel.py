@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from services.bus import Kept
-from services.bus_redis import RedisBus
 from services.errors import StoreUnavailable
-from services.redis_url import names_many, read_url
-from services.store_redis import RedisStore
+from services.redis.bus import Kept
+from services.redis.bus_redis import RedisBus
+from services.redis.store_redis import RedisStore
+from services.redis.url import names_many, read_url
 from tests.support.redis import run, until, within
 from tests.support.redis_forms import (
     MASTER_NAME,

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.errors import StoreUnavailable
-from services.store import Command, Store
-from services.store_cluster import ClusterStore
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
+from services.redis.store import Command, Store
+from services.redis.store_cluster import ClusterStore
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
 from tests.support.redis import RealRedis, run, until
 from tests.support.redis_forms import Cluster, SentinelSet, cluster, sentinel_set
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from tornado.testing import bind_unused_port
 
-from services.bus import Kept
-from services.bus_redis import RedisBus
 from services.errors import StoreUnavailable
-from services.redis_cluster import SLOTS, read_view, slot_of
-from services.store import Command
-from services.store_cluster import ClusterStore
-from services.store_redis import RedisStore
+from services.redis.bus import Kept
+from services.redis.bus_redis import RedisBus
+from services.redis.cluster import SLOTS, read_view, slot_of
+from services.redis.store import Command
+from services.redis.store_cluster import ClusterStore
+from services.redis.store_redis import RedisStore
 from tests.support.redis import PATIENCE, run, until, within
 from tests.support.redis_forms import (
     Cluster,

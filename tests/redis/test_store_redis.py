@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from services.errors import StoreUnavailable
+from services.redis.store_redis import RedisStore
 from services.secret import Secret
-from services.store_redis import RedisStore
 from tests.support.redis import RealRedis, redis_server, run, until, within
 from tests.support.redis_forms import Server, certificate
 

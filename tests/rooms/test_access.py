@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from services.access import MAX_WAITING, Access
-from services.channels import Channels
-from services.control import Revocation
 from services.errors import DatabaseUnavailable
 from services.grants import Grant, Right
-from services.rooms import CONTROL_ROOM, channel_room
+from services.rooms.access import MAX_WAITING, Access
+from services.rooms.channels import Channels
+from services.rooms.rooms import CONTROL_ROOM, channel_room
+from services.sessions.control import Revocation
+from tests.sessions.test_control import nodes
 from tests.support.parts import Parts, Peer, node, open_socket
 from tests.support.redis import RealRedis, redis_server, until, within
-from tests.test_control import nodes
 
 __all__ = ["redis_server"]
 

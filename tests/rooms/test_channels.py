@@ -15,8 +15,6 @@ from models.channel import Channel, ChannelMember, ChannelRole
 from models.revocation import Revocation as Row
 from models.user import User
 from services import grants
-from services.channels import Channels
-from services.control import Revocation
 from services.errors import (
     BadRequest,
     Forbidden,
@@ -26,7 +24,9 @@ from services.errors import (
     UsherError,
 )
 from services.grants import Grant, Right, grants_in, grants_of
-from services.revocations import Revocations
+from services.rooms.channels import Channels
+from services.sessions.control import Revocation
+from services.sessions.revocations import Revocations
 from tests.support.databases import opened, opened_at
 from tests.support.parts import OPENED_AT, Parts, node
 
@@ -249,7 +249,7 @@ async def test_rights_of_many_users_are_asked_for_a_bounded_number_at_a_time(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grants, "USERS_AT_ONCE", 2)
-    monkeypatch.setattr("services.channels.USERS_AT_ONCE", 3)
+    monkeypatch.setattr("services.rooms.channels.USERS_AT_ONCE", 3)
     async with bench(database_url) as b:
         members = [await b.member() for _ in range(5)]
         strangers = [await b.user() for _ in range(4)]
@@ -611,7 +611,7 @@ async def test_a_cursor_that_no_page_gave_is_refused(database_url: str) -> None:
 
 @pytest.mark.gen_test
 async def test_members_come_in_pages(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.channel_rows.MAX_MEMBERS_PAGE", 2)
+    monkeypatch.setattr("services.rooms.channel_rows.MAX_MEMBERS_PAGE", 2)
     async with bench(database_url) as b:
         members = sorted([await b.member() for _ in range(5)])
         seen: list[str] = []

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.bus_memory import MemoryBus
 from services.grants import Grant, Right
-from services.membership import OWN_ROOM, Membership
-from services.presence import Presence
-from services.protocol import Member
-from services.rooms import CONTROL_ROOM, Rooms
-from services.store_memory import MemoryStore
+from services.redis.bus_memory import MemoryBus
+from services.redis.store_memory import MemoryStore
+from services.rooms.membership import OWN_ROOM, Membership
+from services.rooms.presence import Presence
+from services.rooms.rooms import CONTROL_ROOM, Rooms
+from services.websocket.protocol import Member
 from tests.support.parts import Clock
 from tests.support.people import Person
 from tests.support.redis import until

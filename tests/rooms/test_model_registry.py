@@ -9,7 +9,7 @@ import pytest
 
 from models.backend import UsageModel
 from services.errors import BadRequest, DatabaseUnavailable, NotFound, StoreUnavailable
-from services.model_registry import REGISTRY_KEY, REGISTRY_SECONDS, ModelRow
+from services.rooms.model_registry import REGISTRY_KEY, REGISTRY_SECONDS, ModelRow
 from tests.support.parts import database_away, node, redis_away, redis_back
 from tests.support.redis import RealRedis, redis_server
 

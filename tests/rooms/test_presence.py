@@ -10,20 +10,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.bus import Bus
-from services.bus_memory import MemoryBus
-from services.bus_redis import RedisBus
 from services.errors import StoreUnavailable
 from services.grants import Grant, Right
-from services.membership import Membership
-from services.presence import NOTICES_PER_SECOND, PASSING, ROOMS_AT_ONCE, Change, Presence
-from services.protocol import Member
-from services.room_index import HERE_MS, HERE_SECONDS, Here, room_index_key
-from services.rooms import Rooms, channel_room
-from services.session_pool import LEASE_SECONDS, RENEW_BATCH, RENEW_SECONDS
-from services.store import Command, Store
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
+from services.redis.bus import Bus
+from services.redis.bus_memory import MemoryBus
+from services.redis.bus_redis import RedisBus
+from services.redis.store import Command, Store
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
+from services.rooms.membership import Membership
+from services.rooms.presence import NOTICES_PER_SECOND, PASSING, ROOMS_AT_ONCE, Change, Presence
+from services.rooms.rooms import Rooms, channel_room
+from services.sockets.room_index import HERE_MS, HERE_SECONDS, Here, room_index_key
+from services.sockets.session_pool import LEASE_SECONDS, RENEW_BATCH, RENEW_SECONDS
+from services.websocket.protocol import Member
 from tests.support.parts import Clock, CountingStore, node, open_socket
 from tests.support.people import Person
 from tests.support.redis import PATIENCE, RealRedis, redis_server, until, within

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import room_protocol as rooms
-from services.protocol import Member
-from services.rooms import channel_room
+from services.rooms import room_protocol as rooms
+from services.rooms.rooms import channel_room
+from services.websocket.protocol import Member
 
 ADA = Member("u1", "Ada")
 JSON = st.recursive(

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
-from services.bus import Kept, Window
-from services.bus_memory import MemoryBus, _Log
-from services.bus_redis import RedisBus
 from services.errors import StoreUnavailable
-from services.frames import encode_text
-from services.rooms import (
+from services.redis.bus import Kept, Window
+from services.redis.bus_memory import MemoryBus, _Log
+from services.redis.bus_redis import RedisBus
+from services.redis.store_redis import RedisStore
+from services.rooms.rooms import (
     CONTROL_ROOM,
     FLUSH_BYTES,
     GAP_PAGE,
@@ -25,7 +25,7 @@ from services.rooms import (
     channel_room,
     user_room,
 )
-from services.store_redis import RedisStore
+from services.websocket.frames import encode_text
 from tests.support.parts import Clock
 from tests.support.people import Person, enter
 from tests.support.redis import RealRedis, redis_server, until, within

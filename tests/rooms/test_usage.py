@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from services.errors import StoreUnavailable
-from services.store import Store
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
-from services.usage import FADE_SECONDS, MODELS_KEY, Usage, sessions_key
+from services.redis.store import Store
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
+from services.rooms.usage import FADE_SECONDS, MODELS_KEY, Usage, sessions_key
 from tests.support.parts import Clock, CountingStore
 from tests.support.redis import PATIENCE, RealRedis, until
 

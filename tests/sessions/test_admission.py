@@ -17,10 +17,10 @@ from services.errors import (
     Unauthenticated,
     Unavailable,
 )
-from services.login_cache import login_key
-from services.login_sessions import SignedIn
 from services.secret import Secret
-from services.tokens import Tokens
+from services.sessions.login_cache import login_key
+from services.sessions.login_sessions import SignedIn
+from services.sessions.tokens import Tokens
 from tests.support.parts import (
     ACCESS_TTL,
     Parts,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services import seen
 from services.errors import DatabaseUnavailable
-from services.seen import BATCH, Seen
+from services.sessions import last_seen as seen
+from services.sessions.last_seen import BATCH, LastSeen
 from tests.support.databases import on_postgresql
 from tests.support.parts import Parts, node
 from tests.support.postgres import postgres_server
@@ -20,7 +20,7 @@ async def last_seen(parts: Parts, user_id: str) -> float:
 @pytest.mark.gen_test
 async def test_what_is_noted_is_written_when_it_is_time(database_url: str) -> None:
     async with node(database_url) as parts:
-        login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
+        login, noted = await parts.signed_in(), LastSeen(parts.login_sessions, parts.clock)
         opened_at = parts.clock()
         for _ in range(3):
             parts.clock.forward(5)
@@ -35,7 +35,7 @@ async def test_what_is_noted_is_written_when_it_is_time(database_url: str) -> No
 @pytest.mark.gen_test
 async def test_more_than_a_batch_is_written_in_several_transactions(database_url: str) -> None:
     async with node(database_url) as parts:
-        login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
+        login, noted = await parts.signed_in(), LastSeen(parts.login_sessions, parts.clock)
         parts.clock.forward(5)
         for number in range(2 * BATCH):
             noted.note(f"unknown-{number}")
@@ -49,7 +49,7 @@ async def test_more_than_a_batch_is_written_in_several_transactions(database_url
 @pytest.mark.gen_test
 async def test_what_cannot_be_written_stays_noted(database_url: str) -> None:
     async with node(database_url, timeout=1.0) as parts:
-        login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
+        login, noted = await parts.signed_in(), LastSeen(parts.login_sessions, parts.clock)
         parts.clock.forward(5)
         noted.note(login.claims.sid)
         with postgres_server().frozen(), pytest.raises(DatabaseUnavailable):
@@ -61,7 +61,7 @@ async def test_what_cannot_be_written_stays_noted(database_url: str) -> None:
 @pytest.mark.gen_test
 async def test_what_is_noted_again_during_the_writing_is_written_too(database_url: str) -> None:
     async with node(database_url) as parts:
-        login, noted = await parts.signed_in(), Seen(parts.login_sessions, parts.clock)
+        login, noted = await parts.signed_in(), LastSeen(parts.login_sessions, parts.clock)
         parts.clock.forward(5)
         noted.note(login.claims.sid)
         writing = parts.floor.loop.create_task(noted.write())
@@ -78,7 +78,7 @@ async def test_notes_are_bounded_while_the_database_is_away(
 ) -> None:
     monkeypatch.setattr(seen, "MAX_WAITING", 10)
     async with node(database_url) as parts:
-        noted = Seen(parts.login_sessions, parts.clock)
+        noted = LastSeen(parts.login_sessions, parts.clock)
         for number in range(100):
             noted.note(f"s{number}")
         assert len(noted._waiting) == 10

@@ -10,7 +10,10 @@ import pytest
 from services.claims import Claims
 from services.errors import StoreUnavailable
 from services.grants import Grant, Right
-from services.login_cache import (
+from services.redis.store import Store
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
+from services.sessions.login_cache import (
     SLACK_SECONDS,
     Known,
     LoginCache,
@@ -18,9 +21,6 @@ from services.login_cache import (
     login_key,
     revoked_key,
 )
-from services.store import Store
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
 from tests.support.parts import Clock, CountingStore
 from tests.support.redis import PATIENCE, RealRedis, redis_server, until
 

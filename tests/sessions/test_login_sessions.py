@@ -15,7 +15,7 @@ from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.errors import NotFound, Unauthenticated
-from services.login_sessions import (
+from services.sessions.login_sessions import (
     MAX_DEVICE_LENGTH,
     REFRESH_GRACE_SECONDS,
     Device,

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from services.bus_redis import channel
-from services.cutting import WAIT_SECONDS, NodeOutcome
 from services.errors import DatabaseUnavailable, NotFound
-from services.login_sessions import SignedIn
-from services.rooms import CONTROL_ROOM
-from services.session_pool import LEASE_SECONDS
+from services.redis.bus_redis import channel
+from services.rooms.rooms import CONTROL_ROOM
+from services.sessions.login_sessions import SignedIn
+from services.sessions.logout_ack import WAIT_SECONDS, NodeOutcome
+from services.sockets.session_pool import LEASE_SECONDS
+from tests.sessions.test_control import nodes
 from tests.support.parts import Parts, database_away, node, open_socket, redis_away
 from tests.support.redis import RealRedis, redis_server, until
-from tests.test_control import nodes
 
 __all__ = ["redis_server"]
 

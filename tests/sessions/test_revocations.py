@@ -9,11 +9,11 @@ import peewee
 import pytest
 
 from models.revocation import Revocation as Row
-from services.control import Kind, Revocation
 from services.errors import DatabaseUnavailable, NotFound
-from services.login_cache import SLACK_SECONDS
-from services.login_sessions import SignedIn
-from services.revocations import REREAD_SECONDS, SWEEP_LIMIT
+from services.sessions.control import Kind, Revocation
+from services.sessions.login_cache import SLACK_SECONDS
+from services.sessions.login_sessions import SignedIn
+from services.sessions.revocations import REREAD_SECONDS, SWEEP_LIMIT
 from tests.support.databases import on_postgresql
 from tests.support.parts import (
     ACCESS_TTL,

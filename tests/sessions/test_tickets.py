@@ -11,7 +11,7 @@ from models.ticket import Ticket
 from services.claims import Claims
 from services.errors import DatabaseUnavailable, StoreUnavailable, Unauthenticated
 from services.opaque import token_hash
-from services.tickets import IN_DATABASE, IN_STORE, looks_like_ticket
+from services.sessions.tickets import IN_DATABASE, IN_STORE, looks_like_ticket
 from tests.support.parts import TICKET_TTL, Parts, database_away, node, redis_away, redis_back
 from tests.support.redis import RealRedis, redis_server
 

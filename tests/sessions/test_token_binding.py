@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from services.bearers import bearer_key
-from services.session_pool import LEASE_MS
+from services.sessions.token_binding import bearer_key
+from services.sockets.session_pool import LEASE_MS
+from tests.sessions.test_control import Noting, nodes
 from tests.support.parts import ACCESS_TTL, node, open_socket, redis_away
 from tests.support.redis import RealRedis, redis_server, until
-from tests.test_control import Noting, nodes
 
 __all__ = ["redis_server"]
 

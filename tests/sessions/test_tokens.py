@@ -1,4 +1,4 @@
-"""services/tokens.py: what is genuine, and every way of not being it."""
+"""services/sessions/tokens.py: what is genuine, and every way of not being it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from services.errors import TokenExpired, Unauthenticated
 from services.secret import Secret
-from services.tokens import MAX_TOKEN_LENGTH, MAX_TTL_SECONDS, Claims, Tokens, key_id
+from services.sessions.tokens import MAX_TOKEN_LENGTH, MAX_TTL_SECONDS, Claims, Tokens, key_id
 
 NOW = 1_700_000_000.25
 ISSUER = "https://usher.example"

@@ -1,4 +1,4 @@
-"""services/data_dir.py: a folder closed to others, and one server in it."""
+"""services/settings/data_dir.py: a folder closed to others, and one server in it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from services.data_dir import LOCK_FILE, DataDirLock, prepare_data_dir
 from services.errors import SettingError
+from services.settings.data_dir import LOCK_FILE, DataDirLock, prepare_data_dir
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def mode(path: Path) -> int:
@@ -74,7 +74,7 @@ def test_releasing_twice_does_nothing(tmp_path: Path) -> None:
 
 def test_another_process_is_named_and_its_death_frees_the_lock(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from services.data_dir import DataDirLock\n"
+        "import sys; from pathlib import Path; from services.settings.data_dir import DataDirLock\n"
         "lock = DataDirLock(Path(sys.argv[1])); lock.acquire(); print('held', flush=True)\n"
         "sys.stdin.read()"
     )

@@ -1,4 +1,4 @@
-"""services/keys.py: keys that are made once, by exactly one start."""
+"""services/settings/generated_keys.py: keys that are made once, by exactly one start."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from cryptography.fernet import Fernet
 
 from services.errors import SettingError
-from services.keys import (
+from services.secret import Secret
+from services.settings.generated_keys import (
     ENCRYPTION_KEYS_FILE,
     JWT_SECRETS_FILE,
     stored_encryption_keys,
     stored_jwt_secrets,
 )
-from services.secret import Secret
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 Stored = Callable[[Path], tuple[tuple[Secret, ...], list[str]]]
 BOTH = pytest.mark.parametrize(
     ("stored", "name"),
@@ -114,7 +114,8 @@ def test_a_missing_folder_stops_the_start(tmp_path: Path, stored: Stored, name: 
 
 def test_starts_at_the_same_time_all_get_the_same_key(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from services.keys import stored_jwt_secrets\n"
+        "import sys; from pathlib import Path\n"
+        "from services.settings.generated_keys import stored_jwt_secrets\n"
         "sys.stdin.readline(); print(stored_jwt_secrets(Path(sys.argv[1]))[0][0].reveal())"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

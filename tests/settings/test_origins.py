@@ -1,4 +1,4 @@
-"""services/origins.py: which pages may speak with a user's cookies."""
+"""services/settings/origins.py: which pages may speak with a user's cookies."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.origins import Origins, is_loopback, parse_origin
+from services.settings.origins import Origins, is_loopback, parse_origin
 
 PUBLIC = Origins("https://usher.example", "10.0.0.1", 8888, ["https://app.example:8443"])
 

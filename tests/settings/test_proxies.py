@@ -1,4 +1,4 @@
-"""services/proxies.py: X-Forwarded-* is believed only as far as trusted proxies wrote it."""
+"""settings/proxies.py: X-Forwarded-* is believed only as far as trusted proxies wrote it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.proxies import ClientAddress, Proxies
+from services.settings.proxies import ClientAddress, Proxies
 
 PROXIES = Proxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("192.0.2.1")])
 FORGED = {

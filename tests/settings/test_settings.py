@@ -1,4 +1,4 @@
-"""services/settings.py: every setting, from both places, and the one line for a bad one."""
+"""settings/settings.py: every setting, from both places, and the one line for a bad one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from services.errors import SettingError
 from services.secret import Secret
-from services.setting_table import DATA_DIR, SETTINGS
-from services.settings import VERSION, Settings, error_line, exit_with, load
+from services.settings.settings import VERSION, Settings, error_line, exit_with, load
+from services.settings.table import DATA_DIR, SETTINGS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KEY = "dXNoZXItdGVzdC1rZXktdXNoZXItdGVzdC1rZXktMDE="  # the same for every xdist worker
 HIDDEN = "hunter2hunter2"
 # With these nothing is generated and DATA_DIR is not touched.
@@ -385,7 +385,7 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_exit_with_prints_one_line_on_stderr_and_ends_with_status_2() -> None:
     code = (
         "import os, sys; from services.errors import SettingError; "
-        "from services.settings import exit_with, load\n"
+        "from services.settings.settings import exit_with, load\n"
         "try: load(os.environ, sys.argv[1:])\n"
         "except SettingError as error: exit_with(error)"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.protocol import CloseCode
+from services.websocket.protocol import CloseCode
 from tests.support.parts import Parts, Peer, node, open_socket
 
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from services.frames import Opcode
-from services.keepalive import PING_SECONDS, SILENCE_SECONDS, SLICE, keep_alive
+from services.sockets.keepalive import PING_SECONDS, SILENCE_SECONDS, SLICE, keep_alive
+from services.websocket.frames import Opcode
 from tests.support.parts import Parts, Peer, client_frame, node, open_socket
 from tests.support.redis import until
 

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 import pytest
 
 from services.errors import StoreUnavailable
-from services.nodes import NODES_KEY, Nodes
-from services.session_pool import LEASE_SECONDS, RENEW_SECONDS
-from services.store import Store
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
+from services.redis.store import Store
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
+from services.sockets.nodes import NODES_KEY, Nodes
+from services.sockets.session_pool import LEASE_SECONDS, RENEW_SECONDS
 from tests.support.parts import Clock
 from tests.support.redis import PATIENCE, RealRedis, redis_server, until
 

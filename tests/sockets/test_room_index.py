@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from services.errors import StoreUnavailable
-from services.room_index import HERE_MS, HERE_SECONDS, Entry, RoomIndex, room_index_key
-from services.store import Store
-from services.store_cluster import ClusterStore
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
+from services.redis.store import Store
+from services.redis.store_cluster import ClusterStore
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
+from services.sockets.room_index import HERE_MS, HERE_SECONDS, Entry, RoomIndex, room_index_key
 from tests.support.parts import Clock, CountingStore
 from tests.support.redis import PATIENCE, RealRedis, redis_server, run, until
 from tests.support.redis_forms import Cluster, cluster

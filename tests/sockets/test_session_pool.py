@@ -11,10 +11,13 @@ import pytest
 
 from services.errors import StoreUnavailable
 from services.grants import Right
-from services.protocol import CloseCode
-from services.room_index import HERE_SECONDS, Entry, RoomIndex, room_index_key
-from services.rooms import channel_room
-from services.session_pool import (
+from services.redis.store import Store
+from services.redis.store_cluster import ClusterStore
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
+from services.rooms.rooms import channel_room
+from services.sockets.room_index import HERE_SECONDS, Entry, RoomIndex, room_index_key
+from services.sockets.session_pool import (
     LEASE_SECONDS,
     LOOKUP_BATCH,
     RENEW_BATCH,
@@ -24,10 +27,8 @@ from services.session_pool import (
     session_key,
     user_index_key,
 )
-from services.store import Store
-from services.store_cluster import ClusterStore
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
+from services.websocket.protocol import CloseCode
+from tests.sessions.test_control import nodes
 from tests.support.parts import (
     Clock,
     CountingStore,
@@ -39,7 +40,6 @@ from tests.support.parts import (
 )
 from tests.support.redis import PATIENCE, RealRedis, redis_server, until
 from tests.support.redis_forms import Cluster, cluster
-from tests.test_control import nodes
 
 __all__ = ["redis_server"]
 

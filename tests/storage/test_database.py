@@ -17,9 +17,9 @@ import pytest
 from playhouse.pwasyncio import await_
 
 from models.installation import Installation
-from services.database import Database
-from services.database_url import parse, prepare_sqlite
 from services.errors import Busy, DatabaseUnavailable, SettingError, UsherError
+from services.storage.database import Database
+from services.storage.database_url import parse, prepare_sqlite
 from tests.support.databases import on_postgresql, opened
 from tests.support.postgres import PostgresServer, postgres_server
 

@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.installation import Installation
-from services.encryption import (
+from services.errors import SettingError
+from services.secret import Secret
+from services.storage.encryption import (
     DecryptionFailed,
     Encryption,
     check_canary,
     generate_key,
     rotate_canary,
 )
-from services.errors import SettingError
-from services.secret import Secret
 from tests.support.databases import opened
 
 

@@ -11,10 +11,10 @@ import peewee
 import pytest
 
 from models.user import User
-from services.database import Database
-from services.encryption import generate_key
-from services.migrations import DIRECTORY, HISTORY_TABLE, migrate
-from services.passwords import Passwords
+from services.accounts.passwords import Passwords
+from services.storage.database import Database
+from services.storage.encryption import generate_key
+from services.storage.migrations import DIRECTORY, HISTORY_TABLE, migrate
 from tests.support.checks import rows
 from tests.support.databases import opened, opened_at
 from tests.support.redis import RealRedis, redis_server
@@ -23,7 +23,7 @@ from tests.support.server import PASSWORD, Client, Usher, log_in, sign_up, usher
 __all__ = ["redis_server"]
 
 Row = dict[str, object]
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FIRST = "0001_accounts_and_sessions"
 NODES = 4
 EMAIL = "ada@example.org"
@@ -86,7 +86,7 @@ def test_several_processes_that_start_at_once_migrate_once(
 ) -> None:
     script = (
         "import asyncio, sys\n"
-        "from services.database import Database\n"
+        "from services.storage.database import Database\n"
         "async def main():\n"
         "    sys.stdin.readline()\n"
         "    database = await Database.open(sys.argv[1], timeout=30.0)\n"

@@ -31,9 +31,9 @@ from typing import Any, TypeVar
 import asyncpg
 import pytest
 
-from services import migrations
-from services.database import Database
-from services.database_url import parse
+from services.storage import migrations
+from services.storage.database import Database
+from services.storage.database_url import parse
 from tests.support.postgres import postgres_server
 
 T = TypeVar("T")

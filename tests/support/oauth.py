@@ -11,16 +11,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services import oauth_http
-from services.oauth import Answer, Finished
-from services.oauth_attempts import Link
-from services.oauth_github import GitHubProvider
-from services.oauth_grants import Grant, OAuthClient, new_verifier
-from services.oauth_oidc import OidcProvider
-from services.oauth_person import Person
-from services.oauth_provider import Provider, Start
-from services.provider_settings import OAuthProvider
+from services.providers import http as oauth_http
+from services.providers.authorization_requests import Link
+from services.providers.flow import Answer, Finished
+from services.providers.github import GitHubProvider
+from services.providers.oidc import OidcProvider
+from services.providers.provider import Provider, Start
+from services.providers.token_endpoint import Grant, OAuthClient, new_verifier
+from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
+from services.settings.providers import OAuthProvider
 from tests.support import github as github_support
 from tests.support import provider as provider_support
 from tests.support.http_service import sent_back
@@ -96,7 +96,7 @@ def came_back(url: str) -> Answer:
     )
 
 
-def exchanged(provider: Provider) -> tuple[Person, Grant]:
+def exchanged(provider: Provider) -> tuple[ProviderProfile, Grant]:
     """A whole sign-in. Raises as the provider's methods do."""
     start = new_start()
     answer = came_back(provider.authorization_url(start, None))

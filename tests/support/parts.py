@@ -23,57 +23,57 @@ import msgspec
 import peewee
 from cryptography.fernet import Fernet
 
-from handlers.floor import Floor
-from handlers.room_events import ROOM_EVENTS
-from handlers.socket import EVENTS, ClientSocket
+from handlers.websocket.context import SocketContext
+from handlers.websocket.room_events import ROOM_EVENTS
+from handlers.websocket.socket import EVENTS, ClientSocket
 from models.login_session import LoginSession
 from models.user import User
-from services import oauth_parts
-from services.access import Access
-from services.accounts import Accounts
-from services.admission import Admission
-from services.api_keys import ApiKeys
+from services.accounts.accounts import Accounts
+from services.accounts.api_keys import ApiKeys
+from services.accounts.passwords import Passwords
+from services.accounts.rate_limit import GuessLimit
 from services.background import Background
-from services.bearers import Bearers
-from services.bus import Bus
-from services.bus_memory import MemoryBus
-from services.bus_redis import RedisBus
-from services.channels import Channels
 from services.container import Services
-from services.control import Control
-from services.cutting import Cutting
-from services.database import Database
-from services.encryption import Encryption
 from services.errors import StoreUnavailable
-from services.foundation import Foundation
-from services.frames import Opcode
 from services.health import Health
-from services.hub import Hub
-from services.login_cache import LoginCache
-from services.login_sessions import Device, LoginSessions, SignedIn
+from services.infrastructure import Infrastructure
 from services.metrics import Metrics
-from services.model_registry import ModelRegistry
-from services.nodes import Nodes
-from services.oauth_parts import OAuthParts
-from services.oauth_providers import Providers
-from services.passwords import Passwords
-from services.presence import Presence
-from services.protocol import CloseCode
-from services.provider_settings import OAuthProvider
-from services.rate_limit import GuessLimit
-from services.revocations import Revocations
-from services.room_protocol import message_event
-from services.rooms import Rooms
+from services.providers import parts as oauth_parts
+from services.providers.parts import OAuthParts
+from services.providers.registry import Providers
+from services.redis.bus import Bus
+from services.redis.bus_memory import MemoryBus
+from services.redis.bus_redis import RedisBus
+from services.redis.store import Command, Store
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
+from services.rooms.access import Access
+from services.rooms.channels import Channels
+from services.rooms.model_registry import ModelRegistry
+from services.rooms.presence import Presence
+from services.rooms.room_protocol import message_event
+from services.rooms.rooms import Rooms
+from services.rooms.usage import Usage
 from services.secret import Secret
-from services.seen import Seen
-from services.session_pool import SessionPool
-from services.settings import Settings
-from services.store import Command, Store
-from services.store_memory import MemoryStore
-from services.store_redis import RedisStore
-from services.tickets import Tickets
-from services.tokens import Tokens
-from services.usage import Usage
+from services.sessions.admission import Admission
+from services.sessions.control import Control
+from services.sessions.last_seen import LastSeen
+from services.sessions.login_cache import LoginCache
+from services.sessions.login_sessions import Device, LoginSessions, SignedIn
+from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.revocations import Revocations
+from services.sessions.tickets import Tickets
+from services.sessions.token_binding import TokenBinding
+from services.sessions.tokens import Tokens
+from services.settings.providers import OAuthProvider
+from services.settings.settings import Settings
+from services.sockets.hub import Hub
+from services.sockets.nodes import Nodes
+from services.sockets.session_pool import SessionPool
+from services.storage.database import Database
+from services.storage.encryption import Encryption
+from services.websocket.frames import Opcode
+from services.websocket.protocol import CloseCode
 from tests.support.databases import opened
 from tests.support.redis import PATIENCE, RealRedis, until, within
 
@@ -146,8 +146,8 @@ class Parts:
     tickets: Tickets
     pool: SessionPool
     nodes: Nodes
-    bearers: Bearers
-    cutting: Cutting
+    bearers: TokenBinding
+    cutting: LogoutAcknowledgement
     presence: Presence
     usage: Usage
     models: ModelRegistry
@@ -155,7 +155,7 @@ class Parts:
     oauth: OAuthParts
     admission: Admission
     services: Services
-    floor: Floor
+    floor: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
 
@@ -248,7 +248,7 @@ def join_parts(
     )
     services = Services(
         node=name,
-        foundation=Foundation(settings, None, None, counting, bus, database, metrics),
+        foundation=Infrastructure(settings, None, None, counting, bus, database, metrics),
         metrics=metrics,
         hub=hub,
         pool=pool,
@@ -268,12 +268,12 @@ def join_parts(
         channels=channels,
         revocations=revocations,
         tickets=tickets,
-        seen=Seen(sessions),
+        seen=LastSeen(sessions),
         control=control,
         nodes=nodes,
-        bearers=Bearers(counting, control, clock),
+        bearers=TokenBinding(counting, control, clock),
         access=access,
-        cutting=Cutting(sessions, pool, nodes, control),
+        cutting=LogoutAcknowledgement(sessions, pool, nodes, control),
         bus=bus,
         rooms=rooms,
         presence=Presence(counting, rooms, name, clock),
@@ -295,7 +295,7 @@ def join_parts(
         tokens=tokens,
         cache=cache,
         services=services,
-        floor=Floor(services, {**EVENTS, **ROOM_EVENTS}, clock),
+        floor=SocketContext(services, {**EVENTS, **ROOM_EVENTS}, clock),
         **joined,
     )
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
-from services.rooms import RoomMember, Rooms
+from services.rooms.rooms import RoomMember, Rooms
 from tests.support.redis import within
 
 

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import pytest
 
-from services.encryption import generate_key
+from services.storage.encryption import generate_key
 from tests.support.databases import empty_database
 from tests.support.redis import RealRedis
 from tests.support.redis_forms import certificate

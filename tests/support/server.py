@@ -29,7 +29,7 @@ from typing import Any
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from services.settings import DATABASE_FILE
+from services.settings.settings import DATABASE_FILE
 from tests.support.postgres import postgres_server
 
 ROOT = Path(__file__).resolve().parents[2]

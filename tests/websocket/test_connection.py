@@ -9,10 +9,10 @@ from functools import partial
 
 import pytest
 
-from services import wire
-from services.frames import Opcode, encode_text
-from services.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode
-from services.wire import OUTBOX_BYTES, Wire
+from services.websocket import connection as wire
+from services.websocket.connection import OUTBOX_BYTES, WebSocketConnection
+from services.websocket.frames import Opcode, encode_text
+from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode
 from tests.support.parts import Peer, client_frame, socket_pair
 from tests.support.redis import until, within
 
@@ -29,7 +29,7 @@ class Ear:
         self.messages: list[tuple[bytes, bool]] = []
         self.codes: list[int] = []
         self.on_closed: Callable[[], object] = list
-        self.wire: Wire
+        self.wire: WebSocketConnection
 
     @property
     def texts(self) -> list[bytes]:
@@ -53,7 +53,7 @@ class Line:
         if kernel_buffer is not None:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_buffer)
         self.sock, self.peer, self.ear = ours, Peer(theirs), Ear(answer)
-        self.wire = self.ear.wire = Wire(asyncio.get_running_loop(), ours, self.ear)
+        self.wire = self.ear.wire = WebSocketConnection(asyncio.get_running_loop(), ours, self.ear)
         self.wire.start()
 
     @property
@@ -117,7 +117,7 @@ async def test_messages_arrive_in_order_with_their_kind(line_of: LineOf) -> None
 async def test_what_came_behind_the_handshake_is_delivered_first(lines: list[Line]) -> None:
     ours, theirs = socket_pair()
     ear, peer = Ear(), Peer(theirs)
-    begun = Wire(asyncio.get_running_loop(), ours, ear)
+    begun = WebSocketConnection(asyncio.get_running_loop(), ours, ear)
     second = client_frame(Opcode.TEXT, b"second")
     begun.start(client_frame(Opcode.TEXT, b"first") + second[:3])
     assert ear.texts == [b"first"]
@@ -202,7 +202,7 @@ async def test_the_replies_to_many_frames_of_one_read_leave_in_one_send(line_of:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setblocking(False)
-    single = line.ear.wire = Wire(asyncio.get_running_loop(), ours, line.ear)
+    single = line.ear.wire = WebSocketConnection(asyncio.get_running_loop(), ours, line.ear)
     single.start()
     theirs.send(b"".join(client_frame(Opcode.TEXT, b"%d" % n) for n in range(20)))
     record = await within(asyncio.get_running_loop().sock_recv(theirs, 65536))

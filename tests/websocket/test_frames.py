@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.frames import (
+from services.websocket.frames import (
     MAX_CONTROL_BYTES,
     FrameError,
     FrameReader,

@@ -1,4 +1,4 @@
-"""handlers/handshake.py: RFC 6455 section 4.2, and which credentials a handshake carries."""
+"""websocket/handshake.py: RFC 6455 section 4.2, and which credentials a handshake carries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders, RequestStartLine
 
-from handlers.handshake import (
+from handlers.websocket.handshake import (
     MAX_TARGET_LENGTH,
     UpgradeRequired,
     answer,

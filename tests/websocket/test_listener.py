@@ -1,4 +1,4 @@
-"""services/listener.py: who asks for too many connections is turned away."""
+"""services/websocket/listener.py: who asks for too many connections is turned away."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from services.listener import SPARE_FILES, Listener
+from services.websocket.listener import SPARE_FILES, Listener
 from tests.support.raw import RawClient, by_header, joined, quiet_usher
 from tests.support.server import log_in, sign_up, wait_until
 

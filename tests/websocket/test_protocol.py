@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.errors import BadRequest, StoreUnavailable
-from services.protocol import (
+from services.websocket.protocol import (
     MAX_MESSAGE_BYTES,
     CloseCode,
     Expiry,

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from handlers.turns import UNDER_WAY, UNDER_WAY_BYTES, Turns
-from services.bus_redis import RedisBus, log_key
-from services.frames import Opcode
+from handlers.websocket.replies import UNDER_WAY, UNDER_WAY_BYTES, ReplyQueue
 from services.grants import Right
-from services.protocol import CloseCode, Frame
-from services.rooms import channel_room
+from services.redis.bus_redis import RedisBus, log_key
+from services.rooms.rooms import channel_room
+from services.websocket.frames import Opcode
+from services.websocket.protocol import CloseCode, Frame
 from tests.support.parts import Parts, Peer, client_frame, node, open_socket, redis_away
 from tests.support.redis import RealRedis, redis_server, until, within
 
@@ -29,7 +29,7 @@ async def nothing() -> None:
     """An outcome."""
 
 
-def take(turns: Turns, size: int = 1, *, alone: bool = False) -> bool:
+def take(turns: ReplyQueue, size: int = 1, *, alone: bool = False) -> bool:
     outcome = nothing()
     full = turns.add(Frame("message", data=msgspec.Raw(b"x" * size)), outcome, alone)
     outcome.close()  # nobody waits for it here
@@ -40,7 +40,7 @@ def take(turns: Turns, size: int = 1, *, alone: bool = False) -> bool:
 
 
 def test_so_many_are_taken_and_others_again_when_half_are_answered() -> None:
-    turns = Turns()
+    turns = ReplyQueue()
     assert [take(turns) for _ in range(UNDER_WAY)] == [False] * (UNDER_WAY - 1) + [True]
     half = UNDER_WAY // 2
     assert [turns.done() for _ in range(half)] == [False] * (half - 1) + [True]
@@ -49,7 +49,7 @@ def test_so_many_are_taken_and_others_again_when_half_are_answered() -> None:
 
 
 def test_large_ones_fill_it_sooner() -> None:
-    turns = Turns()
+    turns = ReplyQueue()
     assert not take(turns, UNDER_WAY_BYTES - 1)
     assert take(turns)
     assert turns.done(), "only the small one is left"
@@ -59,7 +59,7 @@ def test_large_ones_fill_it_sooner() -> None:
 
 
 def test_nothing_is_taken_behind_one_that_is_alone_until_all_are_answered() -> None:
-    turns = Turns()
+    turns = ReplyQueue()
     assert not take(turns)
     assert take(turns, alone=True)
     assert [turns.done(), turns.done()] == [False, True]
@@ -68,7 +68,7 @@ def test_nothing_is_taken_behind_one_that_is_alone_until_all_are_answered() -> N
 
 
 def test_each_has_its_turn_as_it_came() -> None:
-    turns = Turns()
+    turns = ReplyQueue()
     frames = [Frame("message", msgspec.Raw(b"%d" % n)) for n in range(3)]
     for frame in frames:
         outcome = nothing()

@@ -1,4 +1,4 @@
-"""handlers/socket.py on the wire: joining, frames and replies, expiry, and every ending."""
+"""websocket/socket.py on the wire: joining, frames and replies, expiry, and every ending."""
 
 from __future__ import annotations
 

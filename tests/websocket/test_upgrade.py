@@ -1,4 +1,4 @@
-"""handlers/upgrade.py on the wire: the five ways in, the Origin before them, and refusals."""
+"""websocket/upgrade.py on the wire: the five ways in, the Origin before them, and refusals."""
 
 from __future__ import annotations
 
