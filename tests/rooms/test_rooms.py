@@ -15,8 +15,8 @@ from services.redis.bus import Kept, Window
 from services.redis.bus_memory import MemoryBus, _Log
 from services.redis.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
+from services.sessions.control import CONTROL_ROOM
 from services.rooms.rooms import (
-    CONTROL_ROOM,
     FLUSH_BYTES,
     GAP_PAGE,
     GAPS_AT_ONCE,
