@@ -12,24 +12,24 @@ import msgspec
 from services.accounts.rate_limit import GuessLimit
 from services.errors import RateLimited, Unauthenticated, Unavailable
 from services.metrics import Metrics
+from services.oauth.errors import (
+    GrantEnded,
+    ProviderUnavailable,
+    Reason,
+    SignInRefused,
+)
+from services.oauth.provider import Provider
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import ProviderProfile
 from services.providers.authorization_requests import (
     AuthorizationRequest,
     AuthorizationRequests,
     Link,
     attempt_key,
 )
-from services.providers.errors import (
-    GrantEnded,
-    ProviderUnavailable,
-    Reason,
-    SignInRefused,
-)
 from services.providers.identities import Identities
 from services.providers.linked_accounts import LinkedAccounts
-from services.providers.provider import Provider
 from services.providers.registry import Connection, Providers
-from services.providers.token_endpoint import Grant
-from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
 from services.sessions.login_sessions import Device, SignedIn
 

@@ -1,4 +1,4 @@
-"""Login sessions and what proves them: access tokens, refresh tokens, tickets; and their revocation.
+"""Login sessions and what proves them: access tokens, refresh tokens, tickets. Revocation.
 
 Begin with `admission.py`, which says who a credential belongs to, and `revocations.py`, which ends
 what it names; `control.py` tells the other nodes.

@@ -75,6 +75,7 @@ class Acknowledgement(msgspec.Struct, frozen=True):
 _NEWS = msgspec.json.Decoder(News)
 _ACKNOWLEDGEMENT = msgspec.json.Decoder(Acknowledgement)
 
+
 class NodeLine(Protocol):
     """What carries messages between nodes: the rooms of this node."""
 

@@ -21,6 +21,9 @@ class HubRooms(Protocol):
     def names(self) -> list[str]:
         """The rooms that the socket is in."""
 
+    def leave(self, name: str) -> bool:
+        """Go out of a room. False when the socket was not in it."""
+
     async def change(self, channel_id: str, grant: Grant | None) -> bool:
         """Take over the right in one channel; None takes it away. True if it changed."""
 

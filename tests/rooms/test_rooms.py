@@ -15,7 +15,6 @@ from services.redis.bus import Kept, Window
 from services.redis.bus_memory import MemoryBus, _Log
 from services.redis.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
-from services.sessions.control import CONTROL_ROOM
 from services.rooms.rooms import (
     FLUSH_BYTES,
     GAP_PAGE,
@@ -25,6 +24,7 @@ from services.rooms.rooms import (
     channel_room,
     user_room,
 )
+from services.sessions.control import CONTROL_ROOM
 from services.websocket.frames import encode_text
 from tests.support.parts import Clock
 from tests.support.people import Person, enter
