@@ -103,8 +103,9 @@ class OidcProvider:
 
     def logout_token(self, token: str) -> LogoutToken | None:
         metadata = self._discovery.metadata(for_stranger=True)
-        untyped = self.settings.untyped_logout
-        return self._verifier.logout_token(token, metadata, self._keys_of(metadata), untyped)
+        untyped, without_exp = self.settings.untyped_logout, self.settings.logout_without_exp
+        keys = self._keys_of(metadata)
+        return self._verifier.logout_token(token, metadata, keys, untyped, without_exp)
 
     def end_session_url(self, id_token: Secret | None, back_to: str) -> str | None:
         metadata = self._discovery.known() or self._discovery.metadata()

@@ -58,6 +58,7 @@ class OAuthProvider(msgspec.Struct, frozen=True):
         parameters: added to the authorization request.
         untyped_logout: whether logout tokens of `typ` JWT, or without one, are taken.
         client_auth: how the client shows its secret; None for what the provider's metadata say.
+        logout_without_exp: whether logout tokens without `exp` are taken.
     """
 
     name: str
@@ -73,6 +74,7 @@ class OAuthProvider(msgspec.Struct, frozen=True):
     parameters: tuple[tuple[str, str], ...] = ()
     untyped_logout: bool = False
     client_auth: ClientAuth | None = None
+    logout_without_exp: bool = False
 
 
 class ProviderSettings(NamedTuple):
@@ -90,6 +92,7 @@ class ProviderSettings(NamedTuple):
     parameters: Setting[tuple[tuple[str, str], ...]]
     untyped_logout: Setting[bool]
     client_auth: Setting[ClientAuth]
+    logout_without_exp: Setting[bool]
 
 
 def provider_names(text: str) -> tuple[str, ...]:
@@ -162,6 +165,13 @@ def provider_settings(name: str) -> ProviderSettings:
             None,
             "how the client was registered to show its secret: basic or post",
             "as its metadata say",
+        ),
+        logout_without_exp=Setting(
+            stem + "LOGOUT_WITHOUT_EXP",
+            values.switch,
+            "false",
+            "whether to take logout tokens without exp, for two minutes from their iat "
+            "(Glewlwyd, old Keycloak)",
         ),
     )
 
