@@ -172,6 +172,7 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
         roles=roles,
         parameters=sources.value(rows.parameters),
         untyped_logout=sources.value(rows.untyped_logout),
+        client_auth=sources.optional(rows.client_auth),
     )
 
 
