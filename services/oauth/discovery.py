@@ -1,5 +1,5 @@
 """What a provider says of itself: OIDC Discovery 1.0 section 3 (RFC 8414), or what is known of
-GitHub, which says nothing. Kept for as long as the provider says, within bounds."""
+GitHub, which says nothing. LoggedMessage for as long as the provider says, within bounds."""
 
 from __future__ import annotations
 

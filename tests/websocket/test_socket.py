@@ -320,7 +320,7 @@ def test_a_ping_is_answered_before_and_after_joining(hall: Usher, ada: Client) -
         assert [client.frame(), client.frame()] == [(PONG, b"x" * 125), (PONG, b"")]
 
 
-# ---- strangers -------------------------------------------------------------------------------
+# ---- unauthenticated ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
