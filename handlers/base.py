@@ -181,7 +181,7 @@ class ApiHandler(BaseHandler):
             return
         claims = self.services.admission.verify(token)
         self.identity = await self.services.admission.identify(claims)
-        self.services.seen.note(claims.sid)
+        self.services.last_seen.record(claims.sid)
         if access != "user" and not self.identity.is_admin:
             raise Forbidden("an administrator's call")
 

@@ -180,6 +180,8 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
         roles=roles,
         parameters=sources.value(rows.parameters),
         untyped_logout=sources.value(rows.untyped_logout),
+        client_auth=sources.optional(rows.client_auth),
+        logout_without_exp=sources.value(rows.logout_without_exp),
     )
 
 

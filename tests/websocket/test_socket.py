@@ -157,7 +157,7 @@ def test_a_user_join_that_is_refused_is_told_twice_and_closed(hall: Usher, ada: 
             ends(client.ending(), *end)
 
 
-NO_CREDENTIALS = [
+NO_CREDENTIALS: list[tuple[Any, str]] = [
     (None, "data: Object missing required field `auth`"),  # no data at all
     ({}, "data: Object missing required field `auth`"),
     ({"auth": {}}, "data.auth: Object missing required field `token`"),
@@ -199,7 +199,7 @@ def test_a_socket_that_has_joined_lives_through_a_user_join_without_a_credential
         assert client.ask("heartbeat")["ok"] is True
 
 
-WRONG_MEMBERS = [
+WRONG_MEMBERS: list[tuple[str, Any, str]] = [
     ("message", {"room": "channel:x"}, "data: Object missing required field `data`"),
     ("message", {"data": 1}, "data: Object missing required field `room`"),
     ("message", {"room": 1, "data": 1}, "data.room: Expected `str`, got `int`"),
@@ -387,7 +387,7 @@ def test_a_ping_is_answered_before_and_after_joining(hall: Usher, ada: Client) -
         assert [client.frame(), client.frame()] == [(PONG, b"x" * 125), (PONG, b"")]
 
 
-# ---- strangers -------------------------------------------------------------------------------
+# ---- unauthenticated ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
