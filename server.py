@@ -94,7 +94,8 @@ async def serve(chosen: Settings) -> None:
     _allow_many_sockets()
     listeners = _bind(chosen)
     port = listeners[0].getsockname()[1]
-    origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins)
+    bound = [listener.getsockname()[0] for listener in listeners]
+    origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins, bound)
     infrastructure = await open_infrastructure(chosen)
     services = container.build(infrastructure, origins.public_url)
     try:
@@ -151,7 +152,7 @@ def _open(
     services: Services, origins: Origins, listeners: Sequence[socket.socket]
 ) -> tuple[HTTPServer, SocketContext]:
     chosen = services.infrastructure.settings
-    cookies = CookieJar(origins.secure)
+    cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS})
     site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies, load_pages())
     door = UpgradeRouter(make_application(site), UpgradeHandler(context, origins, cookies))

@@ -105,7 +105,8 @@ async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> Non
     """Say that one uses a model now; it fades unless it is said again."""
     context = socket.context
     if not await context.services.models.is_known(data.model):
-        raise BadRequest("usage of a model that is not registered")
+        detail = "data.model: not one of the models that are registered"
+        raise BadRequest("usage of a model that is not registered", detail=detail)
     in_use = await context.services.usage.use(data.model, socket.session_id)
     socket.answer(frame, rooms.ModelsInUse(in_use))
 

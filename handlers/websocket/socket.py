@@ -146,6 +146,8 @@ class ClientSocket:
         except UsherError as error:
             if self._replies is None:
                 self._answer_refusal(frame, error)
+                if self._session is None:  # a user-join without what could be a credential
+                    self._refuse(CloseCode.UNAUTHENTICATED)
                 return
             outcome = _refused(error)
         if outcome is not None:

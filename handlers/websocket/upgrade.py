@@ -78,7 +78,9 @@ class UpgradeHandler:
         if origin is None:
             return False
         if not self._origins.is_own_or_allowed(origin):
-            raise OriginRefused("socket from a foreign origin")
+            refused = self._origins.refused(origin, headers.get("Host"))
+            log.warning("GET %s: %s", SOCKET_PATH, refused)
+            raise OriginRefused(refused)
         return True
 
     async def _check_credentials(

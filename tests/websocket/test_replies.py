@@ -187,7 +187,7 @@ async def test_every_frame_between_messages_is_answered_once_and_in_its_turn(
         kinds: list[tuple[str, dict[str, Any], str | None]] = [
             ("message", {"data": [0]}, None),
             ("heartbeat", {}, None),
-            ("message", foreign, "forbidden"),
+            ("message", {**foreign, "data": 0}, "forbidden"),
             ("message", {"data": [1]}, None),
             ("nonsense", {}, "unknown_event"),
             ("message", {"room": 7}, "bad_request"),
