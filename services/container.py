@@ -49,7 +49,7 @@ class Services:
     """What handlers may call."""
 
     node: str
-    foundation: Infrastructure
+    infrastructure: Infrastructure
     metrics: Metrics
     hub: Hub
     pool: SessionPool
@@ -59,12 +59,12 @@ class Services:
     channels: Channels
     revocations: Revocations
     tickets: Tickets
-    seen: LastSeen
+    last_seen: LastSeen
     control: Control
     nodes: Nodes
-    bearers: TokenBinding
+    token_binding: TokenBinding
     access: Access
-    cutting: LogoutAcknowledgement
+    logout_ack: LogoutAcknowledgement
     bus: Bus
     rooms: Rooms
     presence: Presence
@@ -78,20 +78,20 @@ class Services:
     oauth: OAuthParts
 
 
-def build(foundation: Infrastructure, issuer: str) -> Services:
+def build(infrastructure: Infrastructure, issuer: str) -> Services:
     """Join the parts. Nothing runs yet.
 
     Args:
         issuer: `iss` of the tokens: the public URL.
     """
-    settings, metrics = foundation.settings, foundation.metrics
-    store, database = foundation.store, foundation.database
+    settings, metrics = infrastructure.settings, infrastructure.metrics
+    store, database = infrastructure.store, infrastructure.database
     token_life = max(settings.access_token_ttl_seconds, settings.ticket_ttl_seconds)
     tokens = Tokens(settings.jwt_secrets, issuer, ttl=settings.access_token_ttl_seconds)
     node, hub = secrets.token_urlsafe(8), Hub()
     pool, nodes = SessionPool(store), Nodes(store, node)
-    rooms = Rooms(foundation.bus, as_event=lambda kept: message_event(kept.id, kept.body))
-    control = Control(foundation.bus, rooms, node, metrics)
+    rooms = Rooms(infrastructure.bus, as_event=lambda kept: message_event(kept.id, kept.body))
+    control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
     revocations = Revocations(database, cache, hub, control, metrics, token_life)
@@ -113,11 +113,18 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
     health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
-        providers, database, encryption, login_sessions, revocations, guesses, health, metrics
+        providers,
+        database,
+        encryption,
+        login_sessions,
+        revocations,
+        guesses,
+        health.keys_are_wrong,
+        metrics,
     )
     return Services(
         node=node,
-        foundation=foundation,
+        infrastructure=infrastructure,
         metrics=metrics,
         hub=hub,
         pool=pool,
@@ -128,21 +135,20 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
             login_sessions,
             revocations,
             guesses,
-            oauth.tokens,
-            oauth.logout.give_back,
+            oauth.take_out,
             metrics,
         ),
         login_sessions=login_sessions,
         channels=channels,
         revocations=revocations,
         tickets=tickets,
-        seen=LastSeen(login_sessions),
+        last_seen=LastSeen(login_sessions),
         control=control,
         nodes=nodes,
-        bearers=TokenBinding(store, control),
+        token_binding=TokenBinding(store, control),
         access=access,
-        cutting=LogoutAcknowledgement(login_sessions, pool, nodes, control),
-        bus=foundation.bus,
+        logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
+        bus=infrastructure.bus,
         rooms=rooms,
         presence=Presence(store, rooms, node),
         usage=Usage(store),
@@ -157,7 +163,7 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
 
 
 def _cut_off(hub: Hub) -> None:
-    if cut := hub.cut_all(CloseCode.UNAVAILABLE):
+    if cut := hub.close_all(CloseCode.UNAVAILABLE):
         log.error("neither the database nor redis for a whole lease: %d sockets closed", cut)
 
 
