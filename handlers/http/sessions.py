@@ -7,6 +7,7 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.errors import NotFound, StoreUnavailable
+from services.sessions.login_sessions import EndedSession
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -24,14 +25,19 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class SessionList(msgspec.Struct, frozen=True):
+    """`ended`: the last sessions that ended before their time, at most 20, with the reason:
+    `session_limit` where one gave way because there were too many."""
+
     items: list[Session]
+    ended: list[EndedSession]
 
 
 class SessionsHandler(ApiHandler):
     @operation("The user's living login sessions, last seen first.", answer=SessionList)
     async def get(self) -> SessionList:
         claims = self.identity.claims
-        rows = await self.services.login_sessions.living(claims.sub)
+        sessions = self.services.login_sessions
+        rows, ended = await sessions.living(claims.sub), await sessions.ended(claims.sub)
         counts = await self._live_sockets(claims.sub)
         return SessionList(
             [
@@ -41,7 +47,8 @@ class SessionsHandler(ApiHandler):
                     current=row.id == claims.sid,
                 )
                 for row in rows
-            ]
+            ],
+            ended,
         )
 
     async def _live_sockets(self, user_id: str) -> dict[str, int]:

@@ -291,6 +291,7 @@ class ClientSocket:
             node=floor.services.node,
             connected_at=now,
             expires_at=claims.exp,
+            generation=identity.generation,
         )
         self.wire.limit(protocol.MAX_MESSAGE_BYTES)
         floor.hub.add(self)
@@ -323,7 +324,11 @@ class ClientSocket:
         claims = identity.claims
         self._claims = claims
         self._session = msgspec.structs.replace(
-            self.session, name=identity.name, role=claims.role, expires_at=claims.exp
+            self.session,
+            name=identity.name,
+            role=claims.role,
+            expires_at=claims.exp,
+            generation=identity.generation,
         )
         if bearer and self.bearer_token_id is not None:
             self._hold_bearer(claims.jti)

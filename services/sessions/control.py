@@ -21,7 +21,7 @@ from services.metrics import Metrics
 from services.redis.bus import Bus
 from services.rooms.rooms import CONTROL_ROOM, Rooms
 
-Kind = Literal["session", "token", "role", "access"]
+Kind = Literal["session", "token", "user", "role", "access"]
 ACKNOWLEDGED = b"a"
 
 log = logging.getLogger("usher.control")
@@ -32,10 +32,12 @@ class Revocation(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: what `subject` is: a login session (`sid`), an access token (`jti`), the user
-            whose tokens and sockets of any other role than `role` are over, or a channel whose
-            rights have changed for `user_id` ("*": for anybody).
+            whose login sessions of an older `generation` are over ("user"), the user whose
+            tokens and sockets of any other role than `role` are over ("role"), or a channel
+            whose rights have changed for `user_id` ("*": for anybody).
         created_at: epoch seconds.
         id: number of its row; it tells a repeated message from a new one.
+        spared: `sid` of the one session of the user that goes on all the same, or empty.
     """
 
     kind: Kind
@@ -45,6 +47,8 @@ class Revocation(msgspec.Struct, frozen=True):
     created_at: float
     id: int
     role: str = ""
+    generation: int = 0
+    spared: str = ""
 
 
 class News(msgspec.Struct, frozen=True):
