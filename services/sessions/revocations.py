@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import peewee
 
@@ -279,7 +280,7 @@ def _newer(db: peewee.Database, floor: int, now: float) -> list[Revocation]:
     return [_read(row) for row in rows.execute(db)]
 
 
-def _read(row: Row) -> Revocation:
+def _read(row: Any) -> Revocation:
     return Revocation(
         row.kind,
         row.subject,
