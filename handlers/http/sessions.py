@@ -7,7 +7,7 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.errors import NotFound, StoreUnavailable
-from services.sessions.login_sessions import EndedSession
+from services.sessions.login_sessions import PastSession
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -25,19 +25,27 @@ class Session(msgspec.Struct, frozen=True):
 
 
 class SessionList(msgspec.Struct, frozen=True):
-    """`ended`: the last sessions that ended before their time, at most 20, with the reason:
-    `session_limit` where one gave way because there were too many."""
-
     items: list[Session]
-    ended: list[EndedSession]
+
+
+class PastSessionList(msgspec.Struct, frozen=True):
+    """The last sessions that ended before their time, at most 20. `reason` says why:
+    `session_limit` where one gave way to a newer one, because there were too many."""
+
+    items: list[PastSession]
 
 
 class SessionsHandler(ApiHandler):
-    @operation("The user's living login sessions, last seen first.", answer=SessionList)
-    async def get(self) -> SessionList:
+    @operation(
+        "The user's living login sessions, last seen first; or those that ended lately.",
+        answer=SessionList | PastSessionList,
+        query={"ended": "`true`: the sessions that ended before their time, and why"},
+    )
+    async def get(self) -> SessionList | PastSessionList:
         claims = self.identity.claims
-        sessions = self.services.login_sessions
-        rows, ended = await sessions.living(claims.sub), await sessions.ended(claims.sub)
+        if self.get_query_argument("ended", "") == "true":
+            return PastSessionList(await self.services.login_sessions.ended(claims.sub))
+        rows = await self.services.login_sessions.living(claims.sub)
         counts = await self._live_sockets(claims.sub)
         return SessionList(
             [
@@ -47,8 +55,7 @@ class SessionsHandler(ApiHandler):
                     current=row.id == claims.sid,
                 )
                 for row in rows
-            ],
-            ended,
+            ]
         )
 
     async def _live_sockets(self, user_id: str) -> dict[str, int]:

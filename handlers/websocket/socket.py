@@ -264,6 +264,7 @@ class ClientSocket:
         if self._session is not None and now - self._renewed_at >= RENEW_AFTER_SECONDS:
             self._renewed_at = now
             self.floor.services.pool.write(self.session)
+            self.floor.services.seen.note(self.session.login_session_id)
         self.answer(frame, protocol.ServerTime(now))
 
     # ---- identity --------------------------------------------------------------------------
@@ -333,6 +334,7 @@ class ClientSocket:
         if bearer and self.bearer_token_id is not None:
             self._hold_bearer(claims.jti)
         self.floor.services.pool.write(self.session)
+        self.floor.services.seen.note(claims.sid)
         self._watch_expiry()
 
     def _joined(self) -> protocol.Joined:

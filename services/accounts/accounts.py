@@ -308,20 +308,17 @@ class Accounts:
             LastAdmin: nobody would be left to administer.
         """
 
-        def end(db: peewee.Database) -> list[Revocation]:
-            return self._disable(db, account_rows.for_change(db, user_id), "deleted")
-
-        def delete(db: peewee.Database) -> Callable[[], None]:
-            give_back = self._take_out_tokens(db, user_id)
-            User.delete().where(User.id == user_id).execute(db)
-            return give_back
+        def end(db: peewee.Database) -> tuple[list[Revocation], Callable[[], None]]:
+            ended = self._disable(db, account_rows.for_change(db, user_id), "deleted")
+            return ended, self._take_out_tokens(db, user_id)
 
         # First what must not fail or take long: from here on nobody gets in. Rows of sessions may
         # be many, and go batch by batch; what is interrupted leaves a disabled account.
-        await self._revocations.publish(await self._database.run(end))
-        await self._sessions.forget(user_id)
-        give_back = await self._database.run(delete)
+        ended, give_back = await self._database.run(end)
+        await self._revocations.publish(ended)
         give_back()
+        await self._sessions.forget(user_id)
+        await self._database.run(lambda db: User.delete().where(User.id == user_id).execute(db))
 
     async def disconnect(self, user_id: str) -> int:
         """Sign a user out everywhere. Gives how many sockets were closed on this node.

@@ -97,7 +97,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     expires_at: float
 
 
-class EndedSession(msgspec.Struct, frozen=True):
+class PastSession(msgspec.Struct, frozen=True):
     """A login session that is over, as its user may see it. Times are epoch seconds."""
 
     id: str
@@ -345,7 +345,7 @@ class LoginSessions:
             for r in rows
         ]
 
-    async def ended(self, user_id: str) -> list[EndedSession]:
+    async def ended(self, user_id: str) -> list[PastSession]:
         """The sessions of a user that ended before their time, the last ones first."""
         return await self._database.run(_ended_of, user_id)
 
@@ -470,7 +470,7 @@ class LoginSessions:
         return self._revocations.record(db, "session", sid, user_id, reason)
 
 
-def _ended_of(db: peewee.Database, user_id: str) -> list[EndedSession]:
+def _ended_of(db: peewee.Database, user_id: str) -> list[PastSession]:
     rows = (
         LoginSession.select()
         .where((LoginSession.user == user_id) & LoginSession.ended_at.is_null(False))
@@ -479,7 +479,7 @@ def _ended_of(db: peewee.Database, user_id: str) -> list[EndedSession]:
         .execute(db)
     )
     return [
-        EndedSession(
+        PastSession(
             r.id, r.device, r.ip, r.method, r.created_at, r.ended_at, r.end_reason or "unknown"
         )
         for r in rows
