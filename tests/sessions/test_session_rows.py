@@ -122,7 +122,7 @@ async def test_a_sign_in_right_after_the_cut_is_none_of_those_before_it(database
         assert (await identify(parts, after)).user_id == user
         peer = await open_socket(parts, after)
         await parts.revocations.sweep()
-        assert peer.client.wire.is_open
+        assert peer.client.connection.is_open
 
 
 @pytest.mark.gen_test
@@ -182,7 +182,7 @@ async def test_without_redis_the_row_ends_them_on_every_node(
         await here.login_sessions.end_all(user, "password_changed", kept.claims.sid)
         await there.revocations.sweep()
         assert await cut.close_code() == 4410
-        assert stays.client.wire.is_open
+        assert stays.client.connection.is_open
         for parts in (here, there):
             await refused(parts, before)
             assert (await identify(parts, kept)).user_id == user
@@ -267,7 +267,7 @@ async def test_the_session_longest_unused_gives_way_with_its_sockets_and_its_own
         await refused(there, logins[1])
         for login in (logins[0], *logins[2:], other):
             assert (await identify(there, login)).claims == login.claims
-        assert [s.client.wire.is_open for s in sockets] == [True, False, True]
+        assert [s.client.connection.is_open for s in sockets] == [True, False, True]
         (ended,) = await here.login_sessions.ended(user)
         assert (ended.id, ended.reason) == (logins[1].claims.sid, SESSION_LIMIT)
         assert logins[1].claims.sid in caplog.text
