@@ -14,8 +14,9 @@ from models.user import User
 from services.accounts import account_rows
 from services.errors import NotFound
 from services.oauth.errors import LastWayIn, Reason, SignInRefused
+from services.oauth.roles import role_of
 from services.oauth.token_endpoint import Grant
-from services.oauth.userinfo import ProviderProfile, check_domain, role_of
+from services.oauth.userinfo import ProviderProfile, check_domain
 from services.providers import identity_rows
 from services.providers.authorization_requests import Link, proof_of
 from services.providers.tokens import ProviderTokens, TokenSet
