@@ -91,7 +91,7 @@ class Identities:
 
         signed_in, changed = await self._raced(work)
         await self._revocations.publish(changed)
-        self._sessions.remember(signed_in)
+        await self._sessions.announce(signed_in)
         return signed_in
 
     async def _take_role(self, provider: OAuthProvider, person: ProviderProfile) -> None:
