@@ -94,6 +94,14 @@ class Health:
         elif self._clock() - self._last_contact > LEASE_SECONDS:
             self._on_cut_off()
 
+    async def recheck_key(self) -> None:
+        """Look again whether the keys fit: others may have been read.
+
+        Raises:
+            DatabaseUnavailable: the database does not say.
+        """
+        await self._check_key()
+
     async def _check_key(self) -> None:
         self._key_ok = await check_canary(self._database, self._encryption)
         if not self._key_ok:
