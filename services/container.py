@@ -20,6 +20,7 @@ from services.providers.registry import Providers
 from services.redis.bus import Bus
 from services.rooms.access import Access
 from services.rooms.channels import Channels
+from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import message_event
@@ -54,6 +55,7 @@ class Services:
     hub: Hub
     pool: SessionPool
     admission: Admission
+    joins: Joins
     accounts: Accounts
     login_sessions: LoginSessions
     channels: Channels
@@ -104,6 +106,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         revocations,
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
+        settings.max_sessions_per_user,
     )
     channels = Channels(database, revocations)
     access = Access(hub, channels)
@@ -111,6 +114,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     passwords = Passwords()
     guesses = GuessLimit(store, metrics)
     tickets = Tickets(store, database, settings.ticket_ttl_seconds)
+    admission = Admission(tokens, tickets, cache, login_sessions, revocations, metrics)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
     providers = Providers(settings.oauth_providers, issuer)
@@ -130,7 +134,8 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         metrics=metrics,
         hub=hub,
         pool=pool,
-        admission=Admission(tokens, tickets, cache, login_sessions, revocations, metrics),
+        admission=admission,
+        joins=Joins(admission, rooms),
         accounts=Accounts(
             database,
             passwords,

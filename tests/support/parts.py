@@ -49,6 +49,7 @@ from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.access import Access
 from services.rooms.channels import Channels
+from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import message_event
@@ -80,6 +81,7 @@ from tests.support.redis import PATIENCE, RealRedis, until, within
 DEVICE = Device("Firefox on Linux", "192.0.2.7")
 JWT_SECRET = Secret("a secret of the tests, 32 bytes or more")
 ACCESS_TTL, REFRESH_TTL, LIFETIME, TICKET_TTL = 900.0, 3600.0, 86400.0, 30.0
+MAX_SESSIONS = 100
 HISTORY_MESSAGES, HISTORY_SECONDS = 1000, 86400.0
 ISSUER = "http://usher.test"
 OPENED_AT = 1_800_000_000.0
@@ -154,6 +156,7 @@ class Parts:
     api_keys: ApiKeys
     oauth: OAuthParts
     admission: Admission
+    joins: Joins
     services: Services
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
@@ -194,6 +197,7 @@ def settings_of_tests(*providers: OAuthProvider) -> Settings:
         session_lifetime_seconds=LIFETIME,
         ticket_ttl_seconds=TICKET_TTL,
         join_timeout_seconds=5.0,
+        max_sessions_per_user=MAX_SESSIONS,
         history_messages=HISTORY_MESSAGES,
         history_seconds=HISTORY_SECONDS,
         public_url=None,
@@ -233,13 +237,23 @@ def join_parts(
     tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
-    sessions = LoginSessions(database, tokens, cache, revocations, REFRESH_TTL, LIFETIME, clock)
+    sessions = LoginSessions(
+        database,
+        tokens,
+        cache,
+        revocations,
+        REFRESH_TTL,
+        LIFETIME,
+        settings.max_sessions_per_user,
+        clock,
+    )
     channels = Channels(database, revocations, clock)
     access = Access(hub, channels)
     revocations.on_access(access.apply)
     passwords, guesses = shared_passwords(), GuessLimit(counting.inner, metrics)
     tickets = Tickets(counting, database, TICKET_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
+    admission = Admission(tokens, tickets, cache, sessions, revocations, metrics, clock)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, counting, encryption, metrics, on_cut_off=lambda: None)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
@@ -260,7 +274,8 @@ def join_parts(
         metrics=metrics,
         hub=hub,
         pool=pool,
-        admission=Admission(tokens, tickets, cache, sessions, revocations, metrics, clock),
+        admission=admission,
+        joins=Joins(admission, rooms),
         accounts=Accounts(
             database,
             passwords,
@@ -380,7 +395,7 @@ async def open_socket(parts: Parts, signed_in: SignedIn, bearer: bool = False) -
     """A joined socket of a login session: the real one, over a real pair of sockets."""
     ours, theirs = socket_pair()
     client = ClientSocket(parts.context, ours)
-    client.open_joined(b"", b"", await parts.context.let_in(signed_in.claims), bearer)
+    client.open_joined(b"", b"", await parts.joins.admit_claims(signed_in.claims), bearer)
     peer = Peer(theirs, client)
     parts.peers.append(peer)
     assert (await peer.event())["event"] == "joined"
