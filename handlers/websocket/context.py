@@ -107,6 +107,8 @@ class SocketContext:
                 client.close(CloseCode.SERVICE_RESTART, after)
             done = due
             await asyncio.sleep(CLOSE_STEP_SECONDS)
+        # Whose credential was still being looked at when it began.
+        self.close_all(CloseCode.SERVICE_RESTART, RECONNECT_SPREAD_SECONDS)
         return len(clients)
 
     def close_all(self, code: CloseCode, after: float | None = None) -> None:
