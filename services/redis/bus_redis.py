@@ -27,6 +27,7 @@ from services.secret import Secret
 PROBE_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
+TOUCHED_MS = 60_000
 
 # The number tells whether the log still begins with the room's first message. All three keys
 # share the room's hash tag, so that a cluster keeps them together.
@@ -50,6 +51,11 @@ def log_key(room: str) -> str:
 def count_key(room: str) -> str:
     """How many messages the room ever kept."""
     return f"usher:{{{room}}}:count"
+
+
+def touch_key(room: str) -> str:
+    """What is written to see that the log takes writes. In its slot."""
+    return f"usher:{{{room}}}:touched"
 
 
 def channel(room: str) -> str:
@@ -125,6 +131,9 @@ class RedisBus:
         messages = [_kept(entry) for entry in found[:limit]]
         seconds = int(now[0]) + int(now[1]) / 1_000_000
         return Window(messages, True, len(found) > limit, seconds)
+
+    async def touch(self, room: str) -> None:
+        await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))
 
     def forget_old(self) -> None:
         """Redis does."""

@@ -124,6 +124,18 @@ class Control:
             return False
         return True
 
+    async def read_missed(self) -> bool:
+        """Read what was told and did not come.
+
+        Returns:
+            False where a part of it may be lost.
+
+        Raises:
+            StoreUnavailable: it can't be read, or takes no writes: then nobody can tell anything.
+        """
+        await self._bus.touch(CONTROL_ROOM)
+        return await self._rooms.read_news()
+
     def request(self) -> Request:
         """Begin to wait for acknowledgements; before what is to be acknowledged is published."""
         return Request(secrets.token_urlsafe(8), self._waiting)

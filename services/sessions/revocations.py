@@ -123,8 +123,7 @@ class Revocations:
             How many sockets were closed here.
         """
         closed = self.note(revocations)
-        if self._applying:
-            await asyncio.wait(tuple(self._applying))
+        await self.applied()
         over = [(e.user_id, e.subject) for e in revocations if e.kind in ("session", "token")]
         try:
             await self._cache.revoke(over)
@@ -133,6 +132,11 @@ class Revocations:
         if revocations:
             await self._control.publish(revocations, request)
         return closed
+
+    async def applied(self) -> None:
+        """Wait until changes of rights that were noted have reached this node's sockets."""
+        if self._applying:
+            await asyncio.wait(tuple(self._applying))
 
     def note(self, revocations: Sequence[Revocation]) -> int:
         """Remember revocations and cut the sockets they name. No waiting.
