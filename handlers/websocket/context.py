@@ -78,6 +78,7 @@ class SocketContext:
         self.services, self.events, self.clock = services, events, clock
         self.hub, self.rooms = services.hub, services.rooms
         self.admission, self.metrics = services.admission, services.metrics
+        self.stalled = services.foundation.watch.check
         self.may_overlap = services.bus.keeps_order
         self.join_timeout = services.foundation.settings.join_timeout_seconds
         self.loop = asyncio.get_running_loop()
@@ -112,6 +113,7 @@ class SocketContext:
         """Wait until the rooms are heard; what was changed or revoked meanwhile counts."""
         try:
             await self.rooms.certain(uncertain)
+            await self.admission.certain()
             for _ in range(REREADS):
                 if not self.admission.is_outdated(identity):
                     break

@@ -61,7 +61,7 @@ class ClientSocket:
 
     def __init__(self, floor: SocketContext, sock: socket.socket) -> None:
         self.floor = floor
-        self.wire = WebSocketConnection(floor.loop, sock, self)
+        self.wire = WebSocketConnection(floor.loop, sock, self, stalled=floor.stalled)
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
@@ -161,6 +161,8 @@ class ClientSocket:
 
     async def _in_turn(self, event: ClientEvent | None, frame: Frame) -> None:
         """Begin with a frame only now that those before it are answered."""
+        if self.floor.stalled():
+            await self.floor.services.foundation.watch.passed()
         if self.wire.is_open:
             outcome = self._act(event, frame)
             if outcome is not None:

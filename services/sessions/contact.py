@@ -170,4 +170,7 @@ class Contact:
         except (StoreUnavailable, asyncio.TimeoutError) as error:
             log.info("news not read: %s", error)
             return False
+        except Exception:  # as above
+            log.exception("news not read")
+            return False
         return read

@@ -82,6 +82,13 @@ class NodeLine(Protocol):
     async def hear_nodes(self, on_message: Callable[[bytes], None]) -> None:
         """Call `on_message` with each logged message of CONTROL_ROOM, from now on."""
 
+    async def read_news(self) -> bool:
+        """Read the log of CONTROL_ROOM behind what came. False where a part may be lost.
+
+        Raises:
+            StoreUnavailable: it can't be read.
+        """
+
     def on_passing(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
         """Call `act` with the room and body of each ephemeral message of this kind."""
 
@@ -149,7 +156,7 @@ class Control:
             StoreUnavailable: it can't be read, or takes no writes: then nobody can tell anything.
         """
         await self._bus.touch(CONTROL_ROOM)
-        return await self._rooms.read_news()
+        return await self._line.read_news()
 
     def request(self) -> Request:
         """Begin to wait for acknowledgements; before what is to be acknowledged is published."""

@@ -196,7 +196,7 @@ class Revocations:
         """
         cursor, page = self._floor, None
         while page is None or len(page) == SWEEP_LIMIT:
-            page = await self._database.run(_newer, cursor, self._clock())
+            page = await self._database.read(_newer, cursor, self._clock())
             self.note(page)
             cursor = page[-1].id if page else cursor
         self._settle(self._clock())

@@ -75,6 +75,12 @@ JOIN_TIMEOUT = Setting(
     "5",
     "how long a socket may wait with user-join, in seconds",
 )
+LEASE = Setting(
+    "LEASE_SECONDS",
+    values.seconds(3, 10 * MINUTE),
+    "30",
+    "how long sockets stay on a node that can learn of no revocation, in seconds",
+)
 HISTORY_MESSAGES = Setting(
     "HISTORY_MESSAGES",
     values.count(1, 1_000_000),
@@ -134,6 +140,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     SESSION_LIFETIME,
     TICKET_TTL,
     JOIN_TIMEOUT,
+    LEASE,
     HISTORY_MESSAGES,
     HISTORY_SECONDS,
     PUBLIC_URL,

@@ -37,6 +37,7 @@ from services.container import Services
 from services.errors import StoreUnavailable
 from services.health import Health
 from services.infrastructure import Infrastructure
+from services.loop_watch import LoopWatch
 from services.metrics import Metrics
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
@@ -56,6 +57,7 @@ from services.rooms.rooms import Rooms
 from services.rooms.usage import Usage
 from services.secret import Secret
 from services.sessions.admission import Admission
+from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import LoginCache
@@ -80,6 +82,8 @@ from tests.support.redis import PATIENCE, RealRedis, until, within
 DEVICE = Device("Firefox on Linux", "192.0.2.7")
 JWT_SECRET = Secret("a secret of the tests, 32 bytes or more")
 ACCESS_TTL, REFRESH_TTL, LIFETIME, TICKET_TTL = 900.0, 3600.0, 86400.0, 30.0
+LEASE = 3600.0
+"""Longer than any test: nothing here learns of revocations by itself."""
 HISTORY_MESSAGES, HISTORY_SECONDS = 1000, 86400.0
 ISSUER = "http://usher.test"
 OPENED_AT = 1_800_000_000.0
@@ -194,6 +198,7 @@ def settings_of_tests(*providers: OAuthProvider) -> Settings:
         session_lifetime_seconds=LIFETIME,
         ticket_ttl_seconds=TICKET_TTL,
         join_timeout_seconds=5.0,
+        lease_seconds=LEASE,
         history_messages=HISTORY_MESSAGES,
         history_seconds=HISTORY_SECONDS,
         public_url=None,
@@ -241,7 +246,9 @@ def join_parts(
     tickets = Tickets(counting, database, TICKET_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, counting, encryption, metrics, on_cut_off=lambda: None)
+    health = Health(database, counting, encryption, metrics)
+    watch = LoopWatch()
+    contact = Contact(watch, hub, revocations, control, LEASE)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
@@ -256,11 +263,11 @@ def join_parts(
     )
     services = Services(
         node=name,
-        foundation=Infrastructure(settings, None, None, counting, bus, database, metrics),
+        foundation=Infrastructure(settings, None, None, counting, bus, database, metrics, watch),
         metrics=metrics,
         hub=hub,
         pool=pool,
-        admission=Admission(tokens, tickets, cache, sessions, revocations, metrics, clock),
+        admission=Admission(tokens, tickets, cache, sessions, revocations, contact, metrics, clock),
         accounts=Accounts(
             database,
             passwords,
@@ -280,6 +287,7 @@ def join_parts(
         nodes=nodes,
         bearers=TokenBinding(counting, control, clock),
         access=access,
+        contact=contact,
         cutting=LogoutAcknowledgement(sessions, pool, nodes, control),
         bus=bus,
         rooms=rooms,
