@@ -107,7 +107,7 @@ class Contact:
             self._cut_off()
 
     def _cut_off(self) -> None:
-        if cut := self._hub.cut_all(CloseCode.UNAVAILABLE):
+        if cut := self._hub.close_all(CloseCode.UNAVAILABLE):
             log.error("no news of revocations for a whole lease: %d sockets closed", cut)
 
     # ---- after a stall ---------------------------------------------------------------------

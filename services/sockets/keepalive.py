@@ -21,10 +21,10 @@ async def keep_alive(hub: Hub, awake_since: float = 0.0) -> None:
     """
     now = asyncio.get_running_loop().time()
     for number, client in enumerate(hub):
-        silence = now - max(client.wire.last_heard, awake_since)
+        silence = now - max(client.connection.last_heard, awake_since)
         if silence > SILENCE_SECONDS:
-            client.wire.abort()
+            client.connection.abort()
         elif silence > PING_SECONDS / 2:
-            client.wire.ping()
+            client.connection.ping()
         if number % SLICE == SLICE - 1:
             await asyncio.sleep(0)  # thousands of writes in one turn would hold up the rest
