@@ -20,6 +20,7 @@ from services.providers.registry import Providers
 from services.redis.bus import Bus
 from services.rooms.access import Access
 from services.rooms.channels import Channels
+from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import message_event
@@ -55,6 +56,7 @@ class Services:
     hub: Hub
     pool: SessionPool
     admission: Admission
+    joins: Joins
     accounts: Accounts
     login_sessions: LoginSessions
     channels: Channels
@@ -117,6 +119,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     passwords = Passwords()
     guesses = GuessLimit(store, metrics)
     tickets = Tickets(store, database, settings.ticket_ttl_seconds)
+    admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics)
     providers = Providers(settings.oauth_providers, issuer)
@@ -136,7 +139,8 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         metrics=metrics,
         hub=hub,
         pool=pool,
-        admission=Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics),
+        admission=admission,
+        joins=Joins(admission, rooms),
         accounts=Accounts(
             database,
             passwords,

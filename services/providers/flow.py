@@ -12,8 +12,10 @@ import msgspec
 from services.accounts.rate_limit import GuessLimit
 from services.errors import RateLimited, Unauthenticated, Unavailable
 from services.metrics import Metrics
+from services.oauth.answers import reason_of, refuse
 from services.oauth.errors import (
     GrantEnded,
+    ProviderRefused,
     ProviderUnavailable,
     Reason,
     SignInRefused,
@@ -35,7 +37,6 @@ from services.sessions.login_sessions import Device, SignedIn
 
 MAX_CODE_LENGTH = 4096
 GUESSES = "oauth-codes"
-UNAVAILABLE_ERRORS = frozenset(("temporarily_unavailable", "server_error"))
 
 log = logging.getLogger("usher.oauth")
 
@@ -161,6 +162,9 @@ class OAuth:
             if error.reason is Reason.UNTRUSTED:
                 await self._guesses.count_address(GUESSES, address)
             raise
+        except ProviderRefused as error:
+            await self._guesses.count_address(GUESSES, address)
+            raise SignInRefused(reason_of(error.word), error.evidence) from error
         except ProviderUnavailable as error:
             raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
         except GrantEnded as error:
@@ -201,12 +205,10 @@ def _exchange(
 ) -> tuple[ProviderProfile, Grant]:
     """In a worker thread: is it this provider's answer, and is it a good one?"""
     provider.check_issuer(answer.issuer)
-    if answer.error in UNAVAILABLE_ERRORS:
-        raise ProviderUnavailable(f"callback: {answer.error}")
-    if answer.error == "access_denied":
-        raise SignInRefused(Reason.DENIED, "callback: access_denied")
+    if answer.error:
+        refuse(answer.error)
     if not _brings_code(answer):
-        raise SignInRefused(Reason.UNTRUSTED, "callback: an error, or no code")
+        raise SignInRefused(Reason.UNTRUSTED, "callback: neither a code nor an error")
     return provider.exchange(answer.code, attempt.start)
 
 
