@@ -82,6 +82,12 @@ LEASE = Setting(
     "30",
     "how long sockets stay on a node that can learn of no revocation, in seconds",
 )
+MAX_SESSIONS = Setting(
+    "MAX_SESSIONS_PER_USER",
+    values.count(1, 100_000),
+    "100",
+    "login sessions of one user at one time; the one longest unused gives way to a new one",
+)
 HISTORY_MESSAGES = Setting(
     "HISTORY_MESSAGES",
     values.count(1, 1_000_000),
@@ -165,6 +171,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     TICKET_TTL,
     JOIN_TIMEOUT,
     LEASE,
+    MAX_SESSIONS,
     HISTORY_MESSAGES,
     HISTORY_SECONDS,
     PUBLIC_URL,
