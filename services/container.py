@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
 from services.accounts.passwords import Passwords
 from services.accounts.rate_limit import GuessLimit
+from services.audit import hooks
+from services.audit.trail import AuditTrail
 from services.background import Background
 from services.health import Health
 from services.infrastructure import Infrastructure
@@ -77,6 +80,7 @@ class Services:
     api_keys: ApiKeys
     health: Health
     background: Background
+    audit: AuditTrail
     passwords: Passwords
     tokens: Tokens
     encryption: Encryption
@@ -84,11 +88,14 @@ class Services:
     oauth: OAuthParts
 
 
-def build(infrastructure: Infrastructure, issuer: str) -> Services:
+def build(
+    infrastructure: Infrastructure, issuer: str, write_lines: Callable[[str], None]
+) -> Services:
     """Join the parts. Nothing runs yet.
 
     Args:
         issuer: `iss` of the tokens: the public URL.
+        write_lines: where lines of the audit trail go. Must not wait.
     """
     settings, metrics = infrastructure.settings, infrastructure.metrics
     store, database = infrastructure.store, infrastructure.database
@@ -115,6 +122,9 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
     )
+    audit = AuditTrail(database, write_lines, settings.log_format, metrics)
+    login_sessions.on_opened(hooks.opened(audit))
+    revocations.on_made(hooks.revoked(audit))
     channels = Channels(database, revocations)
     access = Access(hub, channels)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
@@ -172,6 +182,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         api_keys=ApiKeys(database),
         health=health,
         background=Background(metrics),
+        audit=audit,
         passwords=passwords,
         tokens=tokens,
         encryption=encryption,

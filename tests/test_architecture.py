@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 WINGS = {
     "services.settings": {"redis"},
     "services.storage": set(),
+    "services.audit": {"storage"},
     "services.redis": set(),
     "services.websocket": set(),
     "services.sockets": {"redis", "websocket"},
