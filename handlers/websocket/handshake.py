@@ -89,6 +89,8 @@ def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
         headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RateLimited):
+        headers["Retry-After"] = str(error.retry_after)
     return error.status, HTTPStatus(error.status).phrase, headers
 
 

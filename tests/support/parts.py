@@ -199,6 +199,12 @@ def settings_of_tests(*providers: OAuthProvider) -> Settings:
         public_url=None,
         allowed_origins=(),
         trusted_proxies=(),
+        limit_signups=60,
+        limit_wrong_signins=100,
+        limit_signins=60,
+        limit_refreshes=240,
+        limit_tickets=1200,
+        limit_mails=20,
         oauth_providers=providers,
         embedded=False,
     )
