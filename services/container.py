@@ -113,7 +113,14 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
     health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
-        providers, database, encryption, login_sessions, revocations, guesses, health, metrics
+        providers,
+        database,
+        encryption,
+        login_sessions,
+        revocations,
+        guesses,
+        health.keys_are_wrong,
+        metrics,
     )
     return Services(
         node=node,
@@ -128,8 +135,7 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
             login_sessions,
             revocations,
             guesses,
-            oauth.tokens,
-            oauth.logout.give_back,
+            oauth.take_out,
             metrics,
         ),
         login_sessions=login_sessions,

@@ -25,8 +25,8 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
+from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.authorization_requests import ATTEMPT_SECONDS, attempt_key
-from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.flow import Answer, Begun
 from services.settings.origins import Origins, parse_origin
 

@@ -16,8 +16,8 @@ from services.errors import (
     Unauthenticated,
     WrongPassword,
 )
+from services.oauth.errors import LastWayIn, ProviderUnavailable
 from services.providers.authorization_requests import Link, proof_of
-from services.providers.errors import LastWayIn, ProviderUnavailable
 from services.providers.linked_accounts import LinkedAccount
 from services.providers.logout import LogoutRefused
 

@@ -15,12 +15,11 @@ from typing import Protocol
 
 from services.errors import StoreUnavailable
 from services.redis.bus import MAX_NUMBER, Bus, Kept
+from services.sessions.control import CONTROL_ROOM
 from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import encode_text
 
 USER, CHANNEL = "user:", "channel:"
-CONTROL_ROOM = "nodes"
-"""What nodes tell each other; no client's room has this name."""
 GAP_PAGE = 200
 FLUSH_BYTES = 64 * 1024
 """Gathered for a room at most, in one turn of the loop."""

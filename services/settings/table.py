@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.sessions.tokens import MAX_TTL_SECONDS
+from services.claims import MAX_TTL_SECONDS
 from services.settings import values
 from services.settings.providers import provider_names
 from services.settings.row import Setting

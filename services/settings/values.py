@@ -15,9 +15,9 @@ from urllib.parse import SplitResult, urlsplit
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
+from services.claims import MIN_SECRET_BYTES
 from services.redis.url import TAKES_CLUSTER, TAKES_SENTINEL, names_many, read_url
 from services.secret import MASK, Secret
-from services.sessions.tokens import MIN_SECRET_BYTES
 from services.settings.origins import APP_SCHEMES, is_host_name, is_loopback, parse_origin
 from services.settings.proxies import IPNetwork
 

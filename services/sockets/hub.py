@@ -9,10 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from services.rooms.membership import Membership
+from services.grants import Grant
 from services.sockets.session_pool import SocketSession
 from services.websocket.connection import WebSocketConnection
 from services.websocket.protocol import CloseCode
+
+
+class HubRooms(Protocol):
+    """The rooms of a socket that has joined; services/rooms/membership.py has them."""
+
+    def names(self) -> list[str]:
+        """The rooms that the socket is in."""
+
+    def leave(self, name: str) -> bool:
+        """Go out of a room. False when the socket was not in it."""
+
+    async def change(self, channel_id: str, grant: Grant | None) -> bool:
+        """Take over the right in one channel; None takes it away. True if it changed."""
 
 
 class HubSocket(Protocol):
@@ -27,7 +40,7 @@ class HubSocket(Protocol):
         """Who it is."""
 
     @property
-    def membership(self) -> Membership:
+    def membership(self) -> HubRooms:
         """Which rooms it is in."""
 
     def close(self, code: CloseCode, after: float | None = None) -> None:

@@ -12,7 +12,7 @@ from cryptography.fernet import Fernet
 
 from handlers.routes import API_ROUTES
 from services.metrics import Metrics
-from services.providers.errors import Reason
+from services.oauth.errors import Reason
 from services.providers.refresh import ProviderRefresh, ProviderToken
 from services.providers.registry import Connection, Providers
 from services.settings.providers import OAuthProvider, provider_settings

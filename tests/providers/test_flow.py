@@ -11,8 +11,8 @@ import pytest
 
 from models.identity import Identity
 from services.errors import NotFound, Unavailable
+from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.authorization_requests import Link, attempt_key
-from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.flow import MAX_CODE_LENGTH
 from tests.support.oauth import NAME, Way, came_to, finished, hurried, real_clock, settings_of
 from tests.support.parts import DEVICE, Parts, node, settings_of_tests

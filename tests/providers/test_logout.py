@@ -12,9 +12,9 @@ import peewee
 import pytest
 
 from services.errors import DatabaseUnavailable, NotFound
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
 from services.providers import logout as provider_logout
-from services.providers.errors import ProviderUnavailable
-from services.providers.id_tokens import CLOCK_SKEW_SECONDS
 from services.providers.logout import GIVE_BACK_TRIES, LogoutRefused
 from services.providers.tokens import TokenSet
 from services.sessions.login_sessions import SignedIn

@@ -13,9 +13,10 @@ import pytest
 
 from models.oauth_token import OAuthToken
 from services.errors import DatabaseUnavailable, NotFound
-from services.providers import http as oauth_http
+from services.oauth import http as oauth_http
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.token_endpoint import Grant
 from services.providers import refresh as provider_refresh
-from services.providers.errors import ProviderUnavailable
 from services.providers.refresh import (
     BACK_OFF_SECONDS,
     CLAIM_SECONDS,
@@ -25,7 +26,6 @@ from services.providers.refresh import (
     WAIT_SECONDS,
     ProviderToken,
 )
-from services.providers.token_endpoint import Grant
 from services.providers.tokens import AHEAD_SECONDS, TokenSet
 from services.sessions.login_sessions import SignedIn
 from services.storage.encryption import DecryptionFailed

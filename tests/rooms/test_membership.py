@@ -13,7 +13,8 @@ from services.redis.bus_memory import MemoryBus
 from services.redis.store_memory import MemoryStore
 from services.rooms.membership import OWN_ROOM, Membership
 from services.rooms.presence import Presence
-from services.rooms.rooms import CONTROL_ROOM, Rooms
+from services.rooms.rooms import Rooms
+from services.sessions.control import CONTROL_ROOM
 from services.websocket.protocol import Member
 from tests.support.parts import Clock
 from tests.support.people import Person

@@ -16,7 +16,6 @@ from services.redis.bus_memory import MemoryBus, _Log
 from services.redis.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
 from services.rooms.rooms import (
-    CONTROL_ROOM,
     FLUSH_BYTES,
     GAP_PAGE,
     GAPS_AT_ONCE,
@@ -25,6 +24,7 @@ from services.rooms.rooms import (
     channel_room,
     user_room,
 )
+from services.sessions.control import CONTROL_ROOM
 from services.websocket.frames import encode_text
 from tests.support.parts import Clock
 from tests.support.people import Person, enter

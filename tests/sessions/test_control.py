@@ -11,8 +11,8 @@ import pytest
 from services.metrics import Metrics
 from services.redis.bus_memory import MemoryBus
 from services.redis.bus_redis import channel, log_key
-from services.rooms.rooms import CONTROL_ROOM, Rooms
-from services.sessions.control import ACKNOWLEDGED, Control, Revocation
+from services.rooms.rooms import Rooms
+from services.sessions.control import ACKNOWLEDGED, CONTROL_ROOM, Control, Revocation
 from tests.support.parts import Parts, node, open_socket, redis_away, redis_back
 from tests.support.redis import RealRedis, redis_server, until, within
 

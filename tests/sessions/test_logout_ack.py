@@ -9,7 +9,7 @@ import pytest
 
 from services.errors import DatabaseUnavailable, NotFound
 from services.redis.bus_redis import channel
-from services.rooms.rooms import CONTROL_ROOM
+from services.sessions.control import CONTROL_ROOM
 from services.sessions.login_sessions import SignedIn
 from services.sessions.logout_ack import WAIT_SECONDS, NodeOutcome
 from services.sockets.session_pool import LEASE_SECONDS

@@ -250,7 +250,15 @@ def join_parts(
     health = Health(database, counting, encryption, metrics, on_cut_off=lambda: None)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
-        providers, database, encryption, sessions, revocations, guesses, health, metrics, clock
+        providers,
+        database,
+        encryption,
+        sessions,
+        revocations,
+        guesses,
+        health.keys_are_wrong,
+        metrics,
+        clock,
     )
     services = Services(
         node=name,
@@ -265,8 +273,7 @@ def join_parts(
             sessions,
             revocations,
             guesses,
-            oauth.tokens,
-            oauth.logout.give_back,
+            oauth.take_out,
             metrics,
             clock,
         ),

@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.providers.errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
-from services.providers.oidc import GOOGLE, OidcProvider
-from services.providers.token_endpoint import Grant
+from services.oauth.errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
+from services.oauth.oidc import GOOGLE, OidcProvider
+from services.oauth.token_endpoint import Grant
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
 from tests.support.oauth import (

@@ -6,12 +6,12 @@ from typing import Any
 
 import requests
 
-from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
-from services.providers.http import bounded, get_json, why
-from services.providers.id_tokens import LogoutToken
-from services.providers.provider import Start, text_of
-from services.providers.token_endpoint import Grant, OAuthClient
-from services.providers.userinfo import ProviderProfile
+from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
+from services.oauth.http import bounded, get_json, why
+from services.oauth.id_tokens import LogoutToken
+from services.oauth.provider import Start, text_of
+from services.oauth.token_endpoint import Grant, OAuthClient
+from services.oauth.userinfo import ProviderProfile
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
 

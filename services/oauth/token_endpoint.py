@@ -20,8 +20,8 @@ from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
-from services.providers.errors import GrantEnded, ProviderUnavailable
-from services.providers.http import bounded, why
+from services.oauth.errors import GrantEnded, ProviderUnavailable
+from services.oauth.http import bounded, why
 from services.secret import Secret
 
 MAX_TOKEN_LENGTH = 32_768
@@ -198,7 +198,7 @@ class _TokenSession(OAuth2Session):
     """The library's session, whose every request goes to the one endpoint.
 
     The library takes https only, or with a switch for the whole process anything. Here plain http
-    is right for this very machine and nowhere else, and services/providers/http.py holds that.
+    is right for this very machine and nowhere else, and services/oauth/http.py holds that.
     """
 
     def __init__(self, endpoint: str, **options: Any) -> None:

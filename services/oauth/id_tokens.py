@@ -14,9 +14,9 @@ import msgspec
 from jwt import PyJWK
 from jwt.types import Options
 
-from services.providers.discovery import TENANT, Metadata
-from services.providers.errors import Reason, SignInRefused
-from services.providers.jwks import KEY_TYPES, ProviderKeys
+from services.oauth.discovery import TENANT, Metadata
+from services.oauth.errors import Reason, SignInRefused
+from services.oauth.jwks import KEY_TYPES, ProviderKeys
 
 CLOCK_SKEW_SECONDS = 60
 """How far a provider's clock may be off. OIDC Core leaves it to us; sign-ins that fail for a

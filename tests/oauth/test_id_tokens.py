@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from jwt.algorithms import get_default_algorithms
 
-from services.providers.discovery import Metadata
-from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
-from services.providers.id_tokens import (
+from services.oauth.discovery import Metadata
+from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
+from services.oauth.id_tokens import (
     CLOCK_SKEW_SECONDS,
     LATEST,
     MAX_AGE_SECONDS,
@@ -26,7 +26,7 @@ from services.providers.id_tokens import (
     ProviderTokensVerifier,
     check_sign_in,
 )
-from services.providers.jwks import KEY_TYPES, ProviderKeys
+from services.oauth.jwks import KEY_TYPES, ProviderKeys
 from tests.support.http_answers import Reply, as_json
 from tests.support.http_service import Seen, Service
 from tests.support.oauth import TENANT, exchanged, oidc

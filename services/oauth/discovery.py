@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from services.providers.errors import ProviderUnavailable
-from services.providers.fetches import Fetches
-from services.providers.http import get_json, is_safe_url
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.fetches import Fetches
+from services.oauth.http import get_json, is_safe_url
 
 LIFETIME_SECONDS = 3600.0
 """Where the provider does not say how long a document is good."""

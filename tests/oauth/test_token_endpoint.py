@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.providers.errors import GrantEnded, ProviderUnavailable
-from services.providers.token_endpoint import (
+from services.oauth.errors import GrantEnded, ProviderUnavailable
+from services.oauth.token_endpoint import (
     ENDED,
     MAX_TOKEN_LENGTH,
     MOST_SECONDS,

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from services.providers.discovery import TENANT, Discovery, Metadata
-from services.providers.errors import Reason, SignInRefused
-from services.providers.http import get_json
-from services.providers.id_tokens import IdToken, LogoutToken, ProviderTokensVerifier, check_sign_in
-from services.providers.jwks import ProviderKeys
-from services.providers.provider import Start, text_of
-from services.providers.token_endpoint import Grant, OAuthClient
-from services.providers.userinfo import ProviderProfile
+from services.oauth.discovery import TENANT, Discovery, Metadata
+from services.oauth.errors import Reason, SignInRefused
+from services.oauth.http import get_json
+from services.oauth.id_tokens import IdToken, LogoutToken, ProviderTokensVerifier, check_sign_in
+from services.oauth.jwks import ProviderKeys
+from services.oauth.provider import Start, text_of
+from services.oauth.token_endpoint import Grant, OAuthClient
+from services.oauth.userinfo import ProviderProfile
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
 
