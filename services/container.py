@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
+from services.accounts.devices import Devices
 from services.accounts.passwords import Passwords
-from services.accounts.rate_limit import GuessLimit
+from services.accounts.sign_in_limits import SignInLimits
 from services.background import Background
 from services.health import Health
 from services.infrastructure import Infrastructure
+from services.limits.hourly import HourlyLimits, limits_of
 from services.metrics import Metrics
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
@@ -31,6 +33,8 @@ from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.refresh_keys import RefreshKeys
+from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
@@ -74,7 +78,9 @@ class Services:
     health: Health
     background: Background
     passwords: Passwords
-    guesses: GuessLimit
+    limits: HourlyLimits
+    refreshes: Refreshes
+    refresh_keys: RefreshKeys
     oauth: OAuthParts
 
 
@@ -107,8 +113,9 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
     access = Access(hub, channels)
     revocations.on_access(access.apply)
     passwords = Passwords()
-    guesses = GuessLimit(store, metrics)
-    tickets = Tickets(store, database, settings.ticket_ttl_seconds)
+    limits = HourlyLimits(store, limits_of(settings), metrics)
+    tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
+    refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
     providers = Providers(settings.oauth_providers, issuer)
@@ -118,7 +125,7 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
         encryption,
         login_sessions,
         revocations,
-        guesses,
+        limits,
         health.keys_are_wrong,
         metrics,
     )
@@ -134,7 +141,8 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
             passwords,
             login_sessions,
             revocations,
-            guesses,
+            SignInLimits(limits),
+            Devices(settings.jwt_secrets),
             oauth.take_out,
             metrics,
         ),
@@ -157,7 +165,9 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
         health=health,
         background=Background(metrics),
         passwords=passwords,
-        guesses=guesses,
+        limits=limits,
+        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits),
+        refresh_keys=refresh_keys,
         oauth=oauth,
     )
 

@@ -21,6 +21,8 @@ from services.opaque import TOKEN_BYTES
 from services.secret import Secret
 
 CHECKSUM_BYTES = 16
+CHECKSUM_LENGTH = 22
+"""Characters."""
 KEY_ID_BYTES = 4
 MAX_LENGTH = 512
 
@@ -37,6 +39,27 @@ class Ours(msgspec.Struct, frozen=True):
     key_id: str
 
 
+class Checksums:
+    """Signs texts for one purpose, and knows its own signatures.
+
+    Args:
+        secrets: JWT_SECRETS, newest first: the first signs, all verify.
+        purpose: keeps signatures of different kinds apart.
+    """
+
+    def __init__(self, secrets: Sequence[Secret], purpose: str) -> None:
+        self._keys = [_derived_key(secret, purpose) for secret in secrets]
+
+    def sign(self, text: str) -> str:
+        """The checksum of a text: 22 URL-safe characters."""
+        return _checksum(self._keys[0], text)
+
+    def verify(self, text: str, checksum: str) -> bool:
+        """Whether a checksum was made here, for this text."""
+        given = checksum.encode("utf-8", "surrogatepass")
+        return any(hmac.compare_digest(given, _checksum(key, text).encode()) for key in self._keys)
+
+
 class KeyedTokens:
     """Makes tokens `PREFIX.KEY_ID.SUBJECT.RANDOM.CHECKSUM`, and knows them again.
 
@@ -47,8 +70,8 @@ class KeyedTokens:
     """
 
     def __init__(self, secrets: Sequence[Secret], purpose: str, prefix: str) -> None:
-        self._purpose, self._prefix = purpose, prefix
-        keys = [derived_key(secret, purpose) for secret in secrets]
+        self._prefix = prefix
+        keys = [_derived_key(secret, purpose) for secret in secrets]
         self._keys = {_key_id(key): key for key in keys}
         self.key_id = _key_id(keys[0])
         """Of the secret that makes tokens now."""
@@ -74,33 +97,32 @@ class KeyedTokens:
 
     def outline(self, token: str) -> Ours | None:
         """The same for whatever has the form of one: its checksum is not looked at."""
-        if len(token) > MAX_LENGTH or not token.isascii():
-            return None
-        parts = token.split(".")
+        parts = token.split(".") if len(token) <= MAX_LENGTH and token.isascii() else []
         if len(parts) != 5 or parts[0] != self._prefix:
             return None
         return Ours(parts[2], parts[1])
 
-    def knows_key(self, key_id: str) -> bool:
-        """Whether the checksum of a token with this key id can be checked."""
-        return key_id in self._keys
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """Of the secrets whose checksums can be verified."""
+        return frozenset(self._keys)
 
 
-def derived_key(secret: Secret, purpose: str) -> bytes:
-    """A key of its own for a purpose."""
+def _derived_key(secret: Secret, purpose: str) -> bytes:
     info = f"usher/{purpose}/1".encode()
     return HKDF(SHA256(), 32, salt=None, info=info).derive(secret.reveal().encode())
 
 
-def url_safe(raw: bytes) -> str:
-    """URL-safe base64 without padding."""
+def _url_safe(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _checksum(key: bytes, text: str) -> str:
-    return url_safe(hmac.digest(key, text.encode(), "sha256")[:CHECKSUM_BYTES])
+    return _url_safe(
+        hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256")[:CHECKSUM_BYTES]
+    )
 
 
 def _key_id(key: bytes) -> str:
     # Of the derived key, not of the secret: it is shown to whoever holds a token.
-    return url_safe(hmac.digest(key, b"key id", "sha256")[:KEY_ID_BYTES])
+    return _url_safe(hmac.digest(key, b"key id", "sha256")[:KEY_ID_BYTES])

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import msgspec
 from tornado.httputil import HTTPHeaders, RequestStartLine, parse_cookie
 
-from services.errors import BadRequest, UsherError
+from services.errors import BadRequest, RateLimited, UsherError
 from services.websocket.protocol import SUBPROTOCOL
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

@@ -74,14 +74,10 @@ class SignInLimits:
             RateLimited: right or wrong, known or unknown.
         """
         of = self._limits.of
-        if device_id is not None:
-            wanted = ((of.wrong_signins, network), (of.own_guesses, f"device {device_id}"))
-        else:
-            wanted = (
-                (of.wrong_signins, network),
-                (of.own_guesses, f"{account}\0{network}"),
-                (of.account_guesses, account),
-            )
+        own = f"{account}\0{network}" if device_id is None else f"device {device_id}"
+        wanted = [(of.wrong_signins, network), (of.own_guesses, own)]
+        if device_id is None:
+            wanted.append((of.account_guesses, account))
         return SignInAttempt(await self._limits.take(*wanted), device_id is not None)
 
     async def begin_confirmation(self, session_id: str) -> Taken:

@@ -20,7 +20,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -79,6 +79,7 @@ class Limits(msgspec.Struct, frozen=True):
         own_guesses: what a device or address that has signed in to an account keeps for that
             account, whatever others do to the address.
         session_guesses: wrong passwords of somebody signed in, by login session.
+        bad_codes: authorization codes that the provider does not know, by address.
         bad_tokens: refresh tokens and tickets that are none, by address.
         refresh_reuse: uses of one refresh token: parallel tabs, and what was lost on the way.
         signins, refreshes, tickets: by user.
@@ -90,6 +91,7 @@ class Limits(msgspec.Struct, frozen=True):
     account_guesses: Limit
     own_guesses: Limit
     session_guesses: Limit
+    bad_codes: Limit
     bad_tokens: Limit
     refresh_reuse: Limit
     signins: Limit
@@ -99,25 +101,42 @@ class Limits(msgspec.Struct, frozen=True):
     mailbox: Limit
 
 
-def limits_of(
-    signups: int, wrong_signins: int, signins: int, refreshes: int, tickets: int, mails: int
-) -> Limits:
-    """The limits that the settings LIMIT_… make."""
+class LimitSettings(Protocol):
+    """The settings that make the limits: each so many in an hour, 0 for any number."""
+
+    @property
+    def limit_signups(self) -> int: ...
+    @property
+    def limit_wrong_signins(self) -> int: ...
+    @property
+    def limit_signins(self) -> int: ...
+    @property
+    def limit_refreshes(self) -> int: ...
+    @property
+    def limit_tickets(self) -> int: ...
+    @property
+    def limit_mails(self) -> int: ...
+
+
+def limits_of(settings: LimitSettings) -> Limits:
+    """The limits that the settings make."""
+    wrong_signins, mails = settings.limit_wrong_signins, settings.limit_mails
 
     def part(whole: int, of: int) -> int:
         return max(1, whole // of) if whole else 0
 
     return Limits(
-        signups=Limit("signups", signups),
+        signups=Limit("signups", settings.limit_signups),
         wrong_signins=Limit("wrong-signins", wrong_signins),
         account_guesses=Limit("account-guesses", wrong_signins * 10),
         own_guesses=Limit("own-guesses", part(wrong_signins, 5)),
         session_guesses=Limit("session-guesses", wrong_signins),
+        bad_codes=Limit("bad-codes", wrong_signins),
         bad_tokens=Limit("bad-tokens", wrong_signins),
-        refresh_reuse=Limit("refresh-reuse", part(refreshes, 8), is_final=True),
-        signins=Limit("signins", signins),
-        refreshes=Limit("refreshes", refreshes),
-        tickets=Limit("tickets", tickets, is_final=True),
+        refresh_reuse=Limit("refresh-reuse", part(settings.limit_refreshes, 8)),
+        signins=Limit("signins", settings.limit_signins),
+        refreshes=Limit("refreshes", settings.limit_refreshes),
+        tickets=Limit("tickets", settings.limit_tickets, is_final=True),
         mails=Limit("mails", mails, is_final=True),
         mailbox=Limit("mailbox", part(mails, 4), is_final=True),
     )
@@ -158,6 +177,26 @@ class Taken:
             raise RateLimited(f"{names}: no more in this hour", retry_after=max(full.values()))
 
 
+class _Asking:
+    """What one call of `take` asks for.
+
+    Attributes:
+        numbers: the limits that have to be asked, of all that are wanted.
+    """
+
+    def __init__(self, keys: list[str], limits: list[Limit]) -> None:
+        self.keys, self.limits = keys, limits
+        self.waits: list[float | None] = [None] * len(keys)
+        self.numbers: list[int] = []
+
+    def one(self, number: int) -> tuple[str, int]:
+        return self.keys[number], self.limits[number].amount
+
+    def commands(self) -> list[Command]:
+        asked = map(self.one, self.numbers)
+        return [("EVAL", TAKE, 1, key, amount, WINDOW_SECONDS * 1000) for key, amount in asked]
+
+
 class HourlyLimits:
     """Takes from limits, in Redis or here.
 
@@ -179,53 +218,49 @@ class HourlyLimits:
         self._here = Windows(WINDOW_SECONDS, clock)
         self._full: OrderedDict[str, float] = OrderedDict()
 
+    def refuse_known_full(self, limit: Limit, key: str) -> None:
+        """Refuse what is known to be full, without asking anybody.
+
+        Raises:
+            RateLimited: it is.
+        """
+        wait = self._known_full(_key(limit, key))
+        if wait is not None:
+            raise RateLimited(f"{limit.name}: no more in this hour", retry_after=wait)
+
     def take(self, *wanted: tuple[Limit, str]) -> Awaitable[Taken]:
         """Take one of each limit, for a key that is hashed before it goes anywhere.
 
         Asked when called, not when awaited: commands that are issued behind it leave in the
         same write. `Taken.waits` has one entry for each, in this order.
         """
-        keys = [_key(limit, key) for limit, key in wanted]
-        known = [self._known_full(key) for key in keys]
-        # Each is a group of its own slot in a cluster, and all are one write.
-        asked = [n for n, (limit, _) in enumerate(wanted) if limit.amount and known[n] is None]
-        commands: list[Command] = [
-            ("EVAL", TAKE, 1, keys[n], wanted[n][0].amount, WINDOW_SECONDS * 1000) for n in asked
-        ]
+        asking = _Asking([_key(limit, key) for limit, key in wanted], [one for one, _ in wanted])
+        for number, (limit, key) in enumerate(zip(asking.limits, asking.keys, strict=True)):
+            asking.waits[number] = self._known_full(key)
+            if limit.amount and asking.waits[number] is None:
+                asking.numbers.append(number)
         replies: asyncio.Future[list[Any]] | None = None
-        if commands and self._store.kind == "redis":
-            replies = asyncio.ensure_future(self._store.call(*commands))
-        return self._finish(wanted, keys, known, asked, replies)
+        if asking.numbers and self._store.kind == "redis":
+            # Each command is of one key: in a cluster they part, and yet are one round trip.
+            replies = asyncio.ensure_future(self._store.call(*asking.commands()))
+        return self._finish(asking, replies)
 
-    async def _finish(
-        self,
-        wanted: Sequence[tuple[Limit, str]],
-        keys: Sequence[str],
-        waits: list[float | None],
-        asked: Sequence[int],
-        replies: asyncio.Future[list[Any]] | None,
-    ) -> Taken:
-        shared = False
-        answers: list[Any] = []
-        if replies is not None:
-            try:
-                answers, shared = await replies, True
-            except StoreUnavailable as error:
-                log.debug("limits: %s", error.evidence)
-        if not shared:
-            answers = [self._take_here(keys[n], wanted[n][0].amount) for n in asked]
-        for n, (taken, left) in zip(asked, answers, strict=True):
+    async def _finish(self, asking: _Asking, replies: asyncio.Future[list[Any]] | None) -> Taken:
+        answers = await _answers(replies) if replies is not None else None
+        shared = answers is not None
+        if answers is None:
+            answers = [self._take_here(*asking.one(number)) for number in asking.numbers]
+        for number, (taken, left) in zip(asking.numbers, answers, strict=True):
             if not taken:
-                waits[n] = max(0.001, left / 1000)
-                if wanted[n][0].is_final:
-                    self._remember_full(keys[n], waits[n] or 0.0)
-        counted = frozenset(asked)
+                asking.waits[number] = wait = max(0.001, left / 1000)
+                if asking.limits[number].is_final:
+                    self._remember_full(asking.keys[number], wait)
 
         def give_back(number: int) -> None:
-            if number in counted:
-                self._give_back(keys[number], shared)
+            if number in asking.numbers:
+                self._give_back(asking.keys[number], shared)
 
-        return Taken(waits, give_back, [limit.name for limit, _ in wanted])
+        return Taken(asking.waits, give_back, [limit.name for limit in asking.limits])
 
     def _take_here(self, key: str, amount: int) -> tuple[int, float]:
         if self._store.kind == "redis":
@@ -254,6 +289,15 @@ class HourlyLimits:
         self._full[key] = self._clock() + seconds
         if len(self._full) > MAX_REMEMBERED:
             self._full.popitem(last=False)
+
+
+async def _answers(replies: asyncio.Future[list[Any]]) -> list[Any] | None:
+    """What Redis says; None where it does not."""
+    try:
+        return await replies
+    except StoreUnavailable as error:
+        log.debug("limits: %s", error.evidence)
+        return None
 
 
 def _key(limit: Limit, key: str) -> str:

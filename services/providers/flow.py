@@ -9,8 +9,9 @@ from functools import partial
 
 import msgspec
 
-from services.accounts.rate_limit import GuessLimit
 from services.errors import RateLimited, Unauthenticated, Unavailable
+from services.limits.hourly import HourlyLimits, Taken
+from services.limits.networks import network_of
 from services.metrics import Metrics
 from services.oauth.errors import (
     GrantEnded,
@@ -34,7 +35,7 @@ from services.secret import Secret
 from services.sessions.login_sessions import Device, SignedIn
 
 MAX_CODE_LENGTH = 4096
-GUESSES = "oauth-codes"
+_COUNTED = frozenset((Reason.UNTRUSTED, Reason.STALE))
 UNAVAILABLE_ERRORS = frozenset(("temporarily_unavailable", "server_error"))
 
 log = logging.getLogger("usher.oauth")
@@ -78,13 +79,13 @@ class OAuth:
         attempts: AuthorizationRequests,
         identities: Identities,
         linked_accounts: LinkedAccounts,
-        guesses: GuessLimit,
+        limits: HourlyLimits,
         keys_are_wrong: Callable[[], bool],
         metrics: Metrics,
     ) -> None:
         self._providers, self._attempts = providers, attempts
         self._identities, self._linked = identities, linked_accounts
-        self._guesses, self._keys_are_wrong = guesses, keys_are_wrong
+        self._limits, self._keys_are_wrong = limits, keys_are_wrong
         self._metrics = metrics
 
     async def begin(
@@ -129,11 +130,10 @@ class OAuth:
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
         try:
-            await self._refuse_guesser(device.ip)
-            attempt = await self._attempts.take(
-                sealed, provider, answer.state, spend=_brings_code(answer)
+            taken = await self._take(device.ip)
+            attempt, person, grant = await self._asked_within(
+                taken, connection, provider, sealed, answer
             )
-            person, grant = await self._asked(connection, attempt, answer, device.ip)
             finished = await self._let_in(connection, attempt, person, grant, device, sid)
         except SignInRefused as error:
             self._count(connection, error.code)
@@ -141,30 +141,50 @@ class OAuth:
         self._count(connection, "linked" if attempt.link else "signed_in")
         return finished
 
-    async def _refuse_guesser(self, address: str) -> None:
+    async def _take(self, ip: str) -> Taken:
         """First of all: each attempt that is used up is a row."""
+        taken = await self._limits.take((self._limits.of.bad_codes, network_of(ip)))
         try:
-            await self._guesses.check_address(GUESSES, address)
+            taken.require()
         except RateLimited as error:
             raise SignInRefused(Reason.TOO_MANY, error.evidence) from error
+        return taken
 
-    async def _asked(
-        self, connection: Connection, attempt: AuthorizationRequest, answer: Answer, address: str
-    ) -> tuple[ProviderProfile, Grant]:
-        """Who it is, as the provider says.
+    async def _asked_within(
+        self, taken: Taken, connection: Connection, provider: str, sealed: str, answer: Answer
+    ) -> tuple[AuthorizationRequest, ProviderProfile, Grant]:
+        """Count what cannot be trusted for the address that it came from, and nothing else.
 
         Made-up codes make us ask the provider; who sends many must not keep others from it.
         """
         try:
-            return await connection.ask(partial(_exchange, attempt=attempt, answer=answer))
-        except SignInRefused as error:
-            if error.reason is Reason.UNTRUSTED:
-                await self._guesses.count_address(GUESSES, address)
+            attempt = await self._attempts.take(
+                sealed, provider, answer.state, spend=_brings_code(answer)
+            )
+        except BaseException:
+            taken.give_back()
             raise
+        try:
+            person, grant = await self._asked(connection, attempt, answer)
+        except SignInRefused as error:
+            if error.reason not in _COUNTED:
+                taken.give_back()
+            raise
+        except BaseException:
+            taken.give_back()
+            raise
+        taken.give_back()
+        return attempt, person, grant
+
+    async def _asked(
+        self, connection: Connection, attempt: AuthorizationRequest, answer: Answer
+    ) -> tuple[ProviderProfile, Grant]:
+        """Who it is, as the provider says."""
+        try:
+            return await connection.ask(partial(_exchange, attempt=attempt, answer=answer))
         except ProviderUnavailable as error:
             raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
         except GrantEnded as error:
-            await self._guesses.count_address(GUESSES, address)
             raise SignInRefused(Reason.STALE, "token endpoint: the code is over") from error
 
     async def _let_in(
