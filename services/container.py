@@ -53,7 +53,7 @@ class Services:
     """What handlers may call."""
 
     node: str
-    foundation: Infrastructure
+    infrastructure: Infrastructure
     metrics: Metrics
     hub: Hub
     pool: SessionPool
@@ -63,12 +63,12 @@ class Services:
     channels: Channels
     revocations: Revocations
     tickets: Tickets
-    seen: LastSeen
+    last_seen: LastSeen
     control: Control
     nodes: Nodes
-    bearers: TokenBinding
+    token_binding: TokenBinding
     access: Access
-    cutting: LogoutAcknowledgement
+    logout_ack: LogoutAcknowledgement
     bus: Bus
     rooms: Rooms
     presence: Presence
@@ -84,20 +84,20 @@ class Services:
     oauth: OAuthParts
 
 
-def build(foundation: Infrastructure, issuer: str) -> Services:
+def build(infrastructure: Infrastructure, issuer: str) -> Services:
     """Join the parts. Nothing runs yet.
 
     Args:
         issuer: `iss` of the tokens: the public URL.
     """
-    settings, metrics = foundation.settings, foundation.metrics
-    store, database = foundation.store, foundation.database
+    settings, metrics = infrastructure.settings, infrastructure.metrics
+    store, database = infrastructure.store, infrastructure.database
     token_life = max(settings.access_token_ttl_seconds, settings.ticket_ttl_seconds)
     tokens = Tokens(settings.jwt_secrets, issuer, ttl=settings.access_token_ttl_seconds)
     node, hub = secrets.token_urlsafe(8), Hub()
     pool, nodes = SessionPool(store), Nodes(store, node)
-    rooms = Rooms(foundation.bus, as_event=lambda kept: message_event(kept.id, kept.body))
-    control = Control(foundation.bus, rooms, node, metrics)
+    rooms = Rooms(infrastructure.bus, as_event=lambda kept: message_event(kept.id, kept.body))
+    control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
     revocations = Revocations(database, cache, hub, control, metrics, token_life)
@@ -131,7 +131,7 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
     )
     return Services(
         node=node,
-        foundation=foundation,
+        infrastructure=infrastructure,
         metrics=metrics,
         hub=hub,
         pool=pool,
@@ -150,13 +150,13 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
         channels=channels,
         revocations=revocations,
         tickets=tickets,
-        seen=LastSeen(login_sessions),
+        last_seen=LastSeen(login_sessions),
         control=control,
         nodes=nodes,
-        bearers=TokenBinding(store, control),
+        token_binding=TokenBinding(store, control),
         access=access,
-        cutting=LogoutAcknowledgement(login_sessions, pool, nodes, control),
-        bus=foundation.bus,
+        logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
+        bus=infrastructure.bus,
         rooms=rooms,
         presence=Presence(store, rooms, node),
         usage=Usage(store),
@@ -173,7 +173,7 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
 
 
 def _cut_off(hub: Hub) -> None:
-    if cut := hub.cut_all(CloseCode.UNAVAILABLE):
+    if cut := hub.close_all(CloseCode.UNAVAILABLE):
         log.error("neither the database nor redis for a whole lease: %d sockets closed", cut)
 
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -99,6 +100,21 @@ def test_behind_a_public_url_the_screen_tells_where_the_node_listens(database_ki
         screen = [line.split(None, 1) for line in server.output if line.startswith("  ")]
         assert ["Open", "https://usher.example\n"] in screen
         assert ["Listens", f"http://127.0.0.1:{server.port}\n"] in screen
+
+
+HOSTS = ["127.0.0.1", "127.0.0.2", "localhost", "::1", "0.0.0.0", "::"]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_what_is_announced_is_where_it_listens(host: str) -> None:
+    settings = {"OAUTH_GITHUB_CLIENT_ID": "x", "OAUTH_GITHUB_CLIENT_SECRET": "y"}
+    with usher("sqlite", HOST=host, OAUTH_PROVIDERS="github", **settings) as server:
+        # The harness goes to what the start screen says, with that for an Origin.
+        browser = sign_up(server, browser=True)
+        assert browser.post("/api/ws/ticket").status == 201
+        location = browser.get("/oauth/github/login").headers["Location"]
+        sent = parse_qs(urlsplit(location).query)
+        assert sent["redirect_uri"] == [f"{server.url}/oauth/github/callback"]
 
 
 def test_a_sqlite_file_elsewhere_is_not_said_to_be_in_the_data_folder(folder: Path) -> None:

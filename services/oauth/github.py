@@ -52,9 +52,7 @@ class GitHubProvider:
             raise SignInRefused(Reason.UNTRUSTED, "callback: iss of another provider")
 
     def exchange(self, code: str, start: Start) -> tuple[ProviderProfile, Grant]:
-        grant = self._client.exchange(
-            self._issuer + "/access_token", ("client_secret_post",), code, start.verifier
-        )
+        grant = self._client.exchange(self._issuer + "/access_token", "post", code, start.verifier)
         user = self._get("/user", grant)
         number = user.get("id") if isinstance(user, dict) else None
         if type(number) is not int:  # not `login`: names are given to others again
@@ -64,9 +62,7 @@ class GitHubProvider:
         return ProviderProfile(self._issuer, str(number), None, email, verified, name, user), grant
 
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
-        return self._client.refresh(
-            self._issuer + "/access_token", ("client_secret_post",), refresh_token
-        )
+        return self._client.refresh(self._issuer + "/access_token", "post", refresh_token)
 
     def revoke(self, grant: Grant) -> None:
         url = f"{self._api}/applications/{self._client.client_id}/grant"

@@ -23,6 +23,7 @@ from requests_oauthlib import OAuth2Session
 from services.oauth.errors import GrantEnded, ProviderUnavailable
 from services.oauth.http import bounded, why
 from services.secret import Secret
+from services.settings.providers import ClientAuth
 
 MAX_TOKEN_LENGTH = 32_768
 _UNREADABLE = (
@@ -101,12 +102,12 @@ class OAuthClient:
         )
         return endpoint.partition("://")[0] + "://" + str(url).partition("://")[2]
 
-    def exchange(self, endpoint: str, methods: tuple[str, ...], code: str, verifier: str) -> Grant:
+    def exchange(self, endpoint: str, method: ClientAuth, code: str, verifier: str) -> Grant:
         """The tokens for an authorization code.
 
         Args:
             endpoint: the token endpoint.
-            methods: of client authentication that it takes.
+            method: of client authentication. A wrong one uses the code up, so none is tried.
 
         Raises:
             GrantEnded: the code is over, or not for us.
@@ -117,11 +118,11 @@ class OAuthClient:
                 _as_https(endpoint),
                 code=code,
                 code_verifier=verifier,
-                **self._authentication(methods),
+                **self._authentication(method),
             )
             return self._grant(found)
 
-    def refresh(self, endpoint: str, methods: tuple[str, ...], refresh_token: Secret) -> Grant:
+    def refresh(self, endpoint: str, method: ClientAuth, refresh_token: Secret) -> Grant:
         """New tokens for a refresh token. `refresh_token` of the answer is the one to keep: the
         new one, or the old one where none came.
 
@@ -129,7 +130,7 @@ class OAuthClient:
             GrantEnded: the refresh token is over.
             ProviderUnavailable: no answer of use.
         """
-        identified = self._authentication(methods)
+        identified = self._authentication(method)
         # `refresh_token` of the library knows `auth`, and puts the rest into the form.
         if identified.pop("include_client_id", False):
             identified["client_id"] = self.client_id
@@ -140,7 +141,7 @@ class OAuthClient:
             grant = self._grant(found)
         return structs.replace(grant, refresh_token=grant.refresh_token or refresh_token)
 
-    def revoke(self, endpoint: str, methods: tuple[str, ...], token: Secret, hint: str) -> None:
+    def revoke(self, endpoint: str, method: ClientAuth, token: Secret, hint: str) -> None:
         """Give a token back (RFC 7009 section 2.1).
 
         Args:
@@ -150,7 +151,7 @@ class OAuthClient:
             ProviderUnavailable: it did not take it.
         """
         form = {"token": token.reveal(), "token_type_hint": hint}
-        identified = self._authentication(methods)
+        identified = self._authentication(method)
         if "auth" not in identified:
             form |= {"client_id": self.client_id, "client_secret": self._secret.reveal()}
         with self._session(endpoint) as session, _told(endpoint):
@@ -163,9 +164,8 @@ class OAuthClient:
         """Id and secret as a header (RFC 6749 section 2.3.1: encoded as in a form, first)."""
         return HTTPBasicAuth(quote_plus(self.client_id), quote_plus(self._secret.reveal()))
 
-    def _authentication(self, methods: tuple[str, ...]) -> dict[str, Any]:
-        # In the form where that is taken: providers differ in how they decode the header.
-        if "client_secret_post" in methods:
+    def _authentication(self, method: ClientAuth) -> dict[str, Any]:
+        if method == "post":
             return {"include_client_id": True, "client_secret": self._secret.reveal()}
         return {"auth": self.basic()}
 

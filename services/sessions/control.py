@@ -2,7 +2,7 @@
 
 News are kept messages of the nodes' own room: a Redis Stream that each node follows from where
 it stopped, so a line that was lost for a while loses nothing. The rows in the database stand
-behind it all (`Revocations.sweep`). Acknowledgements are passing messages: they only help who
+behind it all (`Revocations.sweep`). Acknowledgements are ephemeral: they only help who
 waits for them now.
 """
 
@@ -79,13 +79,13 @@ _ACKNOWLEDGEMENT = msgspec.json.Decoder(Acknowledgement)
 class NodeLine(Protocol):
     """What carries messages between nodes: the rooms of this node."""
 
-    async def hear_nodes(self, on_message: Callable[[bytes], None]) -> None:
+    async def receive_from_nodes(self, on_message: Callable[[bytes], None]) -> None:
         """Call `on_message` with each logged message of CONTROL_ROOM, from now on."""
 
-    def on_passing(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
+    def on_ephemeral(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
         """Call `act` with the room and body of each ephemeral message of this kind."""
 
-    def send_passing(self, name: str, kind: bytes, body: bytes) -> None:
+    def send_ephemeral(self, name: str, kind: bytes, body: bytes) -> None:
         """Send an ephemeral message to the same part on every node."""
 
 
@@ -104,7 +104,7 @@ class Control:
         self._on_revoked: Revoked | None = None
         self._on_replaced: Callable[[str], None] | None = None
         self._waiting: dict[str, asyncio.Queue[Acknowledgement]] = {}
-        line.on_passing(ACKNOWLEDGED, self._acknowledged)
+        line.on_ephemeral(ACKNOWLEDGED, self._acknowledged)
 
     def on_revocations(self, act: Revoked) -> None:
         """Call `act` with revocations of other nodes; it gives how many sockets it closed."""
@@ -116,7 +116,7 @@ class Control:
 
     async def open(self) -> None:
         """Begin to hear the other nodes."""
-        await self._line.hear_nodes(self._heard)
+        await self._line.receive_from_nodes(self._heard)
 
     async def publish(self, revocations: Sequence[Revocation], request: str = "") -> bool:
         """Tell the other nodes. This node has acted already.
@@ -157,7 +157,7 @@ class Control:
                 self._on_replaced(session_id)
         if news.request:
             answer = Acknowledgement(news.request, self._node, closed)
-            self._line.send_passing(CONTROL_ROOM, ACKNOWLEDGED, msgspec.json.encode(answer))
+            self._line.send_ephemeral(CONTROL_ROOM, ACKNOWLEDGED, msgspec.json.encode(answer))
 
     def _acknowledged(self, room: str, body: bytes) -> None:
         try:

@@ -344,7 +344,7 @@ async def test_a_provider_that_errs_keeps_nobody_signed_in(
     monkeypatch.setattr(provider_logout, "END_SESSION_SECONDS", 0.3)
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
-        keys = parts.services.foundation.settings
+        keys = parts.services.infrastructure.settings
     op.misbehave(discovery=fault)
     async with node(database_url, clock=real_clock(), settings=keys) as fresh:
         url = await within(fresh.oauth.logout.end_session_url(ada.claims.sid, BACK), 5.0)

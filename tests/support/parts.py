@@ -152,8 +152,8 @@ class Parts:
     tickets: Tickets
     pool: SessionPool
     nodes: Nodes
-    bearers: TokenBinding
-    cutting: LogoutAcknowledgement
+    token_binding: TokenBinding
+    logout_ack: LogoutAcknowledgement
     presence: Presence
     usage: Usage
     models: ModelRegistry
@@ -161,13 +161,13 @@ class Parts:
     oauth: OAuthParts
     admission: Admission
     services: Services
-    floor: SocketContext
+    context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
 
     def close_peers(self) -> None:
         for peer in self.peers:
-            peer.client.wire.abort()
+            peer.client.connection.abort()
             peer.close()
 
     async def user(self, name: str = "Ada", role: str = "user") -> str:
@@ -270,7 +270,7 @@ def join_parts(
     )
     services = Services(
         node=name,
-        foundation=Infrastructure(settings, None, None, counting, bus, database, metrics),
+        infrastructure=Infrastructure(settings, None, None, counting, bus, database, metrics),
         metrics=metrics,
         hub=hub,
         pool=pool,
@@ -290,12 +290,12 @@ def join_parts(
         channels=channels,
         revocations=revocations,
         tickets=tickets,
-        seen=LastSeen(sessions),
+        last_seen=LastSeen(sessions),
         control=control,
         nodes=nodes,
-        bearers=TokenBinding(counting, control, clock),
+        token_binding=TokenBinding(counting, control, clock),
         access=access,
-        cutting=LogoutAcknowledgement(sessions, pool, nodes, control),
+        logout_ack=LogoutAcknowledgement(sessions, pool, nodes, control),
         bus=bus,
         rooms=rooms,
         presence=Presence(counting, rooms, name, clock),
@@ -319,7 +319,7 @@ def join_parts(
         tokens=tokens,
         cache=cache,
         services=services,
-        floor=SocketContext(services, {**EVENTS, **ROOM_EVENTS}, clock),
+        context=SocketContext(services, {**EVENTS, **ROOM_EVENTS}, clock),
         **joined,
     )
 
@@ -395,8 +395,8 @@ async def database_away(parts: Parts) -> None:
 async def open_socket(parts: Parts, signed_in: SignedIn, bearer: bool = False) -> Peer:
     """A joined socket of a login session: the real one, over a real pair of sockets."""
     ours, theirs = socket_pair()
-    client = ClientSocket(parts.floor, ours)
-    client.open_joined(b"", b"", await parts.floor.let_in(signed_in.claims), bearer)
+    client = ClientSocket(parts.context, ours)
+    client.open_joined(b"", b"", await parts.context.let_in(signed_in.claims), bearer)
     peer = Peer(theirs, client)
     parts.peers.append(peer)
     assert (await peer.event())["event"] == "joined"

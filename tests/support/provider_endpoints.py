@@ -61,7 +61,7 @@ def token(op: State, seen: Seen, faults: Collection[str], inside: Collection[str
 
     Raises: Refused.
     """
-    check_client(seen, (op.client_id, op.client_secret), op.auth_methods)
+    check_client(seen, (op.client_id, op.client_secret), op.takes_auth(op.auth_methods))
     _say(faults)
     if seen.form.get("grant_type") != "authorization_code":
         raise Refused("unsupported_grant_type", "neither a code nor a refresh token")
@@ -77,7 +77,7 @@ def token(op: State, seen: Seen, faults: Collection[str], inside: Collection[str
 
 def refresh(op: State, seen: Seen, faults: Collection[str], inside: Collection[str]) -> Reply:
     """OIDC Core section 12. Raises: Refused."""
-    check_client(seen, (op.client_id, op.client_secret), op.auth_methods)
+    check_client(seen, (op.client_id, op.client_secret), op.takes_auth(op.auth_methods))
     _say(faults)
     grant = op.grants.refreshed(seen.form.get("refresh_token", ""), op.refresh_tokens)
     return _tokens(op, grant, faults, {*inside, *({"sub_changed"} & set(faults))}, refreshing=True)
@@ -101,7 +101,9 @@ def userinfo(op: State, seen: Seen, faults: Collection[str]) -> Reply:
 
 def revoke(op: State, seen: Seen, faults: Collection[str]) -> Reply:
     """RFC 7009: 200 whether the token was known or not. Raises: Refused."""
-    check_client(seen, (op.client_id, op.client_secret), op.auth_methods)
+    # By its own list, where it has one, whatever the client is registered for.
+    taken = op.revocation_auth_methods or op.takes_auth(op.auth_methods)
+    check_client(seen, (op.client_id, op.client_secret), taken)
     sent = seen.form.get("token", "")
     if not sent:
         raise Refused("invalid_request", "no token")

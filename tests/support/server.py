@@ -34,7 +34,10 @@ from tests.support.postgres import postgres_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a quiet heron at dusk 7"
-ROOMY = {"LIMIT_SIGNUPS": 0, "LIMIT_SIGNINS": 0, "LIMIT_REFRESHES": 0, "LIMIT_TICKETS": 0}
+ROOMY = {
+    f"LIMIT_{name}": 0
+    for name in ("SIGNUPS", "WRONG_SIGNINS", "SIGNINS", "REFRESHES", "TICKETS", "MAILS")
+}
 """All tests of a process come from one address; those of the limits set their own."""
 PATIENCE = 20.0
 """Seconds that anything may take on a busy machine before a test gives up."""
