@@ -22,6 +22,7 @@ from services.providers.registry import Providers
 from services.redis.bus import Bus
 from services.rooms.access import Access
 from services.rooms.channels import Channels
+from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import message_event
@@ -58,6 +59,7 @@ class Services:
     hub: Hub
     pool: SessionPool
     admission: Admission
+    joins: Joins
     accounts: Accounts
     login_sessions: LoginSessions
     channels: Channels
@@ -116,6 +118,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
+    admission = Admission(tokens, tickets, cache, login_sessions, revocations, metrics)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
     providers = Providers(settings.oauth_providers, issuer)
@@ -135,7 +138,8 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         metrics=metrics,
         hub=hub,
         pool=pool,
-        admission=Admission(tokens, tickets, cache, login_sessions, revocations, metrics),
+        admission=admission,
+        joins=Joins(admission, rooms),
         accounts=Accounts(
             database,
             passwords,

@@ -9,11 +9,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from services.claims import Claims
 from services.container import Services
 from services.errors import UsherError
-from services.rooms.rooms import channel_room, user_room
-from services.sessions.admission import REREADS, Identity
 from services.websocket.protocol import CloseCode
 
 MAX_UNAUTHENTICATED = 20_000
@@ -77,7 +74,7 @@ class SocketContext:
     ) -> None:
         self.services, self.events, self.clock = services, events, clock
         self.hub, self.rooms = services.hub, services.rooms
-        self.admission, self.metrics = services.admission, services.metrics
+        self.joins, self.metrics = services.joins, services.metrics
         self.may_overlap = services.bus.keeps_order
         self.join_timeout = services.infrastructure.settings.join_timeout_seconds
         self.loop = asyncio.get_running_loop()
@@ -87,48 +84,6 @@ class SocketContext:
     @property
     def is_full(self) -> bool:
         return self.draining or len(self.unauthenticated) >= MAX_UNAUTHENTICATED
-
-    async def let_in(self, claims: Claims) -> Identity:
-        """Who the bearer of verified claims is; their rooms are heard and held from now on.
-
-        Whoever is let in enters, or is let go with `release`, before anything else is waited for.
-
-        Raises:
-            Unauthenticated, TokenExpired, DatabaseUnavailable: as `Admission.identify`.
-        """
-        own = (user_room(claims.sub),)
-        uncertain = self.rooms.subscribe(own)  # on its way while Redis is asked who this is
-        try:
-            identity = await self.admission.identify(claims)
-        except BaseException:  # cancelled too: what is held must be let go of
-            self.rooms.unsubscribe(own)
-            raise
-        uncertain += self.rooms.subscribe(map(channel_room, identity.grants))
-        return await self._when_certain(identity, uncertain) if uncertain else identity
-
-    async def _when_certain(
-        self, identity: Identity, uncertain: list[asyncio.Future[None]]
-    ) -> Identity:
-        """Wait until the rooms are heard; what was changed or revoked meanwhile counts."""
-        try:
-            await self.rooms.wait_subscribed(uncertain)
-            for _ in range(REREADS):
-                if not self.admission.is_outdated(identity):
-                    break
-                changed = await self.admission.identify(identity.claims)
-                # Held before the others are let go of: a room that stays is heard throughout.
-                self.rooms.subscribe(map(channel_room, changed.grants))
-                self.rooms.unsubscribe(map(channel_room, identity.grants))
-                identity = changed
-        except BaseException:  # cancelled too: what is held must be let go of
-            self.release(identity)
-            raise
-        return identity
-
-    def release(self, identity: Identity) -> None:
-        """Let go of the rooms that were held: those entered are kept by whoever is in them."""
-        self.rooms.unsubscribe((user_room(identity.user_id),))
-        self.rooms.unsubscribe(map(channel_room, identity.grants))
 
     def close_all(self, code: CloseCode, after: float | None = None) -> None:
         """Close every socket of this node, joined or not."""

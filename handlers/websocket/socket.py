@@ -25,9 +25,9 @@ from services.errors import (
     UnknownEvent,
     UsherError,
 )
+from services.rooms.joins import Credential
 from services.rooms.membership import Membership
 from services.sessions.admission import Identity
-from services.sessions.tickets import looks_like_ticket
 from services.sockets.session_pool import SocketSession
 from services.websocket import protocol
 from services.websocket.connection import WebSocketConnection
@@ -223,9 +223,9 @@ class ClientSocket:
 
     def user_join(self, frame: Frame, data: protocol.UserJoin) -> Awaitable[None]:
         """Say who one is; on a joined socket, the same user's newer token is taken."""
-        return self._join(frame, data.auth.token)
+        return self._join(frame, Credential("message", data.auth.token))
 
-    async def _join(self, frame: Frame, credential: str) -> None:
+    async def _join(self, frame: Frame, credential: Credential) -> None:
         try:
             identity = await self._identify(credential)
         except UsherError as error:
@@ -237,13 +237,12 @@ class ClientSocket:
             raise
         if not self.connection.is_open:
             if self._session is None:
-                self.context.release(identity)
+                self.context.joins.release(identity)
             return
-        bearer = not looks_like_ticket(credential)
         if self._session is None:
-            joined = self._enter(identity, bearer)
+            joined = self._enter(identity, credential.is_bearer)
         else:
-            self._adopt(identity, bearer)
+            self._adopt(identity, credential.is_bearer)
             joined = self._joined()
         if frame.id:
             self.answer(frame, joined)
@@ -252,12 +251,12 @@ class ClientSocket:
 
     def token_refresh(self, frame: Frame, data: protocol.TokenRefresh) -> Awaitable[None]:
         """Go on with a newer token of the same user and login session, never another's."""
-        return self._refresh(frame, data.token)
+        return self._refresh(frame, Credential("message", data.token))
 
-    async def _refresh(self, frame: Frame, credential: str) -> None:
+    async def _refresh(self, frame: Frame, credential: Credential) -> None:
         identity = await self._identify(credential)
         if self.connection.is_open:
-            self._adopt(identity, not looks_like_ticket(credential))
+            self._adopt(identity, credential.is_bearer)
             self.answer(frame, protocol.Expiry(identity.claims.exp))
 
     def heartbeat(self, frame: Frame, data: object) -> None:
@@ -270,14 +269,10 @@ class ClientSocket:
 
     # ---- identity --------------------------------------------------------------------------
 
-    async def _identify(self, credential: str) -> Identity:
-        claims = await self.context.admission.claims_of(credential)
-        held = self._claims
-        if held is None:
-            return await self.context.let_in(claims)
-        if (claims.sub, claims.sid) != (held.sub, held.sid):
-            raise IdentityMismatch("a token of another user or login session")
-        return await self.context.admission.identify(claims)
+    async def _identify(self, credential: Credential) -> Identity:
+        if self._claims is None:
+            return await self.context.joins.admit(credential)
+        return await self.context.joins.renew(credential, self._claims)
 
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
         """Become somebody: known to the hub, to Redis and in rooms. Waits for nothing."""
@@ -312,7 +307,7 @@ class ClientSocket:
             services.rooms, services.presence, self, user, identity.grants
         )
         self._membership.enter(self._membership.allowed())
-        self.context.release(identity)
+        self.context.joins.release(identity)
 
     def _bind_bearer(self, token_id: str | None) -> None:
         """A bearer token holds one live socket, on whichever node."""

@@ -21,10 +21,9 @@ from handlers.cookies import CookieJar
 from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket import handshake
 from handlers.websocket.context import SocketContext
-from handlers.websocket.handshake import Credential
 from handlers.websocket.socket import ClientSocket, close_code_for
-from services.claims import Claims
-from services.errors import OriginRefused, TokenExpired, TooLarge, Unavailable, UsherError
+from services.errors import OriginRefused, TooLarge, Unavailable, UsherError
+from services.rooms.joins import Credential, TwoIdentities
 from services.sessions.admission import Identity
 from services.settings.origins import Origins
 from services.websocket.connection import READ_BYTES
@@ -34,12 +33,6 @@ SOCKET_PATH = "/ws"
 MAX_BODY_BYTES = 64 * 1024
 
 log = logging.getLogger("usher.upgrade")
-
-
-class TwoIdentities(UsherError):
-    """Two explicit credentials, or an explicit one and a cookie of another login session."""
-
-    status, code = 400, "bad_request"
 
 
 class OpeningHandshake(msgspec.Struct, frozen=True):
@@ -101,30 +94,11 @@ class UpgradeHandler:
         try:
             if len(explicit) > 1:
                 raise TwoIdentities("two explicit credentials")
-            claims = await self._claims_of(credential)
-            if cookie is not None and cookie is not credential:
-                self._check_same_session(claims, cookie)
-            identity = await self._context.let_in(claims)
+            beside = None if cookie is credential else cookie
+            identity = await self._context.joins.admit(credential, beside)
         except UsherError as error:
             return self._refused(credential, error)
         return OpeningHandshake(identity, credential.is_bearer)
-
-    async def _claims_of(self, credential: Credential) -> Claims:
-        # A token in a URL would be logged by every proxy on the way: only tickets go there.
-        if credential.way == "ticket":
-            return await self._context.admission.redeem(credential.text)
-        return self._context.admission.verify(credential.text)
-
-    def _check_same_session(self, claims: Claims, cookie: Credential) -> None:
-        """A cookie beside an explicit credential must not be somebody else's."""
-        try:
-            other = self._context.admission.verify(cookie.text)
-        except TokenExpired as error:
-            other = error.claims
-        except UsherError:
-            return  # it says nothing of anybody
-        if other.sid != claims.sid:
-            raise TwoIdentities("explicit credential and cookie of two login sessions")
 
     def _refused(self, credential: Credential, error: UsherError) -> OpeningHandshake:
         log.info("join by %s refused: %s", credential.way, error.evidence)
@@ -137,7 +111,7 @@ class UpgradeHandler:
         taken = take_socket(connection)
         if taken is None:  # the client left while its credential was looked at
             if entry.identity is not None:
-                self._context.release(entry.identity)
+                self._context.joins.release(entry.identity)
             return
         sock, leading = taken
         client = ClientSocket(self._context, sock)

@@ -286,13 +286,10 @@ class Accounts:
             known_hash = user.password_hash if user is not None else None
             verdict = await self._passwords.verify(password, known_hash)
             if user is None or known_hash is None or not verdict.ok:
+                taken.keep()
                 raise WrongPassword("the current password is wrong")
-        except WrongPassword:
-            raise
-        except BaseException:
+        finally:
             taken.give_back()
-            raise
-        taken.give_back()
         return user
 
     # ---- administration --------------------------------------------------------------------

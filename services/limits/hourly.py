@@ -163,6 +163,10 @@ class Taken:
             self._held.discard(number)
             self._give_back(number)
 
+    def keep(self) -> None:
+        """Count it, whatever is given back afterwards."""
+        self._held.clear()
+
     def require(self, *numbers: int) -> None:
         """Go on only if one was taken of each of these limits, or of all; else nothing is kept.
 

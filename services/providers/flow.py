@@ -13,8 +13,10 @@ from services.errors import RateLimited, Unauthenticated, Unavailable
 from services.limits.hourly import HourlyLimits, Taken
 from services.limits.networks import network_of
 from services.metrics import Metrics
+from services.oauth.answers import reason_of, refuse
 from services.oauth.errors import (
     GrantEnded,
+    ProviderRefused,
     ProviderUnavailable,
     Reason,
     SignInRefused,
@@ -35,8 +37,6 @@ from services.secret import Secret
 from services.sessions.login_sessions import Device, SignedIn
 
 MAX_CODE_LENGTH = 4096
-_COUNTED = frozenset((Reason.UNTRUSTED, Reason.STALE))
-UNAVAILABLE_ERRORS = frozenset(("temporarily_unavailable", "server_error"))
 
 log = logging.getLogger("usher.oauth")
 
@@ -131,9 +131,13 @@ class OAuth:
         self._refuse_wrong_key()
         try:
             taken = await self._take(device.ip)
-            attempt, person, grant = await self._asked_within(
-                taken, connection, provider, sealed, answer
-            )
+            try:
+                attempt = await self._attempts.take(
+                    sealed, provider, answer.state, spend=_brings_code(answer)
+                )
+                person, grant = await self._asked(connection, attempt, answer, taken)
+            finally:
+                taken.give_back()
             finished = await self._let_in(connection, attempt, person, grant, device, sid)
         except SignInRefused as error:
             self._count(connection, error.code)
@@ -150,41 +154,26 @@ class OAuth:
             raise SignInRefused(Reason.TOO_MANY, error.evidence) from error
         return taken
 
-    async def _asked_within(
-        self, taken: Taken, connection: Connection, provider: str, sealed: str, answer: Answer
-    ) -> tuple[AuthorizationRequest, ProviderProfile, Grant]:
-        """Count what cannot be trusted for the address that it came from, and nothing else.
+    async def _asked(
+        self, connection: Connection, attempt: AuthorizationRequest, answer: Answer, taken: Taken
+    ) -> tuple[ProviderProfile, Grant]:
+        """Who it is, as the provider says.
 
         Made-up codes make us ask the provider; who sends many must not keep others from it.
         """
         try:
-            attempt = await self._attempts.take(
-                sealed, provider, answer.state, spend=_brings_code(answer)
-            )
-        except BaseException:
-            taken.give_back()
-            raise
-        try:
-            person, grant = await self._asked(connection, attempt, answer)
-        except SignInRefused as error:
-            if error.reason not in _COUNTED:
-                taken.give_back()
-            raise
-        except BaseException:
-            taken.give_back()
-            raise
-        taken.give_back()
-        return attempt, person, grant
-
-    async def _asked(
-        self, connection: Connection, attempt: AuthorizationRequest, answer: Answer
-    ) -> tuple[ProviderProfile, Grant]:
-        """Who it is, as the provider says."""
-        try:
             return await connection.ask(partial(_exchange, attempt=attempt, answer=answer))
+        except SignInRefused as error:
+            if error.reason is Reason.UNTRUSTED:
+                taken.keep()
+            raise
+        except ProviderRefused as error:
+            taken.keep()
+            raise SignInRefused(reason_of(error.word), error.evidence) from error
         except ProviderUnavailable as error:
             raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
         except GrantEnded as error:
+            taken.keep()
             raise SignInRefused(Reason.STALE, "token endpoint: the code is over") from error
 
     async def _let_in(
@@ -221,12 +210,10 @@ def _exchange(
 ) -> tuple[ProviderProfile, Grant]:
     """In a worker thread: is it this provider's answer, and is it a good one?"""
     provider.check_issuer(answer.issuer)
-    if answer.error in UNAVAILABLE_ERRORS:
-        raise ProviderUnavailable(f"callback: {answer.error}")
-    if answer.error == "access_denied":
-        raise SignInRefused(Reason.DENIED, "callback: access_denied")
+    if answer.error:
+        refuse(answer.error)
     if not _brings_code(answer):
-        raise SignInRefused(Reason.UNTRUSTED, "callback: an error, or no code")
+        raise SignInRefused(Reason.UNTRUSTED, "callback: neither a code nor an error")
     return provider.exchange(answer.code, attempt.start)
 
 

@@ -51,6 +51,7 @@ from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.access import Access
 from services.rooms.channels import Channels
+from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import message_event
@@ -160,6 +161,7 @@ class Parts:
     api_keys: ApiKeys
     oauth: OAuthParts
     admission: Admission
+    joins: Joins
     services: Services
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
@@ -254,6 +256,7 @@ def join_parts(
     tickets = Tickets(counting, database, tokens.tickets, limits, TICKET_TTL, clock)
     refresh_keys = RefreshKeys(database, tokens.refresh, REFRESH_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
+    admission = Admission(tokens, tickets, cache, sessions, revocations, metrics, clock)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, counting, encryption, metrics, on_cut_off=lambda: None)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
@@ -274,7 +277,8 @@ def join_parts(
         metrics=metrics,
         hub=hub,
         pool=pool,
-        admission=Admission(tokens, tickets, cache, sessions, revocations, metrics, clock),
+        admission=admission,
+        joins=Joins(admission, rooms),
         accounts=Accounts(
             database,
             passwords,
@@ -396,7 +400,7 @@ async def open_socket(parts: Parts, signed_in: SignedIn, bearer: bool = False) -
     """A joined socket of a login session: the real one, over a real pair of sockets."""
     ours, theirs = socket_pair()
     client = ClientSocket(parts.context, ours)
-    client.open_joined(b"", b"", await parts.context.let_in(signed_in.claims), bearer)
+    client.open_joined(b"", b"", await parts.joins.admit_claims(signed_in.claims), bearer)
     peer = Peer(theirs, client)
     parts.peers.append(peer)
     assert (await peer.event())["event"] == "joined"

@@ -21,6 +21,10 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _MARKUP = "<script>document.title='cracked'</script>"
 _ERRORS = {
     "access_denied": {"error": "access_denied", "error_description": "They said no."},
+    "consent_required": {"error": "consent_required"},
+    "login_required": {"error": "login_required"},
+    "interaction_required": {"error": "interaction_required"},
+    "invalid_scope": {"error": "invalid_scope"},
     "error_unknown": {"error": "moon_in_the_wrong_house"},
     "error_markup": {"error": _MARKUP, "error_description": _MARKUP},
 }
@@ -161,7 +165,14 @@ def _code(op: State, asked: dict[str, str]) -> str:
 
 
 def _say(faults: Collection[str]) -> None:
-    statuses = {"invalid_grant": 400, "invalid_client": 401, "temporarily_unavailable": 503}
+    statuses = {
+        "invalid_grant": 400,
+        "invalid_client": 401,
+        "invalid_request": 400,
+        "temporarily_unavailable": 503,
+    }
+    if "refused_empty" in faults:
+        raise Refused("", "the test says so")
     for code, status in statuses.items():
         if code in faults:
             raise Refused(code, "the test says so", status)
