@@ -23,7 +23,7 @@ WINGS = {
     "services.websocket": set(),
     "services.sockets": {"redis", "websocket"},
     "services.sessions": {"limits", "redis", "sockets", "storage", "websocket"},
-    "services.accounts": {"limits", "redis", "sessions", "storage"},
+    "services.accounts": {"limits", "sessions", "storage"},
     "services.rooms": {"accounts", "redis", "sessions", "sockets", "storage", "websocket"},
     "services.oauth": {"accounts", "settings"},
     "services.providers": {"accounts", "limits", "oauth", "sessions", "settings", "storage"},

@@ -19,6 +19,12 @@ TABLE = """
         PRIMARY KEY (user_id, network)
     )
     """
+KEYS = """
+    CREATE TABLE refresh_keys (
+        key_id TEXT NOT NULL PRIMARY KEY,
+        last_used_at DOUBLE PRECISION NOT NULL
+    )
+    """
 INDEX = "CREATE INDEX known_networks_last_used_at ON known_networks (last_used_at)"
 
 
@@ -26,13 +32,14 @@ def up(migrator: Any, db: peewee.Database) -> None:  # noqa: ARG001  # the runne
     """Called by `services.storage.migrations.migrate`, inside its transaction."""
     db.execute_sql(TABLE)
     db.execute_sql(INDEX)
+    db.execute_sql(KEYS)
     _know_those_of_sessions(db)
     # Refresh tokens of before the checksum go on working for as long as they live.
     if db.execute_sql("SELECT 1 FROM refresh_tokens LIMIT 1").fetchone():
         mark = db.param
         db.execute_sql(
-            f"INSERT INTO installation (key, value) VALUES ({mark}, {mark})",  # noqa: S608
-            ("refresh_key:none", str(time.time())),
+            f"INSERT INTO refresh_keys VALUES ({mark}, {mark})",  # noqa: S608
+            ("none", time.time()),
         )
 
 

@@ -13,13 +13,12 @@ from collections.abc import Callable
 
 import peewee
 
-from models.installation import Installation
+from models.refresh_key import RefreshKey
 from services.keyed_tokens import KeyedTokens
 from services.storage.database import Database
 
 WITHOUT_CHECKSUM = "none"
 """Stands for tokens of before the checksum."""
-KEY_PREFIX = "refresh_key:"
 DAY_SECONDS = 86_400.0
 
 
@@ -55,11 +54,10 @@ class RefreshKeys:
 
     def _read(self, db: peewee.Database) -> frozenset[str]:
         now = self._clock()
-        rows = Installation.select().where(Installation.key.startswith(KEY_PREFIX)).execute(db)
-        noted = {row.key.removeprefix(KEY_PREFIX): float(row.value) for row in rows}
+        noted = {row.key_id: row.last_used_at for row in RefreshKey.select().execute(db)}
         if now - noted.get(self._tokens.key_id, 0.0) > DAY_SECONDS:
-            row = {"key": KEY_PREFIX + self._tokens.key_id, "value": str(now)}
-            Installation.insert(row).on_conflict(
-                conflict_target=[Installation.key], preserve=[Installation.value]
+            row = {"key_id": self._tokens.key_id, "last_used_at": now}
+            RefreshKey.insert(row).on_conflict(
+                conflict_target=[RefreshKey.key_id], preserve=[RefreshKey.last_used_at]
             ).execute(db)
         return frozenset(id_ for id_, at in noted.items() if now - at <= self._ttl + DAY_SECONDS)

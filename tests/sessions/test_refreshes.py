@@ -9,8 +9,8 @@ import msgspec
 import peewee
 import pytest
 
-from models.installation import Installation
 from models.login_session import RefreshToken
+from models.refresh_key import RefreshKey
 from services.errors import DatabaseUnavailable, RateLimited, Unauthenticated, UsherError
 from services.keyed_tokens import KeyedTokens
 from services.limits.hourly import HourlyLimits, limits_of
@@ -133,8 +133,8 @@ async def test_a_token_of_before_the_checksum_goes_on_working_where_there_are_su
             await parts.database.run(_old_form, login.claims.sid, token, parts.clock())
         await parts.services.refresh_keys.read()
         assert await codes(parts, old[0]) == ["unauthenticated"]  # a new installation has none
-        row = {"key": "refresh_key:none", "value": str(parts.clock())}
-        await parts.database.run(lambda db: Installation.insert(row).execute(db))
+        row = {"key_id": "none", "last_used_at": parts.clock()}
+        await parts.database.run(lambda db: RefreshKey.insert(row).execute(db))
         await parts.services.refresh_keys.read()
         new = await parts.services.refreshes.refresh(old[0], HERE)
         assert parts.tokens.refresh.read(new.refresh_token.reveal()) is not None
