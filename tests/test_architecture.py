@@ -304,6 +304,26 @@ def test_the_docstring_of_a_wing_says_which_others_it_may_import(wing: str) -> N
     assert "Begin with" in docstring or wing == "handlers.http"
 
 
+def test_the_picture_shows_the_imports_of_the_table() -> None:
+    picture = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    drawn = set(re.findall(r"^ +((?:services|handlers)\.\w+) --> (\S+)$", picture, re.MULTILINE))
+    arrows = {
+        (wing, f"{wing.partition('.')[0]}.{other}")
+        for wing, others in WINGS.items()
+        for other in others
+    }
+    assert drawn == arrows
+
+
+def test_every_file_that_the_docs_name_is_there() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        named = re.findall(
+            r"`((?:docs|handlers|models|services|static|tests)/[\w./-]+)`", page.read_text("utf-8")
+        )
+        missing = [path for path in named if not (ROOT / path).exists()]
+        assert missing == [], page.name
+
+
 def test_no_wing_is_too_large_to_be_known_at_a_glance() -> None:
     sizes = {wing: len(list((ROOT / wing.replace(".", "/")).glob("[!_]*.py"))) for wing in WINGS}
     assert {wing: size for wing, size in sizes.items() if size > MAX_FILES} == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import stat
@@ -17,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.support.checks import children, content, holding, plain_refusal
+from tests.support.postgres import postgres_server
 from tests.support.redis import alive
 from tests.support.redis import ask as ask_redis
 from tests.support.server import (
@@ -205,6 +207,24 @@ def test_a_setting_that_turns_out_to_be_of_no_use_is_one_line_too(
     if ended.returncode == 2:
         assert ended.stderr.splitlines() == lines
         assert f"USHER_{name}" in lines[0]
+
+
+def test_a_database_whose_user_lacks_a_right_is_one_line_on_stderr_and_status_2(
+    folder: Path,
+) -> None:
+    """PostgreSQL 15 and later: nobody may create tables in somebody else's schema `public`."""
+    postgres = postgres_server()
+    role = f"u{secrets.token_hex(6)}"
+    postgres.psql("postgres", f"CREATE ROLE {role} LOGIN")
+    try:
+        with postgres.database() as url:
+            ended = start(folder, DATABASE_URL=url.replace("postgres:@", f"{role}@"))
+    finally:
+        postgres.psql("postgres", f"DROP ROLE {role}")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("usher: USHER_DATABASE_URL")
+    assert "permission denied for schema public" in line
+    assert ended.returncode == 2
 
 
 def test_a_database_that_does_not_answer_stops_the_start_without_its_password(
