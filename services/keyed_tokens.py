@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets as random
+import time
 from collections.abc import Sequence
 
 import msgspec
@@ -39,42 +40,69 @@ class Ours(msgspec.Struct, frozen=True):
     key_id: str
 
 
-class Checksums:
-    """Signs texts for one purpose, and knows its own signatures.
+class Keyring:
+    """The keys of one purpose, one derived from each of JWT_SECRETS.
 
     Args:
-        secrets: JWT_SECRETS, newest first: the first signs, all verify.
-        purpose: keeps signatures of different kinds apart.
+        secrets: newest first: the first signs, all verify.
+        purpose: keeps keys of different kinds apart.
     """
 
     def __init__(self, secrets: Sequence[Secret], purpose: str) -> None:
-        self._keys = [_derived_key(secret, purpose) for secret in secrets]
+        self._purpose = purpose
+        self.keys: dict[str, bytes] = {}
+        """Every key that verifies, by its id; newest first."""
+        self._signing, self._since = "", 0.0
+        self.replace(secrets)
+
+    def replace(self, secrets: Sequence[Secret], settle: float = 0.0) -> None:
+        """Go on with other secrets.
+
+        Args:
+            settle: seconds until a new first one signs, as other nodes have to know it by then,
+                where the one that signs now stays in the list.
+        """
+        signing = self.signing_id if self.keys else ""
+        derived = [_derived_key(secret, self._purpose) for secret in secrets]
+        self.keys = {_key_id(key): key for key in derived}
+        self._signing = signing
+        self._since = time.monotonic() + (settle if signing in self.keys else 0.0)
+
+    @property
+    def signing_id(self) -> str:
+        """The id of the key that signs now."""
+        is_settling = self._signing in self.keys and time.monotonic() < self._since
+        return self._signing if is_settling else next(iter(self.keys))
+
+
+class Checksums:
+    """Signs texts for one purpose, and knows its own signatures."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self.keyring = keyring
 
     def sign(self, text: str) -> str:
         """The checksum of a text: 22 URL-safe characters."""
-        return _checksum(self._keys[0], text)
+        return _checksum(self.keyring.keys[self.keyring.signing_id], text)
 
     def verify(self, text: str, checksum: str) -> bool:
         """Whether a checksum was made here, for this text."""
         given = checksum.encode("utf-8", "surrogatepass")
-        return any(hmac.compare_digest(given, _checksum(key, text).encode()) for key in self._keys)
+        return any(
+            hmac.compare_digest(given, _checksum(key, text).encode())
+            for key in self.keyring.keys.values()
+        )
 
 
 class KeyedTokens:
     """Makes tokens `PREFIX.KEY_ID.SUBJECT.RANDOM.CHECKSUM`, and knows them again.
 
     Args:
-        secrets: JWT_SECRETS, newest first: the first makes, all know.
-        purpose: keeps keys of different kinds of tokens apart.
         prefix: fixed text before them, so that secret scanners find leaked ones.
     """
 
-    def __init__(self, secrets: Sequence[Secret], purpose: str, prefix: str) -> None:
-        self._prefix = prefix
-        keys = [_derived_key(secret, purpose) for secret in secrets]
-        self._keys = {_key_id(key): key for key in keys}
-        self.key_id = _key_id(keys[0])
-        """Of the secret that makes tokens now."""
+    def __init__(self, keyring: Keyring, prefix: str) -> None:
+        self.keyring, self._prefix = keyring, prefix
 
     def make(self, subject: str) -> Secret:
         """A new token.
@@ -82,14 +110,15 @@ class KeyedTokens:
         Args:
             subject: URL-safe, without a dot.
         """
-        parts = (self._prefix, self.key_id, subject, random.token_urlsafe(TOKEN_BYTES))
+        key_id = self.keyring.signing_id
+        parts = (self._prefix, key_id, subject, random.token_urlsafe(TOKEN_BYTES))
         text = ".".join(parts)
-        return Secret(f"{text}.{_checksum(self._keys[self.key_id], text)}")
+        return Secret(f"{text}.{_checksum(self.keyring.keys[key_id], text)}")
 
     def read(self, token: str) -> Ours | None:
         """What stands in a token that was made here; None for any other. Looks nothing up."""
         found = self.outline(token)
-        key = self._keys.get(found.key_id) if found is not None else None
+        key = self.keyring.keys.get(found.key_id) if found is not None else None
         if key is None:
             return None
         text, _, checksum = token.rpartition(".")
@@ -101,11 +130,6 @@ class KeyedTokens:
         if len(parts) != 5 or parts[0] != self._prefix:
             return None
         return Ours(parts[2], parts[1])
-
-    @property
-    def key_ids(self) -> frozenset[str]:
-        """Of the secrets whose checksums can be verified."""
-        return frozenset(self._keys)
 
 
 def _derived_key(secret: Secret, purpose: str) -> bytes:

@@ -10,10 +10,9 @@ next sign-in makes another.
 from __future__ import annotations
 
 import secrets as random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from services.keyed_tokens import Checksums
-from services.secret import Secret
 
 ID_BYTES = 12
 MAX_TOKENS = 5
@@ -23,14 +22,10 @@ SEPARATOR = "~"
 
 
 class Devices:
-    """Makes device tokens, and knows them again.
+    """Makes device tokens, and knows them again."""
 
-    Args:
-        secrets: JWT_SECRETS, newest first: the first signs, all verify.
-    """
-
-    def __init__(self, secrets: Sequence[Secret]) -> None:
-        self._checksums = Checksums(secrets, "device")
+    def __init__(self, checksums: Checksums) -> None:
+        self._checksums = checksums
 
     def token(self, address: str) -> str:
         """A token for the device that an account has just signed in on.

@@ -42,7 +42,7 @@ class RefreshKeys:
 
     def is_retired(self, key_id: str) -> bool:
         """Whether tokens with this key id may live although their checksum cannot be verified."""
-        return key_id in self._retired
+        return key_id in self._retired and key_id not in self._tokens.keyring.keys
 
     async def read(self) -> None:
         """Note the secret in use, and read which others are.
@@ -50,13 +50,14 @@ class RefreshKeys:
         Raises:
             DatabaseUnavailable: another time, then.
         """
-        self._retired = await self._database.run(self._read) - self._tokens.key_ids
+        self._retired = await self._database.run(self._read)
 
     def _read(self, db: peewee.Database) -> frozenset[str]:
         now = self._clock()
         noted = {row.key_id: row.last_used_at for row in RefreshKey.select().execute(db)}
-        if now - noted.get(self._tokens.key_id, 0.0) > DAY_SECONDS:
-            row = {"key_id": self._tokens.key_id, "last_used_at": now}
+        signing_id = self._tokens.keyring.signing_id
+        if now - noted.get(signing_id, 0.0) > DAY_SECONDS:
+            row = {"key_id": signing_id, "last_used_at": now}
             RefreshKey.insert(row).on_conflict(
                 conflict_target=[RefreshKey.key_id], preserve=[RefreshKey.last_used_at]
             ).execute(db)

@@ -12,7 +12,7 @@ import pytest
 from models.login_session import RefreshToken
 from models.refresh_key import RefreshKey
 from services.errors import DatabaseUnavailable, RateLimited, Unauthenticated, UsherError
-from services.keyed_tokens import KeyedTokens
+from services.keyed_tokens import KeyedTokens, Keyring
 from services.limits.hourly import HourlyLimits, limits_of
 from services.opaque import token_hash
 from services.secret import Secret
@@ -26,9 +26,13 @@ FEW = msgspec.structs.replace(settings_of_tests(), limit_wrong_signins=3, limit_
 OTHER_SECRET = Secret("another secret, which signed before it was rotated")
 
 
+def made_with(secret: Secret) -> KeyedTokens:
+    return KeyedTokens(Keyring([secret], "refresh-token"), REFRESH_PREFIX)
+
+
 def bad(number: int = 0) -> str:
     """Refresh tokens of every form that cannot be ours."""
-    made = KeyedTokens([OTHER_SECRET], "refresh-token", REFRESH_PREFIX).make("ada").reveal()
+    made = made_with(OTHER_SECRET).make("ada").reveal()
     return (secrets.token_urlsafe(32), made, "junk", "", "usher_rt....", "\ud800")[number % 6]
 
 
@@ -147,7 +151,7 @@ async def test_a_token_of_before_the_checksum_goes_on_working_where_there_are_su
 @pytest.mark.gen_test
 async def test_a_token_of_a_retired_secret_goes_on_working(database_url: str) -> None:
     async with node(database_url) as parts:
-        before = KeyedTokens([OTHER_SECRET], "refresh-token", REFRESH_PREFIX)
+        before = made_with(OTHER_SECRET)
         await RefreshKeys(parts.database, before, REFRESH_TTL, parts.clock).read()
         await parts.services.refresh_keys.read()
         login = await parts.signed_in()
@@ -155,7 +159,7 @@ async def test_a_token_of_a_retired_secret_goes_on_working(database_url: str) ->
         await parts.database.run(_old_form, login.claims.sid, old, parts.clock())
         assert await codes(parts, old, bad()) == ["ok", "unauthenticated"]
         # Of an unknown secret, none can be.
-        unknown = KeyedTokens([Secret("x" * 32)], "refresh-token", REFRESH_PREFIX).make("ada")
+        unknown = made_with(Secret("x" * 32)).make("ada")
         await without_database(parts)
         assert await codes(parts, unknown.reveal()) == ["unauthenticated"]
 
@@ -165,7 +169,7 @@ async def test_unknown_tokens_of_a_retired_secret_count_before_they_are_looked_u
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
-        before = KeyedTokens([OTHER_SECRET], "refresh-token", REFRESH_PREFIX)
+        before = made_with(OTHER_SECRET)
         await RefreshKeys(parts.database, before, REFRESH_TTL, parts.clock).read()
         await parts.services.refresh_keys.read()
         limits = HourlyLimits(parts.store.inner, limits_of(FEW), parts.metrics, parts.clock)
