@@ -79,6 +79,8 @@ class Services:
     health: Health
     background: Background
     passwords: Passwords
+    tokens: Tokens
+    encryption: Encryption
     guesses: GuessLimit
     oauth: OAuthParts
 
@@ -173,6 +175,8 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         health=health,
         background=Background(metrics),
         passwords=passwords,
+        tokens=tokens,
+        encryption=encryption,
         guesses=guesses,
         oauth=oauth,
     )
