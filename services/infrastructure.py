@@ -11,8 +11,9 @@ from services.redis.bus import Bus
 from services.redis.bus_memory import MemoryBus
 from services.redis.bus_redis import RedisBus
 from services.redis.cluster import ClusterAddress
-from services.redis.embedded import EmbeddedRedis, find_redis_server
+from services.redis.embedded import EmbeddedRedis
 from services.redis.forms import address_of
+from services.redis.server_binary import find_redis_server
 from services.redis.store import Store
 from services.redis.store_cluster import ClusterStore
 from services.redis.store_memory import MemoryStore
