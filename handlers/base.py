@@ -107,6 +107,8 @@ class BaseHandler(web.RequestHandler):
             self.set_header("Allow", ", ".join(self.taken_methods()))
         if isinstance(refused, Unavailable):
             self.set_header("Retry-After", "1")
+        if isinstance(refused, RateLimited):
+            self.set_header("Retry-After", str(refused.retry_after))
         self.finish(problem_body(refused))
 
     def taken_methods(self) -> list[str]:

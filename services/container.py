@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
+from services.accounts.devices import Devices
 from services.accounts.passwords import Passwords
-from services.accounts.rate_limit import GuessLimit
+from services.accounts.sign_in_limits import SignInLimits
 from services.audit import hooks
 from services.audit.trail import AuditTrail
 from services.background import Background
 from services.health import Health
 from services.infrastructure import Infrastructure
+from services.limits.hourly import HourlyLimits, limits_of
 from services.metrics import Metrics
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
@@ -36,6 +38,8 @@ from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.refresh_keys import RefreshKeys
+from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
@@ -43,6 +47,7 @@ from services.sessions.tokens import Tokens
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
 from services.websocket.protocol import CloseCode
 
@@ -82,9 +87,11 @@ class Services:
     background: Background
     audit: AuditTrail
     passwords: Passwords
+    limits: HourlyLimits
+    refreshes: Refreshes
+    refresh_keys: RefreshKeys
     tokens: Tokens
     encryption: Encryption
-    guesses: GuessLimit
     oauth: OAuthParts
 
 
@@ -121,6 +128,7 @@ def build(
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
+        steady=SteadyClock(),
     )
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     login_sessions.on_opened(hooks.opened(audit))
@@ -130,8 +138,9 @@ def build(
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords()
-    guesses = GuessLimit(store, metrics)
-    tickets = Tickets(store, database, settings.ticket_ttl_seconds)
+    limits = HourlyLimits(store, limits_of(settings), metrics)
+    tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
+    refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
     admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics)
@@ -142,7 +151,7 @@ def build(
         encryption,
         login_sessions,
         revocations,
-        guesses,
+        limits,
         health.keys_are_wrong,
         metrics,
     )
@@ -159,7 +168,8 @@ def build(
             passwords,
             login_sessions,
             revocations,
-            guesses,
+            SignInLimits(limits),
+            Devices(tokens.devices),
             oauth.take_out,
             metrics,
         ),
@@ -184,9 +194,11 @@ def build(
         background=Background(metrics),
         audit=audit,
         passwords=passwords,
+        limits=limits,
+        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits),
+        refresh_keys=refresh_keys,
         tokens=tokens,
         encryption=encryption,
-        guesses=guesses,
         oauth=oauth,
     )
 

@@ -32,6 +32,7 @@ async def start(services: Services) -> None:
     with suppress(StoreUnavailable):  # the loop that renews says it again
         await services.nodes.renew()
     await services.contact.sweep()
+    await services.refresh_keys.read()
     await services.health.check()
     services.infrastructure.watch.start()
     background, database = services.background, services.infrastructure.database
@@ -64,6 +65,7 @@ async def start(services: Services) -> None:
     background.every(PURGE_SECONDS, "purge rows", purge)
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
+    background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
 
 
 async def stop(services: Services) -> None:
