@@ -80,6 +80,7 @@ class SocketContext:
         self.admission, self.metrics = services.admission, services.metrics
         self.may_overlap = services.bus.keeps_order
         self.join_timeout = services.foundation.settings.join_timeout_seconds
+        self.message_rate = services.foundation.settings.message_rate
         self.loop = asyncio.get_running_loop()
         self.strangers: set[UnauthenticatedConnection] = set()
         self.draining = False

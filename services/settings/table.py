@@ -9,6 +9,7 @@ from typing import Any
 
 from services.sessions.tokens import MAX_TTL_SECONDS
 from services.settings import values
+from services.settings.limits import LIMIT_SETTINGS
 from services.settings.providers import provider_names
 from services.settings.row import Setting
 
@@ -140,4 +141,5 @@ SETTINGS: tuple[Setting[Any], ...] = (
     ALLOWED_ORIGINS,
     TRUSTED_PROXIES,
     OAUTH_PROVIDERS,
+    *LIMIT_SETTINGS,
 )

@@ -13,6 +13,7 @@ from collections import deque
 from typing import Protocol
 
 from services.websocket.frames import (
+    LIGHT_FRAMES,
     FrameError,
     FrameReader,
     Opcode,
@@ -21,6 +22,7 @@ from services.websocket.frames import (
     encode_frame,
     encode_text,
 )
+from services.websocket.message_rate import HOLD_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
 
 READ_BYTES = 64 * 1024
@@ -29,6 +31,9 @@ OUTBOX_BYTES = 256 * 1024
 CLOSE_HANDSHAKE_SECONDS = 1.0
 """How long a peer may take to answer our close frame (RFC 6455 section 7.1.1)."""
 ABNORMAL_CLOSURE = 1006
+LIGHT_RATE, LIGHT_BURST = 50.0, float(LIGHT_FRAMES)
+"""Pings, pongs and tiny fragments of one peer, a second and at once. Above it nothing is read for a
+while, then again; who goes on for long is closed with 4429."""
 
 
 class ConnectionOwner(Protocol):
@@ -55,7 +60,10 @@ class WebSocketConnection:
         "_bad_frame",
         "_begun",
         "_corked",
+        "_excess",
         "_fd",
+        "_held",
+        "_light",
         "_loop",
         "_open",
         "_outbox",
@@ -80,6 +88,9 @@ class WebSocketConnection:
         self._reader = FrameReader(max_message)
         self._open = True
         self._paused = False
+        self._held: asyncio.TimerHandle | None = None
+        self._light: TokenBucket | None = None
+        self._excess: Excess | None = None
         self._bad_frame = False
         self._corked: list[bytes] | None = None
         self._outbox: deque[bytes] | None = None
@@ -108,16 +119,34 @@ class WebSocketConnection:
         """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
         if not self._paused:
             self._paused = True
-            if self._sock.fileno() >= 0:
-                self._loop.remove_reader(self._fd)
+            self._read_no_more()
 
     def resume(self) -> None:
         """Deliver again, first what was already read."""
         if self._paused:
             self._paused = False
-            if self._sock.fileno() >= 0:
-                self._loop.add_reader(self._fd, self._readable)
-                self._take(b"")
+            self._read_on()
+
+    def hold(self, seconds: float = HOLD_SECONDS) -> None:
+        """Deliver nothing for a while, whoever resumes: the peer has sent more than it may."""
+        if self._held is None and self._open:
+            self._held = self._loop.call_later(seconds, self._end_hold)
+            self._read_no_more()
+
+    def _end_hold(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.cancel()
+            self._read_on()
+
+    def _read_no_more(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._fd)
+
+    def _read_on(self) -> None:
+        if not self._paused and self._held is None and self._sock.fileno() >= 0:
+            self._loop.add_reader(self._fd, self._readable)
+            self._take(b"")
 
     def _readable(self) -> None:
         try:
@@ -143,16 +172,21 @@ class WebSocketConnection:
             return  # called from within the loop below, which goes on by itself
         self._corked = []
         try:
-            while not self._paused:
-                message = self._reader.next()
-                if message is None:
-                    break
-                self._deliver(*message)
+            self._deliver_all()
         except FrameError as error:
             self._bad_frame = True
             self._refuse(error)
         finally:
             self._uncork()
+
+    def _deliver_all(self) -> None:
+        reader = self._reader
+        while not (self._paused or self._held):
+            message = reader.next()
+            if message is not None:
+                self._deliver(*message)
+            elif not (reader.light and self._may_go_on()):
+                return
 
     def _deliver(self, opcode: Opcode, payload: bytes) -> None:
         if opcode == Opcode.CLOSE:
@@ -163,6 +197,22 @@ class WebSocketConnection:
             self._write(encode_frame(Opcode.PONG, payload))
         elif opcode != Opcode.PONG:
             self._owner.received(payload, opcode == Opcode.TEXT)
+
+    def _may_go_on(self) -> bool:
+        """Count the frames that asked for next to nothing: they are taken up to a rate, too."""
+        reader, now = self._reader, self._loop.time()
+        if self._light is None:
+            self._light, self._excess = TokenBucket(LIGHT_RATE, LIGHT_BURST, now), Excess()
+        left = self._light.take_all(reader.light, now)
+        reader.light, reader.max_light = 0, max(1, int(left))
+        if left >= 1 or not self._open:
+            return left >= 1
+        assert self._excess is not None
+        if self._excess.goes_on(now):
+            self.end_flood()
+        else:
+            self.hold()
+        return False
 
     def _refuse(self, error: FrameError) -> None:
         if error.close_code == CloseCode.MESSAGE_TOO_BIG:
@@ -275,6 +325,11 @@ class WebSocketConnection:
             last = encode_text(encode_closing(code, after)) + encode_close(code, code.reason)
             self._finish(code, last)
 
+    def end_flood(self) -> None:
+        """Close a peer that goes on above its rate (4429). What it has sent is read away unseen."""
+        self._bad_frame = True
+        self.close(CloseCode.RATE_LIMITED)
+
     def abort(self) -> None:
         """Let go of a peer that does not answer, without a handshake."""
         self._lost()
@@ -288,6 +343,7 @@ class WebSocketConnection:
         if self._sock.fileno() >= 0:
             self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
             self.resume()
+            self._end_hold()
         self._owner.closed(code)
 
     def _drop_waiting(self) -> None:
@@ -320,6 +376,9 @@ class WebSocketConnection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
         if self._sock.fileno() < 0:
             return
         self._loop.remove_reader(self._fd)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from services.errors import SettingError
 from services.secret import Secret
+from services.settings.limits import LIMIT_SETTINGS
 from services.settings.settings import VERSION, Settings, error_line, exit_with, load
 from services.settings.table import DATA_DIR, SETTINGS
 
@@ -175,7 +176,8 @@ BAD |= {
     name: ["", "x", "0", "-1", "nan", "inf", "1e3", "0.01", "1_0", "99999999999", "5s", "\uff11"]
     for name in SECONDS
 }
-BAD["HISTORY_MESSAGES"] = ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"]
+COUNTS = ["HISTORY_MESSAGES", *(setting.name for setting in LIMIT_SETTINGS)]
+BAD |= {name: ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"] for name in COUNTS}
 
 
 @pytest.mark.parametrize(
