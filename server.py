@@ -94,18 +94,19 @@ async def serve(chosen: Settings) -> None:
     _allow_many_sockets()
     listeners = _bind(chosen)
     port = listeners[0].getsockname()[1]
-    origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins)
-    foundation = await open_infrastructure(chosen)
-    services = container.build(foundation, origins.public_url)
+    bound = [listener.getsockname()[0] for listener in listeners]
+    origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins, bound)
+    infrastructure = await open_infrastructure(chosen)
+    services = container.build(infrastructure, origins.public_url)
     try:
         await running.start(services)
-        server, floor = _open(services, origins, listeners)
+        server, context = _open(services, origins, listeners)
         for warning in chosen.warnings:
             log.warning("%s", warning)
-        sys.stdout.write(_welcome(foundation, origins, port))
+        sys.stdout.write(_welcome(infrastructure, origins, port))
         sys.stdout.flush()
         await stopping.wait()
-        await _drain(server, floor)
+        await _drain(server, context)
     finally:
         await running.stop(services)
 
@@ -150,11 +151,11 @@ def _bind(chosen: Settings) -> Sequence[socket.socket]:
 def _open(
     services: Services, origins: Origins, listeners: Sequence[socket.socket]
 ) -> tuple[HTTPServer, SocketContext]:
-    chosen = services.foundation.settings
-    cookies = CookieJar(origins.secure)
-    floor = SocketContext(services, {**EVENTS, **ROOM_EVENTS})
+    chosen = services.infrastructure.settings
+    cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
+    context = SocketContext(services, {**EVENTS, **ROOM_EVENTS})
     site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies, load_pages())
-    door = UpgradeRouter(make_application(site), UpgradeHandler(floor, origins, cookies))
+    door = UpgradeRouter(make_application(site), UpgradeHandler(context, origins, cookies))
     server = HTTPServer(
         door,
         max_header_size=MAX_HEADER_BYTES,
@@ -163,16 +164,16 @@ def _open(
         body_timeout=BODY_SECONDS,
     )
     server.add_sockets(listeners)
-    return server, floor
+    return server, context
 
 
-async def _drain(server: HTTPServer, floor: SocketContext) -> None:
+async def _drain(server: HTTPServer, context: SocketContext) -> None:
     """Take nobody new, tell everybody to come back, and let that be heard."""
-    log.info("stopping: %d sockets are told to come back", len(floor.hub))
+    log.info("stopping: %d sockets are told to come back", len(context.hub))
     server.stop()
-    floor.draining = True
+    context.draining = True
     # Spread, so that they do not all knock at the next node in the same moment.
-    clients = (*floor.strangers, *floor.hub)
+    clients = (*context.unauthenticated, *context.hub)
     for client in clients:
         after = round(random.uniform(0.5, RECONNECT_SPREAD_SECONDS), 2)  # noqa: S311 - no secret
         client.close(CloseCode.SERVICE_RESTART, after)
@@ -201,17 +202,17 @@ def _set_up_logging() -> None:
     )
 
 
-def _welcome(foundation: Infrastructure, origins: Origins, port: int) -> str:
-    chosen = foundation.settings
-    if foundation.redis is not None:
+def _welcome(infrastructure: Infrastructure, origins: Origins, port: int) -> str:
+    chosen = infrastructure.settings
+    if infrastructure.redis is not None:
         redis = "embedded, in the data folder"
-    elif foundation.store.kind == "memory":
+    elif infrastructure.store.kind == "memory":
         redis = "none found: in this process only (see the warning above)"
     else:
         redis = "USHER_REDIS_URL"
-    if not foundation.store.available:
+    if not infrastructure.store.available:
         redis += ", not answering yet: the database decides"
-    database = "PostgreSQL" if foundation.database.kind == "postgresql" else "SQLite"
+    database = "PostgreSQL" if infrastructure.database.kind == "postgresql" else "SQLite"
     if database == "SQLite":
         own = settings.embedded_database(chosen.data_dir) == chosen.database_url
         database += ", in the data folder" if own else ", in the file of USHER_DATABASE_URL"

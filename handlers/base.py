@@ -109,7 +109,9 @@ class BaseHandler(web.RequestHandler):
     ) -> None:
         """Path only: query strings hold tickets and OAuth codes."""
         where = f"{self.request.method} {self.request.path}"
-        if isinstance(value, UsherError):
+        if isinstance(value, OriginRefused):
+            log.warning("%s: %s", where, value.evidence)
+        elif isinstance(value, UsherError):
             log.info("%s: %s: %s", where, value.code, value.evidence)
         elif not isinstance(value, web.HTTPError):
             log.error("%s failed", where, exc_info=(typ, value, tb))  # type: ignore[arg-type]
@@ -129,6 +131,11 @@ class ApiHandler(BaseHandler):
     def prepare(self) -> None:
         self.set_header("Cache-Control", "no-store")
         self.answer_origin()
+        origin = self.request.headers.get("Origin")
+        safe = self.request.method in SAFE_METHODS
+        if safe and origin is not None and not self.site.origins.is_own_or_allowed(origin):
+            # Not refused here: the browser does it, as it misses our leave (CORS).
+            log.warning("%s %s: %s", self.request.method, self.request.path, self._refused())
 
     def answer_origin(self) -> None:
         """Let pages of allowed origins read the answer (CORS)."""
@@ -174,7 +181,7 @@ class ApiHandler(BaseHandler):
             return
         claims = self.services.admission.verify(token)
         self.identity = await self.services.admission.identify(claims)
-        self.services.seen.note(claims.sid)
+        self.services.last_seen.record(claims.sid)
         if access != "user" and not self.identity.is_admin:
             raise Forbidden("an administrator's call")
 
@@ -208,7 +215,9 @@ class ApiHandler(BaseHandler):
         self.refuse_foreign_page()
         headers = self.request.headers
         if "Origin" not in headers and headers.get("Sec-Fetch-Site") != "same-origin":
-            raise OriginRefused("cookie without Origin or Sec-Fetch-Site")
+            raise OriginRefused(
+                "cookie without Origin or Sec-Fetch-Site: a program sends its token as a bearer"
+            )
 
     def refuse_foreign_page(self) -> None:
         """Refuse what another site's page sends: also a sign-in (login CSRF).
@@ -221,9 +230,13 @@ class ApiHandler(BaseHandler):
         headers = self.request.headers
         origin = headers.get("Origin")
         if origin is not None and not self.site.origins.is_own_or_allowed(origin):
-            raise OriginRefused("request from a foreign origin")
+            raise OriginRefused(self._refused())
         if origin is None and headers.get("Sec-Fetch-Site") == "cross-site":
             raise OriginRefused("request from another site")
+
+    def _refused(self) -> str:
+        headers = self.request.headers
+        return self.site.origins.refused(headers.get("Origin"), headers.get("Host"))
 
     def device(self) -> Device:
         """Where a sign-in comes from."""

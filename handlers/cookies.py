@@ -18,14 +18,17 @@ class CookieJar:
 
     Args:
         secure: whether browsers reach this server by https.
+        prefix: COOKIE_NAME_PREFIX. Cookies know no ports (RFC 6265 section 8.5): two servers on
+            one host would sign each other's users out.
     """
 
-    def __init__(self, secure: bool) -> None:
+    def __init__(self, secure: bool, prefix: str = "") -> None:
         self._secure = secure
-        self.access = "__Host-access_token" if secure else "access_token"
+        host, safe = ("__Host-", "__Secure-") if secure else ("", "")
+        self.access = f"{host}{prefix}access_token"
         # __Host- asks for path "/", which a refresh token should not have.
-        self.refresh = "__Secure-refresh_token" if secure else "refresh_token"
-        self.attempt = "__Host-oauth_" if secure else "oauth_"
+        self.refresh = f"{safe}{prefix}refresh_token"
+        self.attempt = f"{host}{prefix}oauth_"
 
     def set_access(self, handler: RequestHandler, token: str, seconds: float) -> None:
         """Give the access token for so many seconds."""

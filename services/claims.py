@@ -1,4 +1,4 @@
-"""What an access token says about its bearer, once it has been proven genuine."""
+"""What an access token says about its bearer, once it has been proven genuine; and its limits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from typing import Literal
 import msgspec
 
 Role = Literal["user", "admin"]
+
+MIN_SECRET_BYTES = 32
+"""Of a secret that signs: as long as the hash of HS256 (RFC 7518 section 3.2)."""
+
+MAX_TTL_SECONDS = 86_400
+"""One day: the longest life of any access token, whatever a signature says."""
 
 
 class Claims(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from services.providers.registry import Providers
 from services.redis.bus import Bus
 from services.rooms.access import Access
 from services.rooms.channels import Channels
+from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import message_event
@@ -49,22 +50,23 @@ class Services:
     """What handlers may call."""
 
     node: str
-    foundation: Infrastructure
+    infrastructure: Infrastructure
     metrics: Metrics
     hub: Hub
     pool: SessionPool
     admission: Admission
+    joins: Joins
     accounts: Accounts
     login_sessions: LoginSessions
     channels: Channels
     revocations: Revocations
     tickets: Tickets
-    seen: LastSeen
+    last_seen: LastSeen
     control: Control
     nodes: Nodes
-    bearers: TokenBinding
+    token_binding: TokenBinding
     access: Access
-    cutting: LogoutAcknowledgement
+    logout_ack: LogoutAcknowledgement
     bus: Bus
     rooms: Rooms
     presence: Presence
@@ -78,20 +80,20 @@ class Services:
     oauth: OAuthParts
 
 
-def build(foundation: Infrastructure, issuer: str) -> Services:
+def build(infrastructure: Infrastructure, issuer: str) -> Services:
     """Join the parts. Nothing runs yet.
 
     Args:
         issuer: `iss` of the tokens: the public URL.
     """
-    settings, metrics = foundation.settings, foundation.metrics
-    store, database = foundation.store, foundation.database
+    settings, metrics = infrastructure.settings, infrastructure.metrics
+    store, database = infrastructure.store, infrastructure.database
     token_life = max(settings.access_token_ttl_seconds, settings.ticket_ttl_seconds)
     tokens = Tokens(settings.jwt_secrets, issuer, ttl=settings.access_token_ttl_seconds)
     node, hub = secrets.token_urlsafe(8), Hub()
     pool, nodes = SessionPool(store), Nodes(store, node)
-    rooms = Rooms(foundation.bus, as_event=lambda kept: message_event(kept.id, kept.body))
-    control = Control(foundation.bus, rooms, node, metrics)
+    rooms = Rooms(infrastructure.bus, as_event=lambda kept: message_event(kept.id, kept.body))
+    control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
     revocations = Revocations(database, cache, hub, control, metrics, token_life)
@@ -109,40 +111,48 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
     passwords = Passwords()
     guesses = GuessLimit(store, metrics)
     tickets = Tickets(store, database, settings.ticket_ttl_seconds)
+    admission = Admission(tokens, tickets, cache, login_sessions, revocations, metrics)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
-        providers, database, encryption, login_sessions, revocations, guesses, health, metrics
+        providers,
+        database,
+        encryption,
+        login_sessions,
+        revocations,
+        guesses,
+        health.keys_are_wrong,
+        metrics,
     )
     return Services(
         node=node,
-        foundation=foundation,
+        infrastructure=infrastructure,
         metrics=metrics,
         hub=hub,
         pool=pool,
-        admission=Admission(tokens, tickets, cache, login_sessions, revocations, metrics),
+        admission=admission,
+        joins=Joins(admission, rooms),
         accounts=Accounts(
             database,
             passwords,
             login_sessions,
             revocations,
             guesses,
-            oauth.tokens,
-            oauth.logout.give_back,
+            oauth.take_out,
             metrics,
         ),
         login_sessions=login_sessions,
         channels=channels,
         revocations=revocations,
         tickets=tickets,
-        seen=LastSeen(login_sessions),
+        last_seen=LastSeen(login_sessions),
         control=control,
         nodes=nodes,
-        bearers=TokenBinding(store, control),
+        token_binding=TokenBinding(store, control),
         access=access,
-        cutting=LogoutAcknowledgement(login_sessions, pool, nodes, control),
-        bus=foundation.bus,
+        logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
+        bus=infrastructure.bus,
         rooms=rooms,
         presence=Presence(store, rooms, node),
         usage=Usage(store),
@@ -157,7 +167,7 @@ def build(foundation: Infrastructure, issuer: str) -> Services:
 
 
 def _cut_off(hub: Hub) -> None:
-    if cut := hub.cut_all(CloseCode.UNAVAILABLE):
+    if cut := hub.close_all(CloseCode.UNAVAILABLE):
         log.error("neither the database nor redis for a whole lease: %d sockets closed", cut)
 
 

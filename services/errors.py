@@ -123,7 +123,8 @@ class ReauthenticationNeeded(Forbidden):
 class OriginRefused(Forbidden):
     """A foreign or missing Origin where a cookie would speak for the user (RFC 6455 10.2)."""
 
-    code, title = "origin_refused", "Requests from this origin are not taken."
+    code = "origin_refused"
+    title = "Requests from this origin are not taken. The server's log says how to allow it."
 
 
 class IdentityMismatch(Forbidden):

@@ -54,6 +54,10 @@ class Health:
         self._key_ok: bool | None = None
         self._last_contact = clock()
 
+    def keys_are_wrong(self) -> bool:
+        """Whether ENCRYPTION_KEYS are not those of what is in the database."""
+        return self._key_ok is False
+
     def readiness(self) -> Readiness:
         """The state as last seen, at most a few seconds old. Asks nobody."""
         if self._store.kind == "memory":

@@ -109,10 +109,12 @@ async def _open_bus(settings: Settings, redis: EmbeddedRedis | None, store: Stor
     return bus
 
 
-async def close_infrastructure(foundation: Infrastructure) -> None:
+async def close_infrastructure(infrastructure: Infrastructure) -> None:
     """Let go of everything, in the order in which it stands on each other."""
-    await foundation.database.close()
-    await _let_go(foundation.bus, foundation.store, foundation.redis, foundation.lock)
+    await infrastructure.database.close()
+    await _let_go(
+        infrastructure.bus, infrastructure.store, infrastructure.redis, infrastructure.lock
+    )
 
 
 async def _let_go(

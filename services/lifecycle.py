@@ -31,22 +31,22 @@ async def start(services: Services) -> None:
         await services.nodes.renew()
     await services.revocations.sweep()
     await services.health.check()
-    background, database = services.background, services.foundation.database
+    background, database = services.background, services.infrastructure.database
 
     async def renew() -> None:
         await services.nodes.renew()
-        await services.pool.renew(c.session for c in services.hub if c.wire.is_open)
+        await services.pool.renew(c.session for c in services.hub if c.connection.is_open)
         await services.presence.renew()
 
     async def prune() -> None:
         services.revocations.prune()
-        services.foundation.bus.forget_old()
+        services.infrastructure.bus.forget_old()
 
     background.every(SWEEP_SECONDS, "sweep revocations", services.revocations.sweep)
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)
     background.every(RENEW_SECONDS, "renew leases", renew)
-    background.every(WRITE_SECONDS, "note last seen", services.seen.write)
+    background.every(WRITE_SECONDS, "note last seen", services.last_seen.write)
     background.every(PING_SECONDS, "ping sockets", lambda: keep_alive(services.hub))
     if tuple(services.oauth.providers):
         background.every(KEEP_SECONDS, "refresh provider tokens", services.oauth.refresh.keep)
@@ -58,11 +58,11 @@ async def stop(services: Services) -> None:
     """End the loops, write what waits and let go of everything."""
     await services.background.close()
     try:
-        await asyncio.wait_for(services.seen.write(), 2.0)
+        await asyncio.wait_for(services.last_seen.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:  # a courtesy; stopping must go on
         log.debug("last seen not written: %s", error)
     services.passwords.close()
     await services.oauth.close()
     with suppress(UsherError):
         await services.nodes.leave()
-    await close_infrastructure(services.foundation)
+    await close_infrastructure(services.infrastructure)

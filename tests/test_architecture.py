@@ -8,12 +8,34 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+WINGS = {
+    "services.settings": {"redis"},
+    "services.storage": set(),
+    "services.redis": set(),
+    "services.websocket": set(),
+    "services.sockets": {"redis", "websocket"},
+    "services.sessions": {"redis", "sockets", "storage", "websocket"},
+    "services.accounts": {"redis", "sessions", "storage"},
+    "services.rooms": {"accounts", "redis", "sessions", "sockets", "storage", "websocket"},
+    "services.oauth": {"accounts", "settings"},
+    "services.providers": {"accounts", "oauth", "sessions", "settings", "storage"},
+    "handlers.websocket": set(),
+    "handlers.http": {"websocket"},
+    "handlers.reference": {"http", "websocket"},
+}
+"""Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say
+the same, and are held to this table."""
+FRAME = {"container", "health", "infrastructure", "lifecycle", "upkeep"}
+"""Files of services/ that join the wings: no wing imports them."""
+MAX_FILES = 16
+"""In one wing. A reader should know each room at a glance."""
 LAYERS = ("server", "handlers", "services", "models")  # each may import those to its right
 
 # Calls whose result does not change, so that a module may hold it.
@@ -61,6 +83,36 @@ def imports(tree: ast.AST) -> Iterator[str]:
             module = "." * node.level + (node.module or "")
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def wing_of(module: str) -> str | None:
+    """The wing that a module is in; None for what stands beside the wings."""
+    return next((wing for wing in WINGS if within(module, wing)), None)
+
+
+def imports_between_wings(found: Sources) -> dict[str, set[str]]:
+    """Which wings, and which files of the frame, each wing imports."""
+    between: dict[str, set[str]] = {}
+    for module, tree in found.items():
+        wing = wing_of(module)
+        if wing is None:
+            continue
+        layer = wing.partition(".")[0]
+        for name in imports(tree):
+            other = wing_of(name)
+            parts = name.split(".")
+            if other is not None and other != wing and within(other, layer):
+                between.setdefault(wing, set()).add(other.rpartition(".")[2])
+            elif parts[0] == layer == "services" and len(parts) > 1 and parts[1] in FRAME:
+                between.setdefault(wing, set()).add(parts[1])
+    return between
+
+
+def said_imports(docstring: str) -> set[str]:
+    """The wings that the docstring of a wing says it may import."""
+    said = re.search(r"^May import: (.+?)\.$", docstring, re.MULTILINE | re.DOTALL)
+    assert said is not None, docstring
+    return set() if said[1] == "no other wing" else set(re.split(r",\s+", said[1]))
 
 
 def within(name: str, package: str) -> bool:
@@ -220,6 +272,72 @@ def test_imports_run_one_way() -> None:
 
 def test_there_are_no_import_cycles() -> None:
     assert cycle(sources()) == []
+
+
+def test_each_wing_imports_just_those_that_the_table_says() -> None:
+    assert {wing: imports_between_wings(sources()).get(wing, set()) for wing in WINGS} == WINGS
+
+
+def test_there_are_no_circles_between_wings() -> None:
+    graph = {
+        wing: {f"{wing.partition('.')[0]}.{other}" for other in others}
+        for wing, others in WINGS.items()
+    }
+    assert tuple(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_every_package_is_a_wing_of_the_table() -> None:
+    packages = {
+        f"{path.parent.parent.name}.{path.parent.name}"
+        for layer in ("services", "handlers")
+        for path in (ROOT / layer).glob("*/__init__.py")
+    }
+    assert packages == set(WINGS)
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_the_docstring_of_a_wing_says_which_others_it_may_import(wing: str) -> None:
+    docstring = ast.get_docstring(sources()[wing])
+    assert docstring is not None
+    assert said_imports(docstring) == WINGS[wing]
+    assert "Begin with" in docstring or wing == "handlers.http"
+
+
+def test_the_picture_shows_the_imports_of_the_table() -> None:
+    picture = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    drawn = set(re.findall(r"^ +((?:services|handlers)\.\w+) --> (\S+)$", picture, re.MULTILINE))
+    arrows = {
+        (wing, f"{wing.partition('.')[0]}.{other}")
+        for wing, others in WINGS.items()
+        for other in others
+    }
+    assert drawn == arrows
+
+
+def test_every_file_that_the_docs_name_is_there() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        named = re.findall(
+            r"`((?:docs|handlers|models|services|static|tests)/[\w./-]+)`", page.read_text("utf-8")
+        )
+        missing = [path for path in named if not (ROOT / path).exists()]
+        assert missing == [], page.name
+
+
+def test_no_wing_is_too_large_to_be_known_at_a_glance() -> None:
+    sizes = {wing: len(list((ROOT / wing.replace(".", "/")).glob("[!_]*.py"))) for wing in WINGS}
+    assert {wing: size for wing, size in sizes.items() if size > MAX_FILES} == {}
+
+
+def test_an_import_between_wings_is_found() -> None:
+    found = sample(
+        services__redis__a="from services.rooms import rooms",
+        services__rooms__b="import services.container\nfrom services.rooms import c",
+        services__errors="from services.redis import store",
+    )
+    assert imports_between_wings(found) == {
+        "services.redis": {"rooms"},
+        "services.rooms": {"container"},
+    }
 
 
 def test_no_function_imports() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import stat
@@ -12,10 +13,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.support.checks import children, content, holding, plain_refusal
+from tests.support.postgres import postgres_server
 from tests.support.redis import alive
 from tests.support.redis import ask as ask_redis
 from tests.support.server import (
@@ -99,6 +102,21 @@ def test_behind_a_public_url_the_screen_tells_where_the_node_listens(database_ki
         screen = [line.split(None, 1) for line in server.output if line.startswith("  ")]
         assert ["Open", "https://usher.example\n"] in screen
         assert ["Listens", f"http://127.0.0.1:{server.port}\n"] in screen
+
+
+HOSTS = ["127.0.0.1", "127.0.0.2", "localhost", "::1", "0.0.0.0", "::"]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_what_is_announced_is_where_it_listens(host: str) -> None:
+    settings = {"OAUTH_GITHUB_CLIENT_ID": "x", "OAUTH_GITHUB_CLIENT_SECRET": "y"}
+    with usher("sqlite", HOST=host, OAUTH_PROVIDERS="github", **settings) as server:
+        # The harness goes to what the start screen says, with that for an Origin.
+        browser = sign_up(server, browser=True)
+        assert browser.post("/api/ws/ticket").status == 201
+        location = browser.get("/oauth/github/login").headers["Location"]
+        sent = parse_qs(urlsplit(location).query)
+        assert sent["redirect_uri"] == [f"{server.url}/oauth/github/callback"]
 
 
 def test_a_sqlite_file_elsewhere_is_not_said_to_be_in_the_data_folder(folder: Path) -> None:
@@ -189,6 +207,24 @@ def test_a_setting_that_turns_out_to_be_of_no_use_is_one_line_too(
     if ended.returncode == 2:
         assert ended.stderr.splitlines() == lines
         assert f"USHER_{name}" in lines[0]
+
+
+def test_a_database_whose_user_lacks_a_right_is_one_line_on_stderr_and_status_2(
+    folder: Path,
+) -> None:
+    """PostgreSQL 15 and later: nobody may create tables in somebody else's schema `public`."""
+    postgres = postgres_server()
+    role = f"u{secrets.token_hex(6)}"
+    postgres.psql("postgres", f"CREATE ROLE {role} LOGIN")
+    try:
+        with postgres.database() as url:
+            ended = start(folder, DATABASE_URL=url.replace("postgres:@", f"{role}@"))
+    finally:
+        postgres.psql("postgres", f"DROP ROLE {role}")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("usher: USHER_DATABASE_URL")
+    assert "permission denied for schema public" in line
+    assert ended.returncode == 2
 
 
 def test_a_database_that_does_not_answer_stops_the_start_without_its_password(

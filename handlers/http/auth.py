@@ -171,7 +171,7 @@ class LogOutHandler(ApiHandler):
             return None
         outcome = Outcome(0, 0, [])
         with suppress(NotFound):  # over already, which is what was asked for
-            outcome = await self.services.cutting.end(*_logged_out(claims))
+            outcome = await self.services.logout_ack.end(*_logged_out(claims))
         self.site.cookies.clear(self)
         return outcome
 

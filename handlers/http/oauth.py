@@ -25,8 +25,9 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
+from services.oauth.answers import refuse
+from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.authorization_requests import ATTEMPT_SECONDS, attempt_key
-from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.flow import Answer, Begun
 from services.settings.origins import Origins, parse_origin
 
@@ -43,6 +44,8 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+)(?:[/?#][\x21
 _WORTH_ANOTHER_TRY = frozenset(
     (
         Reason.DENIED,
+        Reason.INTERACTION,
+        Reason.REFUSED,
         Reason.STALE,
         Reason.UNAVAILABLE,
         Reason.NOT_NOW,
@@ -123,8 +126,9 @@ class OAuthHandler(AttemptKeeper, SignInHandler):
         """Where to start again, if that may help."""
         if reason not in _WORTH_ANOTHER_TRY or self.provider not in self.services.oauth.providers:
             return None
-        # The provider would name the same account again, without asking.
-        other = "?prompt=login" if reason is Reason.NOT_ALLOWED else ""
+        # The provider would name the same account again, or nobody, without asking.
+        asking = reason in (Reason.NOT_ALLOWED, Reason.INTERACTION)
+        other = "?prompt=login" if asking else ""
         return f"/oauth/{self.provider}/login{other}"
 
     def _signed_in_as(self) -> Claims | None:
@@ -205,9 +209,9 @@ class OAuthCallbackHandler(OAuthHandler):
             self._only("error") or "",
             self._only("iss"),
         )
-        if not answer.state and answer.error == "access_denied":
+        if not answer.state and answer.error:
             # Some providers leave the state out when they refuse. Nothing is at stake.
-            raise SignInRefused(Reason.DENIED, "callback: access_denied, without a state")
+            refuse(answer.error)
         cookie = self.attempt_cookie(attempt_key(answer.state))
         sealed = self.get_cookie(cookie) or ""
         if sealed:

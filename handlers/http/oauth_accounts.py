@@ -6,6 +6,7 @@ import msgspec
 
 from handlers.base import ApiHandler
 from handlers.http.auth import LogOutHandler
+from handlers.http.forms import form_values
 from handlers.http.oauth import AttemptKeeper, checked_next
 from handlers.operations import operation
 from services.errors import (
@@ -16,8 +17,8 @@ from services.errors import (
     Unauthenticated,
     WrongPassword,
 )
+from services.oauth.errors import LastWayIn, ProviderUnavailable
 from services.providers.authorization_requests import Link, proof_of
-from services.providers.errors import LastWayIn, ProviderUnavailable
 from services.providers.linked_accounts import LinkedAccount
 from services.providers.logout import LogoutRefused
 
@@ -157,7 +158,7 @@ class BackChannelLogoutHandler(ApiHandler):
         errors=(NotFound, LogoutRefused, ProviderUnavailable),
     )
     async def post(self, provider: str) -> None:
-        values = self.get_body_arguments("logout_token", strip=False)
+        values = form_values(self.request, "logout_token")
         if len(values) != 1:
             raise LogoutRefused("not one logout_token", error="invalid_request")
         await self.services.oauth.logout.hear(provider, values[0])

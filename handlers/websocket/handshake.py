@@ -6,20 +6,17 @@ import base64
 import binascii
 import hashlib
 from http import HTTPStatus
-from typing import Literal
 from urllib.parse import parse_qs
 
-import msgspec
 from tornado.httputil import HTTPHeaders, RequestStartLine, parse_cookie
 
 from services.errors import BadRequest, UsherError
+from services.rooms.joins import Credential
 from services.websocket.protocol import SUBPROTOCOL
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 BEARER_PREFIX = "usher.bearer."
 MAX_TARGET_LENGTH = 4096
-
-Way = Literal["header", "subprotocol", "ticket", "cookie"]
 
 
 class UpgradeRequired(UsherError):
@@ -27,18 +24,6 @@ class UpgradeRequired(UsherError):
 
     status, code = 426, "upgrade_required"
     title = "This address speaks WebSocket, version 13."
-
-
-class Credential(msgspec.Struct, frozen=True):
-    """One credential as it was presented."""
-
-    way: Way
-    text: str
-
-    @property
-    def is_bearer(self) -> bool:
-        """Whether it is a token that opens one live socket only."""
-        return self.way in ("header", "subprotocol")
 
 
 def check_handshake(start: RequestStartLine, headers: HTTPHeaders) -> str:

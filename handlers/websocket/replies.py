@@ -23,7 +23,7 @@ with large messages must not fill it."""
 
 
 class ReplyQueue:
-    """The turns of one socket. Made for a frame that has to wait, gone with the last answer."""
+    """The replies of one socket. Made for a frame that has to wait, gone with the last answer."""
 
     __slots__ = ("_alone", "_bytes", "_full", "_waiting", "task")
 

@@ -40,14 +40,14 @@ def _myself(socket: ClientSocket) -> Member:
 
 async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
     """Look up one's rights anew; leave and enter rooms to match."""
-    services, user_id = socket.floor.services, socket.session.user_id
-    as_of = socket.floor.clock()
+    services, user_id = socket.context.services, socket.session.user_id
+    as_of = socket.context.clock()
     grants = await services.channels.grants_of(user_id)
     for _ in range(REREADS):
         # A right that was taken away while the rows were read must not come back by this.
         if not services.revocations.changed_since(user_id, as_of):
             break
-        as_of = socket.floor.clock()
+        as_of = socket.context.clock()
         grants = await services.channels.grants_of(user_id)
     await socket.membership.match(grants)
     socket.answer(frame, rooms.RoomList(socket.membership.names()))
@@ -75,9 +75,9 @@ def message(socket: ClientSocket, frame: Frame, data: rooms.Say) -> Awaitable[No
     what comes back is waited for. So it may overlap with others of the same socket.
     """
     _granted(socket, data.room, Right.WRITE)
-    floor = socket.floor
-    body = rooms.message_body(data.room, _myself(socket), data.data, floor.clock())
-    return _said(socket, frame, floor.services.bus.keep(data.room, body))
+    context = socket.context
+    body = rooms.message_body(data.room, _myself(socket), data.data, context.clock())
+    return _said(socket, frame, context.services.bus.keep(data.room, body))
 
 
 async def _said(socket: ClientSocket, frame: Frame, message_id: Awaitable[str]) -> None:
@@ -88,14 +88,14 @@ def typing(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
     """Let the others in a room know that one is typing."""
     _granted(socket, data.room, Right.WRITE)
     event = encode_event("typing", rooms.Typing(data.room, _myself(socket)))
-    socket.floor.rooms.send_frame(data.room, event, but=socket.session_id)
+    socket.context.rooms.send_frame(data.room, event, but=socket.session_id)
     socket.answer(frame, rooms.OneRoom(data.room))
 
 
 async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
     """Who is in a room, on every node."""
     _granted(socket, data.room, Right.READ)
-    users = await socket.floor.services.presence.people(data.room)
+    users = await socket.context.services.presence.people(data.room)
     if not data.room.startswith(CHANNEL):
         users = [_myself(socket)]
     socket.answer(frame, rooms.People(users[:MAX_PEOPLE], len(users)))
@@ -103,10 +103,11 @@ async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> No
 
 async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> None:
     """Say that one uses a model now; it fades unless it is said again."""
-    floor = socket.floor
-    if not await floor.services.models.is_known(data.model):
-        raise BadRequest("usage of a model that is not registered")
-    in_use = await floor.services.usage.use(data.model, socket.session_id)
+    context = socket.context
+    if not await context.services.models.is_known(data.model):
+        detail = "data.model: not one of the models that are registered"
+        raise BadRequest("usage of a model that is not registered", detail=detail)
+    in_use = await context.services.usage.use(data.model, socket.session_id)
     socket.answer(frame, rooms.ModelsInUse(in_use))
 
 
@@ -117,7 +118,7 @@ async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) ->
     was let in later must not see what was said before.
     """
     grant = await _granted_now(socket, data.room)
-    bus = socket.floor.services.bus
+    bus = socket.context.services.bus
     window = await bus.read(data.room, data.after, HISTORY_PAGE, grant.since)
     texts: list[msgspec.Raw] = []
     size = 0
@@ -136,7 +137,7 @@ async def _granted_now(socket: ClientSocket, room: str) -> Grant:
     if not room.startswith(CHANNEL):
         return grant
     user_id = socket.session.user_id
-    found = await socket.floor.services.channels.grants_in(room.removeprefix(CHANNEL), [user_id])
+    found = await socket.context.services.channels.grants_in(room.removeprefix(CHANNEL), [user_id])
     if user_id not in found:
         raise Forbidden("no right to read the room any more")
     return found[user_id]

@@ -25,9 +25,9 @@ from services.errors import (
     UnknownEvent,
     UsherError,
 )
+from services.rooms.joins import Credential
 from services.rooms.membership import Membership
 from services.sessions.admission import Identity
-from services.sessions.tickets import looks_like_ticket
 from services.sockets.session_pool import SocketSession
 from services.websocket import protocol
 from services.websocket.connection import WebSocketConnection
@@ -53,18 +53,18 @@ class ClientSocket:
         "_membership",
         "_rate",
         "_renewed_at",
+        "_replies",
         "_session",
         "_timer",
-        "_turns",
         "bearer_token_id",
-        "floor",
+        "connection",
+        "context",
         "session_id",
-        "wire",
     )
 
-    def __init__(self, floor: SocketContext, sock: socket.socket) -> None:
-        self.floor = floor
-        self.wire = WebSocketConnection(floor.loop, sock, self)
+    def __init__(self, context: SocketContext, sock: socket.socket) -> None:
+        self.context = context
+        self.connection = WebSocketConnection(context.loop, sock, self)
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
@@ -72,9 +72,9 @@ class ClientSocket:
         self._membership: Membership | None = None
         self._renewed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._turns: ReplyQueue | None = None
-        rate = floor.message_rate
-        self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.wire.last_heard)
+        self._replies: ReplyQueue | None = None
+        rate = context.message_rate
+        self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
         self._excess: Excess | None = None
 
     # ---- opening ---------------------------------------------------------------------------
@@ -82,26 +82,26 @@ class ClientSocket:
     def open_joined(self, head: bytes, leading: bytes, identity: Identity, bearer: bool) -> None:
         """Begin as somebody known: the handshake's answer and `joined` leave in one write."""
         joined = self._enter(identity, bearer)
-        self.wire.send_frame(head + encode_text(protocol.encode_event("joined", joined)))
-        self.wire.start(leading)
+        self.connection.send_frame(head + encode_text(protocol.encode_event("joined", joined)))
+        self.connection.start(leading)
 
-    def open_stranger(self, head: bytes, leading: bytes) -> None:
+    def open_unauthenticated(self, head: bytes, leading: bytes) -> None:
         """Begin as nobody: `user-join` has to come in time."""
-        self.floor.strangers.add(self)
-        self.wire.send_frame(head)
-        self._timer = self.floor.loop.call_later(
-            self.floor.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
+        self.context.unauthenticated.add(self)
+        self.connection.send_frame(head)
+        self._timer = self.context.loop.call_later(
+            self.context.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
         )
-        self.wire.start(leading)
+        self.connection.start(leading)
 
     def open_refused(self, head: bytes, code: CloseCode) -> None:
         """Open only to say why not: a browser cannot see an HTTP status."""
-        self.wire.send_frame(head)
-        self.wire.start()
+        self.connection.send_frame(head)
+        self.connection.start()
         self._refuse(code)
 
     def _refuse(self, code: CloseCode) -> None:
-        self.floor.metrics.joins.labels(outcome=code.reason).inc()
+        self.context.metrics.joins.labels(outcome=code.reason).inc()
         self.close(code)
 
     # ---- what the hub asks -----------------------------------------------------------------
@@ -120,7 +120,7 @@ class ClientSocket:
 
     def close(self, code: CloseCode, after: float | None = None) -> None:
         """Close at once; nothing goes in or out any more."""
-        self.wire.close(code, after)
+        self.connection.close(code, after)
 
     # ---- what the wire brings --------------------------------------------------------------
 
@@ -134,12 +134,12 @@ class ClientSocket:
             log.info("socket=%s closed: %s", self.session_id, error.evidence)
             self.close(CloseCode.BAD_REQUEST)
             return
-        wait = self._rate.take(self.wire.last_heard)
+        wait = self._rate.take(self.connection.last_heard)
         if wait:
             self._refuse_excess(frame, wait, len(message))
             return
-        event = self.floor.events.get(frame.event)
-        self.floor.metrics.frames.labels(event=frame.event if event else "unknown").inc()
+        event = self.context.events.get(frame.event)
+        self.context.metrics.frames.labels(event=frame.event if event else "unknown").inc()
         if self._session is None and frame.event != "user-join":
             self._answer_refusal(frame, Unauthenticated("event before user-join"))
             self._refuse(CloseCode.UNAUTHENTICATED)
@@ -148,33 +148,35 @@ class ClientSocket:
 
     def _refuse_excess(self, frame: Frame, wait: float, size: int) -> None:
         """More than the rate allows: say so, then read no more for a while, then end it."""
-        now, metrics = self.floor.loop.time(), self.floor.metrics
+        now, metrics = self.context.loop.time(), self.context.metrics
         metrics.frames.labels(event="rate_limited").inc()
         excess = self._excess
         if excess is None:
             excess = self._excess = Excess()
         if excess.goes_on(now):
             log.info("socket=%s closed: over its rate for too long", self.session_id)
-            self.wire.end_flood()
+            self.connection.end_flood()
             return
         error = RateLimited("over the rate of its socket", retry_after=round(wait, 3))
-        if self._turns is None:
+        if self._replies is None:
             self._answer_refusal(frame, error)
         else:
             self._wait(frame, _refused(error), alone=False)
         if excess.is_enough(size):
-            self.wire.hold()
+            self.connection.hold()
 
     def _dispatch(self, event: ClientEvent | None, frame: Frame) -> None:
-        overlaps = event is not None and event.overlaps and self.floor.may_overlap
-        if self._turns is not None and not overlaps:
-            self._wait(frame, self._in_turn(event, frame), alone=True)
+        overlaps = event is not None and event.overlaps and self.context.may_overlap
+        if self._replies is not None and not overlaps:
+            self._wait(frame, self._after_those_before(event, frame), alone=True)
             return
         try:
             outcome = self._act(event, frame)
         except UsherError as error:
-            if self._turns is None:
+            if self._replies is None:
                 self._answer_refusal(frame, error)
+                if self._session is None:  # a user-join without what could be a credential
+                    self._refuse(CloseCode.UNAUTHENTICATED)
                 return
             outcome = _refused(error)
         if outcome is not None:
@@ -188,28 +190,28 @@ class ClientSocket:
         )
         return outcome
 
-    async def _in_turn(self, event: ClientEvent | None, frame: Frame) -> None:
+    async def _after_those_before(self, event: ClientEvent | None, frame: Frame) -> None:
         """Begin with a frame only now that those before it are answered."""
-        if self.wire.is_open:
+        if self.connection.is_open:
             outcome = self._act(event, frame)
             if outcome is not None:
                 await outcome
 
     def _wait(self, frame: Frame, outcome: Awaitable[None], alone: bool) -> None:
         """Answer a frame in its turn. What may not begin before then waits unread."""
-        turns = self._turns
-        if turns is None:
-            turns = self._turns = ReplyQueue()
-            turns.task = self.floor.loop.create_task(self._take_turns(turns))
-        if turns.add(frame, outcome, alone):
-            self.wire.pause()
+        replies = self._replies
+        if replies is None:
+            replies = self._replies = ReplyQueue()
+            replies.task = self.context.loop.create_task(self._send_replies(replies))
+        if replies.add(frame, outcome, alone):
+            self.connection.pause()
 
-    async def _take_turns(self, turns: ReplyQueue) -> None:
-        while (turn := turns.first()) is not None:
+    async def _send_replies(self, replies: ReplyQueue) -> None:
+        while (turn := replies.first()) is not None:
             await self._finish(*turn)
-            if turns.done():
-                self.floor.loop.call_soon(self.wire.resume)
-        self._turns = None
+            if replies.done():
+                self.context.loop.call_soon(self.connection.resume)
+        self._replies = None
 
     async def _finish(self, frame: Frame, outcome: Awaitable[None]) -> None:
         try:
@@ -222,94 +224,89 @@ class ClientSocket:
 
     def closed(self, code: int) -> None:
         """The wire is closed: leave everything that was joined."""
-        floor = self.floor
-        floor.metrics.closes.labels(code=str(code) if code in COUNTED else "other").inc()
+        context = self.context
+        context.metrics.closes.labels(code=str(code) if code in COUNTED else "other").inc()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        floor.strangers.discard(self)
+        context.unauthenticated.discard(self)
         if self._session is not None:
-            floor.hub.remove(self)
-            floor.metrics.sockets.dec()
+            context.hub.remove(self)
+            context.metrics.sockets.dec()
             self.membership.leave_all()
-            floor.services.pool.remove(self._session)
+            context.services.pool.remove(self._session)
 
     # ---- answering -------------------------------------------------------------------------
 
     def answer(self, frame: Frame, data: object) -> None:
         """Give the good reply to a frame."""
         if frame.id:  # a frame without an id asks for no answer
-            self.wire.send(protocol.encode_reply(bytes(frame.id), data))
+            self.connection.send(protocol.encode_reply(bytes(frame.id), data))
 
     def _answer_refusal(self, frame: Frame, error: UsherError) -> None:
         log.debug("socket=%s %s: %s", self.session_id, error.code, error.evidence)
         if frame.id:
-            self.wire.send(protocol.encode_refusal(bytes(frame.id), error))
+            self.connection.send(protocol.encode_refusal(bytes(frame.id), error))
 
     # ---- events ----------------------------------------------------------------------------
 
     def user_join(self, frame: Frame, data: protocol.UserJoin) -> Awaitable[None]:
         """Say who one is; on a joined socket, the same user's newer token is taken."""
-        return self._join(frame, data.auth.token)
+        return self._join(frame, Credential("message", data.auth.token))
 
-    async def _join(self, frame: Frame, credential: str) -> None:
+    async def _join(self, frame: Frame, credential: Credential) -> None:
         try:
             identity = await self._identify(credential)
         except UsherError as error:
-            if self._session is None and self.wire.is_open:
+            if self._session is None and self.connection.is_open:
                 log.info("socket=%s join refused: %s", self.session_id, error.evidence)
                 self._answer_refusal(frame, error)
                 self._refuse(close_code_for(error))
                 return
             raise
-        if not self.wire.is_open:
+        if not self.connection.is_open:
             if self._session is None:
-                self.floor.let_go(identity)
+                self.context.joins.release(identity)
             return
-        bearer = not looks_like_ticket(credential)
         if self._session is None:
-            joined = self._enter(identity, bearer)
+            joined = self._enter(identity, credential.is_bearer)
         else:
-            self._adopt(identity, bearer)
+            self._adopt(identity, credential.is_bearer)
             joined = self._joined()
         if frame.id:
             self.answer(frame, joined)
         else:
-            self.wire.send(protocol.encode_event("joined", joined))
+            self.connection.send(protocol.encode_event("joined", joined))
 
     def token_refresh(self, frame: Frame, data: protocol.TokenRefresh) -> Awaitable[None]:
         """Go on with a newer token of the same user and login session, never another's."""
-        return self._refresh(frame, data.token)
+        return self._refresh(frame, Credential("message", data.token))
 
-    async def _refresh(self, frame: Frame, credential: str) -> None:
+    async def _refresh(self, frame: Frame, credential: Credential) -> None:
         identity = await self._identify(credential)
-        if self.wire.is_open:
-            self._adopt(identity, not looks_like_ticket(credential))
+        if self.connection.is_open:
+            self._adopt(identity, credential.is_bearer)
             self.answer(frame, protocol.Expiry(identity.claims.exp))
 
     def heartbeat(self, frame: Frame, data: object) -> None:
         """A sign of life; renews the lease of the session."""
-        now = self.floor.clock()
+        now = self.context.clock()
         if self._session is not None and now - self._renewed_at >= RENEW_AFTER_SECONDS:
             self._renewed_at = now
-            self.floor.services.pool.write(self.session)
+            self.context.services.pool.write(self.session)
         self.answer(frame, protocol.ServerTime(now))
 
     # ---- identity --------------------------------------------------------------------------
 
-    async def _identify(self, credential: str) -> Identity:
-        claims = await self.floor.admission.claims_of(credential)
-        held = self._claims
-        if held is None:
-            return await self.floor.let_in(claims)
-        if (claims.sub, claims.sid) != (held.sub, held.sid):
-            raise IdentityMismatch("a token of another user or login session")
-        return await self.floor.admission.identify(claims)
+    async def _identify(self, credential: Credential) -> Identity:
+        if self._claims is None:
+            return await self.context.joins.admit(credential)
+        return await self.context.joins.renew(credential, self._claims)
 
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
         """Become somebody: known to the hub, to Redis and in rooms. Waits for nothing."""
-        floor, claims, now = self.floor, identity.claims, self.floor.clock()
-        floor.strangers.discard(self)
+        context, claims, now = self.context, identity.claims, self.context.clock()
+        context.unauthenticated.discard(self)
         self._claims, self._renewed_at = claims, now
         self._session = SocketSession(
             session_id=self.session_id,
@@ -317,35 +314,35 @@ class ClientSocket:
             login_session_id=claims.sid,
             name=identity.name,
             role=claims.role,
-            node=floor.services.node,
+            node=context.services.node,
             connected_at=now,
             expires_at=claims.exp,
         )
-        self.wire.limit(protocol.MAX_MESSAGE_BYTES)
-        floor.hub.add(self)
-        self._hold_bearer(claims.jti if bearer else None)
-        floor.services.pool.write(self.session)
+        self.connection.limit(protocol.MAX_MESSAGE_BYTES)
+        context.hub.add(self)
+        self._bind_bearer(claims.jti if bearer else None)
+        context.services.pool.write(self.session)
         self._enter_rooms(identity)
-        floor.services.seen.note(claims.sid)
-        floor.metrics.joins.labels(outcome="joined").inc()
-        floor.metrics.sockets.inc()
+        context.services.last_seen.record(claims.sid)
+        context.metrics.joins.labels(outcome="joined").inc()
+        context.metrics.sockets.inc()
         self._watch_expiry()
         return self._joined()
 
     def _enter_rooms(self, identity: Identity) -> None:
-        services = self.floor.services
+        services = self.context.services
         user = protocol.Member(identity.user_id, identity.name)
         self._membership = Membership(
             services.rooms, services.presence, self, user, identity.grants
         )
         self._membership.enter(self._membership.allowed())
-        self.floor.let_go(identity)
+        self.context.joins.release(identity)
 
-    def _hold_bearer(self, token_id: str | None) -> None:
+    def _bind_bearer(self, token_id: str | None) -> None:
         """A bearer token holds one live socket, on whichever node."""
-        self.floor.hub.hold_bearer(self, token_id)
+        self.context.hub.bind_bearer(self, token_id)
         if token_id is not None:
-            self.floor.services.bearers.hold(self.session, token_id)
+            self.context.services.token_binding.bind(self.session, token_id)
 
     def _adopt(self, identity: Identity, bearer: bool) -> None:
         """Take over a newer token of who is here already."""
@@ -355,8 +352,8 @@ class ClientSocket:
             self.session, name=identity.name, role=claims.role, expires_at=claims.exp
         )
         if bearer and self.bearer_token_id is not None:
-            self._hold_bearer(claims.jti)
-        self.floor.services.pool.write(self.session)
+            self._bind_bearer(claims.jti)
+        self.context.services.pool.write(self.session)
         self._watch_expiry()
 
     def _joined(self) -> protocol.Joined:
@@ -376,18 +373,18 @@ class ClientSocket:
     def _at(self, when: float, act: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        delay = max(0.0, when - self.floor.clock())
-        self._timer = self.floor.loop.call_later(delay, act)
+        delay = max(0.0, when - self.context.clock())
+        self._timer = self.context.loop.call_later(delay, act)
 
     def _expiring(self) -> None:
         assert self._claims is not None
         expires_at = self._claims.exp
-        self.wire.send(protocol.encode_event("token-expiring", protocol.Expiry(expires_at)))
+        self.connection.send(protocol.encode_event("token-expiring", protocol.Expiry(expires_at)))
         self._at(expires_at, self._expired)
 
     def _expired(self) -> None:
         assert self._claims is not None
-        if self.floor.clock() < self._claims.exp:  # timers and the clock of the wall may differ
+        if self.context.clock() < self._claims.exp:  # timers and the clock of the wall may differ
             self._at(self._claims.exp, self._expired)
         else:
             self.close(CloseCode.TOKEN_EXPIRED)

@@ -21,10 +21,9 @@ from handlers.cookies import CookieJar
 from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket import handshake
 from handlers.websocket.context import SocketContext
-from handlers.websocket.handshake import Credential
 from handlers.websocket.socket import ClientSocket, close_code_for
-from services.claims import Claims
-from services.errors import OriginRefused, TokenExpired, TooLarge, Unavailable, UsherError
+from services.errors import OriginRefused, TooLarge, Unavailable, UsherError
+from services.rooms.joins import Credential, TwoIdentities
 from services.sessions.admission import Identity
 from services.settings.origins import Origins
 from services.websocket.connection import READ_BYTES
@@ -34,12 +33,6 @@ SOCKET_PATH = "/ws"
 MAX_BODY_BYTES = 64 * 1024
 
 log = logging.getLogger("usher.upgrade")
-
-
-class TwoIdentities(UsherError):
-    """Two explicit credentials, or an explicit one and a cookie of another login session."""
-
-    status, code = 400, "bad_request"
 
 
 class OpeningHandshake(msgspec.Struct, frozen=True):
@@ -53,8 +46,8 @@ class OpeningHandshake(msgspec.Struct, frozen=True):
 class UpgradeHandler:
     """Takes handshakes and opens sockets."""
 
-    def __init__(self, floor: SocketContext, origins: Origins, cookies: CookieJar) -> None:
-        self._floor, self._origins, self._cookies = floor, origins, cookies
+    def __init__(self, context: SocketContext, origins: Origins, cookies: CookieJar) -> None:
+        self._context, self._origins, self._cookies = context, origins, cookies
 
     async def upgrade(
         self,
@@ -67,8 +60,8 @@ class UpgradeHandler:
         try:
             own = self._check_origin(headers)
             accept = handshake.check_handshake(start, headers)
-            if self._floor.is_full:
-                raise Unavailable("stopping, or too many strangers")
+            if self._context.is_full:
+                raise Unavailable("stopping, or too many unauthenticated")
             entry = await self._check_credentials(start, headers, own)
         except UsherError as error:
             refuse(error, start, connection)
@@ -85,7 +78,9 @@ class UpgradeHandler:
         if origin is None:
             return False
         if not self._origins.is_own_or_allowed(origin):
-            raise OriginRefused("socket from a foreign origin")
+            refused = self._origins.refused(origin, headers.get("Host"))
+            log.warning("GET %s: %s", SOCKET_PATH, refused)
+            raise OriginRefused(refused)
         return True
 
     async def _check_credentials(
@@ -99,35 +94,16 @@ class UpgradeHandler:
         try:
             if len(explicit) > 1:
                 raise TwoIdentities("two explicit credentials")
-            claims = await self._claims_of(credential)
-            if cookie is not None and cookie is not credential:
-                self._check_same_session(claims, cookie)
-            identity = await self._floor.let_in(claims)
+            beside = None if cookie is credential else cookie
+            identity = await self._context.joins.admit(credential, beside)
         except UsherError as error:
             return self._refused(credential, error)
         return OpeningHandshake(identity, credential.is_bearer)
 
-    async def _claims_of(self, credential: Credential) -> Claims:
-        # A token in a URL would be logged by every proxy on the way: only tickets go there.
-        if credential.way == "ticket":
-            return await self._floor.admission.redeem(credential.text)
-        return self._floor.admission.verify(credential.text)
-
-    def _check_same_session(self, claims: Claims, cookie: Credential) -> None:
-        """A cookie beside an explicit credential must not be somebody else's."""
-        try:
-            other = self._floor.admission.verify(cookie.text)
-        except TokenExpired as error:
-            other = error.claims
-        except UsherError:
-            return  # it says nothing of anybody
-        if other.sid != claims.sid:
-            raise TwoIdentities("explicit credential and cookie of two login sessions")
-
     def _refused(self, credential: Credential, error: UsherError) -> OpeningHandshake:
         log.info("join by %s refused: %s", credential.way, error.evidence)
         if credential.way == "header" and not isinstance(error, TwoIdentities):
-            self._floor.metrics.joins.labels(outcome=error.code).inc()
+            self._context.metrics.joins.labels(outcome=error.code).inc()
             raise error
         return OpeningHandshake(refusal=close_code_for(error))
 
@@ -135,16 +111,16 @@ class UpgradeHandler:
         taken = take_socket(connection)
         if taken is None:  # the client left while its credential was looked at
             if entry.identity is not None:
-                self._floor.let_go(entry.identity)
+                self._context.joins.release(entry.identity)
             return
         sock, leading = taken
-        client = ClientSocket(self._floor, sock)
+        client = ClientSocket(self._context, sock)
         if entry.identity is not None:
             client.open_joined(head, leading, entry.identity, entry.is_bearer)
         elif entry.refusal is not None:
             client.open_refused(head, entry.refusal)
         else:
-            client.open_stranger(head, leading)
+            client.open_unauthenticated(head, leading)
 
 
 def refuse(
@@ -190,17 +166,17 @@ def take_socket(connection: HTTP1Connection) -> tuple[socket.socket, bytes] | No
 
 
 class UpgradeRouter(httputil.HTTPServerConnectionDelegate):
-    """Sends `/ws` to the gate and everything else to the Tornado application."""
+    """Sends `/ws` to the upgrade handler and everything else to the Tornado application."""
 
     def __init__(
-        self, application: httputil.HTTPServerConnectionDelegate, gate: UpgradeHandler
+        self, application: httputil.HTTPServerConnectionDelegate, upgrade_handler: UpgradeHandler
     ) -> None:
-        self._application, self._gate = application, gate
+        self._application, self._upgrade_handler = application, upgrade_handler
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
-        return _Request(self._application, self._gate, server_conn, request_conn)
+        return _Request(self._application, self._upgrade_handler, server_conn, request_conn)
 
     def on_close(self, server_conn: object) -> None:
         self._application.on_close(server_conn)
@@ -212,11 +188,11 @@ class _Request(httputil.HTTPMessageDelegate):
     def __init__(
         self,
         application: httputil.HTTPServerConnectionDelegate,
-        gate: UpgradeHandler,
+        upgrade_handler: UpgradeHandler,
         server_conn: object,
         request_conn: httputil.HTTPConnection,
     ) -> None:
-        self._application, self._gate = application, gate
+        self._application, self._upgrade_handler = application, upgrade_handler
         self._server_conn, self._request_conn = server_conn, request_conn
         self._delegate: httputil.HTTPMessageDelegate | None = None
 
@@ -227,7 +203,7 @@ class _Request(httputil.HTTPMessageDelegate):
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, httputil.RequestStartLine)
         if start_line.path.partition("?")[0] == SOCKET_PATH:
-            return self._gate.upgrade(start_line, headers, self._request_conn)
+            return self._upgrade_handler.upgrade(start_line, headers, self._request_conn)
         length = headers.get("Content-Length", "").lstrip("0")
         # Many digits first: Python refuses to read a number of more than 4,300 of them.
         if length.isdecimal() and (len(length) > 9 or int(length) > MAX_BODY_BYTES):

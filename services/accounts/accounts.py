@@ -29,7 +29,6 @@ from services.errors import (
     WrongPassword,
 )
 from services.metrics import Metrics
-from services.providers.tokens import ProviderTokens, TokenSet
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import Device, LoginSessions, Profile, SignedIn
 from services.sessions.revocations import Revocations
@@ -82,7 +81,8 @@ class Accounts:
     """Who has an account, and what may be done with it.
 
     Args:
-        give_back: has provider tokens revoked at their providers.
+        take_out_tokens: takes a user's provider tokens out of the database, within a transaction;
+            what it returns has them revoked at their providers.
     """
 
     def __init__(
@@ -92,13 +92,12 @@ class Accounts:
         login_sessions: LoginSessions,
         revocations: Revocations,
         guesses: GuessLimit,
-        provider_tokens: ProviderTokens,
-        give_back: Callable[[list[TokenSet]], None],
+        take_out_tokens: Callable[[peewee.Database, str], Callable[[], None]],
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._passwords = database, passwords
-        self._provider_tokens, self._give_back = provider_tokens, give_back
+        self._take_out_tokens = take_out_tokens
         self._sessions, self._revocations = login_sessions, revocations
         self._guesses = guesses
         self._metrics, self._clock = metrics, clock
@@ -305,16 +304,16 @@ class Accounts:
             LastAdmin: nobody would be left to administer.
         """
 
-        def delete(db: peewee.Database) -> tuple[list[Revocation], list[TokenSet]]:
+        def delete(db: peewee.Database) -> tuple[list[Revocation], Callable[[], None]]:
             account_rows.keep_an_admin(db, account_rows.for_change(db, user_id))
             ended = self._sessions.end_all_within(db, user_id, "deleted")
-            tokens = self._provider_tokens.take(db, user_id)
+            give_back = self._take_out_tokens(db, user_id)
             User.delete().where(User.id == user_id).execute(db)
-            return ended, tokens
+            return ended, give_back
 
-        ended, tokens = await self._database.run(delete)
+        ended, give_back = await self._database.run(delete)
         await self._revocations.publish(ended)
-        self._give_back(tokens)
+        give_back()
 
     async def disconnect(self, user_id: str) -> int:
         """Sign a user out everywhere. Gives how many sessions there were.

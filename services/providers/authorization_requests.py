@@ -15,11 +15,11 @@ from collections.abc import Callable
 import msgspec
 import peewee
 
+from services.oauth.errors import Reason, SignInRefused
+from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
+from services.oauth.provider import Start
+from services.oauth.token_endpoint import new_verifier
 from services.opaque import token_hash
-from services.providers.errors import Reason, SignInRefused
-from services.providers.id_tokens import CLOCK_SKEW_SECONDS
-from services.providers.provider import Start
-from services.providers.token_endpoint import new_verifier
 from services.secret import Secret
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed, Encryption

@@ -4,38 +4,39 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
 from services.accounts.rate_limit import GuessLimit
 from services.errors import RateLimited, Unauthenticated, Unavailable
-from services.health import Health
 from services.metrics import Metrics
+from services.oauth.answers import reason_of, refuse
+from services.oauth.errors import (
+    GrantEnded,
+    ProviderRefused,
+    ProviderUnavailable,
+    Reason,
+    SignInRefused,
+)
+from services.oauth.provider import Provider
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import ProviderProfile
 from services.providers.authorization_requests import (
     AuthorizationRequest,
     AuthorizationRequests,
     Link,
     attempt_key,
 )
-from services.providers.errors import (
-    GrantEnded,
-    ProviderUnavailable,
-    Reason,
-    SignInRefused,
-)
 from services.providers.identities import Identities
 from services.providers.linked_accounts import LinkedAccounts
-from services.providers.provider import Provider
 from services.providers.registry import Connection, Providers
-from services.providers.token_endpoint import Grant
-from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
 from services.sessions.login_sessions import Device, SignedIn
 
 MAX_CODE_LENGTH = 4096
 GUESSES = "oauth-codes"
-UNAVAILABLE_ERRORS = frozenset(("temporarily_unavailable", "server_error"))
 
 log = logging.getLogger("usher.oauth")
 
@@ -66,7 +67,11 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class OAuth:
-    """The flow."""
+    """The flow.
+
+    Args:
+        keys_are_wrong: whether ENCRYPTION_KEYS are not those of what is in the database.
+    """
 
     def __init__(
         self,
@@ -75,12 +80,13 @@ class OAuth:
         identities: Identities,
         linked_accounts: LinkedAccounts,
         guesses: GuessLimit,
-        health: Health,
+        keys_are_wrong: Callable[[], bool],
         metrics: Metrics,
     ) -> None:
         self._providers, self._attempts = providers, attempts
         self._identities, self._linked = identities, linked_accounts
-        self._guesses, self._health, self._metrics = guesses, health, metrics
+        self._guesses, self._keys_are_wrong = guesses, keys_are_wrong
+        self._metrics = metrics
 
     async def begin(
         self, provider: str, next_: str, link: Link | None = None, prompt: str | None = None
@@ -156,6 +162,9 @@ class OAuth:
             if error.reason is Reason.UNTRUSTED:
                 await self._guesses.count_address(GUESSES, address)
             raise
+        except ProviderRefused as error:
+            await self._guesses.count_address(GUESSES, address)
+            raise SignInRefused(reason_of(error.word), error.evidence) from error
         except ProviderUnavailable as error:
             raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
         except GrantEnded as error:
@@ -184,7 +193,7 @@ class OAuth:
 
     def _refuse_wrong_key(self) -> None:
         """With wrong ENCRYPTION_KEYS what is kept could never be read again by the right ones."""
-        if self._health.readiness().encryption == "wrong_key":
+        if self._keys_are_wrong():
             raise Unavailable("USHER_ENCRYPTION_KEYS are the wrong ones")
 
     def _count(self, connection: Connection, outcome: str) -> None:
@@ -196,12 +205,10 @@ def _exchange(
 ) -> tuple[ProviderProfile, Grant]:
     """In a worker thread: is it this provider's answer, and is it a good one?"""
     provider.check_issuer(answer.issuer)
-    if answer.error in UNAVAILABLE_ERRORS:
-        raise ProviderUnavailable(f"callback: {answer.error}")
-    if answer.error == "access_denied":
-        raise SignInRefused(Reason.DENIED, "callback: access_denied")
+    if answer.error:
+        refuse(answer.error)
     if not _brings_code(answer):
-        raise SignInRefused(Reason.UNTRUSTED, "callback: an error, or no code")
+        raise SignInRefused(Reason.UNTRUSTED, "callback: neither a code nor an error")
     return provider.exchange(answer.code, attempt.start)
 
 

@@ -21,17 +21,17 @@ from services.accounts import account_rows
 from services.accounts.accounts import MAX_NAME_LENGTH, checked_name
 from services.claims import Role
 from services.errors import BadRequest, LastAdmin
-from services.providers import identity_rows
-from services.providers.errors import Reason, SignInRefused
-from services.providers.token_endpoint import Grant
-from services.providers.tokens import ProviderTokens
-from services.providers.userinfo import (
+from services.oauth.errors import Reason, SignInRefused
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import (
     ProviderProfile,
     address_of,
     check_domain,
     role_of,
     vouched_address,
 )
+from services.providers import identity_rows
+from services.providers.tokens import ProviderTokens
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import Device, LoginSessions, ProviderSession, SignedIn
 from services.sessions.revocations import Revocations

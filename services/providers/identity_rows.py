@@ -6,7 +6,7 @@ import peewee
 
 from models.identity import Identity, Unlinked
 from models.user import User
-from services.providers.userinfo import ProviderProfile, address_of, vouched_address
+from services.oauth.userinfo import ProviderProfile, address_of, vouched_address
 
 
 def same(provider: str, subject: str) -> peewee.Expression:

@@ -13,12 +13,12 @@ from models.login_session import LoginSession
 from models.user import User
 from services.accounts import account_rows
 from services.errors import NotFound
+from services.oauth.errors import LastWayIn, Reason, SignInRefused
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import ProviderProfile, check_domain, role_of
 from services.providers import identity_rows
 from services.providers.authorization_requests import Link, proof_of
-from services.providers.errors import LastWayIn, Reason, SignInRefused
-from services.providers.token_endpoint import Grant
 from services.providers.tokens import ProviderTokens, TokenSet
-from services.providers.userinfo import ProviderProfile, check_domain, role_of
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations

@@ -16,8 +16,8 @@ import peewee
 
 from services.errors import BadRequest, NotFound
 from services.metrics import Metrics
-from services.providers.errors import ProviderUnavailable, SignInRefused
-from services.providers.id_tokens import CLOCK_SKEW_SECONDS, LogoutToken
+from services.oauth.errors import ProviderUnavailable, SignInRefused
+from services.oauth.id_tokens import CLOCK_SKEW_SECONDS, LogoutToken
 from services.providers.registry import Providers
 from services.providers.tokens import ProviderTokens, TokenSet
 from services.sessions.control import Revocation

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import peewee
+
 from services.accounts.rate_limit import GuessLimit
-from services.health import Health
 from services.metrics import Metrics
 from services.providers.authorization_requests import AuthorizationRequests
 from services.providers.flow import OAuth
@@ -34,6 +35,15 @@ class OAuthParts:
     refresh: ProviderRefresh
     logout: ProviderLogout
 
+    def take_out(self, db: peewee.Database, user_id: str) -> Callable[[], None]:
+        """Take a user's provider tokens out of the database, within a transaction.
+
+        Returns:
+            What has them revoked at their providers. To be called after the commit.
+        """
+        tokens = self.tokens.take(db, user_id)
+        return lambda: self.logout.give_back(tokens)
+
     async def close(self) -> None:
         """End what is under way, and the threads."""
         await self.refresh.close()
@@ -48,7 +58,7 @@ def join(
     login_sessions: LoginSessions,
     revocations: Revocations,
     guesses: GuessLimit,
-    health: Health,
+    keys_are_wrong: Callable[[], bool],
     metrics: Metrics,
     clock: Callable[[], float] = time.time,
 ) -> OAuthParts:
@@ -59,7 +69,7 @@ def join(
     attempts = AuthorizationRequests(encryption, database, clock)
     return OAuthParts(
         providers=providers,
-        flow=OAuth(providers, attempts, identities, linked, guesses, health, metrics),
+        flow=OAuth(providers, attempts, identities, linked, guesses, keys_are_wrong, metrics),
         linked_accounts=linked,
         tokens=tokens,
         refresh=ProviderRefresh(database, providers, tokens, login_sessions, metrics, clock),

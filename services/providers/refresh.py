@@ -24,16 +24,16 @@ from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from services.errors import NotFound, UsherError
 from services.metrics import Metrics
-from services.providers.errors import GrantEnded, ProviderUnavailable, SignInRefused
+from services.oauth.errors import GrantEnded, ProviderUnavailable, SignInRefused
+from services.oauth.token_endpoint import Grant
 from services.providers.registry import Providers
-from services.providers.token_endpoint import Grant
 from services.providers.tokens import ProviderTokens, TokenSet, living
 from services.secret import Secret
 from services.sessions.login_sessions import LoginSessions
 from services.storage.database import Database
 
 CLAIM_SECONDS = 40.0
-"""A call begins within 16 s or never, and sends nothing 8 s later (services/providers/calls.py,
+"""A call begins within 16 s or never, and sends nothing 8 s later (services/oauth/calls.py,
 oauth_http.py): so the clocks of nodes may be 16 s apart. A node that dies holds a row so long."""
 WAIT_SECONDS = 20.0
 """How long a caller waits for another node."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from services.errors import NotFound
-from services.providers.calls import ProviderCalls
-from services.providers.github import GitHubProvider
-from services.providers.oidc import OidcProvider
-from services.providers.provider import Provider
-from services.providers.token_endpoint import OAuthClient
+from services.oauth.calls import ProviderCalls
+from services.oauth.github import GitHubProvider
+from services.oauth.oidc import OidcProvider
+from services.oauth.provider import Provider
+from services.oauth.token_endpoint import OAuthClient
 from services.settings.providers import OAuthProvider
 
 TITLES = {"google": "Google", "github": "GitHub", "microsoft": "Microsoft"}

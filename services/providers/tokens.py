@@ -17,7 +17,7 @@ import peewee
 from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from models.user import User
-from services.providers.token_endpoint import Grant
+from services.oauth.token_endpoint import Grant
 from services.secret import Secret
 from services.storage.encryption import DecryptionFailed, Encryption
 

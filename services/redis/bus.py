@@ -18,7 +18,7 @@ MAX_DIGITS = 19
 MAX_NUMBER = 10**MAX_DIGITS - 1
 
 
-class Kept(msgspec.Struct, frozen=True):
+class LoggedMessage(msgspec.Struct, frozen=True):
     """A message of a room's log. `id`: milliseconds since the epoch, a hyphen and a number."""
 
     id: str
@@ -39,7 +39,7 @@ class Window(msgspec.Struct, frozen=True):
         now: of `read_behind`: when it was read, epoch seconds by the clock that ids are made of.
     """
 
-    messages: Sequence[Kept]
+    messages: Sequence[LoggedMessage]
     complete: bool
     more: bool = False
     now: float = 0.0
@@ -48,10 +48,10 @@ class Window(msgspec.Struct, frozen=True):
 class BusListener(Protocol):
     """Who is told what comes in. Called within the loop; must not wait."""
 
-    def kept(self, room: str, message: Kept) -> None:
+    def logged(self, room: str, message: LoggedMessage) -> None:
         """A kept message, in the order of its room's log; may be told twice after a gap."""
 
-    def passing(self, room: str, body: bytes) -> None:
+    def ephemeral(self, room: str, body: bytes) -> None:
         """A passing message."""
 
     def gap(self, room: str) -> None:

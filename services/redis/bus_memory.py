@@ -7,14 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from services.redis.bus import BusListener, Kept, Window, id_order
+from services.redis.bus import BusListener, LoggedMessage, Window, id_order
 
 
 class _Log:
     """One room's log."""
 
     def __init__(self, size: int) -> None:
-        self.messages: deque[Kept] = deque(maxlen=size)
+        self.messages: deque[LoggedMessage] = deque(maxlen=size)
         self.count = 0
         self.last_order = (0, 0)
 
@@ -50,10 +50,10 @@ class MemoryBus:
         last, number = log.last_order
         log.last_order = (now, 0) if now > last else (last, number + 1)
         log.count += 1
-        message = Kept(f"{log.last_order[0]}-{log.last_order[1]}", body)
+        message = LoggedMessage(f"{log.last_order[0]}-{log.last_order[1]}", body)
         log.messages.append(message)
         if self._listener is not None and room in self._heard:
-            self._listener.kept(room, message)
+            self._listener.logged(room, message)
         kept: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         kept.set_result(message.id)
         return kept
@@ -61,7 +61,7 @@ class MemoryBus:
     def send(self, room: str, body: bytes) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         if self._listener is not None and room in self._heard:
-            loop.call_soon(self._listener.passing, room, body)
+            loop.call_soon(self._listener.ephemeral, room, body)
         sent = loop.create_future()
         sent.set_result(None)
         return sent

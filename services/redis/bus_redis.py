@@ -17,7 +17,7 @@ from hiredis import ProtocolError, Reader, ReplyError
 
 from services.errors import StoreUnavailable
 from services.redis.address import Address
-from services.redis.bus import BusListener, Kept, Window, id_order
+from services.redis.bus import BusListener, LoggedMessage, Window, id_order
 from services.redis.cluster import ClusterAddress
 from services.redis.forms import address_of
 from services.redis.link import error_word, pack
@@ -138,9 +138,9 @@ async def _id_in(replies: Awaitable[list[Any]]) -> str:
     return str(message_id.decode())
 
 
-def _kept(entry: Any) -> Kept:
+def _kept(entry: Any) -> LoggedMessage:
     message_id, fields = entry
-    return Kept(message_id.decode(), fields[3])
+    return LoggedMessage(message_id.decode(), fields[3])
 
 
 def _number(entry: Any) -> int:
@@ -243,9 +243,9 @@ class _Ear:
             self._subscribed(room, self.listener)
         elif body[:1] == b"k":
             message_id, _, text = body[1:].partition(b" ")
-            self.listener.kept(room, Kept(message_id.decode(), text))
+            self.listener.logged(room, LoggedMessage(message_id.decode(), text))
         else:
-            self.listener.passing(room, body[1:])
+            self.listener.ephemeral(room, body[1:])
 
     def _subscribed(self, room: str, listener: BusListener) -> None:
         waiting = self._rooms[room]

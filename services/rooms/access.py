@@ -55,5 +55,5 @@ class Access:
             for client in self._hub.of_user(user_id):
                 if await client.membership.change(change.subject, grants.get(user_id)):
                     rooms = RoomList(client.membership.names())
-                    client.wire.send(encode_event("access-changed", rooms))
+                    client.connection.send(encode_event("access-changed", rooms))
             await asyncio.sleep(0)

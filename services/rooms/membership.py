@@ -80,11 +80,11 @@ class Membership:
         """Go into rooms, once they are certainly heard. A right that is lost meanwhile counts."""
         wanted = [name for name in names if name not in self._joined]
         try:
-            await self._rooms.certain(self._rooms.hold(wanted))
-            if self._member.wire.is_open:
+            await self._rooms.wait_subscribed(self._rooms.subscribe(wanted))
+            if self._member.connection.is_open:
                 self.enter(name for name in wanted if self.grant_in(name) is not None)
         finally:
-            self._rooms.release(wanted)
+            self._rooms.unsubscribe(wanted)
 
     # ---- rights ----------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class Say(msgspec.Struct):
     """`data`: anything; it is passed on as it is."""
 
     room: RoomName
-    data: msgspec.Raw = msgspec.field(default_factory=null)
+    data: msgspec.Raw
 
 
 class UseModel(msgspec.Struct):

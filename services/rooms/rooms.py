@@ -1,7 +1,7 @@
 """Rooms on this node: who is in them, and what is said in them, written once and sent to all.
 
 A room is heard through the bus from its first member here to its last. What comes in is
-encoded once and the same bytes go to every member. Kept messages arrive in the order of the
+encoded once and the same bytes go to every member. Logged messages arrive in the order of the
 room's log; after a gap in the line the log is read from where delivery stopped.
 """
 
@@ -14,13 +14,12 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from services.errors import StoreUnavailable
-from services.redis.bus import MAX_NUMBER, Bus, Kept
+from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage
+from services.sessions.control import CONTROL_ROOM
 from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import encode_text
 
 USER, CHANNEL = "user:", "channel:"
-CONTROL_ROOM = "nodes"
-"""What nodes tell each other; no client's room has this name."""
 GAP_PAGE = 200
 FLUSH_BYTES = 64 * 1024
 """Gathered for a room at most, in one turn of the loop."""
@@ -47,7 +46,7 @@ class RoomMember(Protocol):
     """A socket, as its rooms see it."""
 
     session_id: str
-    wire: WebSocketConnection
+    connection: WebSocketConnection
 
 
 class _Room:
@@ -73,7 +72,7 @@ class _Room:
         self.since = since
         self.behind = False
         self.catching_up: asyncio.Task[None] | None = None
-        self.waiting: list[Kept] = []
+        self.waiting: list[LoggedMessage] = []
         self.unsent: list[bytes] = []
         self.unsent_bytes = 0
 
@@ -88,7 +87,7 @@ class Rooms:
     def __init__(
         self,
         bus: Bus,
-        as_event: Callable[[Kept], bytes],
+        as_event: Callable[[LoggedMessage], bytes],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._bus, self._as_event, self._clock = bus, as_event, clock
@@ -100,22 +99,22 @@ class Rooms:
 
     # ---- other parts that use the line -----------------------------------------------------
 
-    async def hear_nodes(self, on_message: Callable[[bytes], None]) -> None:
+    async def receive_from_nodes(self, on_message: Callable[[bytes], None]) -> None:
         """Hear what nodes tell each other. The line may still be down: it is heard then on."""
         self._on_control = on_message
-        await self.certain(self.hold((CONTROL_ROOM,)))
+        await self.wait_subscribed(self.subscribe((CONTROL_ROOM,)))
 
-    def on_passing(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
-        """Hand passing messages of a kind (one byte) to another part."""
+    def on_ephemeral(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
+        """Hand ephemeral messages of a kind (one byte) to another part."""
         self._on_passing[kind] = act
 
     # ---- membership ------------------------------------------------------------------------
 
-    def hold(self, names: Iterable[str]) -> list[asyncio.Future[None]]:
+    def subscribe(self, names: Iterable[str]) -> list[asyncio.Future[None]]:
         """Hear rooms before somebody enters them, so that nothing said after is missed.
 
-        Every name that is held must be let go of by `release`. Gives what is not certain yet:
-        wait for it with `certain`.
+        Every name that is held must be let go of by `unsubscribe`. Gives what is not certain yet:
+        wait for it with `wait_subscribed`.
         """
         fresh: list[asyncio.Future[None]] = []
         for name in names:
@@ -128,7 +127,7 @@ class Rooms:
                 fresh.append(subscribed)
         return fresh
 
-    async def certain(self, held: Collection[asyncio.Future[None]]) -> None:
+    async def wait_subscribed(self, held: Collection[asyncio.Future[None]]) -> None:
         """Wait until held rooms are heard, or the line is lost: without Redis one joins too.
 
         No timeout of its own: it is on every join, and the line gives up by itself in time.
@@ -137,7 +136,7 @@ class Rooms:
             if not future.done():
                 await asyncio.shield(future)  # others wait for it too
 
-    def release(self, names: Iterable[str]) -> None:
+    def unsubscribe(self, names: Iterable[str]) -> None:
         """Let go of rooms that were held."""
         for name in names:
             if (room := self._rooms.get(name)) is not None:
@@ -189,8 +188,8 @@ class Rooms:
         """
         await self._bus.send(name, b"e " + text)
 
-    def send_passing(self, name: str, kind: bytes, body: bytes) -> None:
-        """Send something to the same part on every node. `kind`: one byte, see `on_passing`."""
+    def send_ephemeral(self, name: str, kind: bytes, body: bytes) -> None:
+        """Send something to the same part on every node. `kind`: one byte, see `on_ephemeral`."""
         self._bus.send(name, kind + body)
 
     def send_here(self, name: str, text: bytes) -> None:
@@ -199,7 +198,7 @@ class Rooms:
 
     # ---- what the bus tells ----------------------------------------------------------------
 
-    def kept(self, room: str, message: Kept) -> None:
+    def logged(self, room: str, message: LoggedMessage) -> None:
         """A message of the room's log."""
         here = self._rooms.get(room)
         if here is None:
@@ -210,14 +209,14 @@ class Rooms:
             here.last = message.order
             self._deliver(room, message)
 
-    def passing(self, room: str, body: bytes) -> None:
+    def ephemeral(self, room: str, body: bytes) -> None:
         """Something said in passing."""
         act = self._on_passing.get(body[:1])
         if act is not None:
             act(room, body[1:])
 
     @staticmethod
-    def _let_wait(room: _Room, message: Kept) -> None:
+    def _let_wait(room: _Room, message: LoggedMessage) -> None:
         if len(room.waiting) < MAX_WAITING:
             room.waiting.append(message)
         else:
@@ -271,7 +270,7 @@ class Rooms:
                 return ahead
             after = window.messages[-1].id
 
-    def _deliver_late(self, name: str, room: _Room, message: Kept, ahead: float) -> None:
+    def _deliver_late(self, name: str, room: _Room, message: LoggedMessage, ahead: float) -> None:
         """Deliver what was said a while ago to those who were in by then. Who came after it may
         have had no right to it, and has read the log already if they wanted to know."""
         if message.order <= room.last:
@@ -285,9 +284,9 @@ class Rooms:
         frame = encode_text(self._as_event(message))
         for member, came in tuple(room.members.items()):
             if int((came + ahead) * 1000) <= said_ms:
-                member.wire.send_frame(frame)
+                member.connection.send_frame(frame)
 
-    def _deliver(self, name: str, message: Kept) -> None:
+    def _deliver(self, name: str, message: LoggedMessage) -> None:
         if name == CONTROL_ROOM:
             if self._on_control is not None:
                 self._on_control(message.body)
@@ -306,7 +305,7 @@ class Rooms:
             self._flush(room)
             for member in tuple(room.members):
                 if member.session_id != but:
-                    member.wire.send_frame(frame)
+                    member.connection.send_frame(frame)
             return
         if not room.unsent:
             asyncio.get_running_loop().call_soon(self._flush, room)
@@ -325,4 +324,4 @@ class Rooms:
         joined = frames[0] if len(frames) == 1 else b"".join(frames)
         # A copy: a member that is too slow is closed by this, and leaves.
         for member in tuple(room.members):
-            member.wire.send_frames(frames, joined)
+            member.connection.send_frames(frames, joined)

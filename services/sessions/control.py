@@ -2,7 +2,7 @@
 
 News are kept messages of the nodes' own room: a Redis Stream that each node follows from where
 it stopped, so a line that was lost for a while loses nothing. The rows in the database stand
-behind it all (`Revocations.sweep`). Acknowledgements are passing messages: they only help who
+behind it all (`Revocations.sweep`). Acknowledgements are ephemeral: they only help who
 waits for them now.
 """
 
@@ -12,15 +12,16 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
 from services.errors import StoreUnavailable
 from services.metrics import Metrics
 from services.redis.bus import Bus
-from services.rooms.rooms import CONTROL_ROOM, Rooms
 
+CONTROL_ROOM = "nodes"
+"""The room of what nodes tell each other; no client's room has this name."""
 Kind = Literal["session", "token", "role", "access"]
 ACKNOWLEDGED = b"a"
 
@@ -74,6 +75,20 @@ class Acknowledgement(msgspec.Struct, frozen=True):
 _NEWS = msgspec.json.Decoder(News)
 _ACKNOWLEDGEMENT = msgspec.json.Decoder(Acknowledgement)
 
+
+class NodeLine(Protocol):
+    """What carries messages between nodes: the rooms of this node."""
+
+    async def receive_from_nodes(self, on_message: Callable[[bytes], None]) -> None:
+        """Call `on_message` with each logged message of CONTROL_ROOM, from now on."""
+
+    def on_ephemeral(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
+        """Call `act` with the room and body of each ephemeral message of this kind."""
+
+    def send_ephemeral(self, name: str, kind: bytes, body: bytes) -> None:
+        """Send an ephemeral message to the same part on every node."""
+
+
 Revoked = Callable[[Sequence[Revocation]], int]
 
 
@@ -84,12 +99,12 @@ class Control:
         node: id of this process.
     """
 
-    def __init__(self, bus: Bus, rooms: Rooms, node: str, metrics: Metrics) -> None:
-        self._bus, self._rooms, self._node, self._metrics = bus, rooms, node, metrics
+    def __init__(self, bus: Bus, line: NodeLine, node: str, metrics: Metrics) -> None:
+        self._bus, self._line, self._node, self._metrics = bus, line, node, metrics
         self._on_revoked: Revoked | None = None
         self._on_replaced: Callable[[str], None] | None = None
         self._waiting: dict[str, asyncio.Queue[Acknowledgement]] = {}
-        rooms.on_passing(ACKNOWLEDGED, self._acknowledged)
+        line.on_ephemeral(ACKNOWLEDGED, self._acknowledged)
 
     def on_revocations(self, act: Revoked) -> None:
         """Call `act` with revocations of other nodes; it gives how many sockets it closed."""
@@ -101,7 +116,7 @@ class Control:
 
     async def open(self) -> None:
         """Begin to hear the other nodes."""
-        await self._rooms.hear_nodes(self._heard)
+        await self._line.receive_from_nodes(self._heard)
 
     async def publish(self, revocations: Sequence[Revocation], request: str = "") -> bool:
         """Tell the other nodes. This node has acted already.
@@ -142,7 +157,7 @@ class Control:
                 self._on_replaced(session_id)
         if news.request:
             answer = Acknowledgement(news.request, self._node, closed)
-            self._rooms.send_passing(CONTROL_ROOM, ACKNOWLEDGED, msgspec.json.encode(answer))
+            self._line.send_ephemeral(CONTROL_ROOM, ACKNOWLEDGED, msgspec.json.encode(answer))
 
     def _acknowledged(self, room: str, body: bytes) -> None:
         try:

@@ -22,7 +22,7 @@ class LastSeen:
         self._sessions, self._clock = login_sessions, clock
         self._waiting: dict[str, float] = {}
 
-    def note(self, login_session_id: str) -> None:
+    def record(self, login_session_id: str) -> None:
         """This login session is being used now."""
         if len(self._waiting) < MAX_WAITING:
             self._waiting[login_session_id] = self._clock()

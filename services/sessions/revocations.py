@@ -170,12 +170,12 @@ class Revocations:
     def _cut(self, entry: Revocation) -> int:
         if entry.kind == "session":
             code = CloseCode.SESSION_REVOKED
-            return self._hub.cut_login_session(entry.user_id, entry.subject, code)
+            return self._hub.close_login_session(entry.user_id, entry.subject, code)
         if entry.kind == "role":
             # The session goes on, its token does not: a refresh brings the role that is true.
             # The newest change counts: an older one may be read after it.
             _, role = self._roles[entry.user_id]
-            return self._hub.cut_other_roles(entry.user_id, role, CloseCode.TOKEN_EXPIRED)
+            return self._hub.close_other_roles(entry.user_id, role, CloseCode.TOKEN_EXPIRED)
         if entry.kind == "access" and self._on_access is not None:
             task = asyncio.get_running_loop().create_task(self._on_access(entry))
             self._applying.add(task)

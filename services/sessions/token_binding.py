@@ -30,7 +30,7 @@ class TokenBinding:
         self._store, self._control, self._clock = store, control, clock
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def hold(self, session: SocketSession, token_id: str) -> None:
+    def bind(self, session: SocketSession, token_id: str) -> None:
         """The token is this socket's now. Does not wait, and makes no task: it is on every join."""
         if self._store.kind == "memory":
             return  # there is no other node

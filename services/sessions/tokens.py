@@ -23,7 +23,7 @@ import jwt
 import msgspec
 from jwt.algorithms import HMACAlgorithm
 
-from services.claims import Claims, Role
+from services.claims import MAX_TTL_SECONDS, MIN_SECRET_BYTES, Claims, Role
 from services.errors import TokenExpired, Unauthenticated
 from services.secret import Secret
 
@@ -42,14 +42,8 @@ TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type
 # RFC 9068 section 4 names both forms; media types are compared without regard to case.
 TOKEN_TYPES = frozenset({TOKEN_TYPE, "application/at+jwt"})
 
-MIN_SECRET_BYTES = 32
-"""As long as the hash of HS256 (RFC 7518 section 3.2)."""
-
 MAX_TOKEN_LENGTH = 4096
 """Characters. Ours have about 400; more is not worth the hashing."""
-
-MAX_TTL_SECONDS = 86_400
-"""One day: the longest life of any access token, whatever a signature says."""
 
 CLOCK_SKEW_SECONDS = 5
 """How far ahead another node's clock may be. It never prolongs a token: `exp` has no leeway."""

@@ -18,7 +18,8 @@ APP_SCHEMES = frozenset(
 MAX_ORIGIN_LENGTH = 300
 """Characters: a host name has at most 253 (RFC 1035 section 2.3.4)."""
 
-WILDCARD_HOSTS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+"""And how this machine itself goes there: a socket on `::` takes no IPv4 (IPV6_V6ONLY)."""
 
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
@@ -36,6 +37,7 @@ class Origins:
         host: the address or name that the server listens on.
         port: the port it is really bound to.
         allowed: ALLOWED_ORIGINS.
+        bound: the addresses it is really bound to; those of a name are known only then.
 
     Attributes:
         public_url: where browsers reach the server, without a trailing slash; also `iss`.
@@ -43,11 +45,16 @@ class Origins:
     """
 
     def __init__(
-        self, public_url: str | None, host: str, port: int, allowed: Iterable[str] = ()
+        self,
+        public_url: str | None,
+        host: str,
+        port: int,
+        allowed: Iterable[str] = (),
+        bound: Iterable[str] = (),
     ) -> None:
         self.public_url = public_url or http_origin(host, port)
         self.secure = self.public_url.startswith("https://")
-        own = {self.public_url} if public_url else _own_origins(host, port)
+        own = {self.public_url} if public_url else _own_origins(host, port, bound)
         texts = (*own, *allowed)
         self._taken = frozenset(filter(None, map(parse_origin, texts)))
 
@@ -58,6 +65,20 @@ class Origins:
             return False
         # Browsers send the normal form; the parse is for the others.
         return origin in self._taken or parse_origin(origin) in self._taken
+
+    def refused(self, origin: str | None, host: str | None) -> str:
+        """For the log: an origin that was refused, and the setting that would allow it.
+
+        Args:
+            origin: the `Origin` header.
+            host: the `Host` header, which tells whether it is the page's own server by that name.
+        """
+        shown = repr((origin or "")[:MAX_ORIGIN_LENGTH])
+        if origin is not None and host and origin.partition("://")[2].lower() == host.lower():
+            how = "if that is where browsers reach this server, set USHER_PUBLIC_URL to it"
+        else:
+            how = "to allow its pages, add it to USHER_ALLOWED_ORIGINS"
+        return f"origin {shown} is refused; {how}"
 
 
 def parse_origin(text: str) -> str | None:
@@ -103,9 +124,8 @@ def is_host_name(host: str) -> bool:
 
 
 def http_origin(host: str, port: int) -> str:
-    """`http://HOST:PORT`, with 127.0.0.1 for a wildcard, which is no address to go to."""
-    if host in WILDCARD_HOSTS:
-        host = "127.0.0.1"
+    """`http://HOST:PORT`, with loopback for a wildcard, which is no address to go to."""
+    host = WILDCARD_HOSTS.get(host, host)
     shown = f"[{host}]" if ":" in host else host.lower()
     return f"http://{shown}" if port == DEFAULT_PORTS["http"] else f"http://{shown}:{port}"
 
@@ -118,10 +138,10 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _own_origins(host: str, port: int) -> set[str]:
+def _own_origins(host: str, port: int, bound: Iterable[str]) -> set[str]:
     # Without PUBLIC_URL only names that an attacker's DNS cannot point here are own: the Host
-    # header is never believed, or DNS rebinding would make any page an own one.
-    own = {http_origin(host, port)}
-    if is_loopback(host) or host in WILDCARD_HOSTS:
-        own |= {http_origin(name, port) for name in ("127.0.0.1", "localhost", "::1")}
-    return own
+    # header is never believed, or DNS rebinding would make any page an own one. An address where
+    # this server does not listen may be another program's.
+    addresses = {WILDCARD_HOSTS.get(address, address) for address in (host, *bound)}
+    names = addresses | ({"localhost"} if any(map(is_loopback, addresses)) else set())
+    return {http_origin(name, port) for name in names}

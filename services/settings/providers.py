@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -34,6 +34,10 @@ OWN_PARAMETERS = frozenset(
 )
 """Parameters of an authorization request that are the protocol's, not the user's to set."""
 
+ClientAuth = Literal["basic", "post"]
+"""How a client shows its secret at an endpoint: `client_secret_basic` or `client_secret_post`
+(RFC 6749 section 2.3.1)."""
+
 _PROVIDER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
@@ -53,6 +57,8 @@ class OAuthProvider(msgspec.Struct, frozen=True):
         roles: what its values mean here.
         parameters: added to the authorization request.
         untyped_logout: whether logout tokens of `typ` JWT, or without one, are taken.
+        client_auth: how the client shows its secret; None for what the provider's metadata say.
+        logout_without_exp: whether logout tokens without `exp` are taken.
     """
 
     name: str
@@ -67,6 +73,8 @@ class OAuthProvider(msgspec.Struct, frozen=True):
     roles: tuple[tuple[str, Role], ...] = ()
     parameters: tuple[tuple[str, str], ...] = ()
     untyped_logout: bool = False
+    client_auth: ClientAuth | None = None
+    logout_without_exp: bool = False
 
 
 class ProviderSettings(NamedTuple):
@@ -83,6 +91,8 @@ class ProviderSettings(NamedTuple):
     roles: Setting[tuple[tuple[str, Role], ...]]
     parameters: Setting[tuple[tuple[str, str], ...]]
     untyped_logout: Setting[bool]
+    client_auth: Setting[ClientAuth]
+    logout_without_exp: Setting[bool]
 
 
 def provider_names(text: str) -> tuple[str, ...]:
@@ -149,6 +159,20 @@ def provider_settings(name: str) -> ProviderSettings:
             "false",
             "whether to take logout tokens of typ JWT or without one (Auth0, Keycloak before 25)",
         ),
+        client_auth=Setting(
+            stem + "CLIENT_AUTH",
+            _client_auth,
+            None,
+            "how the client was registered to show its secret: basic or post",
+            "as its metadata say",
+        ),
+        logout_without_exp=Setting(
+            stem + "LOGOUT_WITHOUT_EXP",
+            values.switch,
+            "false",
+            "whether to take logout tokens without exp, for two minutes from their iat "
+            "(Glewlwyd, old Keycloak)",
+        ),
     )
 
 
@@ -166,6 +190,13 @@ def _text(text: str) -> str:
 
 def _secret_text(text: str) -> Secret:
     return Secret(_text(text))
+
+
+def _client_auth(text: str) -> ClientAuth:
+    method = text.strip().lower().removeprefix("client_secret_")
+    if method == "basic" or method == "post":  # noqa: PLR1714 - mypy narrows by this
+        return method  # type: ignore[return-value]  # narrowed above
+    raise BadValue("basic (client_secret_basic) or post (client_secret_post)")
 
 
 def _scopes(text: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ class Setting(Generic[T]):
         shown_default: the default in words, where `default` says too little.
         secret: whether its text must not be shown.
         is_list: whether an empty text is a value.
+        keeps_space: whether white space at the ends of its parts counts.
     """
 
     name: str
@@ -30,8 +31,19 @@ class Setting(Generic[T]):
     shown_default: str = ""
     secret: bool = False
     is_list: bool = False
+    keeps_space: bool = False
 
     @property
     def flag(self) -> str:
         """As on the command line: `--data-dir`."""
         return "--" + self.name.lower().replace("_", "-")
+
+    @property
+    def file_name(self) -> str:
+        """The setting that names a file with its value, for secrets: `JWT_SECRETS_FILE`."""
+        return self.name + "_FILE"
+
+    @property
+    def file_flag(self) -> str:
+        """The same on the command line: `--jwt-secrets-file`."""
+        return self.flag + "-file"

@@ -68,6 +68,10 @@ class Settings(Limits, frozen=True, kw_only=True):
     trusted_proxies: tuple[IPNetwork, ...]
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
+    cookie_name_prefix: str = ""
+    drain_seconds: float = 2.0
+    log_format: str = "text"
+    audit_retention_seconds: float = 90 * 86_400.0
     warnings: tuple[str, ...] = ()
 
 
@@ -108,6 +112,10 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         oauth_providers=tuple(
             _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
         ),
+        cookie_name_prefix=sources.optional(table.COOKIE_NAME_PREFIX) or "",
+        drain_seconds=sources.value(table.DRAIN_SECONDS),
+        log_format=sources.value(table.LOG_FORMAT),
+        audit_retention_seconds=sources.value(table.AUDIT_RETENTION),
         embedded=database_url is None or redis_url is None,
         **read_limits(sources.value),
     )
@@ -174,6 +182,8 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
         roles=roles,
         parameters=sources.value(rows.parameters),
         untyped_logout=sources.value(rows.untyped_logout),
+        client_auth=sources.optional(rows.client_auth),
+        logout_without_exp=sources.value(rows.logout_without_exp),
     )
 
 
@@ -185,8 +195,9 @@ def _cautions(settings: Settings) -> list[str]:
         cautions.append("PUBLIC_URL is http://: passwords and cookies cross the network in clear")
     if url is None and settings.host in WILDCARD_HOSTS:
         cautions.append(
-            f"HOST is {settings.host} and PUBLIC_URL is not set: only pages opened at 127.0.0.1 or "
-            "localhost can sign in; set PUBLIC_URL to the address that browsers use"
+            f"HOST is {settings.host} and PUBLIC_URL is not set: only pages opened at "
+            f"{WILDCARD_HOSTS[settings.host]} or localhost can sign in; set PUBLIC_URL to the "
+            "address that browsers use"
         )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         cautions.append("TRUSTED_PROXIES holds every address: any client can choose its own")

@@ -11,6 +11,7 @@ from services.errors import SettingError
 from services.secret import MASK
 from services.settings.providers import provider_settings
 from services.settings.row import Setting
+from services.settings.secret_files import read_secret_file
 from services.settings.table import OAUTH_PROVIDERS, SETTINGS
 from services.settings.values import BadValue
 
@@ -48,8 +49,11 @@ class Sources:
         parser = _parser(self._known, version)
         found, rest = parser.parse_known_args(list(argv))
         if rest:
-            raise _unknown_flag(rest[0], [setting.flag for setting in self._known])
+            known = [flag for s in self._known for flag in (s.flag, s.file_flag)[: 1 + s.secret]]
+            raise _unknown_flag(rest[0], known)
         self._flags = _given(found)
+        self._space: dict[str, str] = {}
+        """Warnings by setting: what was read with white space at its ends."""
 
     def value(self, setting: Setting[T]) -> T:
         """A setting that has a default.
@@ -67,6 +71,8 @@ class Sources:
         name, text = self._find(setting)
         if text is None:
             return None
+        if setting.secret:
+            self._look_for_space(setting, name, text)
         try:
             if not text and not setting.is_list:
                 raise BadValue(setting.meaning + "; leave it unset for the default", "nothing")
@@ -84,14 +90,15 @@ class Sources:
         return self._find(setting)[0]
 
     def warnings(self) -> list[str]:
-        """A line for each `USHER_…` variable that is no setting. Values are not shown: a
-        misspelt secret is still one."""
-        known = [PREFIX + setting.name for setting in self._known]
-        return [
+        """A line for each `USHER_…` variable that is no setting, and for each secret with white
+        space at its ends. Values are not shown: a misspelt secret is still one."""
+        known = self._known_names()
+        unknown = [
             f"{name} is not a setting and is not used" + _nearest(name, known)
             for name in sorted(self._environ)
             if name.startswith(PREFIX) and name not in known
         ]
+        return [*unknown, *self._space.values()]
 
     def refuse_unknown_of_providers(self) -> None:
         """A misspelt rule of a provider that is listed would let in whom it should keep out.
@@ -99,7 +106,7 @@ class Sources:
         Raises:
             SettingError: for the first such variable.
         """
-        known = [PREFIX + setting.name for setting in self._known]
+        known = self._known_names()
         stems = tuple(
             (PREFIX + provider_settings(name).issuer.name).removesuffix("ISSUER")
             for name in self.value(OAUTH_PROVIDERS)
@@ -109,11 +116,39 @@ class Sources:
                 takes = "a setting that docs/oauth.md lists" + _nearest(name, known)
                 raise SettingError(name, "a setting that is not known", takes)
 
+    def _known_names(self) -> list[str]:
+        files = [PREFIX + setting.file_name for setting in self._known if setting.secret]
+        return [PREFIX + setting.name for setting in self._known] + files
+
     def _find(self, setting: Setting[Any]) -> tuple[str, str | None]:
-        if setting.name in self._flags:
-            return setting.flag, self._flags[setting.name]
-        name = PREFIX + setting.name
-        return name, self._environ.get(name, setting.default)
+        """What the user calls it, and its text: of the command line before the environment."""
+        variable, file = PREFIX + setting.name, PREFIX + setting.file_name
+        flags, environ = self._flags, self._environ
+        return (
+            _given_in(flags, setting, (setting.name, setting.file_name), setting.flag)
+            or _given_in(environ, setting, (variable, file), variable)
+            or (variable, setting.default)
+        )
+
+    def _look_for_space(self, setting: Setting[Any], name: str, text: str) -> None:
+        parts = text.split(",") if setting.keeps_space else [text]
+        if any(part != part.strip() for part in parts):
+            then = "which counts" if setting.keeps_space else "which is left out"
+            self._space[setting.name] = f"{name} has white space at its ends, {then}; is it meant?"
+
+
+def _given_in(
+    source: Mapping[str, str], setting: Setting[Any], keys: tuple[str, str], shown: str
+) -> tuple[str, str] | None:
+    """A setting in one place: its text as it stands there, or that of the file named there."""
+    text = source.get(keys[0])
+    path = source.get(keys[1]) if setting.secret else None
+    shown_file = setting.file_flag if shown == setting.flag else keys[1]
+    if path is None:
+        return None if text is None else (shown, text)
+    if text is not None:
+        raise SettingError(shown_file, f"a file beside {shown}", "one of the two")
+    return shown_file, read_secret_file(path, shown_file)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,7 +166,7 @@ def _parser(
         prog="server.py",
         description="Usher, a WebSocket authentication server.",
         epilog=f"Each flag is also a variable: --data-dir is {PREFIX}DATA_DIR; the flag wins. Give "
-        "secrets as variables: other users of this machine can see a command line. "
+        "secrets as variables or in files: other users of this machine can see a command line. "
         "`server.py rotate-keys`, with the same settings, puts provider tokens under the newest "
         "of ENCRYPTION_KEYS while the server goes on.",
         allow_abbrev=False,
@@ -146,6 +181,14 @@ def _parser(
             default=argparse.SUPPRESS,
             help=f"{setting.meaning} (default: {default})".replace("%", "%%"),
         )
+        if setting.secret:
+            parser.add_argument(
+                setting.file_flag,
+                dest=setting.file_name,
+                metavar="FILE",
+                default=argparse.SUPPRESS,
+                help=f"file that holds {setting.name}",
+            )
     if add_help:
         parser.add_argument("--version", action="version", version=f"usher {version}")
     return parser

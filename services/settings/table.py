@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.sessions.tokens import MAX_TTL_SECONDS
+from services.claims import MAX_TTL_SECONDS
 from services.settings import values
 from services.settings.limits import LIMIT_SETTINGS
 from services.settings.providers import provider_names
@@ -35,6 +35,7 @@ JWT_SECRETS = Setting(
     "HS256 secrets of 32 bytes or more, comma-separated, newest first",
     "generated in DATA_DIR",
     True,
+    keeps_space=True,
 )
 ENCRYPTION_KEYS = Setting(
     "ENCRYPTION_KEYS",
@@ -121,6 +122,29 @@ OAUTH_PROVIDERS = Setting(
     "none",
     is_list=True,
 )
+COOKIE_NAME_PREFIX = Setting(
+    "COOKIE_NAME_PREFIX",
+    values.cookie_prefix,
+    None,
+    "put in front of cookie names, so that two installations on one host do not share cookies",
+    "none",
+)
+DRAIN_SECONDS = Setting(
+    "DRAIN_SECONDS",
+    values.seconds(LEAST_SECONDS, 10 * MINUTE),
+    "2",
+    "how long a stop answers requests under way and spreads the closing of sockets, in seconds",
+)
+LOG_FORMAT = Setting(
+    "LOG_FORMAT", values.choice("text", "json"), "text", "of the log on stderr: text or json"
+)
+AUDIT_RETENTION = Setting(
+    "AUDIT_RETENTION_SECONDS",
+    values.seconds(DAY, 10 * 365 * DAY),
+    str(90 * DAY),
+    "how long rows of the audit trail are kept, in seconds",
+    f"{90 * DAY}, 90 days",
+)
 
 SETTINGS: tuple[Setting[Any], ...] = (
     HOST,
@@ -141,5 +165,9 @@ SETTINGS: tuple[Setting[Any], ...] = (
     ALLOWED_ORIGINS,
     TRUSTED_PROXIES,
     OAUTH_PROVIDERS,
+    COOKIE_NAME_PREFIX,
+    DRAIN_SECONDS,
+    LOG_FORMAT,
+    AUDIT_RETENTION,
     *LIMIT_SETTINGS,
 )

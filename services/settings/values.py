@@ -15,9 +15,9 @@ from urllib.parse import SplitResult, urlsplit
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
+from services.claims import MIN_SECRET_BYTES
 from services.redis.url import TAKES_CLUSTER, TAKES_SENTINEL, names_many, read_url
 from services.secret import MASK, Secret
-from services.sessions.tokens import MIN_SECRET_BYTES
 from services.settings.origins import APP_SCHEMES, is_host_name, is_loopback, parse_origin
 from services.settings.proxies import IPNetwork
 
@@ -31,6 +31,7 @@ TAKES_REDIS = (
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
+_COOKIE_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"(?:sqlite|postgres|postgresql|mysql|https?|rediss?(?:\+[a-z]+)?|unix)(?=:)")
 _DOCUMENT = "/.well-known/openid-configuration"
@@ -54,7 +55,9 @@ class BadValue(ValueError):
 def host(text: str) -> str:
     name = text.strip().removeprefix("[").removesuffix("]")
     try:
-        return str(ipaddress.ip_address(name))
+        address = ipaddress.ip_address(name)
+        mapped = getattr(address, "ipv4_mapped", None)  # cannot be bound as what it is written
+        return str(mapped or address)
     except ValueError:
         numeric = name.rpartition(".")[2].isdigit()  # a mistyped address, never a name
         if numeric or not is_host_name(name.lower()):
@@ -102,6 +105,26 @@ def switch(text: str) -> bool:
     if word not in _ON and word not in _OFF:
         raise BadValue("true or false")
     return word in _ON
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """A reader for one of a few words."""
+
+    def read(text: str) -> str:
+        word = text.strip().lower()
+        if word not in words:
+            raise BadValue(" or ".join(words))
+        return word
+
+    return read
+
+
+def cookie_prefix(text: str) -> str:
+    """COOKIE_NAME_PREFIX: characters of a cookie's name (RFC 6265 section 4.1.1), few of them."""
+    prefix = text.strip()
+    if not _COOKIE_PREFIX.fullmatch(prefix):
+        raise BadValue("1 to 32 letters, digits, hyphens and underscores, a letter first")
+    return prefix
 
 
 def folder(text: str) -> Path:

@@ -1,0 +1,7 @@
+"""The sockets of this node that have joined, and their socket sessions in Redis.
+
+Begin with `hub.py`, which finds sockets by user and login session; `session_pool.py` keeps their
+sessions in Redis under a lease.
+
+May import: redis, websocket.
+"""

@@ -9,16 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from services.rooms.membership import Membership
+from services.grants import Grant
 from services.sockets.session_pool import SocketSession
 from services.websocket.connection import WebSocketConnection
 from services.websocket.protocol import CloseCode
 
 
+class HubRooms(Protocol):
+    """The rooms of a socket that has joined; services/rooms/membership.py has them."""
+
+    def names(self) -> list[str]:
+        """The rooms that the socket is in."""
+
+    def leave(self, name: str) -> bool:
+        """Go out of a room. False when the socket was not in it."""
+
+    async def change(self, channel_id: str, grant: Grant | None) -> bool:
+        """Take over the right in one channel; None takes it away. True if it changed."""
+
+
 class HubSocket(Protocol):
     """What the hub asks of a socket that has joined."""
 
-    wire: WebSocketConnection
+    connection: WebSocketConnection
     bearer_token_id: str | None
     """`jti` of the access token that this socket alone may hold; None for tickets, cookies."""
 
@@ -27,7 +40,7 @@ class HubSocket(Protocol):
         """Who it is."""
 
     @property
-    def membership(self) -> Membership:
+    def membership(self) -> HubRooms:
         """Which rooms it is in."""
 
     def close(self, code: CloseCode, after: float | None = None) -> None:
@@ -66,7 +79,7 @@ class Hub:
         self._by_session[socket.session.session_id] = socket
         self._by_user.setdefault(socket.session.user_id, set()).add(socket)
 
-    def hold_bearer(self, socket: HubSocket, token_id: str | None) -> None:
+    def bind_bearer(self, socket: HubSocket, token_id: str | None) -> None:
         """A bearer token holds one live socket: from now on this one. Another has to go (4409).
 
         A stolen token so makes itself known, and sharing one is of no use.
@@ -96,24 +109,24 @@ class Hub:
         self._release_bearer(socket)
         return True
 
-    def cut_login_session(self, user_id: str, login_session_id: str, code: CloseCode) -> int:
+    def close_login_session(self, user_id: str, login_session_id: str, code: CloseCode) -> int:
         """Close every socket of a login session. Gives how many there were."""
-        return self._cut(self.of_login_session(user_id, login_session_id), code)
+        return self._close(self.of_login_session(user_id, login_session_id), code)
 
-    def cut_user(self, user_id: str, code: CloseCode) -> int:
+    def close_user(self, user_id: str, code: CloseCode) -> int:
         """Close every socket of a user. Gives how many there were."""
-        return self._cut(self.of_user(user_id), code)
+        return self._close(self.of_user(user_id), code)
 
-    def cut_other_roles(self, user_id: str, role: str, code: CloseCode) -> int:
+    def close_other_roles(self, user_id: str, role: str, code: CloseCode) -> int:
         """Close a user's sockets that came in with another role. Gives how many there were."""
-        return self._cut([s for s in self.of_user(user_id) if s.session.role != role], code)
+        return self._close([s for s in self.of_user(user_id) if s.session.role != role], code)
 
-    def cut_all(self, code: CloseCode, after: float | None = None) -> int:
+    def close_all(self, code: CloseCode, after: float | None = None) -> int:
         """Close every socket of this node, as when it stops."""
-        return self._cut(self._by_session.values(), code, after)
+        return self._close(self._by_session.values(), code, after)
 
     @staticmethod
-    def _cut(sockets: Iterable[HubSocket], code: CloseCode, after: float | None = None) -> int:
+    def _close(sockets: Iterable[HubSocket], code: CloseCode, after: float | None = None) -> int:
         count = 0
         for socket in tuple(sockets):
             socket.close(code, after)

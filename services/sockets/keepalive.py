@@ -16,10 +16,10 @@ async def keep_alive(hub: Hub) -> None:
     """Ping whoever was silent lately; drop who has been for too long (RFC 6455 5.5.2)."""
     now = asyncio.get_running_loop().time()
     for number, client in enumerate(hub):
-        silence = now - client.wire.last_heard
+        silence = now - client.connection.last_heard
         if silence > SILENCE_SECONDS:
-            client.wire.abort()
+            client.connection.abort()
         elif silence > PING_SECONDS / 2:
-            client.wire.ping()
+            client.connection.ping()
         if number % SLICE == SLICE - 1:
             await asyncio.sleep(0)  # thousands of writes in one turn would hold up the rest

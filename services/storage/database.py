@@ -16,9 +16,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import asyncpg
 import peewee
 
-from services.errors import Busy, DatabaseUnavailable, SettingError
+from services.errors import Busy, DatabaseUnavailable
 from services.storage import database_errors, database_url, migrations
 from services.storage.database_errors import DRIVER_ERRORS
+from services.storage.database_rights import check_rights, explain
 from services.storage.database_url import DatabaseUrl
 
 P = ParamSpec("P")
@@ -65,6 +66,8 @@ class Database:
         self._max_waiting = max_waiting
         self._runs: set[_Run] = set()
         self._closed = False
+        self._starting = True
+        self._user = "" if url.postgresql is None else url.postgresql.login.get("user", "")
         # IMMEDIATE: two processes that read first and write then would otherwise end in a
         # deadlock that SQLite reports at once instead of waiting.
         self._begin = ("IMMEDIATE",) if url.kind == "sqlite" else ()
@@ -82,17 +85,15 @@ class Database:
             max_waiting: runs under way or waiting at once, before `Busy`.
 
         Raises:
-            SettingError: the URL names neither.
+            SettingError: the URL names neither, has an option that is not taken, or its user
+                lacks a right; the line says which.
             DatabaseUnavailable: it cannot be reached, read or written. Names no password.
         """
         _quieten_parameter_logs()
         parsed = database_url.parse(url)
         if parsed.kind == "sqlite":
             await asyncio.to_thread(database_url.prepare_sqlite, parsed, timeout)
-            bridge = database_url.open_sqlite(parsed, timeout)
-        else:
-            bridge = database_url.open_postgresql(parsed, timeout)
-        database = cls(bridge, parsed, timeout, max_waiting)
+        database = cls(database_url.open_bridge(parsed, timeout), parsed, timeout, max_waiting)
         try:
             await database._migrate()
         except BaseException:  # cancelled too: SQLite's thread would outlive the start
@@ -147,9 +148,8 @@ class Database:
             logger.warning("the %s connections did not close in order", self.kind)
 
     async def _migrate(self) -> None:
-        await self._supervise(
-            partial(self._plain, migrations.migrate), timeout=MIGRATION_TIMEOUT_SECONDS
-        )
+        await self._supervise(self._bring_up, timeout=MIGRATION_TIMEOUT_SECONDS)
+        self._starting = False
 
     # -- supervision: bounds in number and time --------------------------------------------
 
@@ -228,11 +228,8 @@ class Database:
         try:
             return await self._bridge.aconnect()
         except DRIVER_ERRORS as error:
+            self._refuse_at_start(error)
             cause = database_errors.origin(error)
-            if isinstance(cause, asyncpg.ClientConfigurationError):
-                raise SettingError(
-                    database_url.SETTING, f"{self._shown} ({cause})", database_url.TAKES
-                ) from None
             # The text is the server's own or the system's; neither repeats the password.
             raise DatabaseUnavailable(f"{self._shown}: {cause}") from None
 
@@ -259,8 +256,19 @@ class Database:
             run.committing = True
         return result
 
-    def _plain(self, work: Callable[[peewee.Database], T], run: _Run) -> T:
-        return work(self._bridge)
+    def _bring_up(self, _: _Run) -> None:
+        try:
+            migrations.migrate(self._bridge)
+            if self.kind == "postgresql":
+                check_rights(self._bridge, self._shown)
+        except DRIVER_ERRORS as error:
+            self._refuse_at_start(error)
+            raise
+
+    def _refuse_at_start(self, error: Exception) -> None:
+        line = explain(error, self._shown, self._user) if self._starting else None
+        if line is not None:
+            raise line from None
 
 
 def _may_retry(error: Exception, run: _Run) -> bool:

@@ -40,6 +40,7 @@ OVERLOADED = (
     asyncpg.PostgresSystemError,  # class 58
     asyncpg.InternalServerError,  # class XX: corrupt
     asyncpg.TransactionRollbackError,  # class 40, and twice in a row
+    asyncpg.InsufficientPrivilegeError,  # 42501: a right was taken away meanwhile
 )
 
 

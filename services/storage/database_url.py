@@ -8,45 +8,22 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from peewee import InterfaceError
-from playhouse.pwasyncio import (
-    AsyncPostgresqlDatabase,
-    AsyncSqliteDatabase,
-)
+from playhouse.pwasyncio import AsyncSqliteDatabase
 
 from services.errors import DatabaseUnavailable, SettingError
+from services.storage import postgresql_url
+from services.storage.postgresql import OneConnection, open_postgresql
+from services.storage.postgresql_url import SETTING, PostgresqlUrl
 
-SETTING = "USHER_DATABASE_URL"
 TAKES = "sqlite:///path or postgresql://user:password@host:port/name"
-POSTGRESQL_CONNECTIONS = 4
 # Waiting for another process's write lock takes this share of the timeout, so that the one
 # retry still fits in.
 SQLITE_LOCK_SHARE = 0.4
 SQLITE_FILE_MODE = 0o600
 
 
-class _OneConnection:
-    """Keeps one run on one connection.
-
-    Peewee's bridge takes another connection where the one in use has gone, even in the middle
-    of a transaction. What follows would then be committed statement by statement, without what
-    came before. A lost connection has to end the run instead.
-    """
-
-    async def aconnect(self) -> Any:
-        held = self._state.conn  # type: ignore[attr-defined]  # of the bridge
-        if held is not None and held.stale():
-            raise InterfaceError("the connection was lost")
-        return await super().aconnect()  # type: ignore[misc]  # of the bridge
-
-
-class _Postgresql(_OneConnection, AsyncPostgresqlDatabase):  # type: ignore[misc]  # no stubs
-    pass
-
-
-class _Sqlite(_OneConnection, AsyncSqliteDatabase):  # type: ignore[misc]  # no stubs
+class _Sqlite(OneConnection, AsyncSqliteDatabase):  # type: ignore[misc]  # no stubs
     pass
 
 
@@ -58,21 +35,20 @@ class DatabaseUrl:
         kind: "sqlite" or "postgresql".
         shown: the URL without user, password and options, fit for messages.
         path: the SQLite file; relative to the working directory unless it starts with "/".
-        dsn: the PostgreSQL URL as asyncpg takes it. Holds the password, so it has no repr.
+        postgresql: of a PostgreSQL URL the rest, the password too; not in the repr.
     """
 
     kind: str
     shown: str
     path: str = ""
-    dsn: str = field(default="", repr=False)
+    postgresql: PostgresqlUrl | None = field(default=None, repr=False)
 
 
 def parse(url: str) -> DatabaseUrl:
     """Understands `url`.
 
     SQLite: all after `sqlite:///` is the path as it stands, without percent-decoding, so that
-    any folder can be named. PostgreSQL: what libpq and asyncpg take, percent-encoded,
-    also `?host=/socket/dir&sslmode=require`.
+    any folder can be named. PostgreSQL: see postgresql_url.py.
 
     Raises:
         SettingError: neither of the two; shows no credential.
@@ -83,7 +59,8 @@ def parse(url: str) -> DatabaseUrl:
     if scheme == "sqlite":
         return _sqlite(rest)
     if scheme in ("postgresql", "postgres"):
-        return _postgresql(url)
+        read = postgresql_url.read(url)
+        return DatabaseUrl("postgresql", read.shown, postgresql=read)
     raise SettingError(SETTING, f"{scheme[:20]}://…", TAKES)
 
 
@@ -105,41 +82,11 @@ def _sqlite(rest: str) -> DatabaseUrl:
     return DatabaseUrl("sqlite", f"sqlite:///{path}", path=path)
 
 
-def _postgresql(url: str) -> DatabaseUrl:
-    try:
-        parts = urlsplit(url)
-        host = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
-    except ValueError:
-        # urlsplit quotes the URL in its message; `from None` keeps the password out.
-        raise SettingError(SETTING, "postgresql://… (not a URL)", TAKES) from None
-    shown = f"postgresql://{host}/{unquote(parts.path.lstrip('/'))}"
-    return DatabaseUrl("postgresql", shown, dsn=url)
-
-
-def open_postgresql(url: DatabaseUrl, timeout: float) -> Any:
-    """The bridge to PostgreSQL; connects when first used."""
-    limit = str(int(timeout * 1000))
-    return _Postgresql(
-        url.dsn,
-        pool_size=POSTGRESQL_CONNECTIONS,
-        # With a floor asyncpg keeps reconnecting in the background, a traceback each time.
-        pool_min_size=0,
-        acquire_timeout=timeout,
-        reset=_keep,
-        server_settings={
-            "application_name": "usher",
-            # What this node gave up on must not go on holding locks over there, nor must a
-            # transaction of a node that was suspended or cut off in the middle of it.
-            "statement_timeout": limit,
-            "idle_in_transaction_session_timeout": str(int(timeout * 2000)),
-        },
-    )
-
-
-async def _keep(_: object) -> None:
-    """Nothing to reset: no code here changes a session's settings, listens or locks by
-    session, and a broken-off transaction takes its connection with it. Spares a round trip.
-    """
+def open_bridge(url: DatabaseUrl, timeout: float) -> Any:
+    """The bridge to either; of SQLite the file must be there (`prepare_sqlite`)."""
+    if url.postgresql is not None:
+        return open_postgresql(url.postgresql, timeout)
+    return open_sqlite(url, timeout)
 
 
 def open_sqlite(url: DatabaseUrl, timeout: float) -> Any:

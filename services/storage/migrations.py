@@ -64,9 +64,12 @@ def _on_postgresql(db: peewee.Database, directory: Path) -> list[str]:
 
 def _apply(db: peewee.Database, directory: Path) -> list[str]:
     runner = Runner(db, directory=str(directory), table_name=HISTORY_TABLE)
-    unknown = [row.name for row in runner.status() if row.path is None]
+    rows = runner.status()
+    unknown = [row.name for row in rows if row.path is None]
     if unknown:
         # Usual in a rolling upgrade: the old version meets the new one's schema.
         logger.warning("the database is newer than this version: %s", ", ".join(unknown))
+    if all(row.applied for row in rows):
+        return []  # its `up` would ask for the right to create a table that is there
     names: list[str] = runner.up()
     return names

@@ -194,6 +194,8 @@ SERVER_EVENTS: dict[str, ServerEvent] = {
 
 # ---- decoding ------------------------------------------------------------------------------
 
+MAX_DETAIL = 300
+"""Characters of what a refusal says of a member."""
 UNREADABLE = b"\xff"
 """Data that no type takes."""
 _FRAME = msgspec.json.Decoder(Frame)
@@ -263,7 +265,16 @@ def decode_data(frame: Frame, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
         return decoder.decode(frame.data or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"{frame.event[:64]!r}: data does not fit its type") from error
+        evidence = f"{frame.event[:64]!r}: data does not fit its type"
+        raise BadRequest(evidence, detail=_misfit(error)) from error
+
+
+def _misfit(error: Exception) -> str:
+    """Which member is wrong, and how: "data.auth.token: Expected `str`, got `int`"."""
+    if not isinstance(error, msgspec.ValidationError):
+        return "data: not JSON that can be read"
+    what, _, where = str(error).partition(" - at `$")
+    return f"data{where.rstrip('`')}: {what}"[:MAX_DETAIL]
 
 
 # ---- encoding ------------------------------------------------------------------------------
@@ -288,11 +299,10 @@ def encode_error(
 
 
 def encode_refusal(frame_id: bytes, error: UsherError) -> bytes:
-    """The reply to a frame that was refused with `error`; only its public words travel."""
-    wait = error.public.get("retry_after")
-    return encode_error(
-        frame_id, error.code, error.title, wait if isinstance(wait, float) else None
-    )
+    """The reply to a frame that was refused with `error`; only its public words travel: which
+    member was wrong, where that was it."""
+    message, wait = str(error.public.get("detail") or error.title), error.public.get("retry_after")
+    return encode_error(frame_id, error.code, message, wait if isinstance(wait, float) else None)
 
 
 def encode_closing(code: CloseCode, after: float | None = None) -> bytes:

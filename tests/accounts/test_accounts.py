@@ -415,7 +415,7 @@ async def test_a_new_password_ends_every_other_session_and_keeps_ones_own(
         peers = [await open_socket(parts, one) for one in (mine, stranger, other)]
         await parts.accounts.change_password(mine.user.id, mine.claims.sid, PASSWORD, OTHER)
         assert await peers[2].close_code() == 4410
-        assert [peer.client.wire.is_open for peer in peers] == [True, True, False]
+        assert [peer.client.connection.is_open for peer in peers] == [True, True, False]
         ended = await parts.database.run(session_row, other.claims.sid)
         assert ended["end_reason"] == "password_changed"
         with pytest.raises(Unauthenticated):
@@ -510,7 +510,7 @@ async def test_the_last_admin_has_to_stay(database_url: str) -> None:
             with pytest.raises(LastAdmin):
                 await taking_away
         assert await admins(parts) == [root.user.id]
-        assert peer.client.wire.is_open
+        assert peer.client.connection.is_open
         assert (await parts.accounts.update(root.user.id, "admin", False)).role == "admin"
         await parts.accounts.update(user.user.id, "admin", None)
         await parts.accounts.delete(root.user.id)
@@ -551,7 +551,7 @@ async def test_a_disabled_user_is_cut_off_and_may_come_back_when_enabled(databas
         row = await parts.accounts.update(user.user.id, None, True)
         assert (row.disabled, row.role, row.email) == (True, "user", "bob@example.org")
         assert await peer.close_code() == 4410
-        assert kept.client.wire.is_open
+        assert kept.client.connection.is_open
         assert await parts.login_sessions.state(user.claims) is None
         for refused in (
             log_in(parts, "bob@example.org"),
@@ -598,7 +598,7 @@ async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(
         assert newer.claims.role == "admin"
         kept = await open_socket(parts, newer)
         await parts.accounts.update(user.user.id, "admin", None)
-        assert kept.client.wire.is_open, "the same role again is no change"
+        assert kept.client.connection.is_open, "the same role again is no change"
 
 
 @pytest.mark.parametrize("user_id", ["nobody", "", "x" * 5000, "a/b'\"%"])

@@ -173,7 +173,7 @@ def test_who_says_no_at_the_provider_is_told_and_may_think_again(visitor: Visito
     tab = visitor.open()
     go_on(tab, "Practice")
     press(tab, "Deny")
-    expect(heading(tab)).to_have_text("You did not let Practice share your account.")
+    expect(heading(tab)).to_have_text("Practice did not share your account.")
     expect(tab.page.get_by_role("link", name="Back to sign in")).to_have_attribute("href", "/")
     tab.page.get_by_role("link", name="Try again").click()
     consent(tab, visitor.email)

@@ -557,7 +557,10 @@ async def room_talk(owner: Talker, guest: Talker) -> dict[str, list[Json]]:
     await owner.next("presence", lambda data: guest.member in data["joined"])
     asked += [(guest, name, in_room) for name in ("leave", "join", "presence", "typing")]
     asked += [(guest, "join-channels", None), (guest, "usage", {"model": "small"})]
-    asked += [(guest, "message", {**in_room, "data": {"n": 1}}), (guest, "message", in_room)]
+    asked += [
+        (guest, "message", {**in_room, "data": {"n": 1}}),
+        (guest, "message", {**in_room, "data": None}),
+    ]
     asked += [(guest, "history", in_room), (guest, "history", {**in_room, "after": "gone"})]
     replies: dict[str, list[Json]] = {}
     for talker, name, data in asked:

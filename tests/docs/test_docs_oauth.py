@@ -12,7 +12,7 @@ from cryptography.fernet import Fernet
 
 from handlers.routes import API_ROUTES
 from services.metrics import Metrics
-from services.providers.errors import Reason
+from services.oauth.errors import Reason
 from services.providers.refresh import ProviderRefresh, ProviderToken
 from services.providers.registry import Connection, Providers
 from services.settings.providers import OAuthProvider, provider_settings
@@ -129,7 +129,7 @@ def test_the_reasons_of_a_refusal_are_those_of_the_code() -> None:
 
 
 def test_the_causes_of_a_refusal_are_words_of_the_code() -> None:
-    source = "".join(path.read_text("utf-8") for path in (ROOT / "services").glob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "services").rglob("*.py"))
     source = re.sub(r'"\s+f?"', "", source)  # a text that is written in two parts
     rows = table(SECTIONS["When somebody is refused"], "reason")
     phrases = [phrase for row in rows for phrase in re.findall(r"`([a-z][^`]* [^`]*)`", row[3])]

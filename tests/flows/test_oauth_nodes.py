@@ -4,9 +4,11 @@ with Redis, without it, and with nobody asking."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -131,6 +133,55 @@ def test_a_logout_token_works_once_on_any_node(both: Nodes, op: Provider) -> Non
     token = op.logout_token()
     assert log_out_there(both[0], token).status == 200
     assert problem(log_out_there(both[1], token), 400, "bad_request")["error"] == "invalid_request"
+
+
+def test_a_session_with_a_very_long_name_signs_in_and_is_ended(both: Nodes, op: Provider) -> None:
+    long = "s" * 9000  # PostgreSQL takes 2,704 bytes into an index
+    op.id_token_claims["sid"] = long
+    try:
+        browser = sign_in(both[0])
+    finally:
+        op.id_token_claims.clear()
+    token = op.logout_token(sid=long, sub=LEFT_OUT, jti="j" * 9000)
+    assert log_out_there(both[1], token).status == 200
+    assert on(both[0], browser).get("/api/auth/me").status == 401
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "Application/X-WWW-Form-Urlencoded",
+        "application/x-www-form-urlencoded; charset=UTF-8",
+        "application/x-www-form-urlencoded;charset=utf-8",
+        None,
+    ],
+)
+def test_the_form_may_be_named_in_any_case_or_not_at_all(
+    both: Nodes, op: Provider, media_type: str | None
+) -> None:
+    browser = sign_in(both[0])
+    head = "" if media_type is None else f"Content-Type: {media_type}\r\n"
+    body = urlencode({"logout_token": op.logout_token()})
+    assert raw_post(both[0], LOGOUT, head, body) == 200
+    assert browser.get("/api/auth/me").status == 401
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "text/plain", "multipart/form-data"])
+def test_another_kind_of_body_is_refused(both: Nodes, op: Provider, media_type: str) -> None:
+    body = urlencode({"logout_token": op.logout_token()})
+    assert raw_post(both[0], LOGOUT, f"Content-Type: {media_type}\r\n", body) == 400
+
+
+def raw_post(node: Usher, path: str, head: str, body: str) -> int:
+    """A POST with just these headers; the libraries of the tests add a Content-Type."""
+    request = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{node.port}\r\nConnection: close\r\n{head}"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    )
+    with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+        connection.sendall(request.encode())
+        answer = connection.makefile("rb").readline()
+    return int(answer.split()[1])
 
 
 def test_a_logout_of_a_session_that_nobody_has_is_fine(both: Nodes, op: Provider) -> None:

@@ -268,6 +268,12 @@ def test_parameters_that_stand_twice_are_refused(op: Provider, browser: Client) 
 
 REASONS = {
     "access_denied": (403, "denied"),
+    "consent_required": (403, "denied"),
+    "error_markup": (403, "refused"),
+    "error_unknown": (403, "refused"),
+    "interaction_required": (403, "interaction"),
+    "invalid_scope": (503, "misconfigured"),
+    "login_required": (403, "interaction"),
     "state_missing": (400, "stale"),
     "state_wrong": (400, "stale"),
     "code_wrong": (400, "stale"),
@@ -285,7 +291,16 @@ def test_a_wrong_answer_signs_nobody_in(op: Provider, browser: Client, fault: st
 
 def test_a_denial_without_a_state_is_told_as_one(browser: Client, op: Provider) -> None:
     words = refused(browser.get(f"{CALLBACK}?error=access_denied"), 403, "denied")
-    assert "You did not let Mock share your account." in words
+    assert "Mock did not share your account." in words
+
+
+def test_a_provider_that_has_to_ask_first_is_gone_to_again_and_may_ask(
+    op: Provider, browser: Client
+) -> None:
+    op.misbehave(authorize="login_required")
+    answer = come_back(browser, begin(browser))
+    refused(answer, 403, "interaction")
+    assert f'href="{LOGIN}?prompt=login"' in answer.text.decode()
 
 
 @pytest.mark.parametrize("fault", ID_TOKEN_FAULTS)
@@ -325,7 +340,13 @@ def test_nor_do_other_wrong_answers_fill_the_database(database_kind: str, op: Pr
         assert len(rows(server, "SELECT 1 FROM used_once")) == 100
 
 
-TOKEN_REASONS = {"invalid_grant": (400, "stale"), "no_id_token": (403, "untrusted")}
+TOKEN_REASONS = {
+    "invalid_client": (503, "misconfigured"),
+    "invalid_grant": (400, "stale"),
+    "invalid_request": (503, "misconfigured"),
+    "no_id_token": (403, "untrusted"),
+    "refused_empty": (403, "refused"),
+}
 QUICK = [fault for fault in TOKEN_FAULTS if fault not in ("slow", "held", "drip", "drip_headers")]
 
 

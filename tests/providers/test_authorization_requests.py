@@ -10,6 +10,8 @@ import pytest
 
 from models.used_once import UsedOnce
 from services.errors import DatabaseUnavailable
+from services.oauth.errors import Reason, SignInRefused
+from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
 from services.providers.authorization_requests import (
     ATTEMPT_SECONDS,
     MAX_SEALED_LENGTH,
@@ -18,8 +20,6 @@ from services.providers.authorization_requests import (
     Link,
     attempt_key,
 )
-from services.providers.errors import Reason, SignInRefused
-from services.providers.id_tokens import CLOCK_SKEW_SECONDS
 from services.secret import Secret
 from services.storage.database import Database
 from services.storage.encryption import Encryption, generate_key

@@ -11,8 +11,8 @@ import pytest
 
 from models.identity import Identity
 from services.errors import NotFound, Unavailable
+from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.authorization_requests import Link, attempt_key
-from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.flow import MAX_CODE_LENGTH
 from tests.support.oauth import NAME, Way, came_to, finished, hurried, real_clock, settings_of
 from tests.support.parts import DEVICE, Parts, node, settings_of_tests
@@ -27,13 +27,22 @@ from tests.support.provider_faults import (
 
 OF_A_WAY_BACK = {
     "access_denied": Reason.DENIED,
+    "consent_required": Reason.DENIED,
+    "error_markup": Reason.REFUSED,
+    "error_unknown": Reason.REFUSED,
+    "interaction_required": Reason.INTERACTION,
+    "invalid_scope": Reason.MISCONFIGURED,
+    "login_required": Reason.INTERACTION,
     "code_wrong": Reason.STALE,
     "state_missing": Reason.STALE,
     "state_wrong": Reason.STALE,
 }
 """Reasons for what comes back wrong; of all others that it can't be trusted."""
 IN_AN_ANSWER = {
+    ("token", "invalid_client"): Reason.MISCONFIGURED,
     ("token", "invalid_grant"): Reason.STALE,
+    ("token", "invalid_request"): Reason.MISCONFIGURED,
+    ("token", "refused_empty"): Reason.REFUSED,
     ("token", "no_id_token"): Reason.UNTRUSTED,
     ("jwks", "only_others"): Reason.UNTRUSTED,
     ("userinfo", "sub_other"): Reason.UNTRUSTED,
@@ -77,6 +86,11 @@ def answering(way: Way, **changes: Any) -> Way:
     return way._replace(answer=msgspec.structs.replace(way.answer, **changes))
 
 
+def fault_word(fault: str) -> str:
+    words = {"error_markup": "unknown", "error_unknown": "moon_in_the_wrong_house"}
+    return words.get(fault, fault)
+
+
 async def identities(parts: Parts) -> int:
     return await parts.database.run(lambda db: int(Identity.select().count(db)))
 
@@ -106,6 +120,8 @@ async def test_each_fault_of_the_way_back_is_refused(
         way = await came_to(parts)
         evidence = await refused(parts, way, OF_A_WAY_BACK.get(fault, Reason.UNTRUSTED))
         assert "<" not in evidence
+        if way.answer.error:  # the provider's own word, where it is one
+            assert evidence == f"callback: {fault_word(fault)}"
         assert op.count("token") == (fault == "code_wrong"), "no code goes astray"
         assert await identities(parts) == 0
 
@@ -159,7 +175,9 @@ async def test_what_no_provider_would_answer_is_not_asked_about(
         for changes, reason in (
             ({"code": ""}, Reason.UNTRUSTED),
             ({"code": "c" * (MAX_CODE_LENGTH + 1)}, Reason.UNTRUSTED),
-            ({"error": "something_else"}, Reason.UNTRUSTED),
+            ({"error": "something_else"}, Reason.REFUSED),
+            ({"error": "unauthorized_client"}, Reason.MISCONFIGURED),
+            ({"error": "account_selection_required"}, Reason.INTERACTION),
             ({"error": "server_error"}, Reason.UNAVAILABLE),
             ({"error": "temporarily_unavailable", "code": ""}, Reason.UNAVAILABLE),
             ({"error": "access_denied", "issuer": "https://other.example"}, Reason.UNTRUSTED),

@@ -17,10 +17,10 @@ from models.oauth_token import OAuthToken
 from models.user import User
 from services.accounts.accounts import MAX_NAME_LENGTH
 from services.errors import NotFound
-from services.providers.errors import Reason, SignInRefused
+from services.oauth.errors import Reason, SignInRefused
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import ProviderProfile
 from services.providers.identities import NAMELESS, Identities
-from services.providers.token_endpoint import Grant
-from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
 from services.sessions.login_sessions import SignedIn
 from services.settings.providers import OAuthProvider

@@ -10,12 +10,12 @@ import pytest
 
 from models.installation import Installation
 from models.oauth_token import OAuthToken
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import ProviderProfile
 from services.providers import key_rotation
 from services.providers.identity_rows import insert as insert_identity
 from services.providers.key_rotation import BATCH, Rotated, rotate_keys
-from services.providers.token_endpoint import Grant
 from services.providers.tokens import ProviderTokens, TokenSet
-from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed, Encryption, check_canary, generate_key

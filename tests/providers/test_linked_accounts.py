@@ -15,12 +15,12 @@ from models.oauth_token import OAuthToken
 from models.user import User
 from services.accounts import account_rows
 from services.errors import NotFound
+from services.oauth.errors import LastWayIn, Reason, SignInRefused
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import ProviderProfile
 from services.providers.authorization_requests import Link, proof_of
-from services.providers.errors import LastWayIn, Reason, SignInRefused
 from services.providers.identities import Identities
-from services.providers.token_endpoint import Grant
 from services.providers.tokens import TokenSet
-from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
 from services.sessions.login_sessions import RECENT_SECONDS, SignedIn
 from services.settings.providers import OAuthProvider

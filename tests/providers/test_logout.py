@@ -12,9 +12,9 @@ import peewee
 import pytest
 
 from services.errors import DatabaseUnavailable, NotFound
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
 from services.providers import logout as provider_logout
-from services.providers.errors import ProviderUnavailable
-from services.providers.id_tokens import CLOCK_SKEW_SECONDS
 from services.providers.logout import GIVE_BACK_TRIES, LogoutRefused
 from services.providers.tokens import TokenSet
 from services.sessions.login_sessions import SignedIn
@@ -344,7 +344,7 @@ async def test_a_provider_that_errs_keeps_nobody_signed_in(
     monkeypatch.setattr(provider_logout, "END_SESSION_SECONDS", 0.3)
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
-        keys = parts.services.foundation.settings
+        keys = parts.services.infrastructure.settings
     op.misbehave(discovery=fault)
     async with node(database_url, clock=real_clock(), settings=keys) as fresh:
         url = await within(fresh.oauth.logout.end_session_url(ada.claims.sid, BACK), 5.0)

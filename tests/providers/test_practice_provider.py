@@ -72,7 +72,7 @@ def test_who_denies_is_told_so_on_a_page(shared: Practice) -> None:
     browser = Browser(shared.started())
     page = browser.choose(browser.to_provider(), {"action": "deny"})
     assert page.status_code == 403
-    assert "You did not let Practice provider share your account." in page.text
+    assert "Practice provider did not share your account." in page.text
     assert browser.get("/api/auth/me").status_code == 401
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from models.oauth_token import OAuthToken
 from services.errors import DatabaseUnavailable, NotFound
-from services.providers import http as oauth_http
+from services.oauth import http as oauth_http
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.token_endpoint import Grant
 from services.providers import refresh as provider_refresh
-from services.providers.errors import ProviderUnavailable
 from services.providers.refresh import (
     BACK_OFF_SECONDS,
     CLAIM_SECONDS,
@@ -25,7 +26,6 @@ from services.providers.refresh import (
     WAIT_SECONDS,
     ProviderToken,
 )
-from services.providers.token_endpoint import Grant
 from services.providers.tokens import AHEAD_SECONDS, TokenSet
 from services.sessions.login_sessions import SignedIn
 from services.storage.encryption import DecryptionFailed
@@ -468,7 +468,7 @@ async def test_new_tokens_are_written_even_if_the_database_stumbles(
 async def test_a_provider_that_is_set_no_more_ends_nothing(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
-        shared = parts.services.foundation.settings
+        shared = parts.services.infrastructure.settings
     without = msgspec.structs.replace(shared, oauth_providers=())
     async with node(database_url, clock=real_clock(), settings=without) as parts:
         assert await text(parts, ada) == op.access_tokens[-1]
@@ -501,7 +501,7 @@ async def test_the_providers_no_ends_the_session_and_its_sockets_on_every_node(
         assert await over(both[0], ada) == "provider_session_ended"
         for one in (other, by_password):
             assert await over(both[0], one) is None
-        assert all(socket.client.wire.is_open for socket in stays)
+        assert all(socket.client.connection.is_open for socket in stays)
         (row,) = await both[0].database.run(sets)
         assert row["login_session"] == other.claims.sid
         assert both[0].count("usher_oauth_refreshes_total", outcome="ended") == 1

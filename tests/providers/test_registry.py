@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from services.errors import NotFound
-from services.providers.errors import ProviderBusy
+from services.oauth.errors import ProviderBusy
 from services.providers.registry import Providers, usual_title
 from tests.support.github import github
 from tests.support.oauth import new_start, settings_of, settings_of_github

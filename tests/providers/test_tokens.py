@@ -11,10 +11,10 @@ import pytest
 
 from models.identity import Identity
 from models.oauth_token import OAuthToken
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import ProviderProfile
 from services.providers.identity_rows import insert as insert_identity
-from services.providers.token_endpoint import Grant
 from services.providers.tokens import AHEAD_SECONDS, LEAST_SECONDS, ProviderTokens, TokenSet
-from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
 from services.sessions.login_sessions import SignedIn
 from services.storage.encryption import DecryptionFailed, Encryption, generate_key

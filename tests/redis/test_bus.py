@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.redis.bus import Bus, Kept, Window, id_order
+from services.redis.bus import Bus, LoggedMessage, Window, id_order
 from services.redis.bus_memory import MemoryBus
 from services.redis.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
@@ -38,14 +38,14 @@ NO_ID += ["9" * 20 + "-0", "1-" + "9" * 20, "9" * 5000 + "-0", "1-0\r\nFLUSHALL"
 class Ear:
     """A listener that notes what it is told."""
 
-    kept_messages: list[tuple[str, Kept]] = field(default_factory=list)
+    kept_messages: list[tuple[str, LoggedMessage]] = field(default_factory=list)
     said: list[tuple[str, bytes]] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
 
-    def kept(self, room: str, message: Kept) -> None:
+    def logged(self, room: str, message: LoggedMessage) -> None:
         self.kept_messages.append((room, message))
 
-    def passing(self, room: str, body: bytes) -> None:
+    def ephemeral(self, room: str, body: bytes) -> None:
         self.said.append((room, body))
 
     def gap(self, room: str) -> None:
@@ -219,7 +219,7 @@ async def test_a_room_may_have_any_name(redis: RealRedis | None, room: str) -> N
         (message_id,) = await h.say(b"kept", room=room)
         await h.bus.send(room, b"passing")
         await h.ear.hears(2)
-        assert h.ear.kept_messages == [(room, Kept(message_id, b"kept"))]
+        assert h.ear.kept_messages == [(room, LoggedMessage(message_id, b"kept"))]
         assert h.ear.said == [(room, b"passing")]
         assert said(await h.bus.read(room, None, 5)) == [b"kept"]
 
@@ -311,7 +311,7 @@ async def test_to_speak_where_nobody_listens_is_no_fault(redis: RealRedis | None
     async with house(redis) as h:
         await h.bus.send(ROOM, b"hello?")
         (message_id,) = await h.say(b"hello?")
-        assert (await h.read()).messages == [Kept(message_id, b"hello?")]
+        assert (await h.read()).messages == [LoggedMessage(message_id, b"hello?")]
 
 
 # ---- reading -------------------------------------------------------------------------------
@@ -506,7 +506,7 @@ async def test_behind_an_id_is_read_whether_or_not_the_log_has_it(redis: RealRed
 @given(st.tuples(st.integers(0, 10**19 - 1), st.integers(0, 10**19 - 1)))
 def test_ids_are_compared_as_numbers(order: tuple[int, int]) -> None:
     assert id_order(f"{order[0]}-{order[1]}") == order
-    assert Kept(f"{order[0]}-{order[1]}", b"").order == order
+    assert LoggedMessage(f"{order[0]}-{order[1]}", b"").order == order
 
 
 @given(st.text())
@@ -518,8 +518,8 @@ def test_any_text_has_an_order(text: str) -> None:
 
 
 def test_ids_do_not_compare_as_text_does() -> None:
-    assert Kept("10-0", b"").order > Kept("9-0", b"").order
-    assert Kept("9-10", b"").order > Kept("9-9", b"").order
+    assert LoggedMessage("10-0", b"").order > LoggedMessage("9-0", b"").order
+    assert LoggedMessage("9-10", b"").order > LoggedMessage("9-9", b"").order
 
 
 # ---- any window of any log -----------------------------------------------------------------

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.errors import StoreUnavailable
-from services.redis.bus import Kept
+from services.redis.bus import LoggedMessage
 from services.redis.bus_redis import RedisBus, channel, log_key
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
@@ -465,7 +465,7 @@ async def test_a_message_that_comes_by_both_ways_is_given_once(redis_server: Rea
         await until(lambda: ada.texts == [message_id])
         rooms.gap(ROOM)
         rooms.gap(ROOM)
-        rooms.kept(ROOM, Kept(message_id, b"once"))
+        rooms.logged(ROOM, LoggedMessage(message_id, b"once"))
         last = await a.say(b"and on")
         await until(lambda: ada.texts[-1:] == [last])
         assert ada.texts == [message_id, last]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from services.errors import StoreUnavailable
-from services.redis.bus import Kept
+from services.redis.bus import LoggedMessage
 from services.redis.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
 from services.redis.url import names_many, read_url
@@ -193,10 +193,10 @@ class Heard:
         self.bodies: list[bytes] = []
         self.gaps = 0
 
-    def kept(self, room: str, message: Kept) -> None:
+    def logged(self, room: str, message: LoggedMessage) -> None:
         self.bodies.append(message.body)
 
-    def passing(self, room: str, body: bytes) -> None:
+    def ephemeral(self, room: str, body: bytes) -> None:
         self.bodies.append(body)
 
     def gap(self, room: str) -> None:

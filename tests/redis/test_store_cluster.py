@@ -14,7 +14,7 @@ import pytest
 from tornado.testing import bind_unused_port
 
 from services.errors import StoreUnavailable
-from services.redis.bus import Kept
+from services.redis.bus import LoggedMessage
 from services.redis.bus_redis import RedisBus
 from services.redis.cluster import SLOTS, read_view, slot_of
 from services.redis.store import Command
@@ -349,10 +349,10 @@ class Heard:
         self.bodies: list[bytes] = []
         self.gaps = 0
 
-    def kept(self, room: str, message: Kept) -> None:
+    def logged(self, room: str, message: LoggedMessage) -> None:
         self.bodies.append(message.body)
 
-    def passing(self, room: str, body: bytes) -> None:
+    def ephemeral(self, room: str, body: bytes) -> None:
         self.bodies.append(body)
 
     def gap(self, room: str) -> None:

@@ -14,8 +14,8 @@ from services.errors import DatabaseUnavailable
 from services.grants import Grant, Right
 from services.rooms.access import MAX_WAITING, Access
 from services.rooms.channels import Channels
-from services.rooms.rooms import CONTROL_ROOM, channel_room
-from services.sessions.control import Revocation
+from services.rooms.rooms import channel_room
+from services.sessions.control import CONTROL_ROOM, Revocation
 from tests.sessions.test_control import nodes
 from tests.support.parts import Parts, Peer, node, open_socket
 from tests.support.redis import RealRedis, redis_server, until, within

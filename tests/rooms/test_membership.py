@@ -13,7 +13,8 @@ from services.redis.bus_memory import MemoryBus
 from services.redis.store_memory import MemoryStore
 from services.rooms.membership import OWN_ROOM, Membership
 from services.rooms.presence import Presence
-from services.rooms.rooms import CONTROL_ROOM, Rooms
+from services.rooms.rooms import Rooms
+from services.sessions.control import CONTROL_ROOM
 from services.websocket.protocol import Member
 from tests.support.parts import Clock
 from tests.support.people import Person
@@ -120,9 +121,9 @@ async def test_rooms_that_were_left_are_heard_by_nobody() -> None:
     await membership.go_in(membership.allowed())
     membership.leave_all()
     heard: list[bytes] = []
-    h.rooms.on_passing(b"z", lambda _, body: heard.append(body))
+    h.rooms.on_ephemeral(b"z", lambda _, body: heard.append(body))
     for room in ("user:ada", "channel:c1"):
-        h.rooms.send_passing(room, b"z", b"still heard")
+        h.rooms.send_ephemeral(room, b"z", b"still heard")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert heard == []
@@ -188,7 +189,7 @@ async def test_a_socket_that_closes_while_it_goes_in_is_in_nothing() -> None:
     h.rooms.gate = asyncio.Event()
     going = asyncio.create_task(membership.go_in(membership.allowed()))
     await asyncio.sleep(0)
-    ada.wire.is_open = False
+    ada.connection.is_open = False
     membership.leave_all()
     h.rooms.gate.set()
     await going

@@ -156,7 +156,7 @@ async def test_who_asks_at_once_after_coming_in_is_told_of_everybody(
         await a.come("ada")
         await until(lambda: written(redis_server))
         bob = Somebody(b, "bob", "Bob")
-        await b.rooms.certain(b.rooms.hold([ROOM]))
+        await b.rooms.wait_subscribed(b.rooms.subscribe([ROOM]))
         bob.membership.enter([ROOM])
         assert await b.people() == ["ada", "bob"]
 
@@ -214,7 +214,7 @@ async def test_many_who_come_at_once_are_told_in_few_frames(redis_server: RealRe
         crowd = [await b.come(f"u{n}") for n in range(200)]
         await until(lambda: len(ada.told("joined")) == 201)
         assert len(ada.presences) <= 20
-        frames = sum(len(person.wire.frames) for person in (ada, *crowd))
+        frames = sum(len(person.connection.frames) for person in (ada, *crowd))
         assert frames <= 20 * 201
         for person in crowd:
             person.membership.leave_all()
@@ -231,9 +231,9 @@ async def test_a_full_room_is_told_more_seldom(redis_server: RealRedis) -> None:
         for n in range(1, NOTICES_PER_SECOND // 5):
             await a.come(f"u{n}")
         await until(lambda: len(first.told("joined")) == NOTICES_PER_SECOND // 5)
-        seen, began = len(first.wire.frames), loop.time()
+        seen, began = len(first.connection.frames), loop.time()
         await a.come("late")
-        await until(lambda: len(first.wire.frames) > seen)
+        await until(lambda: len(first.connection.frames) > seen)
         assert loop.time() - began >= 0.15, "a thousand members: five times a second"
         assert first.told("joined")[-1] == "late"
 
@@ -306,7 +306,7 @@ async def test_a_room_that_nobody_here_is_in_is_forgotten(redis_server: RealRedi
         a.presence.went(ROOM, ada.session_id)
         a.presence.went("channel:never", ada.session_id)
         assert len(a.store.groups) == before
-        assert ada.wire.frames == []
+        assert ada.connection.frames == []
 
 
 # ---- leases --------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ async def test_more_rooms_than_are_renewed_at_once_are_all_renewed(
     async with nodes(redis_server, "a") as (_, (a,)):
         rooms = [channel_room(f"c{n}") for n in range(ROOMS_AT_ONCE + 20)]
         ada = Somebody(a, "ada", "Ada")
-        await a.rooms.certain(a.rooms.hold(rooms))
+        await a.rooms.wait_subscribed(a.rooms.subscribe(rooms))
         ada.membership.enter(rooms)
         redis_server.ask("FLUSHALL")
         await a.presence.renew()
@@ -461,9 +461,9 @@ async def test_a_node_of_another_version_is_passed_over(redis_server: RealRedis)
         await a.come("ada")
         for strange in (b"", b"{}", b"[1]", b'["bob"]', b"\xff", b"null"):
             redis_server.ask("ZADD", room_index_key(ROOM), "+inf", b"x" + strange)
-            a.rooms.send_passing(ROOM, PASSING, strange)
+            a.rooms.send_ephemeral(ROOM, PASSING, strange)
         change = Change(Here("bob", "z", "Bob"), came=True)
-        a.rooms.send_passing(ROOM, PASSING, msgspec.json.encode(change))
+        a.rooms.send_ephemeral(ROOM, PASSING, msgspec.json.encode(change))
         await a.sees("ada", "bob")
         assert await b.people() == ["ada"]
         await a.presence.renew()

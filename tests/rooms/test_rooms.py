@@ -11,12 +11,11 @@ import msgspec
 import pytest
 
 from services.errors import StoreUnavailable
-from services.redis.bus import Kept, Window
+from services.redis.bus import LoggedMessage, Window
 from services.redis.bus_memory import MemoryBus, _Log
 from services.redis.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
 from services.rooms.rooms import (
-    CONTROL_ROOM,
     FLUSH_BYTES,
     GAP_PAGE,
     GAPS_AT_ONCE,
@@ -25,6 +24,7 @@ from services.rooms.rooms import (
     channel_room,
     user_room,
 )
+from services.sessions.control import CONTROL_ROOM
 from services.websocket.frames import encode_text
 from tests.support.parts import Clock
 from tests.support.people import Person, enter
@@ -77,7 +77,7 @@ class SlowBus(MemoryBus):
     async def keep_at(self, room: str, body: bytes, seconds: float) -> None:
         """Keep a message whose id is of that time."""
         log = self._logs.setdefault(room, _Log(self._size))
-        log.messages.append(Kept(f"{int(seconds * 1000)}-0", body))
+        log.messages.append(LoggedMessage(f"{int(seconds * 1000)}-0", body))
 
 
 @dataclass
@@ -141,14 +141,14 @@ async def test_a_room_is_heard_from_its_first_member_to_its_last() -> None:
 @pytest.mark.gen_test
 async def test_who_holds_a_room_keeps_it_heard_though_nobody_is_in() -> None:
     h = house()
-    h.rooms.hold([ROOM])
+    h.rooms.subscribe([ROOM])
     (ada,) = await h.people("ada")
     h.rooms.leave(ada.member, ROOM)
     assert h.bus.said.count(f"-{ROOM}") == 0
     assert h.rooms.names() == []
-    h.rooms.release([ROOM])
+    h.rooms.unsubscribe([ROOM])
     assert h.bus.said[-1] == f"-{ROOM}"
-    h.rooms.release([ROOM, "channel:never-held"])
+    h.rooms.unsubscribe([ROOM, "channel:never-held"])
     h.rooms.leave(ada.member, ROOM)
     assert h.bus.said.count(f"-{ROOM}") == 1
 
@@ -183,8 +183,8 @@ async def test_who_stops_waiting_for_a_room_takes_nobody_along(redis_server: Rea
     rooms = Rooms(bus, as_event=lambda kept: kept.body)
     redis_server.send_signal(signal.SIGSTOP)
     try:
-        one = asyncio.create_task(rooms.certain(rooms.hold([ROOM])))
-        other = asyncio.create_task(rooms.certain(rooms.hold([ROOM])))
+        one = asyncio.create_task(rooms.wait_subscribed(rooms.subscribe([ROOM])))
+        other = asyncio.create_task(rooms.wait_subscribed(rooms.subscribe([ROOM])))
         await asyncio.sleep(0)
         one.cancel()
         await asyncio.wait([one])
@@ -207,10 +207,12 @@ async def test_a_message_is_encoded_once_for_everybody() -> None:
     h.rooms.send_here(ROOM, b"here")
     await asyncio.sleep(0)
     texts = [encode_text(text) for text in (b"hello", b"again", b"here")]
-    assert people[0].wire.frames == texts
-    assert people[0].wire.writes == [texts[0] + texts[1], texts[2]], "one write a turn"
+    assert people[0].connection.frames == texts
+    assert people[0].connection.writes == [texts[0] + texts[1], texts[2]], "one write a turn"
     for number in range(2):
-        assert len({id(person.wire.writes[number]) for person in people}) == 1, "the same bytes"
+        assert len({id(person.connection.writes[number]) for person in people}) == 1, (
+            "the same bytes"
+        )
 
 
 @pytest.mark.gen_test
@@ -233,10 +235,10 @@ async def test_a_turn_in_which_much_is_said_is_not_gathered_without_bounds() -> 
     part = b"x" * (FLUSH_BYTES // 4)
     for _ in range(20):
         h.rooms.send_here(ROOM, part)
-    assert len(ada.wire.frames) >= 15, "before the turn has ended"
+    assert len(ada.connection.frames) >= 15, "before the turn has ended"
     await asyncio.sleep(0)
-    assert ada.wire.frames == [encode_text(part)] * 20
-    assert max(map(len, ada.wire.writes)) < 2 * FLUSH_BYTES
+    assert ada.connection.frames == [encode_text(part)] * 20
+    assert max(map(len, ada.connection.writes)) < 2 * FLUSH_BYTES
 
 
 @pytest.mark.gen_test
@@ -284,7 +286,7 @@ async def test_a_member_that_is_closed_by_what_it_is_sent_disturbs_nobody() -> N
         for person in people[:2]:
             h.rooms.leave(person.member, ROOM)
 
-    slow.wire.send_frames = closes  # type: ignore[method-assign]
+    slow.connection.send_frames = closes  # type: ignore[method-assign]
     await h.say("1", "2")
     assert people[2].texts == ["1", "2"]
     assert h.rooms.members(ROOM) == [people[2].member]
@@ -294,10 +296,10 @@ async def test_a_member_that_is_closed_by_what_it_is_sent_disturbs_nobody() -> N
 async def test_passing_messages_go_to_the_part_whose_kind_they_are() -> None:
     h = house()
     heard: list[tuple[str, bytes]] = []
-    h.rooms.on_passing(b"z", lambda room, body: heard.append((room, body)))
+    h.rooms.on_ephemeral(b"z", lambda room, body: heard.append((room, body)))
     (ada,) = await h.people("ada")
-    h.rooms.send_passing(ROOM, b"z", b"e for z")
-    h.rooms.send_passing(ROOM, b"?", b"of no kind that is known")
+    h.rooms.send_ephemeral(ROOM, b"z", b"e for z")
+    h.rooms.send_ephemeral(ROOM, b"?", b"of no kind that is known")
     await h.bus.send(ROOM, b"")
     h.rooms.send_frame(ROOM, b"last")
     await until(lambda: ada.texts)
@@ -308,7 +310,7 @@ async def test_passing_messages_go_to_the_part_whose_kind_they_are() -> None:
 @pytest.mark.gen_test
 async def test_what_nodes_tell_each_other_reaches_no_client() -> None:
     h, heard = house(), list[bytes]()
-    await h.rooms.hear_nodes(heard.append)
+    await h.rooms.receive_from_nodes(heard.append)
     (ada,) = await h.people("ada", room=CONTROL_ROOM)
     await h.say("news", room=CONTROL_ROOM)
     assert (heard, ada.texts) == ([b"news"], [])
@@ -322,8 +324,8 @@ async def test_what_was_delivered_is_not_delivered_again() -> None:
     h = house()
     (ada,) = await h.people("ada")
     for message_id in ("5-0", "4-9", "5-0", "5-1", "10-0", "9-0"):
-        h.rooms.kept(ROOM, Kept(message_id, message_id.encode()))
-    h.rooms.kept("channel:nobody-is-in", Kept("99-0", b"x"))
+        h.rooms.logged(ROOM, LoggedMessage(message_id, message_id.encode()))
+    h.rooms.logged("channel:nobody-is-in", LoggedMessage("99-0", b"x"))
     await asyncio.sleep(0)
     assert ada.texts == ["5-0", "5-1", "10-0"]
 
@@ -392,7 +394,7 @@ async def test_clocks_that_differ_neither_keep_a_message_from_anybody_nor_let_it
     h = house()
     h.bus.ahead = ahead
     (ada,) = await h.people("ada")
-    h.rooms.kept(ROOM, Kept(f"{int((h.clock() - 900) * 1000)}-0", b"0"))
+    h.rooms.logged(ROOM, LoggedMessage(f"{int((h.clock() - 900) * 1000)}-0", b"0"))
     await h.bus.keep_at(ROOM, b"1", h.clock() + ahead)
     h.clock.forward(0.2)
     (bob,) = await h.people("bob")
@@ -528,7 +530,7 @@ async def test_many_gaps_at_once_leave_the_store_room_for_others() -> None:
 @pytest.mark.gen_test
 async def test_news_between_nodes_are_caught_up_with_too() -> None:
     h, heard = house(), list[bytes]()
-    await h.rooms.hear_nodes(heard.append)
+    await h.rooms.receive_from_nodes(heard.append)
     h.bus.lose(CONTROL_ROOM)
     h.clock.forward(1)
     await h.say("1", "2", room=CONTROL_ROOM)

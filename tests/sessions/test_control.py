@@ -11,8 +11,8 @@ import pytest
 from services.metrics import Metrics
 from services.redis.bus_memory import MemoryBus
 from services.redis.bus_redis import channel, log_key
-from services.rooms.rooms import CONTROL_ROOM, Rooms
-from services.sessions.control import ACKNOWLEDGED, Control, Revocation
+from services.rooms.rooms import Rooms
+from services.sessions.control import ACKNOWLEDGED, CONTROL_ROOM, Control, Revocation
 from tests.support.parts import Parts, node, open_socket, redis_away, redis_back
 from tests.support.redis import RealRedis, redis_server, until, within
 
@@ -123,7 +123,7 @@ async def test_a_logout_on_one_node_closes_the_sockets_of_another(
         peer, other = await open_socket(b, login), await open_socket(b, stays)
         await a.login_sessions.end(login.user.id, login.claims.sid, "logout")
         assert await within(peer.close_code(), 1.0) == 4410
-        assert other.client.wire.is_open
+        assert other.client.connection.is_open
         assert b.count("usher_revocation_seconds_count") == 1, "measured where it was cut"
 
 
@@ -137,7 +137,7 @@ async def test_a_replaced_socket_is_closed_wherever_it_is(
         await a.control.replace("no such session")
         await a.control.replace(peer.client.session_id)
         assert await peer.close_code() == 4409
-        assert stays.client.wire.is_open
+        assert stays.client.connection.is_open
 
 
 # ---- lost lines ----------------------------------------------------------------------------
@@ -279,5 +279,5 @@ async def test_an_answer_comes_only_after_the_node_has_acted(
         with a.control.request() as request:
             await a.login_sessions.end(login.user.id, login.claims.sid, "x", None, request.name)
             answers = await request.gather({"b"}, 10.0)
-            still_open = [peer for peer in peers if peer.client.wire.is_open]
+            still_open = [peer for peer in peers if peer.client.connection.is_open]
         assert (answers, still_open) == ({"b": 5}, [])

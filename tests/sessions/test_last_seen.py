@@ -24,7 +24,7 @@ async def test_what_is_noted_is_written_when_it_is_time(database_url: str) -> No
         opened_at = parts.clock()
         for _ in range(3):
             parts.clock.forward(5)
-            noted.note(login.claims.sid)
+            noted.record(login.claims.sid)
         assert await last_seen(parts, login.user.id) == opened_at
         await noted.write()
         assert await last_seen(parts, login.user.id) == opened_at + 15
@@ -38,8 +38,8 @@ async def test_more_than_a_batch_is_written_in_several_transactions(database_url
         login, noted = await parts.signed_in(), LastSeen(parts.login_sessions, parts.clock)
         parts.clock.forward(5)
         for number in range(2 * BATCH):
-            noted.note(f"unknown-{number}")
-        noted.note(login.claims.sid)
+            noted.record(f"unknown-{number}")
+        noted.record(login.claims.sid)
         await noted.write()
         assert noted._waiting == {}
         assert await last_seen(parts, login.user.id) == parts.clock()
@@ -51,7 +51,7 @@ async def test_what_cannot_be_written_stays_noted(database_url: str) -> None:
     async with node(database_url, timeout=1.0) as parts:
         login, noted = await parts.signed_in(), LastSeen(parts.login_sessions, parts.clock)
         parts.clock.forward(5)
-        noted.note(login.claims.sid)
+        noted.record(login.claims.sid)
         with postgres_server().frozen(), pytest.raises(DatabaseUnavailable):
             await noted.write()
         await noted.write()
@@ -63,10 +63,10 @@ async def test_what_is_noted_again_during_the_writing_is_written_too(database_ur
     async with node(database_url) as parts:
         login, noted = await parts.signed_in(), LastSeen(parts.login_sessions, parts.clock)
         parts.clock.forward(5)
-        noted.note(login.claims.sid)
-        writing = parts.floor.loop.create_task(noted.write())
-        parts.floor.loop.call_soon(parts.clock.forward, 5)
-        parts.floor.loop.call_soon(noted.note, login.claims.sid)
+        noted.record(login.claims.sid)
+        writing = parts.context.loop.create_task(noted.write())
+        parts.context.loop.call_soon(parts.clock.forward, 5)
+        parts.context.loop.call_soon(noted.record, login.claims.sid)
         await writing
         assert await last_seen(parts, login.user.id) == parts.clock()
         assert noted._waiting == {}
@@ -80,8 +80,8 @@ async def test_notes_are_bounded_while_the_database_is_away(
     async with node(database_url) as parts:
         noted = LastSeen(parts.login_sessions, parts.clock)
         for number in range(100):
-            noted.note(f"s{number}")
+            noted.record(f"s{number}")
         assert len(noted._waiting) == 10
         await noted.write()
-        noted.note("s100")
+        noted.record("s100")
         assert len(noted._waiting) == 1

@@ -212,7 +212,7 @@ async def test_after_the_grace_a_used_token_ends_the_whole_session(database_url:
         await refuses(parts, newer)
         row = await parts.database.run(session_row, login.claims.sid)
         assert (row["ended_at"], row["end_reason"]) == (parts.clock(), "refresh_reuse")
-        assert kept.client.wire.is_open
+        assert kept.client.connection.is_open
         assert (await refresh(parts, other)).user == other.user
 
 
@@ -408,7 +408,7 @@ async def test_an_ended_session_is_over_with_its_tokens_and_sockets_and_no_other
         await end(parts, over)
         assert await cut.close_code() == 4410
         await refuses(parts, over)
-        assert open_.client.wire.is_open
+        assert open_.client.connection.is_open
         assert (await refresh(parts, kept)).claims.sid == kept.claims.sid
 
 
@@ -436,7 +436,7 @@ async def test_all_sessions_but_one_are_ended(database_url: str) -> None:
         peers = [await open_socket(parts, login) for login in mine]
         assert await parts.login_sessions.end_all(user, "ended_by_user", mine[0].claims.sid) == 2
         assert [row.id for row in await parts.login_sessions.living(user)] == [mine[0].claims.sid]
-        assert peers[0].client.wire.is_open
+        assert peers[0].client.connection.is_open
         assert [await peer.close_code() for peer in peers[1:]] == [4410, 4410]
         assert await parts.login_sessions.end_all(user, "ended_by_user") == 1
         assert await parts.login_sessions.end_all(user, "ended_by_user") == 0

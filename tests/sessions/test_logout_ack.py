@@ -9,7 +9,7 @@ import pytest
 
 from services.errors import DatabaseUnavailable, NotFound
 from services.redis.bus_redis import channel
-from services.rooms.rooms import CONTROL_ROOM
+from services.sessions.control import CONTROL_ROOM
 from services.sessions.login_sessions import SignedIn
 from services.sessions.logout_ack import WAIT_SECONDS, NodeOutcome
 from services.sockets.session_pool import LEASE_SECONDS
@@ -37,15 +37,15 @@ async def test_when_it_is_answered_the_sockets_are_closed_on_every_node(
         login, stays = await a.signed_in(), await a.signed_in()
         peers = [await open_socket(each, login) for each in (a, b, b)]
         others = [await open_socket(each, stays) for each in (a, b, c)]
-        outcome = await a.cutting.end(*who(login))
-        assert not any(peer.client.wire.is_open for peer in peers), "acknowledged is closed"
+        outcome = await a.logout_ack.end(*who(login))
+        assert not any(peer.client.connection.is_open for peer in peers), "acknowledged is closed"
         assert (outcome.closed, outcome.pending) == (3, 0)
         assert outcome.nodes == [
             NodeOutcome("a", 1, 0),
             NodeOutcome("b", 2, 0),
             NodeOutcome("c", 0, 0),
         ]
-        assert all(peer.client.wire.is_open for peer in others)
+        assert all(peer.client.connection.is_open for peer in others)
         assert [await peer.close_code() for peer in peers] == [4410] * 3
         assert b.revocations.names(login.claims)
 
@@ -66,7 +66,7 @@ async def test_a_node_that_read_the_row_before_the_news_came_still_says_what_it_
             return await publish(*args)
 
         monkeypatch.setattr(a.control, "publish", late)
-        outcome = await a.cutting.end(*who(login))
+        outcome = await a.logout_ack.end(*who(login))
         assert (outcome.closed, outcome.pending) == (3, 0)
         assert outcome.nodes == [NodeOutcome("a", 1, 0), NodeOutcome("b", 2, 0)]
         assert [await peer.close_code() for peer in peers] == [4410] * 3
@@ -86,7 +86,7 @@ async def test_a_node_that_is_silent_has_its_sockets_pending_after_two_seconds(
         await until(lambda: redis_server.ask("PUBSUB", "NUMSUB", channel(CONTROL_ROOM))[1] == 2)
         loop = asyncio.get_running_loop()
         began = loop.time()
-        outcome = await a.cutting.end(*who(login))
+        outcome = await a.logout_ack.end(*who(login))
         assert WAIT_SECONDS <= 1.9, "the contract gives two seconds"
         assert loop.time() - began >= WAIT_SECONDS - 0.05
         assert (outcome.closed, outcome.pending) == (2, 2)
@@ -106,7 +106,7 @@ async def test_nobody_waits_for_a_node_whose_lease_has_ended(
         b.bus.unsubscribe(CONTROL_ROOM)
         a.clock.forward(LEASE_SECONDS + 1)
         await living(a)
-        outcome = await asyncio.wait_for(a.cutting.end(*who(login)), WAIT_SECONDS - 0.3)
+        outcome = await asyncio.wait_for(a.logout_ack.end(*who(login)), WAIT_SECONDS - 0.3)
         assert (outcome.closed, outcome.pending) == (0, 0)
         assert outcome.nodes == [NodeOutcome("a", 0, 0)]
 
@@ -116,13 +116,13 @@ async def test_alone_one_waits_for_nobody(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login)
-        outcome = await parts.cutting.end(*who(login))
+        outcome = await parts.logout_ack.end(*who(login))
         assert (outcome.closed, outcome.pending, outcome.nodes) == (
             1,
             0,
             [NodeOutcome("node", 1, 0)],
         )
-        assert not peer.client.wire.is_open
+        assert not peer.client.connection.is_open
 
 
 @pytest.mark.gen_test
@@ -134,11 +134,11 @@ async def test_without_redis_it_is_done_here_and_nobody_says_what_others_have(
         login = await a.signed_in()
         here, there = await open_socket(a, login), await open_socket(b, login)
         await redis_away(a, redis_server)
-        outcome = await a.cutting.end(*who(login))
+        outcome = await a.logout_ack.end(*who(login))
         assert (outcome.closed, outcome.pending) == (1, None)
-        assert not here.client.wire.is_open
+        assert not here.client.connection.is_open
         await b.revocations.sweep()
-        assert not there.client.wire.is_open
+        assert not there.client.connection.is_open
 
 
 @pytest.mark.gen_test
@@ -151,11 +151,11 @@ async def test_what_is_over_already_or_somebody_elses_is_not_found(
         peer = await open_socket(a, login)
         for user_id, sid in ((other.user.id, login.claims.sid), (login.user.id, "none")):
             with pytest.raises(NotFound):
-                await a.cutting.end(user_id, sid, "logout", "jti")
-        assert peer.client.wire.is_open
-        await a.cutting.end(*who(login))
+                await a.logout_ack.end(user_id, sid, "logout", "jti")
+        assert peer.client.connection.is_open
+        await a.logout_ack.end(*who(login))
         with pytest.raises(NotFound):
-            await a.cutting.end(*who(login))
+            await a.logout_ack.end(*who(login))
         assert a.control._waiting == {}, "nobody waits for anything any more"
 
 
@@ -168,5 +168,5 @@ async def test_without_the_database_nothing_is_said_to_be_over(
         peer = await open_socket(a, login)
         await database_away(a)
         with pytest.raises(DatabaseUnavailable):
-            await a.cutting.end(*who(login))
-        assert peer.client.wire.is_open
+            await a.logout_ack.end(*who(login))
+        assert peer.client.connection.is_open

@@ -77,7 +77,7 @@ async def test_what_cannot_be_written_is_not_revoked_anywhere(database_url: str)
         with pytest.raises(DatabaseUnavailable):
             await logout(parts, login)
         assert not parts.revocations.names(login.claims)
-        assert peer.client.wire.is_open
+        assert peer.client.connection.is_open
         assert not (await parts.cache.look_up(login.claims)).revoked
 
 
@@ -99,9 +99,9 @@ async def test_once_it_is_acknowledged_the_sockets_are_cut_and_memory_and_redis_
         other = await parts.signed_in(login.user.id)
         peer, kept = await open_socket(parts, login), await open_socket(parts, other)
         await logout(parts, login)
-        assert not peer.client.wire.is_open
+        assert not peer.client.connection.is_open
         assert await peer.close_code() == 4410
-        assert kept.client.wire.is_open
+        assert kept.client.connection.is_open
         assert parts.revocations.names(login.claims)
         assert not parts.revocations.names(other.claims)
         assert (await parts.cache.look_up(login.claims)).revoked
@@ -159,11 +159,11 @@ async def test_a_sweep_finds_what_another_node_wrote_and_cuts_its_sockets(
         login, kept = await here.signed_in(), await here.signed_in()
         peer, other = await open_socket(there, login), await open_socket(there, kept)
         await logout(here, login)
-        assert peer.client.wire.is_open, "nothing but the row has told this node"
+        assert peer.client.connection.is_open, "nothing but the row has told this node"
         await there.revocations.sweep()
         assert await peer.close_code() == 4410
         assert there.revocations.names(login.claims)
-        assert other.client.wire.is_open
+        assert other.client.connection.is_open
         assert there.count("usher_sockets_revoked_total", reason="logout") == 1
 
 
@@ -251,7 +251,7 @@ async def test_a_row_that_is_committed_late_below_the_newest_id_is_found(databas
                 db.execute_sql("SELECT pg_sleep(0.01)")
             return row
 
-        waiting = parts.floor.loop.create_task(parts.database.run(late))
+        waiting = parts.context.loop.create_task(parts.database.run(late))
         await until(begun.is_set)
         newer = await record(parts, "newer")
         await parts.revocations.sweep()
@@ -310,7 +310,7 @@ async def test_a_role_change_cuts_the_sockets_of_other_roles_and_keeps_the_sessi
         )
         await parts.revocations.publish([await record(parts, user, "role", user, "admin")])
         assert await peer.close_code() == 4419, "a refresh brings the new role"
-        assert other.client.wire.is_open
+        assert other.client.connection.is_open
         assert not parts.revocations.names(login.claims)
         assert parts.revocations.changed_at(user) == parts.clock()
         assert parts.revocations.changed_at("nobody") == 0.0
@@ -322,7 +322,7 @@ async def test_a_socket_that_has_the_new_role_already_stays(database_url: str) -
         root = await parts.user("Root", "admin")
         peer = await open_socket(parts, await parts.signed_in(root))
         await parts.revocations.publish([await record(parts, root, "role", root, "admin")])
-        assert peer.client.wire.is_open
+        assert peer.client.connection.is_open
 
 
 @pytest.mark.gen_test
@@ -336,7 +336,7 @@ async def test_an_older_role_change_that_comes_late_changes_nothing(database_url
         parts.revocations.note([newer])
         parts.revocations.note([older])
         assert parts.revocations.changed_at(root) == newer.created_at
-        assert peer.client.wire.is_open
+        assert peer.client.connection.is_open
 
 
 @pytest.mark.gen_test

@@ -26,7 +26,7 @@ async def test_the_same_token_on_another_node_closes_the_first_socket(
         assert await first.close_code() == 4409
         third = await open_socket(a, login, bearer=True)
         assert await second.close_code() == 4409
-        assert third.client.wire.is_open
+        assert third.client.connection.is_open
         assert a.revocations.names(login.claims) is False, "replaced is not revoked"
 
 
@@ -63,7 +63,7 @@ async def test_another_token_ticket_or_cookie_closes_nobody(
         await b.control.replace("witness")
         await until(lambda: witness.replaced)
         assert witness.replaced == ["witness"]
-        assert all(peer.client.wire.is_open for peer in peers)
+        assert all(peer.client.connection.is_open for peer in peers)
 
 
 @pytest.mark.gen_test
@@ -93,8 +93,8 @@ async def test_a_holder_that_has_gone_disturbs_nobody(
         witness = Noting(a)
         back = await open_socket(b, login, bearer=True)
         await until(lambda: witness.replaced)
-        assert back.client.wire.is_open
-        assert stays.client.wire.is_open
+        assert back.client.connection.is_open
+        assert stays.client.connection.is_open
 
 
 @pytest.mark.gen_test
@@ -121,7 +121,9 @@ async def test_without_redis_a_token_still_opens_a_socket(
         await redis_away(a, redis_server)
         await until(lambda: not b.store.available)
         peers = [await open_socket(each, login, bearer=True) for each in (a, b)]
-        assert all(peer.client.wire.is_open for peer in peers), "another node's is not found then"
+        assert all(peer.client.connection.is_open for peer in peers), (
+            "another node's is not found then"
+        )
 
 
 @pytest.mark.gen_test
@@ -143,6 +145,6 @@ async def test_in_memory_there_is_no_other_node_and_nothing_is_noted(database_ur
         first = await open_socket(parts, login, bearer=True)
         second = await open_socket(parts, login, bearer=True)
         assert await first.close_code() == 4409
-        assert second.client.wire.is_open
+        assert second.client.connection.is_open
         key = bearer_key(login.user.id, login.claims.jti)
         assert await parts.store.call(("GET", key)) == [None]

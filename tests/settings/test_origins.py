@@ -110,14 +110,36 @@ def test_scheme_host_and_port_are_compared(origin: str | None, taken: bool) -> N
     assert PUBLIC.is_own_or_allowed(origin) is taken
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "127.0.0.2"])
-def test_without_a_public_url_this_machine_is_own_by_all_its_names(host: str) -> None:
-    origins = Origins(None, host, 8080)
-    for name in ("127.0.0.1", "localhost", "[::1]"):
-        assert origins.is_own_or_allowed(f"http://{name}:8080")
+LISTENS: dict[str, tuple[list[str], str]] = {
+    # HOST: the addresses bound, the address announced
+    "127.0.0.1": (["127.0.0.1"], "127.0.0.1"),
+    "127.0.0.2": (["127.0.0.2"], "127.0.0.2"),
+    "::1": (["::1"], "[::1]"),
+    "localhost": (["127.0.0.1", "::1"], "localhost"),
+    "0.0.0.0": (["0.0.0.0"], "127.0.0.1"),
+    "::": (["::"], "[::1]"),
+}
+
+
+@pytest.mark.parametrize("host", LISTENS)
+def test_without_a_public_url_it_is_own_where_it_listens_and_nowhere_else(host: str) -> None:
+    bound, announced = LISTENS[host]
+    origins = Origins(None, host, 8080, bound=bound)
+    assert origins.public_url == f"http://{announced}:8080"
+    reached = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}
+    own = {reached.get(address, address) for address in bound} | {"localhost"}
+    for name in ("127.0.0.1", "127.0.0.2", "localhost", "[::1]"):
+        assert origins.is_own_or_allowed(f"http://{name}:8080") is (name in own)
         assert not origins.is_own_or_allowed(f"http://{name}:8081")
         assert not origins.is_own_or_allowed(f"https://{name}:8080")
     assert not origins.is_own_or_allowed("http://evil.example:8080")
+
+
+def test_a_name_is_own_with_the_addresses_that_it_stands_for() -> None:
+    origins = Origins(None, "box.lan", 80, bound=["192.168.1.5"])
+    assert origins.public_url == "http://box.lan"
+    assert origins.is_own_or_allowed("http://192.168.1.5")
+    assert not origins.is_own_or_allowed("http://localhost")
 
 
 def test_without_a_public_url_another_address_is_own_and_this_machine_is_not() -> None:
@@ -133,7 +155,7 @@ def test_without_a_public_url_another_address_is_own_and_this_machine_is_not() -
         ("::1", 8888, "http://[::1]:8888"),
         ("usher.example", 80, "http://usher.example"),
         ("0.0.0.0", 8888, "http://127.0.0.1:8888"),
-        ("::", 8888, "http://127.0.0.1:8888"),
+        ("::", 8888, "http://[::1]:8888"),
     ],
 )
 def test_the_public_url_defaults_to_where_the_server_listens(

@@ -107,6 +107,7 @@ def test_no_secret_is_printed_or_serialised_with_the_settings() -> None:
 GOOD = [
     ("HOST", "0.0.0.0", "0.0.0.0"),
     ("HOST", "[::1]", "::1"),
+    ("HOST", "::ffff:127.0.0.1", "127.0.0.1"),
     ("HOST", "Usher.Example", "usher.example"),
     ("PORT", "0", 0),
     ("PORT", "65535", 65535),
@@ -139,6 +140,10 @@ GOOD = [
     ("TRUSTED_PROXIES", "", ()),
     ("TRUSTED_PROXIES", "10.0.0.0/8,::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
     ("OAUTH_PROVIDERS", "", ()),
+    ("COOKIE_NAME_PREFIX", "blue-", "blue-"),
+    ("DRAIN_SECONDS", "0.5", 0.5),
+    ("LOG_FORMAT", " JSON", "json"),
+    ("AUDIT_RETENTION_SECONDS", "86400", 86400),
 ]
 
 
@@ -178,6 +183,8 @@ BAD |= {
 }
 COUNTS = ["HISTORY_MESSAGES", *(setting.name for setting in LIMIT_SETTINGS)]
 BAD |= {name: ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"] for name in COUNTS}
+BAD["COOKIE_NAME_PREFIX"] = ["", " ", "a b", "a=b", "a;b", "1a", "__Host-", "ä", "a" * 33]
+BAD["LOG_FORMAT"] = ["", "xml", "json,text"]
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,11 @@ async def test_a_login_session_is_cut_and_no_other(database_url: str) -> None:
         login = await parts.signed_in(ada)
         first, second = await open_socket(parts, login), await open_socket(parts, login)
         kept = await sockets(parts, ada, bob)
-        cut = parts.hub.cut_login_session(ada, login.claims.sid, CloseCode.SESSION_REVOKED)
+        cut = parts.hub.close_login_session(ada, login.claims.sid, CloseCode.SESSION_REVOKED)
         assert cut == 2
         assert set(parts.hub) == {peer.client for peer in kept}
         assert [await first.close_code(), await second.close_code()] == [4410, 4410]
-        assert all(peer.client.wire.is_open for peer in kept)
+        assert all(peer.client.connection.is_open for peer in kept)
 
 
 @pytest.mark.gen_test
@@ -49,7 +49,7 @@ async def test_a_login_session_named_with_another_user_is_not_cut(database_url: 
     async with node(database_url) as parts:
         login = await parts.signed_in()
         await open_socket(parts, login)
-        assert parts.hub.cut_login_session("bob", login.claims.sid, CloseCode.FORBIDDEN) == 0
+        assert parts.hub.close_login_session("bob", login.claims.sid, CloseCode.FORBIDDEN) == 0
         assert len(parts.hub) == 1
 
 
@@ -58,10 +58,10 @@ async def test_a_user_is_cut_everywhere_and_nobody_else(database_url: str) -> No
     async with node(database_url) as parts:
         ada, bob = await parts.user(), await parts.user()
         one, two, kept = await sockets(parts, ada, ada, bob)
-        assert parts.hub.cut_user(ada, CloseCode.FORBIDDEN) == 2
+        assert parts.hub.close_user(ada, CloseCode.FORBIDDEN) == 2
         assert [await one.close_code(), await two.close_code()] == [4403, 4403]
         assert list(parts.hub) == [kept.client]
-        assert parts.hub.cut_user(ada, CloseCode.FORBIDDEN) == 0
+        assert parts.hub.close_user(ada, CloseCode.FORBIDDEN) == 0
 
 
 @pytest.mark.gen_test
@@ -69,8 +69,8 @@ async def test_only_sockets_of_another_role_are_cut(database_url: str) -> None:
     async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         (socket,) = await sockets(parts, root)
-        assert parts.hub.cut_other_roles(root, "admin", CloseCode.TOKEN_EXPIRED) == 0
-        assert parts.hub.cut_other_roles(root, "user", CloseCode.TOKEN_EXPIRED) == 1
+        assert parts.hub.close_other_roles(root, "admin", CloseCode.TOKEN_EXPIRED) == 0
+        assert parts.hub.close_other_roles(root, "user", CloseCode.TOKEN_EXPIRED) == 1
         assert await socket.close_code() == 4419
 
 
@@ -78,7 +78,7 @@ async def test_only_sockets_of_another_role_are_cut(database_url: str) -> None:
 async def test_all_are_cut_when_the_node_stops(database_url: str) -> None:
     async with node(database_url) as parts:
         peers = await sockets(parts, await parts.user(), await parts.user())
-        assert parts.hub.cut_all(CloseCode.SERVICE_RESTART, after=3.0) == 2
+        assert parts.hub.close_all(CloseCode.SERVICE_RESTART, after=3.0) == 2
         assert len(parts.hub) == 0
         for peer in peers:
             assert (await peer.event())["data"]["after"] == 3.0
@@ -97,9 +97,9 @@ async def test_a_closed_socket_is_in_nothing_any_more(database_url: str) -> None
         assert parts.hub._by_bearer == {}, "nothing keeps it in memory"
         assert parts.hub.of_user(login.user.id) == frozenset()
         assert not parts.hub.remove(client), "it had left already"
-        parts.hub.cut_all(CloseCode.FORBIDDEN)
+        parts.hub.close_all(CloseCode.FORBIDDEN)
         again = await open_socket(parts, login, bearer=True)
-        assert again.client.wire.is_open
+        assert again.client.connection.is_open
 
 
 @pytest.mark.gen_test
@@ -144,13 +144,13 @@ async def test_a_newer_token_lets_go_of_the_older_one(database_url: str) -> None
         login = await parts.signed_in()
         peer = await open_socket(parts, login, bearer=True)
         newer = await parts.login_sessions.refresh(login.refresh_token.reveal())
-        parts.hub.hold_bearer(peer.client, newer.claims.jti)
+        parts.hub.bind_bearer(peer.client, newer.claims.jti)
         with_the_old = await open_socket(parts, login, bearer=True)
-        assert peer.client.wire.is_open
-        assert with_the_old.client.wire.is_open
+        assert peer.client.connection.is_open
+        assert with_the_old.client.connection.is_open
         await open_socket(parts, newer, bearer=True)
         assert await peer.close_code() == 4409
-        assert with_the_old.client.wire.is_open
+        assert with_the_old.client.connection.is_open
 
 
 @pytest.mark.gen_test
@@ -158,7 +158,7 @@ async def test_holding_the_same_token_twice_closes_nobody(database_url: str) -> 
     async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login, bearer=True)
-        parts.hub.hold_bearer(peer.client, login.claims.jti)
-        assert peer.client.wire.is_open
+        parts.hub.bind_bearer(peer.client, login.claims.jti)
+        assert peer.client.connection.is_open
         await open_socket(parts, login, bearer=True)
         assert await peer.close_code() == 4409

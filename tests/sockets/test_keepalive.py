@@ -15,7 +15,7 @@ from tests.support.redis import until
 async def silent_for(parts: Parts, seconds: float) -> Peer:
     """A joined socket whose peer was last heard so long ago."""
     peer = await open_socket(parts, await parts.signed_in())
-    peer.client.wire.last_heard = asyncio.get_running_loop().time() - seconds
+    peer.client.connection.last_heard = asyncio.get_running_loop().time() - seconds
     return peer
 
 
@@ -25,7 +25,7 @@ async def test_who_was_silent_is_asked_and_who_was_not_is_left_alone(database_ur
         silent, lively = await silent_for(parts, PING_SECONDS), await silent_for(parts, 0)
         await keep_alive(parts.hub)
         assert await silent.frame() == (Opcode.PING, b"")
-        lively.client.wire.send(b"first")
+        lively.client.connection.send(b"first")
         assert await lively.frame() == (Opcode.TEXT, b"first")
 
 
@@ -33,13 +33,13 @@ async def test_who_was_silent_is_asked_and_who_was_not_is_left_alone(database_ur
 async def test_an_answer_to_a_ping_is_a_sign_of_life(database_url: str) -> None:
     async with node(database_url) as parts:
         peer = await silent_for(parts, SILENCE_SECONDS - 5)
-        before = peer.client.wire.last_heard
+        before = peer.client.connection.last_heard
         await keep_alive(parts.hub)
         assert await peer.frame() == (Opcode.PING, b"")
         await peer.send(client_frame(Opcode.PONG))
-        await until(lambda: peer.client.wire.last_heard > before)
+        await until(lambda: peer.client.connection.last_heard > before)
         await keep_alive(parts.hub)
-        assert peer.client.wire.is_open
+        assert peer.client.connection.is_open
 
 
 @pytest.mark.gen_test
@@ -73,8 +73,8 @@ async def test_the_loop_gets_its_turn_between_slices_and_closed_sockets_do_no_ha
             def __iter__(self) -> object:
                 return iter([peer.client] * (SLICE + 1))
 
-        walking = parts.floor.loop.create_task(keep_alive(Crowd()))  # type: ignore[arg-type]
+        walking = parts.context.loop.create_task(keep_alive(Crowd()))  # type: ignore[arg-type]
         await asyncio.sleep(0)
         assert not walking.done(), "it has paused"
-        peer.client.wire.abort()
+        peer.client.connection.abort()
         await walking

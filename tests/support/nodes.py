@@ -22,7 +22,7 @@ class Nodes:
     """An installation. Its first account, `admin`, is made at once: the others are users.
 
     Args:
-        kind: of the database, "sqlite" or "postgresql".
+        kind: of the database, "sqlite" or "postgresql"; or the URL of an empty one.
         settings: of every node.
     """
 
@@ -32,7 +32,9 @@ class Nodes:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         self.redis = RealRedis()
         stack.callback(self.redis.close)
-        self.database_url = stack.enter_context(empty_database(kind, folder))
+        self.database_url = kind
+        if "://" not in kind:
+            self.database_url = stack.enter_context(empty_database(kind, folder))
         self.settings: dict[str, object] = {
             "REDIS_URL": self.redis.url,
             "JWT_SECRETS": secrets.token_hex(24),

@@ -11,14 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.providers import http as oauth_http
+from services.oauth import http as oauth_http
+from services.oauth.github import GitHubProvider
+from services.oauth.oidc import OidcProvider
+from services.oauth.provider import Provider, Start
+from services.oauth.token_endpoint import Grant, OAuthClient, new_verifier
+from services.oauth.userinfo import ProviderProfile
 from services.providers.authorization_requests import Link
 from services.providers.flow import Answer, Finished
-from services.providers.github import GitHubProvider
-from services.providers.oidc import OidcProvider
-from services.providers.provider import Provider, Start
-from services.providers.token_endpoint import Grant, OAuthClient, new_verifier
-from services.providers.userinfo import ProviderProfile
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
 from tests.support import github as github_support

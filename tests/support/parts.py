@@ -49,6 +49,7 @@ from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.access import Access
 from services.rooms.channels import Channels
+from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import message_event
@@ -146,22 +147,23 @@ class Parts:
     tickets: Tickets
     pool: SessionPool
     nodes: Nodes
-    bearers: TokenBinding
-    cutting: LogoutAcknowledgement
+    token_binding: TokenBinding
+    logout_ack: LogoutAcknowledgement
     presence: Presence
     usage: Usage
     models: ModelRegistry
     api_keys: ApiKeys
     oauth: OAuthParts
     admission: Admission
+    joins: Joins
     services: Services
-    floor: SocketContext
+    context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
 
     def close_peers(self) -> None:
         for peer in self.peers:
-            peer.client.wire.abort()
+            peer.client.connection.abort()
             peer.close()
 
     async def user(self, name: str = "Ada", role: str = "user") -> str:
@@ -240,27 +242,36 @@ def join_parts(
     passwords, guesses = shared_passwords(), GuessLimit(counting.inner, metrics)
     tickets = Tickets(counting, database, TICKET_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
+    admission = Admission(tokens, tickets, cache, sessions, revocations, metrics, clock)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, counting, encryption, metrics, on_cut_off=lambda: None)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
-        providers, database, encryption, sessions, revocations, guesses, health, metrics, clock
+        providers,
+        database,
+        encryption,
+        sessions,
+        revocations,
+        guesses,
+        health.keys_are_wrong,
+        metrics,
+        clock,
     )
     services = Services(
         node=name,
-        foundation=Infrastructure(settings, None, None, counting, bus, database, metrics),
+        infrastructure=Infrastructure(settings, None, None, counting, bus, database, metrics),
         metrics=metrics,
         hub=hub,
         pool=pool,
-        admission=Admission(tokens, tickets, cache, sessions, revocations, metrics, clock),
+        admission=admission,
+        joins=Joins(admission, rooms),
         accounts=Accounts(
             database,
             passwords,
             sessions,
             revocations,
             guesses,
-            oauth.tokens,
-            oauth.logout.give_back,
+            oauth.take_out,
             metrics,
             clock,
         ),
@@ -268,12 +279,12 @@ def join_parts(
         channels=channels,
         revocations=revocations,
         tickets=tickets,
-        seen=LastSeen(sessions),
+        last_seen=LastSeen(sessions),
         control=control,
         nodes=nodes,
-        bearers=TokenBinding(counting, control, clock),
+        token_binding=TokenBinding(counting, control, clock),
         access=access,
-        cutting=LogoutAcknowledgement(sessions, pool, nodes, control),
+        logout_ack=LogoutAcknowledgement(sessions, pool, nodes, control),
         bus=bus,
         rooms=rooms,
         presence=Presence(counting, rooms, name, clock),
@@ -295,7 +306,7 @@ def join_parts(
         tokens=tokens,
         cache=cache,
         services=services,
-        floor=SocketContext(services, {**EVENTS, **ROOM_EVENTS}, clock),
+        context=SocketContext(services, {**EVENTS, **ROOM_EVENTS}, clock),
         **joined,
     )
 
@@ -371,8 +382,8 @@ async def database_away(parts: Parts) -> None:
 async def open_socket(parts: Parts, signed_in: SignedIn, bearer: bool = False) -> Peer:
     """A joined socket of a login session: the real one, over a real pair of sockets."""
     ours, theirs = socket_pair()
-    client = ClientSocket(parts.floor, ours)
-    client.open_joined(b"", b"", await parts.floor.let_in(signed_in.claims), bearer)
+    client = ClientSocket(parts.context, ours)
+    client.open_joined(b"", b"", await parts.joins.admit_claims(signed_in.claims), bearer)
     peer = Peer(theirs, client)
     parts.peers.append(peer)
     assert (await peer.event())["event"] == "joined"

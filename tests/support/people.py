@@ -31,7 +31,7 @@ class Person:
     """A member."""
 
     def __init__(self, session_id: str) -> None:
-        self.session_id, self.wire = session_id, NotingWire()
+        self.session_id, self.connection = session_id, NotingWire()
 
     @property
     def member(self) -> RoomMember:
@@ -40,7 +40,7 @@ class Person:
     @property
     def texts(self) -> list[str]:
         """The text of every frame so far."""
-        return [text_of(frame) for frame in self.wire.frames]
+        return [text_of(frame) for frame in self.connection.frames]
 
     @property
     def events(self) -> list[Any]:
@@ -56,7 +56,7 @@ def text_of(frame: bytes) -> str:
 
 async def enter(rooms: Rooms, person: Person, *names: str) -> None:
     """Put somebody into rooms, as a socket goes in."""
-    await within(rooms.certain(rooms.hold(names)))
+    await within(rooms.wait_subscribed(rooms.subscribe(names)))
     for name in names:
         rooms.enter(person.member, name)
-    rooms.release(names)
+    rooms.unsubscribe(names)

@@ -91,6 +91,8 @@ class Provider(State):
                 return _GRANTS[place](self, seen, faults, self.faults.take("id_token"))
             return _ENDPOINTS[place](self, seen, faults)
         except Refused as refused:
+            if not refused.code:
+                return Reply(refused.status)
             content = {"error": refused.code, "error_description": refused.reason}
             return as_json(content, refused.status, endpoints.NO_STORE)
 

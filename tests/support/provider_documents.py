@@ -72,9 +72,14 @@ def _metadata(op: State) -> dict[str, object]:
         "grant_types_supported": ["authorization_code", "refresh_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": sorted({key.algorithm for key in op.keys}),
-        "token_endpoint_auth_methods_supported": list(op.auth_methods),
+        "token_endpoint_auth_methods_supported": _offered(op.auth_methods),
+        "revocation_endpoint_auth_methods_supported": _offered(op.revocation_auth_methods),
         "code_challenge_methods_supported": ["S256"],
     }
+
+
+def _offered(methods: tuple[str, ...] | None) -> object:
+    return LEFT_OUT if methods is None else list(methods)
 
 
 def _other_metadata(op: State, faults: Collection[str]) -> dict[str, object]:

@@ -21,6 +21,10 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _MARKUP = "<script>document.title='cracked'</script>"
 _ERRORS = {
     "access_denied": {"error": "access_denied", "error_description": "They said no."},
+    "consent_required": {"error": "consent_required"},
+    "login_required": {"error": "login_required"},
+    "interaction_required": {"error": "interaction_required"},
+    "invalid_scope": {"error": "invalid_scope"},
     "error_unknown": {"error": "moon_in_the_wrong_house"},
     "error_markup": {"error": _MARKUP, "error_description": _MARKUP},
 }
@@ -61,7 +65,7 @@ def token(op: State, seen: Seen, faults: Collection[str], inside: Collection[str
 
     Raises: Refused.
     """
-    check_client(seen, (op.client_id, op.client_secret), op.auth_methods)
+    check_client(seen, (op.client_id, op.client_secret), op.takes_auth(op.auth_methods))
     _say(faults)
     if seen.form.get("grant_type") != "authorization_code":
         raise Refused("unsupported_grant_type", "neither a code nor a refresh token")
@@ -77,7 +81,7 @@ def token(op: State, seen: Seen, faults: Collection[str], inside: Collection[str
 
 def refresh(op: State, seen: Seen, faults: Collection[str], inside: Collection[str]) -> Reply:
     """OIDC Core section 12. Raises: Refused."""
-    check_client(seen, (op.client_id, op.client_secret), op.auth_methods)
+    check_client(seen, (op.client_id, op.client_secret), op.takes_auth(op.auth_methods))
     _say(faults)
     grant = op.grants.refreshed(seen.form.get("refresh_token", ""), op.refresh_tokens)
     return _tokens(op, grant, faults, {*inside, *({"sub_changed"} & set(faults))}, refreshing=True)
@@ -101,7 +105,9 @@ def userinfo(op: State, seen: Seen, faults: Collection[str]) -> Reply:
 
 def revoke(op: State, seen: Seen, faults: Collection[str]) -> Reply:
     """RFC 7009: 200 whether the token was known or not. Raises: Refused."""
-    check_client(seen, (op.client_id, op.client_secret), op.auth_methods)
+    # By its own list, where it has one, whatever the client is registered for.
+    taken = op.revocation_auth_methods or op.takes_auth(op.auth_methods)
+    check_client(seen, (op.client_id, op.client_secret), taken)
     sent = seen.form.get("token", "")
     if not sent:
         raise Refused("invalid_request", "no token")
@@ -159,7 +165,14 @@ def _code(op: State, asked: dict[str, str]) -> str:
 
 
 def _say(faults: Collection[str]) -> None:
-    statuses = {"invalid_grant": 400, "invalid_client": 401, "temporarily_unavailable": 503}
+    statuses = {
+        "invalid_grant": 400,
+        "invalid_client": 401,
+        "invalid_request": 400,
+        "temporarily_unavailable": 503,
+    }
+    if "refused_empty" in faults:
+        raise Refused("", "the test says so")
     for code, status in statuses.items():
         if code in faults:
             raise Refused(code, "the test says so", status)

@@ -11,6 +11,10 @@ from tests.support.faults import TRANSPORT_FAULTS
 
 AUTHORIZE_FAULTS: Mapping[str, str] = {
     "access_denied": "the person says no",
+    "consent_required": "the same in LemonLDAP::NG's word",
+    "login_required": "the person is not signed in, and must not be asked to",
+    "interaction_required": "the person would have to be asked something",
+    "invalid_scope": "a scope that the client may not have",
     "error_unknown": "an error code that no RFC has",
     "error_markup": "an error and a description full of HTML",
     "state_missing": "the answer has no state",
@@ -79,6 +83,8 @@ TOKEN_FAULTS: Mapping[str, str] = {
     "no_access_token": "no access token",
     "invalid_grant": "says the grant is no good",
     "invalid_client": "says the client is unknown, status 401",
+    "invalid_request": "says the request is no good, status 400",
+    "refused_empty": "says nothing, status 400",
     "temporarily_unavailable": "says so, status 503",
 }
 

@@ -27,7 +27,7 @@ class Refused(Exception):
     """An error of RFC 6749 section 5.2.
 
     Args:
-        code: the value of `error`.
+        code: the value of `error`; "" for an answer without a body.
         reason: for the reader of a failed test.
     """
 

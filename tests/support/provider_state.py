@@ -25,6 +25,10 @@ PATHS: Mapping[str, str] = {
 """Place to path under the issuer. `strangers_jwks` is where forged tokens point."""
 
 
+BASIC = ("client_secret_basic",)
+BOTH = ("client_secret_basic", "client_secret_post")
+
+
 class State(FaultyService):
     """A provider without its endpoints.
 
@@ -46,7 +50,9 @@ class State(FaultyService):
         keys: the published ones; the first one signs.
         key_issuer: that they name with a tenant; None for the metadata's.
         sid: of the last session; each /authorize makes one, kept in sids.
-        auth_methods: client authentication that /token and /revoke take.
+        auth_methods: client authentication that the metadata offer at /token; None says nothing.
+        revocation_auth_methods: the same at /revoke; None says nothing.
+        registered_auth: the one that the client is registered for; None for any that is offered.
         demands_pkce: whether /authorize refuses requests without S256.
         refresh_tokens: see RefreshTokens.
         expires_in: seconds of an access token, as told; None tells nothing.
@@ -84,7 +90,9 @@ class State(FaultyService):
         self.keys = [Key(algorithm, 0)]
         self.key_issuer: str | None = None
         self.sids: list[str] = []
-        self.auth_methods: tuple[str, ...] = ("client_secret_basic", "client_secret_post")
+        self.auth_methods: tuple[str, ...] | None = BOTH
+        self.revocation_auth_methods: tuple[str, ...] | None = None
+        self.registered_auth: str | None = None
         self.demands_pkce = True
         self.refresh_tokens: RefreshTokens = "rotating"
         self.expires_in: int | None = 3600
@@ -109,6 +117,12 @@ class State(FaultyService):
     def path(self, place: str) -> str:
         """For `wait_for`, `came` and `peak`."""
         return urlsplit(self.url(place)).path
+
+    def takes_auth(self, offered: tuple[str, ...] | None) -> tuple[str, ...]:
+        """Client authentication that is taken where the metadata offer this."""
+        if self.registered_auth is None:
+            return BASIC if offered is None else offered
+        return (self.registered_auth,)
 
     def rotate(self) -> None:
         """From now on a new key signs, and only that one is published."""

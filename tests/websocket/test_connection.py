@@ -29,7 +29,7 @@ class Ear:
         self.messages: list[tuple[bytes, bool]] = []
         self.codes: list[int] = []
         self.on_closed: Callable[[], object] = list
-        self.wire: WebSocketConnection
+        self.connection: WebSocketConnection
 
     @property
     def texts(self) -> list[bytes]:
@@ -53,8 +53,10 @@ class Line:
         if kernel_buffer is not None:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, kernel_buffer)
         self.sock, self.peer, self.ear = ours, Peer(theirs), Ear(answer)
-        self.wire = self.ear.wire = WebSocketConnection(asyncio.get_running_loop(), ours, self.ear)
-        self.wire.start()
+        self.connection = self.ear.connection = WebSocketConnection(
+            asyncio.get_running_loop(), ours, self.ear
+        )
+        self.connection.start()
 
     @property
     def is_shut(self) -> bool:
@@ -64,8 +66,8 @@ class Line:
     def fill(self) -> int:
         """Send until the kernel takes no more; gives how many frames were sent."""
         for number in range(1, 10_000):
-            self.wire.send(b"x" * 1000)
-            if self.wire._outbox is not None:
+            self.connection.send(b"x" * 1000)
+            if self.connection._outbox is not None:
                 return number
         raise AssertionError("the kernel takes everything")
 
@@ -140,11 +142,11 @@ async def test_a_ping_of_ours_goes_out_and_its_pong_is_heard_without_a_word(
     line_of: LineOf,
 ) -> None:
     line = line_of()
-    line.wire.last_heard = 0.0
-    line.wire.ping()
+    line.connection.last_heard = 0.0
+    line.connection.ping()
     assert await line.peer.frame() == (Opcode.PING, b"")
     await line.peer.send(client_frame(Opcode.PONG))
-    await until(lambda: line.wire.last_heard > 0.0)
+    await until(lambda: line.connection.last_heard > 0.0)
     assert not line.ear.messages
 
 
@@ -163,7 +165,7 @@ async def test_a_stranger_may_send_8_kib_and_no_more(line_of: LineOf) -> None:
 @pytest.mark.gen_test
 async def test_the_limit_can_be_raised_on_joining(line_of: LineOf) -> None:
     line = line_of()
-    line.wire.limit(65536)
+    line.connection.limit(65536)
     await line.peer.send(client_frame(Opcode.TEXT, b"x" * 65536))
     await told(line)
     assert line.ear.texts == [b"x" * 65536]
@@ -197,12 +199,12 @@ async def test_a_broken_protocol_ends_the_socket_with_its_code(
 
 @pytest.mark.gen_test
 async def test_the_replies_to_many_frames_of_one_read_leave_in_one_send(line_of: LineOf) -> None:
-    line = line_of(lambda ear, message: ear.wire.send(b"re:" + message))
+    line = line_of(lambda ear, message: ear.connection.send(b"re:" + message))
     # A datagram-like pair keeps the bounds of every send(2): one record is one system call.
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in (ours, theirs):
         end.setblocking(False)
-    single = line.ear.wire = WebSocketConnection(asyncio.get_running_loop(), ours, line.ear)
+    single = line.ear.connection = WebSocketConnection(asyncio.get_running_loop(), ours, line.ear)
     single.start()
     theirs.send(b"".join(client_frame(Opcode.TEXT, b"%d" % n) for n in range(20)))
     record = await within(asyncio.get_running_loop().sock_recv(theirs, 65536))
@@ -213,7 +215,7 @@ async def test_the_replies_to_many_frames_of_one_read_leave_in_one_send(line_of:
 
 @pytest.mark.gen_test
 async def test_a_reply_follows_the_pong_of_a_ping_that_came_before(line_of: LineOf) -> None:
-    line = line_of(lambda ear, _: ear.wire.send(b"reply"))
+    line = line_of(lambda ear, _: ear.connection.send(b"reply"))
     await line.peer.send(client_frame(Opcode.PING, b"1") + TEXT + client_frame(Opcode.PING, b"2"))
     assert [await line.peer.frame() for _ in range(3)] == [
         (Opcode.PONG, b"1"),
@@ -227,7 +229,7 @@ async def test_a_reply_follows_the_pong_of_a_ping_that_came_before(line_of: Line
 
 @pytest.mark.gen_test
 async def test_nothing_is_delivered_while_paused_and_everything_after(line_of: LineOf) -> None:
-    line = line_of(lambda ear, _: ear.wire.pause())
+    line = line_of(lambda ear, _: ear.connection.pause())
     await line.peer.send(b"".join(client_frame(Opcode.TEXT, b"%d" % n) for n in range(3)))
     await told(line)
     await line.peer.send(client_frame(Opcode.TEXT, b"3"))
@@ -235,14 +237,14 @@ async def test_nothing_is_delivered_while_paused_and_everything_after(line_of: L
     for number in range(4):
         await told(line, number + 1)
         assert line.ear.texts == [b"%d" % n for n in range(number + 1)]
-        line.wire.resume()
+        line.connection.resume()
 
 
 @pytest.mark.gen_test
 async def test_pausing_and_resuming_within_one_message_goes_on(line_of: LineOf) -> None:
     def answer(ear: Ear, _: bytes) -> None:
-        ear.wire.pause()
-        ear.wire.resume()
+        ear.connection.pause()
+        ear.connection.resume()
 
     line = line_of(answer)
     await line.peer.send(TEXT * 3)
@@ -254,12 +256,12 @@ async def test_a_paused_wire_can_still_send_and_be_closed(
     line_of: LineOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "CLOSE_HANDSHAKE_SECONDS", 3600.0)
-    line = line_of(lambda ear, _: ear.wire.pause())
+    line = line_of(lambda ear, _: ear.connection.pause())
     await line.peer.send(TEXT + TEXT)
     await told(line)
-    line.wire.send(b"later")
+    line.connection.send(b"later")
     assert await line.peer.frame() == (Opcode.TEXT, b"later")
-    line.wire.close(CloseCode.SESSION_REVOKED)
+    line.connection.close(CloseCode.SESSION_REVOKED)
     assert await line.peer.close_code() == 4410
     await line.peer.send(CLOSE)
     await until(lambda: line.is_shut)
@@ -273,12 +275,12 @@ async def test_a_paused_wire_can_still_send_and_be_closed(
 async def test_what_the_kernel_does_not_take_is_sent_when_it_does(line_of: LineOf) -> None:
     line = line_of(kernel_buffer=4096)
     sent = line.fill()
-    line.wire.send(b"last")
+    line.connection.send(b"last")
     for _ in range(sent):
         assert await line.peer.frame() == (Opcode.TEXT, b"x" * 1000)
     assert await line.peer.frame() == (Opcode.TEXT, b"last")
-    await until(lambda: line.wire._outbox is None)
-    line.wire.send(b"and on")
+    await until(lambda: line.connection._outbox is None)
+    line.connection.send(b"and on")
     assert await line.peer.frame() == (Opcode.TEXT, b"and on")
 
 
@@ -287,9 +289,9 @@ async def test_a_slow_reader_is_closed_when_its_outbox_is_full(line_of: LineOf) 
     line = line_of(kernel_buffer=4096)
     line.fill()
     waiting = 1000
-    while line.wire.is_open:
+    while line.connection.is_open:
         assert waiting <= OUTBOX_BYTES + 4000, "nothing bounds the outbox"
-        line.wire.send(b"y" * 1000)
+        line.connection.send(b"y" * 1000)
         waiting += 1004
     assert waiting > OUTBOX_BYTES - 4000
     assert line.ear.codes == [4413]
@@ -301,7 +303,7 @@ async def test_a_slow_reader_is_closed_when_its_outbox_is_full(line_of: LineOf) 
 @pytest.mark.gen_test
 async def test_one_enormous_answer_counts_as_well(line_of: LineOf) -> None:
     line = line_of(kernel_buffer=4096)
-    line.wire.send(b"x" * (OUTBOX_BYTES * 2))
+    line.connection.send(b"x" * (OUTBOX_BYTES * 2))
     assert line.ear.codes == [4413]
 
 
@@ -310,8 +312,8 @@ async def test_a_close_lets_the_frame_begun_end_and_drops_those_behind_it(line_o
     line = line_of(kernel_buffer=4096)
     sent = line.fill()
     for _ in range(5):
-        line.wire.send(b"secret")
-    line.wire.close(CloseCode.SESSION_REVOKED)
+        line.connection.send(b"secret")
+    line.connection.close(CloseCode.SESSION_REVOKED)
     frames = await line.peer.last_words()
     assert [opcode for opcode, _ in frames[-2:]] == [Opcode.TEXT, Opcode.CLOSE]
     assert b'"code":4410' in frames[-2][1]
@@ -323,10 +325,10 @@ async def test_a_close_lets_the_frame_begun_end_and_drops_those_behind_it(line_o
 async def test_of_replies_that_left_together_those_not_begun_are_dropped_too(
     line_of: LineOf,
 ) -> None:
-    line = line_of(lambda ear, _: ear.wire.send(b"r" * 1000), kernel_buffer=4096)
+    line = line_of(lambda ear, _: ear.connection.send(b"r" * 1000), kernel_buffer=4096)
     await line.peer.send(TEXT * 200)
     await told(line, 200)
-    line.wire.close(CloseCode.SESSION_REVOKED)
+    line.connection.close(CloseCode.SESSION_REVOKED)
     frames = await line.peer.last_words()
     assert b'"code":4410' in frames[-2][1]
     assert 0 < len(frames) - 2 < 100, "200 replies were one frame to the outbox"
@@ -336,7 +338,7 @@ async def test_of_replies_that_left_together_those_not_begun_are_dropped_too(
 async def test_replies_behind_a_full_outbox_do_not_follow_the_close_frame(
     line_of: LineOf,
 ) -> None:
-    line = line_of(lambda ear, _: ear.wire.send(b"r" * 50_000), kernel_buffer=4096)
+    line = line_of(lambda ear, _: ear.connection.send(b"r" * 50_000), kernel_buffer=4096)
     line.fill()
     await line.peer.send(TEXT * 8)
     await until(lambda: line.ear.codes)
@@ -351,9 +353,9 @@ async def test_replies_behind_a_full_outbox_do_not_follow_the_close_frame(
 @pytest.mark.gen_test
 async def test_a_close_says_why_and_waits_for_the_peers_answer(line_of: LineOf) -> None:
     line = line_of()
-    line.wire.close(CloseCode.SERVICE_RESTART, after=2.0)
+    line.connection.close(CloseCode.SERVICE_RESTART, after=2.0)
     assert line.ear.codes == [1012]
-    assert not line.wire.is_open
+    assert not line.connection.is_open
     assert (await line.peer.event())["data"] == {
         "code": 1012,
         "reason": "service_restart",
@@ -372,7 +374,7 @@ async def test_a_peer_that_does_not_answer_the_close_is_let_go_after_a_second(
     line_of: LineOf,
 ) -> None:
     line, start = line_of(), asyncio.get_running_loop().time()
-    line.wire.close(CloseCode.FORBIDDEN)
+    line.connection.close(CloseCode.FORBIDDEN)
     await line.peer.rest()
     assert 0.8 < asyncio.get_running_loop().time() - start < 10
     assert line.is_shut
@@ -395,7 +397,7 @@ async def test_a_close_of_the_peer_is_echoed_and_ends_the_connection(
 
 @pytest.mark.gen_test
 async def test_replies_leave_before_the_echo_of_a_close_in_the_same_read(line_of: LineOf) -> None:
-    line = line_of(lambda ear, message: ear.wire.send(b"re:" + message))
+    line = line_of(lambda ear, message: ear.connection.send(b"re:" + message))
     await line.peer.send(TEXT + CLOSE + TEXT)
     assert await line.peer.rest() == [(Opcode.TEXT, b"re:hello"), (Opcode.CLOSE, b"\x03\xe8")]
     assert line.ear.texts == [b"hello"]
@@ -404,10 +406,10 @@ async def test_replies_leave_before_the_echo_of_a_close_in_the_same_read(line_of
 @pytest.mark.gen_test
 async def test_a_close_during_processing_stops_all_that_is_behind_it(line_of: LineOf) -> None:
     def answer(ear: Ear, message: bytes) -> None:
-        ear.wire.send(b"seen")
+        ear.connection.send(b"seen")
         if message == b"stop":
-            ear.wire.close(CloseCode.BAD_REQUEST)
-        ear.wire.send(b"more")
+            ear.connection.close(CloseCode.BAD_REQUEST)
+        ear.connection.send(b"more")
 
     line = line_of(answer)
     stop = client_frame(Opcode.TEXT, b"stop")
@@ -425,9 +427,9 @@ async def test_a_close_during_processing_stops_all_that_is_behind_it(line_of: Li
 @pytest.mark.gen_test
 async def test_a_flood_after_our_close_is_read_away_and_never_delivered(line_of: LineOf) -> None:
     line = line_of()
-    line.wire.close(CloseCode.SESSION_REVOKED)
-    line.wire.send(b"not any more")
-    line.wire.ping()
+    line.connection.close(CloseCode.SESSION_REVOKED)
+    line.connection.send(b"not any more")
+    line.connection.ping()
     await line.peer.send((TEXT + client_frame(Opcode.PING, b"x")) * 20_000 + CLOSE)
     frames = await line.peer.last_words()
     assert [opcode for opcode, _ in frames] == [Opcode.TEXT, Opcode.CLOSE]
@@ -442,15 +444,15 @@ async def test_a_flood_after_a_broken_frame_is_not_held(line_of: LineOf) -> None
     assert await line.peer.close_code() == 1002
     await line.peer.send(TEXT * 50_000)
     assert await line.peer.rest() == []
-    assert len(line.wire._reader._buffer) < 1000
+    assert len(line.connection._reader._buffer) < 1000
     assert not line.ear.messages
 
 
 @pytest.mark.gen_test
 async def test_a_second_close_says_nothing(line_of: LineOf) -> None:
     line = line_of()
-    line.wire.close(CloseCode.REPLACED)
-    line.wire.close(CloseCode.SESSION_REVOKED)
+    line.connection.close(CloseCode.REPLACED)
+    line.connection.close(CloseCode.SESSION_REVOKED)
     await line.peer.send(CLOSE)
     frames = await line.peer.last_words()
     assert len(frames) == 2
@@ -468,11 +470,11 @@ async def test_a_peer_that_vanishes_is_told_once_as_an_abnormal_closure(line_of:
     await until(lambda: line.ear.codes)
     assert line.ear.codes == [1006]
     assert line.is_shut
-    line.wire.send(b"into the void")
-    line.wire.close(CloseCode.SESSION_REVOKED)
-    line.wire.abort()
-    line.wire.pause()
-    line.wire.resume()
+    line.connection.send(b"into the void")
+    line.connection.close(CloseCode.SESSION_REVOKED)
+    line.connection.abort()
+    line.connection.pause()
+    line.connection.resume()
     await turns()
     assert line.ear.codes == [1006]
 
@@ -491,7 +493,7 @@ async def test_a_peer_that_vanishes_with_frames_waiting_is_told_once(line_of: Li
 @pytest.mark.gen_test
 async def test_an_abort_ends_without_a_word(line_of: LineOf) -> None:
     line = line_of()
-    line.wire.abort()
+    line.connection.abort()
     assert await line.peer.rest() == []
     assert line.ear.codes == [1006]
 
@@ -508,7 +510,7 @@ async def test_a_broken_pipe_within_a_fan_out_does_not_disturb_the_fan_out(
     gone.peer.close()
     frame = encode_text(b"to all")
     for line in room:  # changing the set during this walk would raise
-        line.wire.send_frame(frame)
+        line.connection.send_frame(frame)
     assert gone in room, "it leaves in a later turn"
     await until(lambda: gone not in room)
     for line in room:
@@ -521,8 +523,8 @@ async def test_a_broken_pipe_within_a_fan_out_does_not_disturb_the_fan_out(
 async def test_a_close_right_after_a_broken_pipe_is_told_once(line_of: LineOf) -> None:
     line = line_of()
     line.peer.close()
-    line.wire.send(b"nobody hears this")
-    line.wire.close(CloseCode.SESSION_REVOKED)
+    line.connection.send(b"nobody hears this")
+    line.connection.close(CloseCode.SESSION_REVOKED)
     assert line.ear.codes == [4410]
     await until(lambda: line.is_shut)
     assert line.ear.codes == [4410]

@@ -158,14 +158,81 @@ def test_a_user_join_that_is_refused_is_told_twice_and_closed(hall: Usher, ada: 
             ends(client.ending(), *end)
 
 
-@pytest.mark.parametrize("data", [None, {}, {"auth": {}}, {"auth": {"token": 1}}, [], "x", 1])
-def test_a_user_join_with_wrong_data_may_be_tried_again(
-    hall: Usher, ada: Client, data: Any
+NO_CREDENTIALS: list[tuple[Any, str]] = [
+    (None, "data: Object missing required field `auth`"),  # no data at all
+    ({}, "data: Object missing required field `auth`"),
+    ({"auth": {}}, "data.auth: Object missing required field `token`"),
+    ({"auth": {"token": 1}}, "data.auth.token: Expected `str`, got `int`"),
+    ({"auth": {"token": None}}, "data.auth.token: Expected `str`, got `null`"),
+    ([], "data: Expected `object`, got `array`"),
+    ("x", "data: Expected `object`, got `str`"),
+    (1, "data: Expected `object`, got `int`"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), NO_CREDENTIALS)
+def test_a_user_join_that_brings_no_credential_ends_the_socket_at_once(
+    hall: Usher, data: Any, message: str
 ) -> None:
     with RawClient(hall) as client:
         client.upgrade()
-        refusal(client.ask("user-join", data), "bad_request")
-        assert client.ask("user-join", {"auth": {"token": ada.token}})["ok"] is True
+        reply = client.ask("user-join", data)
+        refusal(reply, "bad_request")
+        assert reply["error"]["message"] == message
+        ends(client.ending(), 4401, "unauthenticated", "login")
+
+
+def test_an_empty_credential_ends_the_socket_at_once_too(hall: Usher) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=join_frame("", 7))
+        refusal(client.event(), "unauthenticated")
+        ends(client.ending(), 4401, "unauthenticated", "login")
+
+
+@pytest.mark.parametrize(("data", "message"), NO_CREDENTIALS)
+def test_a_socket_that_has_joined_lives_through_a_user_join_without_a_credential(
+    hall: Usher, ada: Client, data: Any, message: str
+) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=join_frame(new_token(ada), 7))
+        assert client.event()["ok"] is True
+        assert client.ask("user-join", data)["error"]["message"] == message
+        assert client.ask("heartbeat")["ok"] is True
+
+
+WRONG_MEMBERS: list[tuple[str, Any, str]] = [
+    ("message", {"room": "channel:x"}, "data: Object missing required field `data`"),
+    ("message", {"data": 1}, "data: Object missing required field `room`"),
+    ("message", {"room": 1, "data": 1}, "data.room: Expected `str`, got `int`"),
+    ("token-refresh", {}, "data: Object missing required field `token`"),
+    ("join", {"room": None}, "data.room: Expected `str`, got `null`"),
+    ("leave", [], "data: Expected `object`, got `array`"),
+    ("typing", {}, "data: Object missing required field `room`"),
+    ("presence", {"room": {}}, "data.room: Expected `str`, got `object`"),
+    ("usage", {"model": 1}, "data.model: Expected `str`, got `int`"),
+    ("history", {"room": "channel:x", "after": 1}, "data.after: Expected `str | null`, got `int`"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "message"), WRONG_MEMBERS)
+def test_every_bad_request_names_the_member(
+    hall: Usher, ada: Client, name: str, data: Any, message: str
+) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=join_frame(new_token(ada), 7))
+        assert client.event()["ok"] is True
+        reply = client.ask(name, data)
+        refusal(reply, "bad_request")
+        assert reply["error"]["message"] == message
+
+
+def test_a_message_may_say_null_but_not_nothing(hall: Usher, ada: Client) -> None:
+    with RawClient(hall) as client:
+        client.upgrade(then=join_frame(new_token(ada), 7))
+        assert client.event()["ok"] is True
+        # Whether it may be said is looked at after whether it is something.
+        said = client.ask("message", {"room": "channel:none", "data": None})
+        assert said["error"]["code"] == "forbidden"
 
 
 def test_of_two_user_joins_in_one_breath_both_are_answered_in_order(
@@ -321,7 +388,7 @@ def test_a_ping_is_answered_before_and_after_joining(hall: Usher, ada: Client) -
         assert [client.frame(), client.frame()] == [(PONG, b"x" * 125), (PONG, b"")]
 
 
-# ---- strangers -------------------------------------------------------------------------------
+# ---- unauthenticated ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -362,7 +429,7 @@ def test_signs_of_life_do_not_prolong_the_deadline(hasty: Usher) -> None:
         def keep_busy() -> None:
             while not stop.wait(0.02):
                 try:
-                    client.send(frame(b"", PING) + event("user-join", None, {}))
+                    client.send(frame(b"", PING))
                 except OSError:
                     return
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import requests
 
-from services.providers.errors import ProviderUnavailable, Reason, SignInRefused
-from services.providers.http import bounded, get_json, why
-from services.providers.id_tokens import LogoutToken
-from services.providers.provider import Start, text_of
-from services.providers.token_endpoint import Grant, OAuthClient
-from services.providers.userinfo import ProviderProfile
+from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
+from services.oauth.http import bounded, get_json, why
+from services.oauth.id_tokens import LogoutToken
+from services.oauth.provider import Start, text_of
+from services.oauth.token_endpoint import Grant, OAuthClient
+from services.oauth.userinfo import ProviderProfile
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
 
@@ -52,9 +52,7 @@ class GitHubProvider:
             raise SignInRefused(Reason.UNTRUSTED, "callback: iss of another provider")
 
     def exchange(self, code: str, start: Start) -> tuple[ProviderProfile, Grant]:
-        grant = self._client.exchange(
-            self._issuer + "/access_token", ("client_secret_post",), code, start.verifier
-        )
+        grant = self._client.exchange(self._issuer + "/access_token", "post", code, start.verifier)
         user = self._get("/user", grant)
         number = user.get("id") if isinstance(user, dict) else None
         if type(number) is not int:  # not `login`: names are given to others again
@@ -64,9 +62,7 @@ class GitHubProvider:
         return ProviderProfile(self._issuer, str(number), None, email, verified, name, user), grant
 
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
-        return self._client.refresh(
-            self._issuer + "/access_token", ("client_secret_post",), refresh_token
-        )
+        return self._client.refresh(self._issuer + "/access_token", "post", refresh_token)
 
     def revoke(self, grant: Grant) -> None:
         url = f"{self._api}/applications/{self._client.client_id}/grant"

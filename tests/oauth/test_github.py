@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.providers.errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
-from services.providers.github import GitHubProvider
+from services.oauth.errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
+from services.oauth.github import GitHubProvider
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
 from tests.support.github import GitHub, github

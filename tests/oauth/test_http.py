@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from services.providers.errors import ProviderUnavailable
-from services.providers.http import MAX_BODY_BYTES, bounded, get_json, is_safe_url, why
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.http import MAX_BODY_BYTES, bounded, get_json, is_safe_url, why
 from tests.support.faults import TRANSPORT_FAULTS
 from tests.support.http_answers import Reply, bomb
 from tests.support.http_service import Seen, Service

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from services.providers.calls import ProviderCalls
-from services.providers.errors import ProviderBusy, ProviderUnavailable
+from services.oauth.calls import ProviderCalls
+from services.oauth.errors import ProviderBusy, ProviderUnavailable
 from services.providers.registry import Providers
 from tests.support.oauth import settings_of
 from tests.support.parts import ISSUER

@@ -6,7 +6,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jwt
@@ -14,9 +15,10 @@ import msgspec
 from jwt import PyJWK
 from jwt.types import Options
 
-from services.providers.discovery import TENANT, Metadata
-from services.providers.errors import Reason, SignInRefused
-from services.providers.jwks import KEY_TYPES, ProviderKeys
+from services.oauth.discovery import TENANT, Metadata
+from services.oauth.errors import Reason, SignInRefused
+from services.oauth.jwks import KEY_TYPES, ProviderKeys
+from services.opaque import token_hash
 
 CLOCK_SKEW_SECONDS = 60
 """How far a provider's clock may be off. OIDC Core leaves it to us; sign-ins that fail for a
@@ -44,15 +46,21 @@ _CHECKS: Options = {
     "verify_jti": False,
     "enforce_minimum_key_length": True,
 }
-MAX_ID_LENGTH = 255
-"""Characters of `sub` (OIDC Core section 2), and enough for `sid` and `jti`."""
+_CHECKS_WITHOUT_EXP: Options = {**_CHECKS, "require": ["iss", "aud", "iat"]}
+MAX_SUBJECT_LENGTH = 255
+"""Characters of `sub` (OIDC Core section 2). `sid` and `jti` have no bound but the token's."""
+MAX_SID_LENGTH = 255
+"""Characters of a `sid` that is kept as it is: longer ones fit into no index of a database."""
+LOGOUT_SECONDS = 120.0
+"""How long a logout token without `exp` counts after its `iat`: as long as one with `exp` should
+at most (OIDC Back-Channel Logout section 2.4)."""
 
 
 class IdToken(msgspec.Struct, frozen=True):
     """An ID token that has been checked.
 
     Attributes:
-        sid: the provider's session, or None where it does not name it.
+        sid: the provider's session, as `sid_of` has it, or None where it does not name it.
         claims: all of them.
     """
 
@@ -79,8 +87,8 @@ class ProviderTokensVerifier:
         client_id: `aud` of what is meant for us.
     """
 
-    def __init__(self, client_id: str) -> None:
-        self._client_id = client_id
+    def __init__(self, client_id: str, clock: Callable[[], float] = time.time) -> None:
+        self._client_id, self._clock = client_id, clock
 
     def id_token(
         self, token: str, metadata: Metadata, keys: ProviderKeys, access_token: str
@@ -96,24 +104,32 @@ class ProviderTokensVerifier:
             raise _untrusted("ID token: wrong typ")
         _check_authorized_party(claims, self._client_id)
         _check_access_token_hash(claims, str(header["alg"]), access_token)
-        subject = _text(claims, "sub")
+        subject = _subject(claims)
         if subject is None:
             raise _untrusted("ID token: no sub")
-        return IdToken(claims["iss"], subject, _text(claims, "sid"), claims)
+        return IdToken(claims["iss"], subject, sid_of(claims), claims)
 
     def logout_token(
-        self, token: str, metadata: Metadata, keys: ProviderKeys, untyped: bool
+        self,
+        token: str,
+        metadata: Metadata,
+        keys: ProviderKeys,
+        untyped: bool,
+        without_exp: bool = False,
     ) -> LogoutToken:
         """A checked logout token, save that it may have been used before.
 
         Args:
             untyped: whether the header may lack the `typ` of its own.
+            without_exp: whether `exp` may be missing; then it counts for LOGOUT_SECONDS.
 
         Raises:
             SignInRefused: it is none, or not to be trusted.
             ProviderUnavailable: the keys can't be fetched.
         """
-        header, claims = self._verified(token, metadata, keys, for_stranger=True)
+        header, claims = self._verified(
+            token, metadata, keys, for_stranger=True, without_exp=without_exp
+        )
         if _typ(header) not in (LOGOUT_TYPES | UNTYPED if untyped else LOGOUT_TYPES):
             raise _untrusted("logout token: wrong typ")
         if "nonce" in claims:
@@ -121,13 +137,21 @@ class ProviderTokensVerifier:
         events = claims.get("events")
         if not isinstance(events, dict) or not isinstance(events.get(LOGOUT_EVENT), dict):
             raise _untrusted("logout token: not the event")
-        token_id, subject, sid = (_text(claims, name) for name in ("jti", "sub", "sid"))
+        token_id, subject, sid = _text(claims, "jti"), _subject(claims), sid_of(claims)
         if token_id is None or (subject is None and sid is None):
             raise _untrusted("logout token: no jti, or neither sub nor sid")
-        return LogoutToken(token_id, subject, sid, float(claims["exp"]))
+        ends_at = float(claims.get("exp", claims["iat"] + LOGOUT_SECONDS))
+        if ends_at <= self._clock() - CLOCK_SKEW_SECONDS:
+            raise _untrusted("logout token: issued long ago")
+        return LogoutToken(token_id, subject, sid, ends_at)
 
     def _verified(
-        self, token: str, metadata: Metadata, keys: ProviderKeys, for_stranger: bool
+        self,
+        token: str,
+        metadata: Metadata,
+        keys: ProviderKeys,
+        for_stranger: bool,
+        without_exp: bool = False,
     ) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """Header and claims: signature, `iss`, `aud`, `exp`, `iat` and `nbf` are right."""
         header = _header(token)
@@ -138,15 +162,16 @@ class ProviderTokensVerifier:
             or algorithm not in (metadata.id_token_signing_alg_values_supported)
         ):
             raise _untrusted("token: an algorithm that is not taken")
+        checks = _CHECKS_WITHOUT_EXP if without_exp else _CHECKS
         tried = keys.candidates(header.get("kid"), algorithm, for_stranger)
-        opened = self._opened(token, algorithm, tried)
+        opened = self._opened(token, algorithm, tried, checks)
         if opened is None and header.get("kid") is None:
             others = keys.renewed(tried, algorithm, for_stranger)
-            opened = self._opened(token, algorithm, others)
+            opened = self._opened(token, algorithm, others, checks)
         if opened is None:
             raise _untrusted("token: no key of the provider fits")
         key, claims = opened
-        if not all(_is_time(claims[name]) for name in ("exp", "iat")):
+        if not all(_is_time(claims[name]) for name in ("exp", "iat") if name in claims):
             raise _untrusted("token: a time that is no number")
         issuer, tenant = str(claims["iss"]), claims.get("tid")
         if not metadata.takes_issuer(issuer, tenant):
@@ -156,7 +181,7 @@ class ProviderTokensVerifier:
         return header, claims
 
     def _opened(
-        self, token: str, algorithm: str, keys: Sequence[PyJWK]
+        self, token: str, algorithm: str, keys: Sequence[PyJWK], checks: Options
     ) -> tuple[PyJWK, dict[str, Any]] | None:
         """The key that a token was signed with, and its claims; None where none of these is it."""
         for key in keys:
@@ -167,7 +192,7 @@ class ProviderTokensVerifier:
                     algorithms=[algorithm],
                     audience=self._client_id,
                     leeway=CLOCK_SKEW_SECONDS,
-                    options=_CHECKS,
+                    options=checks,
                 )
             except (jwt.InvalidSignatureError, jwt.InvalidKeyError):
                 continue  # without a `kid`, another key may be the one
@@ -237,6 +262,26 @@ def _check_access_token_hash(claims: Mapping[str, Any], algorithm: str, access_t
         raise _untrusted("ID token: belongs to another access token")
 
 
+def sid_of(claims: Mapping[str, Any]) -> str | None:
+    """The provider's session as it is kept and compared: a long one (idpyoidc's has some hundreds
+    of characters) as its hash. None where it is not named.
+
+    Raises:
+        SignInRefused: it is no text of use.
+    """
+    sid = _text(claims, "sid")
+    if sid is None or len(sid) <= MAX_SID_LENGTH:
+        return sid
+    return f"sha-256:{token_hash(sid)}"
+
+
+def _subject(claims: Mapping[str, Any]) -> str | None:
+    subject = _text(claims, "sub")
+    if subject is not None and len(subject) > MAX_SUBJECT_LENGTH:
+        raise _untrusted("token: sub is no text of use")
+    return subject
+
+
 def _text(claims: Mapping[str, Any], name: str) -> str | None:
     """A claim that is a text of use; None where it is left out.
 
@@ -247,7 +292,7 @@ def _text(claims: Mapping[str, Any], name: str) -> str | None:
     if value is None:
         return None
     # Control characters and halves of characters fit into no row.
-    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value) <= MAX_ID_LENGTH:
+    if not isinstance(value, str) or not value.isprintable() or not value:
         raise _untrusted(f"token: {name} is no text of use")
     return value
 

@@ -11,7 +11,7 @@ import msgspec
 from services.accounts.accounts import normalised_email
 from services.claims import Role
 from services.errors import BadRequest
-from services.providers.errors import Reason, SignInRefused
+from services.oauth.errors import Reason, SignInRefused
 from services.settings.providers import OAuthProvider
 
 MAX_VALUES = 1000

@@ -2,7 +2,7 @@
 
 `requests` bounds each read and not the whole, follows redirects (with the form, secret and all)
 and reads whatever comes. A provider is somebody else's machine, so none of that is left to it.
-Everything here blocks and runs in a worker thread (services/providers/calls.py).
+Everything here blocks and runs in a worker thread (services/oauth/calls.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from services.providers.errors import ProviderUnavailable
+from services.oauth.errors import ProviderUnavailable
 from services.settings.origins import is_loopback
 
 CALL_SECONDS = 8.0

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from services.providers.errors import ProviderUnavailable
-from services.providers.fetches import STRANGERS_SECONDS, Fetches
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.fetches import STRANGERS_SECONDS, Fetches
 from tests.support.parts import Clock
 from tests.support.server import PATIENCE
 

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.providers.errors import GrantEnded, ProviderUnavailable
-from services.providers.token_endpoint import (
+from services.oauth.errors import GrantEnded, ProviderUnavailable
+from services.oauth.token_endpoint import (
     ENDED,
     MAX_TOKEN_LENGTH,
     MOST_SECONDS,
@@ -23,6 +23,7 @@ from services.providers.token_endpoint import (
     new_verifier,
 )
 from services.secret import Secret
+from services.settings.providers import ClientAuth
 from tests.support.github import GitHub, github
 from tests.support.github_faults import GITHUB_FAULTS
 from tests.support.http_answers import Reply, as_json
@@ -34,7 +35,8 @@ from tests.support.provider_faults import REFRESH_FAULTS, TOKEN_FAULTS
 from tests.support.provider_grants import s256
 
 SCOPES = ("openid", "email")
-POST, BASIC = ("client_secret_post",), ("client_secret_basic",)
+POST: ClientAuth = "post"
+BASIC: ClientAuth = "basic"
 DONE_BUT_LATE = ("slow", "held", "drip", "drip_headers", "endless", "bomb", "lost")
 """After these the provider has done its work; that nothing of it came is what we know."""
 OTHER_MODULES = ("no_id_token", "sub_changed")
@@ -63,14 +65,14 @@ def code_from(op: Provider, client: OAuthClient, verifier: str) -> str:
     return came_back(url).code
 
 
-def exchange(op: Provider, methods: tuple[str, ...] = POST) -> Grant:
+def exchange(op: Provider, method: ClientAuth = POST) -> Grant:
     client, verifier = client_of(op), new_verifier()
-    return client.exchange(op.url("token"), methods, code_from(op, client, verifier), verifier)
+    return client.exchange(op.url("token"), method, code_from(op, client, verifier), verifier)
 
 
-def refresh(op: Provider, grant: Grant, methods: tuple[str, ...] = POST) -> Grant:
+def refresh(op: Provider, grant: Grant, method: ClientAuth = POST) -> Grant:
     assert grant.refresh_token is not None
-    return client_of(op).refresh(op.url("token"), methods, grant.refresh_token)
+    return client_of(op).refresh(op.url("token"), method, grant.refresh_token)
 
 
 def revealed(token: Secret | None) -> str:
@@ -352,25 +354,25 @@ def test_the_way_to_the_provider_says_who_we_are_and_nothing_secret(op: Provider
 SPECIAL = "sp ace+pl%us:col/on?&=äß€\"'\\~"
 
 
-@pytest.mark.parametrize("methods", [POST, BASIC, BASIC + POST, ()])
+@pytest.mark.parametrize("method", [POST, BASIC])
 def test_a_client_shows_who_it_is_in_the_way_that_is_taken(
-    op: Provider, methods: tuple[str, ...]
+    op: Provider, method: ClientAuth
 ) -> None:
     op.client_id, op.client_secret = f"id {SPECIAL}", f"secret {SPECIAL}"
-    op.auth_methods = methods or BASIC  # the default of OIDC Discovery section 3
-    grant = refresh(op, exchange(op, methods), methods)
-    client_of(op).revoke(op.url("revoke"), methods, grant.access_token, "access_token")
+    op.registered_auth = f"client_secret_{method}"
+    grant = refresh(op, exchange(op, method), method)
+    client_of(op).revoke(op.url("revoke"), method, grant.access_token, "access_token")
     assert op.revoked == [(revealed(grant.access_token), "access_token")]
     for seen in (*op.at("token"), *op.at("revoke")):
         in_header = "Authorization" in seen.headers
-        assert in_header == ("client_secret_post" not in methods)
+        assert in_header == (method == BASIC)
         assert ("client_secret" in seen.form) != in_header
         assert op.client_secret not in str(seen.query)
 
 
 def test_a_header_has_both_parts_encoded_as_in_a_form(op: Provider) -> None:
     # RFC 6749 section 2.3.1. As they are, a colon in the id would be another id.
-    op.client_id, op.client_secret, op.auth_methods = "a:b c", "d:ä", BASIC
+    op.client_id, op.client_secret = "a:b c", "d:ä"
     exchange(op, BASIC)
     scheme, _, sent = op.at("token")[0].headers["Authorization"].partition(" ")
     assert scheme == "Basic"
@@ -381,9 +383,9 @@ def test_a_wrong_secret_is_no_end_of_anything(op: Provider) -> None:
     client, verifier = client_of(op), new_verifier()
     code = code_from(op, client, verifier)
     stranger = OAuthClient(op.client_id, Secret("guessed"), callback())
-    for methods in (POST, BASIC):
+    for method in (POST, BASIC):
         with pytest.raises(ProviderUnavailable, match="invalid_client"):
-            stranger.exchange(op.url("token"), methods, code, verifier)
+            stranger.exchange(op.url("token"), method, code, verifier)
 
 
 def test_a_netrc_of_the_machine_is_not_used(

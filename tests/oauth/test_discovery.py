@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.providers.discovery import (
+from services.oauth.discovery import (
     LEAST_LIFETIME_SECONDS,
     LIFETIME_SECONDS,
     MOST_LIFETIME_SECONDS,
@@ -18,8 +18,8 @@ from services.providers.discovery import (
     lifetime,
     read_metadata,
 )
-from services.providers.errors import ProviderUnavailable
-from services.providers.fetches import STRANGERS_SECONDS
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.fetches import STRANGERS_SECONDS
 from tests.support.faults import TRANSPORT_FAULTS
 from tests.support.oauth import TENANT as GUID
 from tests.support.oauth import hurried

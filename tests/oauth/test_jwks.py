@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from jwt import PyJWK
 
-from services.providers.discovery import LEAST_LIFETIME_SECONDS
-from services.providers.errors import ProviderUnavailable
-from services.providers.fetches import STRANGERS_SECONDS
-from services.providers.jwks import KEY_TYPES, ProviderKeys
+from services.oauth.discovery import LEAST_LIFETIME_SECONDS
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.fetches import STRANGERS_SECONDS
+from services.oauth.jwks import KEY_TYPES, ProviderKeys
 from tests.support.http_answers import Reply, as_json
 from tests.support.http_service import Seen, Service
 from tests.support.oauth import hurried

@@ -10,10 +10,10 @@ from jwt import PyJWK, PyJWKClient, PyJWKSet
 from jwt.exceptions import PyJWTError
 from jwt.jwk_set_cache import JWKSetCache
 
-from services.providers.discovery import is_issuer, lifetime
-from services.providers.errors import ProviderUnavailable
-from services.providers.fetches import Fetches
-from services.providers.http import get_json
+from services.oauth.discovery import is_issuer, lifetime
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.fetches import Fetches
+from services.oauth.http import get_json
 
 KEY_TYPES = {
     "RS256": "RSA",

@@ -8,7 +8,8 @@ the cause.
     │   └── LastWayIn              409 last_way_in
     └── Unavailable
         └── ProviderUnavailable    503 provider_unavailable: no answer, or none of use
-            └── ProviderBusy       too much is waiting for that provider already
+            ├── ProviderBusy       too much is waiting for that provider already
+            └── ProviderRefused    it answers, and refuses
     GrantEnded                     the provider's `invalid_grant`: its session is over
 """
 
@@ -35,8 +36,25 @@ class Reason(Enum):
 
     DENIED = _Words(
         403,
-        "You did not let {provider} share your account.",
-        "Nothing was changed. Try again, or sign in another way.",
+        "{provider} did not share your account.",
+        "You said no there, or it does not let you in here. Nothing was changed. Try again, or "
+        "sign in another way.",
+    )
+    INTERACTION = _Words(
+        403,
+        "{provider} has to ask you something first.",
+        "It did not sign you in by itself. Start again, and sign in or answer what it asks.",
+    )
+    REFUSED = _Words(
+        403,
+        "{provider} refused to sign you in.",
+        "Try again, or sign in another way. If it happens again, tell whoever runs this server.",
+    )
+    MISCONFIGURED = _Words(
+        503,
+        "Signing in with {provider} is not set up rightly.",
+        "The trouble is on our side, and trying again does not help. Sign in another way, and tell "
+        "whoever runs this server.",
     )
     STALE = _Words(
         400,
@@ -142,6 +160,18 @@ class ProviderUnavailable(Unavailable):
 
 class ProviderBusy(ProviderUnavailable):
     """Too many calls wait for this provider already."""
+
+
+class ProviderRefused(ProviderUnavailable):
+    """The token endpoint answers, and refuses.
+
+    Args:
+        word: its error code, "" where it gives none.
+    """
+
+    def __init__(self, evidence: str, word: str) -> None:
+        super().__init__(evidence)
+        self.word = word
 
 
 class GrantEnded(Exception):

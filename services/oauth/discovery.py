@@ -1,5 +1,5 @@
 """What a provider says of itself: OIDC Discovery 1.0 section 3 (RFC 8414), or what is known of
-GitHub, which says nothing. Kept for as long as the provider says, within bounds."""
+GitHub, which says nothing. LoggedMessage for as long as the provider says, within bounds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from services.providers.errors import ProviderUnavailable
-from services.providers.fetches import Fetches
-from services.providers.http import get_json, is_safe_url
+from services.oauth.errors import ProviderUnavailable
+from services.oauth.fetches import Fetches
+from services.oauth.http import get_json, is_safe_url
+from services.settings.providers import ClientAuth
 
 LIFETIME_SECONDS = 3600.0
 """Where the provider does not say how long a document is good."""
@@ -29,6 +30,7 @@ class Metadata(msgspec.Struct, frozen=True):
     Attributes:
         issuer: `iss` of its tokens, to the letter; may hold `{tenantid}` (Microsoft).
         jwks_uri: empty where there are no ID tokens (GitHub).
+        revocation_endpoint_auth_methods_supported: empty where it says none of its own.
     """
 
     issuer: str
@@ -39,8 +41,24 @@ class Metadata(msgspec.Struct, frozen=True):
     revocation_endpoint: str = ""
     end_session_endpoint: str = ""
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
+    revocation_endpoint_auth_methods_supported: tuple[str, ...] = ()
     id_token_signing_alg_values_supported: tuple[str, ...] = ("RS256",)
     authorization_response_iss_parameter_supported: bool = False
+
+    def token_auth(self, chosen: ClientAuth | None) -> ClientAuth:
+        """How to show the secret at the token endpoint.
+
+        Args:
+            chosen: by the settings, if anything. A client is registered for one method
+                (RFC 7591 section 2), which the metadata do not tell where several are offered.
+        """
+        return chosen or _preferred(self.token_endpoint_auth_methods_supported)
+
+    def revocation_auth(self, chosen: ClientAuth | None) -> ClientAuth:
+        """The same at the revocation endpoint, which may have a list of its own (RFC 8414)."""
+        method = self.token_auth(chosen)
+        own = self.revocation_endpoint_auth_methods_supported
+        return method if not own or f"client_secret_{method}" in own else _preferred(own)
 
     def takes_issuer(self, issuer: str, tenant: object) -> bool:
         """Whether a token of this `iss` is this provider's.
@@ -49,6 +67,13 @@ class Metadata(msgspec.Struct, frozen=True):
             tenant: the token's `tid`, which stands in the place of `{tenantid}`.
         """
         return is_issuer(self.issuer, issuer, tenant)
+
+
+def _preferred(offered: tuple[str, ...]) -> ClientAuth:
+    # What a client is registered for where nobody says anything (RFC 7591 section 2).
+    if "client_secret_post" in offered and "client_secret_basic" not in offered:
+        return "post"
+    return "basic"
 
 
 def is_issuer(expected: str, issuer: str, tenant: object) -> bool:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from services.providers.errors import ProviderUnavailable
+from services.oauth.errors import ProviderUnavailable
 
 T = TypeVar("T")
 

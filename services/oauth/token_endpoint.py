@@ -16,13 +16,15 @@ from urllib.parse import quote_plus
 import msgspec
 import requests
 from msgspec import structs
-from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
+from oauthlib.oauth2 import MissingTokenError, OAuth2Error, WebApplicationClient
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
-from services.providers.errors import GrantEnded, ProviderUnavailable
-from services.providers.http import bounded, why
+from services.oauth.answers import error_word
+from services.oauth.errors import GrantEnded, ProviderRefused, ProviderUnavailable
+from services.oauth.http import bounded, why
 from services.secret import Secret
+from services.settings.providers import ClientAuth
 
 MAX_TOKEN_LENGTH = 32_768
 _UNREADABLE = (
@@ -39,6 +41,8 @@ VERIFIER_LENGTH = 64
 """Characters of the PKCE verifier; RFC 7636 section 4.1 wants 43 to 128."""
 ENDED = frozenset(("invalid_grant", "bad_verification_code", "bad_refresh_token"))
 """RFC 6749 section 5.2, and GitHub's own words for the same."""
+REFUSALS = frozenset(range(400, 500)) - {408, 425, 429}
+"""Statuses of an answer that refuses, save for those that say: later."""
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -101,27 +105,27 @@ class OAuthClient:
         )
         return endpoint.partition("://")[0] + "://" + str(url).partition("://")[2]
 
-    def exchange(self, endpoint: str, methods: tuple[str, ...], code: str, verifier: str) -> Grant:
+    def exchange(self, endpoint: str, method: ClientAuth, code: str, verifier: str) -> Grant:
         """The tokens for an authorization code.
 
         Args:
             endpoint: the token endpoint.
-            methods: of client authentication that it takes.
+            method: of client authentication. A wrong one uses the code up, so none is tried.
 
         Raises:
             GrantEnded: the code is over, or not for us.
             ProviderUnavailable: no answer of use.
         """
-        with self._session(endpoint) as session, _told(endpoint):
+        with self._session(endpoint) as session, _told(session):
             found = session.fetch_token(
                 _as_https(endpoint),
                 code=code,
                 code_verifier=verifier,
-                **self._authentication(methods),
+                **self._authentication(method),
             )
             return self._grant(found)
 
-    def refresh(self, endpoint: str, methods: tuple[str, ...], refresh_token: Secret) -> Grant:
+    def refresh(self, endpoint: str, method: ClientAuth, refresh_token: Secret) -> Grant:
         """New tokens for a refresh token. `refresh_token` of the answer is the one to keep: the
         new one, or the old one where none came.
 
@@ -129,18 +133,18 @@ class OAuthClient:
             GrantEnded: the refresh token is over.
             ProviderUnavailable: no answer of use.
         """
-        identified = self._authentication(methods)
+        identified = self._authentication(method)
         # `refresh_token` of the library knows `auth`, and puts the rest into the form.
         if identified.pop("include_client_id", False):
             identified["client_id"] = self.client_id
-        with self._session(endpoint) as session, _told(endpoint):
+        with self._session(endpoint) as session, _told(session):
             found = session.refresh_token(
                 _as_https(endpoint), refresh_token=refresh_token.reveal(), **identified
             )
             grant = self._grant(found)
         return structs.replace(grant, refresh_token=grant.refresh_token or refresh_token)
 
-    def revoke(self, endpoint: str, methods: tuple[str, ...], token: Secret, hint: str) -> None:
+    def revoke(self, endpoint: str, method: ClientAuth, token: Secret, hint: str) -> None:
         """Give a token back (RFC 7009 section 2.1).
 
         Args:
@@ -150,10 +154,10 @@ class OAuthClient:
             ProviderUnavailable: it did not take it.
         """
         form = {"token": token.reveal(), "token_type_hint": hint}
-        identified = self._authentication(methods)
+        identified = self._authentication(method)
         if "auth" not in identified:
             form |= {"client_id": self.client_id, "client_secret": self._secret.reveal()}
-        with self._session(endpoint) as session, _told(endpoint):
+        with self._session(endpoint) as session, _told(session):
             answer = requests.Session.post(
                 session, endpoint, data=form, auth=identified.get("auth")
             )
@@ -163,9 +167,8 @@ class OAuthClient:
         """Id and secret as a header (RFC 6749 section 2.3.1: encoded as in a form, first)."""
         return HTTPBasicAuth(quote_plus(self.client_id), quote_plus(self._secret.reveal()))
 
-    def _authentication(self, methods: tuple[str, ...]) -> dict[str, Any]:
-        # In the form where that is taken: providers differ in how they decode the header.
-        if "client_secret_post" in methods:
+    def _authentication(self, method: ClientAuth) -> dict[str, Any]:
+        if method == "post":
             return {"include_client_id": True, "client_secret": self._secret.reveal()}
         return {"auth": self.basic()}
 
@@ -195,51 +198,55 @@ class OAuthClient:
 
 
 class _TokenSession(OAuth2Session):
-    """The library's session, whose every request goes to the one endpoint.
+    """The library's session, whose every request goes to the one endpoint. `status`: of its last
+    answer, 0 before.
 
     The library takes https only, or with a switch for the whole process anything. Here plain http
-    is right for this very machine and nowhere else, and services/providers/http.py holds that.
+    is right for this very machine and nowhere else, and services/oauth/http.py holds that.
     """
 
     def __init__(self, endpoint: str, **options: Any) -> None:
         super().__init__(**options)
-        self._endpoint = endpoint
+        self.endpoint, self.status = endpoint, 0
 
     def request(  # type: ignore[override]  # the library's own adds arguments of its own
         self, method: str, url: str, *, withhold_token: bool = False, **options: Any
     ) -> requests.Response:
         """Send it, without a token of ours."""
-        return requests.Session.request(self, method, self._endpoint, **options)
+        answer = requests.Session.request(self, method, self.endpoint, **options)
+        self.status = answer.status_code
+        return answer
 
 
 @contextmanager
-def _told(endpoint: str) -> Iterator[None]:
+def _told(session: _TokenSession) -> Iterator[None]:
     """Errors of both libraries in our words."""
-    where = endpoint.partition("://")[2].partition("?")[0]
+    where = session.endpoint.partition("://")[2].partition("?")[0]
     try:
         yield
+    except MissingTokenError as error:  # neither a token nor an error code, or no JSON at all
+        raise _no_use(where, session.status, "neither a token nor an error") from error
     except OAuth2Error as error:
-        word = _word(error.error)
+        word = error_word(error.error)
         if word in ENDED:
             raise GrantEnded(where) from error
-        raise ProviderUnavailable(f"{where}: refused: {word}") from error
+        raise ProviderRefused(f"{where}: refused: {word}", word) from error
     except requests.RequestException as error:
         raise ProviderUnavailable(f"{where}: {why(error)}") from error
     except _UNREADABLE as error:
         # What the libraries make of an answer with members of wrong types.
-        raise ProviderUnavailable(
-            f"{where}: an answer of no use ({type(error).__name__})"
-        ) from error
+        raise _no_use(where, session.status, type(error).__name__) from error
+
+
+def _no_use(where: str, status: int, why_not: str) -> ProviderUnavailable:
+    if status in REFUSALS:
+        return ProviderRefused(f"{where}: refused: status {status}, no error code", "")
+    return ProviderUnavailable(f"{where}: an answer of no use ({why_not})")
 
 
 def _is_sound(text: str) -> bool:
     """Whether a token can be one: RFC 6749 appendix A has them in printable ASCII."""
     return len(text) <= MAX_TOKEN_LENGTH and text.isascii() and text.isprintable()
-
-
-def _word(text: object) -> str:
-    """An error code of the provider's, as far as it is one (RFC 6749 section 5.2)."""
-    return text if isinstance(text, str) and len(text) < 64 and text.isidentifier() else "unknown"
 
 
 def _as_https(url: str) -> str:

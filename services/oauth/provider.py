@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from services.providers.id_tokens import LogoutToken
-from services.providers.token_endpoint import Grant
-from services.providers.userinfo import ProviderProfile
+from services.oauth.id_tokens import LogoutToken
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import ProviderProfile
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.providers.errors import Reason, SignInRefused
-from services.providers.userinfo import (
+from services.oauth.errors import Reason, SignInRefused
+from services.oauth.userinfo import (
     MAX_VALUES,
     ProviderProfile,
     address_of,

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from services.providers.discovery import TENANT, Discovery, Metadata
-from services.providers.errors import Reason, SignInRefused
-from services.providers.http import get_json
-from services.providers.id_tokens import IdToken, LogoutToken, ProviderTokensVerifier, check_sign_in
-from services.providers.jwks import ProviderKeys
-from services.providers.provider import Start, text_of
-from services.providers.token_endpoint import Grant, OAuthClient
-from services.providers.userinfo import ProviderProfile
+from services.oauth.discovery import TENANT, Discovery, Metadata
+from services.oauth.errors import Reason, SignInRefused
+from services.oauth.http import get_json
+from services.oauth.id_tokens import IdToken, LogoutToken, ProviderTokensVerifier, check_sign_in
+from services.oauth.jwks import ProviderKeys
+from services.oauth.provider import Start, text_of
+from services.oauth.token_endpoint import Grant, OAuthClient
+from services.oauth.userinfo import ProviderProfile
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
 
@@ -70,9 +70,8 @@ class OidcProvider:
 
     def exchange(self, code: str, start: Start) -> tuple[ProviderProfile, Grant]:
         metadata = self._discovery.metadata()
-        grant = self._client.exchange(
-            metadata.token_endpoint, _methods(metadata), code, start.verifier
-        )
+        method = metadata.token_auth(self.settings.client_auth)
+        grant = self._client.exchange(metadata.token_endpoint, method, code, start.verifier)
         token = self._id_token(grant, metadata)
         if token is None:
             raise SignInRefused(Reason.UNTRUSTED, "token endpoint: no ID token")
@@ -84,7 +83,8 @@ class OidcProvider:
         metadata = self._discovery.metadata()
         # First, so that tokens that came, and come only once, are not lost for want of keys.
         self._keys_of(metadata).have()
-        grant = self._client.refresh(metadata.token_endpoint, _methods(metadata), refresh_token)
+        method = metadata.token_auth(self.settings.client_auth)
+        grant = self._client.refresh(metadata.token_endpoint, method, refresh_token)
         token = self._id_token(grant, metadata)
         if token is not None and token.subject != subject:
             # OIDC Core section 12.2
@@ -98,12 +98,14 @@ class OidcProvider:
         token, hint = grant.access_token, "access_token"
         if grant.refresh_token is not None:  # takes the access token with it (RFC 7009 section 2)
             token, hint = grant.refresh_token, "refresh_token"
-        self._client.revoke(metadata.revocation_endpoint, _methods(metadata), token, hint)
+        method = metadata.revocation_auth(self.settings.client_auth)
+        self._client.revoke(metadata.revocation_endpoint, method, token, hint)
 
     def logout_token(self, token: str) -> LogoutToken | None:
         metadata = self._discovery.metadata(for_stranger=True)
-        untyped = self.settings.untyped_logout
-        return self._verifier.logout_token(token, metadata, self._keys_of(metadata), untyped)
+        untyped, without_exp = self.settings.untyped_logout, self.settings.logout_without_exp
+        keys = self._keys_of(metadata)
+        return self._verifier.logout_token(token, metadata, keys, untyped, without_exp)
 
     def end_session_url(self, id_token: Secret | None, back_to: str) -> str | None:
         metadata = self._discovery.known() or self._discovery.metadata()
@@ -175,7 +177,3 @@ def _of_all_tenants(issuer: str) -> str:
         if whole.endswith(many):
             return f"{whole.removesuffix(many)}/{TENANT}/v2.0"
     return issuer
-
-
-def _methods(metadata: Metadata) -> tuple[str, ...]:
-    return metadata.token_endpoint_auth_methods_supported

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from services.providers.errors import ProviderBusy, ProviderUnavailable
-from services.providers.http import CALL_SECONDS
+from services.oauth.errors import ProviderBusy, ProviderUnavailable
+from services.oauth.http import CALL_SECONDS
 
 T = TypeVar("T")
 

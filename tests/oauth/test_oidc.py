@@ -10,11 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from services.providers.errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
-from services.providers.oidc import GOOGLE, OidcProvider
-from services.providers.token_endpoint import Grant
+from services.oauth.errors import GrantEnded, ProviderUnavailable, Reason, SignInRefused
+from services.oauth.oidc import GOOGLE, OidcProvider
+from services.oauth.token_endpoint import Grant
 from services.secret import Secret
-from services.settings.providers import OAuthProvider
+from services.settings.providers import ClientAuth, OAuthProvider
 from tests.support.oauth import (
     TENANT,
     callback,
@@ -519,3 +519,64 @@ def test_microsoft_vouches_for_an_address_by_a_claim_of_its_own(
 def test_each_cloud_of_microsoft_has_tenants_of_its_own(issuer: str | None, expected: str) -> None:
     settings = OAuthProvider("microsoft", issuer, "client", Secret("secret"))
     assert OidcProvider(settings, client_of(settings), "Microsoft")._discovery._expected == expected
+
+
+# ---- how the client shows its secret -------------------------------------------------------
+
+BASIC, POST = "client_secret_basic", "client_secret_post"
+
+
+@pytest.mark.parametrize(
+    ("offered", "registered", "chosen"),
+    [
+        (None, BASIC, None),  # RFC 8414 section 2, RFC 7591 section 2
+        ((), BASIC, None),
+        ((BASIC,), BASIC, None),
+        ((POST,), POST, None),
+        ((POST, BASIC), BASIC, None),  # better-auth, Canaille
+        (("private_key_jwt", POST, "none"), POST, None),
+        ((POST, BASIC), POST, "post"),
+        ((POST, BASIC), BASIC, "basic"),
+        ((POST,), BASIC, "basic"),
+        (None, POST, "post"),
+    ],
+)
+def test_a_client_shows_its_secret_as_it_is_registered_to(
+    op: Provider,
+    offered: tuple[str, ...] | None,
+    registered: str,
+    chosen: ClientAuth | None,
+) -> None:
+    op.auth_methods, op.registered_auth = offered, registered
+    one = oidc(op, client_auth=chosen)
+    _, grant = exchanged(one)
+    fresh = one.refresh(refresh_token(grant), op.user["sub"])
+    one.revoke(fresh)
+    assert len(op.revoked) == 1
+    assert op.count("token") == 2, "nothing is tried twice: a wrong try uses the code up"
+
+
+@pytest.mark.parametrize(
+    ("at_token", "at_revocation", "chosen", "expected"),
+    [
+        ((POST,), (BASIC,), None, BASIC),
+        ((BASIC,), (POST,), None, POST),
+        ((BASIC, POST), (BASIC,), "post", BASIC),  # Canaille
+        ((BASIC, POST), (BASIC, POST), "post", POST),
+        ((POST,), None, None, POST),
+    ],
+)
+def test_the_revocation_endpoint_goes_by_its_own_list(
+    op: Provider,
+    at_token: tuple[str, ...],
+    at_revocation: tuple[str, ...] | None,
+    chosen: ClientAuth | None,
+    expected: str,
+) -> None:
+    op.auth_methods, op.revocation_auth_methods = at_token, at_revocation
+    one = oidc(op, client_auth=chosen)
+    _, grant = exchanged(one)
+    one.revoke(grant)
+    [seen] = op.at("revoke")
+    assert ("Authorization" in seen.headers) == (expected == BASIC)
+    assert len(op.revoked) == 1

@@ -1,0 +1,132 @@
+"""The one way of a credential into the rooms: from what a client presents to who it is.
+
+It goes straight down: the credential becomes claims (an access token is verified, a ticket is
+redeemed), claims become somebody (`Admission.identify`: revocations known here, the login cache in
+Redis, the database only where Redis cannot say), and the rooms of that somebody are subscribed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import msgspec
+
+from services.claims import Claims
+from services.errors import IdentityMismatch, TokenExpired, UsherError
+from services.rooms.rooms import Rooms, channel_room, user_room
+from services.sessions.admission import REREADS, Admission, Identity
+from services.sessions.tickets import looks_like_ticket
+
+Way = Literal["header", "subprotocol", "ticket", "cookie", "message"]
+
+
+class TwoIdentities(UsherError):
+    """Two explicit credentials, or an explicit one and a cookie of another login session."""
+
+    status, code = 400, "bad_request"
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """One credential as it was presented: where, and its text."""
+
+    way: Way
+    text: str
+
+    @property
+    def is_bearer(self) -> bool:
+        """Whether it is an access token that may hold one live socket only."""
+        if self.way == "message":
+            return not looks_like_ticket(self.text)
+        return self.way in ("header", "subprotocol")
+
+
+class Joins:
+    """Admits who joins by socket, with their rooms subscribed."""
+
+    def __init__(self, admission: Admission, rooms: Rooms) -> None:
+        self._admission, self._rooms = admission, rooms
+
+    async def admit(self, credential: Credential, beside: Credential | None = None) -> Identity:
+        """Who a credential belongs to. Their rooms are subscribed when this returns.
+
+        Whoever is admitted enters, or is let go with `release`, before anything else is awaited.
+
+        Args:
+            beside: the cookie that came together with an explicit credential.
+
+        Raises:
+            TwoIdentities: the cookie is of another login session.
+            TokenExpired, Unauthenticated, Unavailable: as `Admission.identify`.
+        """
+        claims = await self._claims_of(credential)
+        if beside is not None:
+            self._check_same_session(claims, beside)
+        return await self.admit_claims(claims)
+
+    async def admit_claims(self, claims: Claims) -> Identity:
+        """Who the bearer of verified claims is, as `admit` says."""
+        own = (user_room(claims.sub),)
+        pending = self._rooms.subscribe(own)  # on its way while Redis is asked who this is
+        try:
+            identity = await self._admission.identify(claims)
+        except BaseException:  # cancelled too: what is subscribed must be released
+            self._rooms.unsubscribe(own)
+            raise
+        pending += self._rooms.subscribe(map(channel_room, identity.grants))
+        return await self._when_subscribed(identity, pending) if pending else identity
+
+    async def renew(self, credential: Credential, held: Claims) -> Identity:
+        """Who a newer credential of a socket that has joined belongs to. Rooms stay as they are.
+
+        Raises:
+            IdentityMismatch: another user's, or of another login session.
+            TokenExpired, Unauthenticated, Unavailable: as `Admission.identify`.
+        """
+        claims = await self._claims_of(credential)
+        if (claims.sub, claims.sid) != (held.sub, held.sid):
+            raise IdentityMismatch("a token of another user or login session")
+        return await self._admission.identify(claims)
+
+    def release(self, identity: Identity) -> None:
+        """Release what `admit` subscribed: rooms that were entered stay, by who is in them."""
+        self._rooms.unsubscribe((user_room(identity.user_id),))
+        self._rooms.unsubscribe(map(channel_room, identity.grants))
+
+    async def _claims_of(self, credential: Credential) -> Claims:
+        if credential.way == "message":
+            return await self._admission.claims_of(credential.text)
+        # A token in a URL would be logged by every proxy on the way: only tickets go there.
+        if credential.way == "ticket":
+            return await self._admission.redeem(credential.text)
+        return self._admission.verify(credential.text)
+
+    def _check_same_session(self, claims: Claims, cookie: Credential) -> None:
+        """A cookie beside an explicit credential must not be somebody else's."""
+        try:
+            other = self._admission.verify(cookie.text)
+        except TokenExpired as error:
+            other = error.claims
+        except UsherError:
+            return  # it says nothing of anybody
+        if other.sid != claims.sid:
+            raise TwoIdentities("explicit credential and cookie of two login sessions")
+
+    async def _when_subscribed(
+        self, identity: Identity, pending: list[asyncio.Future[None]]
+    ) -> Identity:
+        """Wait until the rooms are subscribed; what was changed or revoked meanwhile counts."""
+        try:
+            await self._rooms.wait_subscribed(pending)
+            for _ in range(REREADS):
+                if not self._admission.is_outdated(identity):
+                    break
+                changed = await self._admission.identify(identity.claims)
+                # Subscribed before the others are released: a room that stays misses nothing.
+                self._rooms.subscribe(map(channel_room, changed.grants))
+                self._rooms.unsubscribe(map(channel_room, identity.grants))
+                identity = changed
+        except BaseException:  # cancelled too: what is subscribed must be released
+            self.release(identity)
+            raise
+        return identity

@@ -1,0 +1,106 @@
+"""Which rights in PostgreSQL are missing, said in one line at the start and not in each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+
+import asyncpg
+import peewee
+
+import models
+from models.base import Row
+from services.errors import SettingError
+from services.storage import database_errors
+from services.storage.postgresql_url import SETTING, TAKES
+
+# The models' modules are read here: a table is asked for whether or not its module was used yet.
+for _module in iter_modules(models.__path__, "models."):
+    import_module(_module.name)
+
+_TABLES = """
+SELECT string_agg(r.privilege, ', ' ORDER BY r.privilege) || ' on table ' || t.name
+FROM unnest(string_to_array(%s, ',')) AS t(name)
+CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r(privilege)
+WHERE NOT coalesce(has_table_privilege(to_regclass(quote_ident(t.name)), r.privilege), false)
+GROUP BY t.name ORDER BY t.name
+"""
+_SEQUENCES = """
+SELECT 'USAGE on sequence ' || s.oid::regclass
+FROM unnest(string_to_array(%s, ',')) AS t(name)
+JOIN pg_depend d ON d.refobjid = to_regclass(quote_ident(t.name)) AND d.deptype IN ('a', 'i')
+JOIN pg_class s ON s.oid = d.objid
+WHERE CASE WHEN s.relkind = 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE') ELSE false END
+ORDER BY 1
+"""
+MAX_NAMED = 3
+_OPTION_REFUSED = (
+    asyncpg.ClientConfigurationError,
+    asyncpg.UndefinedObjectError,  # 42704: no such setting of the server
+    asyncpg.InvalidParameterValueError,  # 22023
+    asyncpg.CantChangeRuntimeParamError,  # 55P02
+)
+_POOLER_REFUSES = ("unsupported startup parameter", "transaction blocks not allowed")
+"""PgBouncer's words; it gives them the code of a broken protocol, or hangs up with them."""
+
+
+def missing_rights(db: peewee.Database) -> list[str]:
+    """What the user may not do with Usher's tables. PostgreSQL only.
+
+    Returns:
+        For example `["DELETE, INSERT on table users", "USAGE on sequence revocations_id_seq"]`.
+    """
+    tables = (model._meta.table_name for model in _models(Row))  # noqa: SLF001 - as documented
+    names = ",".join(sorted(tables))
+    asked = (db.execute_sql(question, (names,)) for question in (_TABLES, _SEQUENCES))
+    return [text for cursor in asked for (text,) in cursor.fetchall()]
+
+
+def _models(base: type[Row]) -> Iterator[type[Row]]:
+    for model in base.__subclasses__():
+        yield model
+        yield from _models(model)
+
+
+def check_rights(db: peewee.Database, shown: str) -> None:
+    """Look for rights that are missing, in a transaction of its own. PostgreSQL only.
+
+    Raises:
+        SettingError: names them.
+    """
+    with db.atomic():
+        (user,) = db.execute_sql("SELECT current_user::text").fetchone()
+        missing = missing_rights(db)
+    if missing:
+        raise _lacks(shown, user, missing)
+
+
+def explain(error: BaseException, shown: str, user: str) -> SettingError | None:
+    """The line for an error at the start that no second try would mend; None for others.
+
+    The server's texts that are taken over name tables, schemas, users and parameters, and no
+    value of any row and no password.
+
+    Args:
+        shown: the URL, fit for messages.
+        user: as whom it was tried.
+    """
+    cause = database_errors.origin(error)
+    if isinstance(cause, asyncpg.InsufficientPrivilegeError):
+        return _lacks(shown, user, [f"a right ({cause.args[0]})"])
+    if isinstance(cause, asyncpg.InvalidSchemaNameError):
+        return _lacks(shown, user, [f"USAGE and CREATE on a schema ({cause.args[0]})"])
+    if isinstance(cause, _OPTION_REFUSED) or any(text in str(cause) for text in _POOLER_REFUSES):
+        return SettingError(SETTING, f"{shown} ({cause})", TAKES)
+    return None
+
+
+def _lacks(shown: str, user: str, missing: list[str]) -> SettingError:
+    more = len(missing) - MAX_NAMED
+    named = ", ".join(missing[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return SettingError(
+        SETTING,
+        f'{shown}, where the user "{user}" lacks {named}',
+        "a database that its user owns, or one with all rights on Usher's tables granted",
+    )

@@ -1,0 +1,211 @@
+"""The bridge to PostgreSQL: connections and transactions that fit any server and any pooler.
+
+A pooler in transaction pooling (PgBouncer, and what hosters put in front) hands each transaction
+to whichever server connection is free, so nothing may outlive a transaction:
+
+- **No named statements.** A name made on one server connection is unknown on the next, or stands
+  for something else there. Peewee's bridge prepares each query anew in any case, and asyncpg then
+  gives it a name and closes that name later, with a round trip of its own. Without names that
+  round trip is saved: docs/adr/0002 has the figures.
+- **No settings of the session.** Time limits and the isolation level are told with BEGIN, in the
+  same round trip; PgBouncer refuses them where they are asked for on connecting.
+
+READ COMMITTED is what the code is written for: what must not change in between is read with FOR
+UPDATE. A server whose default is stricter would fail transactions that are right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+from peewee import InterfaceError, InternalError
+from playhouse.pwasyncio import AsyncPgAtomic, AsyncPostgresqlDatabase
+from playhouse.pwasyncio import __exception_wrapper__ as driver_errors
+
+from services.storage.postgresql_url import PostgresqlUrl
+
+# libpq's names (libpq, section 34.1.2); some systems lack some of them.
+_KEEPALIVE_OPTIONS = (
+    ("keepalives_idle", "TCP_KEEPIDLE", 1),
+    ("keepalives_interval", "TCP_KEEPINTVL", 1),
+    ("keepalives_count", "TCP_KEEPCNT", 1),
+    ("tcp_user_timeout", "TCP_USER_TIMEOUT", 1),
+)
+# A host that is passed over for the next one: not there, starting up, or a standby.
+_NEXT_HOST = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TargetServerAttributeNotMatched,
+)
+
+
+class OneConnection:
+    """Keeps one run on one connection.
+
+    Peewee's bridge takes another connection where the one in use has gone, even in the middle
+    of a transaction. What follows would then be committed statement by statement, without what
+    came before. A lost connection has to end the run instead.
+    """
+
+    async def aconnect(self) -> Any:
+        held = self._state.conn  # type: ignore[attr-defined]  # of the bridge
+        if held is not None and held.stale():
+            raise InterfaceError("the connection was lost")
+        return await super().aconnect()  # type: ignore[misc]  # of the bridge
+
+
+class _Transaction(AsyncPgAtomic):  # type: ignore[misc]  # no stubs
+    """A transaction, or a savepoint inside one, in plain SQL: asyncpg's own takes no settings."""
+
+    async def _abegin(self) -> None:
+        depth = self.db.transaction_depth()
+        self._savepoint = f"usher_{depth}" if depth else ""
+        await self._say(f"SAVEPOINT {self._savepoint}" if depth else self.db.begin_statement)
+
+    async def acommit(self, begin: bool = True) -> None:
+        if self._savepoint:
+            await self._say(f"RELEASE SAVEPOINT {self._savepoint}")
+        elif await self._say("COMMIT") != "COMMIT":
+            # After an error that somebody caught the server answers ROLLBACK, without an error.
+            raise InternalError("the transaction had failed before its commit")
+        if begin:
+            await self._abegin()
+
+    async def arollback(self, begin: bool = True) -> None:
+        if self._savepoint:
+            name = self._savepoint
+            await self._say(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+        else:
+            await self._say("ROLLBACK")
+        if begin:
+            await self._abegin()
+
+    async def _say(self, statement: str) -> str:
+        connection = await self.db.aconnect()
+        with driver_errors:
+            status: str = await connection.conn.execute(statement)
+        return status
+
+
+class _Bridge(OneConnection, AsyncPostgresqlDatabase):  # type: ignore[misc]  # no stubs
+    begin_statement = "BEGIN"
+
+    async def register_adapters(self, conn: Any) -> None:
+        # It asks the server about types: a query in two round trips, which a pooler may send to
+        # two server connections unless they are one transaction.
+        async with conn.transaction():
+            await super().register_adapters(conn)
+
+    def atomic(self, *args: Any, **kwargs: Any) -> _Transaction:
+        return _Transaction(self, *args, **kwargs)
+
+    transaction = savepoint = atomic
+
+
+class _Connector:
+    """Connects to the first of the URL's hosts that will do. asyncpg's `connect` of a pool."""
+
+    def __init__(self, url: PostgresqlUrl, timeout: float) -> None:
+        self._url = url
+        self._tls = ssl.create_default_context() if url.system_roots else None
+        # One that swallows packets must leave the next host its time.
+        share = timeout / max(1, len(url.hosts))
+        self._limit = min(share, url.connect_seconds or share)
+
+    async def __call__(self, dsn: str, **options: Any) -> Any:
+        options |= self._url.login
+        options["timeout"] = self._limit
+        if self._tls is not None:
+            options["ssl"] = self._tls
+        *others, (last_host, last_port) = self._url.hosts or ((None, None),)
+        for host, port in others:
+            try:
+                return await self._connect(dsn, host, port, options)
+            except _NEXT_HOST:
+                continue
+        return await self._connect(dsn, last_host, last_port, options)
+
+    async def _connect(
+        self, dsn: str, host: str | None, port: int | None, options: Mapping[str, Any]
+    ) -> Any:
+        connection = await asyncpg.connect(dsn, host=host, port=port, **options)
+        try:
+            if self._url.target not in {None, "any"}:
+                await asyncio.wait_for(self._check_target(connection), self._limit)
+            if self._url.keepalive:
+                _keep_alive(connection, self._url.keepalive)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _check_target(self, connection: Any) -> None:
+        """As asyncpg does it, but in one transaction: see `register_adapters`."""
+        told = connection.get_settings()
+        standby = getattr(told, "in_hot_standby", None)  # from PostgreSQL 14 on, not by PgBouncer
+        if standby is None:
+            async with connection.transaction():
+                row = await connection.fetchval("SELECT pg_catalog.pg_is_in_recovery()")
+            standby = "on" if row else "off"
+        read_only = getattr(told, "default_transaction_read_only", "off")
+        if standby == "on" or (self._url.target == "read-write" and read_only == "on"):
+            raise asyncpg.TargetServerAttributeNotMatched(
+                f"no host is as target_session_attrs={self._url.target} wants it"
+            )
+
+
+def _keep_alive(connection: Any, wanted: Mapping[str, int]) -> None:
+    if not wanted.get("keepalives", 1):
+        return
+    # asyncpg shows its transport to nobody, and uvloop's stand-in for a socket sets no options.
+    line = connection._transport.get_extra_info("socket")  # noqa: SLF001 - no public way
+    with socket.socket(fileno=os.dup(line.fileno())) as twin:
+        if twin.family not in {socket.AF_INET, socket.AF_INET6}:
+            return
+        twin.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, constant, least in _KEEPALIVE_OPTIONS:
+            option, value = getattr(socket, constant, None), wanted.get(name, 0)
+            if option is not None and value >= least:  # 0: the system's default, as in libpq
+                twin.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+async def _keep(_: object) -> None:
+    """Nothing to reset: no code here changes a session's settings, listens or locks by
+    session, and a broken-off transaction takes its connection with it. Spares a round trip.
+    """
+
+
+def open_postgresql(url: PostgresqlUrl, timeout: float) -> Any:
+    """The bridge to PostgreSQL; connects when first used.
+
+    Args:
+        timeout: seconds that connecting, a statement, or half of an idle spell inside a
+            transaction may take.
+    """
+    bridge = _Bridge(
+        url.asyncpg,
+        pool_size=url.connections,
+        # With a floor asyncpg keeps reconnecting in the background, a traceback each time.
+        pool_min_size=0,
+        acquire_timeout=timeout,
+        statement_cache_size=0,
+        connect=_Connector(url, timeout),
+        reset=_keep,
+        server_settings={"application_name": "usher", **url.settings},
+    )
+    limit = int(timeout * 1000)
+    # What this node gave up on must not go on holding locks over there, nor must a
+    # transaction of a node that was suspended or cut off in the middle of it.
+    bridge.begin_statement = (
+        "BEGIN ISOLATION LEVEL READ COMMITTED; "
+        f"SET LOCAL statement_timeout = {limit}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {limit * 2}"
+    )
+    return bridge

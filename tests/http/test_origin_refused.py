@@ -1,0 +1,102 @@
+"""A refused origin: one line in the log says how to allow it, and the answer says to look there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.raw import RawClient, handshake
+from tests.support.server import Client, Usher, address, sign_up, usher, wait_until
+
+FOREIGN = "https://app.example"
+BODY = {"email": address(), "password": "a quiet heron at dusk 7", "name": "Ada"}
+
+
+@pytest.fixture(scope="module")
+def door(database_kind: str) -> Iterator[Usher]:
+    with usher(database_kind) as running:
+        yield running
+
+
+def lines(server: Usher, origin: str) -> list[str]:
+    return [line for line in server.output if repr(origin) in line]
+
+
+def test_a_page_of_a_foreign_origin_is_told_where_to_look(door: Usher) -> None:
+    origin = "https://one.example"
+    answer = Client(door).post("/api/auth/signup", BODY, Origin=origin)
+    assert (answer.status, answer.body["code"]) == (403, "origin_refused")
+    assert "log" in answer.body["title"]
+    assert origin not in answer.text.decode()
+    wait_until(lambda: lines(door, origin))
+    (line,) = lines(door, origin)
+    assert "WARNING" in line
+    assert "POST /api/auth/signup" in line
+    assert "add it to USHER_ALLOWED_ORIGINS" in line
+
+
+def test_a_preflight_that_gets_no_leave_is_logged_too(door: Usher) -> None:
+    origin = "https://two.example"
+    answer = Client(door).call("OPTIONS", "/api/ws/ticket", None, {"Origin": origin})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    wait_until(lambda: lines(door, origin))
+    assert len(lines(door, origin)) == 1
+
+
+def test_a_socket_of_a_foreign_origin_is_one_line(door: Usher) -> None:
+    origin = "https://three.example"
+    with RawClient(door) as client:
+        client.send(handshake("/ws", [("Origin", origin)]))
+        assert client.response().status == 403
+    wait_until(lambda: lines(door, origin))
+    (line,) = lines(door, origin)
+    assert "USHER_ALLOWED_ORIGINS" in line
+
+
+def test_the_servers_own_name_is_known_by_the_host_header(door: Usher) -> None:
+    headers = {"Origin": "https://chat.example", "Host": "chat.example"}
+    assert Client(door).call("POST", "/api/auth/signup", BODY, headers).status == 403
+    wait_until(lambda: lines(door, "https://chat.example"))
+    assert "set USHER_PUBLIC_URL to it" in lines(door, "https://chat.example")[0]
+
+
+def test_what_an_origin_holds_cannot_make_lines_of_its_own(door: Usher) -> None:
+    long = "https://" + "x" * 5000
+    assert Client(door).post("/api/auth/signup", BODY, Origin=long).status == 403
+    wait_until(lambda: any("x" * 250 in line for line in door.output))
+    assert not any("x" * 400 in line for line in door.output)
+
+
+def test_with_the_setting_that_it_names_it_is_allowed(database_kind: str) -> None:
+    with usher(database_kind, ALLOWED_ORIGINS=FOREIGN) as server:
+        answer = Client(server).post("/api/auth/signup", BODY, Origin=FOREIGN)
+        assert answer.status == 201
+        assert not lines(server, FOREIGN)
+
+
+def test_two_installations_on_one_host_do_not_share_cookies(database_kind: str) -> None:
+    jar: dict[str, str] = {}
+    with usher(database_kind, COOKIE_NAME_PREFIX="blue-") as blue, usher(database_kind) as plain:
+        first, second = sign_up(blue, browser=True), sign_up(plain, browser=True)
+        jar |= first.cookies | second.cookies  # one browser: cookies know no ports
+        assert set(first.cookies) == {"blue-access_token", "blue-refresh_token"}
+        assert len(jar) == 4
+        for server, client in ((blue, first), (plain, second)):
+            both = Client(server, browser=True, cookies=dict(jar))
+            assert both.get("/api/auth/me").body == client.user
+            assert both.post("/api/auth/logout").status == 204
+            assert set(both.cookies) == set(jar) - set(client.cookies)
+
+
+def test_behind_https_the_prefix_stands_behind_the_browsers_own(database_kind: str) -> None:
+    settings = {"PUBLIC_URL": "https://usher.example", "COOKIE_NAME_PREFIX": "blue-"}
+    with usher(database_kind, **settings) as server:
+        browser = sign_up(server, browser=True)
+        assert set(browser.cookies) == {
+            "__Host-blue-access_token",
+            "__Secure-blue-refresh_token",
+        }
+        assert browser.get("/api/auth/me").status == 200
+        named = Client(server).get("/openapi.json").body["components"]["securitySchemes"]
+        assert named["cookie"]["name"] == "__Host-blue-access_token"
