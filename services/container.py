@@ -104,6 +104,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         revocations,
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
+        settings.max_sessions_per_user,
     )
     channels = Channels(database, revocations)
     access = Access(hub, channels)

@@ -294,6 +294,7 @@ class ClientSocket:
         if self._session is not None and now - self._renewed_at >= RENEW_AFTER_SECONDS:
             self._renewed_at = now
             self.context.services.pool.write(self.session)
+            self.context.services.last_seen.record(self.session.login_session_id)
         self.answer(frame, protocol.ServerTime(now))
 
     # ---- identity --------------------------------------------------------------------------
@@ -317,6 +318,7 @@ class ClientSocket:
             node=context.services.node,
             connected_at=now,
             expires_at=claims.exp,
+            generation=identity.generation,
         )
         self.connection.limit(protocol.MAX_MESSAGE_BYTES)
         context.hub.add(self)
@@ -349,11 +351,16 @@ class ClientSocket:
         claims = identity.claims
         self._claims = claims
         self._session = msgspec.structs.replace(
-            self.session, name=identity.name, role=claims.role, expires_at=claims.exp
+            self.session,
+            name=identity.name,
+            role=claims.role,
+            expires_at=claims.exp,
+            generation=identity.generation,
         )
         if bearer and self.bearer_token_id is not None:
             self._bind_bearer(claims.jti)
         self.context.services.pool.write(self.session)
+        self.context.services.last_seen.record(claims.sid)
         self._watch_expiry()
 
     def _joined(self) -> protocol.Joined:

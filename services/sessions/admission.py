@@ -32,13 +32,14 @@ SETTLE_SECONDS = 10.0
 class Identity(msgspec.Struct, frozen=True):
     """Who somebody is, by which token, and what they may do in channels.
 
-    `as_of`: epoch seconds; what came after it is not in here.
+    `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
     """
 
     claims: Claims
     name: str
     grants: dict[str, Grant]
     as_of: float
+    generation: int
 
     @property
     def user_id(self) -> str:
@@ -104,21 +105,21 @@ class Admission:
             Unauthenticated: revoked, session over, account gone or disabled, or another role.
             DatabaseUnavailable: neither Redis nor the database can say.
         """
-        self._refuse_known_revocations(claims)
+        if self._revocations.names(claims):
+            raise Unauthenticated("revoked")
         state = await self._state_of(claims)
-        self._refuse_known_revocations(claims)
         for _ in range(REREADS):
             if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
                 break
             state = await self._ask_database(claims, "changed_meanwhile")
-            self._refuse_known_revocations(claims)
         if state is None:
             raise Unauthenticated("login session over, or account gone or disabled")
+        self._refuse_known_revocations(claims, state.generation)
         if state.role != claims.role:
             raise Unauthenticated("the role in the token is not the user's any more")
         if claims.exp <= self._clock():
             raise TokenExpired("expired", claims=claims)
-        return Identity(claims, state.name, state.grants, state.as_of)
+        return Identity(claims, state.name, state.grants, state.as_of, state.generation)
 
     def is_outdated(self, identity: Identity) -> bool:
         """Whether something has changed for somebody since they were identified.
@@ -126,11 +127,11 @@ class Admission:
         Raises:
             Unauthenticated: revoked meanwhile.
         """
-        self._refuse_known_revocations(identity.claims)
+        self._refuse_known_revocations(identity.claims, identity.generation)
         return self._revocations.changed_since(identity.user_id, identity.as_of)
 
-    def _refuse_known_revocations(self, claims: Claims) -> None:
-        if self._revocations.names(claims):
+    def _refuse_known_revocations(self, claims: Claims, generation: int) -> None:
+        if self._revocations.ends(claims, generation):
             raise Unauthenticated("revoked")
 
     async def _state_of(self, claims: Claims) -> LoginState | None:

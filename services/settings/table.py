@@ -77,6 +77,12 @@ JOIN_TIMEOUT = Setting(
     "5",
     "how long a socket may wait with user-join, in seconds",
 )
+MAX_SESSIONS = Setting(
+    "MAX_SESSIONS_PER_USER",
+    values.count(1, 100_000),
+    "100",
+    "login sessions of one user at one time; the one longest unused gives way to a new one",
+)
 HISTORY_MESSAGES = Setting(
     "HISTORY_MESSAGES",
     values.count(1, 1_000_000),
@@ -159,6 +165,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     SESSION_LIFETIME,
     TICKET_TTL,
     JOIN_TIMEOUT,
+    MAX_SESSIONS,
     HISTORY_MESSAGES,
     HISTORY_SECONDS,
     PUBLIC_URL,

@@ -81,6 +81,7 @@ from tests.support.redis import PATIENCE, RealRedis, until, within
 DEVICE = Device("Firefox on Linux", "192.0.2.7")
 JWT_SECRET = Secret("a secret of the tests, 32 bytes or more")
 ACCESS_TTL, REFRESH_TTL, LIFETIME, TICKET_TTL = 900.0, 3600.0, 86400.0, 30.0
+MAX_SESSIONS = 100
 HISTORY_MESSAGES, HISTORY_SECONDS = 1000, 86400.0
 ISSUER = "http://usher.test"
 OPENED_AT = 1_800_000_000.0
@@ -196,6 +197,7 @@ def settings_of_tests(*providers: OAuthProvider) -> Settings:
         session_lifetime_seconds=LIFETIME,
         ticket_ttl_seconds=TICKET_TTL,
         join_timeout_seconds=5.0,
+        max_sessions_per_user=MAX_SESSIONS,
         history_messages=HISTORY_MESSAGES,
         history_seconds=HISTORY_SECONDS,
         public_url=None,
@@ -235,7 +237,16 @@ def join_parts(
     tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
-    sessions = LoginSessions(database, tokens, cache, revocations, REFRESH_TTL, LIFETIME, clock)
+    sessions = LoginSessions(
+        database,
+        tokens,
+        cache,
+        revocations,
+        REFRESH_TTL,
+        LIFETIME,
+        settings.max_sessions_per_user,
+        clock,
+    )
     channels = Channels(database, revocations, clock)
     access = Access(hub, channels)
     revocations.on_access(access.apply)
