@@ -60,6 +60,7 @@ class WebSocketConnection:
         "_bad_frame",
         "_begun",
         "_corked",
+        "_ending",
         "_excess",
         "_fd",
         "_held",
@@ -92,6 +93,7 @@ class WebSocketConnection:
         self._light: TokenBucket | None = None
         self._excess: Excess | None = None
         self._bad_frame = False
+        self._ending = False
         self._corked: list[bytes] | None = None
         self._outbox: deque[bytes] | None = None
         self._queued = 0
@@ -178,6 +180,8 @@ class WebSocketConnection:
             self._refuse(error)
         finally:
             self._uncork()
+            if self._bad_frame:
+                self._end_sending()
 
     def _deliver_all(self) -> None:
         reader = self._reader
@@ -313,6 +317,8 @@ class WebSocketConnection:
             self._begun = False
         self._outbox = None
         self._loop.remove_writer(self._fd)
+        if self._ending:
+            self._end_sending()
 
     # ---- the end ---------------------------------------------------------------------------
 
@@ -357,14 +363,35 @@ class WebSocketConnection:
         try:
             code = close_code_of(payload)
         except FrameError as error:
-            self._refuse(error)
-            return
-        if self._open:
-            self._open = False
-            self._write(encode_close(code))
-            self._owner.closed(code)
+            self._refuse(error)  # the close frame is bad, but it is one: nothing follows it
+        else:
+            if self._open:
+                self._open = False
+                self._drop_waiting()
+                self._write(encode_close(code))
+                self._owner.closed(code)
         self._uncork()
-        self._shut()
+        self._end_sending()
+
+    def _end_sending(self) -> None:
+        """Both sides have said that they close: end TCP once what is queued has left.
+
+        After a frame that can't be read, only our direction is ended: bytes of the peer that are
+        still under way would turn a whole close into a reset, which may lose our close frame.
+        """
+        if self._sock.fileno() < 0:
+            return
+        if self._outbox is not None:
+            self._ending = True
+            if self._timer is None:
+                self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
+        elif self._bad_frame:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._shut()
+        else:
+            self._shut()
 
     def _lost(self) -> None:
         if self._open:
