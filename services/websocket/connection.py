@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
+from services.loop_watch import never_stalled
 from services.websocket.frames import (
     LIGHT_FRAMES,
     FrameError,
@@ -22,7 +24,7 @@ from services.websocket.frames import (
     encode_frame,
     encode_text,
 )
-from services.websocket.message_rate import HOLD_SECONDS, Excess, TokenBucket
+from services.websocket.message_rate import REST_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
 
 READ_BYTES = 64 * 1024
@@ -54,6 +56,8 @@ class WebSocketConnection:
         sock: a connected non-blocking socket, now owned by the wire.
         owner: who is told.
         max_message: bytes a message may have; `limit()` changes it.
+        stalled: asked once for what one read brings and before an answer leaves: whether the
+            loop has stood still. It calls `hold()` where nothing may go in or out then.
     """
 
     __slots__ = (
@@ -72,7 +76,9 @@ class WebSocketConnection:
         "_paused",
         "_queued",
         "_reader",
+        "_resting",
         "_sock",
+        "_stalled",
         "_timer",
         "last_heard",
     )
@@ -83,15 +89,17 @@ class WebSocketConnection:
         sock: socket.socket,
         owner: ConnectionOwner,
         max_message: int = MAX_UNJOINED_MESSAGE_BYTES,
+        stalled: Callable[[], bool] = never_stalled,
     ) -> None:
         self._loop, self._sock, self._owner = loop, sock, owner
         self._fd = sock.fileno()
         self._reader = FrameReader(max_message)
         self._open = True
-        self._paused = False
-        self._held: asyncio.TimerHandle | None = None
+        self._paused = self._held = False
+        self._resting: asyncio.TimerHandle | None = None
         self._light: TokenBucket | None = None
         self._excess: Excess | None = None
+        self._stalled = stalled
         self._bad_frame = False
         self._ending = False
         self._corked: list[bytes] | None = None
@@ -121,7 +129,8 @@ class WebSocketConnection:
         """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
         if not self._paused:
             self._paused = True
-            self._read_no_more()
+            if self._sock.fileno() >= 0:
+                self._loop.remove_reader(self._fd)
 
     def resume(self) -> None:
         """Deliver again, first what was already read."""
@@ -129,28 +138,57 @@ class WebSocketConnection:
             self._paused = False
             self._read_on()
 
-    def hold(self, seconds: float = HOLD_SECONDS) -> None:
-        """Deliver nothing for a while, whoever resumes: the peer has sent more than it may."""
-        if self._held is None and self._open:
-            self._held = self._loop.call_later(seconds, self._end_hold)
-            self._read_no_more()
-
-    def _end_hold(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            held.cancel()
-            self._read_on()
-
-    def _read_no_more(self) -> None:
-        if self._sock.fileno() >= 0:
+    def rest(self) -> None:
+        """Deliver nothing for a while: the peer has sent more than it may."""
+        if self._resting is None and self._open:
+            self._resting = self._loop.call_later(REST_SECONDS, self._end_rest)
             self._loop.remove_reader(self._fd)
 
+    def _end_rest(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+            self._read_on()
+
     def _read_on(self) -> None:
-        if not self._paused and self._held is None and self._sock.fileno() >= 0:
+        if not (self._paused or self._held or self._resting) and self._sock.fileno() >= 0:
             self._loop.add_reader(self._fd, self._readable)
             self._take(b"")
 
+    def hold(self) -> None:
+        """Deliver nothing and send nothing until `release()`, but for the end: a close leaves at
+        once. What comes waits in the kernel, what is said waits in the outbox."""
+        if self._held or not self._open:
+            return
+        self._held = True
+        self._loop.remove_reader(self._fd)
+        if self._outbox is None:
+            self._outbox, self._queued, self._begun = deque(), 0, False
+        else:
+            self._loop.remove_writer(self._fd)
+
+    def release(self) -> None:
+        """Deliver and send again, what waited first."""
+        if self._held:
+            self._unhold()
+            if self._outbox is not None:
+                self._writable()
+            self._read_on()
+
+    def _unhold(self) -> None:
+        self._held = False
+        if self._sock.fileno() < 0:
+            return
+        if not self._outbox:
+            self._outbox = None
+        else:
+            self._loop.add_writer(self._fd, self._writable)
+        if not (self._paused or self._resting):
+            self._loop.add_reader(self._fd, self._readable)
+
     def _readable(self) -> None:
+        if self._stalled() and self._held:
+            return
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -185,7 +223,7 @@ class WebSocketConnection:
 
     def _deliver_all(self) -> None:
         reader = self._reader
-        while not (self._paused or self._held):
+        while not (self._paused or self._held or self._resting):
             message = reader.next()
             if message is not None:
                 self._deliver(*message)
@@ -215,7 +253,7 @@ class WebSocketConnection:
         if self._excess.goes_on(now):
             self.end_flood()
         else:
-            self.hold()
+            self.rest()
         return False
 
     def _refuse(self, error: FrameError) -> None:
@@ -228,6 +266,8 @@ class WebSocketConnection:
 
     def send(self, text: bytes) -> None:
         """Send a text message; nothing happens once the wire is closed."""
+        if self._corked is None:
+            self._stalled()
         self.send_frame(encode_text(text))
 
     def send_frame(self, frame: bytes) -> None:
@@ -252,6 +292,7 @@ class WebSocketConnection:
     def _uncork(self) -> None:
         frames, self._corked = self._corked, None
         if frames:
+            self._stalled()
             self._put(frames, frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _write(self, frame: bytes) -> None:
@@ -299,6 +340,8 @@ class WebSocketConnection:
         return [frames[done][sent:], *frames[done + 1 :]]
 
     def _writable(self) -> None:
+        if self._stalled() and self._held:
+            return
         outbox = self._outbox
         while outbox:
             frame = outbox[0]
@@ -345,11 +388,13 @@ class WebSocketConnection:
             return
         self._open = False
         self._drop_waiting()
+        if self._held:
+            self._unhold()
         self._write(last_bytes)
         if self._sock.fileno() >= 0:
             self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
+            self._end_rest()
             self.resume()
-            self._end_hold()
         self._owner.closed(code)
 
     def _drop_waiting(self) -> None:
@@ -403,9 +448,9 @@ class WebSocketConnection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._held is not None:
-            self._held.cancel()
-            self._held = None
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
         if self._sock.fileno() < 0:
             return
         self._loop.remove_reader(self._fd)

@@ -11,13 +11,13 @@ BURST_SECONDS = 4
 GOING_ON_SECONDS = 10.0
 """After so long a time over the rate, refused again and again, the socket ends (4429)."""
 QUIET_SECONDS = 3.0
-"""Not refused for so long: whatever comes later begins anew. Longer than a hold."""
-HOLD_SECONDS = 1.0
+"""Not refused for so long: whatever comes later begins anew. Longer than a rest of its node."""
+REST_SECONDS = 1.0
 """How long nothing is read of a socket that has been refused often enough."""
 REFUSED_AT_ONCE = 50
-"""Replies `rate_limited` in a row, then a hold."""
+"""Replies `rate_limited` in a row, then a rest."""
 REFUSED_BYTES = 64 * 1024
-"""Read only to be refused, then a hold."""
+"""Read only to be refused, then a rest."""
 
 
 class TokenBucket:
