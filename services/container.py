@@ -40,6 +40,7 @@ from services.sessions.tokens import Tokens
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
 from services.websocket.protocol import CloseCode
 
@@ -114,6 +115,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
+        steady=SteadyClock(),
     )
     channels = Channels(database, revocations)
     access = Access(hub, channels)

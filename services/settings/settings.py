@@ -196,6 +196,7 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
         client_auth=sources.optional(rows.client_auth),
         logout_without_exp=sources.value(rows.logout_without_exp),
         refused_seconds=sources.value(rows.refused_seconds),
+        former_issuer=sources.optional(rows.former_issuer),
     )
 
 
