@@ -2,7 +2,9 @@
 
 A URL ends up in logs and histories, so what stands in it must be worth nothing a moment later.
 Taking a ticket is one atomic step (GETDEL, or DELETE of its row), so of any number of racing
-sockets one gets it. A ticket stands for the login session that asked for it, and dies with it.
+sockets one gets it. A Redis that was started anew may have forgotten the step: a ticket is good
+only in the memory that it was put into (redis/epoch.py). A ticket stands for the login session
+that asked for it, and dies with it.
 """
 
 from __future__ import annotations
@@ -28,8 +30,11 @@ MAX_TICKET_LENGTH = 128
 
 
 class _Payload(msgspec.Struct, frozen=True):
+    """`epoch`: of the Redis that it lies in; see redis/epoch.py."""
+
     claims: Claims
     expires_at: float
+    epoch: str = ""
 
 
 _DECODER = msgspec.json.Decoder(_Payload)
@@ -59,17 +64,20 @@ class Tickets:
         Raises:
             DatabaseUnavailable: Redis and the database are both away.
         """
-        payload = msgspec.json.encode(_Payload(claims, self._clock() + self.ttl))
-        ticket = opaque_token(IN_STORE)
-        try:
-            await self._store.call(
-                ("SET", _key(ticket.reveal()), payload, "PX", int(self.ttl * 1000))
-            )
-        except StoreUnavailable:
-            ticket = opaque_token(IN_DATABASE)
-            await self._database.run(
-                _insert, token_hash(ticket.reveal()), payload.decode(), self._clock() + self.ttl
-            )
+        ticket, ends_at = opaque_token(IN_STORE), self._clock() + self.ttl
+        key = _key(ticket.reveal())
+        epoch = self._store.epoch(key)
+        if epoch is not None:
+            payload = msgspec.json.encode(_Payload(claims, ends_at, epoch))
+            try:
+                await self._store.call(("SET", key, payload, "PX", int(self.ttl * 1000)))
+            except StoreUnavailable:
+                pass
+            else:
+                return ticket
+        ticket = opaque_token(IN_DATABASE)
+        text = msgspec.json.encode(_Payload(claims, ends_at)).decode()
+        await self._database.run(_insert, token_hash(ticket.reveal()), text, ends_at)
         return ticket
 
     async def take(self, ticket: str) -> Claims:
@@ -77,17 +85,22 @@ class Tickets:
 
         Raises:
             Unauthenticated: unknown, used or too old.
-            Unavailable: where it lies can't be asked.
+            Unavailable: where it lies can't be asked, or may have forgotten that it was used.
         """
         if len(ticket) > MAX_TICKET_LENGTH or not looks_like_ticket(ticket):
             raise Unauthenticated("ticket: not of a ticket's form")
-        if ticket.startswith(IN_STORE):
+        in_store = ticket.startswith(IN_STORE)
+        if in_store:
             (payload,) = await self._store.call(("GETDEL", _key(ticket)))
         else:
             payload = await self._database.run(_take, token_hash(ticket))
         if payload is None:
             raise Unauthenticated("ticket: unknown, used or expired")
         found = _DECODER.decode(payload)
+        if in_store and found.epoch != self._store.epoch(_key(ticket)):
+            # It may have been used, and have come back with an older snapshot. The login session
+            # is as good as before, so its client asks for another ticket and comes again.
+            raise StoreUnavailable("ticket: Redis has started anew since it was given out")
         if found.expires_at <= self._clock():
             raise Unauthenticated("ticket: expired")
         return found.claims
