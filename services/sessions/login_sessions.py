@@ -16,13 +16,15 @@ from typing import Any, cast
 import msgspec
 import peewee
 
+from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.claims import Claims, Role
 from services.errors import NotFound, Unauthenticated
 from services.grants import Grant, grants_of
-from services.opaque import opaque_token, token_hash
+from services.limits.networks import network_of
+from services.opaque import token_hash
 from services.secret import Secret
 from services.sessions import session_rows
 from services.sessions.control import Revocation
@@ -54,10 +56,15 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """Where a sign-in comes from, for the list of sessions."""
+    """Where a sign-in comes from, for the list of sessions.
+
+    Attributes:
+        kept: what the device presents of having signed in before; services/accounts/devices.py.
+    """
 
     description: str
     ip: str
+    kept: str = ""
 
 
 class SignedIn(msgspec.Struct, frozen=True):
@@ -73,6 +80,8 @@ class SignedIn(msgspec.Struct, frozen=True):
     generation: int
     displaced: tuple[Revocation, ...] = ()
     """Sessions of the same user that had to give way: there are only so many at one time."""
+    method: str = ""
+    """How the session was opened; empty after a refresh."""
 
 
 class ProviderSession(msgspec.Struct, frozen=True):
@@ -133,6 +142,7 @@ class LoginSessions:
     ) -> None:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
+        self._on_opened: Callable[[str, str, str], None] = lambda *_: None
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
         self._steady = clock if steady is None else steady
 
@@ -198,8 +208,14 @@ class LoginSessions:
             provider_subject=origin and origin.subject,
             provider_sid=origin and origin.sid,
         ).execute(db)
+        network = {"user": user.id, "network": network_of(device.ip), "last_used_at": now}
+        KnownNetwork.insert(network).on_conflict(
+            conflict_target=[KnownNetwork.user, KnownNetwork.network],
+            preserve=[KnownNetwork.last_used_at],
+        ).execute(db)
         signed_in = self._sign_in(db, user, sid, now + self._lifetime)
-        return msgspec.structs.replace(signed_in, displaced=self._displace(db, user, now))
+        displaced = self._displace(db, user, now)
+        return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
     def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
         """End what the user has too many of, behind the lock of the user's row."""
@@ -214,7 +230,7 @@ class LoginSessions:
         now = self._clock()
         role = cast("Role", user.role)
         access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at)
-        refresh_token = opaque_token()
+        refresh_token = self._tokens.refresh.make(user.id)
         refresh_expires_at = min(now + self._refresh_ttl, session_expires_at)
         RefreshToken.insert(
             hash=token_hash(refresh_token.reveal()),
@@ -234,6 +250,10 @@ class LoginSessions:
             user.generation,
         )
 
+    def on_opened(self, act: Callable[[str, str, str], None]) -> None:
+        """Call `act` with the user, the session and the method of every sign-in."""
+        self._on_opened = act
+
     async def announce(self, signed_in: SignedIn) -> None:
         """Let Redis know a session that the database has committed, without waiting for it; and
         close the sockets of those that gave way to it."""
@@ -250,6 +270,8 @@ class LoginSessions:
                 signed_in.generation,
             ),
         )
+        if signed_in.method:
+            self._on_opened(user.id, claims.sid, signed_in.method)
         if signed_in.displaced:
             ended = ", ".join(entry.subject for entry in signed_in.displaced)
             log.warning("user=%s has too many sessions; ended, longest unused: %s", user.id, ended)

@@ -9,8 +9,9 @@ that asked for it, and dies with it.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import peewee
@@ -18,7 +19,10 @@ import peewee
 from models.ticket import Ticket
 from services.claims import Claims
 from services.errors import StoreUnavailable, Unauthenticated
+from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.limits.hourly import HourlyLimits
 from services.opaque import opaque_token, token_hash
+from services.redis.link import failed
 from services.redis.store import Store
 from services.secret import Secret
 from services.storage.database import Database
@@ -49,36 +53,63 @@ class Tickets:
     """Gives out tickets and takes them back once.
 
     Args:
+        checksums: by which a ticket is known to be ours before it is looked up.
         ttl: seconds a ticket may wait.
     """
 
     def __init__(
-        self, store: Store, database: Database, ttl: float, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        database: Database,
+        checksums: Checksums,
+        limits: HourlyLimits,
+        ttl: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._database, self._clock = store, database, clock
+        self._checksums, self._limits = checksums, limits
         self.ttl = ttl
 
     async def issue(self, claims: Claims) -> Secret:
         """A ticket for the bearer of an access token; it opens no more than the token does.
 
         Raises:
+            RateLimited: too many of this user in this hour.
             DatabaseUnavailable: Redis and the database are both away.
         """
-        ticket, ends_at = opaque_token(IN_STORE), self._clock() + self.ttl
+        limit, ends_at = self._limits.of.tickets, self._clock() + self.ttl
+        self._limits.refuse_known_full(limit, claims.sub)
+        ticket = self._made(IN_STORE)
+        # Both leave in one write. Of a refusal the ticket is never heard, and soon gone.
+        taking = self._limits.take((limit, claims.sub))
+        storing = self._store_it(ticket, claims, ends_at)
+        (await taking).require()
+        try:
+            await storing
+        except StoreUnavailable:
+            ticket = self._made(IN_DATABASE)
+            text = msgspec.json.encode(_Payload(claims, ends_at)).decode()
+            await self._database.run(_insert, token_hash(ticket.reveal()), text, ends_at)
+        return ticket
+
+    def _store_it(self, ticket: Secret, claims: Claims, ends_at: float) -> Awaitable[object]:
+        """Put a ticket into Redis: issued when called. Fails as `Store.call` does."""
         key = _key(ticket.reveal())
         epoch = self._store.epoch(key)
-        if epoch is not None:
-            payload = msgspec.json.encode(_Payload(claims, ends_at, epoch))
-            try:
-                await self._store.call(("SET", key, payload, "PX", int(self.ttl * 1000)))
-            except StoreUnavailable:
-                pass
-            else:
-                return ticket
-        ticket = opaque_token(IN_DATABASE)
-        text = msgspec.json.encode(_Payload(claims, ends_at)).decode()
-        await self._database.run(_insert, token_hash(ticket.reveal()), text, ends_at)
-        return ticket
+        if epoch is None:
+            reason = "redis: away, or does not say which server it is"
+            return failed(asyncio.get_running_loop().create_future(), reason)
+        payload = msgspec.json.encode(_Payload(claims, ends_at, epoch))
+        return self._store.call(("SET", key, payload, "PX", int(self.ttl * 1000)))
+
+    def _made(self, prefix: str) -> Secret:
+        text = opaque_token(prefix).reveal()
+        return Secret(text + self._checksums.sign(text))
+
+    def is_ours(self, ticket: str) -> bool:
+        """Whether a ticket was made here, by its form alone: others cost no look-up."""
+        text, checksum = ticket[:-CHECKSUM_LENGTH], ticket[-CHECKSUM_LENGTH:]
+        return len(ticket) <= MAX_TICKET_LENGTH and self._checksums.verify(text, checksum)
 
     async def take(self, ticket: str) -> Claims:
         """What a ticket stands for. It is used up, whatever comes of it.
@@ -87,8 +118,8 @@ class Tickets:
             Unauthenticated: unknown, used or too old.
             Unavailable: where it lies can't be asked, or may have forgotten that it was used.
         """
-        if len(ticket) > MAX_TICKET_LENGTH or not looks_like_ticket(ticket):
-            raise Unauthenticated("ticket: not of a ticket's form")
+        if not looks_like_ticket(ticket) or not self.is_ours(ticket):
+            raise Unauthenticated("ticket: not one of ours, by its form")
         in_store = ticket.startswith(IN_STORE)
         if in_store:
             (payload,) = await self._store.call(("GETDEL", _key(ticket)))
