@@ -31,14 +31,18 @@ FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
 TOUCHED_MS = 60_000
 
 # The number tells whether the log still begins with the room's first message. All three keys
-# share the room's hash tag, so that a cluster keeps them together.
+# share the room's hash tag, so that a cluster keeps them together. A script that fails half-way
+# is not rolled back: what may not be published (ACL) must not lie in the log either.
 _KEEP = """
 local n = redis.call('INCR', KEYS[2])
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-redis.call('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
-return id
+local told = redis.pcall('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
+if type(told) == 'number' then return id end
+redis.call('XDEL', KEYS[1], id)
+redis.call('DECR', KEYS[2])
+return redis.error_reply('NOPERM ' .. told.err)
 """
 
 log = logging.getLogger("usher.bus")
@@ -97,6 +101,10 @@ class RedisBus:
     async def open(self) -> None:
         """Try once to connect the subscription; then it is kept up in the background."""
         await self._ear.open()
+
+    def reconnect(self) -> None:
+        """Connect the subscription anew: the store has found another server, perhaps."""
+        self._ear.reconnect()
 
     def listen(self, listener: BusListener) -> None:
         self._ear.listener = listener
@@ -177,6 +185,7 @@ class _Ear:
         self._line: _Line | None = None
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._refused = ""
         self._issued: list[Command] = []
 
     async def open(self) -> None:
@@ -187,6 +196,11 @@ class _Ear:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._line is not None:
+            self._line.lose()
+
+    def reconnect(self) -> None:
+        """See `RedisBus.reconnect`."""
         if self._line is not None:
             self._line.lose()
 
@@ -237,7 +251,7 @@ class _Ear:
             await self._attempt()
 
     async def _attempt(self) -> None:
-        line = _Line(self._heard, self._line_lost, self._stalled)
+        line = _Line(self._heard, self._line_lost, self._line_refused, self._stalled)
         try:
             await asyncio.wait_for(self._address.connect(line), TIMEOUT_SECONDS)
         except (OSError, StoreUnavailable, asyncio.TimeoutError) as error:
@@ -247,6 +261,11 @@ class _Ear:
         self._lost.clear()
         self._line, self._issued = line, []
         line.write(("SUBSCRIBE", channel(room)) for room in tuple(self._rooms))
+
+    def _line_refused(self, word: str) -> None:
+        if word != self._refused:  # once, not at every attempt
+            log.warning("the bus is refused by redis: %s", word)
+        self._refused = word
 
     def _line_lost(self, line: _Line) -> None:
         if line is not self._line:
@@ -263,6 +282,7 @@ class _Ear:
         if room is None or self.listener is None:
             return
         if kind == b"subscribe":
+            self._refused = ""
             self._subscribed(room, self.listener)
         elif body[:1] == b"k":
             message_id, _, text = body[1:].partition(b" ")
@@ -288,9 +308,10 @@ def _settle(waiting: asyncio.Future[None] | None) -> None:
 class _Line(asyncio.Protocol):
     """One connection that hears. `heard` is told (kind, channel, body)."""
 
-    def __init__(self, heard: Any, lost: Any, stalled: Callable[[], bool]) -> None:
+    def __init__(self, heard: Any, lost: Any, refused: Any, stalled: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._heard_by, self._lost_to, self._stalled = heard, lost, stalled
+        self._heard_by, self._lost_to, self._refused_to = heard, lost, refused
+        self._stalled = stalled
         self._unheard: list[bytes] = []
         """What one read brought while nothing may go out; the rest waits in the kernel."""
         self._due = 0.0
@@ -350,7 +371,7 @@ class _Line(asyncio.Protocol):
             self._reader.feed(data)
             while self._alive and (reply := self._reader.gets()) is not False:
                 if isinstance(reply, ReplyError):  # a room that is not heard must not look so
-                    log.warning("the bus is refused by redis: %s", error_word(reply))
+                    self._refused_to(error_word(reply))
                     self.lose()
                     return
                 if isinstance(reply, list) and reply[0] in (b"message", b"subscribe"):
