@@ -124,7 +124,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     tickets = Tickets(store, database, settings.ticket_ttl_seconds)
     admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, store, encryption, metrics)
+    health = Health(database, store, encryption, metrics, node)
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
         providers,

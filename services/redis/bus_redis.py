@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
@@ -28,6 +29,8 @@ from services.secret import Secret
 PROBE_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
+TELL_SECONDS = 2.0
+"""After which a refused subscription is said, where the store is not refused the same."""
 TOUCHED_MS = 60_000
 
 # The number tells whether the log still begins with the room's first message. All three keys
@@ -94,7 +97,7 @@ class RedisBus:
         address = address_of(url)
         # While a slot moves, a cluster's refusals are sent again, behind what came after them.
         self.keeps_order = not isinstance(address, ClusterAddress)
-        self._ear = _Ear(address, never_stalled if watch is None else watch.check)
+        self._ear = _Ear(address, store, never_stalled if watch is None else watch.check)
         if watch is not None:
             watch.on_resume(self._ear.resume)
 
@@ -176,8 +179,8 @@ def _number(entry: Any) -> int:
 class _Ear:
     """The subscription: which rooms are heard, over one connection after another."""
 
-    def __init__(self, address: Address, stalled: Callable[[], bool]) -> None:
-        self._address, self._stalled = address, stalled
+    def __init__(self, address: Address, store: Store, stalled: Callable[[], bool]) -> None:
+        self._address, self._store, self._stalled = address, store, stalled
         self.listener: BusListener | None = None
         self._rooms: dict[str, asyncio.Future[None] | None] = {}
         """None once a room has been heard for certain."""
@@ -185,7 +188,7 @@ class _Ear:
         self._line: _Line | None = None
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._refused = ""
+        self._refused, self._refused_at = "", 0.0
         self._issued: list[Command] = []
 
     async def open(self) -> None:
@@ -245,7 +248,7 @@ class _Ear:
                 await self._lost.wait()
                 # A line that is lost as soon as it is there goes on backing off.
                 if loop.time() - since > LAST_DELAY_SECONDS:
-                    delay = FIRST_DELAY_SECONDS
+                    delay, self._refused = FIRST_DELAY_SECONDS, ""
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             delay = min(delay * 2, LAST_DELAY_SECONDS)
             await self._attempt()
@@ -263,9 +266,13 @@ class _Ear:
         line.write(("SUBSCRIBE", channel(room)) for room in tuple(self._rooms))
 
     def _line_refused(self, word: str) -> None:
-        if word != self._refused:  # once, not at every attempt
-            log.warning("the bus is refused by redis: %s", word)
-        self._refused = word
+        now = asyncio.get_running_loop().time()
+        if word != self._refused:
+            self._refused, self._refused_at = word, now
+        elif now - self._refused_at > TELL_SECONDS and self._store.available:
+            # What the store is refused as well, it tells. This is said once, until it is over.
+            log.warning("rooms can't be heard, the subscription is refused by redis: %s", word)
+            self._refused_at = math.inf
 
     def _line_lost(self, line: _Line) -> None:
         if line is not self._line:
@@ -282,7 +289,6 @@ class _Ear:
         if room is None or self.listener is None:
             return
         if kind == b"subscribe":
-            self._refused = ""
             self._subscribed(room, self.listener)
         elif body[:1] == b"k":
             message_id, _, text = body[1:].partition(b" ")

@@ -262,7 +262,7 @@ def join_parts(
     contact = Contact(watch, hub, revocations, control, LEASE)
     admission = Admission(tokens, tickets, cache, sessions, revocations, contact, metrics, clock)
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, counting, encryption, metrics)
+    health = Health(database, counting, encryption, metrics, name)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
