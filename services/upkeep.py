@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import peewee
 
+from models.audit_event import AuditEvent
+from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.oauth_token import OAuthToken
 from models.revocation import Revocation
@@ -18,13 +20,25 @@ from services.storage.database import Database
 PURGE_SECONDS = 60.0
 KEEP_SESSIONS_SECONDS = 30 * 86400.0
 """Ended sessions stay a month, for whoever asks what happened."""
+KEEP_AUDIT_SECONDS = 90 * 86400.0
+KEEP_NETWORKS_SECONDS = 180 * 86400.0
+"""An address that somebody has not signed in from for half a year is a stranger's again."""
 
 
 class Upkeep:
-    """Purges what is expired."""
+    """Purges what is expired.
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
-        self._database, self._clock = database, clock
+    Args:
+        keep_audit: seconds that rows of the audit trail are kept.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], float] = time.time,
+        keep_audit: float = KEEP_AUDIT_SECONDS,
+    ) -> None:
+        self._database, self._keep_audit, self._clock = database, keep_audit, clock
 
     async def purge(self) -> None:
         """Delete expired revocations, tickets, refresh tokens and old sessions, and provider
@@ -40,6 +54,7 @@ class Upkeep:
             (UsedOnce, UsedOnce.hash, UsedOnce.expires_at, now),
             (RefreshToken, RefreshToken.hash, RefreshToken.expires_at, now),
             (LoginSession, LoginSession.id, LoginSession.expires_at, now - KEEP_SESSIONS_SECONDS),
+            (AuditEvent, AuditEvent.id, AuditEvent.at, now - self._keep_audit),
         ):
             while await self._database.run(_delete_expired, row, key, ends < before) == BATCH:
                 pass
@@ -47,6 +62,9 @@ class Upkeep:
             while await self._database.run(settle, *cut) == BATCH:
                 pass
         while await self._database.run(_delete_orphans, now) == BATCH:
+            pass
+        forgotten = now - KEEP_NETWORKS_SECONDS
+        while await self._database.run(_delete_networks, forgotten) == BATCH:
             pass
 
 
@@ -65,6 +83,16 @@ def _delete_expired(
 ) -> int:
     some = row.select(key).where(expired).limit(BATCH)
     return int(row.delete().where(key.in_(some)).execute(db))
+
+
+def _delete_networks(db: peewee.Database, before: float) -> int:
+    # Row by row of a user and network: the key has two columns, which IN takes on neither kind.
+    query = KnownNetwork.select().where(KnownNetwork.last_used_at < before).limit(BATCH)
+    rows = [(row.user_id, row.network) for row in query.execute(db)]
+    for user_id, network in rows:
+        this = (KnownNetwork.user == user_id) & (KnownNetwork.network == network)
+        KnownNetwork.delete().where(this & (KnownNetwork.last_used_at < before)).execute(db)
+    return len(rows)
 
 
 def _delete_orphans(db: peewee.Database, now: float) -> int:

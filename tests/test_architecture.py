@@ -17,15 +17,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 WINGS = {
     "services.settings": {"redis"},
+    "services.limits": {"redis"},
     "services.storage": set(),
+    "services.audit": {"storage"},
     "services.redis": set(),
+    "services.embedded": set(),
     "services.websocket": set(),
     "services.sockets": {"redis", "websocket"},
-    "services.sessions": {"redis", "sockets", "storage", "websocket"},
-    "services.accounts": {"redis", "sessions", "storage"},
+    "services.sessions": {"limits", "redis", "sockets", "storage", "websocket"},
+    "services.accounts": {"limits", "sessions", "storage"},
     "services.rooms": {"accounts", "redis", "sessions", "sockets", "storage", "websocket"},
     "services.oauth": {"accounts", "settings"},
-    "services.providers": {"accounts", "oauth", "sessions", "settings", "storage"},
+    "services.providers": {"accounts", "limits", "oauth", "sessions", "settings", "storage"},
     "handlers.websocket": set(),
     "handlers.http": {"websocket"},
     "handlers.reference": {"http", "websocket"},
@@ -352,7 +355,7 @@ def test_services_and_models_know_no_http_handlers() -> None:
 
 def test_only_the_server_reads_the_environment() -> None:
     # The embedded Redis hands PATH and the like on to its child; it reads no setting.
-    allowed = {"server", "services.redis.embedded"}
+    allowed = {"server", "services.embedded.redis_server"}
     reads = [
         f"{module}:{node.lineno}"
         for module, tree in sources().items()

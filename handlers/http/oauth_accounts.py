@@ -86,6 +86,7 @@ class LinkedAccountsHandler(ApiHandler):
 class LinkedAccountHandler(ApiHandler):
     @operation(
         "Unlink an account. Login sessions that came of it end, this one too if it did.",
+        audit="identity.unlinked",
         status=204,
         errors=(NotFound, LastWayIn),
     )
@@ -126,7 +127,7 @@ class LinkHandler(AttemptKeeper):
         """Gives the hash of the password that was given; None where the account has none."""
         accounts = self.services.accounts
         if password is not None:
-            return await accounts.confirm(user_id, password)
+            return await accounts.confirm(user_id, sid, password)
         if await accounts.has_password(user_id):
             raise ReauthenticationNeeded("linking: no password given")
         if not await self.services.oauth.linked_accounts.is_recent(user_id, sid):

@@ -13,6 +13,7 @@ import msgspec
 
 from handlers.websocket.context import ClientEvent, SocketContext, client_event
 from handlers.websocket.replies import ReplyQueue
+from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
     BadRequest,
@@ -32,6 +33,7 @@ from services.sockets.session_pool import SocketSession
 from services.websocket import protocol
 from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import encode_text
+from services.websocket.message_rate import BURST_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import CloseCode, Frame
 
 EXPIRY_NOTICE_SECONDS = 60.0
@@ -47,8 +49,11 @@ class ClientSocket:
     """A WebSocket after its handshake. Joined once it has a `session`."""
 
     __slots__ = (
+        "_address",
         "_claims",
+        "_excess",
         "_membership",
+        "_rate",
         "_renewed_at",
         "_replies",
         "_session",
@@ -59,8 +64,8 @@ class ClientSocket:
         "session_id",
     )
 
-    def __init__(self, context: SocketContext, sock: socket.socket) -> None:
-        self.context = context
+    def __init__(self, context: SocketContext, sock: socket.socket, address: str = "") -> None:
+        self.context, self._address = context, address
         self.connection = WebSocketConnection(context.loop, sock, self, stalled=context.stalled)
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
@@ -70,6 +75,9 @@ class ClientSocket:
         self._renewed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._replies: ReplyQueue | None = None
+        rate = context.message_rate
+        self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
+        self._excess: Excess | None = None
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -96,6 +104,10 @@ class ClientSocket:
 
     def _refuse(self, code: CloseCode) -> None:
         self.context.metrics.joins.labels(outcome=code.reason).inc()
+        by = Caller(address=self._address)
+        self.context.services.audit.note(
+            "socket.refused", reason=code.reason, target=self.session_id, by=by, kept=False
+        )
         self.close(code)
 
     # ---- what the hub asks -----------------------------------------------------------------
@@ -128,6 +140,10 @@ class ClientSocket:
             log.info("socket=%s closed: %s", self.session_id, error.evidence)
             self.close(CloseCode.BAD_REQUEST)
             return
+        wait = self._rate.take(self.connection.last_heard)
+        if wait:
+            self._refuse_excess(frame, wait, len(message))
+            return
         event = self.context.events.get(frame.event)
         self.context.metrics.frames.labels(event=frame.event if event else "unknown").inc()
         if self._session is None and frame.event != "user-join":
@@ -135,6 +151,25 @@ class ClientSocket:
             self._refuse(CloseCode.UNAUTHENTICATED)
         else:
             self._dispatch(event, frame)
+
+    def _refuse_excess(self, frame: Frame, wait: float, size: int) -> None:
+        """More than the rate allows: say so, then read no more for a while, then end it."""
+        now, metrics = self.context.loop.time(), self.context.metrics
+        metrics.frames.labels(event="rate_limited").inc()
+        excess = self._excess
+        if excess is None:
+            excess = self._excess = Excess()
+        if excess.goes_on(now):
+            log.info("socket=%s closed: over its rate for too long", self.session_id)
+            self.connection.end_flood()
+            return
+        error = RateLimited("over the rate of its socket", retry_after=round(wait, 3))
+        if self._replies is None:
+            self._answer_refusal(frame, error)
+        else:
+            self._wait(frame, _refused(error), alone=False)
+        if excess.is_enough(size):
+            self.connection.rest()
 
     def _dispatch(self, event: ClientEvent | None, frame: Frame) -> None:
         overlaps = event is not None and event.overlaps and self.context.may_overlap
@@ -208,6 +243,7 @@ class ClientSocket:
             context.metrics.sockets.dec()
             self.membership.leave_all()
             context.services.pool.remove(self._session)
+            self._note("socket.closed", str(int(code)))
 
     # ---- answering -------------------------------------------------------------------------
 
@@ -301,8 +337,17 @@ class ClientSocket:
         context.services.last_seen.record(claims.sid)
         context.metrics.joins.labels(outcome="joined").inc()
         context.metrics.sockets.inc()
+        self._note("socket.joined", "bearer" if bearer else "")
         self._watch_expiry()
         return self._joined()
+
+    def _note(self, kind: str, reason: str) -> None:
+        """Have the audit trail know: a line of the log, written later, and no row."""
+        session = self.session
+        by = Caller(session.user_id, session.login_session_id, self._address)
+        self.context.services.audit.note(
+            kind, subject=by.actor, reason=reason, target=self.session_id, by=by, kept=False
+        )
 
     def _enter_rooms(self, identity: Identity) -> None:
         services = self.context.services
