@@ -11,6 +11,7 @@ import msgspec
 
 from services.container import Services
 from services.errors import UsherError
+from services.websocket.first_frames import FirstFrames
 from services.websocket.protocol import CloseCode
 
 MAX_UNAUTHENTICATED = 20_000
@@ -78,6 +79,7 @@ class SocketContext:
         self.may_overlap = services.bus.keeps_order
         self.join_timeout = services.infrastructure.settings.join_timeout_seconds
         self.loop = asyncio.get_running_loop()
+        self.first_frames = FirstFrames(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
         self.draining = False
 

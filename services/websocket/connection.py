@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from typing import Protocol
 
+from services.websocket.first_frames import FirstFrames
 from services.websocket.frames import (
     FrameError,
     FrameReader,
@@ -59,6 +60,7 @@ class WebSocketConnection:
         "_fd",
         "_loop",
         "_open",
+        "_opening",
         "_outbox",
         "_owner",
         "_paused",
@@ -80,6 +82,7 @@ class WebSocketConnection:
         self._fd = sock.fileno()
         self._reader = FrameReader(max_message)
         self._open = True
+        self._opening = False
         self._paused = False
         self._bad_frame = False
         self._ending = False
@@ -99,6 +102,22 @@ class WebSocketConnection:
         self._loop.add_reader(self._fd, self._readable)
         if leading:
             self._take(leading)
+
+    def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
+        """Answer the handshake with `head`, and begin a moment later.
+
+        What is sent meanwhile waits for that moment, and leaves in one write. What the peer sends
+        waits in the kernel. `leading`: what it had already sent behind its handshake.
+        """
+        self._write(head)
+        self._corked, self._opening = [], True
+        first_frames.add(self._begin_frames, leading)
+
+    def _begin_frames(self, leading: bytes) -> None:
+        self._opening = False
+        self._uncork()
+        if self._sock.fileno() >= 0:
+            self.start(leading)
 
     def limit(self, max_message: int) -> None:
         """Allow messages of so many bytes from now on."""
@@ -298,6 +317,8 @@ class WebSocketConnection:
 
     def _drop_waiting(self) -> None:
         """Forget frames not yet begun; the rest of a begun one has to go, or the next breaks."""
+        if self._opening:
+            self._corked = []
         if self._outbox is not None:
             begun = [self._outbox[0]] if self._begun else []
             self._outbox = deque(begun)
