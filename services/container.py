@@ -27,6 +27,7 @@ from services.rooms.room_protocol import message_event
 from services.rooms.rooms import Rooms
 from services.rooms.usage import Usage
 from services.sessions.admission import Admission
+from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import LoginCache
@@ -66,6 +67,7 @@ class Services:
     nodes: Nodes
     token_binding: TokenBinding
     access: Access
+    contact: Contact
     logout_ack: LogoutAcknowledgement
     bus: Bus
     rooms: Rooms
@@ -76,6 +78,8 @@ class Services:
     health: Health
     background: Background
     passwords: Passwords
+    tokens: Tokens
+    encryption: Encryption
     guesses: GuessLimit
     oauth: OAuthParts
 
@@ -92,7 +96,12 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     tokens = Tokens(settings.jwt_secrets, issuer, ttl=settings.access_token_ttl_seconds)
     node, hub = secrets.token_urlsafe(8), Hub()
     pool, nodes = SessionPool(store), Nodes(store, node)
-    rooms = Rooms(infrastructure.bus, as_event=lambda kept: message_event(kept.id, kept.body))
+    watch = infrastructure.watch
+    rooms = Rooms(
+        infrastructure.bus,
+        as_event=lambda kept: message_event(kept.id, kept.body),
+        stalled=watch.check,
+    )
     control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
@@ -108,13 +117,14 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     )
     channels = Channels(database, revocations)
     access = Access(hub, channels)
+    contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords()
     guesses = GuessLimit(store, metrics)
     tickets = Tickets(store, database, settings.ticket_ttl_seconds)
-    admission = Admission(tokens, tickets, cache, login_sessions, revocations, metrics)
+    admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
+    health = Health(database, store, encryption, metrics)
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
         providers,
@@ -152,6 +162,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         nodes=nodes,
         token_binding=TokenBinding(store, control),
         access=access,
+        contact=contact,
         logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
         bus=infrastructure.bus,
         rooms=rooms,
@@ -162,14 +173,11 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         health=health,
         background=Background(metrics),
         passwords=passwords,
+        tokens=tokens,
+        encryption=encryption,
         guesses=guesses,
         oauth=oauth,
     )
-
-
-def _cut_off(hub: Hub) -> None:
-    if cut := hub.close_all(CloseCode.UNAVAILABLE):
-        log.error("neither the database nor redis for a whole lease: %d sockets closed", cut)
 
 
 def _replace(hub: Hub, session_id: str) -> None:

@@ -32,7 +32,7 @@ WINGS = {
 }
 """Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say
 the same, and are held to this table."""
-FRAME = {"container", "health", "infrastructure", "lifecycle", "upkeep"}
+FRAME = {"container", "health", "infrastructure", "lifecycle", "reload", "upkeep"}
 """Files of services/ that join the wings: no wing imports them."""
 MAX_FILES = 16
 """In one wing. A reader should know each room at a glance."""

@@ -60,7 +60,7 @@ class ClientSocket:
 
     def __init__(self, context: SocketContext, sock: socket.socket) -> None:
         self.context = context
-        self.connection = WebSocketConnection(context.loop, sock, self)
+        self.connection = WebSocketConnection(context.loop, sock, self, stalled=context.stalled)
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
@@ -161,6 +161,8 @@ class ClientSocket:
 
     async def _after_those_before(self, event: ClientEvent | None, frame: Frame) -> None:
         """Begin with a frame only now that those before it are answered."""
+        if self.context.stalled():
+            await self.context.services.infrastructure.watch.passed()
         if self.connection.is_open:
             outcome = self._act(event, frame)
             if outcome is not None:

@@ -16,6 +16,7 @@ from services.claims import Claims
 from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
 from services.grants import Grant
 from services.metrics import Metrics
+from services.sessions.contact import Contact
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
@@ -60,11 +61,13 @@ class Admission:
         cache: LoginCache,
         login_sessions: LoginSessions,
         revocations: Revocations,
+        contact: Contact,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens, self._tickets, self._cache = tokens, tickets, cache
         self._sessions, self._revocations = login_sessions, revocations
+        self._contact = contact
         self._metrics, self._clock = metrics, clock
 
     def verify(self, token: str) -> Claims:
@@ -103,15 +106,18 @@ class Admission:
         Raises:
             TokenExpired: too old by now.
             Unauthenticated: revoked, session over, account gone or disabled, or another role.
-            DatabaseUnavailable: neither Redis nor the database can say.
+            Unavailable: neither Redis nor the database can say, or this node has learnt of no
+                revocation for a whole lease.
         """
         if self._revocations.names(claims):
             raise Unauthenticated("revoked")
         state = await self._state_of(claims)
+        await self.certain()
         for _ in range(REREADS):
             if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
                 break
             state = await self._ask_database(claims, "changed_meanwhile")
+            await self.certain()
         if state is None:
             raise Unauthenticated("login session over, or account gone or disabled")
         self._refuse_known_revocations(claims, state.generation)
@@ -120,6 +126,15 @@ class Admission:
         if claims.exp <= self._clock():
             raise TokenExpired("expired", claims=claims)
         return Identity(claims, state.name, state.grants, state.as_of, state.generation)
+
+    async def certain(self) -> None:
+        """Go on at once, as a rule; after a stall of the loop, once what was missed is read.
+
+        Raises:
+            Unavailable: it can't be, or nothing was learnt for a whole lease.
+        """
+        if not self._contact.is_certain():
+            await self._contact.certain()
 
     def is_outdated(self, identity: Identity) -> bool:
         """Whether something has changed for somebody since they were identified.

@@ -86,6 +86,13 @@ class NodeLine(Protocol):
     async def receive_from_nodes(self, on_message: Callable[[bytes], None]) -> None:
         """Call `on_message` with each logged message of CONTROL_ROOM, from now on."""
 
+    async def read_news(self) -> bool:
+        """Read the log of CONTROL_ROOM behind what came. False where a part may be lost.
+
+        Raises:
+            StoreUnavailable: it can't be read.
+        """
+
     def on_ephemeral(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
         """Call `act` with the room and body of each ephemeral message of this kind."""
 
@@ -142,6 +149,18 @@ class Control:
             log.warning("other nodes not told; they will read the rows: %s", error.evidence)
             return False
         return True
+
+    async def read_missed(self) -> bool:
+        """Read what was told and did not come.
+
+        Returns:
+            False where a part of it may be lost.
+
+        Raises:
+            StoreUnavailable: it can't be read, or takes no writes: then nobody can tell anything.
+        """
+        await self._bus.touch(CONTROL_ROOM)
+        return await self._line.read_news()
 
     def request(self) -> Request:
         """Begin to wait for acknowledgements; before what is to be acknowledged is published."""

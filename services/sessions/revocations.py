@@ -170,8 +170,7 @@ class Revocations:
             How many sockets were closed here.
         """
         closed = self.note(revocations)
-        if self._applying:
-            await asyncio.wait(tuple(self._applying))
+        await self.applied()
         over = [(e.user_id, e.subject) for e in revocations if e.kind in ("session", "token")]
         cuts = [(e.user_id, e.generation) for e in revocations if e.kind == "user"]
         try:
@@ -182,6 +181,11 @@ class Revocations:
         if revocations:
             await self._control.publish(revocations, request)
         return closed
+
+    async def applied(self) -> None:
+        """Wait until changes of rights that were noted have reached this node's sockets."""
+        if self._applying:
+            await asyncio.wait(tuple(self._applying))
 
     def note(self, revocations: Sequence[Revocation]) -> int:
         """Remember revocations and cut the sockets they name. No waiting.
@@ -248,7 +252,7 @@ class Revocations:
         """
         cursor, page = self._floor, None
         while page is None or len(page) == SWEEP_LIMIT:
-            page = await self._database.run(_newer, cursor, self._clock())
+            page = await self._database.read(_newer, cursor, self._clock())
             self.note(page)
             cursor = page[-1].id if page else cursor
         self._settle(self._clock())

@@ -22,7 +22,12 @@ from services.errors import SettingError
 from services.secret import Secret
 from services.settings import table
 from services.settings.data_dir import prepare_data_dir
-from services.settings.generated_keys import stored_encryption_keys, stored_jwt_secrets
+from services.settings.generated_keys import (
+    ENCRYPTION_KEYS_FILE,
+    JWT_SECRETS_FILE,
+    stored_encryption_keys,
+    stored_jwt_secrets,
+)
 from services.settings.origins import WILDCARD_HOSTS, is_loopback
 from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.settings.proxies import IPNetwork
@@ -44,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         encryption_keys: Fernet keys, newest first.
         public_url: an origin, or None; services/settings/origins.py knows the default.
         allowed_origins: in normal form.
+        key_files: of keys that were generated in DATA_DIR.
         embedded: whether a part runs inside `data_dir`, which then takes a DataDirLock.
         warnings: for the log, once there is one.
     """
@@ -60,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     session_lifetime_seconds: float
     ticket_ttl_seconds: float
     join_timeout_seconds: float
+    lease_seconds: float
     max_sessions_per_user: int
     history_messages: int
     history_seconds: float
@@ -72,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 2.0
     log_format: str = "text"
     audit_retention_seconds: float = 90 * 86_400.0
+    key_files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -104,6 +112,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         session_lifetime_seconds=sources.value(table.SESSION_LIFETIME),
         ticket_ttl_seconds=sources.value(table.TICKET_TTL),
         join_timeout_seconds=sources.value(table.JOIN_TIMEOUT),
+        lease_seconds=sources.value(table.LEASE),
         max_sessions_per_user=sources.value(table.MAX_SESSIONS),
         history_messages=sources.value(table.HISTORY_MESSAGES),
         history_seconds=sources.value(table.HISTORY_SECONDS),
@@ -215,10 +224,15 @@ def _with_data_dir(settings: Settings, warnings: list[str], name: str) -> Settin
         warnings += prepare_data_dir(settings.data_dir, name)
     jwt_secrets = settings.jwt_secrets or _keys(stored_jwt_secrets, settings, warnings)
     encryption_keys = settings.encryption_keys or _keys(stored_encryption_keys, settings, warnings)
+    made = (
+        (settings.jwt_secrets, JWT_SECRETS_FILE),
+        (settings.encryption_keys, ENCRYPTION_KEYS_FILE),
+    )
     return msgspec.structs.replace(
         settings,
         jwt_secrets=jwt_secrets,
         encryption_keys=encryption_keys,
+        key_files=tuple(settings.data_dir / name for given, name in made if not given),
         warnings=tuple(warnings),
     )
 

@@ -133,6 +133,16 @@ class Hub:
         """Close a user's sockets that came in with another role. Gives how many there were."""
         return self._close([s for s in self.of_user(user_id) if s.session.role != role], code)
 
+    def hold(self) -> None:
+        """Let nothing in or out of any socket until `release()`."""
+        for socket in self._by_session.values():
+            socket.connection.hold()
+
+    def release(self) -> None:
+        """Let things in and out again, what waited first."""
+        for socket in self:  # a copy: what waited may end sockets
+            socket.connection.release()
+
     def close_all(self, code: CloseCode, after: float | None = None) -> int:
         """Close every socket of this node, as when it stops."""
         return self._close(self._by_session.values(), code, after)

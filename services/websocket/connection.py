@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
+from services.loop_watch import never_stalled
 from services.websocket.first_frames import FirstFrames
 from services.websocket.frames import (
     FrameError,
@@ -50,6 +52,8 @@ class WebSocketConnection:
         sock: a connected non-blocking socket, now owned by the wire.
         owner: who is told.
         max_message: bytes a message may have; `limit()` changes it.
+        stalled: asked once for what one read brings and before an answer leaves: whether the
+            loop has stood still. It calls `hold()` where nothing may go in or out then.
     """
 
     __slots__ = (
@@ -58,6 +62,7 @@ class WebSocketConnection:
         "_corked",
         "_ending",
         "_fd",
+        "_held",
         "_loop",
         "_open",
         "_opening",
@@ -67,6 +72,7 @@ class WebSocketConnection:
         "_queued",
         "_reader",
         "_sock",
+        "_stalled",
         "_timer",
         "last_heard",
     )
@@ -77,13 +83,14 @@ class WebSocketConnection:
         sock: socket.socket,
         owner: ConnectionOwner,
         max_message: int = MAX_UNJOINED_MESSAGE_BYTES,
+        stalled: Callable[[], bool] = never_stalled,
     ) -> None:
         self._loop, self._sock, self._owner = loop, sock, owner
         self._fd = sock.fileno()
         self._reader = FrameReader(max_message)
         self._open = True
-        self._opening = False
-        self._paused = False
+        self._paused = self._held = self._opening = False
+        self._stalled = stalled
         self._bad_frame = False
         self._ending = False
         self._corked: list[bytes] | None = None
@@ -110,14 +117,16 @@ class WebSocketConnection:
         waits in the kernel. `leading`: what it had already sent behind its handshake.
         """
         self._write(head)
+        self._reader.feed(leading)
         self._corked, self._opening = [], True
-        first_frames.add(self._begin_frames, leading)
+        first_frames.add(self._begin_frames)
 
-    def _begin_frames(self, leading: bytes) -> None:
+    def _begin_frames(self) -> None:
         self._opening = False
         self._uncork()
-        if self._sock.fileno() >= 0:
-            self.start(leading)
+        if self._sock.fileno() >= 0 and not self._held:  # else `release()` begins to read
+            self._loop.add_reader(self._fd, self._readable)
+            self._take(b"")
 
     def limit(self, max_message: int) -> None:
         """Allow messages of so many bytes from now on."""
@@ -136,11 +145,45 @@ class WebSocketConnection:
         """Deliver again, first what was already read."""
         if self._paused:
             self._paused = False
-            if self._sock.fileno() >= 0:
+            if self._sock.fileno() >= 0 and not self._held:
                 self._loop.add_reader(self._fd, self._readable)
                 self._take(b"")
 
+    def hold(self) -> None:
+        """Deliver nothing and send nothing until `release()`, but for the end: a close leaves at
+        once. What comes waits in the kernel, what is said waits in the outbox."""
+        if self._held or not self._open:
+            return
+        self._held = True
+        self._loop.remove_reader(self._fd)
+        if self._outbox is None:
+            self._outbox, self._queued, self._begun = deque(), 0, False
+        else:
+            self._loop.remove_writer(self._fd)
+
+    def release(self) -> None:
+        """Deliver and send again, what waited first."""
+        if self._held:
+            self._unhold()
+            if self._outbox is not None:
+                self._writable()
+            if not self._paused and self._sock.fileno() >= 0:
+                self._take(b"")
+
+    def _unhold(self) -> None:
+        self._held = False
+        if self._sock.fileno() < 0:
+            return
+        if not self._outbox:
+            self._outbox = None
+        else:
+            self._loop.add_writer(self._fd, self._writable)
+        if not self._paused and not self._opening:
+            self._loop.add_reader(self._fd, self._readable)
+
     def _readable(self) -> None:
+        if self._stalled() and self._held:
+            return
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -164,7 +207,7 @@ class WebSocketConnection:
             return  # called from within the loop below, which goes on by itself
         self._corked = []
         try:
-            while not self._paused:
+            while not (self._paused or self._held):
                 message = self._reader.next()
                 if message is None:
                     break
@@ -197,6 +240,8 @@ class WebSocketConnection:
 
     def send(self, text: bytes) -> None:
         """Send a text message; nothing happens once the wire is closed."""
+        if self._corked is None:
+            self._stalled()
         self.send_frame(encode_text(text))
 
     def send_frame(self, frame: bytes) -> None:
@@ -221,6 +266,7 @@ class WebSocketConnection:
     def _uncork(self) -> None:
         frames, self._corked = self._corked, None
         if frames:
+            self._stalled()
             self._put(frames, frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _write(self, frame: bytes) -> None:
@@ -268,6 +314,8 @@ class WebSocketConnection:
         return [frames[done][sent:], *frames[done + 1 :]]
 
     def _writable(self) -> None:
+        if self._stalled() and self._held:
+            return
         outbox = self._outbox
         while outbox:
             frame = outbox[0]
@@ -309,6 +357,8 @@ class WebSocketConnection:
             return
         self._open = False
         self._drop_waiting()
+        if self._held:
+            self._unhold()
         self._write(last_bytes)
         if self._sock.fileno() >= 0:
             self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)

@@ -26,21 +26,21 @@ class FirstFrames:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: deque[tuple[float, Callable[[bytes], None], bytes]] = deque()
+        self._waiting: deque[tuple[float, Callable[[], None]]] = deque()
 
-    def add(self, act: Callable[[bytes], None], leading: bytes) -> None:
-        """Call `act` with `leading` in 2 to 4 ms."""
+    def add(self, act: Callable[[], None]) -> None:
+        """Call `act` in 2 to 4 ms."""
         if not self._waiting:
             self._loop.call_later(DELAY_SECONDS, self._due)
         # Not the loop's time: that stands still for a turn, however long it takes.
-        self._waiting.append((time.monotonic() + DELAY_SECONDS, act, leading))
+        self._waiting.append((time.monotonic() + DELAY_SECONDS, act))
 
     def _due(self) -> None:
         waiting, now = self._waiting, time.monotonic()
         while waiting and waiting[0][0] <= now:
-            _, act, leading = waiting.popleft()
+            _, act = waiting.popleft()
             try:
-                act(leading)
+                act()
             except Exception:  # one socket's fault must not keep the others waiting
                 log.exception("a socket could not begin")
         if waiting:
