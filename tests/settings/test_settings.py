@@ -182,6 +182,10 @@ BAD |= {
 }
 BAD["COOKIE_NAME_PREFIX"] = ["", " ", "a b", "a=b", "a;b", "1a", "__Host-", "ä", "a" * 33]
 BAD["LOG_FORMAT"] = ["", "xml", "json,text"]
+BAD |= {
+    name: ["", "x", "-1", "1.5", "1e3", "1_0", "1000000001", "\uff11"]
+    for name in (setting.name for setting in SETTINGS if setting.name.startswith("LIMIT_"))
+}
 BAD["MAX_SESSIONS_PER_USER"] = ["", "x", "0", "-1", "1.5", "1e3", "1_0", "100001"]
 BAD["HISTORY_MESSAGES"] = ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"]
 
