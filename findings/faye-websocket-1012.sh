@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # faye-websocket 0.11.4 (npm) reports a close with 1012 (Service Restart, registered with IANA) as
-# 1002 (protocol error), and loses the reason. 1001 and 4410 arrive as they were sent. A client that
-# takes 1002 for "never come back" stays away after a restart.
+# 1002 (protocol error), with the reason that was sent. 1001 and 4410 arrive as they are. A client
+# that takes 1002 for "never come back" stays away after a restart.
 # Server here: ws 8.23.0. Runs in a temporary folder; fails if that changes.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT; cd "$folder"
@@ -26,4 +26,4 @@ JS
 out=$(node run.mjs); echo "$out"
 grep -q '^1001 -> 1001 a reason$' <<<"$out"
 grep -q '^4410 -> 4410 a reason$' <<<"$out"
-grep -q '^1012 -> 1002' <<<"$out"
+grep -q '^1012 -> 1002 a reason$' <<<"$out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -67,9 +68,13 @@ async def test_nobody_is_called_before_the_delay_is_over_and_all_in_order() -> N
     first_frames = FirstFrames(asyncio.get_running_loop())
     called: list[tuple[int, float]] = []
     added: list[float] = []
+
+    def note(number: int) -> None:
+        called.append((number, time.monotonic()))
+
     for number in range(200):
         added.append(time.monotonic())
-        first_frames.add(lambda number=number: called.append((number, time.monotonic())))
+        first_frames.add(partial(note, number))
         if number % 7 == 0:
             time.sleep(0.0005)  # noqa: ASYNC251 a loop that is busy: its own clock stands still
         if number % 20 == 0:
@@ -80,13 +85,12 @@ async def test_nobody_is_called_before_the_delay_is_over_and_all_in_order() -> N
 
 
 @pytest.mark.gen_test
-async def test_one_timer_serves_all_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    first_frames = FirstFrames(loop)
+async def test_one_timer_serves_all_sockets() -> None:
+    first_frames = FirstFrames(asyncio.get_running_loop())
     called: list[int] = []
     before = time.monotonic()
     for number in range(1000):
-        first_frames.add(lambda number=number: called.append(number))
+        first_frames.add(partial(called.append, number))
     apart = time.monotonic() - before
     at_once: list[int] = []
     while len(called) < 1000:
