@@ -28,6 +28,7 @@ from services.settings.generated_keys import (
     stored_encryption_keys,
     stored_jwt_secrets,
 )
+from services.settings.limits import Limits, read_limits
 from services.settings.origins import WILDCARD_HOSTS, is_loopback
 from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.settings.proxies import IPNetwork
@@ -39,7 +40,7 @@ EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Limits, frozen=True, kw_only=True):
     """Every setting, checked. A field is the setting's name in lower case.
 
     Attributes:
@@ -139,6 +140,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         log_format=sources.value(table.LOG_FORMAT),
         audit_retention_seconds=sources.value(table.AUDIT_RETENTION),
         embedded=database_url is None or redis_url is None,
+        **read_limits(sources.value),
     )
     sources.refuse_unknown_of_providers()
     warnings = [*sources.warnings(), *_cautions(settings)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.claims import MAX_TTL_SECONDS
 from services.settings import values
+from services.settings.limits import LIMIT_SETTINGS
 from services.settings.providers import provider_names
 from services.settings.row import Setting
 
@@ -226,4 +227,5 @@ SETTINGS: tuple[Setting[Any], ...] = (
     DRAIN_SECONDS,
     LOG_FORMAT,
     AUDIT_RETENTION,
+    *LIMIT_SETTINGS,
 )
