@@ -17,6 +17,7 @@ from handlers.http.auth import SignInHandler
 from handlers.http.forms import form_values
 from handlers.http.pages import PAGE_HEADERS
 from handlers.operations import operation
+from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
     BadRequest,
@@ -191,6 +192,8 @@ _LOCAL = frozenset(("127.0.0.1", "localhost"))
 
 
 class OAuthCallbackHandler(OAuthHandler):
+    signs_in = True
+
     @operation(
         "The way back from a provider. Ends on the app, signed in, or on a page that says why not.",
         access="anyone",
@@ -226,6 +229,9 @@ class OAuthCallbackHandler(OAuthHandler):
         )
         if finished.signed_in is not None:
             self.signed_in(finished.signed_in, "browser")
+        elif claims is not None:
+            self.services.audit.acting(Caller(claims.sub, claims.sid, self.address().ip))
+            self.services.audit.note("identity.linked", subject=claims.sub, target=provider)
         self.go_to(finished.next)
 
     @operation(
