@@ -125,6 +125,9 @@ class CountingStore:
     def available(self) -> bool:
         return self.inner.available
 
+    def epoch(self, key: str) -> str | None:
+        return self.inner.epoch(key)
+
     def call(self, *commands: Command) -> Awaitable[list[Any]]:
         self.groups.append(commands)
         return self.inner.call(*commands)
@@ -281,7 +284,7 @@ def join_parts(
     sessions.on_opened(hooks.opened(audit))
     revocations.on_made(hooks.revoked(audit))
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, counting, encryption, metrics)
+    health = Health(database, counting, encryption, metrics, name)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
