@@ -112,7 +112,7 @@ class DataDirLock:
             raise SettingError(self._setting, got, takes) from error
         os.ftruncate(file, 0)
         self._file = file
-        self.note_reloads(0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
 
     def note_reloads(self, count: int) -> None:
         """Say how often the settings were read anew, for who waits for it."""
