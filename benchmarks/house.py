@@ -158,7 +158,7 @@ class House:
             for number, person in enumerate(self._people):
                 name = f"Person {number}" + (MARK if marked and person is last else "")
                 state = LoginState(
-                    name, "user", now + TOKEN_TTL_SECONDS, now + AHEAD_SECONDS, grants
+                    name, "user", now + TOKEN_TTL_SECONDS, now + AHEAD_SECONDS, grants, 0
                 )
                 key = login_key(person.user_id, person.login_session_id)
                 pipeline.set(key, msgspec.json.encode(state), ex=TOKEN_TTL_SECONDS)

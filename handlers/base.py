@@ -144,6 +144,8 @@ class ApiHandler(BaseHandler):
         if origin is not None and self.site.origins.is_own_or_allowed(origin):
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Allow-Credentials", "true")
+            # Else a page of another origin cannot know how long it is to wait (Fetch, 3.3.3).
+            self.set_header("Access-Control-Expose-Headers", "Retry-After")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """As everywhere; a page of an allowed origin may read refusals too."""

@@ -18,7 +18,10 @@ class LoginSession(Row):
         device, ip: where it was opened from, for the user's own list of sessions.
         created_at, last_seen_at: epoch seconds.
         expires_at: epoch seconds, absolute: no refresh moves it (ASVS 3.3.2).
-        ended_at, end_reason: set once, when it was signed out or revoked.
+        ended_at, end_reason: set once, when it was signed out or revoked. Where all sessions of
+            the user were ended at once, they are filled in some time later.
+        generation: the user's at sign-in. Living sessions have the user's own: whoever ends all
+            of them counts that one up, in one row, however many there are.
         provider, provider_subject: the identity that it came of, None for a password.
         provider_sid: the provider's own session (`sid`, OIDC Back-Channel Logout section 2.1),
             where the provider names it.
@@ -37,6 +40,7 @@ class LoginSession(Row):
     expires_at = peewee.DoubleField(index=True)
     ended_at = peewee.DoubleField(null=True)
     end_reason = peewee.TextField(null=True)
+    generation = peewee.IntegerField(default=0)
     provider = peewee.TextField(null=True)
     provider_subject = peewee.TextField(null=True)
     provider_sid = peewee.TextField(null=True)

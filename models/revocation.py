@@ -16,10 +16,12 @@ class Revocation(Row):
         id: counts up and is never given out twice, also not after old rows were deleted. Rows
             of transactions that overlap may become visible out of order (PostgreSQL), so read
             by `created_at` with an overlap, not by `id` alone.
-        kind: "session", "token", "role" or "access".
-        subject: the sid, the jti, the user id or the channel id, by `kind`.
+        kind: "session", "token", "user", "role" or "access".
+        subject: the sid, the jti, the user id, again, or the channel id, by `kind`.
         user_id: whose it was.
         role: for kind "role", the role that counts from now on.
+        generation: for kind "user", the user's from now on: login sessions below it are over.
+        spared: for kind "user", the `sid` of the one session that goes on, or empty.
         reason: a word for the audit log and the close reason.
         created_at: epoch seconds.
         expires_at: epoch seconds; past it no token that it shuts out is valid anyway.
@@ -33,6 +35,8 @@ class Revocation(Row):
     reason = peewee.TextField()
     created_at = peewee.DoubleField(index=True)
     expires_at = peewee.DoubleField(index=True)
+    generation = peewee.IntegerField(default=0)
+    spared = peewee.TextField(default="")
 
     class Meta:
         table_name = "revocations"

@@ -21,6 +21,7 @@ class User(Row):
         founder: 1 on the very first account and NULL on all others. Unique, and never
             anything but 1: the database itself lets only one of two racing sign-ups be first.
         disabled_at: epoch seconds, None while the account may sign in.
+        generation: counts up whenever all login sessions are ended at once.
         created_at: epoch seconds.
     """
 
@@ -34,6 +35,7 @@ class User(Row):
     founder = peewee.SmallIntegerField(null=True, unique=True)
     disabled_at = peewee.DoubleField(null=True)
     created_at = peewee.DoubleField()
+    generation = peewee.IntegerField(default=0)
 
     class Meta:
         table_name = "users"

@@ -27,6 +27,7 @@ from services.rooms.room_protocol import message_event
 from services.rooms.rooms import Rooms
 from services.rooms.usage import Usage
 from services.sessions.admission import Admission
+from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import LoginCache
@@ -66,6 +67,7 @@ class Services:
     nodes: Nodes
     token_binding: TokenBinding
     access: Access
+    contact: Contact
     logout_ack: LogoutAcknowledgement
     bus: Bus
     rooms: Rooms
@@ -92,7 +94,12 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     tokens = Tokens(settings.jwt_secrets, issuer, ttl=settings.access_token_ttl_seconds)
     node, hub = secrets.token_urlsafe(8), Hub()
     pool, nodes = SessionPool(store), Nodes(store, node)
-    rooms = Rooms(infrastructure.bus, as_event=lambda kept: message_event(kept.id, kept.body))
+    watch = infrastructure.watch
+    rooms = Rooms(
+        infrastructure.bus,
+        as_event=lambda kept: message_event(kept.id, kept.body),
+        stalled=watch.check,
+    )
     control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
@@ -104,16 +111,18 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         revocations,
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
+        settings.max_sessions_per_user,
     )
     channels = Channels(database, revocations)
     access = Access(hub, channels)
+    contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords()
     guesses = GuessLimit(store, metrics)
     tickets = Tickets(store, database, settings.ticket_ttl_seconds)
-    admission = Admission(tokens, tickets, cache, login_sessions, revocations, metrics)
+    admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, store, encryption, metrics, on_cut_off=lambda: _cut_off(hub))
+    health = Health(database, store, encryption, metrics)
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
         providers,
@@ -151,6 +160,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         nodes=nodes,
         token_binding=TokenBinding(store, control),
         access=access,
+        contact=contact,
         logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
         bus=infrastructure.bus,
         rooms=rooms,
@@ -164,11 +174,6 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         guesses=guesses,
         oauth=oauth,
     )
-
-
-def _cut_off(hub: Hub) -> None:
-    if cut := hub.close_all(CloseCode.UNAVAILABLE):
-        log.error("neither the database nor redis for a whole lease: %d sockets closed", cut)
 
 
 def _replace(hub: Hub, session_id: str) -> None:

@@ -1,10 +1,8 @@
-"""Whether this node can do its work: for load balancers, and for cutting itself off in time."""
+"""Whether this node can do its work: for load balancers, with the state of what it needs."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -12,7 +10,6 @@ import msgspec
 from services.errors import UsherError
 from services.metrics import Metrics
 from services.redis.store import Store
-from services.sockets.session_pool import LEASE_SECONDS
 from services.storage.database import Database
 from services.storage.encryption import Encryption, check_canary
 
@@ -32,12 +29,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """Watches the database and Redis.
-
-    Args:
-        on_cut_off: called when neither has answered for a whole lease: other nodes hold our
-            sockets for gone then, and no revocation could reach us.
-    """
+    """Watches the database and Redis."""
 
     def __init__(
         self,
@@ -45,14 +37,11 @@ class Health:
         store: Store,
         encryption: Encryption,
         metrics: Metrics,
-        on_cut_off: Callable[[], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._store, self._encryption = database, store, encryption
-        self._metrics, self._on_cut_off, self._clock = metrics, on_cut_off, clock
+        self._metrics = metrics
         self._database_ok = True
         self._key_ok: bool | None = None
-        self._last_contact = clock()
 
     def keys_are_wrong(self) -> bool:
         """Whether ENCRYPTION_KEYS are not those of what is in the database."""
@@ -76,7 +65,7 @@ class Health:
         )
 
     async def check(self) -> None:
-        """Ask the database and look at Redis; cut off when both are gone for too long."""
+        """Ask the database and look at Redis."""
         try:
             await self._database.ping()
             if self._key_ok is None:
@@ -88,11 +77,6 @@ class Health:
             self._database_ok = False
         self._metrics.database_up.set(self._database_ok)
         self._metrics.redis_up.set(self._store.kind == "redis" and self._store.available)
-        # A store in memory is no contact with anybody.
-        if self._database_ok or (self._store.kind == "redis" and self._store.available):
-            self._last_contact = self._clock()
-        elif self._clock() - self._last_contact > LEASE_SECONDS:
-            self._on_cut_off()
 
     async def _check_key(self) -> None:
         self._key_ok = await check_canary(self._database, self._encryption)

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from services.errors import SettingError
+from services.loop_watch import LoopWatch
 from services.metrics import Metrics
 from services.redis.bus import Bus
 from services.redis.bus_memory import MemoryBus
@@ -38,6 +39,7 @@ class Infrastructure:
     bus: Bus
     database: Database
     metrics: Metrics
+    watch: LoopWatch
 
 
 async def open_infrastructure(settings: Settings) -> Infrastructure:
@@ -47,7 +49,7 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
         SettingError: DATA_DIR is another Usher's, or a URL leads nowhere.
         DatabaseUnavailable, StoreUnavailable: what is needed to start does not start.
     """
-    metrics = Metrics()
+    metrics, watch = Metrics(), LoopWatch()
     lock = DataDirLock(settings.data_dir) if settings.embedded else None
     if lock is not None:
         lock.acquire()
@@ -60,13 +62,13 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
         remote = _remote_store(settings)
         database = await Database.open(settings.database_url.reveal())
         redis, store = await _open_store(settings, remote, metrics)
-        bus = await _open_bus(settings, redis, store)
+        bus = await _open_bus(settings, redis, store, watch)
     except BaseException:  # cancelled too: no server and no lock may stay behind
         if database is not None:
             await database.close()
         await _let_go(bus, store, redis, lock)
         raise
-    return Infrastructure(settings, lock, redis, store, bus, database, metrics)
+    return Infrastructure(settings, lock, redis, store, bus, database, metrics, watch)
 
 
 def _remote_store(settings: Settings) -> RedisStore | ClusterStore | None:
@@ -100,12 +102,14 @@ async def _open_store(
     return redis, store
 
 
-async def _open_bus(settings: Settings, redis: EmbeddedRedis | None, store: Store) -> Bus:
+async def _open_bus(
+    settings: Settings, redis: EmbeddedRedis | None, store: Store, watch: LoopWatch
+) -> Bus:
     url = redis.url if redis is not None else settings.redis_url
     messages, seconds = settings.history_messages, settings.history_seconds
     if url is None or store.kind == "memory":
         return MemoryBus(messages, seconds)
-    bus = RedisBus(url, store, messages, seconds)
+    bus = RedisBus(url, store, messages, seconds, watch)
     await bus.open()
     return bus
 

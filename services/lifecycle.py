@@ -11,6 +11,7 @@ from services.errors import StoreUnavailable, UsherError
 from services.health import CHECK_SECONDS
 from services.infrastructure import close_infrastructure
 from services.providers.refresh import KEEP_SECONDS
+from services.sessions.contact import ENFORCE_SECONDS, NEWS_SECONDS
 from services.sessions.last_seen import WRITE_SECONDS
 from services.sessions.revocations import SWEEP_SECONDS
 from services.sockets.keepalive import PING_SECONDS, keep_alive
@@ -29,8 +30,9 @@ async def start(services: Services) -> None:
     await services.control.open()
     with suppress(StoreUnavailable):  # the loop that renews says it again
         await services.nodes.renew()
-    await services.revocations.sweep()
+    await services.contact.sweep()
     await services.health.check()
+    services.infrastructure.watch.start()
     background, database = services.background, services.infrastructure.database
 
     async def renew() -> None:
@@ -38,16 +40,21 @@ async def start(services: Services) -> None:
         await services.pool.renew(c.session for c in services.hub if c.connection.is_open)
         await services.presence.renew()
 
+    async def ping() -> None:
+        await keep_alive(services.hub, services.infrastructure.watch.resumed_at)
+
     async def prune() -> None:
         services.revocations.prune()
         services.infrastructure.bus.forget_old()
 
-    background.every(SWEEP_SECONDS, "sweep revocations", services.revocations.sweep)
+    background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
+    background.every(NEWS_SECONDS, "read news", services.contact.hear)
+    background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)
     background.every(RENEW_SECONDS, "renew leases", renew)
     background.every(WRITE_SECONDS, "note last seen", services.last_seen.write)
-    background.every(PING_SECONDS, "ping sockets", lambda: keep_alive(services.hub))
+    background.every(PING_SECONDS, "ping sockets", ping)
     if tuple(services.oauth.providers):
         background.every(KEEP_SECONDS, "refresh provider tokens", services.oauth.refresh.keep)
     background.every(PURGE_SECONDS, "forget revocations", prune)
@@ -56,6 +63,7 @@ async def start(services: Services) -> None:
 
 async def stop(services: Services) -> None:
     """End the loops, write what waits and let go of everything."""
+    services.infrastructure.watch.stop()
     await services.background.close()
     try:
         await asyncio.wait_for(services.last_seen.write(), 2.0)

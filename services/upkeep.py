@@ -12,13 +12,12 @@ from models.oauth_token import OAuthToken
 from models.revocation import Revocation
 from models.ticket import Ticket
 from models.used_once import UsedOnce
+from services.sessions.session_rows import BATCH, is_living, settle
 from services.storage.database import Database
 
 PURGE_SECONDS = 60.0
 KEEP_SESSIONS_SECONDS = 30 * 86400.0
 """Ended sessions stay a month, for whoever asks what happened."""
-BATCH = 1000
-"""Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
 
 
 class Upkeep:
@@ -44,8 +43,21 @@ class Upkeep:
         ):
             while await self._database.run(_delete_expired, row, key, ends < before) == BATCH:
                 pass
+        for cut in await self._database.run(_cuts, now):
+            while await self._database.run(settle, *cut) == BATCH:
+                pass
         while await self._database.run(_delete_orphans, now) == BATCH:
             pass
+
+
+def _cuts(db: peewee.Database, now: float) -> list[tuple[str, int, float, str]]:
+    """What ended all login sessions of a user lately, oldest first, as `settle` takes it."""
+    rows = (
+        Revocation.select()
+        .where((Revocation.kind == "user") & (Revocation.expires_at > now))
+        .order_by(Revocation.id)
+    )
+    return [(r.user_id, r.generation, r.created_at, r.reason) for r in rows.execute(db)]
 
 
 def _delete_expired(
@@ -56,6 +68,6 @@ def _delete_expired(
 
 
 def _delete_orphans(db: peewee.Database, now: float) -> int:
-    over = LoginSession.ended_at.is_null(False) | (LoginSession.expires_at <= now)
+    over = ~is_living(now)
     some = OAuthToken.select(OAuthToken.id).join(LoginSession).where(over).limit(BATCH)
     return int(OAuthToken.delete().where(OAuthToken.id.in_(some)).execute(db))

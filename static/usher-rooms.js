@@ -1,116 +1,283 @@
 /**
- * What was said while the socket was away: read from the rooms' logs and handed on in order,
- * each message once.
+ * The rooms of a client over all its connections: which it is in, and what was said in them while
+ * the socket was away, handed on in order and once. Used through usher.js.
+ *
+ * @typedef {{event: string, data?: any, room?: string, id?: string}} Frame
+ * @typedef {object} Room
+ * @property {number} enteredAt when it was entered, by performance.now()
+ * @property {number} [since] the same by the server's clock, ms
+ * @property {string} [last] the id of the last message that was handed on
+ * @property {Frame[]} [held] live messages that wait until the log has been read
+ * @property {Set<string>} [read] ids that were read in the log, and may still come live
+ * @typedef {(data: object) => Promise<any>} Ask sends `history` and gives its reply's data
+ * @typedef {{messages: any[], complete: boolean, more?: boolean}} Page
  */
 
-/** @typedef {{ event: string, data: { id: string, room: string } }} MessageFrame */
+export const ROOMS_PER_CALL = 100;
+const MAX_LATE = 200; // messages that may be in the log before they come live
+const MAX_HELD = 1000; // as many as a log keeps: what was missed is forgotten there by then
 
-/** @param {string} id @returns {[number, number]} */
-const order = (id) => /** @type {[number, number]} */ (id.split('-').map(Number));
-
-/** @param {string} id @param {string | undefined} than */
-function newer(id, than) {
-  if (than === undefined) return true;
-  const [ms, number] = order(id);
-  const [thanMs, thanNumber] = order(than);
-  return ms > thanMs || (ms === thanMs && number > thanNumber);
+/** Where a frame lies in a room's log, if it does. What a backend published is told by its `room`
+ *  beside `data`: it is in the log only with an `id` there too, whatever its data looks like.
+ *  @param {Frame} frame  @returns {{room: string, id: string} | null} */
+function place({ event, room, id, data }) {
+  if (room !== undefined) return typeof id === 'string' ? { room, id } : null;
+  const whole = typeof data?.room === 'string' && typeof data.id === 'string';
+  return event === 'message' && whole ? { room: data.room, id: data.id } : null;
 }
 
-export class RoomLogs {
-  /** @type {Map<string, string>} the last message of each room that was handed on */
-  #last = new Map();
-  /** @type {Map<string, number>} when each room was first joined, ms of the server's clock */
-  #since = new Map();
-  /** @type {Map<string, MessageFrame[]>} live messages of rooms that are being caught up on */
-  #held = new Map();
-  #ask;
+/** An entry of `history` as the frame that it was live.  @param {any} entry  @returns {Frame} */
+function frameOf(entry) {
+  if (entry.event === undefined) return { event: 'message', data: entry };
+  const { event, room, ...rest } = entry;
+  return { event, room, ...rest };
+}
+
+export class Rooms {
+  /** @type {Map<string, Room>} rooms of which nothing is to be missed */ #rooms = new Map();
+  /** @type {Set<string>} rooms that the page has left: a new socket is in them again */
+  #left = new Set();
+  /** @type {number | undefined} the server's clock less performance.now(); a little too early */
+  #offsetMs;
   #deliver;
   #gap;
-  #joined;
 
-  /**
-   * @param {(data: object) => Promise<any>} ask sends `history` and gives its reply
-   * @param {(frame: MessageFrame) => void} deliver
-   * @param {(room: string) => void} gap told when messages of a room were missed for good
-   * @param {() => boolean} joined whether the socket that is read over is still there
-   */
-  constructor(ask, deliver, gap, joined) {
-    this.#ask = ask;
+  /** @param {(frame: Frame) => void} deliver
+   *  @param {(room: string) => void} gap told when messages of a room were missed for good */
+  constructor(deliver, gap) {
     this.#deliver = deliver;
     this.#gap = gap;
-    this.#joined = joined;
-  }
-
-  /** A live message. @param {MessageFrame} frame */
-  heard(frame) {
-    const held = this.#held.get(frame.data.room);
-    if (held) held.push(frame);
-    else this.#take(frame);
-  }
-
-  /** A socket has joined: what comes now in rooms that are known waits for what was missed.
-   *  @param {string[]} rooms */
-  hold(rooms) {
-    for (const room of rooms) if (this.#since.has(room)) this.#held.set(room, []);
-  }
-
-  /** Rooms that are joined: from now on nothing of them is to be missed.
-   *  @param {string[]} rooms  @param {number} now ms of the server's clock */
-  entered(rooms, now) {
-    for (const room of rooms) if (!this.#since.has(room)) this.#since.set(room, now);
-  }
-
-  /** Reads what was missed in the rooms that are held.
-   *  @param {string[]} rooms  @param {number} now ms of the server's clock */
-  async catchUp(rooms, now) {
-    this.entered(rooms, now);
-    for (const room of [...this.#held.keys()]) {
-      try {
-        await this.#read(room);
-      } catch (error) {
-        if (!this.#joined()) { // what was held is in the log as well, behind what was missed
-          this.#held.delete(room);
-          continue;
-        }
-        if (/** @type {any} */ (error).code !== 'forbidden') this.#gap(room);
-      }
-      const held = this.#held.get(room) ?? [];
-      this.#held.delete(room);
-      held.forEach((frame) => this.#take(frame));
-    }
   }
 
   /** Another user is here: nothing of the one before counts. */
   forget() {
-    this.#last.clear();
-    this.#since.clear();
-    this.#held.clear();
+    this.#rooms.clear();
+    this.#left.clear();
   }
 
-  /** @param {string} room */
-  async #read(room) {
-    const since = /** @type {number} */ (this.#since.get(room));
-    let after = this.#last.get(room);
-    let more = true;
-    for (let first = true; more; first = false) {
-      const page = await this.#ask(after === undefined ? { room } : { room, after });
-      const { messages } = page;
-      const reaches = messages.length > 0 && order(messages[0].id)[0] < since;
-      if (first && !page.complete && !(after === undefined && reaches)) this.#gap(room);
-      for (const data of messages) {
-        if (order(data.id)[0] >= since) this.#take({ event: 'message', data });
-      }
-      more = page.more && messages.length > 0;
-      after = messages.at(-1)?.id;
+  // ---- which ---------------------------------------------------------------------------------
+
+  /** A socket has joined: what comes live in rooms that are known waits for what was missed.
+   *  @param {string[]} names of the server  @returns {string[]} those that the page did not leave */
+  joined(names) {
+    const wanted = this.wanted(names);
+    for (const name of wanted) {
+      const room = this.#rooms.get(name);
+      if (room) Object.assign(room, { held: [], read: new Set() });
+      else this.#enter(name);
+    }
+    return wanted;
+  }
+
+  /** The rooms that the socket is in have changed.
+   *  @param {string[]} names of the server  @returns {string[]} those that the page did not leave */
+  changed(names) {
+    const wanted = this.wanted(names);
+    const still = new Set(wanted);
+    for (const name of [...this.#rooms.keys()]) if (!still.has(name)) this.#drop(name);
+    for (const name of wanted) if (!this.#rooms.has(name)) this.#enter(name);
+    return wanted;
+  }
+
+  /** @param {string[]} names  @returns {string[]} without those that the page has left */
+  wanted(names) { return this.#left.size ? names.filter((name) => !this.#left.has(name)) : names; }
+
+  /** @param {string[]} names  @returns {string[]} those that the page has left */
+  unwanted(names) { return this.#left.size ? names.filter((name) => this.#left.has(name)) : []; }
+
+  /** The page goes in or out of rooms by itself.
+   *  @param {string} event  @param {any} data */
+  asked(event, data) {
+    if (event === 'join-channels') this.#left.clear();
+    if (event === 'join') this.#left.delete(data?.room);
+    if (event !== 'leave' || typeof data?.room !== 'string') return;
+    this.#left.add(data.room);
+    this.#drop(data.room);
+  }
+
+  /** @param {string} name */
+  #drop(name) {
+    const room = this.#rooms.get(name);
+    if (room) room.held = undefined; // whoever reads its log sees that, and stops
+    this.#rooms.delete(name);
+  }
+
+  /** @param {string} name */
+  #enter(name) {
+    const room = { enteredAt: performance.now() };
+    this.#rooms.set(name, room);
+    return this.#timed(room);
+  }
+
+  /** The server's clock, by which a room was entered.
+   *  @param {number} offsetMs server's less performance.now(), rather too small than too large */
+  clock(offsetMs) {
+    this.#offsetMs = offsetMs;
+    for (const room of this.#rooms.values()) this.#timed(room);
+  }
+
+  /** @param {Room} room */
+  #timed(room) {
+    if (this.#offsetMs !== undefined) room.since ??= room.enteredAt + this.#offsetMs;
+    return room;
+  }
+
+  // ---- what was said -------------------------------------------------------------------------
+
+  /** An event of the server. @param {Frame} frame */
+  heard(frame) {
+    const name = frame.room ?? frame.data?.room;
+    if (typeof name === 'string' && this.#left.has(name)) return;
+    const at = place(frame);
+    if (!at) return this.#deliver(frame);
+    const room = this.#rooms.get(at.room) ?? this.#enter(at.room);
+    if (!room.held) return this.#live(room, at.id, frame);
+    room.held.push(frame);
+    if (room.held.length > MAX_HELD) {
+      this.#gap(at.room);
+      this.#release(room);
     }
   }
 
-  /** @param {MessageFrame} frame */
-  #take(frame) {
-    const { id, room } = frame.data;
-    if (!newer(id, this.#last.get(room))) return;
-    this.#last.set(room, id);
-    this.entered([room], order(id)[0]);
+  /** @param {Room} room  @param {string} id  @param {Frame} frame */
+  #live(room, id, frame) {
+    if (room.read?.has(id)) return;
+    room.read = undefined; // logs and sockets have one order: none of those can come any more
+    this.#hand(room, id, frame);
+  }
+
+  /** @param {Room} room  @param {string} id  @param {Frame} frame */
+  #hand(room, id, frame) {
+    room.last = id;
     this.#deliver(frame);
+  }
+
+  /** @param {Room} room */
+  #release(room) {
+    const { held = [], read = new Set() } = room;
+    room.held = undefined;
+    room.read = new Set([...read].slice(-MAX_LATE));
+    for (const frame of held) {
+      const { id } = /** @type {{id: string}} */ (place(frame));
+      if (!read.has(id)) this.#hand(room, id, frame);
+    }
+  }
+
+  /** Reads what was missed in the rooms that wait: a hundred in each question, all at once.
+   *  @param {Ask} ask over the socket that has just joined
+   *  @param {() => boolean} current whether it is still there */
+  async catchUp(ask, current) {
+    const names = [...this.#rooms.keys()].filter((name) => this.#rooms.get(name)?.held);
+    const parts = [];
+    for (let n = 0; n < names.length; n += ROOMS_PER_CALL) {
+      parts.push(new Reading(this.#waiting(names.slice(n, n + ROOMS_PER_CALL)), {
+        ask, current,
+        page: (name, room, page, first) => this.#take(name, room, page, first),
+        gap: this.#gap,
+        done: (room) => this.#release(room),
+      }).all());
+    }
+    await Promise.all(parts);
+  }
+
+  /** @param {string[]} names  @returns {Map<string, Room>} */
+  #waiting(names) {
+    return new Map(names.map((name) => [name, /** @type {Room} */ (this.#rooms.get(name))]));
+  }
+
+  /** @param {string} name  @param {Room} room  @param {Page} page  @param {boolean} first */
+  #take(name, room, { messages, complete }, first) {
+    const { last, since = 0 } = room;
+    // Of a room of which nothing was heard the log is read from its beginning: what was said
+    // before it was entered is passed over, and an incomplete log that reaches back is enough.
+    const old = (/** @type {any} */ entry) => last === undefined && entry.sent_at * 1000 < since;
+    if (first && !complete && !(messages.length && old(messages[0]))) this.#gap(name);
+    for (const entry of messages) {
+      if (!room.held) return; // the page closed, or left the room, when it heard the one before
+      room.read?.add(entry.id);
+      if (!old(entry)) this.#hand(room, entry.id, frameOf(entry));
+    }
+  }
+}
+
+/** One part of the rooms, read until each is done. */
+class Reading {
+  /** @type {Map<string, string | undefined>} where each was read to, after its first page */
+  #after = new Map();
+  #rooms;
+  #to;
+
+  /** @param {Map<string, Room>} rooms
+   *  @param {{ask: Ask, current: () => boolean, gap: (name: string) => void,
+   *    page: (name: string, room: Room, page: Page, first: boolean) => void,
+   *    done: (room: Room) => void}} to */
+  constructor(rooms, to) {
+    this.#rooms = rooms;
+    this.#to = to;
+  }
+
+  async all() {
+    while (this.#rooms.size && this.#to.current()) {
+      // Where somebody speaks now comes first.
+      const names = [...this.#rooms.keys()].sort((a, b) => this.#held(b) - this.#held(a));
+      let answered = 0;
+      try {
+        const { rooms } = await this.#to.ask({ rooms: names.map((name) => this.#question(name)) });
+        for (const name of names) if (rooms[name]) answered += this.#page(name, rooms[name]);
+      } catch (error) {
+        if (this.#failed(names, error)) return;
+      }
+      if (!answered) await Promise.all(names.map((name) => this.#alone(name)));
+    }
+  }
+
+  /** By itself: one that may not be read any more is not among the answers for several.
+   *  @param {string} name */
+  async #alone(name) {
+    try {
+      this.#page(name, await this.#to.ask(this.#question(name)));
+    } catch (error) {
+      const { code } = /** @type {any} */ (error);
+      if (this.#failed([name], error) || !this.#rooms.has(name)) return;
+      if (code !== 'forbidden') this.#to.gap(name);
+      this.#finish(name);
+    }
+  }
+
+  /** @param {string} name */
+  #held(name) { return this.#rooms.get(name)?.held?.length ?? 0; }
+
+  /** @param {string} name */
+  #question(name) {
+    const after = this.#after.get(name) ?? this.#rooms.get(name)?.last;
+    return after === undefined ? { room: name } : { room: name, after };
+  }
+
+  /** @param {string} name  @param {Page} page  @returns {number} 1 */
+  #page(name, page) {
+    const room = /** @type {Room} */ (this.#rooms.get(name));
+    if (!this.#to.current()) return 1;
+    this.#to.page(name, room, page, !this.#after.has(name));
+    this.#after.set(name, page.messages.at(-1)?.id ?? this.#after.get(name));
+    if (!page.more || !page.messages.length || !room.held) this.#finish(name);
+    return 1;
+  }
+
+  /** @param {string[]} names  @param {any} error  @returns {boolean} whether nothing more is read */
+  #failed(names, error) {
+    if (!this.#to.current()) return true; // what was held is in the log, behind what was missed
+    if (error.code !== 'unavailable' && error.code !== 'timeout') return false;
+    for (const name of names) {
+      this.#to.gap(name);
+      this.#finish(name);
+    }
+    return true;
+  }
+
+  /** @param {string} name */
+  #finish(name) {
+    const room = this.#rooms.get(name);
+    this.#rooms.delete(name);
+    if (room) this.#to.done(room);
   }
 }

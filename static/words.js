@@ -17,6 +17,7 @@ const REASONS = {
   unreachable: 'The server could not be reached.',
   heartbeat_timeout: 'The connection went silent.',
   closed_by_client: 'You disconnected.',
+  misuse: 'This page uses the connection in a way that cannot work.',
 };
 
 /** @param {{code: number, reason: string}} why  @returns {string} */

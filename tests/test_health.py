@@ -1,4 +1,4 @@
-"""Readiness with each dependency's state, and the cut-off of a node that reaches nobody."""
+"""Readiness with each dependency's state."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import pytest
 
 from services.health import Health, Readiness
-from services.sockets.session_pool import LEASE_SECONDS
 from services.storage.encryption import Encryption, generate_key
 from tests.support.databases import on_postgresql
-from tests.support.parts import Clock, Parts, database_away, node, redis_away, redis_back
+from tests.support.parts import Parts, database_away, node, redis_away, redis_back
 from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, redis_server
 
@@ -24,15 +23,12 @@ KEY = generate_key()
 
 @dataclass
 class Watched:
-    """A node, its health, and how often it was told that it is cut off."""
+    """A node and its health."""
 
     parts: Parts
     health: Health
-    clock: Clock
-    cuts: list[float]
 
-    async def after(self, seconds: float) -> Readiness:
-        self.clock.forward(seconds)
+    async def look(self) -> Readiness:
         await self.health.check()
         return self.health.readiness()
 
@@ -42,16 +38,13 @@ async def watched(
     database_url: str, redis: RealRedis | None = None, encryption: Encryption | None = None
 ) -> AsyncIterator[Watched]:
     async with node(database_url, redis, timeout=2.0) as parts:
-        clock, cuts = Clock(0.0), list[float]()
         health = Health(
             parts.database,
             parts.store,
             encryption or Encryption([KEY]),
             parts.metrics,
-            lambda: cuts.append(clock()),
-            clock,
         )
-        yield Watched(parts, health, clock, cuts)
+        yield Watched(parts, health)
 
 
 @pytest.mark.gen_test
@@ -60,7 +53,7 @@ async def test_with_everything_there_a_node_is_ready(
 ) -> None:
     async with watched(database_url, redis_server) as w:
         assert w.health.readiness().status == "not_ready", "nobody has looked yet"
-        assert await w.after(1) == Readiness("ready", "ok", "ok", "ok")
+        assert await w.look() == Readiness("ready", "ok", "ok", "ok")
         assert w.parts.count("usher_database_up") == 1
         assert w.parts.count("usher_redis_up") == 1
 
@@ -68,7 +61,7 @@ async def test_with_everything_there_a_node_is_ready(
 @pytest.mark.gen_test
 async def test_a_store_in_memory_is_said_to_be_that(database_url: str) -> None:
     async with watched(database_url) as w:
-        assert await w.after(1) == Readiness("ready", "ok", "memory", "ok")
+        assert await w.look() == Readiness("ready", "ok", "memory", "ok")
         assert w.parts.count("usher_redis_up") == 0
 
 
@@ -77,13 +70,13 @@ async def test_without_redis_a_node_is_ready_on_its_fallback(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with watched(database_url, redis_server) as w:
-        await w.after(1)
+        await w.look()
         await redis_away(w.parts, redis_server)
         assert w.health.readiness().redis == "fallback", "known at once"
-        assert await w.after(1) == Readiness("ready", "ok", "fallback", "ok")
+        assert await w.look() == Readiness("ready", "ok", "fallback", "ok")
         assert w.parts.count("usher_redis_up") == 0
         await redis_back(w.parts, redis_server)
-        assert (await w.after(1)).redis == "ok"
+        assert (await w.look()).redis == "ok"
 
 
 @on_postgresql
@@ -92,14 +85,14 @@ async def test_without_the_database_a_node_is_not_ready_until_it_answers_again(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with watched(database_url) as w:
-        await w.after(1)
+        await w.look()
         with postgres_server().frozen(), caplog.at_level(logging.WARNING, "usher.health"):
             for _ in range(2):
-                state = await w.after(1)
+                state = await w.look()
                 assert (state.status, state.database) == ("not_ready", "unavailable")
         assert [r.name for r in caplog.records].count("usher.health") == 1, "said once"
         assert w.parts.count("usher_database_up") == 0
-        assert (await w.after(1)).status == "ready"
+        assert (await w.look()).status == "ready"
 
 
 @pytest.mark.gen_test
@@ -107,11 +100,11 @@ async def test_with_a_wrong_key_a_node_is_not_ready_and_nothing_is_lost(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with watched(database_url) as w:
-        await w.after(1)
+        await w.look()
     wrong = generate_key()
     async with watched(database_url, encryption=Encryption([wrong])) as w:
         for _ in range(2):
-            state = await w.after(1)
+            state = await w.look()
             assert (state.status, state.encryption, state.database) == (
                 "not_ready",
                 "wrong_key",
@@ -120,54 +113,12 @@ async def test_with_a_wrong_key_a_node_is_not_ready_and_nothing_is_lost(
     assert wrong.reveal() not in caplog.text
     assert caplog.text.count("USHER_ENCRYPTION_KEYS") == 1
     async with watched(database_url, encryption=Encryption([wrong, KEY])) as w:
-        assert (await w.after(1)).encryption == "ok"
+        assert (await w.look()).encryption == "ok"
 
 
 @pytest.mark.gen_test
 async def test_without_a_database_nothing_is_known_of_the_key(database_url: str) -> None:
     async with watched(database_url) as w:
         await database_away(w.parts)
-        state = await w.after(1)
+        state = await w.look()
         assert (state.status, state.encryption) == ("not_ready", "unknown")
-
-
-# ---- cut off from both ---------------------------------------------------------------------
-
-
-@pytest.mark.gen_test
-async def test_a_node_cut_off_from_both_is_told_after_a_lease_and_not_before(
-    database_url: str, redis_server: RealRedis
-) -> None:
-    async with watched(database_url, redis_server) as w:
-        await w.after(1)
-        await redis_away(w.parts, redis_server)
-        await database_away(w.parts)
-        await w.after(LEASE_SECONDS)
-        assert w.cuts == []
-        await w.after(0.001)
-        assert len(w.cuts) == 1
-
-
-@pytest.mark.gen_test
-async def test_either_of_the_two_is_contact_enough(
-    database_url: str, redis_server: RealRedis
-) -> None:
-    async with watched(database_url, redis_server) as w:
-        await redis_away(w.parts, redis_server)
-        await w.after(2 * LEASE_SECONDS)
-        await redis_back(w.parts, redis_server)
-        await database_away(w.parts)
-        await w.after(2 * LEASE_SECONDS)
-        assert w.cuts == []
-        await redis_away(w.parts, redis_server)
-        await w.after(LEASE_SECONDS + 1)
-        assert len(w.cuts) == 1
-
-
-@pytest.mark.gen_test
-async def test_a_store_in_memory_is_no_contact_with_anybody(database_url: str) -> None:
-    async with watched(database_url) as w:
-        await w.after(1)
-        await database_away(w.parts)
-        await w.after(LEASE_SECONDS + 1)
-        assert len(w.cuts) == 1

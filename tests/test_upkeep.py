@@ -10,7 +10,8 @@ from models.revocation import Revocation
 from models.ticket import Ticket
 from models.user import User
 from services.errors import DatabaseUnavailable
-from services.upkeep import BATCH, KEEP_SESSIONS_SECONDS, Upkeep
+from services.sessions.session_rows import BATCH
+from services.upkeep import KEEP_SESSIONS_SECONDS, Upkeep
 from tests.support.parts import LIFETIME, REFRESH_TTL, Parts, database_away, node
 
 TABLES: tuple[type[peewee.Model], ...] = (User, LoginSession, RefreshToken, Revocation, Ticket)

@@ -94,7 +94,7 @@ class LinkedAccountHandler(ApiHandler):
         usable = frozenset(p.name for p in oauth.providers)
         tokens = await oauth.linked_accounts.unlink(claims.sub, provider, usable)
         oauth.logout.give_back(tokens)
-        if self.services.revocations.names(claims):
+        if self.services.revocations.ends(claims, self.identity.generation):
             self.site.cookies.clear(self)
 
 

@@ -7,6 +7,7 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.errors import NotFound, StoreUnavailable
+from services.sessions.login_sessions import PastSession
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -27,10 +28,23 @@ class SessionList(msgspec.Struct, frozen=True):
     items: list[Session]
 
 
+class PastSessionList(msgspec.Struct, frozen=True):
+    """The last sessions that ended before their time, at most 20. `reason` says why:
+    `session_limit` where one gave way to a newer one, because there were too many."""
+
+    items: list[PastSession]
+
+
 class SessionsHandler(ApiHandler):
-    @operation("The user's living login sessions, last seen first.", answer=SessionList)
-    async def get(self) -> SessionList:
+    @operation(
+        "The user's living login sessions, last seen first; or those that ended lately.",
+        answer=SessionList | PastSessionList,
+        query={"ended": "`true`: the sessions that ended before their time, and why"},
+    )
+    async def get(self) -> SessionList | PastSessionList:
         claims = self.identity.claims
+        if self.get_query_argument("ended", "") == "true":
+            return PastSessionList(await self.services.login_sessions.ended(claims.sub))
         rows = await self.services.login_sessions.living(claims.sub)
         counts = await self._live_sockets(claims.sub)
         return SessionList(

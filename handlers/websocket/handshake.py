@@ -71,7 +71,9 @@ def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
     """Status, reason and headers of a handshake that is refused by HTTP."""
     headers: dict[str, str] = {"Connection": "close", "Cache-Control": "no-store"}
     if error.status == HTTPStatus.UPGRADE_REQUIRED:
+        # RFC 9110 section 7.8: who sends Upgrade names it in Connection, too.
         headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        headers["Connection"] = "Upgrade, close"
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return error.status, HTTPStatus(error.status).phrase, headers

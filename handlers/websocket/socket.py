@@ -61,7 +61,7 @@ class ClientSocket:
 
     def __init__(self, context: SocketContext, sock: socket.socket) -> None:
         self.context = context
-        self.connection = WebSocketConnection(context.loop, sock, self)
+        self.connection = WebSocketConnection(context.loop, sock, self, stalled=context.stalled)
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
@@ -163,6 +163,8 @@ class ClientSocket:
 
     async def _after_those_before(self, event: ClientEvent | None, frame: Frame) -> None:
         """Begin with a frame only now that those before it are answered."""
+        if self.context.stalled():
+            await self.context.services.infrastructure.watch.passed()
         if self.connection.is_open:
             outcome = self._act(event, frame)
             if outcome is not None:
@@ -265,6 +267,7 @@ class ClientSocket:
         if self._session is not None and now - self._renewed_at >= RENEW_AFTER_SECONDS:
             self._renewed_at = now
             self.context.services.pool.write(self.session)
+            self.context.services.last_seen.record(self.session.login_session_id)
         self.answer(frame, protocol.ServerTime(now))
 
     # ---- identity --------------------------------------------------------------------------
@@ -288,6 +291,7 @@ class ClientSocket:
             node=context.services.node,
             connected_at=now,
             expires_at=claims.exp,
+            generation=identity.generation,
         )
         self.connection.limit(protocol.MAX_MESSAGE_BYTES)
         context.hub.add(self)
@@ -320,11 +324,16 @@ class ClientSocket:
         claims = identity.claims
         self._claims = claims
         self._session = msgspec.structs.replace(
-            self.session, name=identity.name, role=claims.role, expires_at=claims.exp
+            self.session,
+            name=identity.name,
+            role=claims.role,
+            expires_at=claims.exp,
+            generation=identity.generation,
         )
         if bearer and self.bearer_token_id is not None:
             self._bind_bearer(claims.jti)
         self.context.services.pool.write(self.session)
+        self.context.services.last_seen.record(claims.sid)
         self._watch_expiry()
 
     def _joined(self) -> protocol.Joined:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Awaitable
 
 import msgspec
@@ -22,7 +23,8 @@ from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket import handshake
 from handlers.websocket.context import SocketContext
 from handlers.websocket.socket import ClientSocket, close_code_for
-from services.errors import OriginRefused, TooLarge, Unavailable, UsherError
+from handlers.websocket.target import origin_form
+from services.errors import BadRequest, OriginRefused, TooLarge, Unavailable, UsherError
 from services.rooms.joins import Credential, TwoIdentities
 from services.sessions.admission import Identity
 from services.settings.origins import Origins
@@ -132,6 +134,7 @@ def refuse(
     status, reason, fields = handshake.refusal(error)
     body = problem_body(error)
     fields |= {"Content-Type": PROBLEM_TYPE, "Content-Length": str(len(body))}
+    fields["Date"] = httputil.format_timestamp(time.time())  # RFC 9110 section 6.6.1
     try:
         connection.write_headers(
             httputil.ResponseStartLine("HTTP/1.1", status, reason),
@@ -202,6 +205,11 @@ class _Request(httputil.HTTPMessageDelegate):
         headers: httputil.HTTPHeaders,
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, httputil.RequestStartLine)
+        try:
+            start_line = origin_form(start_line, headers)
+        except BadRequest as error:
+            refuse(error, start_line, self._request_conn)
+            return None
         if start_line.path.partition("?")[0] == SOCKET_PATH:
             return self._upgrade_handler.upgrade(start_line, headers, self._request_conn)
         length = headers.get("Content-Length", "").lstrip("0")

@@ -287,13 +287,17 @@ class Accounts:
         return row
 
     def _set_disabled(self, db: peewee.Database, user: User, disabled: bool) -> list[Revocation]:
-        if not disabled:
-            user.disabled_at = None
-        else:
-            account_rows.keep_an_admin(db, user)
-            user.disabled_at = user.disabled_at or self._clock()
+        if disabled:
+            return self._disable(db, user, "disabled")
+        user.disabled_at = None
+        User.update({User.disabled_at: None}).where(User.id == user.id).execute(db)
+        return []
+
+    def _disable(self, db: peewee.Database, user: User, reason: str) -> list[Revocation]:
+        account_rows.keep_an_admin(db, user)
+        user.disabled_at = user.disabled_at or self._clock()
         User.update({User.disabled_at: user.disabled_at}).where(User.id == user.id).execute(db)
-        return self._sessions.end_all_within(db, user.id, "disabled") if disabled else []
+        return self._sessions.end_all_within(db, user.id, reason)
 
     async def delete(self, user_id: str) -> None:
         """Delete an account with all that is its own, and cut its sockets. What providers gave
@@ -304,19 +308,20 @@ class Accounts:
             LastAdmin: nobody would be left to administer.
         """
 
-        def delete(db: peewee.Database) -> tuple[list[Revocation], Callable[[], None]]:
-            account_rows.keep_an_admin(db, account_rows.for_change(db, user_id))
-            ended = self._sessions.end_all_within(db, user_id, "deleted")
-            give_back = self._take_out_tokens(db, user_id)
-            User.delete().where(User.id == user_id).execute(db)
-            return ended, give_back
+        def end(db: peewee.Database) -> tuple[list[Revocation], Callable[[], None]]:
+            ended = self._disable(db, account_rows.for_change(db, user_id), "deleted")
+            return ended, self._take_out_tokens(db, user_id)
 
-        ended, give_back = await self._database.run(delete)
+        # First what must not fail or take long: from here on nobody gets in. Rows of sessions may
+        # be many, and go batch by batch; what is interrupted leaves a disabled account.
+        ended, give_back = await self._database.run(end)
         await self._revocations.publish(ended)
         give_back()
+        await self._sessions.forget(user_id)
+        await self._database.run(lambda db: User.delete().where(User.id == user_id).execute(db))
 
     async def disconnect(self, user_id: str) -> int:
-        """Sign a user out everywhere. Gives how many sessions there were.
+        """Sign a user out everywhere. Gives how many sockets were closed on this node.
 
         Raises:
             NotFound: no such account.

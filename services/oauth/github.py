@@ -64,7 +64,7 @@ class GitHubProvider:
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
         return self._client.refresh(self._issuer + "/access_token", "post", refresh_token)
 
-    def revoke(self, grant: Grant) -> None:
+    def revoke(self, grant: Grant) -> bool:
         url = f"{self._api}/applications/{self._client.client_id}/grant"
         session = requests.Session()
         try:
@@ -79,6 +79,7 @@ class GitHubProvider:
                     answer.raise_for_status()
         except requests.RequestException as error:
             raise ProviderUnavailable(f"GitHub: revocation: {why(error)}") from error
+        return True
 
     def logout_token(self, token: str) -> LogoutToken | None:
         return None

@@ -13,6 +13,7 @@ from services.oauth.http import get_json
 from services.oauth.id_tokens import IdToken, LogoutToken, ProviderTokensVerifier, check_sign_in
 from services.oauth.jwks import ProviderKeys
 from services.oauth.provider import Start, text_of
+from services.oauth.roles import first_part
 from services.oauth.token_endpoint import Grant, OAuthClient
 from services.oauth.userinfo import ProviderProfile
 from services.secret import Secret
@@ -46,8 +47,10 @@ class OidcProvider:
     def authorization_url(self, start: Start, prompt: str | None) -> str:
         metadata = self._discovery.metadata()
         parameters = {**PARAMETERS.get(self.settings.name, {}), **dict(self.settings.parameters)}
-        if prompt is not None:
-            parameters["prompt"] = prompt
+        if prompts := self._prompts(prompt):
+            parameters["prompt"] = prompts
+        else:
+            parameters.pop("prompt", None)
         scopes = self.settings.scopes or SCOPES.get(self.settings.name, USUAL_SCOPES)
         if "openid" not in scopes:  # without it there is no ID token
             scopes = ("openid", *scopes)
@@ -59,6 +62,18 @@ class OidcProvider:
             nonce=start.nonce,
             **parameters,
         )
+
+    def _prompts(self, asked: str | None) -> str:
+        """Everything that is wanted, together (OIDC Core section 3.1.2.1): what the settings say,
+        what is asked for now, and with `offline_access` the consent that it needs (section 11)."""
+        chosen = dict(self.settings.parameters).get("prompt")
+        wanted = (chosen or "").split()
+        if chosen is None and "offline_access" in self.settings.scopes:
+            wanted.append("consent")
+        if asked is not None:
+            # `none` may stand alone only.
+            wanted = [asked, *(word for word in wanted if word not in ("none", asked))]
+        return " ".join(wanted)
 
     def check_issuer(self, issuer: str | None) -> None:
         metadata = self._discovery.metadata()
@@ -91,15 +106,16 @@ class OidcProvider:
             raise SignInRefused(Reason.UNTRUSTED, "refresh: tokens of somebody else")
         return grant
 
-    def revoke(self, grant: Grant) -> None:
+    def revoke(self, grant: Grant) -> bool:
         metadata = self._discovery.metadata()
         if not metadata.revocation_endpoint:
-            return
+            return False
         token, hint = grant.access_token, "access_token"
         if grant.refresh_token is not None:  # takes the access token with it (RFC 7009 section 2)
             token, hint = grant.refresh_token, "refresh_token"
         method = metadata.revocation_auth(self.settings.client_auth)
         self._client.revoke(metadata.revocation_endpoint, method, token, hint)
+        return True
 
     def logout_token(self, token: str) -> LogoutToken | None:
         metadata = self._discovery.metadata(for_stranger=True)
@@ -137,7 +153,7 @@ class OidcProvider:
         if self.settings.name != "microsoft":  # see _person
             needed.add("email_verified")
         if claim and claim not in token.claims:
-            needed.add(claim.partition(".")[0])
+            needed.add(first_part(claim))
         if not metadata.userinfo_endpoint or needed <= token.claims.keys():
             return token.claims
         more, _ = get_json(

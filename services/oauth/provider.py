@@ -58,8 +58,8 @@ class Provider(Protocol):
             SignInRefused: they are somebody else's.
         """
 
-    def revoke(self, grant: Grant) -> None:
-        """Give the tokens back, where the provider takes them."""
+    def revoke(self, grant: Grant) -> bool:
+        """Give the tokens back. Gives whether the provider takes them: else nothing is sent."""
 
     def logout_token(self, token: str) -> LogoutToken | None:
         """A checked logout token; None where the provider has none.

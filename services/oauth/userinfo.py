@@ -9,13 +9,10 @@ from typing import Any
 import msgspec
 
 from services.accounts.accounts import normalised_email
-from services.claims import Role
 from services.errors import BadRequest
 from services.oauth.errors import Reason, SignInRefused
 from services.settings.providers import OAuthProvider
 
-MAX_VALUES = 1000
-"""Values of a role claim that are looked at."""
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
@@ -85,42 +82,3 @@ def check_domain(person: ProviderProfile, settings: OAuthProvider) -> None:
     domain = (vouched_address(person) or "").rpartition("@")[2]
     if domain not in settings.email_domains:
         raise SignInRefused(Reason.NOT_ALLOWED, "no verified address in an allowed domain")
-
-
-def role_of(person: ProviderProfile, settings: OAuthProvider) -> Role | None:
-    """The role that the provider gives, by the claim of the settings; None where it says nothing.
-
-    Of several values that mean a role the highest counts.
-
-    Raises:
-        SignInRefused: the claim is there and none of its values means a role.
-    """
-    if not settings.role_claim:
-        return None
-    found = _at(person.claims, settings.role_claim)
-    if found is None:
-        return None
-    values = found if isinstance(found, list) else [found]
-    known = dict(settings.roles)
-    roles = {known[v] for v in map(_word, values[:MAX_VALUES]) if v in known}
-    if not roles:
-        raise SignInRefused(Reason.NOT_ALLOWED, "the role claim has no value that means a role")
-    return "admin" if "admin" in roles else "user"
-
-
-def _at(claims: Mapping[str, Any], path: str) -> Any:
-    """A claim by its name; else by a path with dots (Keycloak's `realm_access.roles`)."""
-    if path in claims:
-        return claims[path]
-    found: Any = claims
-    for part in path.split("."):
-        if not isinstance(found, Mapping) or part not in found:
-            return None
-        found = found[part]
-    return found
-
-
-def _word(value: object) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, (str, int)) else None

@@ -22,15 +22,11 @@ from services.accounts.accounts import MAX_NAME_LENGTH, checked_name
 from services.claims import Role
 from services.errors import BadRequest, LastAdmin
 from services.oauth.errors import Reason, SignInRefused
+from services.oauth.roles import role_of
 from services.oauth.token_endpoint import Grant
-from services.oauth.userinfo import (
-    ProviderProfile,
-    address_of,
-    check_domain,
-    role_of,
-    vouched_address,
-)
+from services.oauth.userinfo import ProviderProfile, address_of, check_domain, vouched_address
 from services.providers import identity_rows
+from services.providers.role_claims import RoleClaims
 from services.providers.tokens import ProviderTokens
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import Device, LoginSessions, ProviderSession, SignedIn
@@ -58,6 +54,7 @@ class Identities:
     ) -> None:
         self._database, self._sessions = database, login_sessions
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
+        self._role_claims = RoleClaims()
 
     async def sign_in(
         self, provider: OAuthProvider, person: ProviderProfile, grant: Grant, device: Device
@@ -68,7 +65,12 @@ class Identities:
             SignInRefused: may not, or not into an account that is somebody's.
         """
         check_domain(person, provider)
-        role = role_of(person, provider)
+        try:
+            role = role_of(person, provider)
+        except SignInRefused:
+            await self._take_role(provider, person)
+            raise
+        self._role_claims.record(provider, person.claims, was_there=role is not None)
 
         def work(db: peewee.Database) -> tuple[SignedIn, list[Revocation]]:
             user = self._user_of(db, provider, person, role == "user")
@@ -89,8 +91,21 @@ class Identities:
 
         signed_in, changed = await self._raced(work)
         await self._revocations.publish(changed)
-        self._sessions.remember(signed_in)
+        await self._sessions.announce(signed_in)
         return signed_in
+
+    async def _take_role(self, provider: OAuthProvider, person: ProviderProfile) -> None:
+        """Whoever the provider gives no role any more is no administrator here either, whichever
+        way they come in next."""
+
+        def work(db: peewee.Database) -> list[Revocation]:
+            found = identity_rows.find(db, provider.name, person.subject)
+            if found is None or found.issuer != person.issuer:
+                return []
+            user = account_rows.lock(db, User.id == found.user_id, demoting=True)
+            return [] if user is None else self._give_role(db, user, "user")
+
+        await self._revocations.publish(await self._database.run(work))
 
     async def _raced(
         self, work: Callable[[peewee.Database], tuple[SignedIn, list[Revocation]]]

@@ -14,14 +14,16 @@ from models.user import User
 from services.accounts import account_rows
 from services.errors import NotFound
 from services.oauth.errors import LastWayIn, Reason, SignInRefused
+from services.oauth.roles import role_of
 from services.oauth.token_endpoint import Grant
-from services.oauth.userinfo import ProviderProfile, check_domain, role_of
+from services.oauth.userinfo import ProviderProfile, check_domain
 from services.providers import identity_rows
 from services.providers.authorization_requests import Link, proof_of
 from services.providers.tokens import ProviderTokens, TokenSet
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_rows import is_living
 from services.settings.providers import OAuthProvider
 from services.storage.database import Database
 
@@ -88,8 +90,7 @@ class LinkedAccounts:
         alive = LoginSession.select().where(
             (LoginSession.id == link.login_session_id)
             & (LoginSession.user == link.user_id)
-            & LoginSession.ended_at.is_null()
-            & (LoginSession.expires_at > self._clock())
+            & is_living(self._clock())
         )
         if user is None or user.disabled_at is not None or not alive.exists(db):
             raise SignInRefused(Reason.SIGNED_OUT, "the login session that links is over")

@@ -138,11 +138,12 @@ class ProviderLogout:
             if attempt:
                 await asyncio.sleep(GIVE_BACK_AGAIN_SECONDS * 5 ** (attempt - 1))
             try:
-                await connection.ask(lambda p: p.revoke(tokens.grant))
+                sent = await connection.ask(lambda p: p.revoke(tokens.grant))
             except ProviderUnavailable as error:
                 log.info("%s: tokens not given back yet: %s", tokens.provider, error.evidence)
             else:
-                self._metrics.oauth_given_back.labels(outcome="done").inc()
+                if sent:
+                    self._metrics.oauth_given_back.labels(outcome="done").inc()
                 return
         self._metrics.oauth_given_back.labels(outcome="failed").inc()
 

@@ -19,6 +19,7 @@ from models.oauth_token import OAuthToken
 from models.user import User
 from services.oauth.token_endpoint import Grant
 from services.secret import Secret
+from services.sessions.session_rows import is_living
 from services.storage.encryption import DecryptionFailed, Encryption
 
 AHEAD_SECONDS = 120.0
@@ -195,7 +196,7 @@ class ProviderTokens:
 def living(now: float) -> peewee.ModelSelect[OAuthToken]:
     """Ids of the sets that are linked to an account which may sign in, or of a login session that
     is not over."""
-    alive = LoginSession.ended_at.is_null() & (LoginSession.expires_at > now)
+    alive = LoginSession.id.is_null(False) & is_living(now)
     linked = OAuthToken.login_session.is_null() & User.disabled_at.is_null()
     return (
         OAuthToken.select(OAuthToken.id)

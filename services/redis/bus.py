@@ -108,6 +108,13 @@ class Bus(Protocol):
             StoreUnavailable: the log can't be read.
         """
 
+    async def touch(self, room: str) -> None:
+        """Write beside the room's log, and say nothing.
+
+        Raises:
+            StoreUnavailable: nobody could say anything in the room now.
+        """
+
     def forget_old(self) -> None:
         """Drop logs that are too old, where nobody else does. To be called now and then."""
 

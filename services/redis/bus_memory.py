@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from services.errors import StoreUnavailable
 from services.redis.bus import BusListener, LoggedMessage, Window, id_order
 
 
@@ -87,6 +88,14 @@ class MemoryBus:
 
     async def close(self) -> None:
         self._listener = None
+
+    async def touch(self, room: str) -> None:
+        """See `Bus.touch`.
+
+        Raises:
+            StoreUnavailable: always: there is nobody else in this memory.
+        """
+        raise StoreUnavailable("memory: no other node says anything here")
 
     def forget_old(self) -> None:
         """Drop logs whose last message is too old, as Redis does. To be called now and then."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
 from hiredis import ProtocolError, Reader, ReplyError
 
 from services.errors import StoreUnavailable
+from services.loop_watch import LoopWatch, never_stalled
 from services.redis.address import Address
 from services.redis.bus import BusListener, LoggedMessage, Window, id_order
 from services.redis.cluster import ClusterAddress
@@ -27,6 +28,7 @@ from services.secret import Secret
 PROBE_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
+TOUCHED_MS = 60_000
 
 # The number tells whether the log still begins with the room's first message. All three keys
 # share the room's hash tag, so that a cluster keeps them together.
@@ -52,6 +54,11 @@ def count_key(room: str) -> str:
     return f"usher:{{{room}}}:count"
 
 
+def touch_key(room: str) -> str:
+    """What is written to see that the log takes writes. In its slot."""
+    return f"usher:{{{room}}}:touched"
+
+
 def channel(room: str) -> str:
     """What nodes subscribe to."""
     return f"usher:{{{room}}}:said"
@@ -65,19 +72,27 @@ class RedisBus:
             up: what one node publishes reaches all of them.
         store: for everything but the subscription.
         keep_messages: how many messages a room's log holds, about.
+        watch: after a stall of the loop, what comes over the subscription waits for it.
         keep_seconds: how long after its last message a log is forgotten; older messages in a
             living log are passed over.
     """
 
     def __init__(
-        self, url: Secret | str, store: Store, keep_messages: int, keep_seconds: float
+        self,
+        url: Secret | str,
+        store: Store,
+        keep_messages: int,
+        keep_seconds: float,
+        watch: LoopWatch | None = None,
     ) -> None:
         self._store = store
         self._keep_messages, self._keep_ms = keep_messages, int(keep_seconds * 1000)
         address = address_of(url)
         # While a slot moves, a cluster's refusals are sent again, behind what came after them.
         self.keeps_order = not isinstance(address, ClusterAddress)
-        self._ear = _Ear(address)
+        self._ear = _Ear(address, never_stalled if watch is None else watch.check)
+        if watch is not None:
+            watch.on_resume(self._ear.resume)
 
     async def open(self) -> None:
         """Try once to connect the subscription; then it is kept up in the background."""
@@ -126,6 +141,9 @@ class RedisBus:
         seconds = int(now[0]) + int(now[1]) / 1_000_000
         return Window(messages, True, len(found) > limit, seconds)
 
+    async def touch(self, room: str) -> None:
+        await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))
+
     def forget_old(self) -> None:
         """Redis does."""
 
@@ -150,8 +168,8 @@ def _number(entry: Any) -> int:
 class _Ear:
     """The subscription: which rooms are heard, over one connection after another."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, address: Address, stalled: Callable[[], bool]) -> None:
+        self._address, self._stalled = address, stalled
         self.listener: BusListener | None = None
         self._rooms: dict[str, asyncio.Future[None] | None] = {}
         """None once a room has been heard for certain."""
@@ -171,6 +189,11 @@ class _Ear:
             await asyncio.gather(self._keeper, return_exceptions=True)
         if self._line is not None:
             self._line.lose()
+
+    def resume(self) -> None:
+        """Hear what waited behind a stall of the loop."""
+        if self._line is not None:
+            self._line.resume()
 
     def subscribe(self, room: str) -> asyncio.Future[None] | None:
         if room not in self._rooms:
@@ -214,7 +237,7 @@ class _Ear:
             await self._attempt()
 
     async def _attempt(self) -> None:
-        line = _Line(self._heard, self._line_lost)
+        line = _Line(self._heard, self._line_lost, self._stalled)
         try:
             await asyncio.wait_for(self._address.connect(line), TIMEOUT_SECONDS)
         except (OSError, StoreUnavailable, asyncio.TimeoutError) as error:
@@ -265,9 +288,12 @@ def _settle(waiting: asyncio.Future[None] | None) -> None:
 class _Line(asyncio.Protocol):
     """One connection that hears. `heard` is told (kind, channel, body)."""
 
-    def __init__(self, heard: Any, lost: Any) -> None:
+    def __init__(self, heard: Any, lost: Any, stalled: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._heard_by, self._lost_to = heard, lost
+        self._heard_by, self._lost_to, self._stalled = heard, lost, stalled
+        self._unheard: list[bytes] = []
+        """What one read brought while nothing may go out; the rest waits in the kernel."""
+        self._due = 0.0
         self._reader = Reader()
         self._transport: asyncio.Transport | None = None
         self._last_sign = self._loop.time()
@@ -277,6 +303,10 @@ class _Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         # Not at once: the greeting has to be the first that is said.
+        self._probe_later()
+
+    def _probe_later(self) -> None:
+        self._due = self._loop.time() + PROBE_SECONDS
         self._timer = self._loop.call_later(PROBE_SECONDS, self._probe)
 
     def write(self, commands: Iterable[Command]) -> None:
@@ -286,17 +316,39 @@ class _Line(asyncio.Protocol):
 
     def _probe(self) -> None:
         """A paused Redis says nothing: ask, and hang up when there is no answer."""
-        if self._loop.time() - self._last_sign > TIMEOUT_SECONDS + PROBE_SECONDS:
+        now = self._loop.time()
+        # After a stall of our own loop the answers lie in the socket, unread: as in link.py.
+        unread = self._unheard or now - self._due > PROBE_SECONDS
+        if not unread and now - self._last_sign > TIMEOUT_SECONDS + PROBE_SECONDS:
             self.lose()
             return
         self.write([("PING",)])
-        self._timer = self._loop.call_later(PROBE_SECONDS, self._probe)
+        self._probe_later()
 
     def data_received(self, data: bytes) -> None:
         self._last_sign = self._loop.time()
+        if self._stalled():
+            self._unheard.append(data)
+            if self._transport is not None:
+                self._transport.pause_reading()
+        else:
+            self._read(data)
+
+    def resume(self) -> None:
+        """Hear what waited, behind whatever else goes on again now."""
+        if self._unheard:
+            self._loop.call_soon(self._read_unheard)
+
+    def _read_unheard(self) -> None:
+        unheard, self._unheard = self._unheard, []
+        self._read(b"".join(unheard))
+        if self._alive and self._transport is not None:
+            self._transport.resume_reading()
+
+    def _read(self, data: bytes) -> None:
         try:
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
+            while self._alive and (reply := self._reader.gets()) is not False:
                 if isinstance(reply, ReplyError):  # a room that is not heard must not look so
                     log.warning("the bus is refused by redis: %s", error_word(reply))
                     self.lose()

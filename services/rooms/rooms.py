@@ -11,9 +11,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 from services.errors import StoreUnavailable
+from services.loop_watch import never_stalled
 from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.connection import WebSocketConnection
@@ -82,6 +84,7 @@ class Rooms:
 
     Args:
         as_event: the text of the event that a kept message becomes.
+        stalled: asked before a room's messages go out, see `WebSocketConnection`.
     """
 
     def __init__(
@@ -89,7 +92,9 @@ class Rooms:
         bus: Bus,
         as_event: Callable[[LoggedMessage], bytes],
         clock: Callable[[], float] = time.time,
+        stalled: Callable[[], bool] = never_stalled,
     ) -> None:
+        self._stalled = stalled
         self._bus, self._as_event, self._clock = bus, as_event, clock
         self._rooms: dict[str, _Room] = {}
         self._gaps = asyncio.Semaphore(GAPS_AT_ONCE)
@@ -103,6 +108,28 @@ class Rooms:
         """Hear what nodes tell each other. The line may still be down: it is heard then on."""
         self._on_control = on_message
         await self.wait_subscribed(self.subscribe((CONTROL_ROOM,)))
+        with suppress(StoreUnavailable):  # the log's clock, not ours: its ids are compared with
+            here = self._rooms[CONTROL_ROOM]
+            behind_all = f"{MAX_NUMBER}-{MAX_NUMBER}"
+            window = await self._bus.read_behind(CONTROL_ROOM, behind_all, 1)
+            here.since = min(here.since, window.now)
+
+    async def read_news(self) -> bool:
+        """Read what nodes have told each other and did not come over the line.
+
+        Returns:
+            False where a part of it may be lost: the log does not know the last that came.
+
+        Raises:
+            StoreUnavailable: the log can't be read.
+        """
+        here = self._rooms[CONTROL_ROOM]
+        complete = True
+        if here.last != (0, 0):
+            last = f"{here.last[0]}-{here.last[1]}"
+            complete = (await self._bus.read(CONTROL_ROOM, last, 1)).complete
+        await self._read_missed(CONTROL_ROOM, here)
+        return complete
 
     def on_ephemeral(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
         """Hand ephemeral messages of a kind (one byte) to another part."""
@@ -303,6 +330,7 @@ class Rooms:
             return
         if but:
             self._flush(room)
+            self._stalled()
             for member in tuple(room.members):
                 if member.session_id != but:
                     member.connection.send_frame(frame)
@@ -314,13 +342,13 @@ class Rooms:
         if room.unsent_bytes > FLUSH_BYTES:
             self._flush(room)
 
-    @staticmethod
-    def _flush(room: _Room) -> None:
+    def _flush(self, room: _Room) -> None:
         """Send what was gathered in this turn of the loop: one system call a member, not one a
         message."""
         frames, room.unsent, room.unsent_bytes = room.unsent, [], 0
         if not frames:
             return
+        self._stalled()
         joined = frames[0] if len(frames) == 1 else b"".join(frames)
         # A copy: a member that is too slow is closed by this, and leaves.
         for member in tuple(room.members):

@@ -16,6 +16,7 @@ from services.claims import Claims
 from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
 from services.grants import Grant
 from services.metrics import Metrics
+from services.sessions.contact import Contact
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
@@ -32,13 +33,14 @@ SETTLE_SECONDS = 10.0
 class Identity(msgspec.Struct, frozen=True):
     """Who somebody is, by which token, and what they may do in channels.
 
-    `as_of`: epoch seconds; what came after it is not in here.
+    `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
     """
 
     claims: Claims
     name: str
     grants: dict[str, Grant]
     as_of: float
+    generation: int
 
     @property
     def user_id(self) -> str:
@@ -59,11 +61,13 @@ class Admission:
         cache: LoginCache,
         login_sessions: LoginSessions,
         revocations: Revocations,
+        contact: Contact,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens, self._tickets, self._cache = tokens, tickets, cache
         self._sessions, self._revocations = login_sessions, revocations
+        self._contact = contact
         self._metrics, self._clock = metrics, clock
 
     def verify(self, token: str) -> Claims:
@@ -102,23 +106,35 @@ class Admission:
         Raises:
             TokenExpired: too old by now.
             Unauthenticated: revoked, session over, account gone or disabled, or another role.
-            DatabaseUnavailable: neither Redis nor the database can say.
+            Unavailable: neither Redis nor the database can say, or this node has learnt of no
+                revocation for a whole lease.
         """
-        self._refuse_known_revocations(claims)
+        if self._revocations.names(claims):
+            raise Unauthenticated("revoked")
         state = await self._state_of(claims)
-        self._refuse_known_revocations(claims)
+        await self.certain()
         for _ in range(REREADS):
             if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
                 break
             state = await self._ask_database(claims, "changed_meanwhile")
-            self._refuse_known_revocations(claims)
+            await self.certain()
         if state is None:
             raise Unauthenticated("login session over, or account gone or disabled")
+        self._refuse_known_revocations(claims, state.generation)
         if state.role != claims.role:
             raise Unauthenticated("the role in the token is not the user's any more")
         if claims.exp <= self._clock():
             raise TokenExpired("expired", claims=claims)
-        return Identity(claims, state.name, state.grants, state.as_of)
+        return Identity(claims, state.name, state.grants, state.as_of, state.generation)
+
+    async def certain(self) -> None:
+        """Go on at once, as a rule; after a stall of the loop, once what was missed is read.
+
+        Raises:
+            Unavailable: it can't be, or nothing was learnt for a whole lease.
+        """
+        if not self._contact.is_certain():
+            await self._contact.certain()
 
     def is_outdated(self, identity: Identity) -> bool:
         """Whether something has changed for somebody since they were identified.
@@ -126,11 +142,11 @@ class Admission:
         Raises:
             Unauthenticated: revoked meanwhile.
         """
-        self._refuse_known_revocations(identity.claims)
+        self._refuse_known_revocations(identity.claims, identity.generation)
         return self._revocations.changed_since(identity.user_id, identity.as_of)
 
-    def _refuse_known_revocations(self, claims: Claims) -> None:
-        if self._revocations.names(claims):
+    def _refuse_known_revocations(self, claims: Claims, generation: int) -> None:
+        if self._revocations.ends(claims, generation):
             raise Unauthenticated("revoked")
 
     async def _state_of(self, claims: Claims) -> LoginState | None:

@@ -22,7 +22,7 @@ from services.redis.bus import Bus
 
 CONTROL_ROOM = "nodes"
 """The room of what nodes tell each other; no client's room has this name."""
-Kind = Literal["session", "token", "role", "access"]
+Kind = Literal["session", "token", "user", "role", "access"]
 ACKNOWLEDGED = b"a"
 
 log = logging.getLogger("usher.control")
@@ -33,10 +33,12 @@ class Revocation(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: what `subject` is: a login session (`sid`), an access token (`jti`), the user
-            whose tokens and sockets of any other role than `role` are over, or a channel whose
-            rights have changed for `user_id` ("*": for anybody).
+            whose login sessions of an older `generation` are over ("user"), the user whose
+            tokens and sockets of any other role than `role` are over ("role"), or a channel
+            whose rights have changed for `user_id` ("*": for anybody).
         created_at: epoch seconds.
         id: number of its row; it tells a repeated message from a new one.
+        spared: `sid` of the one session of the user that goes on all the same, or empty.
     """
 
     kind: Kind
@@ -46,6 +48,8 @@ class Revocation(msgspec.Struct, frozen=True):
     created_at: float
     id: int
     role: str = ""
+    generation: int = 0
+    spared: str = ""
 
 
 class News(msgspec.Struct, frozen=True):
@@ -81,6 +85,13 @@ class NodeLine(Protocol):
 
     async def receive_from_nodes(self, on_message: Callable[[bytes], None]) -> None:
         """Call `on_message` with each logged message of CONTROL_ROOM, from now on."""
+
+    async def read_news(self) -> bool:
+        """Read the log of CONTROL_ROOM behind what came. False where a part may be lost.
+
+        Raises:
+            StoreUnavailable: it can't be read.
+        """
 
     def on_ephemeral(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
         """Call `act` with the room and body of each ephemeral message of this kind."""
@@ -138,6 +149,18 @@ class Control:
             log.warning("other nodes not told; they will read the rows: %s", error.evidence)
             return False
         return True
+
+    async def read_missed(self) -> bool:
+        """Read what was told and did not come.
+
+        Returns:
+            False where a part of it may be lost.
+
+        Raises:
+            StoreUnavailable: it can't be read, or takes no writes: then nobody can tell anything.
+        """
+        await self._bus.touch(CONTROL_ROOM)
+        return await self._line.read_news()
 
     def request(self) -> Request:
         """Begin to wait for acknowledgements; before what is to be acknowledged is published."""

@@ -1,8 +1,9 @@
 """What Redis knows of login sessions: the fast way to the answer that the database gives.
 
-Two keys, in the slot of their user: `login` holds who it is, `revoked` that it is over. The
-second wins, so a late writer of the first cannot bring a revoked session back. An absent
-`login` means "ask the database", never "let in".
+Three keys, in the slot of their user: `login` holds who it is, `revoked` that it is over, and
+`generation` which of the user's sessions can be alive at all. The second and the third win, so a
+late writer of the first cannot bring a revoked session back. An absent `login`, or one of another
+generation, means "ask the database", never "let in".
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class LoginState(msgspec.Struct, frozen=True):
         as_of: when the database said so; a change of role or access after it makes the state
             worthless.
         grants: what the user may do, by channel id.
+        generation: of the user and so of the session, when the database said so.
     """
 
     name: str
@@ -34,6 +36,7 @@ class LoginState(msgspec.Struct, frozen=True):
     expires_at: float
     as_of: float
     grants: dict[str, Grant]
+    generation: int
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -56,8 +59,13 @@ def revoked_key(user_id: str, subject: str) -> str:
     return f"usher:{{{user_id}}}:revoked:{subject}"
 
 
+def generation_key(user_id: str) -> str:
+    """The generation of a user whose login sessions were all ended lately."""
+    return f"usher:{{{user_id}}}:generation"
+
+
 class LoginCache:
-    """Reads and writes both keys.
+    """Reads and writes the keys.
 
     Args:
         store: Redis, or memory.
@@ -69,6 +77,8 @@ class LoginCache:
     ) -> None:
         self._store, self._clock = store, clock
         self._ttl = int((token_life + SLACK_SECONDS) * 1000)
+        # What was read just before a cut may be remembered just after it: the cut stays longer.
+        self._cut_ttl = self._ttl + int(SLACK_SECONDS * 1000)
 
     async def look_up(self, claims: Claims) -> Known:
         """One round trip: is the token or its session revoked, and who is it?
@@ -77,13 +87,16 @@ class LoginCache:
             StoreUnavailable: Redis is away.
         """
         user, sid = claims.sub, claims.sid
-        keys = (revoked_key(user, sid), revoked_key(user, claims.jti), login_key(user, sid))
-        ((by_session, by_token, login),) = await self._store.call(("MGET", *keys))
+        revoked = revoked_key(user, sid), revoked_key(user, claims.jti)
+        keys = (*revoked, login_key(user, sid), generation_key(user))
+        ((by_session, by_token, login, generation),) = await self._store.call(("MGET", *keys))
         if by_session is not None or by_token is not None:
             return Known(True, None)
         state = None if login is None else _decoded(login)
-        if state is not None and state.expires_at <= self._clock():
-            state = None
+        if state is None or state.expires_at <= self._clock():
+            return Known(False, None)
+        if generation is not None and generation != b"%d" % state.generation:
+            return Known(False, None)  # a session that was spared, or one that is over
         return Known(False, state)
 
     def remember(self, user_id: str, login_session_id: str, state: LoginState) -> None:
@@ -104,6 +117,22 @@ class LoginCache:
         for user_id, subject in over:
             commands.append(("SET", revoked_key(user_id, subject), b"1", "PX", self._ttl))
             commands.append(("DEL", login_key(user_id, subject)))
+        if commands:
+            await self._store.call(*commands)
+
+    async def outdate(self, generations: Iterable[tuple[str, int]]) -> None:
+        """Mark every login session of users as over that is of another generation.
+
+        Args:
+            generations: pairs of a user id and the user's generation from now on.
+
+        Raises:
+            StoreUnavailable: as `revoke`.
+        """
+        commands: list[Command] = [
+            ("SET", generation_key(user_id), generation, "PX", self._cut_ttl)
+            for user_id, generation in generations
+        ]
         if commands:
             await self._store.call(*commands)
 

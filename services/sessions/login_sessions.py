@@ -7,6 +7,7 @@ section 4.14.2), save for a short grace in which the tabs of one browser may rac
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -23,18 +24,25 @@ from services.errors import NotFound, Unauthenticated
 from services.grants import Grant, grants_of
 from services.opaque import opaque_token, token_hash
 from services.secret import Secret
+from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.revocations import Revocations
 from services.sessions.tokens import Tokens
 from services.storage.database import Database
-from services.storage.row_locks import locked, locked_one
+from services.storage.row_locks import locked_one
 
 REFRESH_GRACE_SECONDS = 10.0
 """Parallel tabs send the same cookie; each of them gets 200 this long."""
 RECENT_SECONDS = 300
 """A sign-in of so lately stands for a password that an account does not have (ASVS 3.7.1)."""
 MAX_DEVICE_LENGTH = 200
+SESSION_LIMIT = "session_limit"
+"""Why a session ended that gave way to a newer one."""
+MAX_ENDED = 20
+"""Ended sessions that are listed."""
+
+log = logging.getLogger("usher.sessions")
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -63,6 +71,9 @@ class SignedIn(msgspec.Struct, frozen=True):
     refresh_expires_at: float
     session_expires_at: float
     grants: dict[str, Grant]
+    generation: int
+    displaced: tuple[Revocation, ...] = ()
+    """Sessions of the same user that had to give way: there are only so many at one time."""
 
 
 class ProviderSession(msgspec.Struct, frozen=True):
@@ -86,12 +97,25 @@ class SessionRow(msgspec.Struct, frozen=True):
     expires_at: float
 
 
+class PastSession(msgspec.Struct, frozen=True):
+    """A login session that is over, as its user may see it. Times are epoch seconds."""
+
+    id: str
+    device: str
+    ip: str
+    method: str
+    created_at: float
+    ended_at: float
+    reason: str
+
+
 class LoginSessions:
     """Opens, refreshes, lists and ends login sessions.
 
     Args:
         refresh_ttl: seconds, sliding.
         lifetime: seconds, absolute.
+        limit: living sessions of one user; the one longest unused gives way to a new one.
     """
 
     def __init__(
@@ -102,11 +126,12 @@ class LoginSessions:
         revocations: Revocations,
         refresh_ttl: float,
         lifetime: float,
+        limit: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
-        self._refresh_ttl, self._lifetime = refresh_ttl, lifetime
+        self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -133,7 +158,7 @@ class LoginSessions:
             return self.open_within(db, user, method, device)
 
         signed_in = await self._database.run(work)
-        self.remember(signed_in)
+        await self.announce(signed_in)
         return signed_in
 
     def open_within(
@@ -144,7 +169,7 @@ class LoginSessions:
         device: Device,
         origin: ProviderSession | None = None,
     ) -> SignedIn:
-        """The same within somebody's transaction; `remember` what it gives after the commit.
+        """The same within somebody's transaction; `announce` what it gives after the commit.
 
         Args:
             user: the row, locked.
@@ -165,11 +190,19 @@ class LoginSessions:
             created_at=now,
             last_seen_at=now,
             expires_at=now + self._lifetime,
+            generation=user.generation,
             provider=origin and origin.provider,
             provider_subject=origin and origin.subject,
             provider_sid=origin and origin.sid,
         ).execute(db)
-        return self._sign_in(db, user, sid, now + self._lifetime)
+        signed_in = self._sign_in(db, user, sid, now + self._lifetime)
+        return msgspec.structs.replace(signed_in, displaced=self._displace(db, user, now))
+
+    def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
+        """End what the user has too many of, behind the lock of the user's row."""
+        excess = session_rows.longest_unused(db, user, self._limit, now)
+        session_rows.mark_ended(db, [sid for sid, _ in excess], SESSION_LIMIT, now)
+        return tuple(self._revocations.record_sessions(db, excess, SESSION_LIMIT))
 
     def _sign_in(
         self, db: peewee.Database, user: User, sid: str, session_expires_at: float
@@ -194,14 +227,29 @@ class LoginSessions:
             refresh_expires_at,
             session_expires_at,
             grants_of(db, user.id),
+            user.generation,
         )
 
-    def remember(self, signed_in: SignedIn) -> None:
-        """Let Redis know a session that the database has committed, without waiting."""
+    async def announce(self, signed_in: SignedIn) -> None:
+        """Let Redis know a session that the database has committed, without waiting for it; and
+        close the sockets of those that gave way to it."""
         user, claims = signed_in.user, signed_in.claims
-        ends_at, grants = signed_in.session_expires_at, signed_in.grants
-        state = LoginState(user.name, user.role, ends_at, claims.iat, grants)
-        self._cache.remember(user.id, claims.sid, state)
+        self._cache.remember(
+            user.id,
+            claims.sid,
+            LoginState(
+                user.name,
+                user.role,
+                signed_in.session_expires_at,
+                claims.iat,
+                signed_in.grants,
+                signed_in.generation,
+            ),
+        )
+        if signed_in.displaced:
+            ended = ", ".join(entry.subject for entry in signed_in.displaced)
+            log.warning("user=%s has too many sessions; ended, longest unused: %s", user.id, ended)
+            await self._revocations.publish(signed_in.displaced)
 
     # ---- refreshing ------------------------------------------------------------------------
 
@@ -216,7 +264,7 @@ class LoginSessions:
         if isinstance(outcome, Revocation):
             await self._revocations.publish([outcome])
             raise Unauthenticated("refresh: a used token came back; its session was ended")
-        self.remember(outcome)
+        await self.announce(outcome)
         return outcome
 
     def _rotate(self, db: peewee.Database, hash_: str) -> SignedIn | Revocation:
@@ -245,8 +293,8 @@ class LoginSessions:
         if session is None or session.ended_at is not None or session.expires_at <= now:
             raise Unauthenticated("refresh: login session is over")
         user = User.select().where(User.id == session.user_id).get(db)
-        if user.disabled_at is not None:
-            raise Unauthenticated("refresh: account disabled")
+        if user.disabled_at is not None or session.generation != user.generation:
+            raise Unauthenticated("refresh: account disabled, or all its sessions ended")
         return session, user
 
     # ---- looking up ------------------------------------------------------------------------
@@ -262,13 +310,14 @@ class LoginSessions:
     def _state(self, db: peewee.Database, claims: Claims) -> LoginState | None:
         now = self._clock()
         query = (
-            LoginSession.select(LoginSession.expires_at, User.name, User.role)
+            LoginSession.select(LoginSession.expires_at, User.name, User.role, User.generation)
             .join(User)
             .where(
                 (LoginSession.id == claims.sid)
                 & (LoginSession.user == claims.sub)
                 & LoginSession.ended_at.is_null()
                 & (LoginSession.expires_at > now)
+                & (LoginSession.generation == User.generation)
                 & User.disabled_at.is_null()
             )
         )
@@ -278,7 +327,7 @@ class LoginSessions:
         )
         if row is None or revoked.exists(db):
             return None
-        return LoginState(row[1], row[2], row[0], now, grants_of(db, claims.sub))
+        return LoginState(row[1], row[2], row[0], now, grants_of(db, claims.sub), row[3])
 
     async def living(self, user_id: str) -> list[SessionRow]:
         """The living sessions of a user, last seen first."""
@@ -287,11 +336,7 @@ class LoginSessions:
     def _living_of(self, db: peewee.Database, user_id: str) -> list[SessionRow]:
         rows = (
             LoginSession.select()
-            .where(
-                (LoginSession.user == user_id)
-                & LoginSession.ended_at.is_null()
-                & (LoginSession.expires_at > self._clock())
-            )
+            .where((LoginSession.user == user_id) & session_rows.is_living(self._clock()))
             .order_by(LoginSession.last_seen_at.desc(), LoginSession.id)
             .execute(db)
         )
@@ -299,6 +344,10 @@ class LoginSessions:
             SessionRow(r.id, r.device, r.ip, r.method, r.created_at, r.last_seen_at, r.expires_at)
             for r in rows
         ]
+
+    async def ended(self, user_id: str) -> list[PastSession]:
+        """The sessions of a user that ended before their time, the last ones first."""
+        return await self._database.run(_ended_of, user_id)
 
     async def touch(self, seen: dict[str, float]) -> None:
         """Note when sessions were last seen: `sid` to epoch seconds, many in one transaction."""
@@ -310,8 +359,7 @@ class LoginSessions:
         recent = LoginSession.select().where(
             (LoginSession.id == sid)
             & (LoginSession.user == user_id)
-            & LoginSession.ended_at.is_null()
-            & (LoginSession.expires_at > now)
+            & session_rows.is_living(now)
             & (LoginSession.created_at >= now - RECENT_SECONDS)
         )
         return bool(recent.exists(db))
@@ -344,32 +392,50 @@ class LoginSessions:
     def _end_one(
         self, db: peewee.Database, user_id: str, sid: str, reason: str, token_id: str | None
     ) -> list[Revocation]:
-        living = LoginSession.select(LoginSession.id).where(
-            (LoginSession.id == sid)
-            & (LoginSession.user == user_id)
-            & LoginSession.ended_at.is_null()
-        )
-        if locked_one(living, db) is None:
+        same = (LoginSession.id == sid) & (LoginSession.user == user_id)
+        query = LoginSession.select().where(same & LoginSession.ended_at.is_null())
+        session = locked_one(query, db)
+        if session is None or not self._is_current(db, session):
             raise NotFound("no such living session of this user")
         ended = [self._end(db, sid, user_id, reason)]
         if token_id is not None:
             ended.append(self._revocations.record(db, "token", token_id, user_id, reason))
         return ended
 
+    @staticmethod
+    def _is_current(db: peewee.Database, session: LoginSession) -> bool:
+        current = User.select(User.generation).where(User.id == session.user_id).get_or_none(db)
+        return current is not None and bool(current.generation == session.generation)
+
     async def end_all(self, user_id: str, reason: str, but: str | None = None) -> int:
-        """End all sessions of a user, except `but`. Gives how many there were."""
+        """End all sessions of a user, except `but`, at one cost however many there are.
+
+        Returns:
+            How many sockets were closed on this node.
+        """
         revocations = await self._database.run(self.end_all_within, user_id, reason, but)
-        await self._revocations.publish(revocations)
-        return len(revocations)
+        return await self._revocations.publish(revocations)
 
     def end_all_within(
         self, db: peewee.Database, user_id: str, reason: str, but: str | None = None
     ) -> list[Revocation]:
         """The same within somebody's transaction; publish what it gives after the commit."""
-        condition = LoginSession.user == user_id
-        if but is not None:
-            condition &= LoginSession.id != but
-        return self._end_where(db, condition, reason)
+        generation = session_rows.next_generation(db, user_id)
+        if generation is None:
+            return []
+        now, spared = self._clock(), ""
+        if but is not None and session_rows.spare(db, user_id, but, generation, now):
+            spared = but
+        row = self._revocations.record(
+            db, "user", user_id, user_id, reason, generation=generation, spared=spared
+        )
+        return [row]
+
+    async def forget(self, user_id: str) -> None:
+        """Delete all sessions of a user, ended ones too, batch by batch: an account that has been
+        abused may have a hundred thousand."""
+        while await self._database.run(session_rows.delete_some, user_id) == session_rows.BATCH:
+            pass
 
     def end_of_provider_within(
         self, db: peewee.Database, provider: str, subject: str | None, sid: str | None, reason: str
@@ -393,18 +459,31 @@ class LoginSessions:
     def _end_where(
         self, db: peewee.Database, condition: peewee.Expression, reason: str
     ) -> list[Revocation]:
-        query = (
-            LoginSession.select(LoginSession.id, LoginSession.user)
-            .where(condition & LoginSession.ended_at.is_null())
-            .order_by(LoginSession.id)  # who locks several rows does it in one order
-        )
-        rows = [(row.id, row.user_id) for row in locked(query, db).execute(db)]
-        return [self._end(db, sid, user_id, reason) for sid, user_id in rows]
+        now = self._clock()
+        ended = session_rows.lock_living(db, condition, now)
+        session_rows.mark_ended(db, [sid for sid, _ in ended], reason, now)
+        return self._revocations.record_sessions(db, ended, reason)
 
     def _end(self, db: peewee.Database, sid: str, user_id: str, reason: str) -> Revocation:
         change = {LoginSession.ended_at: self._clock(), LoginSession.end_reason: reason}
         LoginSession.update(change).where(LoginSession.id == sid).execute(db)
         return self._revocations.record(db, "session", sid, user_id, reason)
+
+
+def _ended_of(db: peewee.Database, user_id: str) -> list[PastSession]:
+    rows = (
+        LoginSession.select()
+        .where((LoginSession.user == user_id) & LoginSession.ended_at.is_null(False))
+        .order_by(LoginSession.ended_at.desc(), LoginSession.id)
+        .limit(MAX_ENDED)
+        .execute(db)
+    )
+    return [
+        PastSession(
+            r.id, r.device, r.ip, r.method, r.created_at, r.ended_at, r.end_reason or "unknown"
+        )
+        for r in rows
+    ]
 
 
 def _touch(db: peewee.Database, seen: dict[str, float]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import peewee
 
@@ -27,6 +28,8 @@ from services.websocket.protocol import CloseCode
 SWEEP_SECONDS = 1.0
 """How often the rows are read: the bound when every message between nodes is lost."""
 SWEEP_LIMIT = 1000
+ROWS_AT_ONCE = 500
+"""Written in one statement: databases take a bounded number of parameters."""
 REREAD_SECONDS = 10.0
 """Rows of transactions that commit late, with ids already passed, are found this long."""
 
@@ -58,6 +61,8 @@ class Revocations:
         self._control, self._metrics, self._clock = control, metrics, clock
         self._life = token_life + SLACK_SECONDS
         self._over: dict[str, float] = {}
+        self._cuts: dict[str, Revocation] = {}
+        """By user: the newest that ended all login sessions of an older generation."""
         self._roles: dict[str, tuple[float, str]] = {}
         self._changed: dict[str, tuple[float, float]] = {}
         self._on_access: Callable[[Revocation], Coroutine[None, None, None]] | None = None
@@ -72,6 +77,16 @@ class Revocations:
     def names(self, claims: Claims) -> bool:
         """Whether this token or its login session is known here to be over. No waiting."""
         return claims.sid in self._over or claims.jti in self._over
+
+    def ends(self, claims: Claims, generation: int) -> bool:
+        """The same, with what ended all login sessions of the user at once.
+
+        Args:
+            generation: of the login session, as the database knew it at any time.
+        """
+        cut = self._cuts.get(claims.sub)
+        over = cut is not None and generation < cut.generation and claims.sid != cut.spared
+        return over or self.names(claims)
 
     def changed_at(self, user_id: str) -> float:
         """When a user's role or rights last changed, epoch seconds; 0 if not lately. What was
@@ -96,6 +111,9 @@ class Revocations:
         user_id: str,
         reason: str,
         role: str = "",
+        *,
+        generation: int = 0,
+        spared: str = "",
     ) -> Revocation:
         """Write the row. To be called within the transaction that ends the thing itself."""
         now = self._clock()
@@ -107,8 +125,37 @@ class Revocations:
             role=role,
             created_at=now,
             expires_at=now + self._life,
+            generation=generation,
+            spared=spared,
         ).execute(db)
-        return Revocation(kind, subject, user_id, reason, now, row_id, role)
+        return Revocation(kind, subject, user_id, reason, now, row_id, role, generation, spared)
+
+    def record_sessions(
+        self, db: peewee.Database, ended: Sequence[tuple[str, str]], reason: str
+    ) -> list[Revocation]:
+        """Write the rows of several login sessions in a constant number of statements.
+
+        Args:
+            ended: their ids, each with its user's.
+        """
+        now, written = self._clock(), []
+        for start in range(0, len(ended), ROWS_AT_ONCE):
+            rows = [
+                {
+                    "kind": "session",
+                    "subject": sid,
+                    "user_id": user_id,
+                    "reason": reason,
+                    "created_at": now,
+                    "expires_at": now + self._life,
+                }
+                for sid, user_id in ended[start : start + ROWS_AT_ONCE]
+            ]
+            made = Row.insert_many(rows).returning(Row.id, Row.subject, Row.user_id).execute(db)
+            written += [
+                Revocation("session", r.subject, r.user_id, reason, now, r.id) for r in made
+            ]
+        return written
 
     async def publish(self, revocations: Sequence[Revocation], request: str = "") -> int:
         """Act upon rows that are committed: here at once, then everywhere.
@@ -123,16 +170,22 @@ class Revocations:
             How many sockets were closed here.
         """
         closed = self.note(revocations)
-        if self._applying:
-            await asyncio.wait(tuple(self._applying))
+        await self.applied()
         over = [(e.user_id, e.subject) for e in revocations if e.kind in ("session", "token")]
+        cuts = [(e.user_id, e.generation) for e in revocations if e.kind == "user"]
         try:
             await self._cache.revoke(over)
+            await self._cache.outdate(cuts)
         except StoreUnavailable:
             self._metrics.revocations_without_redis.inc()
         if revocations:
             await self._control.publish(revocations, request)
         return closed
+
+    async def applied(self) -> None:
+        """Wait until changes of rights that were noted have reached this node's sockets."""
+        if self._applying:
+            await asyncio.wait(tuple(self._applying))
 
     def note(self, revocations: Sequence[Revocation]) -> int:
         """Remember revocations and cut the sockets they name. No waiting.
@@ -164,6 +217,10 @@ class Revocations:
             changed_at, _ = self._roles.get(entry.user_id, (0.0, ""))
             if entry.created_at >= changed_at:
                 self._roles[entry.user_id] = entry.created_at, entry.role
+        elif entry.kind == "user":
+            known = self._cuts.get(entry.user_id)
+            if known is None or known.generation < entry.generation:
+                self._cuts[entry.user_id] = entry
         elif entry.kind != "access":
             self._over[entry.subject] = entry.created_at + self._life
 
@@ -171,6 +228,9 @@ class Revocations:
         if entry.kind == "session":
             code = CloseCode.SESSION_REVOKED
             return self._hub.close_login_session(entry.user_id, entry.subject, code)
+        if entry.kind == "user":
+            code, before = CloseCode.SESSION_REVOKED, entry.generation
+            return self._hub.close_older_logins(entry.user_id, before, entry.spared, code)
         if entry.kind == "role":
             # The session goes on, its token does not: a refresh brings the role that is true.
             # The newest change counts: an older one may be read after it.
@@ -192,7 +252,7 @@ class Revocations:
         """
         cursor, page = self._floor, None
         while page is None or len(page) == SWEEP_LIMIT:
-            page = await self._database.run(_newer, cursor, self._clock())
+            page = await self._database.read(_newer, cursor, self._clock())
             self.note(page)
             cursor = page[-1].id if page else cursor
         self._settle(self._clock())
@@ -202,6 +262,7 @@ class Revocations:
         now = self._clock()
         self._over = {subject: end for subject, end in self._over.items() if end > now}
         cutoff = now - self._life
+        self._cuts = {user: cut for user, cut in self._cuts.items() if cut.created_at > cutoff}
         self._roles = {user: at for user, at in self._roles.items() if at[0] > cutoff}
         self._changed = {user: at for user, at in self._changed.items() if at[1] > cutoff}
 
@@ -220,7 +281,18 @@ def _newer(db: peewee.Database, floor: int, now: float) -> list[Revocation]:
         .order_by(Row.id)
         .limit(SWEEP_LIMIT)
     )
-    return [
-        Revocation(r.kind, r.subject, r.user_id, r.reason, r.created_at, r.id, r.role)
-        for r in rows.execute(db)
-    ]
+    return [_read(row) for row in rows.execute(db)]
+
+
+def _read(row: Any) -> Revocation:
+    return Revocation(
+        row.kind,
+        row.subject,
+        row.user_id,
+        row.reason,
+        row.created_at,
+        row.id,
+        row.role,
+        row.generation,
+        row.spared,
+    )

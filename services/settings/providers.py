@@ -38,6 +38,7 @@ ClientAuth = Literal["basic", "post"]
 """How a client shows its secret at an endpoint: `client_secret_basic` or `client_secret_post`
 (RFC 6749 section 2.3.1)."""
 
+_BAD_ESCAPE = re.compile(r"~(?![01])")
 _PROVIDER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
@@ -132,9 +133,10 @@ def provider_settings(name: str) -> ProviderSettings:
         ),
         role_claim=Setting(
             stem + "ROLE_CLAIM",
-            _text,
+            _role_claim,
             None,
-            "claim that gives the role; a path with dots where there is no claim of that name",
+            "claim that gives the role; where there is no claim of that name a path with dots, or "
+            "a JSON pointer such as /resource_access/my.client/roles",
             "none",
         ),
         roles=Setting(
@@ -190,6 +192,13 @@ def _text(text: str) -> str:
 
 def _secret_text(text: str) -> Secret:
     return Secret(_text(text))
+
+
+def _role_claim(text: str) -> str:
+    claim = _text(text)
+    if claim.startswith("/") and _BAD_ESCAPE.search(claim):
+        raise BadValue("a JSON pointer whose ~ is written ~0, and / within a name ~1 (RFC 6901)")
+    return claim
 
 
 def _client_auth(text: str) -> ClientAuth:

@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     session_lifetime_seconds: float
     ticket_ttl_seconds: float
     join_timeout_seconds: float
+    lease_seconds: float
+    max_sessions_per_user: int
     history_messages: int
     history_seconds: float
     public_url: str | None
@@ -103,6 +105,8 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         session_lifetime_seconds=sources.value(table.SESSION_LIFETIME),
         ticket_ttl_seconds=sources.value(table.TICKET_TTL),
         join_timeout_seconds=sources.value(table.JOIN_TIMEOUT),
+        lease_seconds=sources.value(table.LEASE),
+        max_sessions_per_user=sources.value(table.MAX_SESSIONS),
         history_messages=sources.value(table.HISTORY_MESSAGES),
         history_seconds=sources.value(table.HISTORY_SECONDS),
         public_url=sources.optional(table.PUBLIC_URL),

@@ -76,6 +76,18 @@ JOIN_TIMEOUT = Setting(
     "5",
     "how long a socket may wait with user-join, in seconds",
 )
+LEASE = Setting(
+    "LEASE_SECONDS",
+    values.seconds(3, 10 * MINUTE),
+    "30",
+    "how long sockets stay on a node that can learn of no revocation, in seconds",
+)
+MAX_SESSIONS = Setting(
+    "MAX_SESSIONS_PER_USER",
+    values.count(1, 100_000),
+    "100",
+    "login sessions of one user at one time; the one longest unused gives way to a new one",
+)
 HISTORY_MESSAGES = Setting(
     "HISTORY_MESSAGES",
     values.count(1, 1_000_000),
@@ -158,6 +170,8 @@ SETTINGS: tuple[Setting[Any], ...] = (
     SESSION_LIFETIME,
     TICKET_TTL,
     JOIN_TIMEOUT,
+    LEASE,
+    MAX_SESSIONS,
     HISTORY_MESSAGES,
     HISTORY_SECONDS,
     PUBLIC_URL,

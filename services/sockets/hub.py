@@ -113,6 +113,18 @@ class Hub:
         """Close every socket of a login session. Gives how many there were."""
         return self._close(self.of_login_session(user_id, login_session_id), code)
 
+    def close_older_logins(
+        self, user_id: str, generation: int, spared: str, code: CloseCode
+    ) -> int:
+        """Close a user's sockets whose login session is of an older generation, and not the one
+        that is `spared`. Gives how many there were."""
+        older = [
+            s
+            for s in self.of_user(user_id)
+            if s.session.generation < generation and s.session.login_session_id != spared
+        ]
+        return self._close(older, code)
+
     def close_user(self, user_id: str, code: CloseCode) -> int:
         """Close every socket of a user. Gives how many there were."""
         return self._close(self.of_user(user_id), code)
@@ -120,6 +132,16 @@ class Hub:
     def close_other_roles(self, user_id: str, role: str, code: CloseCode) -> int:
         """Close a user's sockets that came in with another role. Gives how many there were."""
         return self._close([s for s in self.of_user(user_id) if s.session.role != role], code)
+
+    def hold(self) -> None:
+        """Let nothing in or out of any socket until `release()`."""
+        for socket in self._by_session.values():
+            socket.connection.hold()
+
+    def release(self) -> None:
+        """Let things in and out again, what waited first."""
+        for socket in self:  # a copy: what waited may end sockets
+            socket.connection.release()
 
     def close_all(self, code: CloseCode, after: float | None = None) -> int:
         """Close every socket of this node, as when it stops."""

@@ -12,11 +12,16 @@ SILENCE_SECONDS = 65.0
 SLICE = 500
 
 
-async def keep_alive(hub: Hub) -> None:
-    """Ping whoever was silent lately; drop who has been for too long (RFC 6455 5.5.2)."""
+async def keep_alive(hub: Hub, awake_since: float = 0.0) -> None:
+    """Ping whoever was silent lately; drop who has been for too long (RFC 6455 5.5.2).
+
+    Args:
+        awake_since: when a stall of this loop last ended, by its clock. Nobody was heard in it,
+            and nobody was asked.
+    """
     now = asyncio.get_running_loop().time()
     for number, client in enumerate(hub):
-        silence = now - client.connection.last_heard
+        silence = now - max(client.connection.last_heard, awake_since)
         if silence > SILENCE_SECONDS:
             client.connection.abort()
         elif silence > PING_SECONDS / 2:

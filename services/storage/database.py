@@ -124,6 +124,24 @@ class Database:
 
         return await self._supervise(partial(self._transaction, call))
 
+    async def read(
+        self,
+        work: Callable[Concatenate[peewee.Database, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `run`, for `work` that only reads: it also succeeds where nothing can be written, as
+        on a full disk, beside another process's lock, or on a standby.
+
+        Raises:
+            DatabaseUnavailable, Busy: as `run`.
+        """
+
+        def call(db: peewee.Database) -> T:
+            return work(db, *args, **kwargs)
+
+        return await self._supervise(partial(self._reading, call))
+
     async def ping(self) -> None:
         """Asks the database whether it would take a write just now.
 
@@ -254,6 +272,13 @@ class Database:
             if run.broken_off:
                 raise _BrokenOff
             run.committing = True
+        return result
+
+    def _reading(self, work: Callable[[peewee.Database], T], run: _Run) -> T:
+        with self._bridge.atomic():
+            result = work(self._bridge)
+            if run.broken_off:
+                raise _BrokenOff
         return result
 
     def _bring_up(self, _: _Run) -> None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
+from services.loop_watch import never_stalled
 from services.websocket.frames import (
     FrameError,
     FrameReader,
@@ -49,13 +51,17 @@ class WebSocketConnection:
         sock: a connected non-blocking socket, now owned by the wire.
         owner: who is told.
         max_message: bytes a message may have; `limit()` changes it.
+        stalled: asked once for what one read brings and before an answer leaves: whether the
+            loop has stood still. It calls `hold()` where nothing may go in or out then.
     """
 
     __slots__ = (
         "_bad_frame",
         "_begun",
         "_corked",
+        "_ending",
         "_fd",
+        "_held",
         "_loop",
         "_open",
         "_outbox",
@@ -64,6 +70,7 @@ class WebSocketConnection:
         "_queued",
         "_reader",
         "_sock",
+        "_stalled",
         "_timer",
         "last_heard",
     )
@@ -74,13 +81,16 @@ class WebSocketConnection:
         sock: socket.socket,
         owner: ConnectionOwner,
         max_message: int = MAX_UNJOINED_MESSAGE_BYTES,
+        stalled: Callable[[], bool] = never_stalled,
     ) -> None:
         self._loop, self._sock, self._owner = loop, sock, owner
         self._fd = sock.fileno()
         self._reader = FrameReader(max_message)
         self._open = True
-        self._paused = False
+        self._paused = self._held = False
+        self._stalled = stalled
         self._bad_frame = False
+        self._ending = False
         self._corked: list[bytes] | None = None
         self._outbox: deque[bytes] | None = None
         self._queued = 0
@@ -115,11 +125,45 @@ class WebSocketConnection:
         """Deliver again, first what was already read."""
         if self._paused:
             self._paused = False
-            if self._sock.fileno() >= 0:
+            if self._sock.fileno() >= 0 and not self._held:
                 self._loop.add_reader(self._fd, self._readable)
                 self._take(b"")
 
+    def hold(self) -> None:
+        """Deliver nothing and send nothing until `release()`, but for the end: a close leaves at
+        once. What comes waits in the kernel, what is said waits in the outbox."""
+        if self._held or not self._open:
+            return
+        self._held = True
+        self._loop.remove_reader(self._fd)
+        if self._outbox is None:
+            self._outbox, self._queued, self._begun = deque(), 0, False
+        else:
+            self._loop.remove_writer(self._fd)
+
+    def release(self) -> None:
+        """Deliver and send again, what waited first."""
+        if self._held:
+            self._unhold()
+            if self._outbox is not None:
+                self._writable()
+            if not self._paused and self._sock.fileno() >= 0:
+                self._take(b"")
+
+    def _unhold(self) -> None:
+        self._held = False
+        if self._sock.fileno() < 0:
+            return
+        if not self._outbox:
+            self._outbox = None
+        else:
+            self._loop.add_writer(self._fd, self._writable)
+        if not self._paused:
+            self._loop.add_reader(self._fd, self._readable)
+
     def _readable(self) -> None:
+        if self._stalled() and self._held:
+            return
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -143,7 +187,7 @@ class WebSocketConnection:
             return  # called from within the loop below, which goes on by itself
         self._corked = []
         try:
-            while not self._paused:
+            while not (self._paused or self._held):
                 message = self._reader.next()
                 if message is None:
                     break
@@ -153,6 +197,8 @@ class WebSocketConnection:
             self._refuse(error)
         finally:
             self._uncork()
+            if self._bad_frame:
+                self._end_sending()
 
     def _deliver(self, opcode: Opcode, payload: bytes) -> None:
         if opcode == Opcode.CLOSE:
@@ -174,6 +220,8 @@ class WebSocketConnection:
 
     def send(self, text: bytes) -> None:
         """Send a text message; nothing happens once the wire is closed."""
+        if self._corked is None:
+            self._stalled()
         self.send_frame(encode_text(text))
 
     def send_frame(self, frame: bytes) -> None:
@@ -198,6 +246,7 @@ class WebSocketConnection:
     def _uncork(self) -> None:
         frames, self._corked = self._corked, None
         if frames:
+            self._stalled()
             self._put(frames, frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _write(self, frame: bytes) -> None:
@@ -245,6 +294,8 @@ class WebSocketConnection:
         return [frames[done][sent:], *frames[done + 1 :]]
 
     def _writable(self) -> None:
+        if self._stalled() and self._held:
+            return
         outbox = self._outbox
         while outbox:
             frame = outbox[0]
@@ -263,6 +314,8 @@ class WebSocketConnection:
             self._begun = False
         self._outbox = None
         self._loop.remove_writer(self._fd)
+        if self._ending:
+            self._end_sending()
 
     # ---- the end ---------------------------------------------------------------------------
 
@@ -284,6 +337,8 @@ class WebSocketConnection:
             return
         self._open = False
         self._drop_waiting()
+        if self._held:
+            self._unhold()
         self._write(last_bytes)
         if self._sock.fileno() >= 0:
             self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
@@ -301,14 +356,35 @@ class WebSocketConnection:
         try:
             code = close_code_of(payload)
         except FrameError as error:
-            self._refuse(error)
-            return
-        if self._open:
-            self._open = False
-            self._write(encode_close(code))
-            self._owner.closed(code)
+            self._refuse(error)  # the close frame is bad, but it is one: nothing follows it
+        else:
+            if self._open:
+                self._open = False
+                self._drop_waiting()
+                self._write(encode_close(code))
+                self._owner.closed(code)
         self._uncork()
-        self._shut()
+        self._end_sending()
+
+    def _end_sending(self) -> None:
+        """Both sides have said that they close: end TCP once what is queued has left.
+
+        After a frame that can't be read, only our direction is ended: bytes of the peer that are
+        still under way would turn a whole close into a reset, which may lose our close frame.
+        """
+        if self._sock.fileno() < 0:
+            return
+        if self._outbox is not None:
+            self._ending = True
+            if self._timer is None:
+                self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
+        elif self._bad_frame:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._shut()
+        else:
+            self._shut()
 
     def _lost(self) -> None:
         if self._open:

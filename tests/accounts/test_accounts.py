@@ -37,6 +37,7 @@ from services.errors import (
 )
 from services.sessions.login_sessions import Device, SignedIn
 from services.storage.database import Database
+from services.upkeep import Upkeep
 from tests.support.parts import DEVICE, Parts, node, open_socket, session_row
 
 PASSWORD, OTHER, THIRD = "a quiet heron at dusk 7", "brass lantern under 9 oaks", "tin 4 moss ruin"
@@ -416,8 +417,9 @@ async def test_a_new_password_ends_every_other_session_and_keeps_ones_own(
         await parts.accounts.change_password(mine.user.id, mine.claims.sid, PASSWORD, OTHER)
         assert await peers[2].close_code() == 4410
         assert [peer.client.connection.is_open for peer in peers] == [True, True, False]
+        await Upkeep(parts.database, parts.clock).purge()
         ended = await parts.database.run(session_row, other.claims.sid)
-        assert ended["end_reason"] == "password_changed"
+        assert (ended["end_reason"], ended["ended_at"]) == ("password_changed", parts.clock())
         with pytest.raises(Unauthenticated):
             await parts.login_sessions.refresh(other.refresh_token.reveal())
         await parts.login_sessions.refresh(mine.refresh_token.reveal())
@@ -572,7 +574,7 @@ async def test_a_deleted_user_leaves_nothing_behind_but_the_revocation(database_
         peer = await open_socket(parts, user)
         await parts.accounts.delete(user.user.id)
         assert await peer.close_code() == 4410
-        assert parts.revocations.names(user.claims)
+        assert parts.revocations.ends(user.claims, user.generation)
         assert await parts.database.run(counted) == (1, 1, 1)
         with pytest.raises(Unauthenticated):
             await log_in(parts, "bob@example.org")

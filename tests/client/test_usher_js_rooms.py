@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -79,45 +80,218 @@ def page(*numbers: int, room: str = ROOM, complete: bool = True, more: bool = Fa
     return {"messages": messages, "complete": complete, "more": more}
 
 
+def per_room(**pages: Any) -> Any:
+    """The answer to a `history` of several rooms."""
+    return {"rooms": {f"channel:{name}": page for name, page in pages.items()}}
+
+
 def test_what_was_missed_comes_before_what_is_new_and_once(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
     link.say("message", message(4))  # said live while the log is being read, and in the log too
     asked = link.next("history")
-    assert asked["data"] == {"room": ROOM, "after": message(1)["id"]}
+    assert asked["data"] == {"rooms": [{"room": ROOM, "after": message(1)["id"]}]}
     link.say("message", message(5))
-    link.reply(asked, page(2, 3, 4))
+    link.reply(asked, per_room(tea=page(2, 3, 4)))
     link.say("message", message(6))
     assert [heard(client) for _ in range(5)] == [(ROOM, number) for number in range(2, 7)]
+    client.result("close")
+
+
+def test_what_is_read_before_it_comes_live_comes_once(node: Node, scripted: Scripted) -> None:
+    client, link = opened(node, scripted, ROOM)
+    link = back(client, link, scripted, ROOM)
+    link.reply(link.next("history"), per_room(tea=page(2, 3, 4)))
+    for number in (3, 4, 5):
+        link.say("message", message(number))
+    assert [heard(client)[1] for _ in range(4)] == [2, 3, 4, 5]
+    client.result("close")
+
+
+def test_ids_are_told_apart_and_never_compared(node: Node, scripted: Scripted) -> None:
+    """A log that has begun anew may give ids below those of before."""
+    client, link = opened(node, scripted, ROOM)
+    for message_id in ("5-0", "another-kind-of-id", "1-1"):
+        link.say("message", {**message(2), "id": message_id, "data": message_id})
+    assert [heard(client)[1] for _ in range(3)] == ["5-0", "another-kind-of-id", "1-1"]
+    link = back(client, link, scripted, ROOM)
+    asked = link.next("history")
+    assert asked["data"]["rooms"][0]["after"] == "1-1"
+    link.reply(asked, per_room(tea=page()))
     client.result("close")
 
 
 def test_a_long_absence_is_read_page_by_page(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
-    link.reply(link.next("history"), page(2, 3, more=True))
+    link.reply(link.next("history"), per_room(tea=page(2, 3, more=True)))
     asked = link.next("history")
-    assert asked["data"]["after"] == message(3)["id"]
-    link.reply(asked, page(4))
+    assert asked["data"]["rooms"] == [{"room": ROOM, "after": message(3)["id"]}]
+    link.reply(asked, per_room(tea=page(4)))
     assert [heard(client)[1] for _ in range(3)] == [2, 3, 4]
     client.result("close")
 
 
-def test_every_room_is_read_for_itself_and_none_holds_up_another(
+def test_a_room_that_did_not_fit_is_asked_for_again_and_holds_up_no_other(
+    node: Node, scripted: Scripted
+) -> None:
+    client, link = opened(node, scripted, "channel:tea", "channel:cake", "channel:jam")
+    link = back(client, link, scripted, "channel:tea", "channel:cake", "channel:jam")
+    asked = link.next("history")
+    link.say("message", message(3, "channel:jam"))
+    link.reply(asked, per_room(tea=page(2, 3, room="channel:tea", more=True)))
+    assert [heard(client) for _ in range(2)] == [("channel:tea", 2), ("channel:tea", 3)]
+    asked = link.next("history")
+    names = [each["room"] for each in asked["data"]["rooms"]]
+    assert sorted(names) == ["channel:cake", "channel:jam", "channel:tea"]
+    assert names[0] == "channel:jam", "where somebody speaks now comes first"
+    link.reply(asked, per_room(jam=page(2, room="channel:jam")))
+    assert [heard(client) for _ in range(2)] == [("channel:jam", 2), ("channel:jam", 3)]
+    asked = link.next("history")
+    answer = per_room(tea=page(room="channel:tea"), cake=page(2, room="channel:cake"))
+    link.reply(asked, answer)
+    assert heard(client) == ("channel:cake", 2)
+    client.result("close")
+
+
+def test_a_thousand_rooms_are_asked_for_at_once_and_none_waits_for_another(
+    node: Node, scripted: Scripted
+) -> None:
+    rooms = [f"channel:{number}" for number in range(1000)]
+    client, link = opened(node, scripted, ROOM)
+    link.say("access-changed", {"rooms": rooms})
+    client.next("state", lambda state: len(state.get("session", {}).get("rooms", ())) == 1000)
+    link = back(client, link, scripted, *rooms)
+    asked = [link.next("history") for _ in range(10)]  # none of them is answered yet
+    assert [len(each["data"]["rooms"]) for each in asked] == [100] * 10
+    last = asked[-1]["data"]["rooms"][-1]["room"]
+    link.say("message", message(7, last))
+    pages = {each["room"].removeprefix("channel:"): page() for each in asked[-1]["data"]["rooms"]}
+    link.reply(asked[-1], per_room(**pages))
+    assert heard(client) == (last, 7)
+    client.result("close")
+
+
+def test_a_room_that_may_not_be_read_any_more_holds_up_no_other(
     node: Node, scripted: Scripted
 ) -> None:
     other = "channel:coffee"
     client, link = opened(node, scripted, ROOM, other)
     link = back(client, link, scripted, ROOM, other)
+    link.reply(link.next("history"), per_room(coffee=page(2, room=other)))
+    assert heard(client) == (other, 2)
+    link.reply(link.next("history"), {"rooms": {}})
     asked = link.next("history")
-    first, second = (ROOM, other) if asked["data"]["room"] == ROOM else (other, ROOM)
+    assert asked["data"] == {"room": ROOM, "after": message(1)["id"]}, "by itself: it is told why"
+    link.say("message", message(2))
     link.refuse(asked, "forbidden")
+    assert heard(client) == (ROOM, 2)
+    client.result("close")
+
+
+def test_a_server_that_takes_one_room_at_a_time_is_asked_so(node: Node, scripted: Scripted) -> None:
+    other = "channel:coffee"
+    client, link = opened(node, scripted, ROOM, other)
+    link = back(client, link, scripted, ROOM, other)
+    link.refuse(link.next("history"), "bad_request")
+    for _ in range(2):
+        asked = link.next("history")
+        link.reply(asked, page(2, room=asked["data"]["room"]))
+    assert {heard(client) for _ in range(2)} == {(ROOM, 2), (other, 2)}
+    client.result("close")
+
+
+def test_more_than_a_log_keeps_is_not_held_back(node: Node, scripted: Scripted) -> None:
+    client, link = opened(node, scripted, ROOM)
+    link = back(client, link, scripted, ROOM)
+    link.next("history")
+    for number in range(2, 1003):
+        link.say("message", message(number))
+    assert client.next("gap")["detail"] == {"room": ROOM}
+    assert [heard(client)[1] for _ in range(1001)] == list(range(2, 1003))
+    client.result("close")
+
+
+# ---- what backends publish -------------------------------------------------------------------
+
+
+def published(link: Link, **data: Any) -> None:
+    link.write(json.dumps({"event": "message", "room": ROOM, "data": data}))
+
+
+def test_what_a_backend_publishes_is_not_in_the_log_whatever_it_looks_like(
+    node: Node, scripted: Scripted
+) -> None:
+    client, link = opened(node, scripted, ROOM)
+    for number in range(3):
+        published(link, id="9999999999999-0", room=ROOM, data=number)
+    assert [heard(client)[1] for _ in range(3)] == [0, 1, 2]
+    link.say("message", message(2))
+    assert heard(client) == (ROOM, 2), "it was not taken for older"
+    link = back(client, link, scripted, ROOM)
     asked = link.next("history")
-    assert asked["data"]["room"] == second
-    link.say("message", message(2, first))
-    assert heard(client) == (first, 2)
-    link.reply(asked, page(2, room=second))
-    assert heard(client) == (second, 2)
+    assert asked["data"]["rooms"] == [{"room": ROOM, "after": message(2)["id"]}]
+    published(link, id="1-1", room=ROOM, data="not held back")
+    assert heard(client)[1] == "not held back"
+    link.reply(asked, per_room(tea=page()))
+    client.result("close")
+
+
+# ---- which rooms -----------------------------------------------------------------------------
+
+
+def rooms_of(client: JsClient) -> Any:
+    return client.result("session")["rooms"]
+
+
+def test_the_session_follows_the_rights(node: Node, scripted: Scripted) -> None:
+    client, link = opened(node, scripted, ROOM)
+    link.say("access-changed", {"rooms": [ROOM, "channel:new"]})
+    assert client.state("joined")["session"]["rooms"] == [ROOM, "channel:new"]
+    link.say("access-changed", {"rooms": ["channel:new"]})
+    assert client.state("joined")["session"]["rooms"] == ["channel:new"]
+    assert rooms_of(client) == ["channel:new"]
+    client.result("close")
+
+
+def test_the_session_follows_where_the_page_goes(node: Node, scripted: Scripted) -> None:
+    client, link = opened(node, scripted, ROOM)
+    call = client.call("request", event="leave", data={"room": ROOM})
+    link.reply(link.next("leave"), {"room": ROOM})
+    assert client.state("joined")["session"]["rooms"] == []
+    assert client.outcome(call) == {"room": ROOM}
+    client.call("send", event="join", data={"room": ROOM})
+    link.reply(link.next("join"), {"room": ROOM})
+    assert client.state("joined")["session"]["rooms"] == [ROOM]
+    client.call("request", event="join-channels")
+    link.reply(link.next("join-channels"), {"rooms": [ROOM, "channel:new"]})
+    assert client.state("joined")["session"]["rooms"] == [ROOM, "channel:new"]
+    client.result("close")
+
+
+def test_a_room_that_the_page_left_stays_left(node: Node, scripted: Scripted) -> None:
+    other = "channel:coffee"
+    client, link = opened(node, scripted, ROOM, other)
+    call = client.call("request", event="leave", data={"room": ROOM})
+    link.reply(link.next("leave"), {"room": ROOM})
+    client.outcome(call)
+    link = back(client, link, scripted, ROOM, other)
+    assert client.state("joined")["session"]["rooms"] == [other]
+    left = link.next("leave")
+    assert left["data"] == {"room": ROOM}
+    link.say("message", message(2, ROOM))  # before the server has taken it out
+    link.reply(left, {"room": ROOM})
+    asked = link.next("history")
+    assert [each["room"] for each in asked["data"]["rooms"]] == [other]
+    link.reply(asked, per_room(coffee=page(2, room=other)))
+    assert heard(client) == (other, 2)
+    link.say("access-changed", {"rooms": [ROOM, other]})
+    link.reply(link.next("leave"), {"room": ROOM})
+    assert rooms_of(client) == [other]
+    client.call("request", event="join", data={"room": ROOM})
+    link.reply(link.next("join"), {"room": ROOM})
+    link.say("message", message(9, ROOM))
+    assert heard(client) == (ROOM, 9)
     client.result("close")
 
 
@@ -133,7 +307,7 @@ def test_a_room_that_is_new_is_not_asked_for(node: Node, scripted: Scripted) -> 
 def test_a_window_that_was_left_is_told_as_a_gap(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
-    link.reply(link.next("history"), page(8, 9, complete=False))
+    link.reply(link.next("history"), per_room(tea=page(8, 9, complete=False)))
     assert client.next("gap")["detail"] == {"room": ROOM}
     assert [heard(client)[1] for _ in range(2)] == [8, 9]
     client.result("close")
@@ -145,8 +319,8 @@ def test_a_reconnect_while_the_log_is_read_loses_nothing(node: Node, scripted: S
     link.next("history")
     link = back(client, link, scripted, ROOM)
     asked = link.next("history")
-    assert asked["data"]["after"] == message(1)["id"]
-    link.reply(asked, page(2, 3))
+    assert asked["data"]["rooms"] == [{"room": ROOM, "after": message(1)["id"]}]
+    link.reply(asked, per_room(tea=page(2, 3)))
     assert [heard(client)[1] for _ in range(2)] == [2, 3]
     client.result("close")
 
@@ -160,8 +334,8 @@ def test_a_live_message_before_a_cut_does_not_hide_what_was_missed_before_it(
     link.next("history")
     link = back(client, link, scripted, ROOM)
     asked = link.next("history")
-    link.reply(asked, page(2, 3, 4, 5))
-    assert asked["data"]["after"] == message(1)["id"], "2 to 4 would be lost"
+    link.reply(asked, per_room(tea=page(2, 3, 4, 5)))
+    assert asked["data"]["rooms"][0]["after"] == message(1)["id"], "2 to 4 would be lost"
     assert [heard(client)[1] for _ in range(4)] == [2, 3, 4, 5]
     client.result("close")
 
@@ -174,13 +348,12 @@ def test_a_room_that_was_entered_later_is_caught_up_on_as_well(
     link.say("message", message(1, "channel:joined"))  # after a `join` of the page's own
     assert heard(client) == ("channel:joined", 1)
     link = back(client, link, scripted, "channel:let-in", "channel:joined")
-    known = {"channel:let-in": {}, "channel:joined": {"after": message(1)["id"]}}
-    for _ in known:
-        asked = link.next("history")
-        room = asked["data"]["room"]
-        assert asked["data"] == {"room": room, **known[room]}
-        link.reply(asked, page(2, room=room))
-    assert sorted(heard(client) for _ in known) == [(room, 2) for room in sorted(known)]
+    asked = link.next("history")
+    first = {"room": "channel:joined", "after": message(1)["id"]}
+    assert sorted(asked["data"]["rooms"], key=len) == [{"room": "channel:let-in"}, first]
+    pages = {"let-in": page(2, room="channel:let-in"), "joined": page(2, room="channel:joined")}
+    link.reply(asked, per_room(**pages))
+    assert sorted(heard(client) for _ in pages) == [("channel:joined", 2), ("channel:let-in", 2)]
     client.result("close")
 
 

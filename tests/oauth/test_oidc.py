@@ -385,7 +385,7 @@ def test_the_refresh_token_is_given_back_and_without_one_the_access_token(op: Pr
     one.revoke(grant)
     op.refresh_tokens = "none"
     _, other = exchanged(one)
-    one.revoke(other)
+    assert one.revoke(other) is True
     assert op.revoked == [
         (refresh_token(grant).reveal(), "refresh_token"),
         (other.access_token.reveal(), "access_token"),
@@ -396,7 +396,7 @@ def test_a_provider_that_takes_nothing_back_is_not_asked_to(op: Provider) -> Non
     op.misbehave(discovery="no_revocation")
     one = oidc(op)
     _, grant = exchanged(one)
-    one.revoke(grant)
+    assert one.revoke(grant) is False
     assert op.count("revoke") == 0
 
 
@@ -580,3 +580,40 @@ def test_the_revocation_endpoint_goes_by_its_own_list(
     [seen] = op.at("revoke")
     assert ("Authorization" in seen.headers) == (expected == BASIC)
     assert len(op.revoked) == 1
+
+
+# ---- what is asked of the person -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scopes", "parameters", "asked_for", "expected"),
+    [
+        ((), (), None, None),
+        ((), (), "login", "login"),
+        (("openid", "offline_access"), (), None, "consent"),
+        (("openid", "offline_access"), (), "login", "login consent"),
+        (("openid", "offline_access"), (("prompt", ""),), None, None),
+        (("openid", "offline_access"), (("prompt", ""),), "login", "login"),
+        (("openid", "offline_access"), (("prompt", "select_account"),), None, "select_account"),
+        ((), (("prompt", "consent"),), "login", "login consent"),
+        ((), (("prompt", "login consent"),), "login", "login consent"),
+        ((), (("prompt", "none"),), None, "none"),
+        ((), (("prompt", "none"),), "login", "login"),
+    ],
+)
+def test_everything_that_is_wanted_of_the_person_is_asked_for_together(
+    op: Provider,
+    scopes: tuple[str, ...],
+    parameters: tuple[tuple[str, str], ...],
+    asked_for: str | None,
+    expected: str | None,
+) -> None:
+    one = oidc(op, scopes=scopes, parameters=parameters)
+    found = asked(one.authorization_url(new_start(), asked_for))
+    assert found.get("prompt") == (None if expected is None else [expected])
+
+
+def test_microsofts_usual_scopes_ask_for_no_consent_each_time() -> None:
+    with provider(tenant=TENANT) as many:
+        one = oidc(many, "microsoft")
+        assert "prompt" not in asked(one.authorization_url(new_start(), None))

@@ -21,6 +21,7 @@ from services.oauth.errors import Reason, SignInRefused
 from services.oauth.token_endpoint import Grant
 from services.oauth.userinfo import ProviderProfile
 from services.providers.identities import NAMELESS, Identities
+from services.providers.role_claims import SIGN_INS, RoleClaims
 from services.secret import Secret
 from services.sessions.login_sessions import SignedIn
 from services.settings.providers import OAuthProvider
@@ -457,14 +458,61 @@ async def test_a_claim_gives_the_role_and_takes_it(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_claim_without_a_role_is_refused_and_changes_nothing(database_url: str) -> None:
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"groups": []},
+        {"groups": ["guests"]},
+        {"_claim_names": {"groups": "src1"}},  # Entra, with more than 200 groups
+        {"hasgroups": True},
+    ],
+)
+async def test_a_claim_that_gives_no_role_is_refused_and_takes_the_one_that_there_was(
+    database_url: str, claims: dict[str, Any]
+) -> None:
     chosen = with_roles()
     async with node(database_url) as parts:
-        await refused(parts, Reason.NOT_ALLOWED, person(groups=["guests"]), chosen)
+        await refused(parts, Reason.NOT_ALLOWED, person(**claims), chosen)
         await sign_in(parts, person("root", "root@example.org"))
-        await sign_in(parts, person(groups=["ops"]), chosen)
-        await refused(parts, Reason.NOT_ALLOWED, person(groups=[]), chosen)
-        assert [user["role"] for user in await users(parts)] == ["admin", "admin"]
+        before = await sign_in(parts, person(groups=["ops"]), chosen)
+        socket = await open_socket(parts, before)
+        parts.clock.forward(1.0)
+        with pytest.raises(SignInRefused) as caught:
+            await sign_in(parts, person(**claims), chosen)
+        assert caught.value.reason is Reason.NOT_ALLOWED
+        assert {user["email"]: user["role"] for user in await users(parts)} == {
+            "root@example.org": "admin",
+            "ada@example.org": "user",
+        }
+        assert await socket.close_code() == CloseCode.TOKEN_EXPIRED
+        # Another person, and the last administrator, lose nothing by it.
+        await refused(parts, Reason.NOT_ALLOWED, person("eve", **claims), chosen)
+        await refused(
+            parts, Reason.NOT_ALLOWED, person("root", "root@example.org", **claims), chosen
+        )
+
+
+@pytest.mark.gen_test
+async def test_a_role_claim_that_never_comes_is_said_in_the_log(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = with_roles()
+    async with node(database_url) as parts:
+        one = identities(parts)
+        for number in range(1, SIGN_INS + 1):
+            assert "ROLE_CLAIM" not in caplog.text, number
+            await one.sign_in(chosen, person(department="x"), GRANT, DEVICE)
+        assert caplog.text.count("ROLE_CLAIM groups was in none of the last 100 sign-ins") == 1
+        assert "department" in caplog.text
+        assert "example.org" not in caplog.text
+
+
+def test_a_role_claim_that_comes_now_and_then_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    one, chosen = RoleClaims(), with_roles()
+    for number in range(3 * SIGN_INS):
+        one.record(chosen, {}, was_there=number % SIGN_INS == 0)
+        one.record(settings("other"), {}, was_there=False)
+    assert caplog.text == ""
 
 
 @pytest.mark.gen_test

@@ -458,3 +458,18 @@ async def test_closing_waits_for_no_provider(database_url: str, op: Provider) ->
         await within(parts.oauth.logout.close(), 5.0)
         assert not parts.oauth.logout._giving_back
         op.behave()
+
+
+@pytest.mark.gen_test
+async def test_nothing_counts_as_given_back_where_nothing_was_sent(
+    database_url: str, op: Provider
+) -> None:
+    op.misbehave(discovery="no_revocation")
+    async with a_node(database_url, op) as parts:
+        who = await sign_in(parts)
+        sets = await parts.database.run(parts.oauth.tokens.take, who.user.id)
+        assert len(sets) == 1
+        parts.oauth.logout.give_back(sets)
+        await until(lambda: not parts.oauth.logout._giving_back)
+        assert op.count("revoke") == 0
+        assert [given_back(parts, outcome) for outcome in ("done", "failed", "dropped")] == [0] * 3

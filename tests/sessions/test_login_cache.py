@@ -36,7 +36,7 @@ class House:
         self.cache = LoginCache(self.store, 900.0, self.clock)
         now = self.clock()
         self.claims = Claims("ada", "sid", "jti", now, now + 900.0, "user")
-        self.state = LoginState("Ada", "user", now + 5000.0, now, {"c": Grant(Right.READ, now)})
+        self.state = LoginState("Ada", "user", now + 5000.0, now, {"c": Grant(Right.READ, now)}, 0)
 
 
 @pytest.fixture(params=["redis", "memory"])

@@ -43,3 +43,10 @@ def test_another_way_is_refused_with_those_that_there_are(text: str) -> None:
     takes = refused(ROWS.client_auth, text)
     assert "basic" in takes
     assert "post" in takes
+
+
+def test_a_role_claim_may_be_a_pointer_whose_escapes_are_right() -> None:
+    for claim in ("groups", "realm_access.roles", "/a~1b/c~0d", "https://usher.example/~roles"):
+        assert ROWS.role_claim.read(claim) == claim
+    for bad in ("/a~b", "/a~2", "/~"):
+        assert "RFC 6901" in refused(ROWS.role_claim, bad)

@@ -182,6 +182,7 @@ BAD |= {
 }
 BAD["COOKIE_NAME_PREFIX"] = ["", " ", "a b", "a=b", "a;b", "1a", "__Host-", "ä", "a" * 33]
 BAD["LOG_FORMAT"] = ["", "xml", "json,text"]
+BAD["MAX_SESSIONS_PER_USER"] = ["", "x", "0", "-1", "1.5", "1e3", "1_0", "100001"]
 BAD["HISTORY_MESSAGES"] = ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"]
 
 

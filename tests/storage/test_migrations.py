@@ -290,6 +290,7 @@ ROWS: dict[str, dict[str, Row]] = {
         },
         "used_once": {"hash": "x", "expires_at": FAR},
     },
+    "0005_unlinked_providers": {"unlinked_providers": {"user_id": "u", "provider": "idp"}},
 }
 """One row for each table that a migration made, in the columns that it had then."""
 

@@ -23,6 +23,7 @@ from tests.support.server import PATIENCE
 from tests.support.tools import need
 
 DRIVER = Path(__file__).parent / "usher_driver.mjs"
+STATIC = Path(__file__).parents[2] / "static"
 FIRST_WITH_WEBSOCKET = 22
 
 Message = dict[str, Any]
@@ -55,8 +56,9 @@ class Node:
             else:
                 self._noise.append(line)
 
-    def client(self, url: str, *tokens: str | int, **options: Any) -> JsClient:
-        """A client whose `getToken` gives these tokens; a number is refused with that status."""
+    def client(self, url: str, *tokens: str | int | Message | None, **options: Any) -> JsClient:
+        """A client whose `getToken` gives these tokens. A number is refused with that status,
+        `{"throws": text}` is thrown as an error of the page's own."""
         client = JsClient(self, f"c{len(self._clients)}")
         self._clients[client.name] = client
         given = {"baseUrl": url, "backoffMs": 20, **options}
@@ -148,15 +150,21 @@ class Link:
 
     def __init__(self, connection: ServerConnection, *, mute: bool = False) -> None:
         assert connection.request is not None
+        self.path = connection.request.path
         self.protocols = connection.request.headers.get("Sec-WebSocket-Protocol", "")
         self.frames: queue.Queue[Message] = queue.Queue()
         self.mute = mute
+        self.deaf = threading.Event()
+        """Set: nothing more is read, and the client's send buffer fills up."""
+        self.gone = threading.Event()
         self._connection = connection
 
     def serve(self) -> None:
         """Read to the end."""
         try:
             for text in self._connection:
+                if self.deaf.is_set():
+                    self.gone.wait(timeout=PATIENCE)
                 frame = json.loads(text)
                 if frame["event"] != "heartbeat":
                     self.frames.put(frame)
@@ -197,6 +205,7 @@ class Link:
 
     def drop(self) -> None:
         """Cut the line: no close frame."""
+        self.gone.set()
         self._connection.socket.shutdown(socket.SHUT_RDWR)
 
 
@@ -242,6 +251,25 @@ def scripted_server() -> Iterator[Scripted]:
     finally:
         scripted.server.shutdown()
         thread.join()
+
+
+def run_script(script: str, *, websocket: bool = True, **variables: str) -> tuple[int, str, str]:
+    """Run a module in a Node of its own, with `USHER_JS` naming the folder of usher.js.
+
+    Returns:
+        The exit status, stdout and stderr.
+    """
+    program = need("the tests of usher.js need it (apt-get install nodejs)", "node")
+    done = subprocess.run(
+        [program, *(_flags(program) if websocket else []), "--input-type=module", "--eval", script],
+        env={"PATH": os.environ["PATH"], "NODE_NO_WARNINGS": "1", "USHER_JS": STATIC.as_uri()}
+        | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 def closed_port() -> int:

@@ -37,6 +37,7 @@ from services.container import Services
 from services.errors import StoreUnavailable
 from services.health import Health
 from services.infrastructure import Infrastructure
+from services.loop_watch import LoopWatch
 from services.metrics import Metrics
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
@@ -57,6 +58,7 @@ from services.rooms.rooms import Rooms
 from services.rooms.usage import Usage
 from services.secret import Secret
 from services.sessions.admission import Admission
+from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import LoginCache
@@ -81,6 +83,9 @@ from tests.support.redis import PATIENCE, RealRedis, until, within
 DEVICE = Device("Firefox on Linux", "192.0.2.7")
 JWT_SECRET = Secret("a secret of the tests, 32 bytes or more")
 ACCESS_TTL, REFRESH_TTL, LIFETIME, TICKET_TTL = 900.0, 3600.0, 86400.0, 30.0
+LEASE = 3600.0
+"""Longer than any test: nothing here learns of revocations by itself."""
+MAX_SESSIONS = 100
 HISTORY_MESSAGES, HISTORY_SECONDS = 1000, 86400.0
 ISSUER = "http://usher.test"
 OPENED_AT = 1_800_000_000.0
@@ -196,6 +201,8 @@ def settings_of_tests(*providers: OAuthProvider) -> Settings:
         session_lifetime_seconds=LIFETIME,
         ticket_ttl_seconds=TICKET_TTL,
         join_timeout_seconds=5.0,
+        lease_seconds=LEASE,
+        max_sessions_per_user=MAX_SESSIONS,
         history_messages=HISTORY_MESSAGES,
         history_seconds=HISTORY_SECONDS,
         public_url=None,
@@ -235,16 +242,27 @@ def join_parts(
     tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
-    sessions = LoginSessions(database, tokens, cache, revocations, REFRESH_TTL, LIFETIME, clock)
+    sessions = LoginSessions(
+        database,
+        tokens,
+        cache,
+        revocations,
+        REFRESH_TTL,
+        LIFETIME,
+        settings.max_sessions_per_user,
+        clock,
+    )
     channels = Channels(database, revocations, clock)
     access = Access(hub, channels)
     revocations.on_access(access.apply)
     passwords, guesses = shared_passwords(), GuessLimit(counting.inner, metrics)
     tickets = Tickets(counting, database, TICKET_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
-    admission = Admission(tokens, tickets, cache, sessions, revocations, metrics, clock)
+    watch = LoopWatch()
+    contact = Contact(watch, hub, revocations, control, LEASE)
+    admission = Admission(tokens, tickets, cache, sessions, revocations, contact, metrics, clock)
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, counting, encryption, metrics, on_cut_off=lambda: None)
+    health = Health(database, counting, encryption, metrics)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
@@ -259,7 +277,9 @@ def join_parts(
     )
     services = Services(
         node=name,
-        infrastructure=Infrastructure(settings, None, None, counting, bus, database, metrics),
+        infrastructure=Infrastructure(
+            settings, None, None, counting, bus, database, metrics, watch
+        ),
         metrics=metrics,
         hub=hub,
         pool=pool,
@@ -284,6 +304,7 @@ def join_parts(
         nodes=nodes,
         token_binding=TokenBinding(counting, control, clock),
         access=access,
+        contact=contact,
         logout_ack=LogoutAcknowledgement(sessions, pool, nodes, control),
         bus=bus,
         rooms=rooms,

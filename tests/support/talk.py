@@ -27,6 +27,8 @@ class Talker:
         self.joined: Data = {}
         self.events: list[Data] = []
         """Every event but replies, as it came."""
+        self.answered = 0
+        """Replies that came."""
         self._taken: set[int] = set()
         self._news = asyncio.Condition()
         self._replies: dict[str, asyncio.Future[Data]] = {}
@@ -65,6 +67,7 @@ class Talker:
 
     async def _take(self, frame: Data) -> None:
         if frame["event"] == "reply":
+            self.answered += 1
             self._replies.pop(frame["id"]).set_result(frame)
             return
         async with self._news:

@@ -1,6 +1,7 @@
 // Lets a test outside drive clients of static/usher.js: one JSON command a line comes in, one
 // JSON message a line goes out. See node.py.
 import { createInterface } from 'node:readline';
+import { step, TRANSITIONS } from '../../static/usher-life.js';
 import { UsherClient } from '../../static/usher.js';
 
 const clients = new Map();
@@ -9,22 +10,27 @@ function tell(client, kind, detail) {
   process.stdout.write(`${JSON.stringify({ client, kind, at: Date.now(), detail })}\n`);
 }
 
-/** Gives one token after the other; the last one stays. A number: refused with that status. */
+/** Gives one token after the other; the last one stays. A number: refused with that status.
+ *  `throws`: an error with this message; null: no token at all. */
 function getTokenFrom(name, tokens) {
   let next = 0;
   return async ({ renew }) => {
     const token = tokens[Math.min(next++, tokens.length - 1)];
     tell(name, 'token', { renew, token });
     if (typeof token === 'number') throw Object.assign(new Error('refused'), { status: token });
+    if (token?.throws) throw new Error(token.throws);
     return token;
   };
 }
+
+/** As JSON: an error by what it says. */
+const shown = ({ error, ...detail }) => ({ ...detail, ...(error && { error: error.message }) });
 
 const commands = {
   new({ client: name, tokens, options }) {
     const client = new UsherClient({ ...options, getToken: getTokenFrom(name, tokens) });
     for (const kind of ['state', 'frame', 'event', 'news', 'gap']) {
-      client.addEventListener(kind, ({ detail }) => tell(name, kind, detail));
+      client.addEventListener(kind, ({ detail }) => tell(name, kind, shown(detail)));
     }
     clients.set(name, client);
   },
@@ -32,7 +38,12 @@ const commands = {
   request: (client, { event, data, options }) => client.request(event, data, options),
   send: (client, { event, data }) => client.send(event, data),
   close: (client) => client.close(),
+  refresh: (client) => client.refresh(),
   expiresIn: (client) => client.expiresIn,
+  session: (client) => client.session,
+  step: (_, { life, event }) => step(life, event),
+  transitions: () => Object.entries(TRANSITIONS).flatMap(
+    ([name, events]) => Object.keys(events).map((type) => [name, type])),
 };
 
 createInterface({ input: process.stdin }).on('line', async (line) => {
@@ -42,8 +53,8 @@ createInterface({ input: process.stdin }).on('line', async (line) => {
   try {
     const value = await commands[command.do](clients.get(name), command);
     tell(name, 'result', { call, ok: true, value });
-  } catch ({ code, status, why, message }) {
-    tell(name, 'result', { call, ok: false, code, status, why, message });
+  } catch ({ code, status, why, message, cause }) {
+    tell(name, 'result', { call, ok: false, code, status, why, message, cause: cause?.message });
   }
 }).on('close', () => {
   for (const client of clients.values()) client.close();

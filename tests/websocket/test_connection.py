@@ -190,6 +190,52 @@ async def test_a_broken_protocol_ends_the_socket_with_its_code(
     assert await line.peer.close_code() == code
     assert line.ear.codes == [code]
     assert not line.ear.messages, "what follows a broken frame is not read"
+    line.peer.close()
+    await until(lambda: line.is_shut)
+
+
+@pytest.mark.parametrize(
+    ("stream", "code"),
+    [
+        (b"\x81\x01x", 1002),
+        (client_frame(Opcode.TEXT, b"x" * (MAX_UNJOINED_MESSAGE_BYTES + 1)), 1009),
+        (client_frame(Opcode.CLOSE, b"\x03"), 1002),
+    ],
+)
+@pytest.mark.gen_test
+async def test_after_a_bad_frame_the_stream_ends_without_waiting_for_the_peer(
+    line_of: LineOf, monkeypatch: pytest.MonkeyPatch, stream: bytes, code: int
+) -> None:
+    monkeypatch.setattr(wire, "CLOSE_HANDSHAKE_SECONDS", 3600.0)
+    line = line_of()
+    await line.peer.send(stream)
+    frames = await line.peer.rest()  # which returns at the end of the stream only
+    assert frames[-1] == (Opcode.CLOSE, code.to_bytes(2, "big") + frames[-1][1][2:])
+    line.peer.close()
+    await until(lambda: line.is_shut)
+
+
+@pytest.mark.gen_test
+async def test_a_close_behind_a_backlog_ends_with_whole_frames_and_a_close_frame(
+    line_of: LineOf,
+) -> None:
+    line = line_of(kernel_buffer=4096)
+    line.fill()
+    await line.peer.send(CLOSE)
+    await until(lambda: line.ear.codes == [1000])
+    frames = await line.peer.rest()
+    assert frames[-1] == (Opcode.CLOSE, b"\x03\xe8")
+    assert all(len(payload) == 1000 for _, payload in frames[:-1])
+    await until(lambda: line.is_shut)
+
+
+@pytest.mark.gen_test
+async def test_a_peer_that_reads_nothing_after_its_close_is_let_go(
+    line_of: LineOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "CLOSE_HANDSHAKE_SECONDS", 0.05)
+    line = line_of(kernel_buffer=4096)
+    line.fill()
     await line.peer.send(CLOSE)
     await until(lambda: line.is_shut)
 

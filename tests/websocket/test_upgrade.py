@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -441,7 +442,24 @@ def test_a_plain_get_is_told_to_upgrade(door: Usher) -> None:
     response = answer(door, handshake(drop=("Upgrade", "Connection")))
     assert (response.status, response.problem["code"]) == (426, "upgrade_required")
     assert response.headers["upgrade"] == "websocket"
+    assert response.headers["connection"] == "Upgrade, close", "RFC 9110 section 7.8"
     assert response.headers["sec-websocket-version"] == "13"
+    assert parsedate_to_datetime(response.headers["date"]).tzinfo is not None
+
+
+def test_an_absolute_target_is_served_as_any_other(door: Usher) -> None:
+    # RFC 9112 section 3.2.2: a server has to take it, and its host counts instead of Host.
+    native = sign_up(door)
+    with RawClient(door) as client:
+        client.send(handshake(f"http://127.0.0.1:{door.port}/ws", by_header(native.token)))
+        assert client.head().status == 101
+    plain = b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: elsewhere\r\n\r\n"
+    assert answer(door, plain).status == 200
+
+
+@pytest.mark.parametrize("target", [b"http://", b"http:///ws", b"http://me@127.0.0.1/ws"])
+def test_an_absolute_target_without_a_plain_host_is_refused(door: Usher, target: bytes) -> None:
+    assert answer(door, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n").status == 400
 
 
 @pytest.mark.parametrize("method", [b"POST", b"OPTIONS", b"DELETE", b"BREW", b"get"])

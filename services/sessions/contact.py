@@ -1,0 +1,176 @@
+"""What this node has really learnt of revocations, and how long it may go on without.
+
+Contact is rows swept, or news read in a log that takes writes; not that something answers PING.
+Without it for a whole lease every socket is closed (4503). After the loop stood still
+(loop_watch.py) nothing goes in or out before there is contact anew: others have acknowledged
+revocations meanwhile, as far as they could see without us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from services.errors import StoreUnavailable, Unavailable, UsherError
+from services.loop_watch import LoopWatch
+from services.sessions.control import Control
+from services.sessions.revocations import SWEEP_SECONDS, Revocations
+from services.sockets.hub import Hub
+from services.websocket.protocol import CloseCode
+
+ENFORCE_SECONDS = 0.25
+"""How often the end of the lease is looked for: its only imprecision."""
+NEWS_SECONDS = 1.0
+ROWS_FIRST_SECONDS = 1.0
+"""How long news alone wait for the rows: a revocation whose message was lost is a row only."""
+READ_SECONDS = 1.0
+AGAIN_SECONDS = 0.1
+WAKE_SECONDS = 2.0
+"""What a node that stood still for longer than its lease has, to read what it missed."""
+
+log = logging.getLogger("usher.contact")
+
+
+class Contact:
+    """When this node last learnt of everything that was revoked by then.
+
+    Args:
+        lease: seconds without news after which the sockets are closed.
+    """
+
+    def __init__(
+        self,
+        watch: LoopWatch,
+        hub: Hub,
+        revocations: Revocations,
+        control: Control,
+        lease: float,
+    ) -> None:
+        self._watch, self._hub, self._lease = watch, hub, lease
+        self._revocations, self._control = revocations, control
+        self._learnt_at = watch.clock()
+        self._stalls = 0
+        self._catching_up: asyncio.Task[None] | None = None
+        watch.on_stall(self._stood_still)
+        watch.on_resume(hub.release)
+
+    # ---- asked on every join ---------------------------------------------------------------
+
+    def is_certain(self) -> bool:
+        """Whether what is known here of revocations is good enough to let somebody in."""
+        return not self._watch.check() and self._watch.seen < self._ends
+
+    async def certain(self) -> None:
+        """Wait, after a stall, until what was missed has been read.
+
+        Raises:
+            Unavailable: nothing was learnt for a whole lease.
+        """
+        await self._watch.passed()
+        if self._watch.clock() >= self._ends:
+            raise Unavailable("no news of revocations for a whole lease")
+
+    @property
+    def _ends(self) -> float:
+        return self._learnt_at + self._lease
+
+    # ---- learning --------------------------------------------------------------------------
+
+    async def sweep(self) -> None:
+        """Read the rows that others wrote. To be called every second.
+
+        Raises:
+            DatabaseUnavailable: the rows can't be read now.
+        """
+        begun = self._watch.clock()
+        await self._revocations.sweep()
+        self._learnt(begun)
+
+    async def hear(self) -> None:
+        """Read the nodes' log where the rows did not come lately. To be called every second.
+
+        Raises:
+            StoreUnavailable: it can't be read, or nobody could write to it.
+        """
+        begun = self._watch.clock()
+        if begun - self._learnt_at > 2 * SWEEP_SECONDS and await self._control.read_missed():
+            self._learnt(begun)
+
+    def _learnt(self, as_of: float) -> None:
+        self._learnt_at = max(self._learnt_at, as_of)
+
+    # ---- without contact -------------------------------------------------------------------
+
+    async def enforce(self) -> None:
+        """Close every socket where the lease is over. To be called a few times a second."""
+        if not self._watch.behind and self._watch.clock() >= self._ends:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        if cut := self._hub.close_all(CloseCode.UNAVAILABLE):
+            log.error("no news of revocations for a whole lease: %d sockets closed", cut)
+
+    # ---- after a stall ---------------------------------------------------------------------
+
+    def _stood_still(self, seconds: float) -> None:
+        self._stalls += 1
+        self._hub.hold()
+        log.warning("the loop stood still for %.1f s: reading what was revoked", seconds)
+        if self._catching_up is None:
+            task = asyncio.get_running_loop().create_task(self._catch_up())
+            self._catching_up = task
+
+    async def _catch_up(self) -> None:
+        woke = self._watch.clock()
+        try:
+            while not await self._learn(max(self._ends, woke + WAKE_SECONDS)):
+                if self._watch.clock() >= max(self._ends, woke + WAKE_SECONDS):
+                    self._cut_off()
+                    break
+                await asyncio.sleep(AGAIN_SECONDS)
+        finally:
+            self._catching_up = None
+            self._watch.caught_up()
+
+    async def _learn(self, end: float) -> bool:
+        """Read the rows; news are enough where the rows don't come. Gives whether that worked."""
+        begun, stalls = self._watch.clock(), self._stalls
+        rows = asyncio.ensure_future(self._rows())
+        try:
+            await asyncio.wait({rows}, timeout=min(ROWS_FIRST_SECONDS, max(0.0, end - begun)))
+            learnt = rows.done() and rows.result()
+            learnt = learnt or await self._news()
+            if not learnt and not rows.done():
+                left = max(0.0, end - self._watch.clock())
+                await asyncio.wait({rows}, timeout=left)
+                learnt = rows.done() and rows.result()
+        finally:
+            rows.cancel()
+        if not learnt or stalls != self._stalls:  # it stood still again, while it was reading
+            return False
+        self._learnt(begun)
+        return True
+
+    async def _rows(self) -> bool:
+        try:
+            await self._revocations.sweep()
+            await self._revocations.applied()
+        except UsherError as error:
+            log.info("rows not read: %s", error.evidence)
+            return False
+        except Exception:  # whatever it was: nothing has been learnt, and that is all that counts
+            log.exception("rows not read")
+            return False
+        return True
+
+    async def _news(self) -> bool:
+        try:
+            read = await asyncio.wait_for(self._control.read_missed(), READ_SECONDS)
+            await self._revocations.applied()
+        except (StoreUnavailable, asyncio.TimeoutError) as error:
+            log.info("news not read: %s", error)
+            return False
+        except Exception:  # as above
+            log.exception("news not read")
+            return False
+        return read

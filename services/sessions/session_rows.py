@@ -1,0 +1,118 @@
+"""The rows of login sessions: which are alive, and how they end, within somebody's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import peewee
+
+from models.login_session import LoginSession
+from models.user import User
+from services.storage.row_locks import locked
+
+BATCH = 1000
+"""Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
+
+
+def is_living(now: float) -> Any:
+    """The condition that a login session is not over.
+
+    Args:
+        now: epoch seconds.
+    """
+    owner: Any = User.alias("owner")
+    current = owner.select(owner.generation).where(owner.id == LoginSession.user)
+    return (
+        LoginSession.ended_at.is_null()
+        & (LoginSession.expires_at > now)
+        & (LoginSession.generation == current)
+    )
+
+
+def living_of(user_id: str, generation: int, now: float) -> Any:
+    """The same for the sessions of one user whose generation is known: one look at an index."""
+    return (
+        (LoginSession.user == user_id)
+        & (LoginSession.generation == generation)
+        & LoginSession.ended_at.is_null()
+        & (LoginSession.expires_at > now)
+    )
+
+
+def next_generation(db: peewee.Database, user_id: str) -> int | None:
+    """Count a user's generation up, which ends every login session there is. None: no such user."""
+    counted = {User.generation: User.generation + 1}
+    update = User.update(counted).where(User.id == user_id).returning(User.generation)
+    return next((int(row.generation) for row in update.execute(db)), None)
+
+
+def spare(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
+    """Take a session over into a user's new generation. False when it was over before."""
+    before = living_of(user_id, generation - 1, now) & (LoginSession.id == sid)
+    update = LoginSession.update({LoginSession.generation: generation}).where(before)
+    return bool(update.execute(db))
+
+
+def lock_living(
+    db: peewee.Database, condition: peewee.Expression, now: float
+) -> list[tuple[str, str]]:
+    """Living sessions that meet a condition, locked until the commit: their ids and users'."""
+    query: Any = (
+        LoginSession.select(LoginSession.id, LoginSession.user)
+        .where(condition & is_living(now))
+        .order_by(LoginSession.id)  # who locks several rows does it in one order
+    )
+    return [(row.id, row.user_id) for row in locked(query, db).execute(db)]
+
+
+def mark_ended(db: peewee.Database, sids: Sequence[str], reason: str, now: float) -> None:
+    """Write down that sessions are over, and why."""
+    change = {LoginSession.ended_at: now, LoginSession.end_reason: reason}
+    for start in range(0, len(sids), BATCH):
+        some = LoginSession.id.in_(sids[start : start + BATCH])
+        LoginSession.update(change).where(some).execute(db)
+
+
+def longest_unused(
+    db: peewee.Database, user: User, at_most: int, now: float
+) -> list[tuple[str, str]]:
+    """Living sessions of a user beyond so many, those longest unused: their ids and the user's.
+
+    Args:
+        user: the row, locked, so that no other sign-in counts at the same time.
+    """
+    if at_most < 1:
+        raise ValueError("at least the session that is being opened stays")
+    query: Any = (
+        LoginSession.select(LoginSession.id)
+        .where(living_of(user.id, user.generation, now))
+        .order_by(LoginSession.last_seen_at.desc(), LoginSession.created_at.desc(), LoginSession.id)
+        .offset(at_most)
+    )
+    return [(row.id, user.id) for row in query.execute(db)]
+
+
+def settle(db: peewee.Database, user_id: str, generation: int, ended_at: float, reason: str) -> int:
+    """Fill in when and why sessions ended that were ended all at once; a batch of them.
+
+    Returns:
+        How many; below `BATCH` when there are no more.
+    """
+    some = (
+        LoginSession.select(LoginSession.id)
+        .where(
+            (LoginSession.user == user_id)
+            & (LoginSession.generation < generation)
+            & LoginSession.ended_at.is_null()
+        )
+        .limit(BATCH)
+    )
+    change = {LoginSession.ended_at: ended_at, LoginSession.end_reason: reason}
+    return int(LoginSession.update(change).where(LoginSession.id.in_(some)).execute(db))
+
+
+def delete_some(db: peewee.Database, user_id: str) -> int:
+    """Delete a batch of a user's sessions, with all that hangs on them. Gives how many."""
+    some = LoginSession.select(LoginSession.id).where(LoginSession.user == user_id).limit(BATCH)
+    return int(LoginSession.delete().where(LoginSession.id.in_(some)).execute(db))

@@ -1,0 +1,287 @@
+"""How login sessions end: all of a user's at one cost, and those beyond the limit."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import peewee
+import pytest
+
+from models.login_session import LoginSession
+from models.revocation import Revocation as Row
+from services.errors import Unauthenticated
+from services.sessions.admission import Identity
+from services.sessions.login_sessions import SESSION_LIMIT, SignedIn
+from services.sessions.session_rows import BATCH
+from services.upkeep import Upkeep
+from tests.support.parts import (
+    Parts,
+    node,
+    open_socket,
+    redis_away,
+    session_row,
+    settings_of_tests,
+)
+from tests.support.redis import RealRedis, redis_server
+
+__all__ = ["redis_server"]
+
+MANY = 5000
+
+
+def fill(db: peewee.Database, user_id: str, count: int, now: float) -> None:
+    """So many living sessions of a user, as sign-ins leave them."""
+    rows = [
+        {
+            "id": secrets.token_urlsafe(16),
+            "user": user_id,
+            "method": "password",
+            "created_at": now,
+            "last_seen_at": now,
+            "expires_at": now + 80_000,
+        }
+        for _ in range(count)
+    ]
+    for start in range(0, count, 1000):
+        LoginSession.insert_many(rows[start : start + 1000]).execute(db)
+
+
+def not_marked(db: peewee.Database) -> list[str]:
+    open_ = LoginSession.select().where(LoginSession.ended_at.is_null())
+    return [row.id for row in open_.execute(db)]
+
+
+@contextmanager
+def counted(db: Any) -> Iterator[list[str]]:
+    """The statements that a database is sent meanwhile."""
+    statements: list[str] = []
+    execute = db.execute_sql
+
+    def counting(sql: str, params: Any = None, *args: Any) -> Any:
+        statements.append(sql)
+        return execute(sql, params, *args)
+
+    db.execute_sql = counting
+    try:
+        yield statements
+    finally:
+        del db.execute_sql
+
+
+async def identify(parts: Parts, login: SignedIn) -> Identity:
+    return await parts.admission.identify(login.claims)
+
+
+async def refused(parts: Parts, login: SignedIn) -> None:
+    with pytest.raises(Unauthenticated):
+        await parts.admission.identify(login.claims)
+    with pytest.raises(Unauthenticated):
+        await parts.login_sessions.refresh(login.refresh_token.reveal())
+
+
+@pytest.mark.parametrize("spare", [False, True])
+@pytest.mark.gen_test(timeout=60)
+async def test_ending_all_takes_as_many_statements_and_rows_for_one_as_for_thousands(
+    database_url: str, spare: bool
+) -> None:
+    async with node(database_url) as parts:
+        taken = []
+        for count in (0, MANY):
+            user = await parts.user()
+            kept = (await parts.signed_in(user)).claims.sid
+            await parts.database.run(fill, user, count, parts.clock())
+
+            def end(db: peewee.Database, user: str = user, kept: str = kept) -> int:
+                with counted(db) as statements:
+                    but = kept if spare else None
+                    (one,) = parts.login_sessions.end_all_within(db, user, "signed_out", but)
+                assert (one.kind, one.subject, one.spared) == ("user", user, but or "")
+                return len(statements)
+
+            taken.append(await parts.database.run(end))
+            living = await parts.login_sessions.living(user)
+            assert [row.id for row in living] == ([kept] if spare else [])
+        assert taken[0] == taken[1] <= 3
+        assert await parts.database.run(lambda db: Row.select().count(db)) == 2
+
+
+@pytest.mark.gen_test
+async def test_a_sign_in_right_after_the_cut_is_none_of_those_before_it(database_url: str) -> None:
+    async with node(database_url) as parts:
+        user = await parts.user()
+        before = await parts.signed_in(user)
+        await parts.login_sessions.end_all(user, "signed_out_by_admin")
+        # The clock has not moved: `iat` and `created_at` are the same on both sides of the cut.
+        after = await parts.signed_in(user)
+        assert before.claims.iat == after.claims.iat
+        await refused(parts, before)
+        assert (await identify(parts, after)).user_id == user
+        peer = await open_socket(parts, after)
+        await parts.revocations.sweep()
+        assert peer.client.connection.is_open
+
+
+@pytest.mark.gen_test
+async def test_clocks_that_differ_between_nodes_change_nothing_about_a_cut(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with (
+        node(database_url, redis_server) as here,
+        node(database_url, redis_server, name="there") as there,
+    ):
+        there.clock.now = here.clock.now - 4
+        user = await here.user()
+        before = await here.signed_in(user)
+        await here.login_sessions.end_all(user, "signed_out_by_admin")
+        after = await there.signed_in(user)
+        assert after.claims.iat < before.claims.iat
+        for parts in (here, there):
+            await parts.revocations.sweep()
+            await refused(parts, before)
+            assert (await identify(parts, after)).user_id == user
+
+
+@pytest.mark.gen_test
+async def test_another_node_refuses_by_redis_before_it_has_heard_of_the_cut(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as here, node(database_url, name="deaf") as deaf:
+        user = await here.user()
+        before, kept = await here.signed_in(user), await here.signed_in(user)
+        deaf.store.inner = here.store.inner  # the same Redis, and none of the news
+        assert (await identify(deaf, before)).user_id == user
+        await here.login_sessions.end_all(user, "signed_out", kept.claims.sid)
+        await refused(deaf, before)
+        assert (await identify(deaf, kept)).generation == kept.generation + 1
+        asked = deaf.count("usher_joins_by_database_total", cause="unknown_to_redis")
+        await identify(deaf, kept)
+        newest = await here.signed_in(user)
+        await identify(deaf, newest)
+        assert deaf.count("usher_joins_by_database_total", cause="unknown_to_redis") == asked, (
+            "one look into the database for the spared, none for the new"
+        )
+
+
+@pytest.mark.gen_test
+async def test_without_redis_the_row_ends_them_on_every_node(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with (
+        node(database_url, redis_server) as here,
+        node(database_url, redis_server, name="there") as there,
+    ):
+        user = await here.user()
+        before, kept = await here.signed_in(user), await here.signed_in(user)
+        cut, stays = await open_socket(there, before), await open_socket(there, kept)
+        await redis_away(here, redis_server)
+        await redis_away(there, redis_server)
+        await here.login_sessions.end_all(user, "password_changed", kept.claims.sid)
+        await there.revocations.sweep()
+        assert await cut.close_code() == 4410
+        assert stays.client.connection.is_open
+        for parts in (here, there):
+            await refused(parts, before)
+            assert (await identify(parts, kept)).user_id == user
+
+
+@pytest.mark.gen_test
+async def test_who_was_spared_once_is_ended_by_the_next_cut_in_whatever_order_news_come(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts, node(database_url, name="there") as there:
+        user = await parts.user()
+        one, two = await parts.signed_in(user), await parts.signed_in(user)
+        sockets = [await open_socket(there, login) for login in (one, two)]
+        end = parts.login_sessions.end_all_within
+        first = await parts.database.run(end, user, "signed_out", one.claims.sid)
+        third = await parts.signed_in(user)
+        second = await parts.database.run(end, user, "signed_out", third.claims.sid)
+        there.revocations.note(second)
+        there.revocations.note(first)
+        assert [await socket.close_code() for socket in sockets] == [4410, 4410]
+        for login in (one, two):
+            await refused(there, login)
+        assert (await identify(there, third)).user_id == user
+
+
+@pytest.mark.gen_test
+async def test_a_session_that_is_over_cannot_be_spared(database_url: str) -> None:
+    async with node(database_url) as parts:
+        user = await parts.user()
+        stolen, mine = await parts.signed_in(user), await parts.signed_in(user)
+        await parts.login_sessions.end_all(user, "signed_out", mine.claims.sid)
+        await parts.login_sessions.end_all(user, "signed_out", stolen.claims.sid)
+        assert await parts.login_sessions.living(user) == []
+        await refused(parts, stolen)
+        await refused(parts, mine)
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_when_and_why_they_ended_is_filled_in_batch_by_batch(database_url: str) -> None:
+    async with node(database_url) as parts:
+        user = await parts.user()
+        login = await parts.signed_in(user)
+        await parts.database.run(fill, user, BATCH + 1, parts.clock())
+        ended_at = parts.clock()
+        await parts.login_sessions.end_all(user, "disabled")
+        newer = await parts.signed_in(user)
+        parts.clock.forward(30)
+        await Upkeep(parts.database, parts.clock).purge()
+        row = await parts.database.run(session_row, login.claims.sid)
+        assert (row["ended_at"], row["end_reason"]) == (ended_at, "disabled")
+        open_ = await parts.database.run(
+            lambda db: [
+                r.id
+                for r in LoginSession.select().where(LoginSession.ended_at.is_null()).execute(db)
+            ]
+        )
+        assert open_ == [newer.claims.sid]
+
+
+# ---- the limit -----------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_the_session_longest_unused_gives_way_with_its_sockets_and_its_owner_sees_why(
+    database_url: str, redis_server: RealRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = msgspec.structs.replace(settings_of_tests(), max_sessions_per_user=3)
+    async with (
+        node(database_url, redis_server, settings=settings) as here,
+        node(database_url, redis_server, name="there", settings=settings) as there,
+    ):
+        user = await here.user()
+        logins = []
+        for _ in range(3):
+            logins.append(await here.signed_in(user))
+            here.clock.forward(1)
+        sockets = [await open_socket(there, login) for login in logins]
+        await here.login_sessions.touch({logins[0].claims.sid: here.clock()})
+        other = await here.signed_in()
+        logins.append(await here.signed_in(user))
+        assert await sockets[1].close_code() == 4410
+        await refused(there, logins[1])
+        for login in (logins[0], *logins[2:], other):
+            assert (await identify(there, login)).claims == login.claims
+        assert [s.client.connection.is_open for s in sockets] == [True, False, True]
+        (ended,) = await here.login_sessions.ended(user)
+        assert (ended.id, ended.reason) == (logins[1].claims.sid, SESSION_LIMIT)
+        assert logins[1].claims.sid in caplog.text
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_user_who_has_far_too_many_is_brought_down_to_the_limit_at_once(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
+        user = await parts.user()
+        await parts.database.run(fill, user, MANY, parts.clock() - 60)
+        login = await parts.signed_in(user)
+        living = await parts.login_sessions.living(user)
+        assert len(living) == 100
+        assert living[0].id == login.claims.sid
+        assert len(login.displaced) == MANY - 99
