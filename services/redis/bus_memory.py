@@ -24,6 +24,7 @@ class MemoryBus:
     """`Bus` within one process. Same arguments as RedisBus, where they mean something here."""
 
     keeps_order = True
+    epoch = ""
 
     def __init__(
         self,

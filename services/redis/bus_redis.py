@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from hiredis import ProtocolError, Reader, ReplyError
@@ -22,6 +24,7 @@ from services.redis.bus import BusListener, LoggedMessage, Window, id_order
 from services.redis.cluster import ClusterAddress
 from services.redis.forms import address_of
 from services.redis.link import error_word, pack
+from services.redis.log_clock import TOLERANCE_MS, LogClock
 from services.redis.store import Command, Store
 from services.secret import Secret
 
@@ -31,10 +34,20 @@ FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
 TOUCHED_MS = 60_000
 
 # The number tells whether the log still begins with the room's first message. All three keys
-# share the room's hash tag, so that a cluster keeps them together.
+# share the room's hash tag, so that a cluster keeps them together. The fourth argument is 0, or
+# what time it is at least (log_clock.py); Redis 6.2 can't be given half an id, so the whole is made.
 _KEEP = """
-local n = redis.call('INCR', KEYS[2])
-local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
+local n, id, floor = redis.call('INCR', KEYS[2]), '*', tonumber(ARGV[4])
+if floor > 0 then
+  local t = redis.call('TIME')
+  if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[5]) then
+    local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+    local ms, number = string.match(top and top[1] or '0-0', '(%d+)-(%d+)')
+    id = string.format('%.0f-0', floor)
+    if tonumber(ms) >= floor then id = string.format('%s-%.0f', ms, number + 1) end
+  end
+end
+id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], id, 'n', n, 'm', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
@@ -42,6 +55,10 @@ return id
 """
 
 log = logging.getLogger("usher.bus")
+
+
+EPOCH_KEY = "usher:{nodes}:epoch"
+"""A random word that goes with the data: another one means that every log began anew."""
 
 
 def log_key(room: str) -> str:
@@ -90,13 +107,40 @@ class RedisBus:
         address = address_of(url)
         # While a slot moves, a cluster's refusals are sent again, behind what came after them.
         self.keeps_order = not isinstance(address, ClusterAddress)
-        self._ear = _Ear(address, never_stalled if watch is None else watch.check)
+        self._ear = _Ear(
+            address, never_stalled if watch is None else watch.check, self._line_is_lost
+        )
+        self._log_clock = LogClock(self._keep_ms)
+        self._clock_is_right = False
+        self._new_epoch = secrets.token_hex(8)
+        self.epoch = ""
         if watch is not None:
             watch.on_resume(self._ear.resume)
 
     async def open(self) -> None:
         """Try once to connect the subscription; then it is kept up in the background."""
         await self._ear.open()
+        with suppress(StoreUnavailable):  # a gap in the line comes first then, and asks
+            await self._look_around()
+
+    def _line_is_lost(self) -> None:
+        # It may lead to another Redis from now on.
+        self._clock_is_right, self.epoch = False, ""
+
+    async def _look_around(self, *commands: Command) -> tuple[int, list[Any]]:
+        """Ask for the time and the epoch, and for other things in the same round trip.
+
+        Returns:
+            The time that ids are made of, epoch milliseconds, and the replies.
+        """
+        now, _, epoch, *replies = await self._store.call(
+            ("TIME",), ("SET", EPOCH_KEY, self._new_epoch, "NX"), ("GET", EPOCH_KEY), *commands
+        )
+        now_ms = int(now[0]) * 1000 + int(now[1]) // 1000
+        is_right = self._log_clock.look(now_ms)
+        if self._ear.is_connected:
+            self._clock_is_right, self.epoch = is_right, bytes(epoch or b"").decode()
+        return (now_ms if is_right else self._log_clock.now_ms()), replies
 
     def listen(self, listener: BusListener) -> None:
         self._ear.listener = listener
@@ -109,9 +153,9 @@ class RedisBus:
 
     def keep(self, room: str, body: bytes) -> Awaitable[str]:
         keys = log_key(room), count_key(room), channel(room)
-        return _id_in(
-            self._store.call(("EVAL", _KEEP, 3, *keys, self._keep_messages, self._keep_ms, body))
-        )
+        floor = 0 if self._clock_is_right else self._log_clock.now_ms()
+        limits = self._keep_messages, self._keep_ms, body, floor, TOLERANCE_MS
+        return _id_in(self._store.call(("EVAL", _KEEP, 3, *keys, *limits)))
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
@@ -135,11 +179,18 @@ class RedisBus:
         return Window([_kept(e) for e in found[:limit]], complete, more=len(found) > limit)
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
-        command = ("XRANGE", log_key(room), f"({after}", "+", "COUNT", limit + 1)
-        now, found = await self._store.call(("TIME",), command)
+        key = log_key(room)
+        now_ms, (known, first, found) = await self._look_around(
+            ("XRANGE", key, after, after),
+            ("XRANGE", key, "-", "+", "COUNT", 1),
+            ("XRANGE", key, f"({after}", "+", "COUNT", limit + 1),
+        )
+        # A log that is forgotten for its age begins anew, and nothing is missing.
+        old = id_order(after)[0] < now_ms - self._keep_ms
+        complete = bool(known) or (old and (not first or _number(first[0]) == 1))
         messages = [_kept(entry) for entry in found[:limit]]
-        seconds = int(now[0]) + int(now[1]) / 1_000_000
-        return Window(messages, True, len(found) > limit, seconds)
+        more = len(found) > limit
+        return Window(messages, complete, more, now_ms / 1000, self.epoch)
 
     async def touch(self, room: str) -> None:
         await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))
@@ -168,8 +219,10 @@ def _number(entry: Any) -> int:
 class _Ear:
     """The subscription: which rooms are heard, over one connection after another."""
 
-    def __init__(self, address: Address, stalled: Callable[[], bool]) -> None:
-        self._address, self._stalled = address, stalled
+    def __init__(
+        self, address: Address, stalled: Callable[[], bool], on_lost: Callable[[], None]
+    ) -> None:
+        self._address, self._stalled, self._on_lost = address, stalled, on_lost
         self.listener: BusListener | None = None
         self._rooms: dict[str, asyncio.Future[None] | None] = {}
         """None once a room has been heard for certain."""
@@ -194,6 +247,10 @@ class _Ear:
         """Hear what waited behind a stall of the loop."""
         if self._line is not None:
             self._line.resume()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._line is not None
 
     def subscribe(self, room: str) -> asyncio.Future[None] | None:
         if room not in self._rooms:
@@ -252,6 +309,7 @@ class _Ear:
         if line is not self._line:
             return
         self._line = None
+        self._on_lost()
         self._lost.set()
         for room, waiting in self._rooms.items():
             if waiting is not None:

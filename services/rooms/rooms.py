@@ -16,7 +16,7 @@ from typing import Protocol
 
 from services.errors import StoreUnavailable
 from services.loop_watch import never_stalled
-from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage
+from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage, Window
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import encode_text
@@ -57,8 +57,10 @@ class _Room:
     __slots__ = (
         "behind",
         "catching_up",
+        "epoch",
         "held",
         "last",
+        "lost_at",
         "members",
         "since",
         "unsent",
@@ -66,13 +68,13 @@ class _Room:
         "waiting",
     )
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, since: float, epoch: str) -> None:
         self.members: dict[RoomMember, float] = {}
         """When each came in, epoch seconds by this node's clock; the last is the newest."""
         self.held = 0
         self.last = (0, 0)
-        self.since = since
-        self.behind = False
+        self.since, self.epoch = since, epoch
+        self.behind, self.lost_at = False, since
         self.catching_up: asyncio.Task[None] | None = None
         self.waiting: list[LoggedMessage] = []
         self.unsent: list[bytes] = []
@@ -84,6 +86,7 @@ class Rooms:
 
     Args:
         as_event: the text of the event that a kept message becomes.
+        as_gap: the text of the event that says of a room that messages of it are lost.
         stalled: asked before a room's messages go out, see `WebSocketConnection`.
     """
 
@@ -93,8 +96,9 @@ class Rooms:
         as_event: Callable[[LoggedMessage], bytes],
         clock: Callable[[], float] = time.time,
         stalled: Callable[[], bool] = never_stalled,
+        as_gap: Callable[[str], bytes] | None = None,
     ) -> None:
-        self._stalled = stalled
+        self._stalled, self._as_gap = stalled, as_gap
         self._bus, self._as_event, self._clock = bus, as_event, clock
         self._rooms: dict[str, _Room] = {}
         self._gaps = asyncio.Semaphore(GAPS_AT_ONCE)
@@ -147,7 +151,7 @@ class Rooms:
         for name in names:
             room = self._rooms.get(name)
             if room is None:
-                room = self._rooms[name] = _Room(self._clock())
+                room = self._rooms[name] = _Room(self._clock(), self._bus.epoch)
             room.held += 1
             subscribed = self._bus.subscribe(name)
             if subscribed is not None:
@@ -235,6 +239,8 @@ class Rooms:
         elif message.order > here.last:
             here.last = message.order
             self._deliver(room, message)
+        else:  # known already; or of a log that began anew and counts from further back
+            self.gap(room)
 
     def ephemeral(self, room: str, body: bytes) -> None:
         """Something said in passing."""
@@ -254,6 +260,7 @@ class Rooms:
         here = self._rooms.get(room)
         if here is None:
             return
+        here.lost_at = self._clock()
         here.behind = True  # also when it is lost again while the log is being read
         if here.catching_up is None:
             task = asyncio.get_running_loop().create_task(self._catch_up(room, here))
@@ -288,14 +295,38 @@ class Rooms:
         # An id is passed over itself: the first of that millisecond has the number 0.
         first = room.last if room.last != (0, 0) else (int(room.since * 1000) - 1, MAX_NUMBER)
         after = f"{first[0]}-{first[1]}"
-        while True:
+        window = await self._bus.read_behind(name, after, GAP_PAGE)
+        if self._is_lost(room, window):
+            self._tell_gap(name, room)
+        if room.epoch and window.epoch not in {"", room.epoch}:
+            # All of it is new, whatever its ids are.
+            room.last, after = (0, 0), "0-0"
             window = await self._bus.read_behind(name, after, GAP_PAGE)
+        room.epoch = window.epoch or room.epoch
+        while True:
             ahead = window.now - self._clock()
             for message in window.messages:
                 self._deliver_late(name, room, message, ahead)
             if not window.more:
                 return ahead
             after = window.messages[-1].id
+            window = await self._bus.read_behind(name, after, GAP_PAGE)
+
+    @staticmethod
+    def _is_lost(room: _Room, window: Window) -> bool:
+        """Whether messages may be missing that no log has any more."""
+        if room.epoch and window.epoch not in {"", room.epoch}:
+            return True
+        return room.last != (0, 0) and not window.complete
+
+    def _tell_gap(self, name: str, room: _Room) -> None:
+        if self._as_gap is None or name == CONTROL_ROOM:
+            return
+        self._flush(room)
+        frame = encode_text(self._as_gap(name))
+        for member, came in tuple(room.members.items()):
+            if came <= room.lost_at:
+                member.connection.send_frame(frame)
 
     def _deliver_late(self, name: str, room: _Room, message: LoggedMessage, ahead: float) -> None:
         """Deliver what was said a while ago to those who were in by then. Who came after it may
