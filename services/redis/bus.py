@@ -38,6 +38,8 @@ class Window(msgspec.Struct, frozen=True):
         more: the log goes on behind the last of `messages`.
         now: of `read_behind`: when it was read, epoch seconds by the clock that ids are made of.
         epoch: of `read_behind`: see `Bus.epoch`.
+        in_time: of `read_behind`: ids tell when their messages were said. False where Redis' clock
+            has gone back: each node goes on from what it knows, and one that is new does not.
     """
 
     messages: Sequence[LoggedMessage]
@@ -45,6 +47,7 @@ class Window(msgspec.Struct, frozen=True):
     more: bool = False
     now: float = 0.0
     epoch: str = ""
+    in_time: bool = True
 
 
 class BusListener(Protocol):
@@ -82,6 +85,10 @@ class Bus(Protocol):
     def epoch(self) -> str:
         """What goes with the logs: another one means that all began anew. Empty while it is not
         known."""
+
+    @property
+    def in_time(self) -> bool:
+        """Whether every new id is larger than those before, whoever gives it."""
 
     def keep(self, room: str, body: bytes) -> Awaitable[str]:
         """Append to the room's log and send to every node. Issued when called; gives the id.

@@ -35,7 +35,7 @@ TOUCHED_MS = 60_000
 
 # The number tells whether the log still begins with the room's first message. All three keys
 # share the room's hash tag, so that a cluster keeps them together. The fourth argument is 0, or
-# what time it is at least (log_clock.py); Redis 6.2 can't be given half an id, so the whole is made.
+# what time it is at least (log_clock.py). Redis 6.2 can't be given half an id.
 _KEEP = """
 local n, id, floor = redis.call('INCR', KEYS[2]), '*', tonumber(ARGV[4])
 if floor > 0 then
@@ -59,6 +59,7 @@ log = logging.getLogger("usher.bus")
 
 EPOCH_KEY = "usher:{nodes}:epoch"
 """A random word that goes with the data: another one means that every log began anew."""
+EPOCH_MS = 7 * 24 * 3_600_000
 
 
 def log_key(room: str) -> str:
@@ -111,8 +112,7 @@ class RedisBus:
             address, never_stalled if watch is None else watch.check, self._line_is_lost
         )
         self._log_clock = LogClock(self._keep_ms)
-        self._clock_is_right = False
-        self._new_epoch = secrets.token_hex(8)
+        self.in_time = False
         self.epoch = ""
         if watch is not None:
             watch.on_resume(self._ear.resume)
@@ -125,7 +125,7 @@ class RedisBus:
 
     def _line_is_lost(self) -> None:
         # It may lead to another Redis from now on.
-        self._clock_is_right, self.epoch = False, ""
+        self.in_time, self.epoch = False, ""
 
     async def _look_around(self, *commands: Command) -> tuple[int, list[Any]]:
         """Ask for the time and the epoch, and for other things in the same round trip.
@@ -134,12 +134,15 @@ class RedisBus:
             The time that ids are made of, epoch milliseconds, and the replies.
         """
         now, _, epoch, *replies = await self._store.call(
-            ("TIME",), ("SET", EPOCH_KEY, self._new_epoch, "NX"), ("GET", EPOCH_KEY), *commands
+            ("TIME",),
+            ("SET", EPOCH_KEY, secrets.token_hex(8), "PX", EPOCH_MS, "NX"),
+            ("GET", EPOCH_KEY),
+            *commands,
         )
         now_ms = int(now[0]) * 1000 + int(now[1]) // 1000
         is_right = self._log_clock.look(now_ms)
         if self._ear.is_connected:
-            self._clock_is_right, self.epoch = is_right, bytes(epoch or b"").decode()
+            self.in_time, self.epoch = is_right, bytes(epoch or b"").decode()
         return (now_ms if is_right else self._log_clock.now_ms()), replies
 
     def listen(self, listener: BusListener) -> None:
@@ -153,7 +156,7 @@ class RedisBus:
 
     def keep(self, room: str, body: bytes) -> Awaitable[str]:
         keys = log_key(room), count_key(room), channel(room)
-        floor = 0 if self._clock_is_right else self._log_clock.now_ms()
+        floor = 0 if self.in_time else self._log_clock.now_ms()
         limits = self._keep_messages, self._keep_ms, body, floor, TOLERANCE_MS
         return _id_in(self._store.call(("EVAL", _KEEP, 3, *keys, *limits)))
 
@@ -190,13 +193,14 @@ class RedisBus:
         complete = bool(known) or (old and (not first or _number(first[0]) == 1))
         messages = [_kept(entry) for entry in found[:limit]]
         more = len(found) > limit
-        return Window(messages, complete, more, now_ms / 1000, self.epoch)
+        return Window(messages, complete, more, now_ms / 1000, self.epoch, self.in_time)
 
     async def touch(self, room: str) -> None:
         await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))
 
     def forget_old(self) -> None:
-        """Redis does."""
+        """Redis does; only the epoch is to last as long as anybody is there."""
+        self._store.call(("PEXPIRE", EPOCH_KEY, EPOCH_MS))
 
     async def close(self) -> None:
         await self._ear.close()

@@ -1,8 +1,8 @@
 """The clock that ids of messages are made of, as this node remembers it: it never goes back.
 
-Ids are Redis' time. A Redis that takes another's place, empty and with its clock behind, would begin
-again with smaller ids, and whoever knows the larger ones would take every new message for an old
-one. So a node tells a Redis that it does not know yet how late it is.
+Ids are Redis' time. A Redis that takes another's place, empty and with its clock behind, would
+begin again with smaller ids, and whoever knows the larger ones would take every new message for an
+old one. So a node tells a Redis that it does not know yet how late it is.
 """
 
 from __future__ import annotations

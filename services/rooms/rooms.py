@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Protocol
 
+import msgspec
+
 from services.errors import StoreUnavailable
 from services.loop_watch import never_stalled
 from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage, Window
@@ -58,6 +60,7 @@ class _Room:
         "behind",
         "catching_up",
         "epoch",
+        "gap_told",
         "held",
         "last",
         "lost_at",
@@ -72,7 +75,7 @@ class _Room:
         self.members: dict[RoomMember, float] = {}
         """When each came in, epoch seconds by this node's clock; the last is the newest."""
         self.held = 0
-        self.last = (0, 0)
+        self.last = self.gap_told = (0, 0)
         self.since, self.epoch = since, epoch
         self.behind, self.lost_at = False, since
         self.catching_up: asyncio.Task[None] | None = None
@@ -239,7 +242,7 @@ class Rooms:
         elif message.order > here.last:
             here.last = message.order
             self._deliver(room, message)
-        else:  # known already; or of a log that began anew and counts from further back
+        elif not self._bus.in_time:  # else it is known already
             self.gap(room)
 
     def ephemeral(self, room: str, body: bytes) -> None:
@@ -267,7 +270,7 @@ class Rooms:
             here.catching_up = task
 
     async def _catch_up(self, name: str, room: _Room) -> None:
-        ahead = 0.0
+        ahead: float | None = 0.0
         try:
             while room.behind:
                 room.behind = False
@@ -284,12 +287,13 @@ class Rooms:
                 for message in waiting:
                     self._deliver_late(name, room, message, ahead)
 
-    async def _read_missed(self, name: str, room: _Room) -> float:
+    async def _read_missed(self, name: str, room: _Room) -> float | None:
         """Deliver what the log has behind the last message.
 
         Returns:
             Seconds by which the log's clock is ahead of ours. It was read a little ago, so that
-            is rather too little: nobody is kept from what was said after they came in.
+            is rather too little: nobody is kept from what was said after they came in. None where
+            ids do not tell when something was said.
         """
         # Where nothing was delivered yet, what came after the room was first heard counts.
         # An id is passed over itself: the first of that millisecond has the number 0.
@@ -297,14 +301,17 @@ class Rooms:
         after = f"{first[0]}-{first[1]}"
         window = await self._bus.read_behind(name, after, GAP_PAGE)
         if self._is_lost(room, window):
+            room.gap_told = room.last
             self._tell_gap(name, room)
         if room.epoch and window.epoch not in {"", room.epoch}:
             # All of it is new, whatever its ids are.
-            room.last, after = (0, 0), "0-0"
+            room.last = room.gap_told = (0, 0)
+            after = "0-0"
             window = await self._bus.read_behind(name, after, GAP_PAGE)
+            window = msgspec.structs.replace(window, in_time=False)
         room.epoch = window.epoch or room.epoch
         while True:
-            ahead = window.now - self._clock()
+            ahead = window.now - self._clock() if window.in_time else None
             for message in window.messages:
                 self._deliver_late(name, room, message, ahead)
             if not window.more:
@@ -314,10 +321,10 @@ class Rooms:
 
     @staticmethod
     def _is_lost(room: _Room, window: Window) -> bool:
-        """Whether messages may be missing that no log has any more."""
+        """Whether messages may be missing that no log has any more, and that was not told yet."""
         if room.epoch and window.epoch not in {"", room.epoch}:
             return True
-        return room.last != (0, 0) and not window.complete
+        return room.last != room.gap_told and not window.complete
 
     def _tell_gap(self, name: str, room: _Room) -> None:
         if self._as_gap is None or name == CONTROL_ROOM:
@@ -328,20 +335,25 @@ class Rooms:
             if came <= room.lost_at:
                 member.connection.send_frame(frame)
 
-    def _deliver_late(self, name: str, room: _Room, message: LoggedMessage, ahead: float) -> None:
+    def _deliver_late(
+        self, name: str, room: _Room, message: LoggedMessage, ahead: float | None
+    ) -> None:
         """Deliver what was said a while ago to those who were in by then. Who came after it may
         have had no right to it, and has read the log already if they wanted to know."""
         if message.order <= room.last:
             return
-        room.last, said_ms = message.order, message.order[0]
+        room.last = message.order
+        said_ms, offset = message.order[0], ahead or 0.0
+        if ahead is None:  # to those who were in when the line was back
+            said_ms = int(room.lost_at * 1000)
         newest = next(reversed(room.members.values()), 0.0)
-        if int((newest + ahead) * 1000) <= said_ms:
+        if int((newest + offset) * 1000) <= said_ms:
             self._deliver(name, message)
             return
         self._flush(room)
         frame = encode_text(self._as_event(message))
         for member, came in tuple(room.members.items()):
-            if int((came + ahead) * 1000) <= said_ms:
+            if int((came + offset) * 1000) <= said_ms:
                 member.connection.send_frame(frame)
 
     def _deliver(self, name: str, message: LoggedMessage) -> None:
