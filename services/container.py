@@ -40,6 +40,7 @@ from services.sessions.tokens import Tokens
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
 from services.websocket.protocol import CloseCode
 
@@ -78,6 +79,8 @@ class Services:
     health: Health
     background: Background
     passwords: Passwords
+    tokens: Tokens
+    encryption: Encryption
     guesses: GuessLimit
     oauth: OAuthParts
 
@@ -113,6 +116,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
+        steady=SteadyClock(),
     )
     channels = Channels(database, revocations)
     access = Access(hub, channels)
@@ -172,6 +176,8 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         health=health,
         background=Background(metrics),
         passwords=passwords,
+        tokens=tokens,
+        encryption=encryption,
         guesses=guesses,
         oauth=oauth,
     )

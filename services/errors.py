@@ -18,6 +18,7 @@
     │   ├── LastAdmin      409  last_admin
     │   └── OwnerStays     409  owner_stays
     ├── TooLarge           413  too_large
+    ├── HeadersTooLarge    431  headers_too_large
     ├── RateLimited        429  rate_limited
     └── Unavailable        503  unavailable
         ├── DatabaseUnavailable
@@ -160,6 +161,13 @@ class OwnerStays(Conflict):
 
 class TooLarge(UsherError):
     status, code, title = 413, "too_large", "That is more than is taken here."
+
+
+class HeadersTooLarge(UsherError):
+    """RFC 6585 section 5."""
+
+    status, code = 431, "headers_too_large"
+    title = "The headers of the request are larger than is taken here."
 
 
 class RateLimited(UsherError):

@@ -78,6 +78,14 @@ class Health:
         self._metrics.database_up.set(self._database_ok)
         self._metrics.redis_up.set(self._store.kind == "redis" and self._store.available)
 
+    async def recheck_key(self) -> None:
+        """Look again whether the keys fit: others may have been read.
+
+        Raises:
+            DatabaseUnavailable: the database does not say.
+        """
+        await self._check_key()
+
     async def _check_key(self) -> None:
         self._key_ok = await check_canary(self._database, self._encryption)
         if not self._key_ok:

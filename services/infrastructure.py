@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from services.embedded.binary import find_redis_server
+from services.embedded.redis_server import EmbeddedRedis
 from services.errors import SettingError
 from services.loop_watch import LoopWatch
 from services.metrics import Metrics
@@ -12,9 +14,7 @@ from services.redis.bus import Bus
 from services.redis.bus_memory import MemoryBus
 from services.redis.bus_redis import RedisBus
 from services.redis.cluster import ClusterAddress
-from services.redis.embedded import EmbeddedRedis
 from services.redis.forms import address_of
-from services.redis.server_binary import find_redis_server
 from services.redis.store import Store
 from services.redis.store_cluster import ClusterStore
 from services.redis.store_memory import MemoryStore

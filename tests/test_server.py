@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import secrets
 import signal
@@ -12,10 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from websockets.asyncio.client import ClientConnection
 
 from tests.support.checks import children, content, holding, plain_refusal
 from tests.support.postgres import postgres_server
@@ -28,6 +33,7 @@ from tests.support.server import (
     Client,
     Usher,
     address,
+    ask,
     bearer,
     close_code,
     connect,
@@ -323,6 +329,116 @@ async def test_a_stop_sends_sockets_away_with_1012_and_leaves_nothing_running(
         assert not left & {"redis.pid", "redis.sock"}
 
 
+def test_a_stop_answers_the_requests_under_way(database_kind: str) -> None:
+    with usher(database_kind, DRAIN_SECONDS=10) as server:
+        idle, half = (socket.create_connection(("127.0.0.1", server.port)) for _ in range(2))
+        with idle, half:
+            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert idle.recv(4096).startswith(b"HTTP/1.1 200")
+            body = json.dumps({"email": address(), "password": PASSWORD, "name": "Ada"}).encode()
+            head = f"POST /api/auth/signup HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            half.sendall(head.encode() + b"\r\n" + body[:10])  # its answer takes until the rest
+            time.sleep(0.2)
+            server.process.send_signal(signal.SIGTERM)
+            idle.settimeout(PATIENCE)
+            assert idle.recv(4096) == b""  # nothing was under way
+            half.sendall(body[10:])
+            half.settimeout(PATIENCE)
+            answered = b""
+            while chunk := half.recv(65536):
+                answered += chunk
+            assert answered.startswith(b"HTTP/1.1 201"), answered
+        assert server.end() == 0
+        assert "could not be answered" not in server.log
+        # Once it is answered nothing is waited for.
+
+
+def test_a_stop_does_not_wait_for_ever_for_who_says_nothing(database_kind: str) -> None:
+    with usher(database_kind, DRAIN_SECONDS=0.5) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as slow:
+            slow.sendall(b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+            time.sleep(0.2)
+            assert server.end() == 0
+        assert "1 requests could not be answered in time" in server.log
+
+
+@pytest.mark.gen_test
+async def test_a_stop_spreads_the_closing_of_sockets(database_kind: str) -> None:
+    with usher(database_kind, DRAIN_SECONDS=2) as server:
+        client = sign_up(server)
+        async with AsyncExitStack() as stack:
+            sockets = [
+                await stack.enter_async_context(connect(server, f"?ticket={client.ticket()}"))
+                for _ in range(20)
+            ]
+            for socket_ in sockets:
+                await event(socket_, "joined")
+            server.process.send_signal(signal.SIGTERM)
+            loop = asyncio.get_running_loop()
+
+            async def ended(socket_: ClientConnection) -> float:
+                await event(socket_, "closing")
+                return loop.time()
+
+            ends = sorted(await asyncio.gather(*map(ended, sockets)))
+            assert ends[-1] - ends[0] > 1
+            # Those that are not closed yet go on being served meanwhile: half of the gaps exist.
+            assert sum(b - a > 0.02 for a, b in pairwise(ends)) > 10
+        assert server.end() == 0
+
+
+@pytest.mark.gen_test
+async def test_a_hangup_stops_nothing(database_kind: str) -> None:
+    with usher(database_kind) as server:
+        client = sign_up(server)
+        async with connect(server, subprotocols=bearer(client.token)) as socket_:
+            await event(socket_, "joined")
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: "settings are read anew" in server.log)
+            assert (await ask(socket_, "heartbeat"))["ok"] is True
+        assert client.get("/api/auth/me").status == 200
+
+
+LARGE = 16 * 1024
+
+
+def open_files(server: Usher) -> int:
+    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+
+
+@pytest.mark.parametrize("size", [LARGE + 1000, 20 * LARGE])
+@pytest.mark.parametrize("path", ["/healthz", "/ws"])
+def test_headers_that_are_too_large_get_431(server: Usher, size: int, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as client:
+        request = f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Large: {'x' * size}\r\n\r\n"
+        client.sendall(request.encode())
+        answered = b""
+        while chunk := client.recv(65536):
+            answered += chunk
+    head, _, body = answered.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b"application/problem+json" in head
+    assert json.loads(body)["code"] == "headers_too_large"
+
+
+def test_headers_below_the_bound_are_taken(server: Usher) -> None:
+    answer = Client(server).call("GET", "/healthz", None, {"X-Large": "x" * (LARGE - 1000)})
+    assert answer.status == 200
+
+
+def test_headers_without_an_end_get_431_and_leave_nothing_open(server: Usher) -> None:
+    before = open_files(server)
+    with ExitStack() as stack:
+        for _ in range(20):
+            client = stack.enter_context(
+                socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
+            )
+            client.sendall(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 4000)
+            assert client.recv(4096).startswith(b"HTTP/1.1 431")
+        # They send nothing more and do not close either.
+        wait_until(lambda: open_files(server) <= before + 5)
+
+
 def test_a_stop_ends_idle_connections_and_every_child(database_kind: str) -> None:
     with usher(database_kind) as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as idle:
@@ -417,6 +533,45 @@ async def test_no_secret_reaches_the_log_redis_or_the_database(database_kind: st
         kept = content(server)
         assert len(kept["users"]) == len(addresses)
         assert holding(words, repr(kept)) == []
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_strangers_put_where_it_does_not_belong_reaches_no_log(log_format: str) -> None:
+    with usher("sqlite", LOG_FORMAT=log_format) as server:
+        client, email = sign_up(server), address()
+        ticket, token = client.ticket(), str(client.token)
+        query = f"ticket={ticket}&access_token={token}&email={email}"
+        protocol = "Sec-WebSocket-Protocol"
+        form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1\r\n\r\n"
+        requests = [
+            f"GET /healthz HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\x01\r\n\r\n",
+            f"GET /healthz HTTP/1.1\r\nHost: x\r\nX\x02{token}: y\r\n\r\n",
+            f"GET /healthz HTTP/1.1\r\nHost: {token}@{email}\r\n\r\n",
+            f"GET /ws HTTP/1.1\r\nHost: x\r\n{protocol}: usher.bearer.{token}\x7f\r\n\r\n",
+            f"{token} /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+            f"GET /api/{email} HTTP/1.1\r\nHost: x\r\n\r\n",
+            f"GET /api/{email.replace('@', '%40')} HTTP/1.1\r\nHost: x\r\n\r\n",
+            f"GET /api/{token}/{ticket}/{client.refresh_token} HTTP/1.1\r\nHost: x\r\n\r\n",
+            f"POST /api/auth/login?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n",
+            f"GET /ws?{query} HTTP/1.1\r\nHost: x\r\nOrigin: https://{email}\r\n\r\n",
+            f"GET /ws?{query}&{'x' * 5000} HTTP/1.1\r\nHost: x\r\n\r\n",
+            f"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Encoding: {token}\r\n{form}=",
+        ]
+        for request in requests:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as raw:
+                raw.sendall(request.encode("latin-1"))
+                raw.shutdown(socket.SHUT_WR)
+                while raw.recv(65536):
+                    pass
+        assert server.end() == 0
+        assert "Malformed HTTP" in server.log
+        assert "[e-mail]" in server.log
+        words = [token, ticket, str(client.refresh_token), email, email.partition("@")[0]]
+        assert holding(words, server.log) == []
+        if log_format == "json":
+            logged = [json.loads(line) for line in server.output if line.startswith("{")]
+            assert all({"time", "level", "logger"} <= set(line) for line in logged)
+            assert len(logged) > 5
 
 
 async def whole_flow(server: Usher) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -15,6 +16,10 @@ from services.websocket.protocol import CloseCode
 
 MAX_UNAUTHENTICATED = 20_000
 """Sockets that have not joined yet. More are turned away before they cost memory."""
+
+
+RECONNECT_SPREAD_SECONDS = 5.0
+CLOSE_STEP_SECONDS = 0.02
 
 
 class ClientEvent(msgspec.Struct, frozen=True):
@@ -85,6 +90,27 @@ class SocketContext:
     @property
     def is_full(self) -> bool:
         return self.draining or len(self.unauthenticated) >= MAX_UNAUTHENTICATED
+
+    async def close_spread(self, seconds: float) -> int:
+        """Close every socket with 1012, one after the other within so many seconds, each with a
+        random time to stay away: they must not all knock at the next node in the same moment.
+
+        Returns:
+            How many there were.
+        """
+        clients = [*self.unauthenticated, *self.hub]
+        started, done = self.loop.time(), 0
+        while done < len(clients):
+            passed = (self.loop.time() - started) / seconds
+            due = min(len(clients), int(len(clients) * passed) + 1)
+            for client in clients[done:due]:
+                after = round(random.uniform(0.5, RECONNECT_SPREAD_SECONDS), 2)  # noqa: S311 - no secret
+                client.close(CloseCode.SERVICE_RESTART, after)
+            done = due
+            await asyncio.sleep(CLOSE_STEP_SECONDS)
+        # Whose credential was still being looked at when it began.
+        self.close_all(CloseCode.SERVICE_RESTART, RECONNECT_SPREAD_SECONDS)
+        return len(clients)
 
     def close_all(self, code: CloseCode, after: float | None = None) -> None:
         """Close every socket of this node, joined or not."""

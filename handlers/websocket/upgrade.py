@@ -175,11 +175,15 @@ class UpgradeRouter(httputil.HTTPServerConnectionDelegate):
         self, application: httputil.HTTPServerConnectionDelegate, upgrade_handler: UpgradeHandler
     ) -> None:
         self._application, self._upgrade_handler = application, upgrade_handler
+        self.under_way: set[object] = set()
+        """Connections whose request is not answered yet. The server takes them out."""
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
-        return _Request(self._application, self._upgrade_handler, server_conn, request_conn)
+        return _Request(
+            self._application, self._upgrade_handler, server_conn, request_conn, self.under_way
+        )
 
     def on_close(self, server_conn: object) -> None:
         self._application.on_close(server_conn)
@@ -194,9 +198,11 @@ class _Request(httputil.HTTPMessageDelegate):
         upgrade_handler: UpgradeHandler,
         server_conn: object,
         request_conn: httputil.HTTPConnection,
+        under_way: set[object],
     ) -> None:
         self._application, self._upgrade_handler = application, upgrade_handler
         self._server_conn, self._request_conn = server_conn, request_conn
+        self._under_way = under_way
         self._delegate: httputil.HTTPMessageDelegate | None = None
 
     def headers_received(
@@ -205,6 +211,7 @@ class _Request(httputil.HTTPMessageDelegate):
         headers: httputil.HTTPHeaders,
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, httputil.RequestStartLine)
+        self._under_way.add(self._server_conn)
         try:
             start_line = origin_form(start_line, headers)
         except BadRequest as error:

@@ -4,6 +4,7 @@ the cause.
     UsherError
     ├── Forbidden
     │   └── SignInRefused          403 or what its reason says; a `Reason` in words
+    │       └── SubjectChanged     a refresh brought tokens of somebody else
     ├── Conflict
     │   └── LastWayIn              409 last_way_in
     └── Unavailable
@@ -144,6 +145,13 @@ class SignInRefused(Forbidden):
         super().__init__(evidence)
         self.reason = reason
         self.status, self.code = reason.status, reason.code
+
+
+class SubjectChanged(SignInRefused):
+    """A refresh brought tokens of somebody else (OIDC Core section 12.2)."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.UNTRUSTED, "refresh: tokens of somebody else")
 
 
 class LastWayIn(Conflict):

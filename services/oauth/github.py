@@ -64,6 +64,9 @@ class GitHubProvider:
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
         return self._client.refresh(self._issuer + "/access_token", "post", refresh_token)
 
+    def check_refreshed(self, grant: Grant) -> None:
+        """It has no ID tokens."""
+
     def revoke(self, grant: Grant) -> bool:
         url = f"{self._api}/applications/{self._client.client_id}/grant"
         session = requests.Session()

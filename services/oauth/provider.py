@@ -51,11 +51,20 @@ class Provider(Protocol):
         """
 
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
-        """New tokens, still of this subject.
+        """New tokens of this subject. They may be good only once, so keep them before
+        `check_refreshed`.
 
         Raises:
             GrantEnded: the provider's session is over.
-            SignInRefused: they are somebody else's.
+            ProviderRefused: it refuses, and does not say that it is over.
+            SubjectChanged: they are somebody else's.
+        """
+
+    def check_refreshed(self, grant: Grant) -> None:
+        """Check the ID token that came with refreshed tokens, if one did.
+
+        Raises:
+            SignInRefused: it is not to be trusted, or can't be checked yet: a new key, a clock.
         """
 
     def revoke(self, grant: Grant) -> bool:

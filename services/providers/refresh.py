@@ -2,14 +2,16 @@
 
 Of all callers on all nodes one asks the provider: on a node they share one task, between nodes a
 row is claimed for a while. So a refresh token that works once is used once. A provider that does
-not answer changes nothing but the time of the next try; `invalid_grant`, and only that, ends what
-came of the tokens: the login session and its sockets.
+not answer changes nothing but the time of the next try. What came of the tokens, the login session
+and its sockets, ends with `invalid_grant`, with tokens of somebody else, and with a provider that
+refuses for long.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -24,9 +26,15 @@ from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from services.errors import NotFound, UsherError
 from services.metrics import Metrics
-from services.oauth.errors import GrantEnded, ProviderUnavailable, SignInRefused
+from services.oauth.errors import (
+    GrantEnded,
+    ProviderUnavailable,
+    SignInRefused,
+    SubjectChanged,
+)
 from services.oauth.token_endpoint import Grant
-from services.providers.registry import Providers
+from services.providers.refusals import is_for_good, refused_since
+from services.providers.registry import Connection, Providers
 from services.providers.tokens import ProviderTokens, TokenSet, living
 from services.secret import Secret
 from services.sessions.login_sessions import LoginSessions
@@ -222,13 +230,32 @@ class ProviderRefresh:
                 lambda p: p.refresh(refresh_token, tokens.subject), to_its_end=True
             )
         except GrantEnded:
-            return await self._end(tokens)
-        except (ProviderUnavailable, SignInRefused, NotFound) as error:
-            # An answer that is not to be trusted is no answer: nothing of it is kept.
+            return await self._end(tokens, "invalid_grant")
+        except SubjectChanged as error:
+            return await self._end(tokens, error.evidence)
+        except (ProviderUnavailable, NotFound) as error:
+            if is_for_good(tokens, error, self._clock(), self._most_refused(tokens.provider)):
+                return await self._end(tokens, error.evidence)
             await self._fail(tokens, claim, error)
             raise ProviderUnavailable(error.evidence) from error
         self._count("refreshed")
-        return await self._keep_new(tokens, grant)
+        # Kept first: the refresh token that it was asked with may be dead by now.
+        kept = await self._keep_new(tokens, grant)
+        await self._check(connection, grant)
+        return kept
+
+    async def _check(self, connection: Connection, grant: Grant) -> None:
+        """Say it where the new ID token can't be checked: a key that is not published yet, a
+        clock. It ends nothing; the tokens are the same person's."""
+        try:
+            await connection.ask(lambda p: p.check_refreshed(grant))
+        except (ProviderUnavailable, SignInRefused) as error:
+            self._count("unchecked")
+            log.warning("%s: a refreshed ID token: %s", connection.name, error.evidence)
+
+    def _most_refused(self, provider: str) -> float:
+        known = provider in self._providers
+        return self._providers.get(provider).settings.refused_seconds if known else math.inf
 
     async def _keep_new(self, tokens: TokenSet, grant: Grant) -> TokenSet:
         """Write the new tokens. The old refresh token may be dead by now, so it is tried hard."""
@@ -255,13 +282,14 @@ class ProviderRefresh:
         changes = {
             OAuthToken.claimed_until: None,
             OAuthToken.failures: tokens.failures + 1,
+            OAuthToken.refused_since: refused_since(tokens, error, self._clock()),
             # Spread: many sets fail together, and must not come back together.
             OAuthToken.try_at: self._clock() + wait * random.uniform(0.5, 1.0),  # noqa: S311
         }
         mine = _same(tokens) & (OAuthToken.claimed_until == claim)
         await self._database.run(lambda db: OAuthToken.update(changes).where(mine).execute(db))
 
-    async def _end(self, tokens: TokenSet) -> TokenSet:
+    async def _end(self, tokens: TokenSet, why: str) -> TokenSet:
         """The provider's session is over: so is what came of it here.
 
         Returns:
@@ -274,7 +302,7 @@ class ProviderRefresh:
         if current.version != tokens.version:
             return current
         self._count("ended")
-        log.info("%s: the provider has ended a session (invalid_grant)", tokens.provider)
+        log.info("%s: the provider has ended a session (%s)", tokens.provider, why)
         if tokens.login_session_id is not None:
             with suppress(NotFound):  # over already
                 await self._sessions.end(

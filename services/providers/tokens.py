@@ -44,6 +44,7 @@ class TokenSet(msgspec.Struct, frozen=True):
     version: int
     failures: int
     try_at: float | None
+    refused_since: float | None
 
 
 class ProviderTokens:
@@ -96,6 +97,7 @@ class ProviderTokens:
             "claimed_until": None,
             "failures": 0,
             "try_at": None,
+            "refused_since": None,
         }
         same = (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
         return bool(OAuthToken.update(changes).where(same).execute(db))
@@ -187,6 +189,7 @@ class ProviderTokens:
             row.version,
             row.failures,
             row.try_at,
+            row.refused_since,
         )
 
     def _open(self, ciphertext: str) -> Secret:

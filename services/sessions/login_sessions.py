@@ -1,8 +1,8 @@
 """Login sessions: opened by a sign-in, kept going by refresh tokens, ended by many things.
 
 A session has an absolute end (ASVS 3.3.2); within it a refresh token slides. Every refresh
-token works once. One that comes back later was copied: the whole session goes (RFC 9700
-section 4.14.2), save for a short grace in which the tabs of one browser may race.
+token works once, and again while nothing shows that its answer arrived (refresh_tokens.py). One
+that comes back later was copied: the whole session goes (RFC 9700 section 4.14.2).
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from services.secret import Secret
 from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_cache import LoginCache, LoginState
+from services.sessions.refresh_tokens import step_of_next
 from services.sessions.revocations import Revocations
 from services.sessions.tokens import Tokens
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 
-REFRESH_GRACE_SECONDS = 10.0
-"""Parallel tabs send the same cookie; each of them gets 200 this long."""
 RECENT_SECONDS = 300
 """A sign-in of so lately stands for a password that an account does not have (ASVS 3.7.1)."""
 MAX_DEVICE_LENGTH = 200
@@ -116,6 +115,8 @@ class LoginSessions:
         refresh_ttl: seconds, sliding.
         lifetime: seconds, absolute.
         limit: living sessions of one user; the one longest unused gives way to a new one.
+        steady: as `clock`, but not set back while the process lives; for the grace of racing
+            tabs. The clock itself where it is left out.
     """
 
     def __init__(
@@ -128,10 +129,12 @@ class LoginSessions:
         lifetime: float,
         limit: int,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
     ) -> None:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
+        self._steady = clock if steady is None else steady
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -205,7 +208,7 @@ class LoginSessions:
         return tuple(self._revocations.record_sessions(db, excess, SESSION_LIMIT))
 
     def _sign_in(
-        self, db: peewee.Database, user: User, sid: str, session_expires_at: float
+        self, db: peewee.Database, user: User, sid: str, session_expires_at: float, step: int = 1
     ) -> SignedIn:
         """Give out an access token and a refresh token."""
         now = self._clock()
@@ -218,6 +221,7 @@ class LoginSessions:
             session=sid,
             created_at=now,
             expires_at=refresh_expires_at,
+            step=step,
         ).execute(db)
         return SignedIn(
             Profile(user.id, user.email, user.name, role),
@@ -277,15 +281,13 @@ class LoginSessions:
         token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
         if token is None or token.expires_at <= now:
             raise Unauthenticated("refresh: token expired")
-        if token.rotated_at is None:
-            changed = {RefreshToken.rotated_at: now}
-            RefreshToken.update(changed).where(RefreshToken.hash == hash_).execute(db)
-        elif now - token.rotated_at > REFRESH_GRACE_SECONDS:
+        step = step_of_next(db, session, token, self._steady())
+        if step is None:
             return self._end(db, session.id, user.id, "refresh_reuse")
         LoginSession.update({LoginSession.last_seen_at: now}).where(
             LoginSession.id == session.id
         ).execute(db)
-        return self._sign_in(db, user, session.id, session.expires_at)
+        return self._sign_in(db, user, session.id, session.expires_at, step)
 
     def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
         query = LoginSession.select().where(LoginSession.id == sid)

@@ -106,6 +106,8 @@ class Tokens:
             raise ValueError("at least one JWT secret is needed")
         self._hmac = HMACAlgorithm(HMACAlgorithm.SHA256)
         self._keys = {key_id(secret): self._key(secret) for secret in secrets}
+        self._next: tuple[str, float] | None = None
+        """The secret that signs from a moment on, in seconds of the monotonic clock."""
         self._issuer, self._audience = issuer, audience
         self._ttl = ttl
         self._clock = clock
@@ -114,6 +116,35 @@ class Tokens:
         self._headers = {_header_segment(kid): key for kid, key in self._keys.items()}
         self._payload = msgspec.json.Decoder(_Payload)
         self._header = msgspec.json.Decoder(_Header)
+
+    def replace_secrets(self, secrets: Sequence[Secret], settle: float = 0.0) -> None:
+        """Go on with other secrets: all verify at once.
+
+        Args:
+            secrets: newest first.
+            settle: seconds until a new first one signs, where the one that signs now stays in the
+                list: other nodes have to know it by then.
+
+        Raises:
+            ValueError: as the constructor; nothing is changed.
+        """
+        if not secrets:
+            raise ValueError("at least one JWT secret is needed")
+        keys = {key_id(secret): self._key(secret) for secret in secrets}
+        newest, now = key_id(secrets[0]), time.monotonic()
+        if self._signing_kid not in keys or settle <= 0:
+            self._signing_kid, self._next = newest, None
+        elif newest == self._signing_kid:
+            self._next = None
+        elif self._next is None or self._next[0] != newest:
+            self._next = newest, now + settle
+        self._keys = keys
+        self._headers = {_header_segment(kid): key for kid, key in keys.items()}
+
+    def _signer(self) -> str:
+        if self._next is not None and time.monotonic() >= self._next[1]:
+            self._signing_kid, self._next = self._next[0], None
+        return self._signing_kid
 
     def issue(
         self, user_id: str, session_id: str, role: Role, not_after: float
@@ -136,8 +167,8 @@ class Tokens:
             raise Unauthenticated("no token for a login session that is over")
         claims = Claims(user_id, session_id, secrets.token_urlsafe(16), issued_at, expires_at, role)
         payload = {"iss": self._issuer, "aud": self._audience, **msgspec.structs.asdict(claims)}
-        headers = {"kid": self._signing_kid, "typ": TOKEN_TYPE}
-        key = self._keys[self._signing_kid]
+        kid = self._signer()
+        headers, key = {"kid": kid, "typ": TOKEN_TYPE}, self._keys[kid]
         return jwt.encode(payload, key, algorithm=ALGORITHM, headers=headers), claims
 
     def verify(self, token: str) -> Claims:

@@ -60,6 +60,7 @@ class OAuthProvider(msgspec.Struct, frozen=True):
         untyped_logout: whether logout tokens of `typ` JWT, or without one, are taken.
         client_auth: how the client shows its secret; None for what the provider's metadata say.
         logout_without_exp: whether logout tokens without `exp` are taken.
+        refused_seconds: how long refreshes may be refused without a word for the end, seconds.
     """
 
     name: str
@@ -76,6 +77,7 @@ class OAuthProvider(msgspec.Struct, frozen=True):
     untyped_logout: bool = False
     client_auth: ClientAuth | None = None
     logout_without_exp: bool = False
+    refused_seconds: float = 3600.0
 
 
 class ProviderSettings(NamedTuple):
@@ -94,6 +96,7 @@ class ProviderSettings(NamedTuple):
     untyped_logout: Setting[bool]
     client_auth: Setting[ClientAuth]
     logout_without_exp: Setting[bool]
+    refused_seconds: Setting[float]
 
 
 def provider_names(text: str) -> tuple[str, ...]:
@@ -174,6 +177,13 @@ def provider_settings(name: str) -> ProviderSettings:
             "false",
             "whether to take logout tokens without exp, for two minutes from their iat "
             "(Glewlwyd, old Keycloak)",
+        ),
+        refused_seconds=Setting(
+            stem + "REFUSED_SECONDS",
+            values.seconds(60, 30 * 86_400),
+            "3600",
+            "seconds that a provider may refuse to refresh, without saying invalid_grant, before "
+            "the login session ends",
         ),
     )
 

@@ -22,7 +22,12 @@ from services.errors import SettingError
 from services.secret import Secret
 from services.settings import table
 from services.settings.data_dir import prepare_data_dir
-from services.settings.generated_keys import stored_encryption_keys, stored_jwt_secrets
+from services.settings.generated_keys import (
+    ENCRYPTION_KEYS_FILE,
+    JWT_SECRETS_FILE,
+    stored_encryption_keys,
+    stored_jwt_secrets,
+)
 from services.settings.origins import WILDCARD_HOSTS, is_loopback
 from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.settings.proxies import IPNetwork
@@ -44,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         encryption_keys: Fernet keys, newest first.
         public_url: an origin, or None; services/settings/origins.py knows the default.
         allowed_origins: in normal form.
+        key_files: of keys that were generated in DATA_DIR.
         embedded: whether a part runs inside `data_dir`, which then takes a DataDirLock.
         warnings: for the log, once there is one.
     """
@@ -73,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 2.0
     log_format: str = "text"
     audit_retention_seconds: float = 90 * 86_400.0
+    key_files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -186,6 +193,7 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
         untyped_logout=sources.value(rows.untyped_logout),
         client_auth=sources.optional(rows.client_auth),
         logout_without_exp=sources.value(rows.logout_without_exp),
+        refused_seconds=sources.value(rows.refused_seconds),
     )
 
 
@@ -217,10 +225,15 @@ def _with_data_dir(settings: Settings, warnings: list[str], name: str) -> Settin
         warnings += prepare_data_dir(settings.data_dir, name)
     jwt_secrets = settings.jwt_secrets or _keys(stored_jwt_secrets, settings, warnings)
     encryption_keys = settings.encryption_keys or _keys(stored_encryption_keys, settings, warnings)
+    made = (
+        (settings.jwt_secrets, JWT_SECRETS_FILE),
+        (settings.encryption_keys, ENCRYPTION_KEYS_FILE),
+    )
     return msgspec.structs.replace(
         settings,
         jwt_secrets=jwt_secrets,
         encryption_keys=encryption_keys,
+        key_files=tuple(settings.data_dir / name for given, name in made if not given),
         warnings=tuple(warnings),
     )
 

@@ -36,9 +36,15 @@ class Encryption:
     """
 
     def __init__(self, keys: Sequence[Secret]) -> None:
-        if not keys:
-            raise SettingError(SETTING, "nothing", TAKES)
-        self._fernet = MultiFernet([_fernet(key, place) for place, key in enumerate(keys, 1)])
+        self._fernet = _keyring(keys)
+
+    def replace_keys(self, keys: Sequence[Secret]) -> None:
+        """Go on with other keys, newest first.
+
+        Raises:
+            SettingError: as the constructor; nothing is changed.
+        """
+        self._fernet = _keyring(keys)
 
     def encrypt(self, plain: bytes | str) -> str:
         """Ciphertext, URL-safe. Text is taken as UTF-8."""
@@ -99,6 +105,12 @@ async def rotate_canary(database: Database, encryption: Encryption) -> None:
     """
     stored = await database.run(_stored_canary, encryption.encrypt(CANARY_TEXT))
     await database.run(_replace_canary, stored, encryption.rotate(stored))
+
+
+def _keyring(keys: Sequence[Secret]) -> MultiFernet:
+    if not keys:
+        raise SettingError(SETTING, "nothing", TAKES)
+    return MultiFernet([_fernet(key, place) for place, key in enumerate(keys, 1)])
 
 
 def _fernet(key: Secret, place: int) -> Fernet:

@@ -451,6 +451,7 @@ async def test_a_refresh_token_that_comes_back_later_ends_its_whole_session(
         other = log_in(server, email)
         stolen = client.refresh_token
         new_token(client)
+        new_token(client)
         async with (
             connect(server, subprotocols=bearer(client.token)) as socket,
             connect(server, subprotocols=bearer(other.token)) as bystander,
@@ -470,6 +471,20 @@ async def test_a_refresh_token_that_comes_back_later_ends_its_whole_session(
         body = {"refresh_token": client.refresh_token}
         plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
         assert other.get("/api/auth/me").status == 200
+
+
+def test_an_answer_to_a_refresh_that_was_lost_is_given_again_later(database_kind: str) -> None:
+    with usher(database_kind) as server:
+        client = sign_up(server, browser=True)
+        before = dict(client.cookies)
+        assert client.post("/api/auth/refresh").status == 200
+        client.cookies = dict(before)  # the answer never reached the browser
+        rows(server, "UPDATE refresh_tokens SET rotated_at = rotated_at - 600 WHERE rotated_at > 0")
+        rows(server, "UPDATE login_sessions SET step_at = step_at - 600")
+        assert client.post("/api/auth/refresh").status == 200
+        assert client.cookies != before
+        assert client.post("/api/auth/refresh").status == 200
+        assert client.get("/api/auth/me").status == 200
 
 
 def test_a_refresh_slides_the_refresh_token_but_not_the_end_of_the_session(

@@ -15,6 +15,7 @@ from models.oauth_token import OAuthToken
 from services.errors import DatabaseUnavailable, NotFound
 from services.oauth import http as oauth_http
 from services.oauth.errors import ProviderUnavailable
+from services.oauth.oidc import OidcProvider
 from services.oauth.token_endpoint import Grant
 from services.providers import refresh as provider_refresh
 from services.providers.refresh import (
@@ -26,6 +27,7 @@ from services.providers.refresh import (
     WAIT_SECONDS,
     ProviderToken,
 )
+from services.providers.refusals import LEAST_REFUSALS
 from services.providers.tokens import AHEAD_SECONDS, TokenSet
 from services.sessions.login_sessions import SignedIn
 from services.storage.encryption import DecryptionFailed
@@ -38,6 +40,7 @@ from tests.support.redis import until, within
 
 WHILE = 3600.0
 """As long as an access token lives in these tests."""
+ENDS = ("invalid_grant", "sub_changed")
 USES_UP = ("no_id_token",)
 """An answer that a refresh may give."""
 
@@ -49,10 +52,10 @@ def op() -> Iterator[Provider]:
 
 
 @asynccontextmanager
-async def a_node(database_url: str, *ops: Provider) -> AsyncIterator[Parts]:
+async def a_node(database_url: str, *ops: Provider, **more: Any) -> AsyncIterator[Parts]:
     names = (NAME, *(f"other-{number}" for number in range(1, len(ops))))
     chosen = settings_of_tests(
-        *(settings_of(op, name) for op, name in zip(ops, names, strict=True))
+        *(settings_of(op, name, **more) for op, name in zip(ops, names, strict=True))
     )
     async with node(database_url, clock=real_clock(), settings=chosen) as parts:
         yield parts
@@ -366,7 +369,9 @@ async def test_nor_does_it_let_go_of_what_another_node_holds(
 
 
 @pytest.mark.gen_test
-@pytest.mark.parametrize("fault", sorted(set(REFRESH_FAULTS) - {"invalid_grant", *USES_UP}))
+@pytest.mark.parametrize(
+    "fault", sorted(set(REFRESH_FAULTS) - {"invalid_grant", "sub_changed", *USES_UP})
+)
 async def test_each_fault_but_the_end_keeps_the_session_and_is_tried_again_later(
     database_url: str, op: Provider, fault: str
 ) -> None:
@@ -419,18 +424,121 @@ async def test_it_is_tried_less_and_less_often_and_never_given_up(
 
 
 @pytest.mark.gen_test
-async def test_tokens_of_somebody_else_are_not_kept(database_url: str, op: Provider) -> None:
+@pytest.mark.parametrize("faults", [(), ("kid_unknown",), ("key_of_stranger", "iat_future")])
+async def test_tokens_of_somebody_else_end_the_session_and_are_not_kept(
+    database_url: str, op: Provider, faults: tuple[str, ...]
+) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        socket = await open_socket(parts, ada)
+        op.misbehave(refresh="sub_changed", id_token=faults)
+        parts.clock.forward(WHILE)
+        with pytest.raises(NotFound):
+            await valid(parts, ada)
+        assert await parts.database.run(sets) == []
+        assert await over(parts, ada) == "provider_session_ended"
+        assert await socket.close_code() == CloseCode.SESSION_REVOKED
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "fault",
+    ["kid_unknown", "key_of_stranger", "iat_future", "expired", "aud_wrong", "alg_none", "garbage"],
+)
+async def test_what_was_rotated_is_kept_though_its_id_token_can_not_be_checked(
+    database_url: str, op: Provider, fault: str
+) -> None:
+    async with a_node(database_url, op) as parts:
+        ada = await sign_in(parts)
+        op.misbehave(id_token=fault)
+        for number in (1, 2, 3):  # each with the refresh token that the one before has brought
+            parts.clock.forward(WHILE)
+            assert await text(parts, ada) == op.access_tokens[-1]
+            assert (await only_set(parts))["version"] == 1 + number
+        assert await over(parts, ada) is None
+        assert parts.count("usher_oauth_refreshes_total", outcome="unchecked") == 3
+        assert parts.count("usher_oauth_refreshes_total", outcome="refreshed") == 3
+
+
+@pytest.mark.gen_test
+async def test_it_is_kept_before_it_is_judged(
+    database_url: str, op: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         before = await only_set(parts)
-        op.misbehave(refresh="sub_changed")
+        loop, kept = asyncio.get_running_loop(), list[int]()
+
+        def look(_: OidcProvider, __: Grant) -> None:
+            asking = asyncio.run_coroutine_threadsafe(only_set(parts), loop)
+            kept.append(asking.result(20)["version"])
+
+        monkeypatch.setattr(OidcProvider, "check_refreshed", look)
         parts.clock.forward(WHILE)
-        with pytest.raises(ProviderUnavailable, match="somebody else"):
-            await valid(parts, ada)
-        after = await only_set(parts)
-        assert [after[name] for name in ("access_token", "refresh_token", "id_token")] == [
-            before[name] for name in ("access_token", "refresh_token", "id_token")
-        ]
+        await text(parts, ada)
+        assert kept == [before["version"] + 1]
+
+
+# ---- providers that refuse without a word for the end ----------------------------------------
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("fault", ["invalid_request", "refused_empty"])
+async def test_a_refresh_that_is_refused_for_long_ends_the_session(
+    database_url: str, op: Provider, fault: str
+) -> None:
+    async with a_node(database_url, op, refused_seconds=600.0) as parts:
+        ada = await sign_in(parts)
+        socket = await open_socket(parts, ada)
+        op.misbehave(refresh=fault)
+        parts.clock.forward(WHILE)
+        since = parts.clock()
+        while (reason := await over(parts, ada)) is None:
+            assert parts.clock() - since < 600.0 + MOST_BACK_OFF_SECONDS
+            with pytest.raises((ProviderUnavailable, NotFound)):
+                await valid(parts, ada)
+            parts.clock.forward(MOST_BACK_OFF_SECONDS / 4)
+        assert reason == "provider_session_ended"
+        assert parts.clock() - since >= 600.0
+        assert await socket.close_code() == CloseCode.SESSION_REVOKED
+        assert await parts.database.run(sets) == []
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "fault", ["http_503", "closes", "invalid_client", "temporarily_unavailable"]
+)
+async def test_what_is_no_word_about_the_token_never_does(
+    database_url: str, op: Provider, fault: str
+) -> None:
+    async with a_node(database_url, op, refused_seconds=60.0) as parts:
+        ada = await sign_in(parts)
+        op.misbehave(refresh=fault)
+        parts.clock.forward(WHILE)
+        for _ in range(LEAST_REFUSALS + 2):
+            with pytest.raises(ProviderUnavailable):
+                await valid(parts, ada)
+            parts.clock.forward(MOST_BACK_OFF_SECONDS)
+        assert await over(parts, ada) is None
+
+
+@pytest.mark.gen_test
+async def test_a_success_in_between_begins_anew_and_a_clock_that_leaps_ends_nothing(
+    database_url: str, op: Provider
+) -> None:
+    op.refresh_tokens = "kept"
+    async with a_node(database_url, op, refused_seconds=60.0) as parts:
+        ada = await sign_in(parts)
+        for _ in range(2):
+            op.misbehave(refresh="invalid_request")
+            for _ in range(LEAST_REFUSALS - 1):
+                parts.clock.forward(WHILE)
+                with pytest.raises(ProviderUnavailable):
+                    await valid(parts, ada)
+            op.behave()
+            parts.clock.forward(WHILE)
+            await text(parts, ada)
+            assert (await only_set(parts))["refused_since"] is None
         assert await over(parts, ada) is None
 
 

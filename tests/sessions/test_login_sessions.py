@@ -17,10 +17,10 @@ from models.user import User
 from services.errors import NotFound, Unauthenticated
 from services.sessions.login_sessions import (
     MAX_DEVICE_LENGTH,
-    REFRESH_GRACE_SECONDS,
     Device,
     SignedIn,
 )
+from services.sessions.refresh_tokens import REFRESH_GRACE_SECONDS
 from tests.support.parts import (
     ACCESS_TTL,
     DEVICE,
@@ -202,7 +202,7 @@ async def test_after_the_grace_a_used_token_ends_the_whole_session(database_url:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         other = await parts.signed_in(login.user.id)
-        newer = await refresh(parts, login)
+        newer = await refresh(parts, await refresh(parts, login))
         peer, kept = await open_socket(parts, newer), await open_socket(parts, other)
         parts.clock.forward(REFRESH_GRACE_SECONDS + 0.001)
         await refuses(parts, login)
@@ -231,7 +231,7 @@ async def test_a_token_of_an_earlier_generation_ends_the_session_too(database_ur
 async def test_reuse_ends_a_session_once_however_often_it_is_tried(database_url: str) -> None:
     async with two_nodes(database_url) as (here, there):
         login = await here.signed_in()
-        await refresh(here, login)
+        await refresh(here, await refresh(here, login))
         here.clock.forward(REFRESH_GRACE_SECONDS + 1)
         tries = [refresh(parts, login) for parts in (here, there) for _ in range(5)]
         outcomes = await asyncio.gather(*tries, return_exceptions=True)

@@ -315,6 +315,8 @@ def join_parts(
         health=health,
         background=Background(metrics),
         passwords=passwords,
+        tokens=tokens,
+        encryption=encryption,
         guesses=guesses,
         oauth=oauth,
     )
@@ -324,7 +326,6 @@ def join_parts(
         clock=clock,
         database=database,
         store=counting,
-        tokens=tokens,
         cache=cache,
         services=services,
         context=SocketContext(services, {**EVENTS, **ROOM_EVENTS}, clock),

@@ -19,7 +19,7 @@ import hiredis
 import pytest
 import uvloop
 
-from services.redis.server_binary import find_redis_server
+from services.embedded.binary import find_redis_server
 from tests.support.tools import need
 
 T = TypeVar("T")

@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from services.embedded.binary import find_redis_server
 from services.redis.cluster import SLOTS
-from services.redis.server_binary import find_redis_server
 from tests.support.redis import PATIENCE
 
 NODE_TIMEOUT_MS = 800

@@ -204,7 +204,7 @@ def test_a_refusal_ends_the_connection_and_is_not_kept(
 ) -> None:
     told, words, fields = refusal(error)
     assert (told, words) == (status, reason)
-    assert fields["Connection"] == "close"
+    assert fields["Connection"] == ("Upgrade, close" if status == 426 else "close")
     assert fields["Cache-Control"] == "no-store"
     assert ("WWW-Authenticate" in fields) == (status == 401)
     assert (fields.get("Sec-WebSocket-Version") == "13") == (status == 426)

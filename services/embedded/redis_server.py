@@ -30,9 +30,9 @@ from urllib.parse import quote
 
 from hiredis import HiredisError, Reader, pack_command
 
+from services.embedded.binary import check_folder, note_writer, version_of, written_by
+from services.embedded.child_process import tied
 from services.errors import StoreUnavailable
-from services.redis.child_process import tied
-from services.redis.server_binary import check_folder, note_writer, version_of, written_by
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class EmbeddedRedis:
 
     Args:
         data_dir: Usher's data folder; the server's files go to `redis/` in it, mode 0700.
-        binary: the server, as `server_binary.find_redis_server` gives it.
+        binary: the server, as `binary.find_redis_server` gives it.
         on_restart: told each time the server died by itself and has to be started again.
         start_timeout: seconds until it must answer, reading its append-only file included.
     """

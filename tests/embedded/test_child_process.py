@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from services.redis.child_process import tied
+from services.embedded.child_process import tied
 from tests.support.redis import alive
 from tests.support.server import PATIENCE, ROOT, wait_until
 
 PARENT = """
 import subprocess, sys
-from services.redis.child_process import tied
+from services.embedded.child_process import tied
 child = subprocess.Popen(tied(["/bin/sleep", "600"]))
 print(child.pid, flush=True)
 child.wait()

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from services.embedded.binary import find_redis_server
+from services.embedded.redis_server import SOCKET_PATH_BYTES, EmbeddedRedis
 from services.errors import StoreUnavailable
-from services.redis.embedded import SOCKET_PATH_BYTES, EmbeddedRedis
-from services.redis.server_binary import find_redis_server
 from services.redis.store_redis import RedisStore
 from tests.support.redis import PATIENCE, alive, answers, run, until, within
 
@@ -30,8 +30,8 @@ BINARY = find_redis_server() or Path("redis-server")
 USHER = """
 import asyncio, sys, uvloop
 from pathlib import Path
-from services.redis.embedded import EmbeddedRedis
-from services.redis.server_binary import find_redis_server
+from services.embedded.redis_server import EmbeddedRedis
+from services.embedded.binary import find_redis_server
 async def main():
     server = EmbeddedRedis(Path(sys.argv[1]), find_redis_server())
     await server.start()

@@ -1,0 +1,141 @@
+"""Tornado's HTTP server, with an end that answers what is under way, and an answer to headers
+that are too large."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import Any
+
+from tornado import httputil
+from tornado.http1connection import HTTP1ServerConnection
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream, UnsatisfiableReadError
+
+from handlers.problems import PROBLEM_TYPE, problem_body
+from handlers.websocket.upgrade import UpgradeRouter
+from services.errors import HeadersTooLarge
+
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 1024 * 1024
+"""What is read and thrown away of a request that was refused unread. To close a socket with bytes
+that were not read resets the connection, and the client may never see the answer."""
+
+log = logging.getLogger("usher.http")
+
+
+class UsherServer(HTTPServer):
+    """Serves one router.
+
+    Args:
+        router: which connections have a request under way, it notes itself.
+        options: as HTTPServer takes them.
+    """
+
+    def initialize(  # type: ignore[override]  # one kind of router, and options passed on
+        self, router: UpgradeRouter, **options: Any
+    ) -> None:
+        super().initialize(router, **options)
+        self._router = router
+        self._draining = False
+        self._empty = asyncio.Event()
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        """Begin with a connection."""
+        _answer_large_headers(stream)
+        super().handle_stream(stream, address)
+
+    def start_request(
+        self, server_conn: object, request_conn: httputil.HTTPConnection
+    ) -> httputil.HTTPMessageDelegate:
+        """A connection waits for its first request, or for the next: nothing is under way."""
+        self._router.under_way.discard(server_conn)
+        if self._draining:
+            assert isinstance(server_conn, HTTP1ServerConnection)
+            asyncio.get_running_loop().call_soon(server_conn.stream.close)
+        return super().start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        """A connection is closed, or was handed over as a WebSocket."""
+        self._router.under_way.discard(server_conn)
+        super().on_close(server_conn)
+        if not self._connections:
+            self._empty.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no connection any more, close those that wait, and let requests under way be
+        answered within so many seconds. What is left then is cut off."""
+        self.stop()
+        self._draining = True
+        for connection in tuple(self._connections):
+            if connection not in self._router.under_way:
+                connection.stream.close()
+        if self._connections:
+            self._empty.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), seconds)
+        if self._connections:
+            log.warning("%d requests could not be answered in time", len(self._connections))
+            await self.close_all_connections()
+
+
+def _answer_large_headers(stream: IOStream) -> None:
+    """Say 431 (RFC 6585 section 5) where Tornado closes without a word."""
+    close = stream.close
+
+    def close_with_answer(exc_info: Any = False) -> None:
+        if not isinstance(exc_info, UnsatisfiableReadError) or stream.closed():
+            close(exc_info)
+            return
+        left: socket.socket | None = None
+        with contextlib.suppress(OSError):
+            left = stream.socket.dup()
+        close(exc_info)
+        if left is not None:
+            _refuse(left)
+
+    stream.close = close_with_answer  # type: ignore[method-assign]  # this one stream's
+
+
+def _refuse(sock: socket.socket) -> None:
+    loop, left = asyncio.get_running_loop(), LINGER_BYTES
+
+    def end() -> None:
+        timer.cancel()
+        if sock.fileno() >= 0:
+            loop.remove_reader(sock.fileno())
+            sock.close()
+
+    def read_away() -> None:
+        nonlocal left
+        try:
+            got = len(sock.recv(64 * 1024))
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            got = 0
+        left -= got
+        if not got or left <= 0:
+            end()
+
+    timer = loop.call_later(LINGER_SECONDS, end)
+    try:
+        sock.setblocking(False)
+        sock.send(_too_large())
+        sock.shutdown(socket.SHUT_WR)
+        loop.add_reader(sock.fileno(), read_away)
+    except OSError:
+        end()
+
+
+def _too_large() -> bytes:
+    error = HeadersTooLarge()
+    body = problem_body(error)
+    head = (
+        f"HTTP/1.1 {error.status} Request Header Fields Too Large\r\n"
+        f"Content-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,39 @@
+"""When a provider that only refuses to refresh has ended a session: some never say `invalid_grant`
+(docs/oauth.md has which)."""
+
+from __future__ import annotations
+
+from services.errors import UsherError
+from services.oauth.errors import ProviderRefused
+from services.providers.tokens import TokenSet
+
+LEAST_REFUSALS = 5
+"""Tries, before a provider that refuses has ended something: a clock may leap."""
+CLIENTS_OWN = frozenset(
+    ("invalid_client", "invalid_scope", "unauthorized_client", "unsupported_grant_type")
+)
+"""What a refresh is refused with for the sake of the client, whosever token it is."""
+
+
+def is_refusal(error: UsherError) -> bool:
+    """Whether a refresh that failed was refused for the token's sake."""
+    return isinstance(error, ProviderRefused) and error.word not in CLIENTS_OWN
+
+
+def refused_since(tokens: TokenSet, error: UsherError, now: float) -> float | None:
+    """Since when a set has been refused, epoch seconds; None while it has not. A call that fails
+    otherwise in between changes nothing."""
+    if not is_refusal(error):
+        return tokens.refused_since
+    return min(tokens.refused_since or now, now)
+
+
+def is_for_good(tokens: TokenSet, error: UsherError, now: float, most: float) -> bool:
+    """Whether the session is over.
+
+    Args:
+        most: REFUSED_SECONDS of the provider.
+    """
+    since = refused_since(tokens, error, now)
+    steady = is_refusal(error) and tokens.failures + 1 >= LEAST_REFUSALS
+    return steady and since is not None and now - since >= most

@@ -1,0 +1,83 @@
+"""Settings that are read anew while the server runs (SIGHUP): the secrets that rotate.
+
+What may change are JWT_SECRETS and ENCRYPTION_KEYS, from DATA_DIR or from the files that
+`USHER_JWT_SECRETS_FILE` and `USHER_ENCRYPTION_KEYS_FILE` name. Sockets do not notice: a token is
+checked when it is presented, and older secrets still verify.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from services.container import Services
+from services.errors import DatabaseUnavailable, SettingError
+from services.settings.settings import Settings, error_line
+
+SETTLE_SECONDS = 10.0
+"""A new secret verifies at once and signs so much later: other nodes and processes are told of it
+one after the other."""
+SECRETS = ("jwt_secrets", "encryption_keys")
+NOT_COMPARED = frozenset((*SECRETS, "warnings"))
+
+log = logging.getLogger("usher")
+
+
+class Reloader:
+    """Reads the settings anew.
+
+    Args:
+        services: whose secrets are replaced.
+        read: the settings as a start would read them.
+    """
+
+    def __init__(self, services: Services, read: Callable[[], Settings]) -> None:
+        self._services, self._read = services, read
+        self._current = services.infrastructure.settings
+
+    async def reload(self) -> bool:
+        """Take what may change. A bad setting changes nothing, and is a line in the log.
+
+        Returns:
+            Whether the settings could be read.
+        """
+        missing = [path for path in self._current.key_files if not path.exists()]
+        if missing:
+            # A start would make new ones, and sign everybody out.
+            log.error("settings are not read anew: %s is gone", missing[0])
+            return False
+        try:
+            found = await asyncio.to_thread(self._read)
+        except SettingError as error:
+            log.error("settings are not read anew: %s", error_line(error))
+            return False
+        changed = [name for name in SECRETS if getattr(found, name) != getattr(self._current, name)]
+        if "jwt_secrets" in changed:
+            self._services.tokens.replace_secrets(found.jwt_secrets, SETTLE_SECONDS)
+        if "encryption_keys" in changed:
+            self._services.encryption.replace_keys(found.encryption_keys)
+            with suppress(DatabaseUnavailable):  # then the last verdict stands
+                await self._services.health.recheck_key()
+        for name in _others(self._current, found):
+            log.warning("USHER_%s has changed: that takes a restart", name.upper())
+        self._current = msgspec.structs.replace(
+            self._current, jwt_secrets=found.jwt_secrets, encryption_keys=found.encryption_keys
+        )
+        shown = (
+            ", ".join(f"USHER_{name.upper()}" for name in changed) or "nothing of use has changed"
+        )
+        log.info("settings are read anew: %s", shown)
+        return True
+
+
+def _others(current: Settings, found: Settings) -> list[str]:
+    return [
+        field.name
+        for field in msgspec.structs.fields(Settings)
+        if field.name not in NOT_COMPARED
+        and getattr(current, field.name) != getattr(found, field.name)
+    ]

@@ -1,0 +1,31 @@
+"""A clock for rules that must not be undone by setting the time back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class SteadyClock:
+    """Epoch seconds that never go back while the process lives.
+
+    It follows the wall clock forward (a VM that was suspended has lost time), and goes on by the
+    monotonic clock where the wall clock is set back.
+
+    Args:
+        wall: epoch seconds.
+        monotonic: seconds since any moment.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wall, self._monotonic = wall, monotonic
+        self._offset = wall() - monotonic()
+
+    def __call__(self) -> float:
+        now = self._monotonic()
+        self._offset = max(self._offset, self._wall() - now)
+        return self._offset + now
