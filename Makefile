@@ -12,13 +12,14 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-with-idp test test-slow lint format bench clean redis chromium proxies
+.PHONY: help run run-with-idp test test-slow conformance lint format bench clean redis chromium proxies
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
 	@echo "make run-with-idp  start it beside a practice provider, to try signing in with one"
 	@echo "make test          run every test            PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
+	@echo "make conformance   run a conformance suite of RFC 6455"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        put the code in the house format"
 	@echo "make bench         measure Usher beside other servers   ARGS=…"
@@ -35,6 +36,9 @@ test: $(VENV)/.dev redis chromium proxies
 
 test-slow: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+conformance: $(VENV)/.dev
+	$(BIN)/python -m tests.conformance
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)

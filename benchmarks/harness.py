@@ -18,7 +18,7 @@ from benchmarks import machine
 from benchmarks.accounts import Login, TokenMint, sign_in
 from benchmarks.house import House
 from benchmarks.servers import Server, bare_command, free_port, running, usher_command
-from benchmarks.sizes import TOKEN_TTL_SECONDS, Sizes
+from benchmarks.sizes import LIMITS, TOKEN_TTL_SECONDS, Sizes
 
 USHER, NODES, BARE = "usher", "nodes", "bare"
 """Subjects: one node, two nodes of one installation, the baseline."""
@@ -147,8 +147,10 @@ class Lab:
         self._open.close()
 
     def environment(self) -> dict[str, str]:
-        """Usher's settings: the defaults, but for a known secret and long-lived tokens."""
+        """Usher's settings: the defaults, but for a known secret, long-lived tokens, and limits
+        that one client which plays thousands does not reach."""
         return {
+            **LIMITS,
             "USHER_JWT_SECRETS": self._secret,
             "USHER_ACCESS_TOKEN_TTL_SECONDS": str(TOKEN_TTL_SECONDS),
         }

@@ -24,7 +24,7 @@ from benchmarks import machine
 from benchmarks.accounts import Login, TokenMint, sign_in
 from benchmarks.http_load import call_all, request
 from benchmarks.servers import Server, free_port, running, usher_command
-from benchmarks.sizes import TOKEN_TTL_SECONDS, Sizes
+from benchmarks.sizes import LIMITS, TOKEN_TTL_SECONDS, Sizes
 from services.embedded.redis_server import EmbeddedRedis
 from services.grants import Grant, Right
 from services.sessions.login_cache import LoginState, login_key
@@ -55,6 +55,7 @@ class House:
         self.origin = f"http://127.0.0.1:{self._ports[0]}"
         secret = secrets.token_urlsafe(48)
         self._settings = {
+            **LIMITS,
             "USHER_JWT_SECRETS": secret,
             "USHER_ENCRYPTION_KEYS": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "USHER_ACCESS_TOKEN_TTL_SECONDS": str(TOKEN_TTL_SECONDS),

@@ -22,6 +22,7 @@ from services.errors import (
     Forbidden,
     NotFound,
     OriginRefused,
+    RateLimited,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -93,6 +94,8 @@ class BaseHandler(web.RequestHandler):
             self.set_header("Allow", ", ".join(self.taken_methods()))
         if isinstance(refused, Unavailable):
             self.set_header("Retry-After", "1")
+        if isinstance(refused, RateLimited):
+            self.set_header("Retry-After", str(refused.retry_after))
         self.finish(problem_body(refused))
 
     def taken_methods(self) -> list[str]:

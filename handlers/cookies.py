@@ -11,6 +11,8 @@ from math import ceil
 from tornado.web import RequestHandler
 
 REFRESH_PATH = "/api/auth"
+DEVICE_SECONDS = 400 * 86_400
+"""The longest that browsers keep a cookie (RFC 6265bis section 5.5)."""
 
 
 class CookieJar:
@@ -28,6 +30,7 @@ class CookieJar:
         self.access = f"{host}{prefix}access_token"
         # __Host- asks for path "/", which a refresh token should not have.
         self.refresh = f"{safe}{prefix}refresh_token"
+        self.device = f"{safe}{prefix}device"
         self.attempt = f"{host}{prefix}oauth_"
 
     def set_access(self, handler: RequestHandler, token: str, seconds: float) -> None:
@@ -52,6 +55,18 @@ class CookieJar:
             samesite="Strict",
             secure=self._secure,
             max_age=ceil(seconds),
+        )
+
+    def set_device(self, handler: RequestHandler, kept: str) -> None:
+        """Let the browser keep that somebody has signed in on it. It outlives the sign-in."""
+        handler.set_cookie(
+            self.device,
+            kept,
+            path=REFRESH_PATH,
+            httponly=True,
+            samesite="Strict",
+            secure=self._secure,
+            max_age=DEVICE_SECONDS,
         )
 
     def set_attempt(self, handler: RequestHandler, name: str, sealed: str, seconds: float) -> None:

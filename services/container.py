@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
+from services.accounts.devices import Devices
 from services.accounts.passwords import Passwords
-from services.accounts.rate_limit import GuessLimit
+from services.accounts.sign_in_limits import SignInLimits
 from services.background import Background
 from services.health import Health
 from services.infrastructure import Infrastructure
+from services.limits.hourly import HourlyLimits, limits_of
 from services.metrics import Metrics
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
@@ -33,6 +35,8 @@ from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.refresh_keys import RefreshKeys
+from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
@@ -79,9 +83,11 @@ class Services:
     health: Health
     background: Background
     passwords: Passwords
+    limits: HourlyLimits
+    refreshes: Refreshes
+    refresh_keys: RefreshKeys
     tokens: Tokens
     encryption: Encryption
-    guesses: GuessLimit
     oauth: OAuthParts
 
 
@@ -123,8 +129,9 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords()
-    guesses = GuessLimit(store, metrics)
-    tickets = Tickets(store, database, settings.ticket_ttl_seconds)
+    limits = HourlyLimits(store, limits_of(settings), metrics)
+    tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
+    refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
     admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics)
@@ -135,7 +142,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         encryption,
         login_sessions,
         revocations,
-        guesses,
+        limits,
         health.keys_are_wrong,
         metrics,
     )
@@ -152,7 +159,8 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
             passwords,
             login_sessions,
             revocations,
-            guesses,
+            SignInLimits(limits),
+            Devices(tokens.devices),
             oauth.take_out,
             metrics,
         ),
@@ -176,9 +184,11 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         health=health,
         background=Background(metrics),
         passwords=passwords,
+        limits=limits,
+        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits),
+        refresh_keys=refresh_keys,
         tokens=tokens,
         encryption=encryption,
-        guesses=guesses,
         oauth=oauth,
     )
 

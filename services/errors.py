@@ -32,6 +32,8 @@ and must hold no secret and no e-mail address.
 
 from __future__ import annotations
 
+from math import ceil
+
 from services.claims import Claims
 
 
@@ -171,7 +173,19 @@ class HeadersTooLarge(UsherError):
 
 
 class RateLimited(UsherError):
+    """More than a limit allows.
+
+    Args:
+        evidence: as for every refusal.
+        retry_after: seconds after which it will be let through again; `Retry-After` has them
+            rounded up (RFC 9110 section 10.2.3).
+    """
+
     status, code, title = 429, "rate_limited", "Too many at once. Wait a little."
+
+    def __init__(self, evidence: str = "", *, retry_after: float = 1.0) -> None:
+        super().__init__(evidence)
+        self.retry_after = max(1, ceil(retry_after))
 
 
 class Unavailable(UsherError):

@@ -31,6 +31,7 @@ async def start(services: Services) -> None:
     with suppress(StoreUnavailable):  # the loop that renews says it again
         await services.nodes.renew()
     await services.contact.sweep()
+    await services.refresh_keys.read()
     await services.health.check()
     services.infrastructure.watch.start()
     background, database = services.background, services.infrastructure.database
@@ -58,6 +59,7 @@ async def start(services: Services) -> None:
     if tuple(services.oauth.providers):
         background.every(KEEP_SECONDS, "refresh provider tokens", services.oauth.refresh.keep)
     background.every(PURGE_SECONDS, "forget revocations", prune)
+    background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
     background.every(PURGE_SECONDS, "purge rows", Upkeep(database).purge)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import peewee
 
+from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.oauth_token import OAuthToken
 from models.revocation import Revocation
@@ -18,6 +19,8 @@ from services.storage.database import Database
 PURGE_SECONDS = 60.0
 KEEP_SESSIONS_SECONDS = 30 * 86400.0
 """Ended sessions stay a month, for whoever asks what happened."""
+KEEP_NETWORKS_SECONDS = 180 * 86400.0
+"""An address that somebody has not signed in from for half a year is a stranger's again."""
 
 
 class Upkeep:
@@ -48,6 +51,9 @@ class Upkeep:
                 pass
         while await self._database.run(_delete_orphans, now) == BATCH:
             pass
+        forgotten = now - KEEP_NETWORKS_SECONDS
+        while await self._database.run(_delete_networks, forgotten) == BATCH:
+            pass
 
 
 def _cuts(db: peewee.Database, now: float) -> list[tuple[str, int, float, str]]:
@@ -65,6 +71,16 @@ def _delete_expired(
 ) -> int:
     some = row.select(key).where(expired).limit(BATCH)
     return int(row.delete().where(key.in_(some)).execute(db))
+
+
+def _delete_networks(db: peewee.Database, before: float) -> int:
+    # Row by row of a user and network: the key has two columns, which IN takes on neither kind.
+    query = KnownNetwork.select().where(KnownNetwork.last_used_at < before).limit(BATCH)
+    rows = [(row.user_id, row.network) for row in query.execute(db)]
+    for user_id, network in rows:
+        this = (KnownNetwork.user == user_id) & (KnownNetwork.network == network)
+        KnownNetwork.delete().where(this & (KnownNetwork.last_used_at < before)).execute(db)
+    return len(rows)
 
 
 def _delete_orphans(db: peewee.Database, now: float) -> int:

@@ -35,9 +35,13 @@ class SignUp(msgspec.Struct):
 
 
 class LogIn(msgspec.Struct):
+    """`device`: what an earlier sign-in on this device answered with, for a native client; whoever
+    presents it signs in even while strangers guess at the account."""
+
     email: str
     password: str
     client: Client = "browser"
+    device: str = ""
 
 
 class Refresh(msgspec.Struct):
@@ -61,14 +65,16 @@ class BrowserSignIn(msgspec.Struct, frozen=True):
     expires_in: int | float
 
 
-class NativeSignIn(msgspec.Struct, frozen=True):
-    """RFC 6749 section 5.1, with the user. `expires_in`: seconds of the access token."""
+class NativeSignIn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 6749 section 5.1, with the user. `expires_in`: seconds of the access token. `device`: of
+    a sign-in, not of a refresh: to be kept, and presented at the next sign-in."""
 
     user: Profile
     access_token: str
     token_type: Literal["Bearer"]
     expires_in: int | float
     refresh_token: str
+    device: str = ""
 
 
 def whole(seconds: float) -> int | float:
@@ -80,6 +86,16 @@ class SignInHandler(ApiHandler):
     """What answers with tokens."""
 
     def signed_in(self, result: SignedIn, client: Client) -> BrowserSignIn | NativeSignIn:
+        """What answers a sign-in: the tokens, and what makes the device known from now on."""
+        answer = self.with_tokens(result, client)
+        devices, address = self.services.accounts.devices, result.user.email
+        if isinstance(answer, NativeSignIn):
+            return msgspec.structs.replace(answer, device=devices.token(address))
+        kept = self.get_cookie(self.site.cookies.device) or ""
+        self.site.cookies.set_device(self, devices.keep(kept, address))
+        return answer
+
+    def with_tokens(self, result: SignedIn, client: Client) -> BrowserSignIn | NativeSignIn:
         """Tokens in cookies for a browser, in the answer for anything else; never in both."""
         now = time.time()
         seconds = whole(round(result.claims.exp - result.claims.iat, 3))
@@ -106,7 +122,7 @@ class SignUpHandler(SignInHandler):
         body=SignUp,
         status=201,
         answer=BrowserSignIn | NativeSignIn,
-        errors=(WeakPassword, SignupRefused),
+        errors=(WeakPassword, SignupRefused, RateLimited),
     )
     async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn:
         accounts = self.services.accounts
@@ -123,7 +139,9 @@ class LogInHandler(SignInHandler):
         errors=(Unauthenticated, RateLimited),
     )
     async def post(self, body: LogIn) -> BrowserSignIn | NativeSignIn:
-        result = await self.services.accounts.log_in(body.email, body.password, self.device())
+        kept = body.device or self.get_cookie(self.site.cookies.device) or ""
+        device = msgspec.structs.replace(self.device(), kept=kept)
+        result = await self.services.accounts.log_in(body.email, body.password, device)
         return self.signed_in(result, body.client)
 
 
@@ -133,22 +151,25 @@ class RefreshHandler(SignInHandler):
         access="anyone",
         body=Refresh,
         answer=BrowserSignIn | NativeSignIn,
-        errors=(Unauthenticated,),
+        errors=(Unauthenticated, RateLimited),
         shows="refresh",
     )
     async def post(self, body: Refresh) -> BrowserSignIn | NativeSignIn:
         if body.refresh_token is not None:
-            result = await self.services.login_sessions.refresh(body.refresh_token)
-            return self.signed_in(result, "native")
+            result = await self._refresh(body.refresh_token)
+            return self.with_tokens(result, "native")
         token = self.get_cookie(self.site.cookies.refresh)
         if not token:
             raise Unauthenticated("refresh: no token")
         self.require_own_page()
-        return self.signed_in(await self._refresh_cookie(token), "browser")
+        return self.with_tokens(await self._refresh_cookie(token), "browser")
+
+    async def _refresh(self, token: str) -> SignedIn:
+        return await self.services.refreshes.refresh(token, self.address().ip)
 
     async def _refresh_cookie(self, token: str) -> SignedIn:
         try:
-            return await self.services.login_sessions.refresh(token)
+            return await self._refresh(token)
         except Unauthenticated:
             self.drop_cookies = True
             raise

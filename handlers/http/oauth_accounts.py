@@ -126,7 +126,7 @@ class LinkHandler(AttemptKeeper):
         """Gives the hash of the password that was given; None where the account has none."""
         accounts = self.services.accounts
         if password is not None:
-            return await accounts.confirm(user_id, password)
+            return await accounts.confirm(user_id, sid, password)
         if await accounts.has_password(user_id):
             raise ReauthenticationNeeded("linking: no password given")
         if not await self.services.oauth.linked_accounts.is_recent(user_id, sid):

@@ -7,6 +7,7 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.http.auth import whole
 from handlers.operations import operation
+from services.errors import RateLimited
 
 
 class TicketAnswer(msgspec.Struct, frozen=True):
@@ -21,6 +22,7 @@ class TicketHandler(ApiHandler):
         "A ticket that opens one socket, once, for this login session.",
         status=201,
         answer=TicketAnswer,
+        errors=(RateLimited,),
     )
     async def post(self) -> TicketAnswer:
         tickets = self.services.tickets

@@ -120,7 +120,7 @@ def _client_message(name: str, event: ClientEvent, schemas: Schemas) -> Json:
 def _reply_message(name: str, event: ClientEvent, schemas: Schemas, refusal: Json) -> Json:
     head = {"event": {"const": "reply"}, "id": ID}
     good = {**head, "ok": {"const": True}, "data": schemas.of(event.reply)}
-    codes = sorted({"internal", *(error.code for error in event.errors)})
+    codes = sorted({"internal", "rate_limited", *(error.code for error in event.errors)})
     narrowed = {"allOf": [refusal, {"properties": {"code": {"enum": codes}}}]}
     bad = {**head, "ok": {"const": False}, "error": narrowed}
     payload = {"oneOf": [_object(good), _object(bad)]}

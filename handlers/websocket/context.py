@@ -83,6 +83,7 @@ class SocketContext:
         self.stalled = services.infrastructure.watch.check
         self.may_overlap = services.bus.keeps_order
         self.join_timeout = services.infrastructure.settings.join_timeout_seconds
+        self.message_rate = services.infrastructure.settings.message_rate
         self.loop = asyncio.get_running_loop()
         self.unauthenticated: set[UnauthenticatedConnection] = set()
         self.draining = False

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from tornado.httputil import HTTPHeaders, RequestStartLine, parse_cookie
 
-from services.errors import BadRequest, UsherError
+from services.errors import BadRequest, RateLimited, UsherError
 from services.rooms.joins import Credential
 from services.websocket.protocol import SUBPROTOCOL
 
@@ -76,6 +76,8 @@ def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
         headers["Connection"] = "Upgrade, close"
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RateLimited):
+        headers["Retry-After"] = str(error.retry_after)
     return error.status, HTTPStatus(error.status).phrase, headers
 
 

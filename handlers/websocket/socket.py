@@ -32,6 +32,7 @@ from services.sockets.session_pool import SocketSession
 from services.websocket import protocol
 from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import encode_text
+from services.websocket.message_rate import BURST_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import CloseCode, Frame
 
 EXPIRY_NOTICE_SECONDS = 60.0
@@ -48,7 +49,9 @@ class ClientSocket:
 
     __slots__ = (
         "_claims",
+        "_excess",
         "_membership",
+        "_rate",
         "_renewed_at",
         "_replies",
         "_session",
@@ -70,6 +73,9 @@ class ClientSocket:
         self._renewed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._replies: ReplyQueue | None = None
+        rate = context.message_rate
+        self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
+        self._excess: Excess | None = None
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -128,6 +134,10 @@ class ClientSocket:
             log.info("socket=%s closed: %s", self.session_id, error.evidence)
             self.close(CloseCode.BAD_REQUEST)
             return
+        wait = self._rate.take(self.connection.last_heard)
+        if wait:
+            self._refuse_excess(frame, wait, len(message))
+            return
         event = self.context.events.get(frame.event)
         self.context.metrics.frames.labels(event=frame.event if event else "unknown").inc()
         if self._session is None and frame.event != "user-join":
@@ -135,6 +145,25 @@ class ClientSocket:
             self._refuse(CloseCode.UNAUTHENTICATED)
         else:
             self._dispatch(event, frame)
+
+    def _refuse_excess(self, frame: Frame, wait: float, size: int) -> None:
+        """More than the rate allows: say so, then read no more for a while, then end it."""
+        now, metrics = self.context.loop.time(), self.context.metrics
+        metrics.frames.labels(event="rate_limited").inc()
+        excess = self._excess
+        if excess is None:
+            excess = self._excess = Excess()
+        if excess.goes_on(now):
+            log.info("socket=%s closed: over its rate for too long", self.session_id)
+            self.connection.end_flood()
+            return
+        error = RateLimited("over the rate of its socket", retry_after=round(wait, 3))
+        if self._replies is None:
+            self._answer_refusal(frame, error)
+        else:
+            self._wait(frame, _refused(error), alone=False)
+        if excess.is_enough(size):
+            self.connection.rest()
 
     def _dispatch(self, event: ClientEvent | None, frame: Frame) -> None:
         overlaps = event is not None and event.overlaps and self.context.may_overlap

@@ -2,5 +2,5 @@
 
 Begin with `accounts.py`: sign-up, sign-in, password change, and what an administrator may do.
 
-May import: redis, sessions, storage.
+May import: limits, sessions, storage.
 """

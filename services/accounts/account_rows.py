@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import peewee
 
+from models.known_network import KnownNetwork
 from models.user import User
 from services.claims import Role
 from services.errors import LastAdmin, NotFound
@@ -44,10 +45,28 @@ def insert_next(db: peewee.Database, values: dict[str, object]) -> None:
     User.insert(**values, role="user").execute(db)
 
 
-def find(db: peewee.Database, address: str) -> tuple[str, str | None] | None:
-    """Id and password hash of the account with this normalised address."""
-    user = User.select(User.id, User.password_hash).where(User.email == address).get_or_none(db)
-    return None if user is None else (user.id, user.password_hash)
+class Found(msgspec.Struct, frozen=True):
+    """An account that somebody wants to sign in to.
+
+    Attributes:
+        is_known_here: it has signed in from this network before.
+    """
+
+    id: str
+    password_hash: str | None
+    is_known_here: bool
+
+
+def find(db: peewee.Database, address: str, network: str) -> Found | None:
+    """The account with this normalised address, as seen from a network."""
+    known = (KnownNetwork.user == User.id) & (KnownNetwork.network == network)
+    query = (
+        User.select(User.id, User.password_hash, KnownNetwork.network)
+        .join(KnownNetwork, peewee.JOIN.LEFT_OUTER, on=known)
+        .where(User.email == address)
+    )
+    row: Any = query.tuples().get_or_none(db)
+    return None if row is None else Found(row[0], row[1], row[2] is not None)
 
 
 def by_id(db: peewee.Database, user_id: str) -> User | None:

@@ -15,19 +15,22 @@ import peewee
 from models.user import User
 from services.accounts import account_rows
 from services.accounts.account_rows import UserRow
+from services.accounts.devices import Devices
 from services.accounts.display_names import checked_text
 from services.accounts.passwords import Passwords
-from services.accounts.rate_limit import GuessLimit
+from services.accounts.sign_in_limits import SignInAttempt, SignInLimits
 from services.claims import Role
 from services.errors import (
     BadRequest,
     NotFound,
+    RateLimited,
     ReauthenticationNeeded,
     SignupRefused,
     Unauthenticated,
     UsherError,
     WrongPassword,
 )
+from services.limits.networks import network_of
 from services.metrics import Metrics
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import Device, LoginSessions, Profile, SignedIn
@@ -81,6 +84,7 @@ class Accounts:
     """Who has an account, and what may be done with it.
 
     Args:
+        devices: known again by what they keep.
         take_out_tokens: takes a user's provider tokens out of the database, within a transaction;
             what it returns has them revoked at their providers.
     """
@@ -91,7 +95,8 @@ class Accounts:
         passwords: Passwords,
         login_sessions: LoginSessions,
         revocations: Revocations,
-        guesses: GuessLimit,
+        limits: SignInLimits,
+        devices: Devices,
         take_out_tokens: Callable[[peewee.Database, str], Callable[[], None]],
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
@@ -99,7 +104,7 @@ class Accounts:
         self._database, self._passwords = database, passwords
         self._take_out_tokens = take_out_tokens
         self._sessions, self._revocations = login_sessions, revocations
-        self._guesses = guesses
+        self._limits, self.devices = limits, devices
         self._metrics, self._clock = metrics, clock
 
     # ---- signing up and in -----------------------------------------------------------------
@@ -111,18 +116,30 @@ class Accounts:
             BadRequest: the address or the name can't be one.
             WeakPassword: with advice.
             SignupRefused: the address is taken; said so as not to confirm it.
+            RateLimited: too many of this address in this hour.
         """
         address, shown = normalised_email(email), checked_name(name)
-        await self._passwords.check_strength(password, _hints(address, shown))
+        taken = await self._limits.begin_sign_up(network_of(device.ip))
+        try:
+            user_id = await self._make(address, password, shown)
+        except SignupRefused:
+            raise  # who asks for many addresses learns which are taken: it counts
+        except BaseException:
+            taken.give_back()
+            raise
+        self._metrics.sign_ins.labels(outcome="signed_up").inc()
+        return await self._sessions.open(user_id, "password", device)
+
+    async def _make(self, address: str, password: str, name: str) -> str:
+        await self._passwords.check_strength(password, _hints(address, name))
         password_hash = await self._passwords.hash(password)
         user_id = secrets.token_urlsafe(16)
         try:
-            await self._insert_user(user_id, address, shown, password_hash)
+            await self._insert_user(user_id, address, name, password_hash)
         except peewee.IntegrityError as error:
             self._metrics.sign_ins.labels(outcome="signup_refused").inc()
             raise SignupRefused("sign-up: address taken") from error
-        self._metrics.sign_ins.labels(outcome="signed_up").inc()
-        return await self._sessions.open(user_id, "password", device)
+        return user_id
 
     async def _insert_user(self, user_id: str, address: str, name: str, hash_: str) -> None:
         values = {
@@ -146,27 +163,40 @@ class Accounts:
 
         Raises:
             Unauthenticated: for all of them.
-            RateLimited: too many wrong guesses lately, on this account or from this address.
+            RateLimited: too many wrong ones lately (services/accounts/sign_in_limits.py), or
+                too many right ones of this user.
         """
         address = _key_of(email)
-        await self._guesses.check(address, device.ip)
-        found = await self._database.run(account_rows.find, address)
-        known_hash = found[1] if found else None
-        verdict = await self._passwords.verify(password, known_hash)
-        if found is None or known_hash is None or not verdict.ok:
-            await self._guesses.count(address, device.ip)
-            self._metrics.sign_ins.labels(outcome="refused").inc()
-            raise Unauthenticated("sign-in: unknown account or wrong password")
-        user_id = found[0]
-        if verdict.needs_rehash:
-            known_hash = await self._rehash(user_id, password, known_hash)
+        known_device = self.devices.recognise(device.kept, address)
+        attempt = await self._limits.begin(address, network_of(device.ip), known_device)
         try:
-            signed_in = await self._sessions.open(user_id, "password", device, known_hash)
+            signed_in = await self._log_in(address, password, device, attempt)
         except Unauthenticated:
             self._metrics.sign_ins.labels(outcome="refused").inc()
             raise
+        except RateLimited:
+            raise
+        except BaseException:
+            attempt.give_back()  # nobody knows whether it was good
+            raise
         self._metrics.sign_ins.labels(outcome="signed_in").inc()
         return signed_in
+
+    async def _log_in(
+        self, address: str, password: str, device: Device, attempt: SignInAttempt
+    ) -> SignedIn:
+        network = network_of(device.ip)
+        found = await self._database.run(account_rows.find, address, network)
+        attempt.require_known(found is not None and found.is_known_here)
+        known_hash = found.password_hash if found else None
+        verdict = await self._passwords.verify(password, known_hash)
+        if found is None or known_hash is None or not verdict.ok:
+            raise Unauthenticated("sign-in: unknown account or wrong password")
+        attempt.give_back()
+        await self._limits.count_sign_in(found.id)
+        if verdict.needs_rehash:
+            known_hash = await self._rehash(found.id, password, known_hash)
+        return await self._sessions.open(found.id, "password", device, known_hash)
 
     async def _rehash(self, user_id: str, password: str, known_hash: str) -> str:
         """Bring an old hash up to today's parameters, unless it was changed meanwhile."""
@@ -202,7 +232,7 @@ class Accounts:
             WeakPassword: with advice.
             RateLimited: too many wrong guesses lately.
         """
-        user = await self._confirmed(user_id, current_password)
+        user = await self._confirmed(user_id, session_id, current_password)
         known_hash = user.password_hash
         await self._passwords.check_strength(new_password, _hints(user.email, user.name))
         new_hash = await self._passwords.hash(new_password)
@@ -238,25 +268,28 @@ class Accounts:
 
         await self._database.run(work)
 
-    async def confirm(self, user_id: str, password: str) -> str:
+    async def confirm(self, user_id: str, session_id: str, password: str) -> str:
         """Check that it is really the user who is signed in (ASVS 3.7.1). Gives the hash of the
         password, so that what it is good for ends when it is changed. Raises as a change of the
         password does."""
-        return str((await self._confirmed(user_id, password)).password_hash)
+        return str((await self._confirmed(user_id, session_id, password)).password_hash)
 
     async def has_password(self, user_id: str) -> bool:
         """Whether an account can be signed in to with a password."""
         user = await self._database.run(account_rows.by_id, user_id)
         return user is not None and user.password_hash is not None
 
-    async def _confirmed(self, user_id: str, password: str) -> User:
-        await self._guesses.check(user_id, "")
-        user = await self._database.run(account_rows.by_id, user_id)
-        known_hash = user.password_hash if user is not None else None
-        verdict = await self._passwords.verify(password, known_hash)
-        if user is None or known_hash is None or not verdict.ok:
-            await self._guesses.count(user_id, "")
-            raise WrongPassword("the current password is wrong")
+    async def _confirmed(self, user_id: str, session_id: str, password: str) -> User:
+        taken = await self._limits.begin_confirmation(session_id)
+        try:
+            user = await self._database.run(account_rows.by_id, user_id)
+            known_hash = user.password_hash if user is not None else None
+            verdict = await self._passwords.verify(password, known_hash)
+            if user is None or known_hash is None or not verdict.ok:
+                taken.keep()
+                raise WrongPassword("the current password is wrong")
+        finally:
+            taken.give_back()
         return user
 
     # ---- administration --------------------------------------------------------------------

@@ -3,5 +3,5 @@
 Begin with `flow.py`, the way from the click to the way back; `registry.py` has the providers, and
 services/oauth/ speaks with each.
 
-May import: accounts, oauth, sessions, settings, storage.
+May import: accounts, limits, oauth, sessions, settings, storage.
 """

@@ -9,8 +9,9 @@ from functools import partial
 
 import msgspec
 
-from services.accounts.rate_limit import GuessLimit
 from services.errors import RateLimited, Unauthenticated, Unavailable
+from services.limits.hourly import HourlyLimits, Taken
+from services.limits.networks import network_of
 from services.metrics import Metrics
 from services.oauth.answers import reason_of, refuse
 from services.oauth.errors import (
@@ -36,7 +37,6 @@ from services.secret import Secret
 from services.sessions.login_sessions import Device, SignedIn
 
 MAX_CODE_LENGTH = 4096
-GUESSES = "oauth-codes"
 
 log = logging.getLogger("usher.oauth")
 
@@ -79,13 +79,13 @@ class OAuth:
         attempts: AuthorizationRequests,
         identities: Identities,
         linked_accounts: LinkedAccounts,
-        guesses: GuessLimit,
+        limits: HourlyLimits,
         keys_are_wrong: Callable[[], bool],
         metrics: Metrics,
     ) -> None:
         self._providers, self._attempts = providers, attempts
         self._identities, self._linked = identities, linked_accounts
-        self._guesses, self._keys_are_wrong = guesses, keys_are_wrong
+        self._limits, self._keys_are_wrong = limits, keys_are_wrong
         self._metrics = metrics
 
     async def begin(
@@ -130,11 +130,14 @@ class OAuth:
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
         try:
-            await self._refuse_guesser(device.ip)
-            attempt = await self._attempts.take(
-                sealed, provider, answer.state, spend=_brings_code(answer)
-            )
-            person, grant = await self._asked(connection, attempt, answer, device.ip)
+            taken = await self._take(device.ip)
+            try:
+                attempt = await self._attempts.take(
+                    sealed, provider, answer.state, spend=_brings_code(answer)
+                )
+                person, grant = await self._asked(connection, attempt, answer, taken)
+            finally:
+                taken.give_back()
             finished = await self._let_in(connection, attempt, person, grant, device, sid)
         except SignInRefused as error:
             self._count(connection, error.code)
@@ -142,15 +145,17 @@ class OAuth:
         self._count(connection, "linked" if attempt.link else "signed_in")
         return finished
 
-    async def _refuse_guesser(self, address: str) -> None:
+    async def _take(self, ip: str) -> Taken:
         """First of all: each attempt that is used up is a row."""
+        taken = await self._limits.take((self._limits.of.bad_codes, network_of(ip)))
         try:
-            await self._guesses.check_address(GUESSES, address)
+            taken.require()
         except RateLimited as error:
             raise SignInRefused(Reason.TOO_MANY, error.evidence) from error
+        return taken
 
     async def _asked(
-        self, connection: Connection, attempt: AuthorizationRequest, answer: Answer, address: str
+        self, connection: Connection, attempt: AuthorizationRequest, answer: Answer, taken: Taken
     ) -> tuple[ProviderProfile, Grant]:
         """Who it is, as the provider says.
 
@@ -160,15 +165,15 @@ class OAuth:
             return await connection.ask(partial(_exchange, attempt=attempt, answer=answer))
         except SignInRefused as error:
             if error.reason is Reason.UNTRUSTED:
-                await self._guesses.count_address(GUESSES, address)
+                taken.keep()
             raise
         except ProviderRefused as error:
-            await self._guesses.count_address(GUESSES, address)
+            taken.keep()
             raise SignInRefused(reason_of(error.word), error.evidence) from error
         except ProviderUnavailable as error:
             raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
         except GrantEnded as error:
-            await self._guesses.count_address(GUESSES, address)
+            taken.keep()
             raise SignInRefused(Reason.STALE, "token endpoint: the code is over") from error
 
     async def _let_in(

@@ -41,6 +41,13 @@ RACES = 2
 log = logging.getLogger("usher.oauth")
 
 
+class _AddressIsAnothers(SignInRefused):
+    """The account with this address is linked to another account of the same provider."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.NO_ACCOUNT, "another account of this provider is linked")
+
+
 class Identities:
     """Signs in whom a provider has vouched for."""
 
@@ -89,7 +96,11 @@ class Identities:
             self._tokens.insert(db, user.id, identity, signed_in.claims.sid, grant)
             return signed_in, changed
 
-        signed_in, changed = await self._raced(work)
+        try:
+            signed_in, changed = await self._raced(work)
+        except _AddressIsAnothers:
+            await self._database.run(identity_rows.give_up_address, provider.name, person)
+            raise
         await self._revocations.publish(changed)
         await self._sessions.announce(signed_in)
         return signed_in
@@ -100,7 +111,7 @@ class Identities:
 
         def work(db: peewee.Database) -> list[Revocation]:
             found = identity_rows.find(db, provider.name, person.subject)
-            if found is None or found.issuer != person.issuer:
+            if found is None or not identity_rows.is_of(found, person, provider):
                 return []
             user = account_rows.lock(db, User.id == found.user_id, demoting=True)
             return [] if user is None else self._give_role(db, user, "user")
@@ -137,9 +148,9 @@ class Identities:
         found = identity_rows.find(db, provider.name, person.subject)
         if found is None or found.user_id != user.id:
             raise SignInRefused(Reason.NO_ACCOUNT, "unlinked meanwhile")
-        if found.issuer != person.issuer:
-            # The name in the settings has come to mean another provider.
+        if not identity_rows.is_of(found, person, provider):
             raise SignInRefused(Reason.NO_ACCOUNT, "the subject of another issuer is linked")
+        identity_rows.follow_address(db, user, found, person)
         identity_rows.note_use(db, found, person, self._clock())
         return user
 
@@ -161,7 +172,7 @@ class Identities:
                     Reason.NO_ACCOUNT, "the address is in use, not verified by both"
                 )
             if linked is not None:
-                raise SignInRefused(Reason.NO_ACCOUNT, "another account of this provider is linked")
+                raise _AddressIsAnothers
             if identity_rows.was_unlinked(db, user.id, provider.name):
                 raise SignInRefused(Reason.NO_ACCOUNT, "they have unlinked this provider")
         identity_rows.insert(db, provider.name, person, user.id, self._clock())

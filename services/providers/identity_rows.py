@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import peewee
 
 from models.identity import Identity, Unlinked
 from models.user import User
 from services.oauth.userinfo import ProviderProfile, address_of, vouched_address
+from services.settings.providers import OAuthProvider
 
 
 def same(provider: str, subject: str) -> peewee.Expression:
@@ -45,9 +48,59 @@ def insert(
 
 
 def note_use(db: peewee.Database, identity: Identity, person: ProviderProfile, now: float) -> None:
-    """Note that it was used, and the address that it has there now, if it was told."""
-    changes = {Identity.last_used_at: now, Identity.email: address_of(person) or identity.email}
+    """Note that it was used, the address that it has there now, if it was told, and by whom: the
+    issuer of before, or the one that it has become."""
+    changes = {
+        Identity.last_used_at: now,
+        Identity.email: address_of(person) or identity.email,
+        Identity.issuer: person.issuer,
+    }
     Identity.update(changes).where(same(identity.provider, identity.subject)).execute(db)
+
+
+def is_of(identity: Identity, person: ProviderProfile, provider: OAuthProvider) -> bool:
+    """Whether it is this person's, and not another's who has the same subject at another issuer:
+    the name in the settings may have come to mean another provider."""
+    return identity.issuer in (person.issuer, provider.former_issuer)
+
+
+def follow_address(
+    db: peewee.Database, user: User, identity: Identity, person: ProviderProfile
+) -> None:
+    """Let an account's address change where it has changed at the provider that it came from.
+
+    Else the old one would stay verified here, and whoever gets it next would be joined to the
+    account. Where the new one can't be taken, nobody vouches for the old one any more.
+
+    Args:
+        user: locked.
+        identity: as it was before this sign-in.
+    """
+    address, vouched = address_of(person), vouched_address(person)
+    came_from_there = identity.email == user.email
+    if address is None or address == user.email or not came_from_there:
+        return
+    if not user.email_verified and user.password_hash is not None:
+        return  # they sign in with it, and it joins nobody
+    if vouched is None or User.select().where(User.email == vouched).exists(db):
+        changes: dict[Any, object] = {User.email_verified: False}
+        user.email_verified = False
+    else:
+        changes = {User.email: vouched, User.email_verified: True}
+        user.email, user.email_verified = vouched, True
+    User.update(changes).where(User.id == user.id).execute(db)
+
+
+def give_up_address(db: peewee.Database, provider: str, person: ProviderProfile) -> None:
+    """Somebody else has, at this provider, the address that an account here came with: nobody
+    vouches any more that it is still that account's."""
+    address = vouched_address(person)
+    user = User.select().where(User.email == (address or "")).get_or_none(db)
+    linked = None if user is None else of_user(db, user.id, provider)
+    if user is None or linked is None or linked.email != address:
+        return
+    if (linked.subject, linked.issuer) != (person.subject, person.issuer):
+        User.update({User.email_verified: False}).where(User.id == user.id).execute(db)
 
 
 def note_verified(db: peewee.Database, user: User, person: ProviderProfile) -> None:

@@ -68,7 +68,9 @@ class LinkedAccounts:
             user = self._linking_user(db, link)
             found = identity_rows.find(db, provider.name, person.subject)
             other = identity_rows.of_user(db, user.id, provider.name)
-            if found is not None and (found.user_id, found.issuer) != (user.id, person.issuer):
+            if found is not None and (
+                found.user_id != user.id or not identity_rows.is_of(found, person, provider)
+            ):
                 raise SignInRefused(Reason.LINKED_ELSEWHERE, "linked to another, or by another")
             if found is None and other is not None:
                 raise SignInRefused(Reason.LINKED_ELSEWHERE, "another one is linked")
@@ -76,6 +78,7 @@ class LinkedAccounts:
                 identity_rows.insert(db, provider.name, person, user.id, self._clock())
                 identity_rows.forget_unlinked(db, user.id, provider.name)
             else:
+                identity_rows.follow_address(db, user, found, person)
                 identity_rows.note_use(db, found, person, self._clock())
             identity_rows.note_verified(db, user, person)
             self._tokens.insert(db, user.id, (provider.name, person.subject), None, grant)

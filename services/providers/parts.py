@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import peewee
 
-from services.accounts.rate_limit import GuessLimit
+from services.limits.hourly import HourlyLimits
 from services.metrics import Metrics
 from services.providers.authorization_requests import AuthorizationRequests
 from services.providers.flow import OAuth
@@ -57,7 +57,7 @@ def join(
     encryption: Encryption,
     login_sessions: LoginSessions,
     revocations: Revocations,
-    guesses: GuessLimit,
+    limits: HourlyLimits,
     keys_are_wrong: Callable[[], bool],
     metrics: Metrics,
     clock: Callable[[], float] = time.time,
@@ -69,7 +69,7 @@ def join(
     attempts = AuthorizationRequests(encryption, database, clock)
     return OAuthParts(
         providers=providers,
-        flow=OAuth(providers, attempts, identities, linked, guesses, keys_are_wrong, metrics),
+        flow=OAuth(providers, attempts, identities, linked, limits, keys_are_wrong, metrics),
         linked_accounts=linked,
         tokens=tokens,
         refresh=ProviderRefresh(database, providers, tokens, login_sessions, metrics, clock),

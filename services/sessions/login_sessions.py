@@ -16,13 +16,15 @@ from typing import Any, cast
 import msgspec
 import peewee
 
+from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.claims import Claims, Role
 from services.errors import NotFound, Unauthenticated
 from services.grants import Grant, grants_of
-from services.opaque import opaque_token, token_hash
+from services.limits.networks import network_of
+from services.opaque import token_hash
 from services.secret import Secret
 from services.sessions import session_rows
 from services.sessions.control import Revocation
@@ -54,10 +56,15 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """Where a sign-in comes from, for the list of sessions."""
+    """Where a sign-in comes from, for the list of sessions.
+
+    Attributes:
+        kept: what the device presents of having signed in before; services/accounts/devices.py.
+    """
 
     description: str
     ip: str
+    kept: str = ""
 
 
 class SignedIn(msgspec.Struct, frozen=True):
@@ -198,6 +205,11 @@ class LoginSessions:
             provider_subject=origin and origin.subject,
             provider_sid=origin and origin.sid,
         ).execute(db)
+        network = {"user": user.id, "network": network_of(device.ip), "last_used_at": now}
+        KnownNetwork.insert(network).on_conflict(
+            conflict_target=[KnownNetwork.user, KnownNetwork.network],
+            preserve=[KnownNetwork.last_used_at],
+        ).execute(db)
         signed_in = self._sign_in(db, user, sid, now + self._lifetime)
         return msgspec.structs.replace(signed_in, displaced=self._displace(db, user, now))
 
@@ -214,7 +226,7 @@ class LoginSessions:
         now = self._clock()
         role = cast("Role", user.role)
         access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at)
-        refresh_token = opaque_token()
+        refresh_token = self._tokens.refresh.make(user.id)
         refresh_expires_at = min(now + self._refresh_ttl, session_expires_at)
         RefreshToken.insert(
             hash=token_hash(refresh_token.reveal()),

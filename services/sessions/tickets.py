@@ -16,6 +16,8 @@ import peewee
 from models.ticket import Ticket
 from services.claims import Claims
 from services.errors import StoreUnavailable, Unauthenticated
+from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.limits.hourly import HourlyLimits
 from services.opaque import opaque_token, token_hash
 from services.redis.store import Store
 from services.secret import Secret
@@ -44,33 +46,57 @@ class Tickets:
     """Gives out tickets and takes them back once.
 
     Args:
+        checksums: by which a ticket is known to be ours before it is looked up.
         ttl: seconds a ticket may wait.
     """
 
     def __init__(
-        self, store: Store, database: Database, ttl: float, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        database: Database,
+        checksums: Checksums,
+        limits: HourlyLimits,
+        ttl: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._database, self._clock = store, database, clock
+        self._checksums, self._limits = checksums, limits
         self.ttl = ttl
 
     async def issue(self, claims: Claims) -> Secret:
         """A ticket for the bearer of an access token; it opens no more than the token does.
 
         Raises:
+            RateLimited: too many of this user in this hour.
             DatabaseUnavailable: Redis and the database are both away.
         """
+        limit = self._limits.of.tickets
+        self._limits.refuse_known_full(limit, claims.sub)
         payload = msgspec.json.encode(_Payload(claims, self._clock() + self.ttl))
-        ticket = opaque_token(IN_STORE)
+        ticket = self._made(IN_STORE)
+        # Both leave in one write. Of a refusal the ticket is never heard, and soon gone.
+        taking = self._limits.take((limit, claims.sub))
+        storing = self._store.call(
+            ("SET", _key(ticket.reveal()), payload, "PX", int(self.ttl * 1000))
+        )
+        (await taking).require()
         try:
-            await self._store.call(
-                ("SET", _key(ticket.reveal()), payload, "PX", int(self.ttl * 1000))
-            )
+            await storing
         except StoreUnavailable:
-            ticket = opaque_token(IN_DATABASE)
+            ticket = self._made(IN_DATABASE)
             await self._database.run(
                 _insert, token_hash(ticket.reveal()), payload.decode(), self._clock() + self.ttl
             )
         return ticket
+
+    def _made(self, prefix: str) -> Secret:
+        text = opaque_token(prefix).reveal()
+        return Secret(text + self._checksums.sign(text))
+
+    def is_ours(self, ticket: str) -> bool:
+        """Whether a ticket was made here, by its form alone: others cost no look-up."""
+        text, checksum = ticket[:-CHECKSUM_LENGTH], ticket[-CHECKSUM_LENGTH:]
+        return len(ticket) <= MAX_TICKET_LENGTH and self._checksums.verify(text, checksum)
 
     async def take(self, ticket: str) -> Claims:
         """What a ticket stands for. It is used up, whatever comes of it.
@@ -79,8 +105,8 @@ class Tickets:
             Unauthenticated: unknown, used or too old.
             Unavailable: where it lies can't be asked.
         """
-        if len(ticket) > MAX_TICKET_LENGTH or not looks_like_ticket(ticket):
-            raise Unauthenticated("ticket: not of a ticket's form")
+        if not looks_like_ticket(ticket) or not self.is_ours(ticket):
+            raise Unauthenticated("ticket: not one of ours, by its form")
         if ticket.startswith(IN_STORE):
             (payload,) = await self._store.call(("GETDEL", _key(ticket)))
         else:

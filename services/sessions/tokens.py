@@ -25,6 +25,7 @@ from jwt.algorithms import HMACAlgorithm
 
 from services.claims import MAX_TTL_SECONDS, MIN_SECRET_BYTES, Claims, Role
 from services.errors import TokenExpired, Unauthenticated
+from services.keyed_tokens import Checksums, KeyedTokens, Keyring
 from services.secret import Secret
 
 __all__ = [
@@ -41,6 +42,9 @@ ALGORITHM = "HS256"
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - a media type
 # RFC 9068 section 4 names both forms; media types are compared without regard to case.
 TOKEN_TYPES = frozenset({TOKEN_TYPE, "application/at+jwt"})
+
+REFRESH_PREFIX = "usher_rt"
+"""Before refresh tokens, so that secret scanners find leaked ones."""
 
 MAX_TOKEN_LENGTH = 4096
 """Characters. Ours have about 400; more is not worth the hashing."""
@@ -112,6 +116,12 @@ class Tokens:
         self._ttl = ttl
         self._clock = clock
         self._signing_kid = key_id(secrets[0])
+        self._keyrings = [Keyring(secrets, name) for name in ("refresh-token", "ticket", "device")]
+        refresh, ticket, device = self._keyrings
+        self.refresh = KeyedTokens(refresh, REFRESH_PREFIX)
+        """Makes refresh tokens, and knows them again."""
+        self.tickets, self.devices = Checksums(ticket), Checksums(device)
+        """Sign tickets, and what devices keep of a sign-in."""
         # The header of every token of ours is one of these few texts: no need to parse it.
         self._headers = {_header_segment(kid): key for kid, key in self._keys.items()}
         self._payload = msgspec.json.Decoder(_Payload)
@@ -138,6 +148,8 @@ class Tokens:
             self._next = None
         elif self._next is None or self._next[0] != newest:
             self._next = newest, now + settle
+        for keyring in self._keyrings:
+            keyring.replace(secrets, settle)
         self._keys = keys
         self._headers = {_header_segment(kid): key for kid, key in keys.items()}
 

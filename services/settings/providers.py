@@ -61,6 +61,7 @@ class OAuthProvider(msgspec.Struct, frozen=True):
         client_auth: how the client shows its secret; None for what the provider's metadata say.
         logout_without_exp: whether logout tokens without `exp` are taken.
         refused_seconds: how long refreshes may be refused without a word for the end, seconds.
+        former_issuer: that the same people had before the provider moved.
     """
 
     name: str
@@ -78,6 +79,7 @@ class OAuthProvider(msgspec.Struct, frozen=True):
     client_auth: ClientAuth | None = None
     logout_without_exp: bool = False
     refused_seconds: float = 3600.0
+    former_issuer: str | None = None
 
 
 class ProviderSettings(NamedTuple):
@@ -97,6 +99,7 @@ class ProviderSettings(NamedTuple):
     client_auth: Setting[ClientAuth]
     logout_without_exp: Setting[bool]
     refused_seconds: Setting[float]
+    former_issuer: Setting[str]
 
 
 def provider_names(text: str) -> tuple[str, ...]:
@@ -184,6 +187,13 @@ def provider_settings(name: str) -> ProviderSettings:
             "3600",
             "seconds that a provider may refuse to refresh, without saying invalid_grant, before "
             "the login session ends",
+        ),
+        former_issuer=Setting(
+            stem + "FORMER_ISSUER",
+            values.issuer,
+            None,
+            "issuer that the same people had before the provider moved to ISSUER",
+            "none",
         ),
     )
 

@@ -28,6 +28,7 @@ from services.settings.generated_keys import (
     stored_encryption_keys,
     stored_jwt_secrets,
 )
+from services.settings.limits import Limits, read_limits
 from services.settings.origins import WILDCARD_HOSTS, is_loopback
 from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.settings.proxies import IPNetwork
@@ -39,7 +40,7 @@ EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Limits, frozen=True, kw_only=True):
     """Every setting, checked. A field is the setting's name in lower case.
 
     Attributes:
@@ -73,6 +74,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     public_url: str | None
     allowed_origins: tuple[str, ...]
     trusted_proxies: tuple[IPNetwork, ...]
+    limit_signups: int
+    limit_wrong_signins: int
+    limit_signins: int
+    limit_refreshes: int
+    limit_tickets: int
+    limit_mails: int
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
     cookie_name_prefix: str = ""
@@ -119,6 +126,12 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         public_url=sources.optional(table.PUBLIC_URL),
         allowed_origins=sources.value(table.ALLOWED_ORIGINS),
         trusted_proxies=sources.value(table.TRUSTED_PROXIES),
+        limit_signups=sources.value(table.LIMIT_SIGNUPS),
+        limit_wrong_signins=sources.value(table.LIMIT_WRONG_SIGNINS),
+        limit_signins=sources.value(table.LIMIT_SIGNINS),
+        limit_refreshes=sources.value(table.LIMIT_REFRESHES),
+        limit_tickets=sources.value(table.LIMIT_TICKETS),
+        limit_mails=sources.value(table.LIMIT_MAILS),
         oauth_providers=tuple(
             _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
         ),
@@ -127,6 +140,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         log_format=sources.value(table.LOG_FORMAT),
         audit_retention_seconds=sources.value(table.AUDIT_RETENTION),
         embedded=database_url is None or redis_url is None,
+        **read_limits(sources.value),
     )
     sources.refuse_unknown_of_providers()
     warnings = [*sources.warnings(), *_cautions(settings)]
@@ -194,6 +208,7 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
         client_auth=sources.optional(rows.client_auth),
         logout_without_exp=sources.value(rows.logout_without_exp),
         refused_seconds=sources.value(rows.refused_seconds),
+        former_issuer=sources.optional(rows.former_issuer),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.claims import MAX_TTL_SECONDS
 from services.settings import values
+from services.settings.limits import LIMIT_SETTINGS
 from services.settings.providers import provider_names
 from services.settings.row import Setting
 
@@ -124,6 +125,44 @@ TRUSTED_PROXIES = Setting(
     "none",
     is_list=True,
 )
+LIMIT_SIGNUPS = Setting(
+    "LIMIT_SIGNUPS",
+    values.count(0, values.MAX_LIMIT),
+    "60",
+    "sign-ups of one address (IPv6: the /64) in an hour; 0 for any number",
+)
+LIMIT_WRONG_SIGNINS = Setting(
+    "LIMIT_WRONG_SIGNINS",
+    values.count(0, values.MAX_LIMIT),
+    "100",
+    "wrong sign-ins of one address in an hour, and as many refresh tokens or tickets that are "
+    "none; 0 for any number",
+)
+LIMIT_SIGNINS = Setting(
+    "LIMIT_SIGNINS",
+    values.count(0, values.MAX_LIMIT),
+    "60",
+    "sign-ins of one user in an hour; 0 for any number",
+)
+LIMIT_REFRESHES = Setting(
+    "LIMIT_REFRESHES",
+    values.count(0, values.MAX_LIMIT),
+    "240",
+    "refreshes of one user in an hour; 0 for any number",
+)
+LIMIT_TICKETS = Setting(
+    "LIMIT_TICKETS",
+    values.count(0, values.MAX_LIMIT),
+    "1200",
+    "tickets of one user in an hour; 0 for any number",
+)
+LIMIT_MAILS = Setting(
+    "LIMIT_MAILS",
+    values.count(0, values.MAX_LIMIT),
+    "20",
+    "mails that one address asks for in an hour, a quarter of them to one mailbox; 0 for any "
+    "number",
+)
 OAUTH_PROVIDERS = Setting(
     "OAUTH_PROVIDERS",
     provider_names,
@@ -177,9 +216,16 @@ SETTINGS: tuple[Setting[Any], ...] = (
     PUBLIC_URL,
     ALLOWED_ORIGINS,
     TRUSTED_PROXIES,
+    LIMIT_SIGNUPS,
+    LIMIT_WRONG_SIGNINS,
+    LIMIT_SIGNINS,
+    LIMIT_REFRESHES,
+    LIMIT_TICKETS,
+    LIMIT_MAILS,
     OAUTH_PROVIDERS,
     COOKIE_NAME_PREFIX,
     DRAIN_SECONDS,
     LOG_FORMAT,
     AUDIT_RETENTION,
+    *LIMIT_SETTINGS,
 )

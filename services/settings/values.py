@@ -28,6 +28,9 @@ TAKES_REDIS = (
     f"{TAKES_SENTINEL} or {TAKES_CLUSTER}"
 )
 
+MAX_LIMIT = 1_000_000_000
+"""What a limit may be set to: as good as none."""
+
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")

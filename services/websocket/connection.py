@@ -15,6 +15,7 @@ from typing import Protocol
 
 from services.loop_watch import never_stalled
 from services.websocket.frames import (
+    LIGHT_FRAMES,
     FrameError,
     FrameReader,
     Opcode,
@@ -23,6 +24,7 @@ from services.websocket.frames import (
     encode_frame,
     encode_text,
 )
+from services.websocket.message_rate import REST_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
 
 READ_BYTES = 64 * 1024
@@ -31,6 +33,9 @@ OUTBOX_BYTES = 256 * 1024
 CLOSE_HANDSHAKE_SECONDS = 1.0
 """How long a peer may take to answer our close frame (RFC 6455 section 7.1.1)."""
 ABNORMAL_CLOSURE = 1006
+LIGHT_RATE, LIGHT_BURST = 50.0, float(LIGHT_FRAMES)
+"""Pings, pongs and tiny fragments of one peer, a second and at once. Above it nothing is read for a
+while, then again; who goes on for long is closed with 4429."""
 
 
 class ConnectionOwner(Protocol):
@@ -60,8 +65,10 @@ class WebSocketConnection:
         "_begun",
         "_corked",
         "_ending",
+        "_excess",
         "_fd",
         "_held",
+        "_light",
         "_loop",
         "_open",
         "_outbox",
@@ -69,6 +76,7 @@ class WebSocketConnection:
         "_paused",
         "_queued",
         "_reader",
+        "_resting",
         "_sock",
         "_stalled",
         "_timer",
@@ -88,6 +96,9 @@ class WebSocketConnection:
         self._reader = FrameReader(max_message)
         self._open = True
         self._paused = self._held = False
+        self._resting: asyncio.TimerHandle | None = None
+        self._light: TokenBucket | None = None
+        self._excess: Excess | None = None
         self._stalled = stalled
         self._bad_frame = False
         self._ending = False
@@ -125,9 +136,24 @@ class WebSocketConnection:
         """Deliver again, first what was already read."""
         if self._paused:
             self._paused = False
-            if self._sock.fileno() >= 0 and not self._held:
-                self._loop.add_reader(self._fd, self._readable)
-                self._take(b"")
+            self._read_on()
+
+    def rest(self) -> None:
+        """Deliver nothing for a while: the peer has sent more than it may."""
+        if self._resting is None and self._open:
+            self._resting = self._loop.call_later(REST_SECONDS, self._end_rest)
+            self._loop.remove_reader(self._fd)
+
+    def _end_rest(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if not (self._paused or self._held or self._resting) and self._sock.fileno() >= 0:
+            self._loop.add_reader(self._fd, self._readable)
+            self._take(b"")
 
     def hold(self) -> None:
         """Deliver nothing and send nothing until `release()`, but for the end: a close leaves at
@@ -147,8 +173,7 @@ class WebSocketConnection:
             self._unhold()
             if self._outbox is not None:
                 self._writable()
-            if not self._paused and self._sock.fileno() >= 0:
-                self._take(b"")
+            self._read_on()
 
     def _unhold(self) -> None:
         self._held = False
@@ -158,7 +183,7 @@ class WebSocketConnection:
             self._outbox = None
         else:
             self._loop.add_writer(self._fd, self._writable)
-        if not self._paused:
+        if not (self._paused or self._resting):
             self._loop.add_reader(self._fd, self._readable)
 
     def _readable(self) -> None:
@@ -187,11 +212,7 @@ class WebSocketConnection:
             return  # called from within the loop below, which goes on by itself
         self._corked = []
         try:
-            while not (self._paused or self._held):
-                message = self._reader.next()
-                if message is None:
-                    break
-                self._deliver(*message)
+            self._deliver_all()
         except FrameError as error:
             self._bad_frame = True
             self._refuse(error)
@@ -199,6 +220,15 @@ class WebSocketConnection:
             self._uncork()
             if self._bad_frame:
                 self._end_sending()
+
+    def _deliver_all(self) -> None:
+        reader = self._reader
+        while not (self._paused or self._held or self._resting):
+            message = reader.next()
+            if message is not None:
+                self._deliver(*message)
+            elif not (reader.light and self._may_go_on()):
+                return
 
     def _deliver(self, opcode: Opcode, payload: bytes) -> None:
         if opcode == Opcode.CLOSE:
@@ -209,6 +239,22 @@ class WebSocketConnection:
             self._write(encode_frame(Opcode.PONG, payload))
         elif opcode != Opcode.PONG:
             self._owner.received(payload, opcode == Opcode.TEXT)
+
+    def _may_go_on(self) -> bool:
+        """Count the frames that asked for next to nothing: they are taken up to a rate, too."""
+        reader, now = self._reader, self._loop.time()
+        if self._light is None:
+            self._light, self._excess = TokenBucket(LIGHT_RATE, LIGHT_BURST, now), Excess()
+        left = self._light.take_all(reader.light, now)
+        reader.light, reader.max_light = 0, max(1, int(left))
+        if left >= 1 or not self._open:
+            return left >= 1
+        assert self._excess is not None
+        if self._excess.goes_on(now):
+            self.end_flood()
+        else:
+            self.rest()
+        return False
 
     def _refuse(self, error: FrameError) -> None:
         if error.close_code == CloseCode.MESSAGE_TOO_BIG:
@@ -328,6 +374,11 @@ class WebSocketConnection:
             last = encode_text(encode_closing(code, after)) + encode_close(code, code.reason)
             self._finish(code, last)
 
+    def end_flood(self) -> None:
+        """Close a peer that goes on above its rate (4429). What it has sent is read away unseen."""
+        self._bad_frame = True
+        self.close(CloseCode.RATE_LIMITED)
+
     def abort(self) -> None:
         """Let go of a peer that does not answer, without a handshake."""
         self._lost()
@@ -342,6 +393,7 @@ class WebSocketConnection:
         self._write(last_bytes)
         if self._sock.fileno() >= 0:
             self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
+            self._end_rest()
             self.resume()
         self._owner.closed(code)
 
@@ -396,6 +448,9 @@ class WebSocketConnection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
         if self._sock.fileno() < 0:
             return
         self._loop.remove_reader(self._fd)

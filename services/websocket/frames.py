@@ -27,6 +27,10 @@ PROTOCOL_ERROR = 1002
 NOT_UTF8 = 1007
 NO_STATUS = 1005
 MAX_CONTROL_BYTES = 125
+LIGHT_BYTES = 512
+"""A fragment of less is a light frame: no client has a reason to send many."""
+LIGHT_FRAMES = 500
+"""Of these a peer may have sent before its rate is looked at."""
 _DATA = frozenset((Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
 _KNOWN = frozenset(int(opcode) for opcode in Opcode)
 
@@ -97,9 +101,22 @@ class FrameReader:
 
     `max_message` (bytes, over all fragments) may change between messages. Pull with `next()`
     until it gives None, so that a caller may stop half-way through what one read brought.
+
+    A control frame, or a fragment with next to nothing in it, costs a peer a few bytes and us as
+    much as any other: these are counted in `light`, which the caller may set back, and after
+    `max_light` of them `next()` gives None though there may be more.
     """
 
-    __slots__ = ("_assembled", "_buffer", "_fragments_of", "_need", "_position", "max_message")
+    __slots__ = (
+        "_assembled",
+        "_buffer",
+        "_fragments_of",
+        "_need",
+        "_position",
+        "light",
+        "max_light",
+        "max_message",
+    )
 
     def __init__(self, max_message: int) -> None:
         self.max_message = max_message
@@ -108,6 +125,7 @@ class FrameReader:
         self._need = 0
         self._fragments_of: Opcode | None = None
         self._assembled: bytearray | None = None
+        self.light, self.max_light = 0, LIGHT_FRAMES
 
     def feed(self, data: bytes) -> None:
         """Take what was read."""
@@ -126,18 +144,21 @@ class FrameReader:
         Raises:
             FrameError: the stream is not what RFC 6455 allows, or a message is too big.
         """
-        while True:
+        while self.light < self.max_light:
             frame = self._next_frame()
             if frame is None:
                 return None
             final, opcode, payload = frame
             if opcode > Opcode.BINARY:
+                self.light += 1
                 return opcode, payload
             if final and opcode != Opcode.CONTINUATION:
                 return opcode, payload
+            self.light += len(payload) < LIGHT_BYTES
             message = self._assemble(final, opcode, payload)
             if message is not None:
                 return message
+        return None
 
     def _assemble(self, final: bool, opcode: Opcode, payload: bytes) -> tuple[Opcode, bytes] | None:
         if self._assembled is None or self._fragments_of is None:

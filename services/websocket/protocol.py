@@ -69,7 +69,8 @@ CLOSE_MEANINGS: dict[CloseCode, str] = {
     "deleted or unlinked.",
     CloseCode.SLOW_CONSUMER: "More than 256 KiB waited to be read.",
     CloseCode.TOKEN_EXPIRED: "The access token is genuine, but too old or of an earlier role.",
-    CloseCode.RATE_LIMITED: "Too many at once.",
+    CloseCode.RATE_LIMITED: "Over the rate of one socket for ten seconds, or more sockets or "
+    "connections than are allowed.",
     CloseCode.UNAVAILABLE: "There is nothing to check a credential against just now.",
 }
 """For the docs."""
@@ -159,11 +160,13 @@ class Closing(msgspec.Struct, frozen=True, omit_defaults=True):
     after: float | None = None
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """`code`: a machine word, as in problem documents. `message`: a sentence for people."""
+class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`code`: a machine word, as in problem documents. `message`: a sentence for people.
+    `retry_after`: of `rate_limited`: seconds until the same would be taken."""
 
     code: str
     message: str
+    retry_after: float | None = None
 
 
 class ServerEvent(msgspec.Struct, frozen=True):
@@ -287,16 +290,19 @@ def encode_reply(frame_id: bytes, data: object) -> bytes:
     return b'{"event":"reply","id":%b,"ok":true,"data":%b}' % (frame_id, encode_json(data))
 
 
-def encode_error(frame_id: bytes, code: str, message: str) -> bytes:
-    """The text of a reply that refuses."""
-    error = encode_json(Refusal(code, message))
+def encode_error(
+    frame_id: bytes, code: str, message: str, retry_after: float | None = None
+) -> bytes:
+    """The text of a reply that refuses. `retry_after`: seconds."""
+    error = encode_json(Refusal(code, message, retry_after))
     return b'{"event":"reply","id":%b,"ok":false,"error":%b}' % (frame_id, error)
 
 
 def encode_refusal(frame_id: bytes, error: UsherError) -> bytes:
     """The reply to a frame that was refused with `error`; only its public words travel: which
     member was wrong, where that was it."""
-    return encode_error(frame_id, error.code, str(error.public.get("detail") or error.title))
+    message, wait = str(error.public.get("detail") or error.title), error.public.get("retry_after")
+    return encode_error(frame_id, error.code, message, wait if isinstance(wait, float) else None)
 
 
 def encode_closing(code: CloseCode, after: float | None = None) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import peewee
 import pytest
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
@@ -38,7 +39,14 @@ from services.errors import (
 from services.sessions.login_sessions import Device, SignedIn
 from services.storage.database import Database
 from services.upkeep import Upkeep
-from tests.support.parts import DEVICE, Parts, node, open_socket, session_row
+from tests.support.parts import (
+    DEVICE,
+    Parts,
+    node,
+    open_socket,
+    session_row,
+    settings_of_tests,
+)
 
 PASSWORD, OTHER, THIRD = "a quiet heron at dusk 7", "brass lantern under 9 oaks", "tin 4 moss ruin"
 
@@ -388,19 +396,136 @@ async def test_parallel_sign_ins_that_renew_the_same_hash_all_succeed(database_u
         assert {one.user.id for one in outcomes} == {login.user.id}
 
 
+async def guess(parts: Parts, times: int, ip: str, email: str = "ada@example.org") -> list[str]:
+    """Wrong passwords, all at once; gives the codes of their refusals."""
+
+    async def one() -> str:
+        try:
+            await parts.accounts.log_in(email, OTHER, Device("Stranger", ip))
+        except UsherError as error:
+            return error.code
+        return "signed in"
+
+    return list(await asyncio.gather(*(one() for _ in range(times))))
+
+
+FEW = msgspec.structs.replace(settings_of_tests(), limit_wrong_signins=5)
+STRANGER = "2001:db8:bad::"
+
+
 @pytest.mark.gen_test
-async def test_too_many_wrong_passwords_are_refused_even_if_the_next_is_right(
+async def test_of_parallel_wrong_passwords_exactly_so_many_are_looked_at(database_url: str) -> None:
+    async with node(database_url, settings=FEW) as parts:
+        await sign_up(parts)
+        codes = await guess(parts, 12, STRANGER)
+        assert sorted(codes) == ["rate_limited"] * 7 + ["unauthenticated"] * 5
+        # The whole /64 is one address, and whichever account it tries next.
+        assert await guess(parts, 1, f"{STRANGER}7", "eve@example.org") == ["rate_limited"]
+        assert await guess(parts, 1, "2001:db8:bad:1::") == ["unauthenticated"]
+
+
+@pytest.mark.gen_test
+async def test_strangers_do_not_lock_out_the_owner_on_a_known_device_or_address(
     database_url: str,
 ) -> None:
-    async with node(database_url) as parts:
+    async with node(database_url, settings=FEW) as parts:
         await sign_up(parts)
-        for _ in range(100):
-            await parts.guesses.count("ada@example.org", DEVICE.ip)
-        for email in ("ada@example.org", " ADA@example.org"):
-            with pytest.raises(RateLimited):
-                await log_in(parts, email)
+        kept = parts.accounts.devices.token("ada@example.org")
+        for number in range(15):  # from many addresses, until the account's share is used up
+            await guess(parts, 4, f"198.51.100.{number}")
+        assert await guess(parts, 1, "198.51.100.99") == ["rate_limited"]
+        with pytest.raises(RateLimited):
+            await parts.accounts.log_in("ada@example.org", PASSWORD, Device("New", "203.0.113.1"))
+        known = Device("Known", "203.0.113.1", kept)
+        await parts.accounts.log_in("ada@example.org", PASSWORD, known)
+        await log_in(parts, "ada@example.org")
+
+
+@pytest.mark.gen_test
+async def test_an_owner_signs_in_from_an_address_that_strangers_have_used_up(
+    database_url: str,
+) -> None:
+    async with node(database_url, settings=FEW) as parts:
+        await sign_up(parts)
+        await guess(parts, 5, DEVICE.ip, "eve@example.org")
+        assert await guess(parts, 1, DEVICE.ip, "eve@example.org") == ["rate_limited"]
+        await log_in(parts, "ada@example.org")
+
+
+@pytest.mark.gen_test
+async def test_a_known_device_may_not_guess_for_ever_either(database_url: str) -> None:
+    async with node(database_url, settings=FEW) as parts:
+        await sign_up(parts)
+        kept = parts.accounts.devices.token("ada@example.org")
+
+        async def wrong() -> str:
+            with pytest.raises(UsherError) as refused:
+                await parts.accounts.log_in(
+                    "ada@example.org", OTHER, Device("Known", "203.0.113.1", kept)
+                )
+            return refused.value.code
+
+        codes = await asyncio.gather(*(wrong() for _ in range(8)))
+        assert sorted(codes) == ["rate_limited"] * 3 + ["unauthenticated"] * 5
+
+
+@pytest.mark.gen_test
+async def test_what_is_good_is_never_counted(database_url: str) -> None:
+    async with node(database_url, settings=FEW) as parts:
+        for number in range(3):
+            await parts.accounts.sign_up(f"u{number}@example.org", PASSWORD, "U", DEVICE)
+        for number in range(12):
+            await log_in(parts, f"u{number % 3}@example.org")
+        assert await guess(parts, 1, DEVICE.ip) == ["unauthenticated"]
+
+
+@pytest.mark.gen_test
+async def test_sign_ins_of_one_user_are_limited(database_url: str) -> None:
+    settings = msgspec.structs.replace(settings_of_tests(), limit_signins=2)
+    async with node(database_url, settings=settings) as parts:
+        await sign_up(parts)
+        await log_in(parts, "ada@example.org")
+        await log_in(parts, "ada@example.org")
+        with pytest.raises(RateLimited) as refused:
+            await log_in(parts, "ada@example.org")
+        assert 3590 < refused.value.retry_after <= 3600
+
+
+@pytest.mark.gen_test
+async def test_sign_ups_of_one_address_are_limited(database_url: str) -> None:
+    settings = msgspec.structs.replace(settings_of_tests(), limit_signups=2)
+    async with node(database_url, settings=settings) as parts:
+        with pytest.raises(WeakPassword):  # no account came of it
+            await parts.accounts.sign_up("u@example.org", "password", "U", DEVICE)
+        await sign_up(parts)
+        with pytest.raises(SignupRefused):
+            await sign_up(parts)
+        with pytest.raises(RateLimited):
+            await parts.accounts.sign_up("u@example.org", PASSWORD, "U", DEVICE)
         elsewhere = Device("Phone", "198.51.100.9")
-        await parts.accounts.log_in("ada@example.org", PASSWORD, elsewhere)
+        await parts.accounts.sign_up("u@example.org", PASSWORD, "U", elsewhere)
+
+
+@pytest.mark.gen_test
+async def test_who_guesses_in_a_session_is_held_back_and_the_owners_others_are_not(
+    database_url: str,
+) -> None:
+    async with node(database_url, settings=FEW) as parts:
+        mine = await sign_up(parts)
+        stolen = await log_in(parts, "ada@example.org")
+
+        async def change(sid: str, current: str) -> str:
+            try:
+                await parts.accounts.change_password(mine.user.id, sid, current, OTHER)
+            except UsherError as error:
+                return error.code
+            return "changed"
+
+        codes = await asyncio.gather(*(change(stolen.claims.sid, THIRD) for _ in range(8)))
+        assert sorted(codes) == ["rate_limited"] * 3 + ["wrong_password"] * 5
+        assert await change(stolen.claims.sid, PASSWORD) == "rate_limited"
+        await log_in(parts, "ada@example.org")
+        assert await change(mine.claims.sid, PASSWORD) == "changed"
 
 
 # ---- changing the password -----------------------------------------------------------------

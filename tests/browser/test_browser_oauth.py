@@ -54,6 +54,7 @@ def server(database_kind: str, practice: PracticeProvider, shared_op: Provider) 
             **settings_for(shared_op, "github", ISSUER=hub.origin, **known),
             **settings_for(shared_op, "away", ISSUER=nowhere, TITLE=AWAY),
             "OAUTH_PROVIDERS": "practice,campus,github,away",
+            "LIMIT_WRONG_SIGNINS": 100,
         }
         with usher(database_kind, **chosen) as running:
             yield running

@@ -316,7 +316,7 @@ def test_an_id_token_that_is_not_right_signs_nobody_in(
 
 
 def test_made_up_codes_are_not_asked_about_for_ever(database_kind: str, op: Provider) -> None:
-    with usher(database_kind, **settings_for(op)) as server:
+    with usher(database_kind, **settings_for(op), LIMIT_WRONG_SIGNINS=100) as server:
         browser = Client(server, browser=True)
         before = op.count("token")
         op.misbehave(authorize="code_wrong")
@@ -327,7 +327,7 @@ def test_made_up_codes_are_not_asked_about_for_ever(database_kind: str, op: Prov
 
 
 def test_nor_do_other_wrong_answers_fill_the_database(database_kind: str, op: Provider) -> None:
-    with usher(database_kind, **settings_for(op)) as server:
+    with usher(database_kind, **settings_for(op), LIMIT_WRONG_SIGNINS=100) as server:
         browser = Client(server, browser=True)
         op.misbehave(authorize="access_denied")
         for _ in range(3):

@@ -8,14 +8,17 @@ import pytest
 
 from models.channel import Channel, ChannelMember, ChannelRole
 from models.installation import Installation
+from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
+from models.refresh_key import RefreshKey
 from models.revocation import Revocation
 from models.ticket import Ticket
 from models.user import User
 from tests.support.databases import opened
 
 ACCOUNTS = (User, LoginSession, RefreshToken, Revocation, Ticket, Installation)
-MODELS = (*ACCOUNTS, Channel, ChannelMember, ChannelRole)
+LIMITS = (KnownNetwork, RefreshKey)
+MODELS = (*ACCOUNTS, *LIMITS, Channel, ChannelMember, ChannelRole)
 
 
 def user(user_id: str, **fields: object) -> dict[str, object]:

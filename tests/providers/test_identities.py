@@ -20,6 +20,7 @@ from services.errors import NotFound
 from services.oauth.errors import Reason, SignInRefused
 from services.oauth.token_endpoint import Grant
 from services.oauth.userinfo import ProviderProfile
+from services.providers.authorization_requests import Link
 from services.providers.identities import NAMELESS, Identities
 from services.providers.role_claims import SIGN_INS, RoleClaims
 from services.secret import Secret
@@ -102,6 +103,11 @@ async def two_nodes(database_url: str) -> AsyncIterator[tuple[Parts, Parts]]:
 def everything(db: peewee.Database) -> list[list[Any]]:
     tables: tuple[type[peewee.Model], ...] = (User, Identity, LoginSession, OAuthToken)
     return [sorted(map(repr, table.select().tuples().execute(db))) for table in tables]
+
+
+async def session_of(parts: Parts, user_id: str) -> str:
+    found = await parts.database.run(rows, LoginSession)
+    return next(str(row["id"]) for row in found if row["user"] == user_id)
 
 
 def rows(db: peewee.Database, table: type[peewee.Model]) -> list[dict[str, Any]]:
@@ -274,7 +280,7 @@ async def test_somebody_known_comes_back_to_the_same_account_whatever_changed_th
         parts.clock.forward(60.0)
         again = await sign_in(parts, person(email="New@Example.org", name="Countess"))
         assert again.user.id == first.user.id
-        assert (again.user.email, again.user.name) == ("ada@example.org", "Ada")
+        assert (again.user.email, again.user.name) == ("new@example.org", "Ada")
         (identity,) = await parts.database.run(rows, Identity)
         assert identity["email"] == "new@example.org"
         assert identity["last_used_at"] == parts.clock()
@@ -376,8 +382,9 @@ async def test_an_account_is_joined_by_one_account_of_each_provider(database_url
         user_id = await account(parts)
         assert (await sign_in(parts)).user.id == user_id
         assert (await sign_in(parts, provider=settings("second"))).user.id == user_id
-        said = await refused(parts, Reason.NO_ACCOUNT, person("another"))
-        assert "another account of this provider" in said
+        with pytest.raises(SignInRefused, match="another account of this provider"):
+            await sign_in(parts, person("another"))
+        assert len(await parts.database.run(rows, Identity)) == 2
 
 
 @pytest.mark.gen_test
@@ -413,7 +420,7 @@ async def test_an_address_becomes_verified_when_the_provider_vouches_for_it(
         assert (await users(parts))[0]["email_verified"] is False
         await refused(parts, Reason.NO_ACCOUNT, provider=settings("second"))
         await sign_in(parts, person(email="other@example.org"))
-        assert (await users(parts))[0]["email_verified"] is False, "another address says nothing"
+        assert await emails(parts) == {(await users(parts))[0]["id"]: ("other@example.org", True)}
         await sign_in(parts, person(email="Ada@Example.org"))
         assert (await users(parts))[0]["email_verified"] is True
         await sign_in(parts, provider=settings("second"))
@@ -434,6 +441,112 @@ async def test_an_address_that_only_looks_like_another_opens_nothing(
         mallory = await sign_in(parts, person("mallory", email))
         verified = {row["id"]: row["email_verified"] for row in await users(parts)}
         assert verified == {user_id: True, mallory.user.id: False}
+
+
+# ---- an address that changes -----------------------------------------------------------------
+
+
+async def emails(parts: Parts) -> dict[str, tuple[str, bool]]:
+    return {u["id"]: (u["email"], bool(u["email_verified"])) for u in await users(parts)}
+
+
+@pytest.mark.gen_test
+async def test_an_address_follows_the_provider_and_the_old_one_is_somebody_elses(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
+        ada = (await sign_in(parts, person(email="old@example.org"))).user
+        assert (await sign_in(parts, person(email="new@example.org"))).user.id == ada.id
+        assert await emails(parts) == {ada.id: ("new@example.org", True)}
+        bob = (await sign_in(parts, person("bob", "old@example.org"))).user
+        assert bob.id != ada.id
+        # Nor does the old address open hers by another provider.
+        other = (await sign_in(parts, person("b", "old@example.org"), settings("other"))).user
+        assert other.id == bob.id
+        assert (await sign_in(parts, person(email="new@example.org"))).user.id == ada.id
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("email", ["straße@example.org", "new@example.org"])
+async def test_an_address_that_nobody_vouches_for_takes_the_old_ones_word_away(
+    database_url: str, email: str
+) -> None:
+    async with node(database_url) as parts:
+        ada = (await sign_in(parts, person(email="old@example.org"))).user
+        spelt_as_ours = email == "new@example.org"
+        again = await sign_in(parts, person(email=email, verified=not spelt_as_ours))
+        assert again.user.id == ada.id
+        assert await emails(parts) == {ada.id: ("old@example.org", False)}
+        stranger = person("b", "old@example.org")
+        await refused(parts, Reason.NO_ACCOUNT, stranger, settings("other"))
+        await sign_in(parts, person(email="old@example.org"))
+        assert await emails(parts) == {ada.id: ("old@example.org", True)}
+
+
+@pytest.mark.gen_test
+async def test_so_does_one_that_another_account_has(database_url: str) -> None:
+    async with node(database_url) as parts:
+        bob = (await sign_in(parts, person("bob", "bob@example.org"))).user
+        ada = (await sign_in(parts, person(email="old@example.org"))).user
+        await sign_in(parts, person(email="bob@example.org"))
+        assert await emails(parts) == {
+            bob.id: ("bob@example.org", True),
+            ada.id: ("old@example.org", False),
+        }
+        await refused(parts, Reason.NO_ACCOUNT, person("x", "old@example.org"), settings("other"))
+
+
+@pytest.mark.gen_test
+async def test_an_address_that_is_not_the_providers_does_not_follow(database_url: str) -> None:
+    async with node(database_url) as parts:
+        ada = (await sign_in(parts, person(email="ada@example.org"))).user
+        link = Link(ada.id, (await session_of(parts, ada.id)))
+        work = person("w", "ada@work.example")
+        await parts.oauth.linked_accounts.link(settings("work"), work, GRANT, link)
+        moved = person("w", "lovelace@work.example")
+        assert (await sign_in(parts, moved, settings("work"))).user.id == ada.id
+        assert await emails(parts) == {ada.id: ("ada@example.org", True)}
+
+
+@pytest.mark.gen_test
+async def test_an_address_that_somebody_else_has_there_now_is_verified_no_longer(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
+        ada = (await sign_in(parts, person(email="old@example.org"))).user
+        with pytest.raises(SignInRefused) as caught:
+            await sign_in(parts, person("bob", "old@example.org"))
+        assert caught.value.reason is Reason.NO_ACCOUNT
+        assert await emails(parts) == {ada.id: ("old@example.org", False)}
+        await refused(parts, Reason.NO_ACCOUNT, person("b", "old@example.org"), settings("other"))
+        # She comes back with her new address, and the old one is free.
+        await sign_in(parts, person(email="new@example.org"))
+        assert (await sign_in(parts, person("bob", "old@example.org"))).user.id != ada.id
+
+
+@pytest.mark.gen_test
+async def test_whoever_only_claims_an_address_takes_nothing_from_anybody(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await sign_in(parts, person(email="old@example.org"))
+        claimed = person("eve", "old@example.org", verified=False)
+        await refused(parts, Reason.NO_ACCOUNT, claimed)
+
+
+# ---- a provider that moves -----------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_people_of_a_provider_that_moved_are_who_they_were(database_url: str) -> None:
+    new = "https://new.example"
+    async with node(database_url) as parts:
+        ada = (await sign_in(parts)).user
+        await refused(parts, Reason.NO_ACCOUNT, person(issuer=new))
+        await refused(parts, Reason.NO_ACCOUNT, person(issuer=new), settings(former_issuer=new))
+        moved = settings(former_issuer=IDP)
+        assert (await sign_in(parts, person(issuer=new), moved)).user.id == ada.id
+        # From then on they are the new one's, also without the setting.
+        assert (await sign_in(parts, person(issuer=new))).user.id == ada.id
+        await refused(parts, Reason.NO_ACCOUNT, person(), settings())
 
 
 # ---- roles ---------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ async def test_a_ticket_dies_of_old_age_in_redis_even_if_nobody_asks(
 ) -> None:
     async with node(database_url, redis_server) as parts:
         ticket = (await parts.tickets.issue(claims(parts))).reveal()
-        (key,) = redis_server.ask("KEYS", "*")
+        (key,) = redis_server.ask("KEYS", "usher:ticket:*")
         assert 0 < redis_server.ask("PTTL", key) <= TICKET_TTL * 1000
         parts.clock.forward(TICKET_TTL)
         with pytest.raises(Unauthenticated):
@@ -122,7 +122,7 @@ async def test_a_ticket_lies_nowhere_but_as_a_hash(
 ) -> None:
     async with node(database_url, redis_server) as parts:
         ticket = (await parts.tickets.issue(claims(parts))).reveal()
-        (key,) = redis_server.ask("KEYS", "*")
+        (key,) = redis_server.ask("KEYS", "usher:ticket:*")
         assert key == f"usher:ticket:{{{token_hash(ticket)}}}".encode()
         assert ticket.encode() not in redis_server.ask("GET", key)
         await redis_away(parts, redis_server)
@@ -169,14 +169,15 @@ async def test_a_ticket_in_a_redis_that_is_away_is_unavailable_and_good_again_af
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
+        in_redis = (await parts.tickets.issue(claims(parts))).reveal()
         await redis_away(parts, redis_server)
         from_the_database = (await parts.tickets.issue(claims(parts))).reveal()
         with pytest.raises(StoreUnavailable):
-            await parts.tickets.take("t.somewhere")
+            await parts.tickets.take(in_redis)
         await redis_back(parts, redis_server)
         assert await parts.tickets.take(from_the_database) == claims(parts)
         with pytest.raises(Unauthenticated):
-            await parts.tickets.take("t.somewhere")
+            await parts.tickets.take(in_redis)
 
 
 @pytest.mark.gen_test

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from services.errors import SettingError
 from services.secret import Secret
+from services.settings.limits import LIMIT_SETTINGS
 from services.settings.settings import VERSION, Settings, error_line, exit_with, load
 from services.settings.table import DATA_DIR, SETTINGS
 
@@ -180,10 +181,15 @@ BAD |= {
     name: ["", "x", "0", "-1", "nan", "inf", "1e3", "0.01", "1_0", "99999999999", "5s", "\uff11"]
     for name in SECONDS
 }
+COUNTS = ["HISTORY_MESSAGES", *(setting.name for setting in LIMIT_SETTINGS)]
+BAD |= {name: ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"] for name in COUNTS}
 BAD["COOKIE_NAME_PREFIX"] = ["", " ", "a b", "a=b", "a;b", "1a", "__Host-", "ä", "a" * 33]
 BAD["LOG_FORMAT"] = ["", "xml", "json,text"]
+BAD |= {
+    name: ["", "x", "-1", "1.5", "1e3", "1_0", "1000000001", "\uff11"]
+    for name in (setting.name for setting in SETTINGS if setting.name.startswith("LIMIT_"))
+}
 BAD["MAX_SESSIONS_PER_USER"] = ["", "x", "0", "-1", "1.5", "1e3", "1_0", "100001"]
-BAD["HISTORY_MESSAGES"] = ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"]
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,15 @@ from models.login_session import LoginSession
 from models.user import User
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
+from services.accounts.devices import Devices
 from services.accounts.passwords import Passwords
-from services.accounts.rate_limit import GuessLimit
+from services.accounts.sign_in_limits import SignInLimits
 from services.background import Background
 from services.container import Services
 from services.errors import StoreUnavailable
 from services.health import Health
 from services.infrastructure import Infrastructure
+from services.limits.hourly import HourlyLimits, limits_of
 from services.loop_watch import LoopWatch
 from services.metrics import Metrics
 from services.providers import parts as oauth_parts
@@ -64,6 +66,8 @@ from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import LoginCache
 from services.sessions.login_sessions import Device, LoginSessions, SignedIn
 from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.refresh_keys import RefreshKeys
+from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
@@ -145,7 +149,9 @@ class Parts:
     revocations: Revocations
     login_sessions: LoginSessions
     passwords: Passwords
-    guesses: GuessLimit
+    limits: HourlyLimits
+    refreshes: Refreshes
+    refresh_keys: RefreshKeys
     accounts: Accounts
     channels: Channels
     access: Access
@@ -208,6 +214,12 @@ def settings_of_tests(*providers: OAuthProvider) -> Settings:
         public_url=None,
         allowed_origins=(),
         trusted_proxies=(),
+        limit_signups=60,
+        limit_wrong_signins=100,
+        limit_signins=60,
+        limit_refreshes=240,
+        limit_tickets=1200,
+        limit_mails=20,
         oauth_providers=providers,
         embedded=False,
     )
@@ -255,8 +267,10 @@ def join_parts(
     channels = Channels(database, revocations, clock)
     access = Access(hub, channels)
     revocations.on_access(access.apply)
-    passwords, guesses = shared_passwords(), GuessLimit(counting.inner, metrics)
-    tickets = Tickets(counting, database, TICKET_TTL, clock)
+    passwords = shared_passwords()
+    limits = HourlyLimits(counting.inner, limits_of(settings), metrics, clock)
+    tickets = Tickets(counting, database, tokens.tickets, limits, TICKET_TTL, clock)
+    refresh_keys = RefreshKeys(database, tokens.refresh, REFRESH_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
     watch = LoopWatch()
     contact = Contact(watch, hub, revocations, control, LEASE)
@@ -270,7 +284,7 @@ def join_parts(
         encryption,
         sessions,
         revocations,
-        guesses,
+        limits,
         health.keys_are_wrong,
         metrics,
         clock,
@@ -290,7 +304,8 @@ def join_parts(
             passwords,
             sessions,
             revocations,
-            guesses,
+            SignInLimits(limits),
+            Devices(tokens.devices),
             oauth.take_out,
             metrics,
             clock,
@@ -315,9 +330,11 @@ def join_parts(
         health=health,
         background=Background(metrics),
         passwords=passwords,
+        limits=limits,
+        refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits),
+        refresh_keys=refresh_keys,
         tokens=tokens,
         encryption=encryption,
-        guesses=guesses,
         oauth=oauth,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}

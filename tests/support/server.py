@@ -34,6 +34,11 @@ from tests.support.postgres import postgres_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a quiet heron at dusk 7"
+ROOMY = {
+    f"LIMIT_{name}": 0
+    for name in ("SIGNUPS", "WRONG_SIGNINS", "SIGNINS", "REFRESHES", "TICKETS", "MAILS")
+}
+"""All tests of a process come from one address; those of the limits set their own."""
 PATIENCE = 20.0
 """Seconds that anything may take on a busy machine before a test gives up."""
 
@@ -57,7 +62,7 @@ class Usher:
             if database == "postgresql":
                 database = self._stack.enter_context(postgres_server().database())
             settings["DATABASE_URL"] = self.database_url = database
-        chosen: dict[str, object] = {"PORT": 0, "DATA_DIR": self.data_dir, **settings}
+        chosen: dict[str, object] = {"PORT": 0, "DATA_DIR": self.data_dir, **ROOMY, **settings}
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("USHER_")}
         self.environment |= {f"USHER_{name}": str(value) for name, value in chosen.items()}
         self.url = ""

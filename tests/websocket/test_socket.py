@@ -48,7 +48,8 @@ ERRORS = {
 
 @pytest.fixture(scope="module")
 def hall(database_kind: str) -> Iterator[Usher]:
-    with quiet_usher(database_kind, JWT_SECRETS=SECRET) as server:
+    """A server for clients that say more than people do; test_message_rate.py is about the rate."""
+    with quiet_usher(database_kind, JWT_SECRETS=SECRET, MESSAGE_RATE=10_000) as server:
         yield server
 
 

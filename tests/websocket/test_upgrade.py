@@ -54,7 +54,8 @@ UNAVAILABLE = {"code": 4503, "reason": "unavailable", "retry": "backoff"}
 
 @pytest.fixture(scope="module")
 def door(database_kind: str) -> Iterator[Usher]:
-    with quiet_usher(database_kind, JWT_SECRETS=SECRET, ALLOWED_ORIGINS=ALLOWED) as server:
+    settings = {"ALLOWED_ORIGINS": ALLOWED, "MESSAGE_RATE": 10_000}
+    with quiet_usher(database_kind, JWT_SECRETS=SECRET, **settings) as server:
         yield server
 
 

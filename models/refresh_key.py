@@ -1,0 +1,22 @@
+"""Which secrets refresh tokens were made with."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+
+
+class RefreshKey(Row):
+    """A secret that makes refresh tokens, or did.
+
+    Attributes:
+        key_id: names it, and tells nothing of it; "none" for tokens of before the checksum.
+        last_used_at: epoch seconds, to about a day.
+    """
+
+    key_id = peewee.TextField(primary_key=True)
+    last_used_at = peewee.DoubleField()
+
+    class Meta:
+        table_name = "refresh_keys"

@@ -1,0 +1,65 @@
+"""Devices that have signed in before, known by a signed token that they keep (ASVS 6.3.1).
+
+Strangers who guess at an account must not lock its owner out (OWASP: "Slow Down Online Guessing
+Attacks with Device Cookies"). A token is bound to one account, says nothing of it and opens
+nothing: it only lets somebody try when strangers no longer may, a few times an hour. It dies
+with the secret that it was signed with, and with the account's address when that changes; the
+next sign-in makes another.
+"""
+
+from __future__ import annotations
+
+import secrets as random
+from collections.abc import Iterable
+
+from services.keyed_tokens import Checksums
+
+ID_BYTES = 12
+MAX_TOKENS = 5
+"""Accounts that one browser is known for; the one longest unused goes first."""
+MAX_LENGTH = 1024
+SEPARATOR = "~"
+
+
+class Devices:
+    """Makes device tokens, and knows them again."""
+
+    def __init__(self, checksums: Checksums) -> None:
+        self._checksums = checksums
+
+    def token(self, address: str) -> str:
+        """A token for the device that an account has just signed in on.
+
+        Args:
+            address: the account's, normalised.
+        """
+        device_id = random.token_urlsafe(ID_BYTES)
+        return f"{device_id}.{self._checksums.sign(_signed(device_id, address))}"
+
+    def recognise(self, kept: str, address: str) -> str | None:
+        """The id of a device that has signed in to an account before; None for any other.
+
+        Args:
+            kept: what the device presents: a token, or several as `keep` joins them.
+            address: the account's, normalised.
+        """
+        for token in _tokens(kept):
+            device_id, _, checksum = token.partition(".")
+            if self._checksums.verify(_signed(device_id, address), checksum):
+                return device_id
+        return None
+
+    def keep(self, kept: str, address: str) -> str:
+        """What a browser keeps from now on: what it had, and a token of this account in front."""
+        others = [token for token in _tokens(kept) if self.recognise(token, address) is None]
+        return SEPARATOR.join((self.token(address), *others[: MAX_TOKENS - 1]))
+
+
+def _tokens(kept: str) -> Iterable[str]:
+    if len(kept) > MAX_LENGTH or not kept.isascii():
+        return ()
+    return kept.split(SEPARATOR)[:MAX_TOKENS]
+
+
+def _signed(device_id: str, address: str) -> str:
+    return f"{device_id}\0{address}"

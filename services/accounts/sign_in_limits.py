@@ -1,0 +1,114 @@
+"""Who may try a password (ASVS 6.3.1): strangers so often, owners whatever strangers do.
+
+Wrong sign-ins count for the address that they come from, whichever accounts they try, so a spray
+over many accounts is limited like a guess at one. What is good is given back: an office of
+thousands behind one address is not held up. A device or an address that has signed in to an
+account before keeps a few attempts of its own for that account when its address has used up its
+share, or when strangers from many addresses have used up the account's.
+"""
+
+from __future__ import annotations
+
+from services.errors import RateLimited
+from services.limits.hourly import HourlyLimits, Taken
+
+_ADDRESS, _OWN, _ACCOUNT = 0, 1, 2
+
+
+class SignInAttempt:
+    """One attempt, counted as wrong until it is known to be `good`.
+
+    Attributes:
+        is_doubtful: it may go on only if the account is known at its address: see `require_known`.
+    """
+
+    def __init__(self, taken: Taken, known_device: bool) -> None:
+        self._taken = taken
+        waits = taken.waits
+        as_stranger = _longest(waits[_ADDRESS], *waits[_ACCOUNT:])
+        self._wait = as_stranger
+        self.is_doubtful = as_stranger is not None and not known_device
+        if as_stranger is None or (known_device and waits[_OWN] is None):
+            return
+        own = waits[_OWN]
+        if own is not None:
+            taken.give_back()
+            wait = min(as_stranger, own) if known_device else as_stranger
+            raise RateLimited("sign-in: too many wrong ones", retry_after=wait)
+
+    def require_known(self, is_known: bool) -> None:
+        """Let a doubtful attempt go on only where the account has signed in from before.
+
+        Raises:
+            RateLimited: it has not. The attempt counts for address and account together, so that
+                who goes on is soon refused without a look-up.
+        """
+        if self.is_doubtful and not is_known:
+            wait = self._wait or 1.0
+            raise RateLimited("sign-in: a stranger, too many wrong ones", retry_after=wait)
+
+    def give_back(self) -> None:
+        """It was good, or nobody knows: nothing is counted."""
+        self._taken.give_back()
+
+
+class SignInLimits:
+    """Limits attempts at passwords and sign-ins.
+
+    Args:
+        limits: counts.
+    """
+
+    def __init__(self, limits: HourlyLimits) -> None:
+        self._limits = limits
+
+    async def begin(self, account: str, network: str, device_id: str | None) -> SignInAttempt:
+        """Begin an attempt.
+
+        Args:
+            account: the address that is tried, normalised, whether or not it has an account.
+            network: where from.
+            device_id: of a device that has signed in to this account before.
+
+        Raises:
+            RateLimited: right or wrong, known or unknown.
+        """
+        of = self._limits.of
+        own = f"{account}\0{network}" if device_id is None else f"device {device_id}"
+        wanted = [(of.wrong_signins, network), (of.own_guesses, own)]
+        if device_id is None:
+            wanted.append((of.account_guesses, account))
+        return SignInAttempt(await self._limits.take(*wanted), device_id is not None)
+
+    async def begin_confirmation(self, session_id: str) -> Taken:
+        """Begin to check the password of somebody signed in: counted for their login session, so
+        that who has taken one over does not lock the owner out of the others.
+
+        Raises:
+            RateLimited: too many were wrong.
+        """
+        taken = await self._limits.take((self._limits.of.session_guesses, session_id))
+        taken.require()
+        return taken
+
+    async def begin_sign_up(self, network: str) -> Taken:
+        """Begin to open an account.
+
+        Raises:
+            RateLimited: too many of this address.
+        """
+        taken = await self._limits.take((self._limits.of.signups, network))
+        taken.require()
+        return taken
+
+    async def count_sign_in(self, user_id: str) -> None:
+        """One more sign-in of a user whose password was right.
+
+        Raises:
+            RateLimited: too many.
+        """
+        (await self._limits.take((self._limits.of.signins, user_id))).require()
+
+
+def _longest(*waits: float | None) -> float | None:
+    return max((wait for wait in waits if wait is not None), default=None)

@@ -1,0 +1,310 @@
+"""How often something may happen in an hour, exactly, however many ask at once.
+
+One is taken before the work, in one atomic step, and given back where the work turns out to be
+what must not count. So of any number of parallel requests no more than the limit get as far as
+the work. Asked in one Redis round trip; Redis counts for all nodes.
+
+This is the one place that fails open, on purpose: while Redis is away each node counts by
+itself, because locking everybody out would be the worse answer. Every such turn is counted in
+`usher_rate_limits_without_redis`.
+
+A window begins with its first hit and ends an hour later by Redis' own clock, so `Retry-After`
+is what is left of it: after it there is room again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from services.errors import RateLimited, StoreUnavailable
+from services.limits.windows import Windows
+from services.metrics import Metrics
+from services.redis.store import Command, Store
+
+WINDOW_SECONDS = 3600
+KEY_PREFIX = "usher:limits"
+MAX_REMEMBERED = 20_000
+"""Full windows that a node knows by itself, so that who goes on is refused without Redis."""
+
+TAKE = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count < tonumber(ARGV[1]) then
+  redis.call('INCR', KEYS[1])
+  count = -1
+end
+local left = redis.call('PTTL', KEYS[1])
+if left < 0 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  left = tonumber(ARGV[2])
+end
+return {count < 0 and 1 or 0, left}
+"""
+GIVE_BACK = """
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count > 1 then return redis.call('DECR', KEYS[1]) end
+return redis.call('DEL', KEYS[1])
+"""
+
+log = logging.getLogger("usher.limits")
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """Attributes:
+    name: a word that keeps limits apart.
+    amount: how often in an hour; 0 for no limit.
+    is_final: what is taken is never given back, so that a full window stays full.
+    """
+
+    name: str
+    amount: int
+    is_final: bool = False
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The limits of an installation, by what is counted.
+
+    Attributes:
+        signups: by address.
+        wrong_signins: by address.
+        account_guesses: wrong passwords of strangers, by account; far above what one address
+            may, so that it takes many addresses to reach it.
+        own_guesses: what a device or address that has signed in to an account keeps for that
+            account, whatever others do to the address.
+        session_guesses: wrong passwords of somebody signed in, by login session.
+        bad_codes: authorization codes that the provider does not know, by address.
+        bad_tokens: refresh tokens and tickets that are none, by address.
+        refresh_reuse: uses of one refresh token: parallel tabs, and what was lost on the way.
+        signins, refreshes, tickets: by user.
+        mails, mailbox: by address asked from, and by mailbox.
+    """
+
+    signups: Limit
+    wrong_signins: Limit
+    account_guesses: Limit
+    own_guesses: Limit
+    session_guesses: Limit
+    bad_codes: Limit
+    bad_tokens: Limit
+    refresh_reuse: Limit
+    signins: Limit
+    refreshes: Limit
+    tickets: Limit
+    mails: Limit
+    mailbox: Limit
+
+
+class LimitSettings(Protocol):
+    """The settings that make the limits: each so many in an hour, 0 for any number."""
+
+    @property
+    def limit_signups(self) -> int: ...
+    @property
+    def limit_wrong_signins(self) -> int: ...
+    @property
+    def limit_signins(self) -> int: ...
+    @property
+    def limit_refreshes(self) -> int: ...
+    @property
+    def limit_tickets(self) -> int: ...
+    @property
+    def limit_mails(self) -> int: ...
+
+
+def limits_of(settings: LimitSettings) -> Limits:
+    """The limits that the settings make."""
+    wrong_signins, mails = settings.limit_wrong_signins, settings.limit_mails
+
+    def part(whole: int, of: int) -> int:
+        return max(1, whole // of) if whole else 0
+
+    return Limits(
+        signups=Limit("signups", settings.limit_signups),
+        wrong_signins=Limit("wrong-signins", wrong_signins),
+        account_guesses=Limit("account-guesses", wrong_signins * 10),
+        own_guesses=Limit("own-guesses", part(wrong_signins, 5)),
+        session_guesses=Limit("session-guesses", wrong_signins),
+        bad_codes=Limit("bad-codes", wrong_signins),
+        bad_tokens=Limit("bad-tokens", wrong_signins),
+        refresh_reuse=Limit("refresh-reuse", part(settings.limit_refreshes, 8)),
+        signins=Limit("signins", settings.limit_signins),
+        refreshes=Limit("refreshes", settings.limit_refreshes),
+        tickets=Limit("tickets", settings.limit_tickets, is_final=True),
+        mails=Limit("mails", mails, is_final=True),
+        mailbox=Limit("mailbox", part(mails, 4), is_final=True),
+    )
+
+
+class Taken:
+    """What came of taking from several limits.
+
+    Attributes:
+        waits: for each limit, None where one was taken, else the seconds until there may be one.
+    """
+
+    def __init__(
+        self, waits: Sequence[float | None], give_back: Callable[[int], None], names: Sequence[str]
+    ) -> None:
+        self.waits = tuple(waits)
+        self._names = tuple(names)
+        self._give_back = give_back
+        self._held = {number for number, wait in enumerate(waits) if wait is None}
+
+    def give_back(self, *numbers: int) -> None:
+        """Put back what was taken: of these limits, or of all. Waits for nothing."""
+        for number in self._held.intersection(numbers or self._held):
+            self._held.discard(number)
+            self._give_back(number)
+
+    def keep(self) -> None:
+        """Count it, whatever is given back afterwards."""
+        self._held.clear()
+
+    def require(self, *numbers: int) -> None:
+        """Go on only if one was taken of each of these limits, or of all; else nothing is kept.
+
+        Raises:
+            RateLimited: with the seconds after which there is room in all of them.
+        """
+        asked = numbers or range(len(self.waits))
+        full = {number: wait for number in asked if (wait := self.waits[number]) is not None}
+        if full:
+            self.give_back()
+            names = ", ".join(self._names[number] for number in full)
+            raise RateLimited(f"{names}: no more in this hour", retry_after=max(full.values()))
+
+
+class _Asking:
+    """What one call of `take` asks for.
+
+    Attributes:
+        numbers: the limits that have to be asked, of all that are wanted.
+    """
+
+    def __init__(self, keys: list[str], limits: list[Limit]) -> None:
+        self.keys, self.limits = keys, limits
+        self.waits: list[float | None] = [None] * len(keys)
+        self.numbers: list[int] = []
+
+    def one(self, number: int) -> tuple[str, int]:
+        return self.keys[number], self.limits[number].amount
+
+    def commands(self) -> list[Command]:
+        asked = map(self.one, self.numbers)
+        return [("EVAL", TAKE, 1, key, amount, WINDOW_SECONDS * 1000) for key, amount in asked]
+
+
+class HourlyLimits:
+    """Takes from limits, in Redis or here.
+
+    Args:
+        store: what the nodes share.
+        limits: of this installation.
+        clock: a monotonic time in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        limits: Limits,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.of = limits
+        self._store, self._metrics, self._clock = store, metrics, clock
+        self._here = Windows(WINDOW_SECONDS, clock)
+        self._full: OrderedDict[str, float] = OrderedDict()
+
+    def refuse_known_full(self, limit: Limit, key: str) -> None:
+        """Refuse what is known to be full, without asking anybody.
+
+        Raises:
+            RateLimited: it is.
+        """
+        wait = self._known_full(_key(limit, key))
+        if wait is not None:
+            raise RateLimited(f"{limit.name}: no more in this hour", retry_after=wait)
+
+    def take(self, *wanted: tuple[Limit, str]) -> Awaitable[Taken]:
+        """Take one of each limit, for a key that is hashed before it goes anywhere.
+
+        Asked when called, not when awaited: commands that are issued behind it leave in the
+        same write. `Taken.waits` has one entry for each, in this order.
+        """
+        asking = _Asking([_key(limit, key) for limit, key in wanted], [one for one, _ in wanted])
+        for number, (limit, key) in enumerate(zip(asking.limits, asking.keys, strict=True)):
+            asking.waits[number] = self._known_full(key)
+            if limit.amount and asking.waits[number] is None:
+                asking.numbers.append(number)
+        replies: asyncio.Future[list[Any]] | None = None
+        if asking.numbers and self._store.kind == "redis":
+            # Each command is of one key: in a cluster they part, and yet are one round trip.
+            replies = asyncio.ensure_future(self._store.call(*asking.commands()))
+        return self._finish(asking, replies)
+
+    async def _finish(self, asking: _Asking, replies: asyncio.Future[list[Any]] | None) -> Taken:
+        answers = await _answers(replies) if replies is not None else None
+        shared = answers is not None
+        if answers is None:
+            answers = [self._take_here(*asking.one(number)) for number in asking.numbers]
+        for number, (taken, left) in zip(asking.numbers, answers, strict=True):
+            if not taken:
+                asking.waits[number] = wait = max(0.001, left / 1000)
+                if asking.limits[number].is_final:
+                    self._remember_full(asking.keys[number], wait)
+
+        def give_back(number: int) -> None:
+            if number in asking.numbers:
+                self._give_back(asking.keys[number], shared)
+
+        return Taken(asking.waits, give_back, [limit.name for limit in asking.limits])
+
+    def _take_here(self, key: str, amount: int) -> tuple[int, float]:
+        if self._store.kind == "redis":
+            self._metrics.rate_limits_without_redis.inc()
+        taken, left = self._here.take(key, amount)
+        return int(taken), left * 1000
+
+    def _give_back(self, key: str, shared: bool) -> None:
+        if shared:
+            # Not awaited: a failure costs one of the limit, and fails silently (see Store.call).
+            self._store.call(("EVAL", GIVE_BACK, 1, key))
+        else:
+            self._here.give_back(key)
+
+    def _known_full(self, key: str) -> float | None:
+        until = self._full.get(key)
+        if until is None:
+            return None
+        left = until - self._clock()
+        if left > 0:
+            return left
+        del self._full[key]
+        return None
+
+    def _remember_full(self, key: str, seconds: float) -> None:
+        self._full[key] = self._clock() + seconds
+        if len(self._full) > MAX_REMEMBERED:
+            self._full.popitem(last=False)
+
+
+async def _answers(replies: asyncio.Future[list[Any]]) -> list[Any] | None:
+    """What Redis says; None where it does not."""
+    try:
+        return await replies
+    except StoreUnavailable as error:
+        log.debug("limits: %s", error.evidence)
+        return None
+
+
+def _key(limit: Limit, key: str) -> str:
+    # Hashed: no e-mail address lies in Redis. The braces are for nobody yet but a cluster.
+    hashed = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{KEY_PREFIX}:{limit.name}:{{{hashed}}}"

@@ -1,0 +1,81 @@
+"""Refreshing, as far as strangers are concerned: what is none of ours costs no look-up.
+
+A token with our checksum is asked for in the database, however many bad ones came from the same
+address before. All others count for the address, and a hundred of them in an hour end in 429.
+"""
+
+from __future__ import annotations
+
+import re
+
+from services.errors import Unauthenticated
+from services.keyed_tokens import KeyedTokens
+from services.limits.hourly import HourlyLimits, Taken
+from services.limits.networks import network_of
+from services.sessions.login_sessions import LoginSessions, SignedIn
+from services.sessions.refresh_keys import WITHOUT_CHECKSUM, RefreshKeys
+
+_WITHOUT_CHECKSUM = re.compile(r"[A-Za-z0-9_-]{43}")
+
+_USER, _TOKEN = 0, 1
+
+
+class Refreshes:
+    """Exchanges refresh tokens within the limits."""
+
+    def __init__(
+        self,
+        login_sessions: LoginSessions,
+        tokens: KeyedTokens,
+        keys: RefreshKeys,
+        limits: HourlyLimits,
+    ) -> None:
+        self._sessions, self._tokens, self._keys = login_sessions, tokens, keys
+        self._limits = limits
+
+    async def refresh(self, token: str, ip: str) -> SignedIn:
+        """New tokens for a refresh token.
+
+        Args:
+            token: as it came.
+            ip: the address that it came from.
+
+        Raises:
+            Unauthenticated: as `LoginSessions.refresh`.
+            RateLimited: too many of this user, or none from an address that sent too many.
+        """
+        of = self._limits.of
+        ours = self._tokens.read(token)
+        if ours is not None:
+            taken = await self._limits.take((of.refreshes, ours.subject), (of.refresh_reuse, token))
+            taken.require()
+            return await self._exchange(token, taken, counts_when_good=True)
+        taken = await self._limits.take((of.bad_tokens, network_of(ip)))
+        taken.require()
+        if not self._may_be_live(token):
+            raise Unauthenticated("refresh: not one of ours, by its form")
+        signed_in = await self._exchange(token, taken, counts_when_good=False)
+        await self._limits.take((of.refreshes, signed_in.user.id))
+        return signed_in
+
+    async def _exchange(self, token: str, taken: Taken, counts_when_good: bool) -> SignedIn:
+        try:
+            signed_in = await self._sessions.refresh(token)
+        except Unauthenticated:
+            if counts_when_good:
+                # Who holds an old token of somebody must not use up their refreshes.
+                taken.give_back(_USER)
+            raise
+        except BaseException:
+            taken.give_back()  # nobody knows whether it was good
+            raise
+        if not counts_when_good:
+            taken.give_back()
+        return signed_in
+
+    def _may_be_live(self, token: str) -> bool:
+        """Whether it may be a token of a retired secret, or of before the checksum."""
+        if _WITHOUT_CHECKSUM.fullmatch(token):
+            return self._keys.is_retired(WITHOUT_CHECKSUM)
+        outline = self._tokens.outline(token)
+        return outline is not None and self._keys.is_retired(outline.key_id)

@@ -1,0 +1,83 @@
+"""An echo server on the product's own connection code, for conformance suites of RFC 6455.
+
+Run it with a port of 0; it prints the port that it got. Everything between the handshake and the
+close frame is `services.websocket.connection`; only what is done with a message is not Usher's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+
+from tornado.httputil import HTTPHeaders, parse_request_start_line
+
+from handlers.websocket.handshake import answer, check_handshake
+from services.websocket import connection
+from services.websocket.connection import WebSocketConnection
+from services.websocket.frames import NOT_UTF8, Opcode, encode_close, encode_frame
+
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+
+
+class Echo:
+    """Sends back what it receives."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+        self.connection = WebSocketConnection(loop, sock, self, MAX_MESSAGE_BYTES)
+
+    def received(self, message: bytes, is_text: bool) -> None:
+        """Send the message back; text that is not UTF-8 ends the connection with 1007."""
+        if is_text:
+            try:
+                message.decode()
+            except UnicodeDecodeError:
+                # Usher itself says 4400: to it such a text is no frame of its protocol.
+                self.connection._bad_frame = True
+                self.connection._finish(NOT_UTF8, encode_close(NOT_UTF8))
+                return
+        self.connection.send_frame(encode_frame(Opcode.TEXT if is_text else Opcode.BINARY, message))
+
+    def closed(self, code: int) -> None:
+        """Nothing is kept of a connection."""
+
+
+async def serve() -> None:
+    """Accept until the process is ended."""
+    # A case sends 16 MiB and reads slowly; in Usher, that is a slow consumer.
+    connection.OUTBOX_BYTES = 4 * MAX_MESSAGE_BYTES
+    loop = asyncio.get_running_loop()
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=1024)
+    listener.setblocking(False)
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    tasks: set[asyncio.Task[None]] = set()
+    while True:
+        sock, _ = await loop.sock_accept(listener)
+        task = loop.create_task(greet(loop, sock))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+async def greet(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
+    """Do the opening handshake, as the product checks and answers it."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = await loop.sock_recv(sock, 65536)
+        if not data:
+            sock.close()
+            return
+        head += data
+    text, _, leading = head.partition(b"\r\n\r\n")
+    first, _, rest = text.decode("latin-1").partition("\r\n")
+    headers = HTTPHeaders.parse(rest)
+    accept = check_handshake(parse_request_start_line(first), headers)
+    echo = Echo(loop, sock)
+    echo.connection.send_frame(answer(accept, headers))
+    echo.connection.start(leading)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

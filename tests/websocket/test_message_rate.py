@@ -1,0 +1,186 @@
+"""How much one socket may ask: what is refused, what waits, what ends it, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from services.websocket.message_rate import (
+    GOING_ON_SECONDS,
+    QUIET_SECONDS,
+    REFUSED_AT_ONCE,
+    REFUSED_BYTES,
+    Excess,
+    TokenBucket,
+)
+from tests.support.flood import Flood, cpu_seconds
+from tests.support.raw import PING, PONG, by_subprotocol, event, frame, joined, quiet_usher
+from tests.support.server import Client, Usher, sign_up
+
+BEATS = event("heartbeat", 1) * 500
+TINY = frame(b"", final=False) + frame(b"x", 0, final=False) * 2000
+"""The beginning of a message that never ends; good for one flood."""
+
+
+# ---- the rule, by a clock of the test ---------------------------------------------------------
+
+
+def test_a_burst_is_taken_then_the_rate_and_the_wait_that_is_told_is_true() -> None:
+    bucket = TokenBucket(rate=50, burst=200, now=100.0)
+    assert [bucket.take(100.0) for _ in range(200)] == [0.0] * 200
+    wait = bucket.take(100.0)
+    assert wait == pytest.approx(1 / 50)
+    assert bucket.take(100.0 + wait / 2) > 0
+    assert bucket.take(100.0 + wait + 1e-9) == 0.0
+    assert [bucket.take(101.1) for _ in range(54)].count(0.0) == 53
+
+
+def test_rest_brings_back_no_more_than_the_burst() -> None:
+    bucket = TokenBucket(rate=50, burst=200, now=0.0)
+    assert [bucket.take(1e6) for _ in range(201)].count(0.0) == 200
+
+
+def test_of_many_at_once_as_many_are_counted_as_there_were() -> None:
+    bucket = TokenBucket(rate=10, burst=100, now=0.0)
+    assert bucket.take_all(60, 0.0) == 40
+    assert bucket.take_all(60, 0.0) == 0
+    assert bucket.take_all(0, 1.0) == 10
+
+
+def test_who_goes_on_without_rest_is_found_out_and_who_rests_begins_anew() -> None:
+    excess, now = Excess(), 1000.0
+    while now < 1000.0 + GOING_ON_SECONDS:
+        assert not excess.goes_on(now)
+        now += QUIET_SECONDS * 0.9
+    assert excess.goes_on(now)
+    assert not excess.goes_on(now + QUIET_SECONDS * 1.1)
+
+
+def test_refusals_are_bounded_in_number_and_in_bytes() -> None:
+    excess = Excess()
+    for _ in range(2):
+        told = [excess.is_enough(1) for _ in range(REFUSED_AT_ONCE)]
+        assert told == [False] * (REFUSED_AT_ONCE - 1) + [True]
+    assert excess.is_enough(REFUSED_BYTES)
+    assert not excess.is_enough(1)
+
+
+# ---- against a real server --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hall(database_kind: str) -> Iterator[Usher]:
+    with quiet_usher(database_kind) as server:
+        yield server
+
+
+@pytest.fixture
+def ada(hall: Usher) -> Client:
+    return sign_up(hall)
+
+
+def test_above_the_burst_frames_are_refused_with_a_time_and_the_socket_goes_on(
+    hall: Usher, ada: Client
+) -> None:
+    with joined(hall, by_subprotocol(ada.token)) as client:
+        client.send(b"".join(event("heartbeat", number) for number in range(230)))
+        replies = [client.event() for _ in range(230)]
+        assert [reply["id"] for reply in replies] == list(range(230)), "each once, in its turn"
+        assert all(reply["ok"] for reply in replies[:200])
+        refused = [reply["error"] for reply in replies if not reply["ok"]]
+        assert len(refused) >= 10
+        assert {error["code"] for error in refused} == {"rate_limited"}
+        assert all(0 < error["retry_after"] <= 1 / 50 for error in refused)
+        time.sleep(refused[-1]["retry_after"])  # what was told is what is tried
+        client.lives()
+
+
+def test_a_message_that_was_refused_was_not_said(hall: Usher, ada: Client) -> None:
+    room = "channel:" + ada.post("/api/channels", {"name": "kitchen"}).body["id"]
+    with joined(hall, by_subprotocol(ada.token)) as client:
+        said = [event("message", n, {"room": room, "data": n}) for n in range(230)]
+        client.send(b"".join(said))
+        ok, heard = dict[int, bool](), list[int]()
+        while len(ok) < 230 or len(heard) < sum(ok.values()):
+            got = client.event()
+            if got["event"] == "reply":
+                ok[got["id"]] = got["ok"]
+            elif got["event"] == "message":
+                heard.append(got["data"]["data"])
+        assert list(ok) == list(range(230))
+        assert heard == [number for number, taken in ok.items() if taken]
+        assert len(heard) < 230
+
+
+@pytest.mark.parametrize(
+    "block",
+    [BEATS, frame(b"", PING) * 2000, frame(b"", PONG) * 2000, TINY],
+    ids=["events", "pings", "pongs", "fragments"],
+)
+def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
+    hall: Usher, ada: Client, block: bytes
+) -> None:
+    ben = sign_up(hall)
+    with (
+        joined(hall, by_subprotocol(ada.token)) as loud,
+        joined(hall, by_subprotocol(ben.token)) as other,
+    ):
+        flood = Flood(loud, block)
+        thread = threading.Thread(target=flood.run, args=(3.0,))
+        thread.start()
+        while thread.is_alive():
+            other.lives()
+            time.sleep(0.1)  # others have a rate, too
+        thread.join()
+        assert flood.ending is None
+        # A second at the socket's rate, and what the kernels on the way hold.
+        assert len(flood.events) + flood.pongs < 1000
+        rest = Flood(loud, frame(b"", PING)).run(1.0)
+        assert rest.ending is None
+
+
+def test_tiny_fragments_within_the_rate_are_a_message(hall: Usher, ada: Client) -> None:
+    text = json.dumps({"event": "heartbeat", "id": 1}).encode()
+    with joined(hall, by_subprotocol(ada.token)) as client:
+        for _ in range(3):
+            parts = [frame(text[:1], final=False)]
+            parts += [frame(text[i : i + 1], 0, final=False) for i in range(1, len(text))]
+            client.send(b"".join(parts) + frame(b"", 0))
+            assert client.event()["ok"] is True
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "block",
+    [BEATS, frame(b"", PING) * 2000, TINY],
+    ids=["events", "pings", "fragments"],
+)
+def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds(
+    hall: Usher, ada: Client, block: bytes
+) -> None:
+    with joined(hall, by_subprotocol(ada.token)) as client:
+        before = cpu_seconds(hall)
+        flood = Flood(client, block).run(GOING_ON_SECONDS + 5)
+        spent = cpu_seconds(hall) - before
+        assert flood.ending is not None
+        assert flood.ending.code == 4429
+        assert flood.ending.closing["retry"] == "backoff"
+        assert GOING_ON_SECONDS - 1 < flood.took < GOING_ON_SECONDS + 4
+        # An idle server spends about 0.5 % of a core on its own work.
+        assert spent / flood.took < 0.02, f"{spent / flood.took:.2%} of a core"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_who_stays_within_the_rate_is_never_refused(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_subprotocol(ada.token)) as client:
+        end = time.monotonic() + GOING_ON_SECONDS + 3
+        while time.monotonic() < end:
+            client.send(b"".join(event("heartbeat", number) for number in range(9)))
+            assert all(client.event()["ok"] for _ in range(9))
+            time.sleep(0.2)  # 45 a second at most
