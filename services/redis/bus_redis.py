@@ -34,25 +34,26 @@ FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
 TOUCHED_MS = 60_000
 
 # The number tells whether the log still begins with the room's first message. All three keys
-# share the room's hash tag, so that a cluster keeps them together. The fourth argument is 0, or
-# what time it is at least (log_clock.py). Redis 6.2 can't be given half an id.
+# share the room's hash tag, so that a cluster keeps them together.
 _KEEP = """
-local n, id, floor = redis.call('INCR', KEYS[2]), '*', tonumber(ARGV[4])
-if floor > 0 then
-  local t = redis.call('TIME')
-  if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[5]) then
-    local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-    local ms, number = string.match(top and top[1] or '0-0', '(%d+)-(%d+)')
-    id = string.format('%.0f-0', floor)
-    if tonumber(ms) >= floor then id = string.format('%s-%.0f', ms, number + 1) end
-  end
-end
-id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], id, 'n', n, 'm', ARGV[3])
+local n = redis.call('INCR', KEYS[2])
+local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
 return id
 """
+# The same for a Redis whose clock may be behind: it is told what time it is at least
+# (log_clock.py). Redis 6.2 can't be given half an id, so the whole of it is made here.
+_KEEP_LATE = """
+local own_id, floor, t = '*', tonumber(ARGV[4]), redis.call('TIME')
+if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[5]) then
+  local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  local ms, number = string.match(top and top[1] or '0-0', '(%d+)-(%d+)')
+  own_id = string.format('%.0f-0', floor)
+  if tonumber(ms) >= floor then own_id = string.format('%s-%.0f', ms, number + 1) end
+end
+""" + _KEEP.replace("'*'", "own_id")
 
 log = logging.getLogger("usher.bus")
 
@@ -156,9 +157,12 @@ class RedisBus:
 
     def keep(self, room: str, body: bytes) -> Awaitable[str]:
         keys = log_key(room), count_key(room), channel(room)
-        floor = 0 if self.in_time else self._log_clock.now_ms()
-        limits = self._keep_messages, self._keep_ms, body, floor, TOLERANCE_MS
-        return _id_in(self._store.call(("EVAL", _KEEP, 3, *keys, *limits)))
+        limits = self._keep_messages, self._keep_ms, body
+        known_ms = 0 if self.in_time else self._log_clock.now_ms()
+        if not known_ms:
+            return _id_in(self._store.call(("EVAL", _KEEP, 3, *keys, *limits)))
+        late = (*limits, known_ms, TOLERANCE_MS)
+        return _id_in(self._store.call(("EVAL", _KEEP_LATE, 3, *keys, *late)))
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
