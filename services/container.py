@@ -144,7 +144,7 @@ def build(
     refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
     admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, store, encryption, metrics)
+    health = Health(database, store, encryption, metrics, node)
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
         providers,

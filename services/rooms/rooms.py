@@ -278,7 +278,7 @@ class Rooms:
                     async with self._gaps:
                         ahead = await self._read_missed(name, room)
                 except StoreUnavailable as error:  # it comes back later than the line, often
-                    log.info("room log not read after a gap yet: %s", error.evidence)
+                    log.debug("room log not read after a gap yet: %s", error.evidence)
                     room.behind = True
                     await asyncio.sleep(GAP_AGAIN_SECONDS)
         finally:

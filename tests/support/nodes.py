@@ -23,7 +23,7 @@ class Nodes:
 
     Args:
         kind: of the database, "sqlite" or "postgresql"; or the URL of an empty one.
-        redis: which stays when the nodes are closed; without it one of their own.
+        redis: stays when the nodes are closed.
         settings: of every node.
     """
 
@@ -32,15 +32,13 @@ class Nodes:
         kind: str,
         count: int,
         stack: ExitStack,
-        redis: RealRedis | None = None,
+        redis: RealRedis,
         **settings: object,
     ) -> None:
         self._stack = stack
         folder = Path(tempfile.mkdtemp(prefix="usher-n-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        self.redis = RealRedis() if redis is None else redis
-        if redis is None:
-            stack.callback(self.redis.close)
+        self.redis = redis
         self.database_url = kind
         if "://" not in kind:
             self.database_url = stack.enter_context(empty_database(kind, folder))
@@ -92,10 +90,17 @@ def _end(node: Usher) -> None:
 
 
 @contextmanager
-def nodes(
-    kind: str, count: int = 2, redis: RealRedis | None = None, **settings: object
-) -> Iterator[Nodes]:
+def nodes(kind: str, count: int = 2, **settings: object) -> Iterator[Nodes]:
     """An installation of so many nodes on this kind of database; nothing is left of it."""
+    with ExitStack() as stack:
+        redis = RealRedis()
+        stack.callback(redis.close)
+        yield Nodes(kind, count, stack, redis, **settings)
+
+
+@contextmanager
+def nodes_on(redis: RealRedis, kind: str, count: int = 2, **settings: object) -> Iterator[Nodes]:
+    """The same over a Redis that the test runs."""
     with ExitStack() as stack:
         yield Nodes(kind, count, stack, redis, **settings)
 

@@ -281,7 +281,7 @@ def join_parts(
     sessions.on_opened(hooks.opened(audit))
     revocations.on_made(hooks.revoked(audit))
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, counting, encryption, metrics)
+    health = Health(database, counting, encryption, metrics, name)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
