@@ -122,10 +122,7 @@ class RealRedis:
             self.ask("ACL", "SETUSER", "default", "-@write", "-@scripting")
         else:
             assert how == "MISCONF"
-            gone = self.folder / "gone"
-            gone.mkdir()
-            self.ask("CONFIG", "SET", "dir", os.fspath(gone))
-            gone.rmdir()
+            (self.folder / "dump.rdb").mkdir()  # which no snapshot can replace
             self.ask("CONFIG", "SET", "save", "3600 1")
             self.ask("BGSAVE")
             end = time.monotonic() + PATIENCE
@@ -139,6 +136,8 @@ class RealRedis:
         self.ask("CONFIG", "SET", "maxmemory", "0")
         self.ask("ACL", "SETUSER", "default", "+@all")
         self.ask("CONFIG", "SET", "save", "")
+        if (self.folder / "dump.rdb").is_dir():
+            (self.folder / "dump.rdb").rmdir()
 
     def send_signal(self, number: signal.Signals) -> None:
         assert self.process is not None
