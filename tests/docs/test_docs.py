@@ -328,6 +328,8 @@ def come_by_a_provider(nobody: Witness, op: Provider) -> None:
     assert come_back(owner, going.body["location"]).status == 302
     assert owner.call("DELETE", "/api/oauth/accounts/mock").status == 204
     form = {"Content-Type": "application/x-www-form-urlencoded"}
+    posted = nobody.call("POST", "/oauth/mock/callback", b"error=access_denied", form)
+    assert posted.status == 303
     for status in (200, 400):
         body = f"logout_token={op.logout_token(jti='once')}".encode()
         answer = nobody.call("POST", "/oauth/mock/backchannel-logout", body, form)
