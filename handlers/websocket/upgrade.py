@@ -68,7 +68,13 @@ class UpgradeHandler:
         except UsherError as error:
             refuse(error, start, connection)
             return
-        self._hand_over(connection, handshake.answer(accept, headers), entry)
+        group = ""
+        if entry.identity is None and entry.refusal is None:
+            counted = self._context.unjoined.upgraded(_peer_ip(connection), headers)
+            group = counted or ""
+            if counted is None:
+                entry = OpeningHandshake(refusal=CloseCode.RATE_LIMITED)
+        self._hand_over(connection, handshake.answer(accept, headers), entry, group)
 
     def _check_origin(self, headers: httputil.HTTPHeaders) -> bool:
         """Whether there is an Origin, and it may use cookies.
@@ -109,9 +115,13 @@ class UpgradeHandler:
             raise error
         return OpeningHandshake(refusal=close_code_for(error))
 
-    def _hand_over(self, connection: HTTP1Connection, head: bytes, entry: OpeningHandshake) -> None:
+    def _hand_over(
+        self, connection: HTTP1Connection, head: bytes, entry: OpeningHandshake, group: str
+    ) -> None:
         taken = take_socket(connection)
         if taken is None:  # the client left while its credential was looked at
+            if group:
+                self._context.unjoined.leave(group)
             if entry.identity is not None:
                 self._context.joins.release(entry.identity)
             return
@@ -122,7 +132,12 @@ class UpgradeHandler:
         elif entry.refusal is not None:
             client.open_refused(head, entry.refusal)
         else:
-            client.open_unauthenticated(head, leading)
+            client.open_unauthenticated(head, leading, group)
+
+
+def _peer_ip(connection: HTTP1Connection) -> str:
+    address = getattr(connection.context, "address", None)  # of Tornado's own context
+    return str(address[0]) if isinstance(address, tuple) else ""
 
 
 def refuse(
