@@ -16,6 +16,7 @@ from handlers.base import ApiHandler
 from handlers.http.auth import SignInHandler
 from handlers.http.pages import PAGE_HEADERS
 from handlers.operations import operation
+from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
     BadRequest,
@@ -187,6 +188,8 @@ _LOCAL = frozenset(("127.0.0.1", "localhost"))
 
 
 class OAuthCallbackHandler(OAuthHandler):
+    signs_in = True
+
     @operation(
         "The way back from a provider. Ends on the app, signed in, or on a page that says why not.",
         access="anyone",
@@ -222,6 +225,9 @@ class OAuthCallbackHandler(OAuthHandler):
         )
         if finished.signed_in is not None:
             self.signed_in(finished.signed_in, "browser")
+        elif claims is not None:
+            self.services.audit.acting(Caller(claims.sub, claims.sid, self.address().ip))
+            self.services.audit.note("identity.linked", subject=claims.sub, target=provider)
         self.go_to(finished.next)
 
     def _only(self, name: str) -> str | None:
