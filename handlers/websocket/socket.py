@@ -32,7 +32,6 @@ from services.sessions.admission import Identity
 from services.sockets.session_pool import SocketSession
 from services.websocket import protocol
 from services.websocket.connection import WebSocketConnection
-from services.websocket.frames import encode_text
 from services.websocket.message_rate import BURST_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import CloseCode, Frame
 
@@ -84,10 +83,10 @@ class ClientSocket:
     # ---- opening ---------------------------------------------------------------------------
 
     def open_joined(self, head: bytes, leading: bytes, identity: Identity, bearer: bool) -> None:
-        """Begin as somebody known: the handshake's answer and `joined` leave in one write."""
+        """Begin as somebody known: `joined` follows the handshake's answer a moment later."""
         joined = self._enter(identity, bearer)
-        self.connection.send_frame(head + encode_text(protocol.encode_event("joined", joined)))
-        self.connection.start(leading)
+        self.connection.open(head, self.context.first_frames, leading)
+        self.connection.send(protocol.encode_event("joined", joined))
 
     def open_unauthenticated(self, head: bytes, leading: bytes, group: str = "") -> None:
         """Begin as nobody: `user-join` has to come in time.
@@ -105,8 +104,7 @@ class ClientSocket:
 
     def open_refused(self, head: bytes, code: CloseCode) -> None:
         """Open only to say why not: a browser cannot see an HTTP status."""
-        self.connection.send_frame(head)
-        self.connection.start()
+        self.connection.open(head, self.context.first_frames)
         self._refuse(code)
 
     def _refuse(self, code: CloseCode) -> None:

@@ -102,6 +102,12 @@ class ClusterStore:
                 node.issue(part, payload)
         return future
 
+    def epoch(self, key: str) -> str | None:
+        """See `Store.epoch`: the key's own node decides."""
+        slot = slot_of(("GET", key))
+        node = None if slot is None else self._owners[slot]
+        return None if node is None else node.epoch()
+
     async def connect(self) -> None:
         """Looks at the cluster once, then keeps up with it until `close()`; never raises."""
         if self._keeper is None and not self._closed:

@@ -126,6 +126,9 @@ class CountingStore:
     def available(self) -> bool:
         return self.inner.available
 
+    def epoch(self, key: str) -> str | None:
+        return self.inner.epoch(key)
+
     def call(self, *commands: Command) -> Awaitable[list[Any]]:
         self.groups.append(commands)
         return self.inner.call(*commands)
