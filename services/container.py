@@ -28,7 +28,7 @@ from services.rooms.channels import Channels
 from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
-from services.rooms.room_protocol import message_event
+from services.rooms.room_protocol import gap_event, message_event
 from services.rooms.rooms import Rooms
 from services.rooms.usage import Usage
 from services.sessions.admission import Admission
@@ -116,6 +116,7 @@ def build(
         infrastructure.bus,
         as_event=lambda kept: message_event(kept.id, kept.body),
         stalled=watch.check,
+        as_gap=gap_event,
     )
     control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
