@@ -125,6 +125,9 @@ export class Rooms {
 
   // ---- what was said -------------------------------------------------------------------------
 
+  /** The server's word that messages of a room are lost: its log began anew. @param {string} name */
+  lost(name) { if (!this.#left.has(name)) this.#gap(name); }
+
   /** An event of the server. @param {Frame} frame */
   heard(frame) {
     const name = frame.room ?? frame.data?.room;

@@ -322,6 +322,18 @@ def test_a_window_that_was_left_is_told_as_a_gap(node: Node, scripted: Scripted)
     client.result("close")
 
 
+def test_a_gap_that_the_server_tells_is_told_and_what_comes_behind_it_is_not_old(
+    node: Node, scripted: Scripted
+) -> None:
+    """The log began anew: its ids may begin further back."""
+    client, link = opened(node, scripted, ROOM)
+    link.say("gap", {"room": ROOM})
+    assert client.next("gap")["detail"] == {"room": ROOM}
+    link.say("message", {**message(5), "id": "1000-0"})
+    assert heard(client) == (ROOM, 5)
+    client.result("close")
+
+
 def test_a_reconnect_while_the_log_is_read_loses_nothing(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
