@@ -147,13 +147,13 @@ def _open(
 ) -> tuple[UsherServer, SocketContext]:
     chosen = services.infrastructure.settings
     cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
-    context = SocketContext(services, {**EVENTS, **ROOM_EVENTS})
-    site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies, load_pages())
-    door = UpgradeRouter(
-        make_application(site), UpgradeHandler(context, origins, cookies, site.proxies)
-    )
+    proxies = Proxies(chosen.trusted_proxies)
+    context = SocketContext(services, {**EVENTS, **ROOM_EVENTS}, proxies=proxies)
+    site = Site(services, origins, proxies, cookies, load_pages())
+    door = UpgradeRouter(make_application(site), UpgradeHandler(context, origins, cookies, proxies))
     server = UsherServer(
         door,
+        context.unjoined,
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,

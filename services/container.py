@@ -47,6 +47,7 @@ from services.sessions.tokens import Tokens
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.sockets.socket_limit import SocketLimit
 from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
 from services.websocket.protocol import CloseCode
@@ -163,7 +164,7 @@ def build(
         hub=hub,
         pool=pool,
         admission=admission,
-        joins=Joins(admission, rooms),
+        joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
         accounts=Accounts(
             database,
             passwords,
@@ -181,7 +182,7 @@ def build(
         last_seen=LastSeen(login_sessions),
         control=control,
         nodes=nodes,
-        token_binding=TokenBinding(store, control),
+        token_binding=TokenBinding(store, database, control, revocations, hub, node),
         access=access,
         contact=contact,
         logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
