@@ -315,7 +315,7 @@ class ApiHandler(BaseHandler):
             BadRequest: it does not fit; `detail` says where.
         """
         try:
-            # As text first: raw parts are passed on unread, and must be UTF-8 for whoever gets them.
+            # As text first: raw parts are passed on unread, and have to be UTF-8.
             return decoder.decode(str(self.request.body, "utf-8") or "{}")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             detail = str(error) if isinstance(error, msgspec.DecodeError) else "not JSON"

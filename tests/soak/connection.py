@@ -1,4 +1,4 @@
-"""One socket of a soak: it opens, reads and ends, and raises nothing, as faults are what it is for."""
+"""One socket of a soak. It raises nothing: faults are what it is for."""
 
 from __future__ import annotations
 
@@ -50,12 +50,7 @@ class Connection:
 
     def on_ready(self, events: int) -> None:
         if self._upgrade:
-            if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self.end()
-                return
-            upgrade, self._upgrade = self._upgrade, b""
-            self._reactor.expect_reads(self)
-            self.send(upgrade)
+            self._on_connected()
             return
         try:
             data = self.sock.recv(READ_BYTES)
@@ -68,25 +63,40 @@ class Connection:
             return
         data = self._rest + data if self._rest else data
         if not self._is_upgraded:
-            head, found, rest = data.partition(b"\r\n\r\n")
-            if not found:
-                self._rest = data
-                return
-            if not head.startswith(b"HTTP/1.1 101 "):
-                self.code = int(head[9:12])
-                self.end()
-                return
-            self._is_upgraded, data = True, rest
-        frames, self._rest = parse_frames(data)
-        for opcode, payload in frames:
-            if opcode == TEXT:
-                self.on_text(payload)
-            elif opcode == PING:
-                self.send(masked_frame(PONG, payload))
-            elif opcode == CLOSE:
-                self.code = int.from_bytes(payload[:2], "big") if payload else 1005
-                self.send(masked_frame(CLOSE, payload[:2]))
-                self.end()
+            data = self._take_answer(data)
+        if self._is_upgraded:
+            frames, self._rest = parse_frames(data)
+            for opcode, payload in frames:
+                self._take_frame(opcode, payload)
+
+    def _on_connected(self) -> None:
+        if self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.end()
+            return
+        upgrade, self._upgrade = self._upgrade, b""
+        self._reactor.expect_reads(self)
+        self.send(upgrade)
+
+    def _take_answer(self, data: bytes) -> bytes:
+        head, found, rest = data.partition(b"\r\n\r\n")
+        if not found:
+            self._rest = data
+        elif head.startswith(b"HTTP/1.1 101 "):
+            self._is_upgraded, self._rest = True, b""
+        else:
+            self.code = int(head[9:12])
+            self.end()
+        return rest
+
+    def _take_frame(self, opcode: int, payload: bytes) -> None:
+        if opcode == TEXT:
+            self.on_text(payload)
+        elif opcode == PING:
+            self.send(masked_frame(PONG, payload))
+        elif opcode == CLOSE:
+            self.code = int.from_bytes(payload[:2], "big") if payload else 1005
+            self.send(masked_frame(CLOSE, payload[:2]))
+            self.end()
 
     def end(self) -> None:
         """Close it, whoever began."""

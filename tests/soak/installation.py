@@ -80,7 +80,7 @@ class Installation:
         self.redis_port = 0
         self.redis = self.new_redis()
         self.show_redis()
-        stack.callback(lambda: self.redis.close())
+        stack.callback(self._end_redis)
         secret = secrets.token_hex(24)
         settings: dict[str, object] = {
             "REDIS_URL": f"unix://{self.front}",
@@ -135,6 +135,9 @@ class Installation:
         port = ("--port", str(self.redis_port), "--bind", "127.0.0.1")
         return RealRedis(*port, *REDIS_OPTIONS, binary=Path(found) if found else None)
 
+    def _end_redis(self) -> None:
+        self.redis.close()  # the one that is there by then
+
     def show_redis(self) -> None:
         """The one name that nodes have for it leads to this one, from the next connection on."""
         new = self.front.with_suffix(".new")
@@ -173,30 +176,29 @@ class Installation:
 
     def _write_people(self) -> None:
         now = time.time()
+        users = (
+            "INSERT INTO users (id, email, email_verified, name, role, created_at, generation) "
+            "SELECT 'soak-u' || n, 'soak-' || n || '@example.org', false, 'Soak ' || n, 'user', "
+            f"{now}, 0"
+        )
+        sessions = (
+            "INSERT INTO login_sessions (id, user_id, method, device, ip, created_at, "
+            "last_seen_at, expires_at, generation, step) SELECT 'soak-s' || n, "
+            f"'soak-u' || n % {self.users}, 'password', '', '', {now}, {now}, {now + 86400}, 0, 0"
+        )
+        channels = (
+            "INSERT INTO channels (id, name, private, created_at) "
+            f"SELECT 'soak-c' || n, 'Soak ' || n, true, {now}"
+        )
+        members = (
+            "INSERT INTO channel_members (channel_id, user_id, access_right, since) "
+            f"SELECT 'soak-c' || n % {self.rooms}, 'soak-u' || n, 'write', {now}"
+        )
         for statement, count in (
-            (
-                "INSERT INTO users (id, email, email_verified, name, role, created_at, generation) "
-                f"SELECT 'soak-u' || n, 'soak-' || n || '@example.org', false, 'Soak ' || n, "
-                f"'user', {now}, 0",
-                self.users,
-            ),
-            (
-                "INSERT INTO login_sessions (id, user_id, method, device, ip, created_at, "
-                "last_seen_at, expires_at, generation, step) SELECT 'soak-s' || n, "
-                f"'soak-u' || n % {self.users}, 'password', '', '', {now}, {now}, {now + 86400}, "
-                "0, 0",
-                self.sessions,
-            ),
-            (
-                "INSERT INTO channels (id, name, private, created_at) "
-                f"SELECT 'soak-c' || n, 'Soak ' || n, true, {now}",
-                self.rooms,
-            ),
-            (
-                "INSERT INTO channel_members (channel_id, user_id, access_right, since) "
-                f"SELECT 'soak-c' || n % {self.rooms}, 'soak-u' || n, 'write', {now}",
-                self.users,
-            ),
+            (users, self.users),
+            (sessions, self.sessions),
+            (channels, self.rooms),
+            (members, self.users),
         ):
             look(self.database_url, f"{statement} FROM generate_series(0, {count - 1}) n")
 

@@ -146,7 +146,11 @@ class Reader:
             self._on_message(payload)
         elif payload.startswith(_REPLY):
             self._on_reply(payload)
-        elif not self.is_joined and b'"joined"' in payload:
+        else:
+            self._on_event(payload)
+
+    def _on_event(self, payload: bytes) -> None:
+        if not self.is_joined and b'"joined"' in payload:
             self._on_joined()
         elif payload.startswith(_GAP):
             if self._name in payload:
@@ -246,4 +250,4 @@ class Reader:
         return self._count(acknowledged & ~self.have & self.told)
 
     def _count(self, bits: int) -> int:
-        return 0 if self.first is None else bin(bits >> self.first).count("1")
+        return 0 if self.first is None else (bits >> self.first).bit_count()
