@@ -31,6 +31,7 @@ async def start(services: Services) -> None:
     with suppress(StoreUnavailable):  # the loop that renews says it again
         await services.nodes.renew()
     await services.contact.sweep()
+    await services.shared_grants.load()
     await services.refresh_keys.read()
     await services.health.check()
     services.infrastructure.watch.start()

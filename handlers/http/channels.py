@@ -7,7 +7,7 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.claims import Role
-from services.errors import BadRequest, Forbidden, NotFound, OwnerStays
+from services.errors import BadRequest, Forbidden, NotFound, OwnerStays, TooManyChannels
 from services.grants import Right, RightName
 from services.rooms.channel_rows import ChannelDetails, ChannelItem, Membership
 from services.rooms.channels import MAX_PAGE
@@ -53,7 +53,11 @@ class ChannelsHandler(ApiHandler):
         return ChannelPage(items, following)
 
     @operation(
-        "Open a channel. Its owner is the user.", body=NewChannel, status=201, answer=ChannelItem
+        "Open a channel. Its owner is the user.",
+        body=NewChannel,
+        status=201,
+        answer=ChannelItem,
+        errors=(TooManyChannels,),
     )
     async def post(self, body: NewChannel) -> ChannelItem:
         user_id = self.identity.user_id
@@ -95,7 +99,7 @@ class MemberHandler(ApiHandler):
         "Let a user into a channel, or give a member another right.",
         body=GiveRight,
         answer=Membership,
-        errors=(NotFound, Forbidden, OwnerStays),
+        errors=(NotFound, Forbidden, OwnerStays, TooManyChannels),
     )
     async def put(self, channel_id: str, user_id: str, body: GiveRight) -> Membership:
         caller_id, right = self.identity.user_id, Right.of(body.right)

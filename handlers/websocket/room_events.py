@@ -6,6 +6,7 @@ a message can claim another's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable
 from typing import Any
 
@@ -22,6 +23,7 @@ from services.websocket.protocol import Frame, Member, encode_event
 
 MAX_PEOPLE = 1000
 """Named in one answer: more would not fit into what may wait for one reader."""
+_CHANNEL_ID = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 HISTORY_PAGE = 100
 HISTORY_BYTES = 128 * 1024
 """Half of what may wait for one reader: a longer answer would close who asks for it."""
@@ -49,12 +51,40 @@ async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
             break
         as_of = socket.context.clock()
         grants = await services.channels.grants_of(user_id)
+    # Rooms that were joined by name, as they do not fit into that, stay where they may.
+    beyond = [room.removeprefix(CHANNEL) for room in socket.membership.names()]
+    if beyond := [channel_id for channel_id in beyond if channel_id not in grants]:
+        grants = grants | await _looked_up(socket, beyond)
     await socket.membership.match(grants)
     socket.answer(frame, rooms.RoomList(socket.membership.names()))
 
 
+async def _know(socket: ClientSocket, room: str) -> None:
+    """Look up a room that does not belong to those joined by themselves: there are only so many."""
+    channel_id = room.removeprefix(CHANNEL)
+    if channel_id == room or socket.membership.grant_in(room) is not None:
+        return
+    if _CHANNEL_ID.fullmatch(channel_id):
+        found = await _looked_up(socket, [channel_id])
+        await socket.membership.change(channel_id, found.get(channel_id), by_name=True)
+
+
+async def _looked_up(socket: ClientSocket, channel_ids: list[str]) -> dict[str, Grant]:
+    """What the rows say of channels now, also if something changes while they are read."""
+    services, user_id = socket.context.services, socket.session.user_id
+    found: dict[str, Grant] = {}
+    for _ in range(REREADS):
+        as_of, version = socket.context.clock(), services.shared_grants.version
+        found = await services.channels.grants_among(user_id, channel_ids)
+        changed = services.revocations.changed_since(user_id, as_of)
+        if not changed and version == services.shared_grants.version:
+            break
+    return found
+
+
 async def join(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
     """Enter a room."""
+    await _know(socket, data.room)
     _granted(socket, data.room, Right.READ)
     await socket.membership.go_in((data.room,))
     _granted(socket, data.room, Right.READ)

@@ -74,7 +74,7 @@ class Joins:
         pending = self._rooms.subscribe(own)  # on its way while Redis is asked who this is
         try:
             identity = await self._admission.identify(claims)
-            await self._limit.check(place)
+            waited = await self._limit.check(place)
         except BaseException:  # cancelled too: what is subscribed must be released
             self._rooms.unsubscribe(own)
             self._limit.give_back(place)
@@ -82,7 +82,9 @@ class Joins:
         self._places[place.session_id] = place
         identity = msgspec.structs.replace(identity, session_id=place.session_id)
         pending += self._rooms.subscribe(map(channel_room, identity.grants))
-        return await self._when_subscribed(identity, pending) if pending else identity
+        if pending or waited:
+            return await self._when_subscribed(identity, pending)
+        return identity
 
     async def renew(self, credential: Credential, held: Claims) -> Identity:
         """Who a newer credential of a socket that has joined belongs to. Rooms stay as they are.
@@ -136,7 +138,16 @@ class Joins:
                 self._rooms.subscribe(map(channel_room, changed.grants))
                 self._rooms.unsubscribe(map(channel_room, identity.grants))
                 identity = msgspec.structs.replace(changed, session_id=identity.session_id)
+            identity = self._up_to_date(identity)
         except BaseException:  # cancelled too: what is subscribed must be released
             self.release(identity)
             raise
         return identity
+
+    def _up_to_date(self, identity: Identity) -> Identity:
+        """What was opened to many, or closed, while rooms were subscribed counts. No waiting."""
+        changed = self._admission.current(identity)
+        if changed.grants.keys() != identity.grants.keys():
+            self._rooms.subscribe(map(channel_room, changed.grants))
+            self._rooms.unsubscribe(map(channel_room, identity.grants))
+        return changed

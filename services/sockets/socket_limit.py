@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ class Place(msgspec.Struct, frozen=True):
     user_id: str
     session_id: str
     member: str
-    answer: Awaitable[list[Any]]
+    answer: asyncio.Future[list[Any]]
 
 
 class SocketLimit:
@@ -73,22 +73,28 @@ class SocketLimit:
         )
         return Place(user_id, session_id, member, answer)
 
-    async def check(self, place: Place) -> None:
+    async def check(self, place: Place) -> bool:
         """Refuse a place beyond the last. Without Redis this node's own count has to do.
+
+        Returns:
+            Whether this had to wait: something may have been revoked meanwhile.
 
         Raises:
             RateLimited: there are too many already, on all nodes together.
         """
+        waited = not place.answer.done()
         try:
             _, count, _ = await place.answer
             if count > self._most:  # of a node that died, some may be there no more
                 index = user_index_key(place.user_id)
+                waited = True
                 old = ("ZREMRANGEBYSCORE", index, "-inf", self._clock())
                 _, count = await self._store.call(old, ("ZCARD", index))
         except StoreUnavailable:
-            return
+            return waited
         if count > self._most:
             raise RateLimited("too many sockets of one user")
+        return waited
 
     def give_back(self, place: Place) -> None:
         """The socket has joined, and is counted as that; or it never will."""
