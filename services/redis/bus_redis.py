@@ -30,14 +30,27 @@ TIMEOUT_SECONDS = 1.0
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
 TOUCHED_MS = 60_000
 
-# The number tells whether the log still begins with the room's first message. All three keys
-# share the room's hash tag, so that a cluster keeps them together.
+# The number tells whether the log still begins with the room's first message, and where one is
+# missing. The last key has the ids of what one sender has said, as far as their share of the log;
+# some may be gone from it meanwhile. All keys share the room's hash tag, so that a cluster keeps
+# them together.
 _KEEP = """
 local n = redis.call('INCR', KEYS[2])
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
+if KEYS[4] then
+  local said = redis.call('RPUSH', KEYS[4], id)
+  redis.call('PEXPIRE', KEYS[4], ARGV[2])
+  local share = tonumber(ARGV[4])
+  if said > share and redis.call('XLEN', KEYS[1]) > tonumber(ARGV[1]) then
+    while said > share do
+      said = said - 1
+      if redis.call('XDEL', KEYS[1], redis.call('LPOP', KEYS[4])) == 1 then break end
+    end
+  end
+end
 return id
 """
 
@@ -52,6 +65,11 @@ def log_key(room: str) -> str:
 def count_key(room: str) -> str:
     """How many messages the room ever kept."""
     return f"usher:{{{room}}}:count"
+
+
+def sender_key(room: str, sender: str) -> str:
+    """The ids of what one sender has said lately."""
+    return f"usher:{{{room}}}:by:{sender}"
 
 
 def touch_key(room: str) -> str:
@@ -107,11 +125,12 @@ class RedisBus:
     def unsubscribe(self, room: str) -> None:
         self._ear.unsubscribe(room)
 
-    def keep(self, room: str, body: bytes) -> Awaitable[str]:
-        keys = log_key(room), count_key(room), channel(room)
-        return _id_in(
-            self._store.call(("EVAL", _KEEP, 3, *keys, self._keep_messages, self._keep_ms, body))
-        )
+    def keep(self, room: str, body: bytes, sender: str = "") -> Awaitable[str]:
+        keys = [log_key(room), count_key(room), channel(room)]
+        if sender:
+            keys.append(sender_key(room, sender))
+        arguments = self._keep_messages, self._keep_ms, body, max(1, self._keep_messages // 2)
+        return _id_in(self._store.call(("EVAL", _KEEP, len(keys), *keys, *arguments)))
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
@@ -132,6 +151,9 @@ class RedisBus:
         )
         from_start = after is None and (not first or _number(first[0]) == 1)
         complete = not passed and (bool(known) or from_start)
+        numbers = [*map(_number, known if after else ()), *map(_number, found[:limit])]
+        if numbers and numbers[-1] - numbers[0] != len(numbers) - 1:
+            complete = False  # somebody had more than their share of the log
         return Window([_kept(e) for e in found[:limit]], complete, more=len(found) > limit)
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
