@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.accounts.accounts import Accounts
@@ -11,6 +12,8 @@ from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
+from services.audit import hooks
+from services.audit.trail import AuditTrail
 from services.background import Background
 from services.health import Health
 from services.infrastructure import Infrastructure
@@ -25,7 +28,7 @@ from services.rooms.channels import Channels
 from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
-from services.rooms.room_protocol import message_event
+from services.rooms.room_protocol import gap_event, message_event
 from services.rooms.rooms import Rooms
 from services.rooms.shares import Shares
 from services.rooms.usage import Usage
@@ -86,6 +89,7 @@ class Services:
     api_keys: ApiKeys
     health: Health
     background: Background
+    audit: AuditTrail
     passwords: Passwords
     limits: HourlyLimits
     refreshes: Refreshes
@@ -95,11 +99,14 @@ class Services:
     oauth: OAuthParts
 
 
-def build(infrastructure: Infrastructure, issuer: str) -> Services:
+def build(
+    infrastructure: Infrastructure, issuer: str, write_lines: Callable[[str], None]
+) -> Services:
     """Join the parts. Nothing runs yet.
 
     Args:
         issuer: `iss` of the tokens: the public URL.
+        write_lines: where lines of the audit trail go. Must not wait.
     """
     settings, metrics = infrastructure.settings, infrastructure.metrics
     store, database = infrastructure.store, infrastructure.database
@@ -112,6 +119,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         infrastructure.bus,
         as_event=lambda kept: message_event(kept.id, kept.body),
         stalled=watch.check,
+        as_gap=gap_event,
     )
     control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
@@ -135,6 +143,9 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     )
     channels = Channels(database, revocations, shares=shares)
     access = Access(hub, channels, shared)
+    audit = AuditTrail(database, write_lines, settings.log_format, metrics)
+    login_sessions.on_opened(hooks.opened(audit))
+    revocations.on_made(hooks.revoked(audit))
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords()
@@ -145,7 +156,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, store, encryption, metrics)
+    health = Health(database, store, encryption, metrics, node)
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
         providers,
@@ -195,6 +206,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         api_keys=ApiKeys(database),
         health=health,
         background=Background(metrics),
+        audit=audit,
         passwords=passwords,
         limits=limits,
         refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits),

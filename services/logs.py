@@ -40,7 +40,7 @@ _SECRET = re.compile(
     r"eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)*"  # JWT (RFC 7519)
     r"|usher\.bearer\.[^\s'\",;]+"
     r"|(?<=bearer )[A-Za-z0-9._~+/=-]{16,}|(?<=basic )[A-Za-z0-9._~+/=-]{8,}"  # RFC 6750, 7617
-    r"|usher_[a-z]+[_.][A-Za-z0-9._-]+|whsec_[A-Za-z0-9+/=]+"
+    r"|(?-i:usher_[a-z]+[_.][A-Za-z0-9._-]+)|whsec_[A-Za-z0-9+/=]+"
     r"|gAAAA[A-Za-z0-9_-]{20,}={0,2}",  # Fernet
     re.IGNORECASE,
 )
@@ -163,8 +163,11 @@ class LogHandler(logging.Handler):
         for line in (*self._over(), *self._admitted(record, place)):
             self.writer.write(self.format(line) + "\n")
 
-    def tell(self) -> None:
-        """Say what was counted and is due. To be called now and then."""
+    async def tell(self) -> None:
+        """Say what was counted and is due. To be called now and then. Waits for nothing."""
+        self._tell()
+
+    def _tell(self) -> None:
         self.acquire()
         try:
             for record in self._over():
@@ -176,7 +179,7 @@ class LogHandler(logging.Handler):
         """Say what was counted, and write what waits."""
         for window in self._windows.values():
             window.seconds = 0.0
-        self.tell()
+        self._tell()
         self.writer.close()
         super().close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -64,6 +65,7 @@ class Log:
         ("postgresql://usher:********@db:5432/x", "postgresql://usher:********@db:5432/x"),
         ("postgresql://usher@db/x", "postgresql://usher@db/x"),
         ("is it the right one?) yes? no", "is it the right one?) yes? no"),
+        ("USHER_JWT_SECRETS is not a setting", "USHER_JWT_SECRETS is not a setting"),
         ("a bearer token opened another socket", "a bearer token opened another socket"),
         ("test_that_a_long_name_in_snake_case_is_no_secret_at_all", None),
     ],
@@ -163,7 +165,7 @@ def test_what_was_counted_is_said_although_nothing_else_happens() -> None:
     log.logger.error("x")
     log.logger.error("x")
     log.clock.now += 11
-    log.handler.tell()
+    asyncio.run(log.handler.tell())
     assert log.messages() == ["x", "x (and 1 more like it in 11 s)"]
 
 

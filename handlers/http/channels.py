@@ -58,6 +58,7 @@ class ChannelsHandler(ApiHandler):
         status=201,
         answer=ChannelItem,
         errors=(TooManyChannels,),
+        audit="channel.created",
     )
     async def post(self, body: NewChannel) -> ChannelItem:
         user_id = self.identity.user_id
@@ -80,6 +81,7 @@ class ChannelHandler(ApiHandler):
         body=ChangeChannel,
         answer=ChannelDetails,
         errors=(NotFound, Forbidden),
+        audit="channel.changed",
     )
     async def patch(self, channel_id: str, body: ChangeChannel) -> ChannelDetails:
         asked = msgspec.structs.asdict(body)
@@ -89,7 +91,12 @@ class ChannelHandler(ApiHandler):
         user_id = self.identity.user_id
         return await self.services.channels.update(user_id, channel_id, **changes)
 
-    @operation("Delete a channel.", status=204, errors=(NotFound, Forbidden))
+    @operation(
+        "Delete a channel.",
+        status=204,
+        errors=(NotFound, Forbidden),
+        audit="channel.deleted",
+    )
     async def delete(self, channel_id: str) -> None:
         await self.services.channels.delete(self.identity.user_id, channel_id)
 
@@ -100,6 +107,7 @@ class MemberHandler(ApiHandler):
         body=GiveRight,
         answer=Membership,
         errors=(NotFound, Forbidden, OwnerStays, TooManyChannels),
+        audit="member.set",
     )
     async def put(self, channel_id: str, user_id: str, body: GiveRight) -> Membership:
         caller_id, right = self.identity.user_id, Right.of(body.right)
@@ -109,6 +117,7 @@ class MemberHandler(ApiHandler):
         "Take a member's right away; one's own, too: that is leaving.",
         status=204,
         errors=(NotFound, Forbidden, OwnerStays),
+        audit="member.removed",
     )
     async def delete(self, channel_id: str, user_id: str) -> None:
         caller_id = self.identity.user_id

@@ -14,6 +14,7 @@ from handlers.websocket.unjoined import UnjoinedConnections
 from services.container import Services
 from services.errors import UsherError
 from services.settings.proxies import Proxies
+from services.websocket.first_frames import FirstFrames
 from services.websocket.protocol import CloseCode
 
 MAX_UNAUTHENTICATED = 20_000
@@ -89,6 +90,7 @@ class SocketContext:
         self.join_timeout = services.infrastructure.settings.join_timeout_seconds
         self.message_rate = services.infrastructure.settings.message_rate
         self.loop = asyncio.get_running_loop()
+        self.first_frames = FirstFrames(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
         most = services.infrastructure.settings.max_unjoined_per_address
         self.unjoined = UnjoinedConnections(most, proxies or Proxies())

@@ -39,6 +39,7 @@ class MemoryBus:
     """`Bus` within one process. Same arguments as RedisBus, where they mean something here."""
 
     keeps_order = True
+    epoch, in_time = "", True
 
     def __init__(
         self,
@@ -100,7 +101,8 @@ class MemoryBus:
         log, order = self._logs.get(room), id_order(after)
         messages = [] if log is None else [e.message for e in log.entries]
         found = [m for m in messages if m.order > order]
-        return Window(found[:limit], True, len(found) > limit, self._clock())
+        known = log is None or any(m.id == after for m in messages)
+        return Window(found[:limit], known, len(found) > limit, self._clock())
 
     async def close(self) -> None:
         self._listener = None

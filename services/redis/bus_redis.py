@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from hiredis import ProtocolError, Reader, ReplyError
@@ -22,24 +25,33 @@ from services.redis.bus import BusListener, LoggedMessage, Window, id_order
 from services.redis.cluster import ClusterAddress
 from services.redis.forms import address_of
 from services.redis.link import error_word, pack
+from services.redis.log_clock import TOLERANCE_MS, LogClock
 from services.redis.store import Command, Store
 from services.secret import Secret
 
 PROBE_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
+TELL_SECONDS = 2.0
+"""After which a refused subscription is said, where the store is not refused the same."""
 TOUCHED_MS = 60_000
 
 # The number tells whether the log still begins with the room's first message, and where one is
 # missing. The last key has the ids of what one sender has said, as far as their share of the log;
 # some may be gone from it meanwhile. All keys share the room's hash tag, so that a cluster keeps
-# them together.
+# them together. A script that fails half-way is not rolled back: what may not be published (ACL)
+# must not lie in the log either.
 _KEEP = """
 local n = redis.call('INCR', KEYS[2])
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-redis.call('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
+local told = redis.pcall('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
+if type(told) ~= 'number' then
+  redis.call('XDEL', KEYS[1], id)
+  redis.call('DECR', KEYS[2])
+  return redis.error_reply('NOPERM ' .. told.err)
+end
 if KEYS[4] then
   local said = redis.call('RPUSH', KEYS[4], id)
   redis.call('PEXPIRE', KEYS[4], ARGV[2])
@@ -53,8 +65,24 @@ if KEYS[4] then
 end
 return id
 """
+# The same for a Redis whose clock may be behind: it is told what time it is at least
+# (log_clock.py). Redis 6.2 can't be given half an id, so the whole of it is made here.
+_KEEP_LATE = """
+local own_id, floor, t = '*', tonumber(ARGV[5]), redis.call('TIME')
+if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[6]) then
+  local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  local ms, number = string.match(top and top[1] or '0-0', '(%d+)-(%d+)')
+  own_id = string.format('%.0f-0', floor)
+  if tonumber(ms) >= floor then own_id = string.format('%s-%.0f', ms, number + 1) end
+end
+""" + _KEEP.replace("'*'", "own_id")
 
 log = logging.getLogger("usher.bus")
+
+
+EPOCH_KEY = "usher:{nodes}:epoch"
+"""A random word that goes with the data: another one means that every log began anew."""
+EPOCH_MS = 7 * 24 * 3_600_000
 
 
 def log_key(room: str) -> str:
@@ -108,13 +136,45 @@ class RedisBus:
         address = address_of(url)
         # While a slot moves, a cluster's refusals are sent again, behind what came after them.
         self.keeps_order = not isinstance(address, ClusterAddress)
-        self._ear = _Ear(address, never_stalled if watch is None else watch.check)
+        stalled = never_stalled if watch is None else watch.check
+        self._ear = _Ear(address, store, stalled, self._line_is_lost)
+        self._log_clock = LogClock(self._keep_ms)
+        self.in_time = False
+        self.epoch = ""
         if watch is not None:
             watch.on_resume(self._ear.resume)
 
     async def open(self) -> None:
         """Try once to connect the subscription; then it is kept up in the background."""
         await self._ear.open()
+        with suppress(StoreUnavailable):  # a gap in the line comes first then, and asks
+            await self._look_around()
+
+    def _line_is_lost(self) -> None:
+        # It may lead to another Redis from now on.
+        self.in_time, self.epoch = False, ""
+
+    async def _look_around(self, *commands: Command) -> tuple[int, list[Any]]:
+        """Ask for the time and the epoch, and for other things in the same round trip.
+
+        Returns:
+            The time that ids are made of, epoch milliseconds, and the replies.
+        """
+        now, _, epoch, *replies = await self._store.call(
+            ("TIME",),
+            ("SET", EPOCH_KEY, secrets.token_hex(8), "PX", EPOCH_MS, "NX"),
+            ("GET", EPOCH_KEY),
+            *commands,
+        )
+        now_ms = int(now[0]) * 1000 + int(now[1]) // 1000
+        is_right = self._log_clock.look(now_ms)
+        if self._ear.is_connected:
+            self.in_time, self.epoch = is_right, bytes(epoch or b"").decode()
+        return (now_ms if is_right else self._log_clock.now_ms()), replies
+
+    def reconnect(self) -> None:
+        """Connect the subscription anew: the store has found another server, perhaps."""
+        self._ear.reconnect()
 
     def listen(self, listener: BusListener) -> None:
         self._ear.listener = listener
@@ -129,8 +189,13 @@ class RedisBus:
         keys = [log_key(room), count_key(room), channel(room)]
         if sender:
             keys.append(sender_key(room, sender))
-        arguments = self._keep_messages, self._keep_ms, body, max(1, self._keep_messages // 2)
-        return _id_in(self._store.call(("EVAL", _KEEP, len(keys), *keys, *arguments)))
+        share = max(1, self._keep_messages // 2)
+        limits = self._keep_messages, self._keep_ms, body, share
+        known_ms = 0 if self.in_time else self._log_clock.now_ms()
+        if not known_ms:
+            return _id_in(self._store.call(("EVAL", _KEEP, len(keys), *keys, *limits)))
+        late = (*limits, known_ms, TOLERANCE_MS)
+        return _id_in(self._store.call(("EVAL", _KEEP_LATE, len(keys), *keys, *late)))
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
@@ -157,17 +222,25 @@ class RedisBus:
         return Window([_kept(e) for e in found[:limit]], complete, more=len(found) > limit)
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
-        command = ("XRANGE", log_key(room), f"({after}", "+", "COUNT", limit + 1)
-        now, found = await self._store.call(("TIME",), command)
+        key = log_key(room)
+        now_ms, (known, first, found) = await self._look_around(
+            ("XRANGE", key, after, after),
+            ("XRANGE", key, "-", "+", "COUNT", 1),
+            ("XRANGE", key, f"({after}", "+", "COUNT", limit + 1),
+        )
+        # A log that is forgotten for its age begins anew, and nothing is missing.
+        old = id_order(after)[0] < now_ms - self._keep_ms
+        complete = bool(known) or (old and (not first or _number(first[0]) == 1))
         messages = [_kept(entry) for entry in found[:limit]]
-        seconds = int(now[0]) + int(now[1]) / 1_000_000
-        return Window(messages, True, len(found) > limit, seconds)
+        more = len(found) > limit
+        return Window(messages, complete, more, now_ms / 1000, self.epoch, self.in_time)
 
     async def touch(self, room: str) -> None:
         await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))
 
     def forget_old(self) -> None:
-        """Redis does."""
+        """Redis does; only the epoch is to last as long as anybody is there."""
+        self._store.call(("PEXPIRE", EPOCH_KEY, EPOCH_MS))
 
     async def close(self) -> None:
         await self._ear.close()
@@ -190,8 +263,15 @@ def _number(entry: Any) -> int:
 class _Ear:
     """The subscription: which rooms are heard, over one connection after another."""
 
-    def __init__(self, address: Address, stalled: Callable[[], bool]) -> None:
-        self._address, self._stalled = address, stalled
+    def __init__(
+        self,
+        address: Address,
+        store: Store,
+        stalled: Callable[[], bool],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._address, self._store, self._stalled = address, store, stalled
+        self._on_lost = on_lost
         self.listener: BusListener | None = None
         self._rooms: dict[str, asyncio.Future[None] | None] = {}
         """None once a room has been heard for certain."""
@@ -199,6 +279,7 @@ class _Ear:
         self._line: _Line | None = None
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._refused, self._refused_at = "", 0.0
         self._issued: list[Command] = []
 
     async def open(self) -> None:
@@ -212,10 +293,19 @@ class _Ear:
         if self._line is not None:
             self._line.lose()
 
+    def reconnect(self) -> None:
+        """See `RedisBus.reconnect`."""
+        if self._line is not None:
+            self._line.lose()
+
     def resume(self) -> None:
         """Hear what waited behind a stall of the loop."""
         if self._line is not None:
             self._line.resume()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._line is not None
 
     def subscribe(self, room: str) -> asyncio.Future[None] | None:
         if room not in self._rooms:
@@ -253,13 +343,13 @@ class _Ear:
                 await self._lost.wait()
                 # A line that is lost as soon as it is there goes on backing off.
                 if loop.time() - since > LAST_DELAY_SECONDS:
-                    delay = FIRST_DELAY_SECONDS
+                    delay, self._refused = FIRST_DELAY_SECONDS, ""
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             delay = min(delay * 2, LAST_DELAY_SECONDS)
             await self._attempt()
 
     async def _attempt(self) -> None:
-        line = _Line(self._heard, self._line_lost, self._stalled)
+        line = _Line(self._heard, self._line_lost, self._line_refused, self._stalled)
         try:
             await asyncio.wait_for(self._address.connect(line), TIMEOUT_SECONDS)
         except (OSError, StoreUnavailable, asyncio.TimeoutError) as error:
@@ -270,10 +360,20 @@ class _Ear:
         self._line, self._issued = line, []
         line.write(("SUBSCRIBE", channel(room)) for room in tuple(self._rooms))
 
+    def _line_refused(self, word: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if word != self._refused:
+            self._refused, self._refused_at = word, now
+        elif now - self._refused_at > TELL_SECONDS and self._store.available:
+            # What the store is refused as well, it tells. This is said once, until it is over.
+            log.warning("rooms can't be heard, the subscription is refused by redis: %s", word)
+            self._refused_at = math.inf
+
     def _line_lost(self, line: _Line) -> None:
         if line is not self._line:
             return
         self._line = None
+        self._on_lost()
         self._lost.set()
         for room, waiting in self._rooms.items():
             if waiting is not None:
@@ -310,9 +410,10 @@ def _settle(waiting: asyncio.Future[None] | None) -> None:
 class _Line(asyncio.Protocol):
     """One connection that hears. `heard` is told (kind, channel, body)."""
 
-    def __init__(self, heard: Any, lost: Any, stalled: Callable[[], bool]) -> None:
+    def __init__(self, heard: Any, lost: Any, refused: Any, stalled: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._heard_by, self._lost_to, self._stalled = heard, lost, stalled
+        self._heard_by, self._lost_to, self._refused_to = heard, lost, refused
+        self._stalled = stalled
         self._unheard: list[bytes] = []
         """What one read brought while nothing may go out; the rest waits in the kernel."""
         self._due = 0.0
@@ -372,7 +473,7 @@ class _Line(asyncio.Protocol):
             self._reader.feed(data)
             while self._alive and (reply := self._reader.gets()) is not False:
                 if isinstance(reply, ReplyError):  # a room that is not heard must not look so
-                    log.warning("the bus is refused by redis: %s", error_word(reply))
+                    self._refused_to(error_word(reply))
                     self.lose()
                     return
                 if isinstance(reply, list) and reply[0] in (b"message", b"subscribe"):

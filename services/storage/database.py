@@ -20,7 +20,7 @@ from services.errors import Busy, DatabaseUnavailable
 from services.storage import database_errors, database_url, migrations
 from services.storage.database_errors import DRIVER_ERRORS
 from services.storage.database_rights import check_rights, explain
-from services.storage.database_url import DatabaseUrl
+from services.storage.database_url import DatabaseUrl, SqliteFile
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,6 +67,7 @@ class Database:
         self._runs: set[_Run] = set()
         self._closed = False
         self._starting = True
+        self._file: SqliteFile | None = None
         self._user = "" if url.postgresql is None else url.postgresql.login.get("user", "")
         # IMMEDIATE: two processes that read first and write then would otherwise end in a
         # deadlock that SQLite reports at once instead of waiting.
@@ -95,6 +96,8 @@ class Database:
             await asyncio.to_thread(database_url.prepare_sqlite, parsed, timeout)
         database = cls(database_url.open_bridge(parsed, timeout), parsed, timeout, max_waiting)
         try:
+            if parsed.kind == "sqlite":
+                database._file = SqliteFile(parsed.path)
             await database._migrate()
         except BaseException:  # cancelled too: SQLite's thread would outlive the start
             await database.close()
@@ -271,6 +274,8 @@ class Database:
             result = work(self._bridge)
             if run.broken_off:
                 raise _BrokenOff
+            if self._file is not None:
+                self._file.check()
             run.committing = True
         return result
 

