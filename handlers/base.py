@@ -16,6 +16,7 @@ from handlers.operations import Access
 from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket.handshake import cookie_credential
 from services.accounts.api_keys import PREFIX as KEY_PREFIX
+from services.callers import Callers
 from services.container import Services
 from services.errors import (
     BadRequest,
@@ -28,6 +29,7 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
+from services.limits.networks import network_of
 from services.sessions.admission import Identity
 from services.sessions.login_sessions import Device
 from services.settings.origins import Origins
@@ -73,6 +75,11 @@ class BaseHandler(web.RequestHandler):
     @property
     def services(self) -> Services:
         return self.site.services
+
+    @property
+    def callers(self) -> Callers:
+        """On whose behalf requests are worked at."""
+        return self.services.infrastructure.database.callers
 
     def address(self) -> ClientAddress:
         """Where the request comes from; forwarded addresses count from trusted proxies only."""
@@ -132,6 +139,8 @@ class ApiHandler(BaseHandler):
     identity: Identity
 
     def prepare(self) -> None:
+        # Whoever calls is a stranger until they have shown who they are.
+        self.callers.enter("strangers", network_of(self.address().ip))
         self.set_header("Cache-Control", "no-store")
         self.answer_origin()
         origin = self.request.headers.get("Origin")
@@ -185,6 +194,7 @@ class ApiHandler(BaseHandler):
             await self.services.api_keys.check(token, access)
             return
         claims = self.services.admission.verify(token)
+        self.callers.enter("users", claims.sub)
         self.identity = await self.services.admission.identify(claims)
         self.services.last_seen.record(claims.sid)
         if access != "user" and not self.identity.is_admin:

@@ -127,7 +127,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     access = Access(hub, channels)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
-    passwords = Passwords()
+    passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
@@ -181,10 +181,10 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         models=ModelRegistry(database, store),
         api_keys=ApiKeys(database),
         health=health,
-        background=Background(metrics),
+        background=Background(metrics, database.callers),
         passwords=passwords,
         limits=limits,
-        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits),
+        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
         tokens=tokens,
         encryption=encryption,

@@ -169,6 +169,8 @@ class Accounts:
         address = _key_of(email)
         known_device = self.devices.recognise(device.kept, address)
         attempt = await self._limits.begin(address, network_of(device.ip), known_device)
+        if known_device is not None:
+            self._database.callers.enter("users", f"device {known_device}")
         try:
             signed_in = await self._log_in(address, password, device, attempt)
         except Unauthenticated:
@@ -188,6 +190,9 @@ class Accounts:
         network = network_of(device.ip)
         found = await self._database.run(account_rows.find, address, network)
         attempt.require_known(found is not None and found.is_known_here)
+        if found is not None and found.is_known_here:
+            # One account is one who asks: who guesses at it from there is behind its owner only.
+            self._database.callers.enter("users", f"account {found.id}")
         known_hash = found.password_hash if found else None
         verdict = await self._passwords.verify(password, known_hash)
         if found is None or known_hash is None or not verdict.ok:
