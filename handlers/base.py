@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from types import TracebackType
@@ -38,6 +39,8 @@ from services.websocket.protocol import encode_json
 
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 MAX_USER_AGENT = 200
+HOLD_BACK_SECONDS = 1.0
+MAX_HELD_BACK = 2000
 
 log = logging.getLogger("usher.http")
 
@@ -50,6 +53,8 @@ class Site(msgspec.Struct, frozen=True):
     proxies: Proxies
     cookies: CookieJar
     pages: Loader
+    held_back: set[object] = msgspec.field(default_factory=set)
+    """Refusals by a limit that are under way."""
 
 
 class MethodNotAllowed(UsherError):
@@ -174,6 +179,19 @@ class ApiHandler(BaseHandler):
         self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
         self.set_header("Access-Control-Max-Age", "600")
         self.set_status(204)
+
+    async def hold_back(self) -> None:
+        """Let who goes on past a limit wait for the refusal, so that they cannot fill the loop.
+
+        Not everybody: what waits is bounded too.
+        """
+        held = self.site.held_back
+        if len(held) < MAX_HELD_BACK:
+            held.add(self)
+            try:
+                await asyncio.sleep(HOLD_BACK_SECONDS)
+            finally:
+                held.discard(self)
 
     # ---- who calls -------------------------------------------------------------------------
 
