@@ -57,6 +57,7 @@ BACKLOG = 1024
 MAX_HEADER_BYTES = 16 * 1024
 IDLE_CONNECTION_SECONDS = 75.0
 BODY_SECONDS = 20.0
+TELL_SECONDS = 5.0
 
 log = logging.getLogger("usher")
 
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return found
 
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it must not end a start either
-            run_loop(serve(chosen, reread))
+            run_loop(serve(chosen, reread, handler))
     except SettingError as error:
         settings.exit_with(error)
     except UsherError as error:
@@ -88,11 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def serve(chosen: Settings, reread: Callable[[], Settings]) -> None:
+async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: LogHandler) -> None:
     """Start, serve, and stop at SIGTERM or SIGINT.
 
     Args:
         reread: the settings as they are at SIGHUP.
+        log_handler: of all loggers.
 
     Raises:
         SettingError: a setting turns out to be of no use.
@@ -110,9 +112,10 @@ async def serve(chosen: Settings, reread: Callable[[], Settings]) -> None:
     bound = [listener.getsockname()[0] for listener in listeners]
     origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins, bound)
     infrastructure = await open_infrastructure(chosen)
-    services = container.build(infrastructure, origins.public_url)
+    services = container.build(infrastructure, origins.public_url, log_handler.writer.write)
     try:
         await running.start(services)
+        services.background.every(TELL_SECONDS, "tell what repeats", log_handler.tell)
         server, context = _open(services, origins, listeners)
         for warning in chosen.warnings:
             log.warning("%s", warning)
@@ -171,7 +174,9 @@ def _open(
     cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS})
     site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies, load_pages())
-    door = UpgradeRouter(make_application(site), UpgradeHandler(context, origins, cookies))
+    door = UpgradeRouter(
+        make_application(site), UpgradeHandler(context, origins, cookies, site.proxies)
+    )
     server = UsherServer(
         door,
         max_header_size=MAX_HEADER_BYTES,

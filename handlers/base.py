@@ -13,10 +13,11 @@ from tornado import web
 from tornado.template import Loader
 
 from handlers.cookies import CookieJar
-from handlers.operations import Access
+from handlers.operations import Access, Operation
 from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket.handshake import cookie_credential
 from services.accounts.api_keys import PREFIX as KEY_PREFIX
+from services.audit.events import Caller
 from services.callers import Callers
 from services.container import Services
 from services.errors import (
@@ -31,12 +32,18 @@ from services.errors import (
     UsherError,
 )
 from services.limits.networks import network_of
+from services.logs import redact
 from services.sessions.admission import Identity
 from services.sessions.login_sessions import Device
 from services.settings.origins import Origins
 from services.settings.proxies import ClientAddress, Proxies
 from services.websocket.protocol import encode_json
 
+ADMIN_KIND = "admin.act"
+ABOUT_USERS = frozenset(
+    ("user.changed", "user.deleted", "user.signed_out", "member.set", "member.removed")
+)
+"""Kinds whose last name in the path is a user's."""
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 MAX_USER_AGENT = 200
 HOLD_BACK_SECONDS = 1.0
@@ -57,6 +64,10 @@ class Site(msgspec.Struct, frozen=True):
     """Refusals by a limit that are under way."""
 
 
+AUDITED = (Unauthenticated, Forbidden, RateLimited)
+"""Refusals that the audit trail has: somebody may not do what they tried."""
+
+
 class MethodNotAllowed(UsherError):
     status, code, title = 405, "method_not_allowed", "This address does not take that method."
 
@@ -65,6 +76,8 @@ class BaseHandler(web.RequestHandler):
     """Security headers, refusals as problem documents, and logs without secrets."""
 
     site: Site
+    signs_in = False
+    """Whether a refusal here is one of a sign-in, which the audit trail keeps."""
     drop_cookies = False
     """Whether a refusal takes the browser's cookies away, as they are good for nothing."""
 
@@ -124,12 +137,25 @@ class BaseHandler(web.RequestHandler):
     ) -> None:
         """Path only: query strings hold tickets and OAuth codes."""
         where = f"{self.request.method} {self.request.path}"
+        if isinstance(value, AUDITED) or (self.signs_in and isinstance(value, UsherError)):
+            self.note_refusal(value)
         if isinstance(value, OriginRefused):
             log.warning("%s: %s", where, value.evidence)
         elif isinstance(value, UsherError):
             log.info("%s: %s: %s", where, value.code, value.evidence)
         elif not isinstance(value, web.HTTPError):
             log.error("%s failed", where, exc_info=(typ, value, tb))  # type: ignore[arg-type]
+
+    def note_refusal(self, error: UsherError) -> None:
+        """Have the audit trail know of a request that was refused."""
+        where = "" if self.signs_in else redact(f"{self.request.method} {self.request.path}")
+        self.services.audit.note(
+            "session.refused" if self.signs_in else "request.refused",
+            subject=error.about,
+            reason=error.code,
+            target=where,
+            kept=self.signs_in,
+        )
 
     def on_finish(self) -> None:
         status = str(self.get_status())
@@ -142,6 +168,32 @@ class ApiHandler(BaseHandler):
     """JSON calls. `identity` is the caller, once an operation has admitted one."""
 
     identity: Identity
+    key_id: str = ""
+    """Of the API key that called, once an operation has admitted one."""
+
+    def acting(self) -> None:
+        """Let the audit trail know who acts: where from, and who, as far as that is known."""
+        actor, session = f"key:{self.key_id}" if self.key_id else "", ""
+        if (identity := getattr(self, "identity", None)) is not None:
+            actor, session = identity.user_id, identity.claims.sid
+        self.services.audit.acting(Caller(actor, session, self.address().ip))
+
+    def note_in_audit(self, done: Operation, result: object) -> None:
+        """Have the audit trail know of an act that is done."""
+        kind = done.audit
+        if not kind and done.access == "admin" and self.request.method not in SAFE_METHODS:
+            kind = ADMIN_KIND
+        if not kind:
+            return
+        path = list(self.path_args)
+        subject = path.pop() if path and kind in ABOUT_USERS else ""
+        target = path[0] if path else str(getattr(result, "id", ""))
+        if not self.path_args:  # about oneself: a new account, or one's own
+            subject = getattr(getattr(result, "user", None), "id", "")
+            subject = subject or (self.identity.user_id if result is None else "")
+        self.services.audit.note(
+            kind, subject=subject, target=target or ("" if subject else redact(self.request.path))
+        )
 
     def prepare(self) -> None:
         # Whoever calls is a stranger until they have shown who they are.
@@ -209,11 +261,13 @@ class ApiHandler(BaseHandler):
             return
         token = self.access_token()
         if token.startswith(KEY_PREFIX) and access in ("publish", "disconnect", "read"):
-            await self.services.api_keys.check(token, access)
+            self.key_id = await self.services.api_keys.check(token, access)
+            self.acting()
             return
         claims = self.services.admission.verify(token)
         self.callers.enter("users", claims.sub)
         self.identity = await self.services.admission.identify(claims)
+        self.acting()
         self.services.last_seen.record(claims.sid)
         if access != "user" and not self.identity.is_admin:
             raise Forbidden("an administrator's call")

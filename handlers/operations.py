@@ -41,6 +41,7 @@ class Operation(msgspec.Struct, frozen=True):
         shows: the token that the call looks at, where `access` does not say it.
         told: the type of a 200 that is given in place of `status` where the method returns it.
         form: fields of a form that it takes in place of JSON, and what they mean.
+        audit: the kind of the audit trail's entry for it. Administrators' acts have one anyway.
     """
 
     summary: str
@@ -55,6 +56,7 @@ class Operation(msgspec.Struct, frozen=True):
     shows: Shows | None
     told: Any
     form: dict[str, str]
+    audit: str = ""
 
 
 def operation(
@@ -71,6 +73,7 @@ def operation(
     shows: Shows | None = None,
     told: Any = None,
     form: dict[str, str] | None = None,
+    audit: str = "",
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Awaitable[None]]]:
     """Make a handler's method an operation: the caller is checked first, then the body.
 
@@ -90,6 +93,7 @@ def operation(
         shows or (None if access == "anyone" else "access"),
         told,
         form or {},
+        audit,
     )
     decoder = None if body is None else msgspec.json.Decoder(body)
 
@@ -103,9 +107,11 @@ def operation(
                 raise
 
         async def answered(handler: Any, *path: str) -> None:
+            handler.acting()
             await handler.admit(access)
             arguments = path if decoder is None else (*path, handler.decoded_body(decoder))
             result = await method(handler, *arguments)
+            handler.note_in_audit(described, result)
             handler.answer(200 if told is not None and result is not None else status, result)
 
         run.operation = described  # type: ignore[attr-defined]  # read by handlers/reference/openapi.py

@@ -10,6 +10,7 @@ from tornado import web
 
 from handlers.base import ApiHandler, Site, UnknownRoute
 from handlers.http.admin import DisconnectHandler, UserHandler, UsersHandler
+from handlers.http.audit import AuditHandler
 from handlers.http.auth import (
     LogInHandler,
     LogOutHandler,
@@ -74,6 +75,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/admin/users", UsersHandler),
     ("/api/admin/users/{user_id}", UserHandler),
     ("/api/admin/users/{user_id}/disconnect", DisconnectHandler),
+    ("/api/admin/audit", AuditHandler),
     ("/api/publish", PublishHandler),
     ("/api/admin/api-keys", KeysHandler),
     ("/api/admin/api-keys/{key_id}", KeyHandler),

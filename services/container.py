@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.accounts.accounts import Accounts
@@ -11,6 +12,8 @@ from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
+from services.audit import hooks
+from services.audit.trail import AuditTrail
 from services.background import Background
 from services.health import Health
 from services.infrastructure import Infrastructure
@@ -82,6 +85,7 @@ class Services:
     api_keys: ApiKeys
     health: Health
     background: Background
+    audit: AuditTrail
     passwords: Passwords
     limits: HourlyLimits
     refreshes: Refreshes
@@ -91,11 +95,14 @@ class Services:
     oauth: OAuthParts
 
 
-def build(infrastructure: Infrastructure, issuer: str) -> Services:
+def build(
+    infrastructure: Infrastructure, issuer: str, write_lines: Callable[[str], None]
+) -> Services:
     """Join the parts. Nothing runs yet.
 
     Args:
         issuer: `iss` of the tokens: the public URL.
+        write_lines: where lines of the audit trail go. Must not wait.
     """
     settings, metrics = infrastructure.settings, infrastructure.metrics
     store, database = infrastructure.store, infrastructure.database
@@ -123,6 +130,9 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         settings.max_sessions_per_user,
         steady=SteadyClock(),
     )
+    audit = AuditTrail(database, write_lines, settings.log_format, metrics)
+    login_sessions.on_opened(hooks.opened(audit))
+    revocations.on_made(hooks.revoked(audit))
     channels = Channels(database, revocations)
     access = Access(hub, channels)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
@@ -133,7 +143,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
     refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
     admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, store, encryption, metrics)
+    health = Health(database, store, encryption, metrics, node)
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
         providers,
@@ -182,6 +192,7 @@ def build(infrastructure: Infrastructure, issuer: str) -> Services:
         api_keys=ApiKeys(database),
         health=health,
         background=Background(metrics, database.callers),
+        audit=audit,
         passwords=passwords,
         limits=limits,
         refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),

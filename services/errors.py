@@ -48,6 +48,8 @@ class UsherError(Exception):
     status = 500
     code = "internal"
     title = "Something went wrong on our side."
+    about = ""
+    """The id of the user whose account it was about, for the audit trail only."""
 
     def __init__(self, evidence: str = "", **public: object) -> None:
         super().__init__(evidence or self.code)

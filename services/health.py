@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
+import peewee
 
+from models.used_once import UsedOnce
 from services.errors import UsherError
 from services.metrics import Metrics
+from services.opaque import token_hash
 from services.redis.store import Store
 from services.storage.database import Database
 from services.storage.encryption import Encryption, check_canary
 
 CHECK_SECONDS = 1.0
+CHECKS_PER_WRITE = 5
+"""How often the question is a real write; where the last answer was bad, it always is."""
+ROW_SECONDS = 60.0
 
 log = logging.getLogger("usher.health")
 
@@ -29,7 +37,11 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """Watches the database and Redis."""
+    """Watches the database and Redis.
+
+    Args:
+        node: id of this process: each writes a row of its own, or they would wait for each other.
+    """
 
     def __init__(
         self,
@@ -37,7 +49,11 @@ class Health:
         store: Store,
         encryption: Encryption,
         metrics: Metrics,
+        node: str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._node, self._clock = node, clock
+        self._checks = 0
         self._database, self._store, self._encryption = database, store, encryption
         self._metrics = metrics
         self._database_ok = True
@@ -67,13 +83,18 @@ class Health:
     async def check(self) -> None:
         """Ask the database and look at Redis."""
         try:
-            await self._database.ping()
+            # A full disk answers every question, and whether it would take a write.
+            if not self._database_ok or self._checks % CHECKS_PER_WRITE == 0:
+                await self._database.run(_write, self._node, self._clock())
+            else:
+                await self._database.ping()
+            self._checks += 1
             if self._key_ok is None:
                 await self._check_key()
             self._database_ok = True
         except UsherError as error:
             if self._database_ok:
-                log.warning("the database does not answer: %s", error.evidence)
+                log.warning("the database cannot be used: %s", error.evidence)
             self._database_ok = False
         self._metrics.database_up.set(self._database_ok)
         self._metrics.redis_up.set(self._store.kind == "redis" and self._store.available)
@@ -92,3 +113,11 @@ class Health:
             log.error(
                 "USHER_ENCRYPTION_KEYS do not fit what is stored: not ready; nothing was deleted"
             )
+
+
+def _write(db: peewee.Database, node: str, now: float) -> None:
+    """Write a row that the upkeep takes away once the node is gone."""
+    row = {"hash": token_hash(f"health\0{node}"), "expires_at": now + ROW_SECONDS}
+    UsedOnce.insert(row).on_conflict(
+        conflict_target=[UsedOnce.hash], update={UsedOnce.expires_at: now + ROW_SECONDS}
+    ).execute(db)

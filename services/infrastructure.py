@@ -10,6 +10,7 @@ from services.embedded.redis_server import EmbeddedRedis
 from services.errors import SettingError
 from services.loop_watch import LoopWatch
 from services.metrics import Metrics
+from services.redis.address import Address
 from services.redis.bus import Bus
 from services.redis.bus_memory import MemoryBus
 from services.redis.bus_redis import RedisBus
@@ -24,6 +25,9 @@ from services.settings.data_dir import DataDirLock
 from services.settings.settings import Settings
 from services.settings.values import TAKES_REDIS
 from services.storage.database import Database
+
+TRIAL = "trial"
+"""Hash tag of the keys by which Redis is tried."""
 
 log = logging.getLogger("usher")
 
@@ -79,7 +83,13 @@ def _remote_store(settings: Settings) -> RedisStore | ClusterStore | None:
     except ValueError as error:
         got = f"{MASK} ({error}: an option of it, or a file that it names)"
         raise SettingError("USHER_REDIS_URL", got, TAKES_REDIS) from error
-    return ClusterStore(address) if isinstance(address, ClusterAddress) else RedisStore(address)
+    return _store_at(address)
+
+
+def _store_at(address: Address) -> RedisStore | ClusterStore:
+    if isinstance(address, ClusterAddress):
+        return ClusterStore(address, tried=True)
+    return RedisStore(address, tried_as=TRIAL)
 
 
 async def _open_store(
@@ -97,7 +107,7 @@ async def _open_store(
         return None, MemoryStore()
     redis = EmbeddedRedis(settings.data_dir, binary, on_restart=metrics.redis_restarts.inc)
     await redis.start()
-    store = RedisStore(redis.url)
+    store = RedisStore(redis.url, tried_as=TRIAL)
     await store.connect()
     return redis, store
 
@@ -110,6 +120,8 @@ async def _open_bus(
     if url is None or store.kind == "memory":
         return MemoryBus(messages, seconds)
     bus = RedisBus(url, store, messages, seconds, watch)
+    if isinstance(store, RedisStore):
+        store.on_moved(bus.reconnect)
     await bus.open()
     return bus
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from services.audit.trail import LINES_SECONDS, ROWS_SECONDS
 from services.container import Services
 from services.errors import StoreUnavailable, UsherError
 from services.health import CHECK_SECONDS
@@ -54,6 +55,8 @@ async def _start(services: Services) -> None:
         services.revocations.prune()
         services.infrastructure.bus.forget_old()
 
+    keep_audit = services.infrastructure.settings.audit_retention_seconds
+    purge = Upkeep(database, keep_audit=keep_audit).purge
     background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
     background.every(NEWS_SECONDS, "read news", services.contact.hear)
     background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
@@ -65,8 +68,10 @@ async def _start(services: Services) -> None:
     if tuple(services.oauth.providers):
         background.every(KEEP_SECONDS, "refresh provider tokens", services.oauth.refresh.keep)
     background.every(PURGE_SECONDS, "forget revocations", prune)
+    background.every(PURGE_SECONDS, "purge rows", purge)
+    background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
+    background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
     background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
-    background.every(PURGE_SECONDS, "purge rows", Upkeep(database).purge)
 
 
 async def stop(services: Services) -> None:
@@ -77,6 +82,10 @@ async def stop(services: Services) -> None:
         await asyncio.wait_for(services.last_seen.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:  # a courtesy; stopping must go on
         log.debug("last seen not written: %s", error)
+    try:
+        await asyncio.wait_for(services.audit.write(), 2.0)
+    except (UsherError, asyncio.TimeoutError) as error:
+        log.error("entries of the audit trail are lost: %s", error)
     services.passwords.close()
     await services.oauth.close()
     with suppress(UsherError):

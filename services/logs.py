@@ -163,8 +163,11 @@ class LogHandler(logging.Handler):
         for line in (*self._over(), *self._admitted(record, place)):
             self.writer.write(self.format(line) + "\n")
 
-    def tell(self) -> None:
-        """Say what was counted and is due. To be called now and then."""
+    async def tell(self) -> None:
+        """Say what was counted and is due. To be called now and then. Waits for nothing."""
+        self._tell()
+
+    def _tell(self) -> None:
         self.acquire()
         try:
             for record in self._over():
@@ -176,7 +179,7 @@ class LogHandler(logging.Handler):
         """Say what was counted, and write what waits."""
         for window in self._windows.values():
             window.seconds = 0.0
-        self.tell()
+        self._tell()
         self.writer.close()
         super().close()
 

@@ -68,6 +68,9 @@ class Metrics:
         self.rate_limits_without_redis = self._counter(
             "usher_rate_limits_without_redis", "Rate limits that a node had to count by itself."
         )
+        self.audit_dropped = self._counter(
+            "usher_audit_dropped", "Entries of the audit trail that were too many at once.", "what"
+        )
         self.requests = self._counter(
             "usher_http_requests", "HTTP requests, by method and status.", "method", "status"
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import peewee
 
+from models.audit_event import AuditEvent
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.oauth_token import OAuthToken
@@ -19,15 +20,25 @@ from services.storage.database import Database
 PURGE_SECONDS = 60.0
 KEEP_SESSIONS_SECONDS = 30 * 86400.0
 """Ended sessions stay a month, for whoever asks what happened."""
+KEEP_AUDIT_SECONDS = 90 * 86400.0
 KEEP_NETWORKS_SECONDS = 180 * 86400.0
 """An address that somebody has not signed in from for half a year is a stranger's again."""
 
 
 class Upkeep:
-    """Purges what is expired."""
+    """Purges what is expired.
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
-        self._database, self._clock = database, clock
+    Args:
+        keep_audit: seconds that rows of the audit trail are kept.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], float] = time.time,
+        keep_audit: float = KEEP_AUDIT_SECONDS,
+    ) -> None:
+        self._database, self._keep_audit, self._clock = database, keep_audit, clock
 
     async def purge(self) -> None:
         """Delete expired revocations, tickets, refresh tokens and old sessions, and provider
@@ -43,6 +54,7 @@ class Upkeep:
             (UsedOnce, UsedOnce.hash, UsedOnce.expires_at, now),
             (RefreshToken, RefreshToken.hash, RefreshToken.expires_at, now),
             (LoginSession, LoginSession.id, LoginSession.expires_at, now - KEEP_SESSIONS_SECONDS),
+            (AuditEvent, AuditEvent.id, AuditEvent.at, now - self._keep_audit),
         ):
             while await self._database.run(_delete_expired, row, key, ends < before) == BATCH:
                 pass

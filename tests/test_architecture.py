@@ -19,6 +19,7 @@ WINGS = {
     "services.settings": {"redis"},
     "services.limits": {"redis"},
     "services.storage": set(),
+    "services.audit": {"storage"},
     "services.redis": set(),
     "services.embedded": set(),
     "services.websocket": set(),

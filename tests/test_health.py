@@ -43,6 +43,7 @@ async def watched(
             parts.store,
             encryption or Encryption([KEY]),
             parts.metrics,
+            parts.name,
         )
         yield Watched(parts, health)
 

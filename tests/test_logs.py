@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -163,7 +164,7 @@ def test_what_was_counted_is_said_although_nothing_else_happens() -> None:
     log.logger.error("x")
     log.logger.error("x")
     log.clock.now += 11
-    log.handler.tell()
+    asyncio.run(log.handler.tell())
     assert log.messages() == ["x", "x (and 1 more like it in 11 s)"]
 
 

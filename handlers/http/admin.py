@@ -53,6 +53,7 @@ class UserHandler(ApiHandler):
         body=ChangeUser,
         answer=UserRow,
         errors=(NotFound, LastAdmin),
+        audit="user.changed",
     )
     async def patch(self, user_id: str, body: ChangeUser) -> UserRow:
         role = None if body.role is msgspec.UNSET else body.role
@@ -66,6 +67,7 @@ class UserHandler(ApiHandler):
         access="admin",
         status=204,
         errors=(NotFound, LastAdmin),
+        audit="user.deleted",
     )
     async def delete(self, user_id: str) -> None:
         await self.services.accounts.delete(user_id)
@@ -77,6 +79,7 @@ class DisconnectHandler(ApiHandler):
         access="disconnect",
         status=204,
         errors=(NotFound,),
+        audit="user.signed_out",
     )
     async def post(self, user_id: str) -> None:
         await self.services.accounts.disconnect(user_id)

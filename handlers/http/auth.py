@@ -10,6 +10,7 @@ import msgspec
 
 from handlers.base import ApiHandler
 from handlers.operations import operation
+from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
     NotFound,
@@ -123,6 +124,7 @@ class SignUpHandler(SignInHandler):
         status=201,
         answer=BrowserSignIn | NativeSignIn,
         errors=(WeakPassword, SignupRefused, RateLimited),
+        audit="account.created",
     )
     async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn:
         accounts = self.services.accounts
@@ -131,6 +133,8 @@ class SignUpHandler(SignInHandler):
 
 
 class LogInHandler(SignInHandler):
+    signs_in = True
+
     @operation(
         "Sign in with a password.",
         access="anyone",
@@ -208,9 +212,11 @@ class LogOutHandler(ApiHandler):
         self.drop_cookies = True  # good for nothing, if they are refused now
         try:
             claims = self.services.admission.verify(token)
+            claims = (await self.services.admission.identify(claims)).claims
         except TokenExpired as error:
-            return error.claims
-        return (await self.services.admission.identify(claims)).claims
+            claims = error.claims
+        self.services.audit.acting(Caller(claims.sub, claims.sid, self.address().ip))
+        return claims
 
 
 def _logged_out(claims: Claims) -> tuple[str, str, str, str]:
@@ -229,6 +235,7 @@ class PasswordHandler(ApiHandler):
         body=ChangePassword,
         status=204,
         errors=(WeakPassword, WrongPassword, ReauthenticationNeeded, RateLimited),
+        audit="password.changed",
     )
     async def post(self, body: ChangePassword) -> None:
         claims, accounts = self.identity.claims, self.services.accounts

@@ -72,6 +72,7 @@ class KeysHandler(ApiHandler):
         body=NewKey,
         status=201,
         answer=KeyShown,
+        audit="api_key.created",
     )
     async def post(self, body: NewKey) -> KeyShown:
         keys, user_id = self.services.api_keys, self.identity.user_id
@@ -80,7 +81,13 @@ class KeysHandler(ApiHandler):
 
 
 class KeyHandler(ApiHandler):
-    @operation("Revoke a key.", access="admin", status=204, errors=(NotFound,))
+    @operation(
+        "Revoke a key.",
+        access="admin",
+        status=204,
+        errors=(NotFound,),
+        audit="api_key.revoked",
+    )
     async def delete(self, key_id: str) -> None:
         await self.services.api_keys.revoke(key_id)
 
@@ -114,10 +121,17 @@ class ModelHandler(ApiHandler):
         access="publish",
         body=NewModel,
         answer=ModelRow,
+        audit="model.registered",
     )
     async def put(self, model_id: str, body: NewModel) -> ModelRow:
         return await self.services.models.put(model_id, body.title)
 
-    @operation("Strike a model off.", access="publish", status=204, errors=(NotFound,))
+    @operation(
+        "Strike a model off.",
+        access="publish",
+        status=204,
+        errors=(NotFound,),
+        audit="model.removed",
+    )
     async def delete(self, model_id: str) -> None:
         await self.services.models.remove(model_id)

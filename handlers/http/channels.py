@@ -53,7 +53,11 @@ class ChannelsHandler(ApiHandler):
         return ChannelPage(items, following)
 
     @operation(
-        "Open a channel. Its owner is the user.", body=NewChannel, status=201, answer=ChannelItem
+        "Open a channel. Its owner is the user.",
+        body=NewChannel,
+        status=201,
+        answer=ChannelItem,
+        audit="channel.created",
     )
     async def post(self, body: NewChannel) -> ChannelItem:
         user_id = self.identity.user_id
@@ -76,6 +80,7 @@ class ChannelHandler(ApiHandler):
         body=ChangeChannel,
         answer=ChannelDetails,
         errors=(NotFound, Forbidden),
+        audit="channel.changed",
     )
     async def patch(self, channel_id: str, body: ChangeChannel) -> ChannelDetails:
         asked = msgspec.structs.asdict(body)
@@ -85,7 +90,12 @@ class ChannelHandler(ApiHandler):
         user_id = self.identity.user_id
         return await self.services.channels.update(user_id, channel_id, **changes)
 
-    @operation("Delete a channel.", status=204, errors=(NotFound, Forbidden))
+    @operation(
+        "Delete a channel.",
+        status=204,
+        errors=(NotFound, Forbidden),
+        audit="channel.deleted",
+    )
     async def delete(self, channel_id: str) -> None:
         await self.services.channels.delete(self.identity.user_id, channel_id)
 
@@ -96,6 +106,7 @@ class MemberHandler(ApiHandler):
         body=GiveRight,
         answer=Membership,
         errors=(NotFound, Forbidden, OwnerStays),
+        audit="member.set",
     )
     async def put(self, channel_id: str, user_id: str, body: GiveRight) -> Membership:
         caller_id, right = self.identity.user_id, Right.of(body.right)
@@ -105,6 +116,7 @@ class MemberHandler(ApiHandler):
         "Take a member's right away; one's own, too: that is leaving.",
         status=204,
         errors=(NotFound, Forbidden, OwnerStays),
+        audit="member.removed",
     )
     async def delete(self, channel_id: str, user_id: str) -> None:
         caller_id = self.identity.user_id

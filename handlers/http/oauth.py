@@ -8,14 +8,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from tornado.template import Loader
 
 from handlers.base import ApiHandler
 from handlers.http.auth import SignInHandler
+from handlers.http.forms import form_values
 from handlers.http.pages import PAGE_HEADERS
 from handlers.operations import operation
+from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
     BadRequest,
@@ -28,12 +30,15 @@ from services.errors import (
 from services.oauth.answers import refuse
 from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.authorization_requests import ATTEMPT_SECONDS, attempt_key
-from services.providers.flow import Answer, Begun
+from services.providers.flow import MAX_CODE_LENGTH, Answer, Begun
 from services.settings.origins import Origins, parse_origin
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 MAX_NEXT_LENGTH = 500
 """Characters. Nine attempts with one of these still fit into the headers of a request."""
+ANSWER = ("state", "code", "error", "iss")
+"""What a provider answers with, and nothing else of what it may add."""
+MAX_ANSWER_LENGTH = MAX_CODE_LENGTH
 MAX_ATTEMPTS = 5
 """Sign-ins that one browser may have under way; the cookies of more are taken away."""
 _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
@@ -187,6 +192,8 @@ _LOCAL = frozenset(("127.0.0.1", "localhost"))
 
 
 class OAuthCallbackHandler(OAuthHandler):
+    signs_in = True
+
     @operation(
         "The way back from a provider. Ends on the app, signed in, or on a page that says why not.",
         access="anyone",
@@ -222,7 +229,40 @@ class OAuthCallbackHandler(OAuthHandler):
         )
         if finished.signed_in is not None:
             self.signed_in(finished.signed_in, "browser")
+        elif claims is not None:
+            self.services.audit.acting(Caller(claims.sub, claims.sid, self.address().ip))
+            self.services.audit.note("identity.linked", subject=claims.sub, target=provider)
         self.go_to(finished.next)
+
+    @operation(
+        "The same as a form that the provider's page posts (`response_mode=form_post`): the "
+        "browser is sent on to this address with what it brought.",
+        access="anyone",
+        status=303,
+        errors=(NotFound, SignInRefused),
+        form={
+            "state": "as sent",
+            "code": "of the provider (RFC 6749 section 4.1.2)",
+            "error": "in its place",
+            "iss": "who answers (RFC 9207)",
+        },
+        media_type="text/html",
+    )
+    async def post(self, provider: str) -> None:
+        self.services.oauth.providers.get(provider)
+        self.provider = provider
+        brought: dict[str, str] = {}
+        for name in ANSWER:
+            values = form_values(self.request, name)
+            if len(values) > 1 or sum(map(len, values)) > MAX_ANSWER_LENGTH:
+                raise SignInRefused(Reason.UNTRUSTED, f"callback: {name} more than once, or long")
+            brought |= dict.fromkeys([name] if values else [], "".join(values))
+        # Another site's page has posted it, so the cookies of the sign-in have not come along.
+        # They do when the browser follows this.
+        self.go_to(f"{self.request.path}?{urlencode(brought)}")
+
+    def refuse_foreign_page(self) -> None:
+        """A provider's page posts to it. Nothing is done for that but to send the browser on."""
 
     def _only(self, name: str) -> str | None:
         """A parameter that may stand there once (RFC 6749 section 3.1)."""

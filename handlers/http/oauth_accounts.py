@@ -86,6 +86,7 @@ class LinkedAccountsHandler(ApiHandler):
 class LinkedAccountHandler(ApiHandler):
     @operation(
         "Unlink an account. Login sessions that came of it end, this one too if it did.",
+        audit="identity.unlinked",
         status=204,
         errors=(NotFound, LastWayIn),
     )

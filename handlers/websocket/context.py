@@ -12,6 +12,7 @@ import msgspec
 
 from services.container import Services
 from services.errors import UsherError
+from services.websocket.first_frames import FirstFrames
 from services.websocket.protocol import CloseCode
 
 MAX_UNAUTHENTICATED = 20_000
@@ -85,6 +86,7 @@ class SocketContext:
         self.join_timeout = services.infrastructure.settings.join_timeout_seconds
         self.message_rate = services.infrastructure.settings.message_rate
         self.loop = asyncio.get_running_loop()
+        self.first_frames = FirstFrames(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
         self.draining = False
 

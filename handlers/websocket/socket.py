@@ -13,6 +13,7 @@ import msgspec
 
 from handlers.websocket.context import ClientEvent, SocketContext, client_event
 from handlers.websocket.replies import ReplyQueue
+from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
     BadRequest,
@@ -31,7 +32,6 @@ from services.sessions.admission import Identity
 from services.sockets.session_pool import SocketSession
 from services.websocket import protocol
 from services.websocket.connection import WebSocketConnection
-from services.websocket.frames import encode_text
 from services.websocket.message_rate import BURST_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import CloseCode, Frame
 
@@ -48,6 +48,7 @@ class ClientSocket:
     """A WebSocket after its handshake. Joined once it has a `session`."""
 
     __slots__ = (
+        "_address",
         "_claims",
         "_excess",
         "_membership",
@@ -62,8 +63,8 @@ class ClientSocket:
         "session_id",
     )
 
-    def __init__(self, context: SocketContext, sock: socket.socket) -> None:
-        self.context = context
+    def __init__(self, context: SocketContext, sock: socket.socket, address: str = "") -> None:
+        self.context, self._address = context, address
         self.connection = WebSocketConnection(context.loop, sock, self, stalled=context.stalled)
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
@@ -80,10 +81,10 @@ class ClientSocket:
     # ---- opening ---------------------------------------------------------------------------
 
     def open_joined(self, head: bytes, leading: bytes, identity: Identity, bearer: bool) -> None:
-        """Begin as somebody known: the handshake's answer and `joined` leave in one write."""
+        """Begin as somebody known: `joined` follows the handshake's answer a moment later."""
         joined = self._enter(identity, bearer)
-        self.connection.send_frame(head + encode_text(protocol.encode_event("joined", joined)))
-        self.connection.start(leading)
+        self.connection.open(head, self.context.first_frames, leading)
+        self.connection.send(protocol.encode_event("joined", joined))
 
     def open_unauthenticated(self, head: bytes, leading: bytes) -> None:
         """Begin as nobody: `user-join` has to come in time."""
@@ -96,12 +97,15 @@ class ClientSocket:
 
     def open_refused(self, head: bytes, code: CloseCode) -> None:
         """Open only to say why not: a browser cannot see an HTTP status."""
-        self.connection.send_frame(head)
-        self.connection.start()
+        self.connection.open(head, self.context.first_frames)
         self._refuse(code)
 
     def _refuse(self, code: CloseCode) -> None:
         self.context.metrics.joins.labels(outcome=code.reason).inc()
+        by = Caller(address=self._address)
+        self.context.services.audit.note(
+            "socket.refused", reason=code.reason, target=self.session_id, by=by, kept=False
+        )
         self.close(code)
 
     # ---- what the hub asks -----------------------------------------------------------------
@@ -237,6 +241,7 @@ class ClientSocket:
             context.metrics.sockets.dec()
             self.membership.leave_all()
             context.services.pool.remove(self._session)
+            self._note("socket.closed", str(int(code)))
 
     # ---- answering -------------------------------------------------------------------------
 
@@ -330,8 +335,17 @@ class ClientSocket:
         context.services.last_seen.record(claims.sid)
         context.metrics.joins.labels(outcome="joined").inc()
         context.metrics.sockets.inc()
+        self._note("socket.joined", "bearer" if bearer else "")
         self._watch_expiry()
         return self._joined()
+
+    def _note(self, kind: str, reason: str) -> None:
+        """Have the audit trail know: a line of the log, written later, and no row."""
+        session = self.session
+        by = Caller(session.user_id, session.login_session_id, self._address)
+        self.context.services.audit.note(
+            kind, subject=by.actor, reason=reason, target=self.session_id, by=by, kept=False
+        )
 
     def _enter_rooms(self, identity: Identity) -> None:
         services = self.context.services

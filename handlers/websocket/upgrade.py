@@ -24,10 +24,12 @@ from handlers.websocket import handshake
 from handlers.websocket.context import SocketContext
 from handlers.websocket.socket import ClientSocket, close_code_for
 from handlers.websocket.target import origin_form
+from services.audit.events import Caller
 from services.errors import BadRequest, OriginRefused, TooLarge, Unavailable, UsherError
 from services.rooms.joins import Credential, TwoIdentities
 from services.sessions.admission import Identity
 from services.settings.origins import Origins
+from services.settings.proxies import Proxies
 from services.websocket.connection import READ_BYTES
 from services.websocket.protocol import CloseCode
 
@@ -48,8 +50,11 @@ class OpeningHandshake(msgspec.Struct, frozen=True):
 class UpgradeHandler:
     """Takes handshakes and opens sockets."""
 
-    def __init__(self, context: SocketContext, origins: Origins, cookies: CookieJar) -> None:
+    def __init__(
+        self, context: SocketContext, origins: Origins, cookies: CookieJar, proxies: Proxies
+    ) -> None:
         self._context, self._origins, self._cookies = context, origins, cookies
+        self._proxies = proxies
 
     async def upgrade(
         self,
@@ -59,16 +64,19 @@ class UpgradeHandler:
     ) -> None:
         """Answer one handshake. Called while Tornado waits behind the headers."""
         assert isinstance(connection, HTTP1Connection)
+        # Tornado's context of a connection knows the peer.
+        peer = str(getattr(connection.context, "remote_ip", ""))
+        address = self._proxies.client_address(peer, headers).ip
         try:
             own = self._check_origin(headers)
             accept = handshake.check_handshake(start, headers)
             if self._context.is_full:
                 raise Unavailable("stopping, or too many unauthenticated")
-            entry = await self._check_credentials(start, headers, own)
+            entry = await self._check_credentials(start, headers, own, address)
         except UsherError as error:
             refuse(error, start, connection)
             return
-        self._hand_over(connection, handshake.answer(accept, headers), entry)
+        self._hand_over(connection, handshake.answer(accept, headers), entry, address)
 
     def _check_origin(self, headers: httputil.HTTPHeaders) -> bool:
         """Whether there is an Origin, and it may use cookies.
@@ -86,7 +94,11 @@ class UpgradeHandler:
         return True
 
     async def _check_credentials(
-        self, start: httputil.RequestStartLine, headers: httputil.HTTPHeaders, own: bool
+        self,
+        start: httputil.RequestStartLine,
+        headers: httputil.HTTPHeaders,
+        own: bool,
+        address: str,
     ) -> OpeningHandshake:
         explicit = handshake.explicit_credentials(start, headers)
         cookie = handshake.cookie_credential(headers, self._cookies.access) if own else None
@@ -99,24 +111,28 @@ class UpgradeHandler:
             beside = None if cookie is credential else cookie
             identity = await self._context.joins.admit(credential, beside)
         except UsherError as error:
-            return self._refused(credential, error)
+            return self._refused(credential, error, address)
         return OpeningHandshake(identity, credential.is_bearer)
 
-    def _refused(self, credential: Credential, error: UsherError) -> OpeningHandshake:
+    def _refused(self, credential: Credential, error: UsherError, address: str) -> OpeningHandshake:
         log.info("join by %s refused: %s", credential.way, error.evidence)
+        audit, by = self._context.services.audit, Caller(address=address)
+        audit.note("socket.refused", reason=error.code, target=credential.way, by=by, kept=False)
         if credential.way == "header" and not isinstance(error, TwoIdentities):
             self._context.metrics.joins.labels(outcome=error.code).inc()
             raise error
         return OpeningHandshake(refusal=close_code_for(error))
 
-    def _hand_over(self, connection: HTTP1Connection, head: bytes, entry: OpeningHandshake) -> None:
+    def _hand_over(
+        self, connection: HTTP1Connection, head: bytes, entry: OpeningHandshake, address: str
+    ) -> None:
         taken = take_socket(connection)
         if taken is None:  # the client left while its credential was looked at
             if entry.identity is not None:
                 self._context.joins.release(entry.identity)
             return
         sock, leading = taken
-        client = ClientSocket(self._context, sock)
+        client = ClientSocket(self._context, sock, address)
         if entry.identity is not None:
             client.open_joined(head, leading, entry.identity, entry.is_bearer)
         elif entry.refusal is not None:

@@ -43,6 +43,7 @@ class Metadata(msgspec.Struct, frozen=True):
     token_endpoint_auth_methods_supported: tuple[str, ...] = ("client_secret_basic",)
     revocation_endpoint_auth_methods_supported: tuple[str, ...] = ()
     id_token_signing_alg_values_supported: tuple[str, ...] = ("RS256",)
+    userinfo_signing_alg_values_supported: tuple[str, ...] = ()
     authorization_response_iss_parameter_supported: bool = False
 
     def token_auth(self, chosen: ClientAuth | None) -> ClientAuth:
@@ -102,12 +103,18 @@ class Discovery:
     Args:
         issuer: as in the settings.
         expected: the `issuer` that its document has to name; the same, save for Microsoft.
+        url: of the document, where it does not lie where the issuer says (Azure B2C).
     """
 
     def __init__(
-        self, issuer: str, expected: str, clock: Callable[[], float] = time.monotonic
+        self,
+        issuer: str,
+        expected: str,
+        url: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer, self._expected, self._clock = issuer, expected, clock
+        self._url = url or issuer.rstrip("/") + "/.well-known/openid-configuration"
         self._fetches = Fetches(clock)
         self._known: Metadata | None = None
         self._until = 0.0
@@ -138,8 +145,7 @@ class Discovery:
             return self._fetches.make(self._fetch, failed)
 
     def _fetch(self) -> Metadata:
-        where = self._issuer.rstrip("/") + "/.well-known/openid-configuration"
-        document, headers = get_json(where)
+        document, headers = get_json(self._url)
         self._known = read_metadata(document, self._expected)
         self._until = self._clock() + lifetime(headers)
         return self._known

@@ -72,18 +72,38 @@ def get_json(
     Raises:
         ProviderUnavailable: no answer in time, an error, or no JSON.
     """
+    body, found = get_document(url, {"Accept": "application/json", **(headers or {})}, absent)
+    return None if body is None else read_json(url, body), found
+
+
+def read_json(url: str, body: bytes) -> Any:
+    """JSON that came from there. Raises ProviderUnavailable where it is none."""
+    # Not `answer.json()`: it decodes with whatever codec the answer names, and some take
+    # minutes. JSON between machines is UTF-8 (RFC 8259 section 8.1).
+    try:
+        return msgspec.json.decode(body.removeprefix(BOM_UTF8))
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ProviderUnavailable(f"{_where(url)}: {why(error)}") from error
+
+
+def get_document(
+    url: str, headers: Mapping[str, str], absent: frozenset[int] = frozenset()
+) -> tuple[bytes | None, Mapping[str, str]]:
+    """A document of whatever kind, and the headers it came with. Arguments as of `get_json`.
+
+    Raises:
+        ProviderUnavailable: no answer in time, or an error.
+    """
     session = requests.Session()
     session.auth = _no_auth  # else a .netrc of the machine would speak
     try:
         with bounded(session):
-            answer = session.get(url, headers={"Accept": "application/json", **(headers or {})})
+            answer = session.get(url, headers=headers)
             if answer.status_code in absent:
                 return None, answer.headers
             answer.raise_for_status()
-            # Not `answer.json()`: it decodes with whatever codec the answer names, and some take
-            # minutes. JSON between machines is UTF-8 (RFC 8259 section 8.1).
-            return msgspec.json.decode(answer.content.removeprefix(BOM_UTF8)), answer.headers
-    except (requests.RequestException, msgspec.DecodeError, ValueError, RecursionError) as error:
+            return answer.content, answer.headers
+    except (requests.RequestException, ValueError) as error:
         raise ProviderUnavailable(f"{_where(url)}: {why(error)}") from error
 
 

@@ -47,6 +47,7 @@ _CHECKS: Options = {
     "verify_jti": False,
     "enforce_minimum_key_length": True,
 }
+_CHECKS_OF_USERINFO: Options = {**_CHECKS, "require": [], "verify_aud": False}
 _CHECKS_WITHOUT_EXP: Options = {**_CHECKS, "require": ["iss", "aud", "iat"]}
 MAX_SUBJECT_LENGTH = 255
 """Characters of `sub` (OIDC Core section 2). `sid` and `jti` have no bound but the token's."""
@@ -146,6 +147,35 @@ class ProviderTokensVerifier:
             raise _untrusted("logout token: issued long ago")
         return LogoutToken(token_id, subject, sid, ends_at)
 
+    def userinfo(self, token: str, metadata: Metadata, keys: ProviderKeys) -> dict[str, Any]:
+        """The claims of a signed answer of the userinfo endpoint (OIDC Core section 5.3.2). It came
+        for our access token; `iss` and `aud` need not be there, and may not be others'.
+
+        Raises:
+            SignInRefused: it is not to be trusted.
+            ProviderUnavailable: the keys can't be fetched.
+        """
+        header = _header(token)
+        taken = (
+            *metadata.userinfo_signing_alg_values_supported,
+            *metadata.id_token_signing_alg_values_supported,
+        )
+        algorithm = _algorithm(header, taken)
+        if _typ(header) not in UNTYPED:
+            raise _untrusted("userinfo: wrong typ")
+        tried = keys.candidates(header.get("kid"), algorithm, for_stranger=False)
+        opened = self._opened(token, algorithm, tried, _CHECKS_OF_USERINFO)
+        if opened is None:
+            raise _untrusted("userinfo: no key of the provider fits")
+        claims = opened[1]
+        audience = claims.get("aud", self._client_id)
+        if self._client_id not in (audience if isinstance(audience, list) else [audience]):
+            raise _untrusted("userinfo: for another client")
+        issuer = claims.get("iss", metadata.issuer)
+        if issuer != metadata.issuer and not metadata.takes_issuer(str(issuer), claims.get("tid")):
+            raise _untrusted("userinfo: another issuer")
+        return claims
+
     def _verified(
         self,
         token: str,
@@ -156,13 +186,7 @@ class ProviderTokensVerifier:
     ) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """Header and claims: signature, `iss`, `aud`, `exp`, `iat` and `nbf` are right."""
         header = _header(token)
-        algorithm = header.get("alg")
-        if (
-            not isinstance(algorithm, str)
-            or algorithm not in KEY_TYPES
-            or algorithm not in (metadata.id_token_signing_alg_values_supported)
-        ):
-            raise _untrusted("token: an algorithm that is not taken")
+        algorithm = _algorithm(header, metadata.id_token_signing_alg_values_supported)
         checks = _CHECKS_WITHOUT_EXP if without_exp else _CHECKS
         tried = keys.candidates(header.get("kid"), algorithm, for_stranger)
         opened = self._opened(token, algorithm, tried, checks)
@@ -241,6 +265,13 @@ def _header(token: str) -> Mapping[str, Any]:
     if "crit" in header:  # extensions that we do not know have to be known (RFC 7515 4.1.11)
         raise _untrusted("token: critical extensions")
     return header
+
+
+def _algorithm(header: Mapping[str, Any], taken: Sequence[str]) -> str:
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in KEY_TYPES or algorithm not in taken:
+        raise _untrusted("token: an algorithm that is not taken")
+    return algorithm
 
 
 def _typ(header: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from services.oauth.discovery import TENANT, Discovery, Metadata
 from services.oauth.errors import Reason, SignInRefused, SubjectChanged
-from services.oauth.http import get_json
+from services.oauth.http import get_document, read_json
 from services.oauth.id_tokens import (
     IdToken,
     LogoutToken,
@@ -44,7 +44,7 @@ class OidcProvider:
         known = {"google": GOOGLE, "microsoft": MICROSOFT}
         issuer = settings.issuer or known[settings.name]
         expected = _of_all_tenants(issuer) if settings.name == "microsoft" else issuer
-        self._discovery = Discovery(issuer, expected)
+        self._discovery = Discovery(issuer, expected, settings.metadata_url)
         self._verifier = ProviderTokensVerifier(settings.client_id)
         self._lock = threading.Lock()
         self._keys: ProviderKeys | None = None
@@ -140,6 +140,8 @@ class OidcProvider:
         query = {"client_id": self.settings.client_id, "post_logout_redirect_uri": back_to}
         if id_token is not None:
             query["id_token_hint"] = id_token.reveal()
+        query |= dict(self.settings.logout_parameters)
+        query = {name: value for name, value in query.items() if value}
         return endpoint + ("&" if "?" in endpoint else "?") + urlencode(query)
 
     def _id_token(self, grant: Grant, metadata: Metadata) -> IdToken | None:
@@ -158,17 +160,15 @@ class OidcProvider:
     def _with_userinfo(self, token: IdToken, grant: Grant, metadata: Metadata) -> Mapping[str, Any]:
         """The ID token's claims; those of the userinfo endpoint behind them, where some that we
         need are missing (OIDC Core section 5.3)."""
-        needed, claim = {"email", "name"}, self.settings.role_claim
+        address, claim = self.settings.email_claim or "email", self.settings.role_claim
+        needed = {address, "name"}
         if self.settings.name != "microsoft":  # see _person
-            needed.add("email_verified")
+            needed |= {"email", "email_verified"}
         if claim and claim not in token.claims:
             needed.add(first_part(claim))
         if not metadata.userinfo_endpoint or needed <= token.claims.keys():
             return token.claims
-        more, _ = get_json(
-            metadata.userinfo_endpoint,
-            {"Authorization": f"Bearer {grant.access_token.reveal()}"},
-        )
+        more = self._userinfo(grant, metadata)
         if not isinstance(more, dict) or more.get("sub") != token.subject:
             raise SignInRefused(Reason.UNTRUSTED, "userinfo: about somebody else")
         claims = {**more, **token.claims}
@@ -178,17 +178,43 @@ class OidcProvider:
             claims["email_verified"] = source.get("email_verified")
         return claims
 
+    def _userinfo(self, grant: Grant, metadata: Metadata) -> Any:
+        """What the userinfo endpoint says, as JSON or signed (OIDC Core section 5.3.2)."""
+        body, headers = get_document(
+            metadata.userinfo_endpoint,
+            {
+                "Accept": "application/json, application/jwt",
+                "Authorization": f"Bearer {grant.access_token.reveal()}",
+            },
+        )
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type != "application/jwt":
+            return read_json(metadata.userinfo_endpoint, body or b"")
+        text = (body or b"").decode("ascii", "replace").strip()
+        return self._verifier.userinfo(text, metadata, self._keys_of(metadata))
+
+    def _address(self, claims: Mapping[str, Any]) -> tuple[str, object]:
+        """The address, and what is said of whether it is verified. `email_verified` speaks of
+        `email` alone: an address of another claim is verified where it is that one."""
+        address, verified = text_of(claims.get("email")), claims.get("email_verified")
+        if not self.settings.email_claim:
+            return address, verified
+        found = claims.get(self.settings.email_claim)
+        # Azure B2C's `emails` is a list.
+        chosen = text_of(found[0] if isinstance(found, list) and found else found)
+        return chosen, verified if chosen and chosen == address else None
+
     def _person(self, token: IdToken, claims: Mapping[str, Any]) -> ProviderProfile:
-        verified = claims.get("email_verified")
+        address, verified = self._address(claims)
         if self.settings.name == "microsoft":
             # Entra never sends `email_verified`, and lets a tenant write any address into
             # `email`; the optional claim says that the domain is the tenant's own.
-            verified = claims.get("xms_edov")
+            verified = None if self.settings.email_claim else claims.get("xms_edov")
         return ProviderProfile(
             token.issuer,
             token.subject,
             token.sid,
-            text_of(claims.get("email")),
+            address,
             verified is True or verified in ("true", "1", 1),
             text_of(claims.get("name")) or text_of(claims.get("preferred_username")),
             claims,

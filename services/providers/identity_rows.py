@@ -70,17 +70,18 @@ def follow_address(
     """Let an account's address change where it has changed at the provider that it came from.
 
     Else the old one would stay verified here, and whoever gets it next would be joined to the
-    account. Where the new one can't be taken, nobody vouches for the old one any more. One that
-    nobody has verified joins nobody, and stays.
+    account. Where the new one can't be taken, nobody vouches for the old one any more.
 
     Args:
         user: locked.
         identity: as it was before this sign-in.
     """
     address, vouched = address_of(person), vouched_address(person)
-    came_from_there = user.email_verified and identity.email == user.email
+    came_from_there = identity.email == user.email
     if address is None or address == user.email or not came_from_there:
         return
+    if not user.email_verified and user.password_hash is not None:
+        return  # they sign in with it, and it joins nobody
     if vouched is None or User.select().where(User.email == vouched).exists(db):
         changes: dict[Any, object] = {User.email_verified: False}
         user.email_verified = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
@@ -28,17 +29,23 @@ from services.secret import Secret
 PROBE_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
+TELL_SECONDS = 2.0
+"""After which a refused subscription is said, where the store is not refused the same."""
 TOUCHED_MS = 60_000
 
 # The number tells whether the log still begins with the room's first message. All three keys
-# share the room's hash tag, so that a cluster keeps them together.
+# share the room's hash tag, so that a cluster keeps them together. A script that fails half-way
+# is not rolled back: what may not be published (ACL) must not lie in the log either.
 _KEEP = """
 local n = redis.call('INCR', KEYS[2])
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-redis.call('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
-return id
+local told = redis.pcall('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
+if type(told) == 'number' then return id end
+redis.call('XDEL', KEYS[1], id)
+redis.call('DECR', KEYS[2])
+return redis.error_reply('NOPERM ' .. told.err)
 """
 
 log = logging.getLogger("usher.bus")
@@ -90,13 +97,17 @@ class RedisBus:
         address = address_of(url)
         # While a slot moves, a cluster's refusals are sent again, behind what came after them.
         self.keeps_order = not isinstance(address, ClusterAddress)
-        self._ear = _Ear(address, never_stalled if watch is None else watch.check)
+        self._ear = _Ear(address, store, never_stalled if watch is None else watch.check)
         if watch is not None:
             watch.on_resume(self._ear.resume)
 
     async def open(self) -> None:
         """Try once to connect the subscription; then it is kept up in the background."""
         await self._ear.open()
+
+    def reconnect(self) -> None:
+        """Connect the subscription anew: the store has found another server, perhaps."""
+        self._ear.reconnect()
 
     def listen(self, listener: BusListener) -> None:
         self._ear.listener = listener
@@ -168,8 +179,8 @@ def _number(entry: Any) -> int:
 class _Ear:
     """The subscription: which rooms are heard, over one connection after another."""
 
-    def __init__(self, address: Address, stalled: Callable[[], bool]) -> None:
-        self._address, self._stalled = address, stalled
+    def __init__(self, address: Address, store: Store, stalled: Callable[[], bool]) -> None:
+        self._address, self._store, self._stalled = address, store, stalled
         self.listener: BusListener | None = None
         self._rooms: dict[str, asyncio.Future[None] | None] = {}
         """None once a room has been heard for certain."""
@@ -177,6 +188,7 @@ class _Ear:
         self._line: _Line | None = None
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._refused, self._refused_at = "", 0.0
         self._issued: list[Command] = []
 
     async def open(self) -> None:
@@ -187,6 +199,11 @@ class _Ear:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._line is not None:
+            self._line.lose()
+
+    def reconnect(self) -> None:
+        """See `RedisBus.reconnect`."""
         if self._line is not None:
             self._line.lose()
 
@@ -231,13 +248,13 @@ class _Ear:
                 await self._lost.wait()
                 # A line that is lost as soon as it is there goes on backing off.
                 if loop.time() - since > LAST_DELAY_SECONDS:
-                    delay = FIRST_DELAY_SECONDS
+                    delay, self._refused = FIRST_DELAY_SECONDS, ""
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             delay = min(delay * 2, LAST_DELAY_SECONDS)
             await self._attempt()
 
     async def _attempt(self) -> None:
-        line = _Line(self._heard, self._line_lost, self._stalled)
+        line = _Line(self._heard, self._line_lost, self._line_refused, self._stalled)
         try:
             await asyncio.wait_for(self._address.connect(line), TIMEOUT_SECONDS)
         except (OSError, StoreUnavailable, asyncio.TimeoutError) as error:
@@ -247,6 +264,15 @@ class _Ear:
         self._lost.clear()
         self._line, self._issued = line, []
         line.write(("SUBSCRIBE", channel(room)) for room in tuple(self._rooms))
+
+    def _line_refused(self, word: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if word != self._refused:
+            self._refused, self._refused_at = word, now
+        elif now - self._refused_at > TELL_SECONDS and self._store.available:
+            # What the store is refused as well, it tells. This is said once, until it is over.
+            log.warning("rooms can't be heard, the subscription is refused by redis: %s", word)
+            self._refused_at = math.inf
 
     def _line_lost(self, line: _Line) -> None:
         if line is not self._line:
@@ -288,9 +314,10 @@ def _settle(waiting: asyncio.Future[None] | None) -> None:
 class _Line(asyncio.Protocol):
     """One connection that hears. `heard` is told (kind, channel, body)."""
 
-    def __init__(self, heard: Any, lost: Any, stalled: Callable[[], bool]) -> None:
+    def __init__(self, heard: Any, lost: Any, refused: Any, stalled: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._heard_by, self._lost_to, self._stalled = heard, lost, stalled
+        self._heard_by, self._lost_to, self._refused_to = heard, lost, refused
+        self._stalled = stalled
         self._unheard: list[bytes] = []
         """What one read brought while nothing may go out; the rest waits in the kernel."""
         self._due = 0.0
@@ -350,7 +377,7 @@ class _Line(asyncio.Protocol):
             self._reader.feed(data)
             while self._alive and (reply := self._reader.gets()) is not False:
                 if isinstance(reply, ReplyError):  # a room that is not heard must not look so
-                    log.warning("the bus is refused by redis: %s", error_word(reply))
+                    self._refused_to(error_word(reply))
                     self.lose()
                     return
                 if isinstance(reply, list) and reply[0] in (b"message", b"subscribe"):

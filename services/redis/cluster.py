@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -77,6 +78,11 @@ def _slot(key: object) -> int:
     if isinstance(key, int | float) and not isinstance(key, bool):
         return key_slot(repr(key).encode())
     raise TypeError("a key is text, bytes or a number")
+
+
+def tag_between(first: int, last: int) -> str:
+    """A hash tag whose keys have one of these slots."""
+    return next(tag for n in count() if first <= key_slot((tag := f"t{n}").encode()) <= last)
 
 
 class View(msgspec.Struct, frozen=True):

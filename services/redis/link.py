@@ -14,6 +14,20 @@ from services.redis.store import Command
 
 PROBE_SECONDS = 0.5
 """A link silent for so long is sent a PING: a frozen Redis is noticed without traffic."""
+WRITE_SECONDS = 1.0
+"""How often a link is asked to write at least, where it is to be tried with writes."""
+TRIAL_MS = 60_000
+PING: Command = ("PING",)
+REFUSALS = frozenset(
+    {
+        "READONLY", "OOM", "MISCONF", "NOREPLICAS", "NOPERM", "NOAUTH", "MASTERDOWN", "LOADING",
+        "BUSY",
+    }
+)  # fmt: skip
+"""Error words of a server that answers and yet is of no use: a replica, full, unable to save, our
+rights taken, not ready."""
+ELSEWHERE = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
+"""Error words of a cluster's node for keys that it has not; store_cluster.py sees to those."""
 
 _INCOMPLETE = object()
 
@@ -51,9 +65,9 @@ class _Awaited(Group):
     def take(self, replies: list[Any]) -> None:
         for command, reply in zip(self.commands, replies, strict=True):
             if reply.__class__ is ReplyError:
-                word = error_word(reply)
-                self.fail(f"{command_name(command)}: {word}")
-                self.link.refused(word)
+                evidence = f"{command_name(command)}: {error_word(reply)}"
+                self.fail(evidence)
+                self.link.refused(evidence)
                 return
         if not self.future.done():  # else its caller was cancelled
             self.future.set_result(replies)
@@ -90,7 +104,8 @@ class RedisLink(asyncio.Protocol):
         self._outgoing: list[bytes] = []  # of this tick
         self._heard = loop.time()
         self._check: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._due = self._probed_at = 0.0
+        self._probe: Command = PING
         self.alive = True
         self.ended: asyncio.Future[None] = loop.create_future()
 
@@ -144,13 +159,22 @@ class RedisLink(asyncio.Protocol):
         except ProtocolError:
             self.lose("redis: not the Redis protocol")
 
-    def refused(self, word: str) -> None:
+    def refused(self, evidence: str) -> None:
         """An error was answered: by some, such as READONLY, the link is of no use any more."""
-        if word in self._lost_by:
-            self.lose(f"redis: {word}")
+        if last_word(evidence) in self._lost_by:
+            self.lose(evidence)
 
-    def watch(self) -> None:
-        """Starts to look at the age of what waits, instead of a timer for every call."""
+    def watch(self, probe: Command = PING) -> None:
+        """Starts to look at the age of what waits, instead of a timer for every call.
+
+        Args:
+            probe: what a silent link is asked. A command that writes is also asked now and then
+                where the link is not silent: most of what is asked may be reads.
+        """
+        self._probe = probe
+        self._watch()
+
+    def _watch(self) -> None:
         interval = min(self._timeout, PROBE_SECONDS) / 4
         self._due = self._loop.time() + interval
         self._check = self._loop.call_later(interval, self._judge, interval)
@@ -160,18 +184,21 @@ class RedisLink(asyncio.Protocol):
         # After a stall of our own loop the replies may lie in the socket, unread. They are
         # read before the next look, so a busy node does not blame Redis for its own delay.
         stalled = now - self._due > interval
-        if self._waiting:
-            if not stalled and now - self._waiting[0].issued > self._timeout:
-                self.lose("redis: no answer in time")
-                return
-        elif now - self._heard >= PROBE_SECONDS:
-            self.send((("PING",),)).add_done_callback(self._probed)
-        self.watch()
+        if self._waiting and not stalled and now - self._waiting[0].issued > self._timeout:
+            self.lose("redis: no answer in time")
+            return
+        silent = not self._waiting and now - self._heard >= PROBE_SECONDS
+        if silent or (self._probe is not PING and now - self._probed_at >= WRITE_SECONDS):
+            self._probed_at = now
+            self.send((self._probe,)).add_done_callback(self._probed)
+        self._watch()
 
     def _probed(self, probe: asyncio.Future[list[Any]]) -> None:
         # An error here (LOADING, NOAUTH, MISCONF) means that nothing else would work either.
         if self.alive and not probe.cancelled() and (error := probe.exception()) is not None:
-            self.lose(getattr(error, "evidence", type(error).__name__))
+            evidence = getattr(error, "evidence", type(error).__name__)
+            if last_word(evidence) not in ELSEWHERE:
+                self.lose(evidence)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -227,7 +254,61 @@ def command_name(command: Command) -> str:
     return (name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)).upper()
 
 
+def last_word(evidence: str) -> str:
+    """The error word at the end of a failure's evidence."""
+    return evidence.rpartition(" ")[2]
+
+
 def error_word(reply: object) -> str:
     """Redis' error word, such as NOAUTH. What follows it may quote a key or a value."""
     word = str(reply).partition(" ")[0] if isinstance(reply, ReplyError) else ""
     return word if word.isalpha() and word.isupper() else "ERR"
+
+
+def trial(tag: str) -> tuple[Command, ...]:
+    """Every command that Usher needs, once, on keys with this hash tag, which vanish.
+
+    A server that would refuse one of them is of no use, and is told apart before it is used: by
+    the command's name, so that whoever gives rights (ACL) sees which is missing.
+    """
+    key = f"usher:{{{tag}}}:"
+    text, number, sorted_set, table, log, channel = (
+        key + name for name in ("text", "number", "zset", "hash", "log", "said")
+    )
+    script = "return redis.call('PEXPIRE', KEYS[1], ARGV[1])"
+    return (
+        ("SET", text, b"1", "PX", TRIAL_MS),
+        ("GET", text),
+        ("MGET", text),
+        ("EXISTS", text),
+        ("PTTL", text),
+        ("GETDEL", text),
+        ("INCR", number),
+        ("EXPIRE", number, TRIAL_MS // 1000),
+        ("TTL", number),
+        ("DECR", number),
+        ("ZADD", sorted_set, 1, b"a"),
+        ("PEXPIRE", sorted_set, TRIAL_MS),
+        ("ZRANGEBYSCORE", sorted_set, "-inf", "+inf"),
+        ("ZCARD", sorted_set),
+        ("ZREM", sorted_set, b"a"),
+        ("ZREMRANGEBYSCORE", sorted_set, "-inf", "+inf"),
+        ("HSET", table, b"f", b"1"),
+        ("HGET", table, b"f"),
+        ("HGETALL", table),
+        ("HDEL", table, b"f"),
+        ("XADD", log, "MAXLEN", "~", 1, "*", "n", 1),
+        ("XRANGE", log, "-", "+", "COUNT", 1),
+        ("XDEL", log, "0-1"),
+        ("EVAL", script, 1, log, TRIAL_MS),
+        ("PUBLISH", channel, b""),
+        ("SUBSCRIBE", channel),
+        ("UNSUBSCRIBE", channel),
+        ("DEL", log),
+        ("TIME",),
+    )
+
+
+def write_probe(tag: str) -> Command:
+    """A command that writes and leaves nothing for long."""
+    return ("SET", f"usher:{{{tag}}}:text", b"1", "PX", TRIAL_MS)

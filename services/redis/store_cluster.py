@@ -18,7 +18,7 @@ from typing import Any
 from hiredis import ReplyError
 
 from services.errors import StoreUnavailable
-from services.redis.cluster import SLOTS, ClusterAddress, Place, View, place, slot_of
+from services.redis.cluster import SLOTS, ClusterAddress, Place, View, place, slot_of, tag_between
 from services.redis.forms import address_of
 from services.redis.link import Group, command_name, error_word, failed, packed
 from services.redis.store import Command
@@ -44,6 +44,7 @@ class ClusterStore:
     Args:
         where: a redis+cluster:// or rediss+cluster:// URL (redis_url.py), or an address.
         timeout: seconds that a reply, or a whole attempt to connect to a node, may take.
+        tried: every connection is tried with writes, see `RedisStore`.
         on_change: told `available` whenever it changes, within the loop.
         max_groups, max_bytes: how much may wait for the replies of one node.
 
@@ -58,6 +59,7 @@ class ClusterStore:
         where: Secret | str | ClusterAddress,
         *,
         timeout: float = 1.0,
+        tried: bool = False,
         on_change: Callable[[bool], None] | None = None,
         max_groups: int = MAX_GROUPS,
         max_bytes: int = MAX_BYTES,
@@ -66,7 +68,7 @@ class ClusterStore:
         if not isinstance(address, ClusterAddress):
             raise ValueError("not a redis+cluster:// URL")  # noqa: TRY004 - it is the URL's value
         self._address = address
-        self._timeout = timeout
+        self._timeout, self._tried = timeout, tried
         self._on_change = on_change
         self._limits = max_groups, max_bytes
         self._nodes: dict[Place, RedisStore] = {}
@@ -99,6 +101,12 @@ class ClusterStore:
             else:
                 node.issue(part, payload)
         return future
+
+    def epoch(self, key: str) -> str | None:
+        """See `Store.epoch`: the key's own node decides."""
+        slot = slot_of(("GET", key))
+        node = None if slot is None else self._owners[slot]
+        return None if node is None else node.epoch()
 
     async def connect(self) -> None:
         """Looks at the cluster once, then keeps up with it until `close()`; never raises."""
@@ -160,7 +168,10 @@ class ClusterStore:
                 if target[0] is None or word == "MOVED":
                     self._stale.set()
             else:
-                part.reply.fail(f"{command_name(kept[number])}: {word}")
+                evidence = f"{command_name(kept[number])}: {word}"
+                part.reply.fail(evidence)
+                if part.node is not None:
+                    part.node.refused(evidence)
         for (node, asking), numbers in again.items():
             self._send_again(part, [kept[i] for i in numbers], numbers, node, asking)
 
@@ -254,6 +265,9 @@ class ClusterStore:
         there = {where for _, _, where in view.ranges}
         for where in there - self._nodes.keys():
             self._new_node(where)
+        if self._tried:
+            for first, last, where in sorted(view.ranges, key=lambda r: r[1] - r[0]):
+                self._nodes[where].tried_as = tag_between(first, last)  # of its widest range
         known = dict(self._nodes)
         await asyncio.gather(*(node.connect() for node in known.values()))
         owners: list[RedisStore | None] = [None] * SLOTS

@@ -20,8 +20,19 @@ from typing import Any
 from services.errors import StoreUnavailable
 from services.redis.address import Address
 from services.redis.cluster import ClusterAddress
+from services.redis.epoch import epoch_of
 from services.redis.forms import address_of
-from services.redis.link import Group, RedisLink, failed
+from services.redis.link import (
+    ELSEWHERE,
+    PING,
+    REFUSALS,
+    Group,
+    RedisLink,
+    failed,
+    last_word,
+    trial,
+    write_probe,
+)
 from services.redis.store import Command
 from services.secret import Secret
 
@@ -44,6 +55,9 @@ class RedisStore:
             redis+sentinel:// URL (redis_url.py), or an address. For a cluster: ClusterStore.
         timeout: seconds that a reply, or a whole attempt to connect, may take. The link is
             judged as a whole: one late reply means that all behind it are late as well.
+        tried_as: a hash tag: every connection is tried with all that Usher needs, writes too,
+            before it is used, and again and again; and one that refuses by READONLY, OOM, NOPERM
+            and the like (`REFUSALS`) is left. Empty: PING has to do.
         on_change: told `available` whenever it changes, within the loop.
         max_groups, max_bytes: how much may wait for replies at one time.
 
@@ -59,6 +73,7 @@ class RedisStore:
         where: Secret | str | Address,
         *,
         timeout: float = 1.0,
+        tried_as: str = "",
         on_change: Callable[[bool], None] | None = None,
         max_groups: int = MAX_GROUPS,
         max_bytes: int = MAX_BYTES,
@@ -67,10 +82,13 @@ class RedisStore:
         if isinstance(address, ClusterAddress):
             raise ValueError("one link is not enough for a cluster")  # noqa: TRY004 - the URL's
         self._address: Address = address
-        self._timeout = timeout
+        self._timeout, self.tried_as = timeout, tried_as
+        self._on_moved: Callable[[], None] | None = None
+        self._refused = False
         self._on_change = on_change
         self._limits = max_groups, max_bytes
         self._link: RedisLink | None = None
+        self._epoch: str | None = None
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -80,12 +98,21 @@ class RedisStore:
     def available(self) -> bool:
         return self._link is not None
 
+    def epoch(self, _key: str = "") -> str | None:
+        """See `Store.epoch`."""
+        return self._epoch if self._link is not None else None
+
     def call(self, *commands: Command) -> asyncio.Future[list[Any]]:
         """See `Store.call`."""
         link = self._link
         if link is None:
             return failed(asyncio.get_running_loop().create_future(), self.reason)
         return link.send(commands)
+
+    def refused(self, evidence: str) -> None:
+        """A group that looks at its replies itself was answered with this error."""
+        if self._link is not None:
+            self._link.refused(evidence)
 
     def issue(self, group: Group, payload: bytes) -> None:
         """Like `call`, for a group that looks at its replies itself."""
@@ -128,7 +155,7 @@ class RedisStore:
             self._timeout,
             self._limits,
             self._on_lost,
-            self._address.lost_by,
+            self._address.lost_by | (REFUSALS if self.tried_as else frozenset()),
         )
         try:
             await asyncio.wait_for(self._open(link), self._timeout)
@@ -148,19 +175,45 @@ class RedisStore:
     async def _open(self, link: RedisLink) -> None:
         await self._address.connect(link)
         await link.send(self._address.greeting)
+        if self.tried_as:
+            await self._try(link)
+        epoch = await epoch_of(link)
         if not link.alive or self._closed:
             raise StoreUnavailable("redis: lost while connecting")
         self._lost.clear()
-        self._link = link
+        self._link, self._epoch = link, epoch
         self.reason = ""
-        link.watch()
+        link.watch(write_probe(self.tried_as) if self.tried_as else PING)
+        if epoch is None:
+            log.warning(
+                "Redis does not say which server it is (INFO is refused): tickets lie in "
+                "the database, and a user with +info would have them in Redis"
+            )
         log.info("Redis answers")
         self._tell(True)
+        if self._refused and self._on_moved is not None:
+            self._refused = False
+            self._on_moved()
+
+    async def _try(self, link: RedisLink) -> None:
+        try:
+            await link.send(trial(self.tried_as))
+        except StoreUnavailable as error:
+            if last_word(error.evidence) not in ELSEWHERE:
+                raise
+
+    def on_moved(self, act: Callable[[], None]) -> None:
+        """Call `act` when commands work again after they were refused, as READONLY: it may be
+        another server now, behind the same name."""
+        self._on_moved = act
 
     def _unreachable(self, link: RedisLink, reason: str) -> None:
         link.lose(reason)
-        if reason != self.reason:  # once, not at every attempt
+        # Once, not at every attempt; "SET: OOM" says nothing new behind "EVAL: OOM".
+        refused = last_word(reason) in REFUSALS and last_word(reason) == last_word(self.reason)
+        if reason != self.reason and not refused:
             log.warning("Redis cannot be used: %s", reason)
+        self._refused |= last_word(reason) in REFUSALS
         self.reason = reason
 
     def _on_lost(self, link: RedisLink, reason: str) -> None:
@@ -168,6 +221,7 @@ class RedisStore:
         if link is self._link:
             self._link = None
             self.reason = reason
+            self._refused |= last_word(reason) in REFUSALS
             self._lost.set()
             if not self._closed:
                 log.warning("Redis is lost, the database decides meanwhile: %s", reason)

@@ -51,6 +51,7 @@ class Contact:
         self._learnt_at = watch.clock()
         self._stalls = 0
         self._catching_up: asyncio.Task[None] | None = None
+        self._asking: asyncio.Future[bool] | None = None
         watch.on_stall(self._stood_still)
         watch.on_resume(hub.release)
 
@@ -61,13 +62,18 @@ class Contact:
         return not self._watch.check() and self._watch.seen < self._ends
 
     async def certain(self) -> None:
-        """Wait, after a stall, until what was missed has been read.
+        """Wait, after a stall, until what was missed has been read. Without contact for a whole
+        lease the rows are read now: the database may be back, and this comes before the sweep.
 
         Raises:
             Unavailable: nothing was learnt for a whole lease.
         """
         await self._watch.passed()
-        if self._watch.clock() >= self._ends:
+        if self._watch.clock() < self._ends:
+            return
+        if self._asking is None:  # one for all who come meanwhile
+            self._asking = asyncio.ensure_future(self._rows())
+        if not await asyncio.shield(self._asking):
             raise Unavailable("no news of revocations for a whole lease")
 
     @property
@@ -146,14 +152,14 @@ class Contact:
                 learnt = rows.done() and rows.result()
         finally:
             rows.cancel()
-        if not learnt or stalls != self._stalls:  # it stood still again, while it was reading
-            return False
-        self._learnt(begun)
-        return True
+        if learnt and stalls == self._stalls:
+            self._learnt(begun)
+            return True
+        return False  # or it stood still again, while it was reading
 
     async def _rows(self) -> bool:
         try:
-            await self._revocations.sweep()
+            await self.sweep()
             await self._revocations.applied()
         except UsherError as error:
             log.info("rows not read: %s", error.evidence)
@@ -161,6 +167,8 @@ class Contact:
         except Exception:  # whatever it was: nothing has been learnt, and that is all that counts
             log.exception("rows not read")
             return False
+        finally:
+            self._asking = None
         return True
 
     async def _news(self) -> bool:

@@ -80,6 +80,8 @@ class SignedIn(msgspec.Struct, frozen=True):
     generation: int
     displaced: tuple[Revocation, ...] = ()
     """Sessions of the same user that had to give way: there are only so many at one time."""
+    method: str = ""
+    """How the session was opened; empty after a refresh."""
 
 
 class ProviderSession(msgspec.Struct, frozen=True):
@@ -140,6 +142,7 @@ class LoginSessions:
     ) -> None:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
+        self._on_opened: Callable[[str, str, str], None] = lambda *_: None
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
         self._steady = clock if steady is None else steady
 
@@ -211,7 +214,8 @@ class LoginSessions:
             preserve=[KnownNetwork.last_used_at],
         ).execute(db)
         signed_in = self._sign_in(db, user, sid, now + self._lifetime)
-        return msgspec.structs.replace(signed_in, displaced=self._displace(db, user, now))
+        displaced = self._displace(db, user, now)
+        return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
     def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
         """End what the user has too many of, behind the lock of the user's row."""
@@ -246,6 +250,10 @@ class LoginSessions:
             user.generation,
         )
 
+    def on_opened(self, act: Callable[[str, str, str], None]) -> None:
+        """Call `act` with the user, the session and the method of every sign-in."""
+        self._on_opened = act
+
     async def announce(self, signed_in: SignedIn) -> None:
         """Let Redis know a session that the database has committed, without waiting for it; and
         close the sockets of those that gave way to it."""
@@ -262,6 +270,8 @@ class LoginSessions:
                 signed_in.generation,
             ),
         )
+        if signed_in.method:
+            self._on_opened(user.id, claims.sid, signed_in.method)
         if signed_in.displaced:
             ended = ", ".join(entry.subject for entry in signed_in.displaced)
             log.warning("user=%s has too many sessions; ended, longest unused: %s", user.id, ended)

@@ -70,6 +70,7 @@ class Revocations:
         self._seen: dict[int, tuple[float, int]] = {}
         """By number of the row: when it came, and how many sockets it closed."""
         self._floor = 0
+        self._on_made: Callable[[Sequence[Revocation]], None] = lambda _: None
         control.on_revocations(self.note)
 
     # ---- asked on every join ---------------------------------------------------------------
@@ -100,6 +101,10 @@ class Revocations:
     def on_access(self, act: Callable[[Revocation], Coroutine[None, None, None]]) -> None:
         """Call `act` with every change of rights in a channel."""
         self._on_access = act
+
+    def on_made(self, act: Callable[[Sequence[Revocation]], None]) -> None:
+        """Call `act` with what this node has made, once it is committed."""
+        self._on_made = act
 
     # ---- making them -----------------------------------------------------------------------
 
@@ -170,6 +175,7 @@ class Revocations:
             How many sockets were closed here.
         """
         closed = self.note(revocations)
+        self._on_made(revocations)
         await self.applied()
         over = [(e.user_id, e.subject) for e in revocations if e.kind in ("session", "token")]
         cuts = [(e.user_id, e.generation) for e in revocations if e.kind == "user"]

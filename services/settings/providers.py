@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from typing import Literal, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from services.claims import Role
 from services.secret import MASK, Secret
 from services.settings import values
-from services.settings.origins import is_host_name
+from services.settings.origins import is_host_name, is_loopback
 from services.settings.row import Setting
 from services.settings.values import BadValue
 
@@ -26,7 +26,6 @@ OWN_PARAMETERS = frozenset(
         "redirect_uri",
         "request",
         "request_uri",
-        "response_mode",
         "response_type",
         "scope",
         "state",
@@ -34,6 +33,8 @@ OWN_PARAMETERS = frozenset(
 )
 """Parameters of an authorization request that are the protocol's, not the user's to set."""
 
+RESPONSE_MODES = frozenset(("query", "form_post"))
+"""How an answer may come (OAuth 2.0 Multiple Response Types, Form Post Response Mode)."""
 ClientAuth = Literal["basic", "post"]
 """How a client shows its secret at an endpoint: `client_secret_basic` or `client_secret_post`
 (RFC 6749 section 2.3.1)."""
@@ -62,6 +63,9 @@ class OAuthProvider(msgspec.Struct, frozen=True):
         logout_without_exp: whether logout tokens without `exp` are taken.
         refused_seconds: how long refreshes may be refused without a word for the end, seconds.
         former_issuer: that the same people had before the provider moved.
+        email_claim: the claim that has the e-mail address, empty for `email`.
+        metadata_url: of the discovery document, where the issuer does not say where it lies.
+        logout_parameters: added to the request to sign out there.
     """
 
     name: str
@@ -80,6 +84,9 @@ class OAuthProvider(msgspec.Struct, frozen=True):
     logout_without_exp: bool = False
     refused_seconds: float = 3600.0
     former_issuer: str | None = None
+    email_claim: str = ""
+    metadata_url: str | None = None
+    logout_parameters: tuple[tuple[str, str], ...] = ()
 
 
 class ProviderSettings(NamedTuple):
@@ -100,6 +107,9 @@ class ProviderSettings(NamedTuple):
     logout_without_exp: Setting[bool]
     refused_seconds: Setting[float]
     former_issuer: Setting[str]
+    email_claim: Setting[str]
+    metadata_url: Setting[str]
+    logout_parameters: Setting[tuple[tuple[str, str], ...]]
 
 
 def provider_names(text: str) -> tuple[str, ...]:
@@ -195,6 +205,28 @@ def provider_settings(name: str) -> ProviderSettings:
             "issuer that the same people had before the provider moved to ISSUER",
             "none",
         ),
+        email_claim=Setting(
+            stem + "EMAIL_CLAIM",
+            _text,
+            None,
+            "claim that has the e-mail address; another one than email is never verified by itself",
+            "email",
+        ),
+        metadata_url=Setting(
+            stem + "METADATA_URL",
+            _document_url,
+            None,
+            "https:// URL of the discovery document, where it does not lie under ISSUER",
+            "under ISSUER",
+        ),
+        logout_parameters=Setting(
+            stem + "LOGOUT_PARAMETERS",
+            _logout_parameters,
+            "",
+            "added to the request to sign out at the provider, as name=value&name=value",
+            "none",
+            is_list=True,
+        ),
     )
 
 
@@ -252,12 +284,42 @@ def _roles(text: str) -> tuple[tuple[str, Role], ...]:
 
 
 def _parameters(text: str) -> tuple[tuple[str, str], ...]:
-    takes = "name=value pairs joined by &, none of them the protocol's own"
+    takes = (
+        "name=value pairs joined by &, none of them the protocol's own; response_mode is query or "
+        "form_post"
+    )
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True) if text else []
     except ValueError as error:
         raise BadValue(takes) from error
     names = [name for name, _ in pairs]
-    if OWN_PARAMETERS & set(names) or len(set(names)) < len(names):
+    mode = dict(pairs).get("response_mode", "query")
+    if OWN_PARAMETERS & set(names) or len(set(names)) < len(names) or mode not in RESPONSE_MODES:
         raise BadValue(takes)
     return tuple(pairs)
+
+
+def _logout_parameters(text: str) -> tuple[tuple[str, str], ...]:
+    takes = "name=value pairs joined by &, each name once"
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True) if text else []
+    except ValueError as error:
+        raise BadValue(takes) from error
+    if len(dict(pairs)) < len(pairs):
+        raise BadValue(takes)
+    return tuple(pairs)
+
+
+def _document_url(text: str) -> str:
+    takes = "an https:// URL (http:// on loopback addresses only)"
+    value = text.strip()
+    try:
+        url = urlsplit(value)
+        host = url.hostname or ""
+    except ValueError as error:
+        raise BadValue(takes) from error
+    safe = url.scheme == "https" or (url.scheme == "http" and is_loopback(host))
+    plain = value.isascii() and value.isprintable() and " " not in value
+    if not (host and safe and plain) or "@" in url.netloc or url.fragment:
+        raise BadValue(takes, MASK if "@" in value else None)
+    return value

@@ -209,6 +209,9 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
         logout_without_exp=sources.value(rows.logout_without_exp),
         refused_seconds=sources.value(rows.refused_seconds),
         former_issuer=sources.optional(rows.former_issuer),
+        email_claim=sources.optional(rows.email_claim) or "",
+        metadata_url=sources.optional(rows.metadata_url),
+        logout_parameters=sources.value(rows.logout_parameters),
     )
 
 

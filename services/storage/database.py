@@ -22,7 +22,7 @@ from services.fair_queue import FairQueue, Lane, Turn
 from services.storage import database_errors, database_url, migrations
 from services.storage.database_errors import DRIVER_ERRORS
 from services.storage.database_rights import check_rights, explain
-from services.storage.database_url import DatabaseUrl
+from services.storage.database_url import DatabaseUrl, SqliteFile
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,6 +77,7 @@ class Database:
         self._runs: set[_Run] = set()
         self._closed = False
         self._starting = True
+        self._file: SqliteFile | None = None
         self._user = "" if url.postgresql is None else url.postgresql.login.get("user", "")
         # IMMEDIATE: two processes that read first and write then would otherwise end in a
         # deadlock that SQLite reports at once instead of waiting.
@@ -119,6 +120,8 @@ class Database:
             callers or Callers(),
         )
         try:
+            if parsed.kind == "sqlite":
+                database._file = SqliteFile(parsed.path)
             await database._migrate()
         except BaseException:  # cancelled too: SQLite's thread would outlive the start
             await database.close()
@@ -299,6 +302,8 @@ class Database:
             result = work(self._bridge)
             if run.broken_off:
                 raise _BrokenOff
+            if self._file is not None:
+                self._file.check()
             run.committing = True
         return result
 

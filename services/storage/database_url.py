@@ -102,6 +102,39 @@ def open_sqlite(url: DatabaseUrl, timeout: float) -> Any:
     )
 
 
+class SqliteFile:
+    """The file of a database that is open, told from another of its name.
+
+    SQLite goes on writing into a file that was deleted or moved away, and says nothing: what is
+    committed then is gone with the process.
+
+    Raises:
+        DatabaseUnavailable: it is not there.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._identity = self._look()
+
+    def check(self) -> None:
+        """See that it is still the same: a system call, a few microseconds.
+
+        Raises:
+            DatabaseUnavailable: it is gone, or another has taken its place.
+        """
+        if self._look() != self._identity:
+            raise DatabaseUnavailable(
+                f"sqlite: {self._path} is another file now; start the server again to use it"
+            )
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise DatabaseUnavailable(f"sqlite: {self._path}: {error.strerror}") from None
+        return found.st_dev, found.st_ino
+
+
 def prepare_sqlite(url: DatabaseUrl, timeout: float) -> None:
     """Creates the file (0600), puts it into WAL mode and tries to write. Blocks: run in a thread.
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from services.loop_watch import never_stalled
+from services.websocket.first_frames import FirstFrames
 from services.websocket.frames import (
     LIGHT_FRAMES,
     FrameError,
@@ -71,6 +72,7 @@ class WebSocketConnection:
         "_light",
         "_loop",
         "_open",
+        "_opening",
         "_outbox",
         "_owner",
         "_paused",
@@ -95,7 +97,7 @@ class WebSocketConnection:
         self._fd = sock.fileno()
         self._reader = FrameReader(max_message)
         self._open = True
-        self._paused = self._held = False
+        self._paused = self._held = self._opening = False
         self._resting: asyncio.TimerHandle | None = None
         self._light: TokenBucket | None = None
         self._excess: Excess | None = None
@@ -118,6 +120,22 @@ class WebSocketConnection:
         self._loop.add_reader(self._fd, self._readable)
         if leading:
             self._take(leading)
+
+    def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
+        """Answer the handshake with `head`, and begin a moment later.
+
+        What is sent meanwhile waits for that moment, and leaves in one write. What the peer sends
+        waits in the kernel. `leading`: what it had already sent behind its handshake.
+        """
+        self._write(head)
+        self._reader.feed(leading)
+        self._corked, self._opening = [], True
+        first_frames.add(self._begin_frames)
+
+    def _begin_frames(self) -> None:
+        self._opening = False
+        self._uncork()
+        self._read_on()
 
     def limit(self, max_message: int) -> None:
         """Allow messages of so many bytes from now on."""
@@ -151,7 +169,8 @@ class WebSocketConnection:
             self._read_on()
 
     def _read_on(self) -> None:
-        if not (self._paused or self._held or self._resting) and self._sock.fileno() >= 0:
+        idle = self._paused or self._held or self._resting or self._opening
+        if not idle and self._sock.fileno() >= 0:
             self._loop.add_reader(self._fd, self._readable)
             self._take(b"")
 
@@ -183,7 +202,7 @@ class WebSocketConnection:
             self._outbox = None
         else:
             self._loop.add_writer(self._fd, self._writable)
-        if not (self._paused or self._resting):
+        if not (self._paused or self._resting or self._opening):
             self._loop.add_reader(self._fd, self._readable)
 
     def _readable(self) -> None:
@@ -399,6 +418,8 @@ class WebSocketConnection:
 
     def _drop_waiting(self) -> None:
         """Forget frames not yet begun; the rest of a begun one has to go, or the next breaks."""
+        if self._opening:
+            self._corked = []
         if self._outbox is not None:
             begun = [self._outbox[0]] if self._begun else []
             self._outbox = deque(begun)

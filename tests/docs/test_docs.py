@@ -328,6 +328,8 @@ def come_by_a_provider(nobody: Witness, op: Provider) -> None:
     assert come_back(owner, going.body["location"]).status == 302
     assert owner.call("DELETE", "/api/oauth/accounts/mock").status == 204
     form = {"Content-Type": "application/x-www-form-urlencoded"}
+    posted = nobody.call("POST", "/oauth/mock/callback", b"error=access_denied", form)
+    assert posted.status == 303
     for status in (200, 400):
         body = f"logout_token={op.logout_token(jti='once')}".encode()
         answer = nobody.call("POST", "/oauth/mock/backchannel-logout", body, form)
@@ -639,7 +641,7 @@ def blocks(text: str) -> list[str]:
 def run_example(server: Usher, number: int) -> str:
     """What an example prints that follows the beginning which all of them have."""
     beginning, *examples = blocks(PROTOCOL)
-    assert len(examples) == 6
+    assert len(examples) == 7
     script = (beginning + examples[number - 1]).replace("http://127.0.0.1:8888", server.url)
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -664,6 +666,10 @@ def test_in_the_example_of_a_room_two_people_talk(server: Usher) -> None:
     said, kept = run_example(server, 6).splitlines()
     assert said == "Ada tea?"
     assert "'data': 'tea?'" in kept
+
+
+def test_the_example_for_authors_of_clients_leaves_its_loop_at_a_refusal(server: Usher) -> None:
+    assert run_example(server, 7).splitlines() == ["closing", "4401 login"]
 
 
 def test_the_settings_of_the_readme_are_those_of_the_code() -> None:

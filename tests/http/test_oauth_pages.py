@@ -10,7 +10,7 @@ import pytest
 from tests.support.checks import rows
 from tests.support.provider import Provider, provider
 from tests.support.provider_faults import AUTHORIZE_FAULTS, ID_TOKEN_FAULTS, TOKEN_FAULTS
-from tests.support.server import Client, Usher, address, connect, receive, sign_up, usher
+from tests.support.server import Answer, Client, Usher, address, connect, receive, sign_up, usher
 from tests.support.sign_in import (
     CALLBACK,
     LOGIN,
@@ -460,3 +460,64 @@ def test_sign_ins_are_counted(server: Usher, op: Provider) -> None:
     sign_in(server)
     counted = Client(server).get("/metrics").text.decode()
     assert 'usher_oauth_sign_ins_total{outcome="signed_in",provider="mock"}' in counted
+
+
+# ---- an answer that is posted --------------------------------------------------------------
+
+
+def posted(browser: Client, path: str, body: str, **headers: str) -> Answer:
+    """What a provider's page posts: from another site, and without the cookies of ours."""
+    stranger = Client(browser.server)
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "https://idp.example"}
+    return stranger.call("POST", path, body.encode(), {**form, **headers})
+
+
+def test_an_answer_that_is_posted_signs_in_as_one_that_is_navigated_with(
+    op: Provider, browser: Client
+) -> None:
+    way_back = urlsplit(back_from(begin(browser)))
+    answer = posted(browser, way_back.path, f"{way_back.query}&user=%7B%7D&session_state=x")
+    assert answer.status == 303
+    location = answer.headers["Location"]
+    assert (urlsplit(location).path, urlsplit(location).netloc) == (CALLBACK, "")
+    assert parse_qs(urlsplit(location).query) == parse_qs(way_back.query)
+    done = browser.get(location)
+    assert (done.status, done.headers["Location"]) == (302, "/")
+    assert browser.get("/api/auth/me").body["email"] == op.user["email"]
+
+
+def test_it_is_good_in_the_browser_that_began_it_alone(op: Provider, browser: Client) -> None:
+    way_back = urlsplit(back_from(begin(browser)))
+    answer = posted(browser, way_back.path, way_back.query)
+    refused(Client(browser.server, browser=True).get(answer.headers["Location"]), 400, "stale")
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        ("state=a&state=b", "application/x-www-form-urlencoded"),
+        ("code=" + "c" * 5000, "application/x-www-form-urlencoded"),
+    ],
+)
+def test_what_is_posted_twice_or_too_long_goes_nowhere(
+    op: Provider, browser: Client, body: str, media_type: str
+) -> None:
+    answer = posted(browser, CALLBACK, body, **{"Content-Type": media_type})
+    refused(answer, 403, "untrusted")
+    assert "Location" not in answer.headers
+
+
+@pytest.mark.parametrize("body", ["", "code=%0d%0aSet-Cookie:x=1&state=%3C", "a=b&" * 60, "\x00"])
+def test_whatever_is_posted_ends_on_the_own_address(
+    op: Provider, browser: Client, body: str
+) -> None:
+    answer = posted(browser, CALLBACK, body)
+    assert answer.status == 303
+    assert answer.headers["Location"].startswith(f"{CALLBACK}?")
+    assert "Set-Cookie" not in answer.headers
+    assert browser.get(answer.headers["Location"]).status in (400, 403)
+
+
+def test_a_refusal_that_is_posted_is_told_too(op: Provider, browser: Client) -> None:
+    answer = posted(browser, CALLBACK, "error=access_denied")
+    refused(browser.get(answer.headers["Location"]), 403, "denied")

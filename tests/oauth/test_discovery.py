@@ -45,7 +45,7 @@ def op() -> Iterator[Provider]:
 
 
 def discovery_of(op: Provider, clock: Clock | None = None) -> Discovery:
-    return Discovery(op.issuer, op.metadata_issuer, clock or Clock())
+    return Discovery(op.issuer, op.metadata_issuer, clock=clock or Clock())
 
 
 @pytest.mark.parametrize("path", ["", "/", "/realms/usher"])

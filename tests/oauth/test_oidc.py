@@ -39,6 +39,7 @@ from tests.support.provider_faults import (
     JWKS_QUIRKS,
     USERINFO_FAULTS,
 )
+from tests.support.provider_keys import Signer
 from tests.support.provider_tokens import OTHER_ISSUER
 
 ABOUT_SOMEBODY_ELSE = ("json_array", "sub_other", "sub_missing")
@@ -631,3 +632,98 @@ def test_microsofts_usual_scopes_ask_for_no_consent_each_time() -> None:
     with provider(tenant=TENANT) as many:
         one = oidc(many, "microsoft")
         assert "prompt" not in asked(one.authorization_url(new_start(), None))
+
+
+# ---- an address of another claim, and documents elsewhere --------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        ({"upn": "ada@corp.example"}, ("ada@corp.example", False)),
+        ({"upn": "ada@corp.example", "email": "x@x.example"}, ("ada@corp.example", False)),
+        ({"upn": "ada@corp.example", "email": "ada@corp.example"}, ("ada@corp.example", True)),
+        ({"upn": ["ada@corp.example", "b@corp.example"]}, ("ada@corp.example", False)),
+        ({"upn": []}, ("", False)),
+        ({"upn": 7}, ("", False)),
+        ({"email": "ada@corp.example"}, ("", False)),
+    ],
+)
+def test_an_address_of_another_claim_is_not_verified_by_itself(
+    op: Provider, claims: dict[str, Any], expected: tuple[str, bool]
+) -> None:
+    op.user = {"sub": "ada", "email_verified": True, **claims}
+    person, _ = exchanged(oidc(op, email_claim="upn"))
+    assert (person.email, person.email_verified) == expected
+
+
+def test_without_the_setting_no_other_claim_is_an_address(op: Provider) -> None:
+    op.user = {"sub": "ada", "upn": "ada@corp.example", "email_verified": True}
+    assert exchanged(oidc(op))[0].email == ""
+
+
+def test_the_document_may_lie_elsewhere_and_has_to_name_the_issuer(op: Provider) -> None:
+    # Azure B2C: its documents lie under the policy's name, its issuer has the tenant's number.
+    url = op.url("discovery")
+    op.issuer = op.metadata_issuer = op.token_issuer = f"{op.origin}/00000000/v2.0/"
+    with pytest.raises(ProviderUnavailable):
+        exchanged(oidc(op))
+    assert exchanged(oidc(op, metadata_url=url))[0].issuer == op.issuer
+    op.metadata_issuer = OTHER_ISSUER
+    with pytest.raises(ProviderUnavailable, match="another issuer"):
+        exchanged(oidc(op, metadata_url=url))
+
+
+@pytest.mark.parametrize("claims", [{}, {"iss": LEFT_OUT}, {"aud": LEFT_OUT}, {"aud": "list"}])
+def test_user_info_may_be_a_signed_jwt(op: Provider, claims: dict[str, Any]) -> None:
+    op.claims_in = "userinfo"
+    if claims.get("aud") == "list":
+        claims = {"aud": [op.client_id, "another"]}
+    op.signed_userinfo = claims
+    person, _ = exchanged(oidc(op))
+    assert (person.email, person.email_verified, person.name) == (
+        "ada@example.com",
+        True,
+        "Ada Lovelace",
+    )
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": OTHER_ISSUER},
+        {"aud": "another"},
+        {"aud": []},
+        {"sub": "eve"},
+        {"exp": 1_000_000_000},
+    ],
+)
+def test_and_is_refused_where_it_is_not_for_us(op: Provider, claims: dict[str, Any]) -> None:
+    op.claims_in = "userinfo"
+    op.signed_userinfo = claims
+    with pytest.raises(SignInRefused):
+        exchanged(oidc(op))
+
+
+@pytest.mark.parametrize("signer", ["none", "stranger", "jku", "client_secret", "pem"])
+def test_and_where_it_is_forged(op: Provider, signer: Signer) -> None:
+    op.claims_in = "userinfo"
+    op.signed_userinfo, op.userinfo_signer = {}, signer
+    with pytest.raises(SignInRefused):
+        exchanged(oidc(op))
+
+
+def test_the_way_to_sign_out_takes_further_parameters_and_leaves_out_empty_ones(
+    op: Provider,
+) -> None:
+    # Cognito goes back to `logout_uri`.
+    more = (("logout_uri", "https://usher.example/"), ("post_logout_redirect_uri", ""))
+    one = oidc(op, logout_parameters=more)
+    _, grant = exchanged(one)
+    url = one.end_session_url(grant.id_token, "https://usher.example/")
+    assert url is not None
+    assert asked(url) == {
+        "client_id": [op.client_id],
+        "id_token_hint": [op.id_tokens[-1]],
+        "logout_uri": ["https://usher.example/"],
+    }

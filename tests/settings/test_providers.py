@@ -50,3 +50,52 @@ def test_a_role_claim_may_be_a_pointer_whose_escapes_are_right() -> None:
         assert ROWS.role_claim.read(claim) == claim
     for bad in ("/a~b", "/a~2", "/~"):
         assert "RFC 6901" in refused(ROWS.role_claim, bad)
+
+
+@pytest.mark.parametrize("mode", ["query", "form_post"])
+def test_an_answer_may_come_as_a_query_or_as_a_form(mode: str) -> None:
+    assert ROWS.parameters.read(f"response_mode={mode}&a=b") == (
+        ("response_mode", mode),
+        ("a", "b"),
+    )
+    for bad in ("fragment", "query.jwt", ""):
+        assert "form_post" in refused(ROWS.parameters, f"response_mode={bad}")
+
+
+def test_parameters_for_signing_out_are_pairs_and_may_be_empty() -> None:
+    read = ROWS.logout_parameters.read
+    assert read("") == ()
+    assert read("logout_uri=https%3A%2F%2Fusher.example.org%2F&state=") == (
+        ("logout_uri", "https://usher.example.org/"),
+        ("state", ""),
+    )
+    for bad in ("logout_uri", "a=1&a=2", "&"):
+        refused(ROWS.logout_parameters, bad)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://b2c.example/tenant/policy/v2.0/.well-known/openid-configuration",
+        "https://idp.example/metadata?p=policy",
+        "http://127.0.0.1:8080/metadata",
+    ],
+)
+def test_the_discovery_document_may_lie_anywhere_that_is_safe(url: str) -> None:
+    assert ROWS.metadata_url.read(f" {url} ") == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "idp.example", "http://idp.example/", "ftp://idp.example/", "https://", "https://a b/",
+     "https://user:pw@idp.example/", "https://idp.example/#x", "https://[/"],
+)  # fmt: skip
+def test_and_nowhere_else(url: str) -> None:
+    assert "https" in refused(ROWS.metadata_url, url)
+
+
+def test_the_times_and_issuers_of_a_provider_are_such() -> None:
+    assert ROWS.refused_seconds.read("600") == 600.0
+    assert ROWS.former_issuer.read("https://old.example/realm") == "https://old.example/realm"
+    for setting, bad in ((ROWS.refused_seconds, "1"), (ROWS.former_issuer, "old.example")):
+        refused(setting, bad)

@@ -33,6 +33,8 @@ from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
+from services.audit import hooks
+from services.audit.trail import AuditTrail
 from services.background import Background
 from services.container import Services
 from services.errors import StoreUnavailable
@@ -122,6 +124,9 @@ class CountingStore:
     @property
     def available(self) -> bool:
         return self.inner.available
+
+    def epoch(self, key: str) -> str | None:
+        return self.inner.epoch(key)
 
     def call(self, *commands: Command) -> Awaitable[list[Any]]:
         self.groups.append(commands)
@@ -275,8 +280,11 @@ def join_parts(
     watch = LoopWatch()
     contact = Contact(watch, hub, revocations, control, LEASE)
     admission = Admission(tokens, tickets, cache, sessions, revocations, contact, metrics, clock)
+    audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
+    sessions.on_opened(hooks.opened(audit))
+    revocations.on_made(hooks.revoked(audit))
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, counting, encryption, metrics)
+    health = Health(database, counting, encryption, metrics, name)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
@@ -329,6 +337,7 @@ def join_parts(
         api_keys=ApiKeys(database, clock),
         health=health,
         background=Background(metrics, database.callers),
+        audit=audit,
         passwords=passwords,
         limits=limits,
         refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits, database.callers),

@@ -100,6 +100,10 @@ def userinfo(op: State, seen: Seen, faults: Collection[str]) -> Reply:
         claims["sub"] = "somebody-else"
     if "sub_missing" in faults:
         claims["sub"] = LEFT_OUT
+    if op.signed_userinfo is not None:
+        claims = {"iss": op.token_issuer, "aud": op.client_id, **claims, **op.signed_userinfo}
+        text = op.signing().token({"typ": "JWT"}, claims, op.userinfo_signer)
+        return Reply(200, text.encode(), {"Content-Type": "application/JWT", **NO_STORE})
     return as_json(without(claims), headers=NO_STORE)
 
 

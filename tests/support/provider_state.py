@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tests.support.faults import FaultyService
 from tests.support.provider_faults import FAULTS
 from tests.support.provider_grants import Grants, RefreshTokens
-from tests.support.provider_keys import Algorithm, Key, Signing
+from tests.support.provider_keys import Algorithm, Key, Signer, Signing
 
 PATHS: Mapping[str, str] = {
     "discovery": "/.well-known/openid-configuration",
@@ -45,6 +45,8 @@ class State(FaultyService):
         redirect_uris, post_logout_redirect_uris: the registered ones; None allows any.
         user: who is signed in here, as claims. /authorize needs no click.
         claims_in: which of ID token and userinfo have more than the sub.
+        signed_userinfo: claims written over those of user info that is a JWT; None for JSON.
+        userinfo_signer: who signs that.
         id_token_claims: written over the claims of an ID token; LEFT_OUT removes one.
         metadata_claims: the same for the discovery document.
         keys: the published ones; the first one signs.
@@ -85,6 +87,8 @@ class State(FaultyService):
             "name": "Ada Lovelace",
         }
         self.claims_in: Literal["both", "id_token", "userinfo"] = "both"
+        self.signed_userinfo: dict[str, object] | None = None
+        self.userinfo_signer: Signer = "honest"
         self.id_token_claims: dict[str, object] = {}
         self.metadata_claims: dict[str, object] = {}
         self.keys = [Key(algorithm, 0)]

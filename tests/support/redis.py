@@ -96,6 +96,33 @@ class RealRedis:
         """One command on a connection of its own; errors are returned, not raised."""
         return ask(self.path, *command)
 
+    def refuse(self, how: str) -> None:
+        """From now on it answers PING, and refuses writes: a word of `REFUSALS`."""
+        if how == "READONLY":
+            self.ask("REPLICAOF", "127.0.0.1", "1")
+        elif how == "OOM":
+            self.ask("CONFIG", "SET", "maxmemory", "1")
+        elif how == "NOPERM":
+            self.ask("ACL", "SETUSER", "default", "-@write", "-@scripting")
+        else:
+            assert how == "MISCONF"
+            (self.folder / "dump.rdb").mkdir()  # which no snapshot can replace
+            self.ask("CONFIG", "SET", "save", "3600 1")
+            self.ask("BGSAVE")
+            end = time.monotonic() + PATIENCE
+            while b"rdb_last_bgsave_status:err" not in self.ask("INFO", "persistence"):
+                assert time.monotonic() < end, "the snapshot did not fail"
+                time.sleep(0.01)
+
+    def accept(self) -> None:
+        """It takes everything again."""
+        self.ask("REPLICAOF", "NO", "ONE")
+        self.ask("CONFIG", "SET", "maxmemory", "0")
+        self.ask("ACL", "SETUSER", "default", "+@all")
+        self.ask("CONFIG", "SET", "save", "")
+        if (self.folder / "dump.rdb").is_dir():
+            (self.folder / "dump.rdb").rmdir()
+
     def send_signal(self, number: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(number)

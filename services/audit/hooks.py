@@ -1,0 +1,61 @@
+"""What the audit trail is told of login sessions and rights, wherever they are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from services.audit.trail import AuditTrail
+
+REVOCATIONS = {
+    "session": "session.ended",
+    "user": "sessions.ended",
+    "token": "token.revoked",
+    "role": "role.changed",
+    "access": "access.changed",
+}
+"""Kinds of entries by kinds of revocations."""
+LINES_ONLY = frozenset(("token", "access"))
+"""Beside a row of what caused them: the end of a session, a member's right."""
+
+
+class Revoked(Protocol):
+    """A revocation, as far as it matters here."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+
+
+def opened(audit: AuditTrail) -> Callable[[str, str, str], None]:
+    """Notes a sign-in: by whom, of which session, by which method."""
+
+    def note(user_id: str, session_id: str, method: str) -> None:
+        audit.note(
+            "session.opened", subject=user_id, session=session_id, reason=method, actor=user_id
+        )
+
+    return note
+
+
+def revoked(audit: AuditTrail) -> Callable[[Sequence[Revoked]], None]:
+    """Notes revocations that this node has made."""
+
+    def note(entries: Sequence[Revoked]) -> None:
+        for entry in entries:
+            audit.note(
+                REVOCATIONS.get(entry.kind, "revoked"),
+                subject=entry.user_id,
+                session=entry.subject if entry.kind == "session" else "",
+                reason=entry.reason,
+                target=entry.subject if entry.kind in LINES_ONLY else "",
+                actor=entry.user_id if entry.reason == "logout" else "",
+                kept=entry.kind not in LINES_ONLY,
+            )
+
+    return note

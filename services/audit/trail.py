@@ -1,0 +1,198 @@
+"""The one place where the audit trail is written and read.
+
+`note` never waits, so that nothing becomes slower by being noted: entries are gathered in memory,
+bounded, and written in the background. What strangers can cause has a share of its own.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+import peewee
+
+from models.audit_event import AuditEvent
+from services.audit.events import Caller, Event, as_json, as_text
+from services.metrics import Metrics
+from services.storage.database import Database
+
+LINES_SECONDS = 0.25
+ROWS_SECONDS = 1.0
+MAX_LINES = 10_000
+MAX_REFUSALS = 200
+"""Refusals in one turn of each of the two: those beyond are counted. Anybody can be refused."""
+MAX_ROWS = 20_000
+BATCH = 500
+MAX_PAGE = 200
+MAX_TEXT = 200
+NOBODY = Caller()
+REFUSED = ".refused"
+"""How the kinds end that anybody can cause."""
+
+
+class AuditRow(msgspec.Struct, frozen=True):
+    """An entry as an administrator sees it. `at`: epoch seconds. What is empty does not apply."""
+
+    id: int
+    at: float
+    kind: str
+    actor: str
+    subject: str
+    session: str
+    address: str
+    reason: str
+    target: str
+    count: int
+
+
+class AuditTrail:
+    """The audit trail of one node.
+
+    Args:
+        write_lines: where lines of the log go, each with its line end. Must not wait.
+        log_format: "text" or "json".
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        write_lines: Callable[[str], None],
+        log_format: str,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._write_lines, self._metrics = database, write_lines, metrics
+        self._as_line = as_json if log_format == "json" else as_text
+        self._clock = clock
+        self._lines: list[Event] = []
+        self._rows: list[Event] = []
+        self._refused = [0, 0]
+        self._uncounted = 0
+        self._caller: contextvars.ContextVar[Caller] = contextvars.ContextVar("caller")
+
+    # ---- writing ---------------------------------------------------------------------------
+
+    def acting(self, caller: Caller) -> None:
+        """Everything that this task and those that it begins do from now on is this caller's."""
+        self._caller.set(caller)
+
+    def note(
+        self,
+        kind: str,
+        *,
+        subject: str = "",
+        session: str = "",
+        reason: str = "",
+        target: str = "",
+        actor: str = "",
+        by: Caller | None = None,
+        kept: bool = True,
+    ) -> None:
+        """Note what happened. Never waits, and never fails.
+
+        Args:
+            session: where it is not the caller's own.
+            actor: where `acting` did not name one.
+            by: in place of who `acting` named.
+            kept: whether it is a row, beside being a line of the log.
+        """
+        by = by or self._caller.get(NOBODY)
+        self._add(
+            Event(
+                self._clock(),
+                kind,
+                by.actor or actor,
+                subject,
+                session or by.session,
+                by.address,
+                reason[:MAX_TEXT],
+                target[:MAX_TEXT],
+            ),
+            kept,
+        )
+
+    def _add(self, event: Event, kept: bool) -> None:
+        refusal = event.kind.endswith(REFUSED)
+        for place, (events, most) in enumerate(((self._lines, MAX_LINES), (self._rows, MAX_ROWS))):
+            if place and not kept:
+                break
+            if refusal:
+                self._refused[place] += 1
+            if len(events) >= most or (refusal and self._refused[place] > MAX_REFUSALS):
+                self._metrics.audit_dropped.labels(what="row" if place else "line").inc()
+                self._uncounted += not place
+                continue
+            events.append(event)
+
+    async def write_lines(self) -> None:
+        """Write the lines that wait."""
+        lines, self._lines = self._lines, []
+        uncounted, self._uncounted, self._refused[0] = self._uncounted, 0, 0
+        if uncounted:
+            lines.append(Event(self._clock(), "audit.dropped", reason="too_many", count=uncounted))
+        if lines:
+            self._write_lines("".join(f"{self._as_line(event)}\n" for event in lines))
+
+    async def write_rows(self) -> None:
+        """Write the rows that wait; those alike as one.
+
+        Raises:
+            DatabaseUnavailable, Busy: they wait on.
+        """
+        self._refused[1] = 0
+        while batch := self._rows[:BATCH]:
+            alike = Counter(msgspec.structs.replace(event, at=0.0) for event in batch)
+            first = {msgspec.structs.replace(event, at=0.0): event.at for event in reversed(batch)}
+            rows = [
+                msgspec.structs.replace(event, at=first[event], count=count)
+                for event, count in alike.items()
+            ]
+            await self._database.run(insert, rows)
+            del self._rows[: len(batch)]
+
+    async def write(self) -> None:
+        """Both, at the end of a process. Raises as `write_rows`."""
+        await self.write_lines()
+        await self.write_rows()
+
+    # ---- reading ---------------------------------------------------------------------------
+
+    async def page(
+        self, before: int | None, limit: int, actor: str = "", subject: str = "", kind: str = ""
+    ) -> list[AuditRow]:
+        """Entries, newest first.
+
+        Args:
+            before: the id of the last entry of the page before.
+            actor, subject: of these only.
+            kind: of this kind, or, where it ends with a dot, of kinds that begin so.
+        """
+        return await self._database.run(_page, before, limit, actor, subject, kind)
+
+
+def insert(db: peewee.Database, events: Sequence[Event]) -> None:
+    """Write entries within somebody's transaction."""
+    rows = [msgspec.structs.asdict(event) for event in events]
+    AuditEvent.insert_many(rows).execute(db)
+
+
+def _page(
+    db: peewee.Database, before: int | None, limit: int, actor: str, subject: str, kind: str
+) -> list[AuditRow]:
+    query = AuditEvent.select()
+    if before is not None:
+        query = query.where(AuditEvent.id < before)
+    if actor:
+        query = query.where(AuditEvent.actor == actor)
+    if subject:
+        query = query.where(AuditEvent.subject == subject)
+    if kind.endswith("."):
+        query = query.where(AuditEvent.kind.startswith(kind))
+    elif kind:
+        query = query.where(AuditEvent.kind == kind)
+    found = query.order_by(AuditEvent.id.desc()).limit(limit).execute(db)
+    names = AuditRow.__struct_fields__
+    return [AuditRow(*(getattr(row, name) for name in names)) for row in found]
