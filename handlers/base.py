@@ -192,7 +192,10 @@ class ApiHandler(BaseHandler):
             subject = getattr(getattr(result, "user", None), "id", "")
             subject = subject or (self.identity.user_id if result is None else "")
         self.services.audit.note(
-            kind, subject=subject, target=target or ("" if subject else redact(self.request.path))
+            kind,
+            subject=subject,
+            actor=subject,
+            target=target or ("" if subject else redact(self.request.path)),
         )
 
     def prepare(self) -> None:

@@ -28,7 +28,7 @@ from services.rooms.channels import Channels
 from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
-from services.rooms.room_protocol import message_event
+from services.rooms.room_protocol import gap_event, message_event
 from services.rooms.rooms import Rooms
 from services.rooms.usage import Usage
 from services.sessions.admission import Admission
@@ -47,6 +47,7 @@ from services.sessions.tokens import Tokens
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.sockets.socket_limit import SocketLimit
 from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
 from services.websocket.protocol import CloseCode
@@ -115,6 +116,7 @@ def build(
         infrastructure.bus,
         as_event=lambda kept: message_event(kept.id, kept.body),
         stalled=watch.check,
+        as_gap=gap_event,
     )
     control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
@@ -162,7 +164,7 @@ def build(
         hub=hub,
         pool=pool,
         admission=admission,
-        joins=Joins(admission, rooms),
+        joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
         accounts=Accounts(
             database,
             passwords,

@@ -180,13 +180,14 @@ class RateLimited(UsherError):
     Args:
         evidence: as for every refusal.
         retry_after: seconds after which it will be let through again; `Retry-After` has them
-            rounded up (RFC 9110 section 10.2.3).
+            rounded up (RFC 9110 section 10.2.3), a socket as they are.
     """
 
     status, code, title = 429, "rate_limited", "Too many at once. Wait a little."
 
     def __init__(self, evidence: str = "", *, retry_after: float = 1.0) -> None:
         super().__init__(evidence)
+        self.seconds = retry_after
         self.retry_after = max(1, ceil(retry_after))
 
 

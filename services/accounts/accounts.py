@@ -130,7 +130,11 @@ class Accounts:
             taken.give_back()
             raise
         self._metrics.sign_ins.labels(outcome="signed_up").inc()
-        return await self._sessions.open(user_id, "password", device)
+        signed_in = await self._sessions.open(user_id, "password", device)
+        if signed_in.user.role == "admin":
+            # Whoever tried a script first should not learn of it much later.
+            log.warning("user=%s is the administrator: it is the first account of all", user_id)
+        return signed_in
 
     async def _make(self, address: str, password: str, name: str) -> str:
         await self._passwords.check_strength(password, _hints(address, name))
@@ -301,6 +305,10 @@ class Accounts:
         return user
 
     # ---- administration --------------------------------------------------------------------
+
+    async def is_anybody_there(self) -> bool:
+        """Whether there is an account. The first one of all becomes administrator."""
+        return bool(await self._database.run(account_rows.page, "", 1))
 
     async def page(self, after: str, limit: int) -> list[UserRow]:
         """Accounts by id, those after `after`; at most `limit` of them."""

@@ -24,6 +24,7 @@ class MemoryBus:
     """`Bus` within one process. Same arguments as RedisBus, where they mean something here."""
 
     keeps_order = True
+    epoch, in_time = "", True
 
     def __init__(
         self,
@@ -84,7 +85,8 @@ class MemoryBus:
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
         log, order = self._logs.get(room), id_order(after)
         found = [] if log is None else [m for m in log.messages if m.order > order]
-        return Window(found[:limit], True, len(found) > limit, self._clock())
+        known = log is None or any(m.id == after for m in log.messages)
+        return Window(found[:limit], known, len(found) > limit, self._clock())
 
     async def close(self) -> None:
         self._listener = None

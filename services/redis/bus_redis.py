@@ -11,7 +11,9 @@ import asyncio
 import logging
 import math
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from hiredis import ProtocolError, Reader, ReplyError
@@ -23,6 +25,7 @@ from services.redis.bus import BusListener, LoggedMessage, Window, id_order
 from services.redis.cluster import ClusterAddress
 from services.redis.forms import address_of
 from services.redis.link import error_word, pack
+from services.redis.log_clock import TOLERANCE_MS, LogClock
 from services.redis.store import Command, Store
 from services.secret import Secret
 
@@ -47,8 +50,24 @@ redis.call('XDEL', KEYS[1], id)
 redis.call('DECR', KEYS[2])
 return redis.error_reply('NOPERM ' .. told.err)
 """
+# The same for a Redis whose clock may be behind: it is told what time it is at least
+# (log_clock.py). Redis 6.2 can't be given half an id, so the whole of it is made here.
+_KEEP_LATE = """
+local own_id, floor, t = '*', tonumber(ARGV[4]), redis.call('TIME')
+if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[5]) then
+  local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  local ms, number = string.match(top and top[1] or '0-0', '(%d+)-(%d+)')
+  own_id = string.format('%.0f-0', floor)
+  if tonumber(ms) >= floor then own_id = string.format('%s-%.0f', ms, number + 1) end
+end
+""" + _KEEP.replace("'*'", "own_id")
 
 log = logging.getLogger("usher.bus")
+
+
+EPOCH_KEY = "usher:{nodes}:epoch"
+"""A random word that goes with the data: another one means that every log began anew."""
+EPOCH_MS = 7 * 24 * 3_600_000
 
 
 def log_key(room: str) -> str:
@@ -97,13 +116,41 @@ class RedisBus:
         address = address_of(url)
         # While a slot moves, a cluster's refusals are sent again, behind what came after them.
         self.keeps_order = not isinstance(address, ClusterAddress)
-        self._ear = _Ear(address, store, never_stalled if watch is None else watch.check)
+        stalled = never_stalled if watch is None else watch.check
+        self._ear = _Ear(address, store, stalled, self._line_is_lost)
+        self._log_clock = LogClock(self._keep_ms)
+        self.in_time = False
+        self.epoch = ""
         if watch is not None:
             watch.on_resume(self._ear.resume)
 
     async def open(self) -> None:
         """Try once to connect the subscription; then it is kept up in the background."""
         await self._ear.open()
+        with suppress(StoreUnavailable):  # a gap in the line comes first then, and asks
+            await self._look_around()
+
+    def _line_is_lost(self) -> None:
+        # It may lead to another Redis from now on.
+        self.in_time, self.epoch = False, ""
+
+    async def _look_around(self, *commands: Command) -> tuple[int, list[Any]]:
+        """Ask for the time and the epoch, and for other things in the same round trip.
+
+        Returns:
+            The time that ids are made of, epoch milliseconds, and the replies.
+        """
+        now, _, epoch, *replies = await self._store.call(
+            ("TIME",),
+            ("SET", EPOCH_KEY, secrets.token_hex(8), "PX", EPOCH_MS, "NX"),
+            ("GET", EPOCH_KEY),
+            *commands,
+        )
+        now_ms = int(now[0]) * 1000 + int(now[1]) // 1000
+        is_right = self._log_clock.look(now_ms)
+        if self._ear.is_connected:
+            self.in_time, self.epoch = is_right, bytes(epoch or b"").decode()
+        return (now_ms if is_right else self._log_clock.now_ms()), replies
 
     def reconnect(self) -> None:
         """Connect the subscription anew: the store has found another server, perhaps."""
@@ -120,9 +167,12 @@ class RedisBus:
 
     def keep(self, room: str, body: bytes) -> Awaitable[str]:
         keys = log_key(room), count_key(room), channel(room)
-        return _id_in(
-            self._store.call(("EVAL", _KEEP, 3, *keys, self._keep_messages, self._keep_ms, body))
-        )
+        limits = self._keep_messages, self._keep_ms, body
+        known_ms = 0 if self.in_time else self._log_clock.now_ms()
+        if not known_ms:
+            return _id_in(self._store.call(("EVAL", _KEEP, 3, *keys, *limits)))
+        late = (*limits, known_ms, TOLERANCE_MS)
+        return _id_in(self._store.call(("EVAL", _KEEP_LATE, 3, *keys, *late)))
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
@@ -146,17 +196,25 @@ class RedisBus:
         return Window([_kept(e) for e in found[:limit]], complete, more=len(found) > limit)
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
-        command = ("XRANGE", log_key(room), f"({after}", "+", "COUNT", limit + 1)
-        now, found = await self._store.call(("TIME",), command)
+        key = log_key(room)
+        now_ms, (known, first, found) = await self._look_around(
+            ("XRANGE", key, after, after),
+            ("XRANGE", key, "-", "+", "COUNT", 1),
+            ("XRANGE", key, f"({after}", "+", "COUNT", limit + 1),
+        )
+        # A log that is forgotten for its age begins anew, and nothing is missing.
+        old = id_order(after)[0] < now_ms - self._keep_ms
+        complete = bool(known) or (old and (not first or _number(first[0]) == 1))
         messages = [_kept(entry) for entry in found[:limit]]
-        seconds = int(now[0]) + int(now[1]) / 1_000_000
-        return Window(messages, True, len(found) > limit, seconds)
+        more = len(found) > limit
+        return Window(messages, complete, more, now_ms / 1000, self.epoch, self.in_time)
 
     async def touch(self, room: str) -> None:
         await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))
 
     def forget_old(self) -> None:
-        """Redis does."""
+        """Redis does; only the epoch is to last as long as anybody is there."""
+        self._store.call(("PEXPIRE", EPOCH_KEY, EPOCH_MS))
 
     async def close(self) -> None:
         await self._ear.close()
@@ -179,8 +237,15 @@ def _number(entry: Any) -> int:
 class _Ear:
     """The subscription: which rooms are heard, over one connection after another."""
 
-    def __init__(self, address: Address, store: Store, stalled: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        store: Store,
+        stalled: Callable[[], bool],
+        on_lost: Callable[[], None],
+    ) -> None:
         self._address, self._store, self._stalled = address, store, stalled
+        self._on_lost = on_lost
         self.listener: BusListener | None = None
         self._rooms: dict[str, asyncio.Future[None] | None] = {}
         """None once a room has been heard for certain."""
@@ -211,6 +276,10 @@ class _Ear:
         """Hear what waited behind a stall of the loop."""
         if self._line is not None:
             self._line.resume()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._line is not None
 
     def subscribe(self, room: str) -> asyncio.Future[None] | None:
         if room not in self._rooms:
@@ -278,6 +347,7 @@ class _Ear:
         if line is not self._line:
             return
         self._line = None
+        self._on_lost()
         self._lost.set()
         for room, waiting in self._rooms.items():
             if waiting is not None:

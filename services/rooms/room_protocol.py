@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from services.rooms.presence import PresenceChange
-from services.websocket.protocol import Member, ServerEvent
+from services.websocket.protocol import Member, ServerEvent, encode_event
 
 MAX_ROOM_NAME = 128
 RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ROOM_NAME)]
@@ -120,10 +120,18 @@ def message_event(message_id: str, body: bytes) -> bytes:
     return b'{"event":"message","data":%b}' % message_with_id(message_id, body)
 
 
+def gap_event(room: str) -> bytes:
+    """The text of the event `gap`."""
+    return encode_event("gap", OneRoom(room))
+
+
 ROOM_SERVER_EVENTS: dict[str, ServerEvent] = {
     "message": ServerEvent(Message, "Somebody said something in a room of yours."),
     "typing": ServerEvent(Typing, "Somebody else is typing in a room of yours."),
     "presence": ServerEvent(PresenceChange, "Somebody came into a room of yours, or left it."),
+    "gap": ServerEvent(
+        OneRoom, "Messages of a room may be lost that `history` does not have: load it anew."
+    ),
     "access-changed": ServerEvent(
         RoomList, "Your rights have changed; these are the rooms you are in now."
     ),

@@ -34,6 +34,7 @@ class Identity(msgspec.Struct, frozen=True):
     """Who somebody is, by which token, and what they may do in channels.
 
     `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
+    `session_id`: of the socket that it was admitted for.
     """
 
     claims: Claims
@@ -41,6 +42,7 @@ class Identity(msgspec.Struct, frozen=True):
     grants: dict[str, Grant]
     as_of: float
     generation: int
+    session_id: str = ""
 
     @property
     def user_id(self) -> str:

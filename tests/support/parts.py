@@ -79,6 +79,7 @@ from services.settings.settings import Settings
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.sockets.socket_limit import SocketLimit
 from services.storage.database import Database
 from services.storage.encryption import Encryption
 from services.websocket.frames import Opcode
@@ -297,6 +298,7 @@ def join_parts(
         metrics,
         clock,
     )
+    limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
     services = Services(
         node=name,
         infrastructure=Infrastructure(
@@ -306,7 +308,7 @@ def join_parts(
         hub=hub,
         pool=pool,
         admission=admission,
-        joins=Joins(admission, rooms),
+        joins=Joins(admission, rooms, limit),
         accounts=Accounts(
             database,
             passwords,
