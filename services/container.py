@@ -182,7 +182,7 @@ def build(
         last_seen=LastSeen(login_sessions),
         control=control,
         nodes=nodes,
-        token_binding=TokenBinding(store, control),
+        token_binding=TokenBinding(store, database, control, revocations, hub, node),
         access=access,
         contact=contact,
         logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),

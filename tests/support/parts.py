@@ -327,7 +327,7 @@ def join_parts(
         last_seen=LastSeen(sessions),
         control=control,
         nodes=nodes,
-        token_binding=TokenBinding(counting, control, clock),
+        token_binding=TokenBinding(counting, database, control, revocations, hub, name, clock),
         access=access,
         contact=contact,
         logout_ack=LogoutAcknowledgement(sessions, pool, nodes, control),
