@@ -203,7 +203,9 @@ class Accounts:
         known_hash = found.password_hash if found else None
         verdict = await self._passwords.verify(password, known_hash)
         if found is None or known_hash is None or not verdict.ok:
-            raise Unauthenticated("sign-in: unknown account or wrong password")
+            refused = Unauthenticated("sign-in: unknown account or wrong password")
+            refused.about = found.id if found is not None else ""
+            raise refused
         attempt.give_back()
         await self._limits.count_sign_in(found.id)
         if verdict.needs_rehash:
