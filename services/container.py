@@ -148,7 +148,7 @@ def build(
     revocations.on_made(hooks.revoked(audit))
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
-    passwords = Passwords()
+    passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
@@ -194,7 +194,7 @@ def build(
         last_seen=LastSeen(login_sessions),
         control=control,
         nodes=nodes,
-        token_binding=TokenBinding(store, control),
+        token_binding=TokenBinding(store, database, control, revocations, hub, node),
         access=access,
         contact=contact,
         logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
@@ -205,11 +205,11 @@ def build(
         models=ModelRegistry(database, store),
         api_keys=ApiKeys(database),
         health=health,
-        background=Background(metrics),
+        background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
         limits=limits,
-        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits),
+        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
         tokens=tokens,
         encryption=encryption,

@@ -96,6 +96,18 @@ class Hub:
         if holder is not None and holder is not socket:
             holder.close(CloseCode.REPLACED)
 
+    def holder_of(self, token_id: str) -> HubSocket | None:
+        """The socket here that holds a bearer token."""
+        return self._by_bearer.get(token_id)
+
+    def close_bearer(self, token_id: str, holder: str, code: CloseCode) -> int:
+        """Close the socket that holds a bearer token, unless its session is `holder`. Gives how
+        many there were."""
+        socket = self._by_bearer.get(token_id)
+        if socket is None or socket.session.session_id == holder:
+            return 0
+        return self._close([socket], code)
+
     def _release_bearer(self, socket: HubSocket) -> None:
         held = socket.bearer_token_id
         if held is not None and self._by_bearer.get(held) is socket:
