@@ -55,6 +55,7 @@ from tests.support.server import (
     receive,
     sign_up,
     usher,
+    wait_until,
 )
 from tests.support.sign_in import begin, come_back, settings_for
 from tests.support.talk import Talker, talking
@@ -400,6 +401,8 @@ def administer(admin: Witness, user: Witness) -> None:
     assert backend.post("/api/publish", {"room": "channel:x", "event": "x"}).status == 403
     assert admin.call("DELETE", where).status == 204
     assert admin.call("DELETE", where).status == 404
+    wait_until(lambda: bool(admin.get("/api/admin/audit?limit=1").body["items"]))
+    admin.get("/api/admin/audit?kind=user.&limit=1")
 
 
 def test_every_refusal_is_one_of_those_described(own: Usher, openapi: Json) -> None:
