@@ -29,10 +29,17 @@ async def start(services: Services) -> None:
     Raises:
         DatabaseUnavailable: it went away meanwhile.
     """
+    # Also of the tasks that listen to the other nodes, which begin here.
+    with services.infrastructure.database.callers.on_behalf_of("node"):
+        await _start(services)
+
+
+async def _start(services: Services) -> None:
     await services.control.open()
     with suppress(StoreUnavailable):  # the loop that renews says it again
         await services.nodes.renew()
     await services.contact.sweep()
+    await services.shared_grants.load()
     await services.refresh_keys.read()
     await services.health.check()
     services.infrastructure.watch.start()
