@@ -1,7 +1,7 @@
 """Usher: who may open a WebSocket, who is on it, and how fast it is cut when they may not any more.
 
-settings -> services -> handlers -> listen. `python server.py --help` lists the settings;
-`python server.py rotate-keys` brings what is encrypted under the newest key, beside a running one.
+settings -> services -> handlers -> listen. `python server.py --help` lists the settings and the
+commands, which work beside a running server: `python server.py list-users`.
 """
 
 from __future__ import annotations
@@ -31,19 +31,16 @@ from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler, UpgradeRo
 from services import container
 from services import lifecycle as running
 from services.container import Services
-from services.errors import DatabaseUnavailable, SettingError, UsherError
+from services.errors import SettingError, UsherError
 from services.infrastructure import Infrastructure, open_infrastructure
 from services.logs import LogHandler, Writer, set_up_logging
-from services.providers.key_rotation import rotate_keys
+from services.operating import operate
 from services.reload import Reloader
-from services.settings import settings
+from services.settings import command_line, settings
 from services.settings.origins import Origins, http_origin
 from services.settings.proxies import Proxies
 from services.settings.secret_values import secret_values
 from services.settings.settings import Settings
-from services.storage.database import Database
-from services.storage.database_url import is_there
-from services.storage.encryption import DecryptionFailed, Encryption
 from services.websocket.connection import CLOSE_HANDSHAKE_SECONDS
 from services.websocket.listener import Listener
 
@@ -52,7 +49,6 @@ try:
 except ImportError:  # no wheel for this platform: asyncio's own loop does the same, slower
     from asyncio import run as run_loop  # type: ignore[assignment]  # the same, with fewer options
 
-ROTATE_KEYS = "rotate-keys"
 BACKLOG = 1024
 MAX_HEADER_BYTES = 16 * 1024
 IDLE_CONNECTION_SECONDS = 75.0
@@ -65,12 +61,15 @@ log = logging.getLogger("usher")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until it is told to stop, or one command. Gives the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    command = arguments.pop(0) if arguments[:1] == [ROTATE_KEYS] else ""
+    doing = "start"
     try:
-        chosen = settings.load(os.environ, arguments)
+        call = command_line.parse(arguments)
+        doing = call.command.name if call is not None else doing
+        chosen = settings.load(os.environ, arguments if call is None else call.settings)
         with _logging(chosen) as handler:
-            if command:
-                run_loop(rotate(chosen))
+            if call is not None:
+                logging.getLogger().setLevel(logging.WARNING)
+                run_loop(operate(call, chosen))
                 return 0
 
             def reread() -> Settings:
@@ -83,7 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SettingError as error:
         settings.exit_with(error)
     except UsherError as error:
-        doing = command or "start"
         sys.stderr.write(f"usher: cannot {doing}: {error.evidence or error.title}\n")
         return 1
     return 0
@@ -119,7 +117,8 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         server, context = _open(services, origins, listeners)
         for warning in chosen.warnings:
             log.warning("%s", warning)
-        sys.stdout.write(_welcome(infrastructure, origins, port))
+        anybody = await services.accounts.is_anybody_there()
+        sys.stdout.write(_welcome(infrastructure, origins, port, anybody))
         sys.stdout.flush()
         reloader = Reloader(services, reread)
         reloading = asyncio.ensure_future(_reload(reloader, rereading))
@@ -128,30 +127,6 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         await _drain(server, context)
     finally:
         await running.stop(services)
-
-
-async def rotate(chosen: Settings) -> None:
-    """Re-encrypt provider tokens with the newest of ENCRYPTION_KEYS, while the server goes on.
-
-    Raises:
-        DecryptionFailed: the keys are not this installation's, or no key fits some tokens.
-        DatabaseUnavailable: the database can't be opened.
-    """
-    url = chosen.database_url.reveal()
-    if not is_there(url):
-        raise DatabaseUnavailable("there is no database at that place yet; is it the right one?")
-    database = await Database.open(url)
-    try:
-        done = await rotate_keys(database, Encryption(chosen.encryption_keys))
-    finally:
-        await database.close()
-    sys.stdout.write(f"usher: sets of provider tokens under the newest key now: {done.rotated}\n")
-    if done.unreadable:
-        raise DecryptionFailed(
-            f"sets of provider tokens that no key fits, left as they are: {done.unreadable}; "
-            "keep the older keys until you know why"
-        )
-    sys.stdout.write("usher: of USHER_ENCRYPTION_KEYS only the first is needed from now on\n")
 
 
 def _bind(chosen: Settings) -> Sequence[socket.socket]:
@@ -172,13 +147,13 @@ def _open(
 ) -> tuple[UsherServer, SocketContext]:
     chosen = services.infrastructure.settings
     cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
-    context = SocketContext(services, {**EVENTS, **ROOM_EVENTS})
-    site = Site(services, origins, Proxies(chosen.trusted_proxies), cookies, load_pages())
-    door = UpgradeRouter(
-        make_application(site), UpgradeHandler(context, origins, cookies, site.proxies)
-    )
+    proxies = Proxies(chosen.trusted_proxies)
+    context = SocketContext(services, {**EVENTS, **ROOM_EVENTS}, proxies=proxies)
+    site = Site(services, origins, proxies, cookies, load_pages())
+    door = UpgradeRouter(make_application(site), UpgradeHandler(context, origins, cookies, proxies))
     server = UsherServer(
         door,
+        context.unjoined,
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,
@@ -229,7 +204,7 @@ def _logging(chosen: Settings) -> Iterator[LogHandler]:
         handler.close()
 
 
-def _welcome(infrastructure: Infrastructure, origins: Origins, port: int) -> str:
+def _welcome(infrastructure: Infrastructure, origins: Origins, port: int, anybody: bool) -> str:
     chosen = infrastructure.settings
     if infrastructure.redis is not None:
         redis = "embedded, in the data folder"
@@ -254,6 +229,8 @@ def _welcome(infrastructure: Infrastructure, origins: Origins, port: int) -> str
     ]
     if chosen.public_url is not None:  # which says nothing of where this node is
         lines.insert(4, f"  Listens   {http_origin(chosen.host, port)}")
+    if not anybody:
+        lines.append("  Accounts  none yet: the first to sign up becomes the administrator")
     return "\n".join(("", *lines, "", "  Stop with Ctrl+C.", ""))
 
 

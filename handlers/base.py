@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 from types import TracebackType
@@ -17,6 +18,7 @@ from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket.handshake import cookie_credential
 from services.accounts.api_keys import PREFIX as KEY_PREFIX
 from services.audit.events import Caller
+from services.callers import Callers
 from services.container import Services
 from services.errors import (
     BadRequest,
@@ -29,6 +31,7 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
+from services.limits.networks import network_of
 from services.logs import redact
 from services.sessions.admission import Identity
 from services.sessions.login_sessions import Device
@@ -43,6 +46,8 @@ ABOUT_USERS = frozenset(
 """Kinds whose last name in the path is a user's."""
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
 MAX_USER_AGENT = 200
+HOLD_BACK_SECONDS = 1.0
+MAX_HELD_BACK = 2000
 
 log = logging.getLogger("usher.http")
 
@@ -55,6 +60,8 @@ class Site(msgspec.Struct, frozen=True):
     proxies: Proxies
     cookies: CookieJar
     pages: Loader
+    held_back: set[object] = msgspec.field(default_factory=set)
+    """Refusals by a limit that are under way."""
 
 
 AUDITED = (Unauthenticated, Forbidden, RateLimited)
@@ -86,6 +93,11 @@ class BaseHandler(web.RequestHandler):
     @property
     def services(self) -> Services:
         return self.site.services
+
+    @property
+    def callers(self) -> Callers:
+        """On whose behalf requests are worked at."""
+        return self.services.infrastructure.database.callers
 
     def address(self) -> ClientAddress:
         """Where the request comes from; forwarded addresses count from trusted proxies only."""
@@ -180,10 +192,15 @@ class ApiHandler(BaseHandler):
             subject = getattr(getattr(result, "user", None), "id", "")
             subject = subject or (self.identity.user_id if result is None else "")
         self.services.audit.note(
-            kind, subject=subject, target=target or ("" if subject else redact(self.request.path))
+            kind,
+            subject=subject,
+            actor=subject,
+            target=target or ("" if subject else redact(self.request.path)),
         )
 
     def prepare(self) -> None:
+        # Whoever calls is a stranger until they have shown who they are.
+        self.callers.enter("strangers", network_of(self.address().ip))
         self.set_header("Cache-Control", "no-store")
         self.answer_origin()
         origin = self.request.headers.get("Origin")
@@ -218,6 +235,19 @@ class ApiHandler(BaseHandler):
         self.set_header("Access-Control-Max-Age", "600")
         self.set_status(204)
 
+    async def hold_back(self) -> None:
+        """Let who goes on past a limit wait for the refusal, so that they cannot fill the loop.
+
+        Not everybody: what waits is bounded too.
+        """
+        held = self.site.held_back
+        if len(held) < MAX_HELD_BACK:
+            held.add(self)
+            try:
+                await asyncio.sleep(HOLD_BACK_SECONDS)
+            finally:
+                held.discard(self)
+
     # ---- who calls -------------------------------------------------------------------------
 
     async def admit(self, access: Access) -> None:
@@ -238,6 +268,7 @@ class ApiHandler(BaseHandler):
             self.acting()
             return
         claims = self.services.admission.verify(token)
+        self.callers.enter("users", claims.sub)
         self.identity = await self.services.admission.identify(claims)
         self.acting()
         self.services.last_seen.record(claims.sid)

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from http import HTTPStatus
 from typing import Any
 
 from tornado import httputil
@@ -15,8 +16,9 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
 from handlers.problems import PROBLEM_TYPE, problem_body
+from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import UpgradeRouter
-from services.errors import HeadersTooLarge
+from services.errors import HeadersTooLarge, RateLimited, UsherError
 
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 1024 * 1024
@@ -31,21 +33,37 @@ class UsherServer(HTTPServer):
 
     Args:
         router: which connections have a request under way, it notes itself.
+        unjoined: how many connections of one address there are.
         options: as HTTPServer takes them.
     """
 
     def initialize(  # type: ignore[override]  # one kind of router, and options passed on
-        self, router: UpgradeRouter, **options: Any
+        self, router: UpgradeRouter, unjoined: UnjoinedConnections, **options: Any
     ) -> None:
         super().initialize(router, **options)
-        self._router = router
+        self._router, self._unjoined = router, unjoined
+        self._counted: dict[object, str] = {}
+        """Connections that count for an address, until they are closed or handed over."""
         self._draining = False
         self._empty = asyncio.Event()
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         """Begin with a connection."""
+        counted = self._unjoined.connected(str(address[0]) if address else "")
+        if counted is None:
+            self._turn_away(stream)
+            return
+        if counted:
+            self._counted[stream] = counted
         _answer_large_headers(stream)
         super().handle_stream(stream, address)
+
+    @staticmethod
+    def _turn_away(stream: IOStream) -> None:
+        """Say why in one write, before a request was read: it must cost next to nothing."""
+        with contextlib.suppress(OSError):
+            stream.socket.send(_answer(RateLimited("too many connections of one address")))
+        stream.close()
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
@@ -61,6 +79,9 @@ class UsherServer(HTTPServer):
         """A connection is closed, or was handed over as a WebSocket."""
         self._router.under_way.discard(server_conn)
         super().on_close(server_conn)
+        stream = getattr(server_conn, "stream", None)
+        if (counted := self._counted.pop(stream, "")) != "":
+            self._unjoined.leave(counted)
         if not self._connections:
             self._empty.set()
 
@@ -90,7 +111,8 @@ def _answer_large_headers(stream: IOStream) -> None:
             close(exc_info)
             return
         left: socket.socket | None = None
-        with contextlib.suppress(OSError):
+        # A socket that speaks TLS can't be taken over: its client sees the connection close.
+        with contextlib.suppress(OSError, NotImplementedError):
             left = stream.socket.dup()
         close(exc_info)
         if left is not None:
@@ -123,19 +145,19 @@ def _refuse(sock: socket.socket) -> None:
     timer = loop.call_later(LINGER_SECONDS, end)
     try:
         sock.setblocking(False)
-        sock.send(_too_large())
+        sock.send(_answer(HeadersTooLarge()))
         sock.shutdown(socket.SHUT_WR)
         loop.add_reader(sock.fileno(), read_away)
     except OSError:
         end()
 
 
-def _too_large() -> bytes:
-    error = HeadersTooLarge()
+def _answer(error: UsherError) -> bytes:
     body = problem_body(error)
+    extra = f"Retry-After: {error.retry_after}\r\n" if isinstance(error, RateLimited) else ""
     head = (
-        f"HTTP/1.1 {error.status} Request Header Fields Too Large\r\n"
-        f"Content-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+        f"Content-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n{extra}"
         "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from services.errors import UsherError
+from services.errors import RateLimited, UsherError
 
 Access = Literal["anyone", "user", "admin", "publish", "disconnect", "read"]
 """The last three: an administrator, or an API key with that scope."""
@@ -100,6 +100,13 @@ def operation(
     def decorate(method: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[None]]:
         @functools.wraps(method)
         async def run(handler: Any, *path: str) -> None:
+            try:
+                await answered(handler, *path)
+            except RateLimited:
+                await handler.hold_back()
+                raise
+
+        async def answered(handler: Any, *path: str) -> None:
             handler.acting()
             await handler.admit(access)
             arguments = path if decoder is None else (*path, handler.decoded_body(decoder))

@@ -16,12 +16,13 @@ class Revocation(Row):
         id: counts up and is never given out twice, also not after old rows were deleted. Rows
             of transactions that overlap may become visible out of order (PostgreSQL), so read
             by `created_at` with an overlap, not by `id` alone.
-        kind: "session", "token", "user", "role" or "access".
-        subject: the sid, the jti, the user id, again, or the channel id, by `kind`.
+        kind: "session", "token", "user", "bearer", "role" or "access".
+        subject: the sid, the jti, the user id, the jti, the user id or the channel id, by `kind`.
         user_id: whose it was.
         role: for kind "role", the role that counts from now on.
         generation: for kind "user", the user's from now on: login sessions below it are over.
-        spared: for kind "user", the `sid` of the one session that goes on, or empty.
+        spared: for kind "user", the `sid` of the one session that goes on, or empty; for kind
+            "bearer", the id of the one socket session that may hold the token.
         reason: a word for the audit log and the close reason.
         created_at: epoch seconds.
         expires_at: epoch seconds; past it no token that it shuts out is valid anyway.

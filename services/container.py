@@ -28,25 +28,28 @@ from services.rooms.channels import Channels
 from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
-from services.rooms.room_protocol import message_event
+from services.rooms.room_protocol import gap_event, message_event
 from services.rooms.rooms import Rooms
+from services.rooms.shares import Shares
 from services.rooms.usage import Usage
 from services.sessions.admission import Admission
 from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
-from services.sessions.login_cache import LoginCache
+from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
+from services.sessions.shared_grants import SharedGrants
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.sockets.socket_limit import SocketLimit
 from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
 from services.websocket.protocol import CloseCode
@@ -68,6 +71,7 @@ class Services:
     accounts: Accounts
     login_sessions: LoginSessions
     channels: Channels
+    shared_grants: SharedGrants
     revocations: Revocations
     tickets: Tickets
     last_seen: LastSeen
@@ -115,6 +119,7 @@ def build(
         infrastructure.bus,
         as_event=lambda kept: message_event(kept.id, kept.body),
         stalled=watch.check,
+        as_gap=gap_event,
     )
     control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
@@ -130,18 +135,26 @@ def build(
         settings.max_sessions_per_user,
         steady=SteadyClock(),
     )
+    shared = SharedGrants(database, token_life + SLACK_SECONDS)
+    shares = Shares(
+        settings.max_channels_per_owner,
+        settings.max_memberships_given,
+        settings.max_memberships_given_to_one,
+    )
+    channels = Channels(database, revocations, shares=shares)
+    access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     login_sessions.on_opened(hooks.opened(audit))
     revocations.on_made(hooks.revoked(audit))
-    channels = Channels(database, revocations)
-    access = Access(hub, channels)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
-    passwords = Passwords()
+    passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
-    admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
+    admission = Admission(
+        tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
+    )
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, node)
     providers = Providers(settings.oauth_providers, issuer)
@@ -162,7 +175,7 @@ def build(
         hub=hub,
         pool=pool,
         admission=admission,
-        joins=Joins(admission, rooms),
+        joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
         accounts=Accounts(
             database,
             passwords,
@@ -175,12 +188,13 @@ def build(
         ),
         login_sessions=login_sessions,
         channels=channels,
+        shared_grants=shared,
         revocations=revocations,
         tickets=tickets,
         last_seen=LastSeen(login_sessions),
         control=control,
         nodes=nodes,
-        token_binding=TokenBinding(store, control),
+        token_binding=TokenBinding(store, database, control, revocations, hub, node),
         access=access,
         contact=contact,
         logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
@@ -191,11 +205,11 @@ def build(
         models=ModelRegistry(database, store),
         api_keys=ApiKeys(database),
         health=health,
-        background=Background(metrics),
+        background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
         limits=limits,
-        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits),
+        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
         tokens=tokens,
         encryption=encryption,

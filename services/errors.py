@@ -16,6 +16,7 @@
     ├── Conflict           409  conflict
     │   ├── SignupRefused  409  signup_refused
     │   ├── LastAdmin      409  last_admin
+    │   ├── TooManyChannels 409 too_many: channels owned, or memberships given
     │   └── OwnerStays     409  owner_stays
     ├── TooLarge           413  too_large
     ├── HeadersTooLarge    431  headers_too_large
@@ -157,6 +158,12 @@ class LastAdmin(Conflict):
     code, title = "last_admin", "The last administrator has to stay."
 
 
+class TooManyChannels(Conflict):
+    """Somebody owns as many channels as one may, or has let as many others into channels."""
+
+    code, title = "too_many", "You have as many of these as one may have."
+
+
 class OwnerStays(Conflict):
     """The owner of a channel manages it, and has no member's right to change or take away."""
 
@@ -180,13 +187,14 @@ class RateLimited(UsherError):
     Args:
         evidence: as for every refusal.
         retry_after: seconds after which it will be let through again; `Retry-After` has them
-            rounded up (RFC 9110 section 10.2.3).
+            rounded up (RFC 9110 section 10.2.3), a socket as they are.
     """
 
     status, code, title = 429, "rate_limited", "Too many at once. Wait a little."
 
     def __init__(self, evidence: str = "", *, retry_after: float = 1.0) -> None:
         super().__init__(evidence)
+        self.seconds = retry_after
         self.retry_after = max(1, ceil(retry_after))
 
 

@@ -75,6 +75,21 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
     return Infrastructure(settings, lock, redis, store, bus, database, metrics, watch)
 
 
+async def command_infrastructure(settings: Settings) -> Infrastructure:
+    """What a command needs beside a running server: the database alone. Others learn of what it
+    changes from the rows.
+
+    Raises:
+        SettingError: the URL leads nowhere.
+        DatabaseUnavailable: the database can't be opened.
+    """
+    database = await Database.open(settings.database_url.reveal())
+    bus = MemoryBus(settings.history_messages, settings.history_seconds)
+    return Infrastructure(
+        settings, None, None, MemoryStore(), bus, database, Metrics(), LoopWatch()
+    )
+
+
 def _remote_store(settings: Settings) -> RedisStore | ClusterStore | None:
     if settings.redis_url is None:
         return None

@@ -15,6 +15,7 @@ from services.providers.refresh import KEEP_SECONDS
 from services.sessions.contact import ENFORCE_SECONDS, NEWS_SECONDS
 from services.sessions.last_seen import WRITE_SECONDS
 from services.sessions.revocations import SWEEP_SECONDS
+from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECONDS
 from services.sockets.keepalive import PING_SECONDS, keep_alive
 from services.sockets.session_pool import RENEW_SECONDS
 from services.upkeep import PURGE_SECONDS, Upkeep
@@ -28,10 +29,17 @@ async def start(services: Services) -> None:
     Raises:
         DatabaseUnavailable: it went away meanwhile.
     """
+    # Also of the tasks that listen to the other nodes, which begin here.
+    with services.infrastructure.database.callers.on_behalf_of("node"):
+        await _start(services)
+
+
+async def _start(services: Services) -> None:
     await services.control.open()
     with suppress(StoreUnavailable):  # the loop that renews says it again
         await services.nodes.renew()
     await services.contact.sweep()
+    await services.shared_grants.load()
     await services.refresh_keys.read()
     await services.health.check()
     services.infrastructure.watch.start()
@@ -57,6 +65,7 @@ async def start(services: Services) -> None:
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)
     background.every(RENEW_SECONDS, "renew leases", renew)
+    background.every(CHECK_BINDINGS_SECONDS, "check bearer tokens", services.token_binding.check)
     background.every(WRITE_SECONDS, "note last seen", services.last_seen.write)
     background.every(PING_SECONDS, "ping sockets", ping)
     if tuple(services.oauth.providers):

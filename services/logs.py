@@ -40,7 +40,7 @@ _SECRET = re.compile(
     r"eyJ[A-Za-z0-9_-]{4,}(?:\.[A-Za-z0-9_-]*)*"  # JWT (RFC 7519)
     r"|usher\.bearer\.[^\s'\",;]+"
     r"|(?<=bearer )[A-Za-z0-9._~+/=-]{16,}|(?<=basic )[A-Za-z0-9._~+/=-]{8,}"  # RFC 6750, 7617
-    r"|usher_[a-z]+[_.][A-Za-z0-9._-]+|whsec_[A-Za-z0-9+/=]+"
+    r"|(?-i:usher_[a-z]+[_.][A-Za-z0-9._-]+)|whsec_[A-Za-z0-9+/=]+"
     r"|gAAAA[A-Za-z0-9_-]{20,}={0,2}",  # Fernet
     re.IGNORECASE,
 )

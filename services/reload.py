@@ -38,6 +38,7 @@ class Reloader:
     def __init__(self, services: Services, read: Callable[[], Settings]) -> None:
         self._services, self._read = services, read
         self._current = services.infrastructure.settings
+        self._reloads = 0
 
     async def reload(self) -> bool:
         """Take what may change. A bad setting changes nothing, and is a line in the log.
@@ -58,6 +59,8 @@ class Reloader:
         changed = [name for name in SECRETS if getattr(found, name) != getattr(self._current, name)]
         if "jwt_secrets" in changed:
             self._services.tokens.replace_secrets(found.jwt_secrets, SETTLE_SECONDS)
+            with suppress(DatabaseUnavailable):  # refresh tokens of those that are gone still count
+                await self._services.refresh_keys.read()
         if "encryption_keys" in changed:
             self._services.encryption.replace_keys(found.encryption_keys)
             with suppress(DatabaseUnavailable):  # then the last verdict stands
@@ -70,6 +73,9 @@ class Reloader:
         shown = (
             ", ".join(f"USHER_{name.upper()}" for name in changed) or "nothing of use has changed"
         )
+        self._reloads += 1
+        if (lock := self._services.infrastructure.lock) is not None:
+            lock.note_reloads(self._reloads)
         log.info("settings are read anew: %s", shown)
         return True
 

@@ -14,6 +14,7 @@
  */
 
 export const ROOMS_PER_CALL = 100;
+const RATE_PAUSE_MS = 4000; // the rate's burst is full again
 const MAX_LATE = 200; // messages that may be in the log before they come live
 const MAX_HELD = 1000; // as many as a log keeps: what was missed is forgotten there by then
 
@@ -124,6 +125,9 @@ export class Rooms {
 
   // ---- what was said -------------------------------------------------------------------------
 
+  /** The server's word that messages of a room are lost: its log began anew. @param {string} name */
+  lost(name) { if (!this.#left.has(name)) this.#gap(name); }
+
   /** An event of the server. @param {Frame} frame */
   heard(frame) {
     const name = frame.room ?? frame.data?.room;
@@ -222,12 +226,27 @@ class Reading {
       const names = [...this.#rooms.keys()].sort((a, b) => this.#held(b) - this.#held(a));
       let answered = 0;
       try {
-        const { rooms } = await this.#to.ask({ rooms: names.map((name) => this.#question(name)) });
+        const { rooms } = await this.#ask({ rooms: names.map((name) => this.#question(name)) });
         for (const name of names) if (rooms[name]) answered += this.#page(name, rooms[name]);
       } catch (error) {
         if (this.#failed(names, error)) return;
       }
-      if (!answered) await Promise.all(names.map((name) => this.#alone(name)));
+      if (!answered) for (const name of names) await this.#alone(name);
+    }
+  }
+
+  /** Reading is what fills a socket's rate first: it makes way for what the page asks.
+   *  @param {object} question */
+  async #ask(question) {
+    for (;;) {
+      try {
+        return await this.#to.ask(question);
+      } catch (error) {
+        const { code, after = 0 } = /** @type {any} */ (error);
+        if (code !== 'rate_limited' || !this.#to.current()) throw error;
+        await new Promise((go) => { setTimeout(go, Math.max(RATE_PAUSE_MS, after * 1000)); });
+        if (!this.#to.current()) throw error;
+      }
     }
   }
 
@@ -235,7 +254,7 @@ class Reading {
    *  @param {string} name */
   async #alone(name) {
     try {
-      this.#page(name, await this.#to.ask(this.#question(name)));
+      this.#page(name, await this.#ask(this.#question(name)));
     } catch (error) {
       const { code } = /** @type {any} */ (error);
       if (this.#failed([name], error) || !this.#rooms.has(name)) return;

@@ -180,7 +180,10 @@ export class Connection {
   #settle({ id, ok, data, error }) {
     const waiter = this.#take(id); // none: it timed out before
     if (ok) waiter?.resolve(data);
-    else waiter?.reject(new UsherError(error?.code ?? 'unknown', error?.message));
+    else {
+      waiter?.reject(new UsherError(error?.code ?? 'unknown', error?.message,
+        { after: error?.retry_after }));
+    }
   }
 
   /** @param {number} id  @returns {Waiter | undefined} who waits no more */

@@ -290,6 +290,7 @@ export class UsherClient extends EventTarget {
       if (event === 'joined') this.#joined(data);
       if (event === 'token-expiring') this.#on({ type: 'expiring' });
       if (event === 'access-changed') this.#changed(data.rooms);
+      if (event === 'gap') this.#rooms.lost(data.room);
     }
     this.#rooms.heard(frame);
   }

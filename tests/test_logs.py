@@ -65,6 +65,7 @@ class Log:
         ("postgresql://usher:********@db:5432/x", "postgresql://usher:********@db:5432/x"),
         ("postgresql://usher@db/x", "postgresql://usher@db/x"),
         ("is it the right one?) yes? no", "is it the right one?) yes? no"),
+        ("USHER_JWT_SECRETS is not a setting", "USHER_JWT_SECRETS is not a setting"),
         ("a bearer token opened another socket", "a bearer token opened another socket"),
         ("test_that_a_long_name_in_snake_case_is_no_secret_at_all", None),
     ],

@@ -96,6 +96,7 @@ def test_the_start_screen_is_calm_and_tells_where_everything_is(database_kind: s
             "Data": str(server.data_dir.resolve()),
             "Database": DATABASES[database_kind],
             "Redis": "embedded, in the data folder",
+            "Accounts": "none yet: the first to sign up becomes the administrator",
         }
         assert "Ctrl+C" in screen[-1]
         assert "WARNING" not in server.log

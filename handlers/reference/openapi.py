@@ -16,6 +16,7 @@ from services.errors import (
     BadRequest,
     Forbidden,
     OriginRefused,
+    RateLimited,
     TokenExpired,
     TooLarge,
     Unauthenticated,
@@ -194,7 +195,13 @@ def _refusal(status: int, titles: dict[str, str]) -> Json:
 
 
 def _socket() -> Json:
-    errors: set[type[UsherError]] = {BadRequest, Unauthenticated, TokenExpired, OriginRefused}
+    errors: set[type[UsherError]] = {
+        BadRequest,
+        Unauthenticated,
+        TokenExpired,
+        OriginRefused,
+        RateLimited,
+    }
     return {
         "operationId": "get_ws",
         "tags": [_tag(SOCKET_PATH)],

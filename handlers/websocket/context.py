@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from handlers.websocket.unjoined import UnjoinedConnections
 from services.container import Services
 from services.errors import UsherError
+from services.settings.proxies import Proxies
 from services.websocket.first_frames import FirstFrames
 from services.websocket.protocol import CloseCode
 
@@ -70,6 +72,7 @@ class SocketContext:
 
     Args:
         events: what clients may send.
+        proxies: who may say for whom a connection is.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class SocketContext:
         services: Services,
         events: Mapping[str, ClientEvent],
         clock: Callable[[], float] = time.time,
+        proxies: Proxies | None = None,
     ) -> None:
         self.services, self.events, self.clock = services, events, clock
         self.hub, self.rooms = services.hub, services.rooms
@@ -88,6 +92,8 @@ class SocketContext:
         self.loop = asyncio.get_running_loop()
         self.first_frames = FirstFrames(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
+        most = services.infrastructure.settings.max_unjoined_per_address
+        self.unjoined = UnjoinedConnections(most, proxies or Proxies())
         self.draining = False
 
     @property

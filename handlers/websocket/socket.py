@@ -51,6 +51,7 @@ class ClientSocket:
         "_address",
         "_claims",
         "_excess",
+        "_group",
         "_membership",
         "_rate",
         "_renewed_at",
@@ -77,6 +78,7 @@ class ClientSocket:
         rate = context.message_rate
         self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
         self._excess: Excess | None = None
+        self._group = ""
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -86,8 +88,13 @@ class ClientSocket:
         self.connection.open(head, self.context.first_frames, leading)
         self.connection.send(protocol.encode_event("joined", joined))
 
-    def open_unauthenticated(self, head: bytes, leading: bytes) -> None:
-        """Begin as nobody: `user-join` has to come in time."""
+    def open_unauthenticated(self, head: bytes, leading: bytes, group: str = "") -> None:
+        """Begin as nobody: `user-join` has to come in time.
+
+        Args:
+            group: the address that it counts for until then.
+        """
+        self._group = group
         self.context.unauthenticated.add(self)
         self.connection.send_frame(head)
         self._timer = self.context.loop.call_later(
@@ -161,7 +168,7 @@ class ClientSocket:
             log.info("socket=%s closed: over its rate for too long", self.session_id)
             self.connection.end_flood()
             return
-        error = RateLimited("over the rate of its socket", retry_after=round(wait, 3))
+        error = RateLimited("over the rate of its socket", retry_after=wait)
         if self._replies is None:
             self._answer_refusal(frame, error)
         else:
@@ -235,13 +242,19 @@ class ClientSocket:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        context.unauthenticated.discard(self)
+        self._is_unauthenticated_no_more()
         if self._session is not None:
             context.hub.remove(self)
             context.metrics.sockets.dec()
             self.membership.leave_all()
             context.services.pool.remove(self._session)
             self._note("socket.closed", str(int(code)))
+
+    def _is_unauthenticated_no_more(self) -> None:
+        self.context.unauthenticated.discard(self)
+        if self._group:
+            self.context.unjoined.leave(self._group)
+            self._group = ""
 
     # ---- answering -------------------------------------------------------------------------
 
@@ -314,8 +327,9 @@ class ClientSocket:
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
         """Become somebody: known to the hub, to Redis and in rooms. Waits for nothing."""
         context, claims, now = self.context, identity.claims, self.context.clock()
-        context.unauthenticated.discard(self)
+        self._is_unauthenticated_no_more()
         self._claims, self._renewed_at = claims, now
+        self.session_id = identity.session_id or self.session_id
         self._session = SocketSession(
             session_id=self.session_id,
             user_id=claims.sub,

@@ -45,6 +45,8 @@ class OpeningHandshake(msgspec.Struct, frozen=True):
     identity: Identity | None = None
     is_bearer: bool = False
     refusal: CloseCode | None = None
+    group: str = ""
+    """The address that it counts for until it has joined."""
 
 
 class UpgradeHandler:
@@ -76,6 +78,10 @@ class UpgradeHandler:
         except UsherError as error:
             refuse(error, start, connection)
             return
+        if entry.identity is None and entry.refusal is None:
+            group = self._context.unjoined.upgraded(peer, headers)
+            full = OpeningHandshake(refusal=CloseCode.RATE_LIMITED)
+            entry = full if group is None else OpeningHandshake(group=group)
         self._hand_over(connection, handshake.answer(accept, headers), entry, address)
 
     def _check_origin(self, headers: httputil.HTTPHeaders) -> bool:
@@ -128,6 +134,8 @@ class UpgradeHandler:
     ) -> None:
         taken = take_socket(connection)
         if taken is None:  # the client left while its credential was looked at
+            if entry.group:
+                self._context.unjoined.leave(entry.group)
             if entry.identity is not None:
                 self._context.joins.release(entry.identity)
             return
@@ -138,7 +146,7 @@ class UpgradeHandler:
         elif entry.refusal is not None:
             client.open_refused(head, entry.refusal)
         else:
-            client.open_unauthenticated(head, leading)
+            client.open_unauthenticated(head, leading, entry.group)
 
 
 def refuse(

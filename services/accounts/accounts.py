@@ -17,6 +17,7 @@ from services.accounts import account_rows
 from services.accounts.account_rows import UserRow
 from services.accounts.devices import Devices
 from services.accounts.display_names import checked_text
+from services.accounts.known_networks import KnownNetworks
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInAttempt, SignInLimits
 from services.claims import Role
@@ -105,6 +106,7 @@ class Accounts:
         self._take_out_tokens = take_out_tokens
         self._sessions, self._revocations = login_sessions, revocations
         self._limits, self.devices = limits, devices
+        self._networks = KnownNetworks(database)
         self._metrics, self._clock = metrics, clock
 
     # ---- signing up and in -----------------------------------------------------------------
@@ -128,7 +130,11 @@ class Accounts:
             taken.give_back()
             raise
         self._metrics.sign_ins.labels(outcome="signed_up").inc()
-        return await self._sessions.open(user_id, "password", device)
+        signed_in = await self._sessions.open(user_id, "password", device)
+        if signed_in.user.role == "admin":
+            # Whoever tried a script first should not learn of it much later.
+            log.warning("user=%s is the administrator: it is the first account of all", user_id)
+        return signed_in
 
     async def _make(self, address: str, password: str, name: str) -> str:
         await self._passwords.check_strength(password, _hints(address, name))
@@ -169,6 +175,10 @@ class Accounts:
         address = _key_of(email)
         known_device = self.devices.recognise(device.kept, address)
         attempt = await self._limits.begin(address, network_of(device.ip), known_device)
+        if attempt.is_doubtful:
+            attempt.require_known(await self._networks.knows(network_of(device.ip), address))
+        if known_device is not None:
+            self._database.callers.enter("users", f"device {known_device}")
         try:
             signed_in = await self._log_in(address, password, device, attempt)
         except Unauthenticated:
@@ -187,11 +197,15 @@ class Accounts:
     ) -> SignedIn:
         network = network_of(device.ip)
         found = await self._database.run(account_rows.find, address, network)
-        attempt.require_known(found is not None and found.is_known_here)
+        if found is not None and found.is_known_here:
+            # One account is one who asks: who guesses at it from there is behind its owner only.
+            self._database.callers.enter("users", f"account {found.id}")
         known_hash = found.password_hash if found else None
         verdict = await self._passwords.verify(password, known_hash)
         if found is None or known_hash is None or not verdict.ok:
-            raise Unauthenticated("sign-in: unknown account or wrong password")
+            refused = Unauthenticated("sign-in: unknown account or wrong password")
+            refused.about = found.id if found is not None else ""
+            raise refused
         attempt.give_back()
         await self._limits.count_sign_in(found.id)
         if verdict.needs_rehash:
@@ -293,6 +307,10 @@ class Accounts:
         return user
 
     # ---- administration --------------------------------------------------------------------
+
+    async def is_anybody_there(self) -> bool:
+        """Whether there is an account. The first one of all becomes administrator."""
+        return bool(await self._database.run(account_rows.page, "", 1))
 
     async def page(self, after: str, limit: int) -> list[UserRow]:
         """Accounts by id, those after `after`; at most `limit` of them."""

@@ -19,6 +19,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -29,7 +30,9 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from zxcvbn import zxcvbn
 from zxcvbn.matching import L33T_TABLE
 
+from services.callers import Callers
 from services.errors import Busy, WeakPassword
+from services.fair_queue import FairQueue, Lane
 
 MEMORY_KIB, PASSES, LANES = 19 * 1024, 2, 1
 SALT_BYTES, HASH_BYTES = 16, 32
@@ -64,14 +67,26 @@ class Verdict:
 class Passwords:
     """Hashes and checks passwords in a pool of its own.
 
+    The threads are shared fairly: whoever is known (a device or an address that has signed in
+    before) comes first, strangers are served in turn by address, and no address has all threads.
+
     Args:
         workers: threads; one busy thread takes one core and 19 MiB.
-        max_waiting: calls that may wait for a thread before `Busy`.
+        max_waiting: calls that may wait for a thread before `Busy`: so many of strangers, and as
+            many of others.
+        callers: on whose behalf tasks work.
     """
 
-    def __init__(self, workers: int = 2, max_waiting: int = 256) -> None:
+    def __init__(
+        self, workers: int = 2, max_waiting: int = 256, callers: Callers | None = None
+    ) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="passwords")
-        self._places = threading.BoundedSemaphore(workers + max_waiting)
+        self._callers = callers or Callers()
+        most, waiting = max(1, workers - 1), workers + max_waiting
+        known = Lane("users", 8, 0, workers, workers, waiting, waiting)
+        strangers = Lane("strangers", 1, 0, workers, most, waiting, max(1, waiting // 2))
+        self._queue = FairQueue(workers, (known, strangers))
+        self._closed = False
         # First in the pool's queue, so that it is there before anything can ask for it.
         self._dummy: Future[str] = self._pool.submit(_derive, secrets.token_urlsafe())
         # zxcvbn keeps the hints of a call in a module-level table.
@@ -119,19 +134,34 @@ class Passwords:
 
     def close(self) -> None:
         """Drops what waits and lets the threads end. Does not block."""
+        self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
-        if not self._places.acquire(blocking=False):
-            raise Busy("too many passwords are waiting to be checked")
+        caller = self._callers.current
+        turn = self._queue.request(
+            "strangers" if caller.kind == "strangers" else "users", caller.key
+        )
         try:
-            future = self._pool.submit(work)
-        except RuntimeError as error:
-            self._places.release()
-            raise Busy("the password pool is closed") from error
-        # When the thread is done with it, not when the caller leaves: the work goes on.
-        future.add_done_callback(lambda _: self._places.release())
+            await turn.wait()
+            future = self._submitted(work)
+        except BaseException:  # cancelled too: nothing was begun
+            turn.release()
+            raise
+        loop = asyncio.get_running_loop()
+
+        def release(_: object) -> None:
+            # When the thread is done with it, not when the caller leaves: the work goes on.
+            with suppress(RuntimeError):  # the loop is closed, and the queue with it
+                loop.call_soon_threadsafe(turn.release)
+
+        future.add_done_callback(release)
         return await asyncio.wrap_future(future)
+
+    def _submitted(self, work: Callable[[], T]) -> Future[T]:
+        if self._closed:
+            raise Busy("the password pool is closed")
+        return self._pool.submit(work)
 
     def _verify(self, password: str, phc: str | None) -> Verdict:
         known = phc is not None and len(password) <= MAX_CHARACTERS

@@ -19,7 +19,7 @@ class SignInAttempt:
     """One attempt, counted as wrong until it is known to be `good`.
 
     Attributes:
-        is_doubtful: it may go on only if the account is known at its address: see `require_known`.
+        is_doubtful: it may go on only if the account is known at its address: `require_known`.
     """
 
     def __init__(self, taken: Taken, known_device: bool) -> None:

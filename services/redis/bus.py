@@ -37,12 +37,17 @@ class Window(msgspec.Struct, frozen=True):
         complete: nothing between `after` and the first of `messages` has been forgotten.
         more: the log goes on behind the last of `messages`.
         now: of `read_behind`: when it was read, epoch seconds by the clock that ids are made of.
+        epoch: of `read_behind`: see `Bus.epoch`.
+        in_time: of `read_behind`: ids tell when their messages were said. False where Redis' clock
+            has gone back: each node goes on from what it knows, and one that is new does not.
     """
 
     messages: Sequence[LoggedMessage]
     complete: bool
     more: bool = False
     now: float = 0.0
+    epoch: str = ""
+    in_time: bool = True
 
 
 class BusListener(Protocol):
@@ -76,8 +81,21 @@ class Bus(Protocol):
         """Whether a room's log has the order of the calls of `keep`, also of those that were
         issued before the last was answered."""
 
-    def keep(self, room: str, body: bytes) -> Awaitable[str]:
+    @property
+    def epoch(self) -> str:
+        """What goes with the logs: another one means that all began anew. Empty while it is not
+        known."""
+
+    @property
+    def in_time(self) -> bool:
+        """Whether every new id is larger than those before, whoever gives it."""
+
+    def keep(self, room: str, body: bytes, sender: str = "") -> Awaitable[str]:
         """Append to the room's log and send to every node. Issued when called; gives the id.
+
+        Args:
+            sender: who says it. In a log that is full, a sender that has more than half of it loses
+                their own oldest message for the new one: nobody empties it for the others.
 
         Raises:
             StoreUnavailable: when awaited: it may or may not have been appended.
@@ -102,7 +120,7 @@ class Bus(Protocol):
         """
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
-        """The log behind an id, whether or not that id is in it.
+        """The log behind an id, whether or not that id is in it: `complete` says that.
 
         Raises:
             StoreUnavailable: the log can't be read.

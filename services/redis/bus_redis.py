@@ -11,7 +11,9 @@ import asyncio
 import logging
 import math
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from hiredis import ProtocolError, Reader, ReplyError
@@ -23,6 +25,7 @@ from services.redis.bus import BusListener, LoggedMessage, Window, id_order
 from services.redis.cluster import ClusterAddress
 from services.redis.forms import address_of
 from services.redis.link import error_word, pack
+from services.redis.log_clock import TOLERANCE_MS, LogClock
 from services.redis.store import Command, Store
 from services.secret import Secret
 
@@ -33,22 +36,53 @@ TELL_SECONDS = 2.0
 """After which a refused subscription is said, where the store is not refused the same."""
 TOUCHED_MS = 60_000
 
-# The number tells whether the log still begins with the room's first message. All three keys
-# share the room's hash tag, so that a cluster keeps them together. A script that fails half-way
-# is not rolled back: what may not be published (ACL) must not lie in the log either.
+# The number tells whether the log still begins with the room's first message, and where one is
+# missing. The last key has the ids of what one sender has said, as far as their share of the log;
+# some may be gone from it meanwhile. All keys share the room's hash tag, so that a cluster keeps
+# them together. A script that fails half-way is not rolled back: what may not be published (ACL)
+# must not lie in the log either.
 _KEEP = """
 local n = redis.call('INCR', KEYS[2])
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 local told = redis.pcall('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
-if type(told) == 'number' then return id end
-redis.call('XDEL', KEYS[1], id)
-redis.call('DECR', KEYS[2])
-return redis.error_reply('NOPERM ' .. told.err)
+if type(told) ~= 'number' then
+  redis.call('XDEL', KEYS[1], id)
+  redis.call('DECR', KEYS[2])
+  return redis.error_reply('NOPERM ' .. told.err)
+end
+if KEYS[4] then
+  local said = redis.call('RPUSH', KEYS[4], id)
+  redis.call('PEXPIRE', KEYS[4], ARGV[2])
+  local share = tonumber(ARGV[4])
+  if said > share and redis.call('XLEN', KEYS[1]) > tonumber(ARGV[1]) then
+    while said > share do
+      said = said - 1
+      if redis.call('XDEL', KEYS[1], redis.call('LPOP', KEYS[4])) == 1 then break end
+    end
+  end
+end
+return id
 """
+# The same for a Redis whose clock may be behind: it is told what time it is at least
+# (log_clock.py). Redis 6.2 can't be given half an id, so the whole of it is made here.
+_KEEP_LATE = """
+local own_id, floor, t = '*', tonumber(ARGV[5]), redis.call('TIME')
+if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[6]) then
+  local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+  local ms, number = string.match(top and top[1] or '0-0', '(%d+)-(%d+)')
+  own_id = string.format('%.0f-0', floor)
+  if tonumber(ms) >= floor then own_id = string.format('%s-%.0f', ms, number + 1) end
+end
+""" + _KEEP.replace("'*'", "own_id")
 
 log = logging.getLogger("usher.bus")
+
+
+EPOCH_KEY = "usher:{nodes}:epoch"
+"""A random word that goes with the data: another one means that every log began anew."""
+EPOCH_MS = 7 * 24 * 3_600_000
 
 
 def log_key(room: str) -> str:
@@ -59,6 +93,11 @@ def log_key(room: str) -> str:
 def count_key(room: str) -> str:
     """How many messages the room ever kept."""
     return f"usher:{{{room}}}:count"
+
+
+def sender_key(room: str, sender: str) -> str:
+    """The ids of what one sender has said lately."""
+    return f"usher:{{{room}}}:by:{sender}"
 
 
 def touch_key(room: str) -> str:
@@ -97,13 +136,41 @@ class RedisBus:
         address = address_of(url)
         # While a slot moves, a cluster's refusals are sent again, behind what came after them.
         self.keeps_order = not isinstance(address, ClusterAddress)
-        self._ear = _Ear(address, store, never_stalled if watch is None else watch.check)
+        stalled = never_stalled if watch is None else watch.check
+        self._ear = _Ear(address, store, stalled, self._line_is_lost)
+        self._log_clock = LogClock(self._keep_ms)
+        self.in_time = False
+        self.epoch = ""
         if watch is not None:
             watch.on_resume(self._ear.resume)
 
     async def open(self) -> None:
         """Try once to connect the subscription; then it is kept up in the background."""
         await self._ear.open()
+        with suppress(StoreUnavailable):  # a gap in the line comes first then, and asks
+            await self._look_around()
+
+    def _line_is_lost(self) -> None:
+        # It may lead to another Redis from now on.
+        self.in_time, self.epoch = False, ""
+
+    async def _look_around(self, *commands: Command) -> tuple[int, list[Any]]:
+        """Ask for the time and the epoch, and for other things in the same round trip.
+
+        Returns:
+            The time that ids are made of, epoch milliseconds, and the replies.
+        """
+        now, _, epoch, *replies = await self._store.call(
+            ("TIME",),
+            ("SET", EPOCH_KEY, secrets.token_hex(8), "PX", EPOCH_MS, "NX"),
+            ("GET", EPOCH_KEY),
+            *commands,
+        )
+        now_ms = int(now[0]) * 1000 + int(now[1]) // 1000
+        is_right = self._log_clock.look(now_ms)
+        if self._ear.is_connected:
+            self.in_time, self.epoch = is_right, bytes(epoch or b"").decode()
+        return (now_ms if is_right else self._log_clock.now_ms()), replies
 
     def reconnect(self) -> None:
         """Connect the subscription anew: the store has found another server, perhaps."""
@@ -118,11 +185,17 @@ class RedisBus:
     def unsubscribe(self, room: str) -> None:
         self._ear.unsubscribe(room)
 
-    def keep(self, room: str, body: bytes) -> Awaitable[str]:
-        keys = log_key(room), count_key(room), channel(room)
-        return _id_in(
-            self._store.call(("EVAL", _KEEP, 3, *keys, self._keep_messages, self._keep_ms, body))
-        )
+    def keep(self, room: str, body: bytes, sender: str = "") -> Awaitable[str]:
+        keys = [log_key(room), count_key(room), channel(room)]
+        if sender:
+            keys.append(sender_key(room, sender))
+        share = max(1, self._keep_messages // 2)
+        limits = self._keep_messages, self._keep_ms, body, share
+        known_ms = 0 if self.in_time else self._log_clock.now_ms()
+        if not known_ms:
+            return _id_in(self._store.call(("EVAL", _KEEP, len(keys), *keys, *limits)))
+        late = (*limits, known_ms, TOLERANCE_MS)
+        return _id_in(self._store.call(("EVAL", _KEEP_LATE, len(keys), *keys, *late)))
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
@@ -143,20 +216,31 @@ class RedisBus:
         )
         from_start = after is None and (not first or _number(first[0]) == 1)
         complete = not passed and (bool(known) or from_start)
+        numbers = [*map(_number, known if after else ()), *map(_number, found[:limit])]
+        if numbers and numbers[-1] - numbers[0] != len(numbers) - 1:
+            complete = False  # somebody had more than their share of the log
         return Window([_kept(e) for e in found[:limit]], complete, more=len(found) > limit)
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
-        command = ("XRANGE", log_key(room), f"({after}", "+", "COUNT", limit + 1)
-        now, found = await self._store.call(("TIME",), command)
+        key = log_key(room)
+        now_ms, (known, first, found) = await self._look_around(
+            ("XRANGE", key, after, after),
+            ("XRANGE", key, "-", "+", "COUNT", 1),
+            ("XRANGE", key, f"({after}", "+", "COUNT", limit + 1),
+        )
+        # A log that is forgotten for its age begins anew, and nothing is missing.
+        old = id_order(after)[0] < now_ms - self._keep_ms
+        complete = bool(known) or (old and (not first or _number(first[0]) == 1))
         messages = [_kept(entry) for entry in found[:limit]]
-        seconds = int(now[0]) + int(now[1]) / 1_000_000
-        return Window(messages, True, len(found) > limit, seconds)
+        more = len(found) > limit
+        return Window(messages, complete, more, now_ms / 1000, self.epoch, self.in_time)
 
     async def touch(self, room: str) -> None:
         await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))
 
     def forget_old(self) -> None:
-        """Redis does."""
+        """Redis does; only the epoch is to last as long as anybody is there."""
+        self._store.call(("PEXPIRE", EPOCH_KEY, EPOCH_MS))
 
     async def close(self) -> None:
         await self._ear.close()
@@ -179,8 +263,15 @@ def _number(entry: Any) -> int:
 class _Ear:
     """The subscription: which rooms are heard, over one connection after another."""
 
-    def __init__(self, address: Address, store: Store, stalled: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        store: Store,
+        stalled: Callable[[], bool],
+        on_lost: Callable[[], None],
+    ) -> None:
         self._address, self._store, self._stalled = address, store, stalled
+        self._on_lost = on_lost
         self.listener: BusListener | None = None
         self._rooms: dict[str, asyncio.Future[None] | None] = {}
         """None once a room has been heard for certain."""
@@ -211,6 +302,10 @@ class _Ear:
         """Hear what waited behind a stall of the loop."""
         if self._line is not None:
             self._line.resume()
+
+    @property
+    def is_connected(self) -> bool:
+        return self._line is not None
 
     def subscribe(self, room: str) -> asyncio.Future[None] | None:
         if room not in self._rooms:
@@ -278,6 +373,7 @@ class _Ear:
         if line is not self._line:
             return
         self._line = None
+        self._on_lost()
         self._lost.set()
         for room, waiting in self._rooms.items():
             if waiting is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
@@ -28,6 +29,9 @@ REFUSALS = frozenset(
 rights taken, not ready."""
 ELSEWHERE = frozenset({"MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN"})
 """Error words of a cluster's node for keys that it has not; store_cluster.py sees to those."""
+
+# "… to access one of the keys used as arguments" (Redis), "… to access a channel" (Valkey).
+_PATTERN = re.compile(r"access (?:one of the|a) (key|channel)")
 
 _INCOMPLETE = object()
 
@@ -65,7 +69,7 @@ class _Awaited(Group):
     def take(self, replies: list[Any]) -> None:
         for command, reply in zip(self.commands, replies, strict=True):
             if reply.__class__ is ReplyError:
-                evidence = f"{command_name(command)}: {error_word(reply)}"
+                evidence = refusal(command, reply)
                 self.fail(evidence)
                 self.link.refused(evidence)
                 return
@@ -259,6 +263,14 @@ def last_word(evidence: str) -> str:
     return evidence.rpartition(" ")[2]
 
 
+def refusal(command: Command, reply: ReplyError) -> str:
+    """What was refused and by which word; of a missing right also what it is about."""
+    word = error_word(reply)
+    pattern = _PATTERN.search(str(reply)) if word == "NOPERM" else None
+    about = f" of the {pattern[1]}s usher:*" if pattern is not None else ""
+    return f"{command_name(command)}{about}: {word}"
+
+
 def error_word(reply: object) -> str:
     """Redis' error word, such as NOAUTH. What follows it may quote a key or a value."""
     word = str(reply).partition(" ")[0] if isinstance(reply, ReplyError) else ""
@@ -299,6 +311,7 @@ def trial(tag: str) -> tuple[Command, ...]:
         ("HDEL", table, b"f"),
         ("XADD", log, "MAXLEN", "~", 1, "*", "n", 1),
         ("XRANGE", log, "-", "+", "COUNT", 1),
+        ("XREVRANGE", log, "+", "-", "COUNT", 1),
         ("XDEL", log, "0-1"),
         ("EVAL", script, 1, log, TRIAL_MS),
         ("PUBLISH", channel, b""),

@@ -32,6 +32,9 @@ class Store(Protocol):
     def available(self) -> bool:
         """False while the backend does not answer; in memory always true."""
 
+    def epoch(self, key: str) -> str | None:
+        """Which memory holds a key now, as redis/epoch.py has it; None where it is not known."""
+
     def call(self, *commands: Command) -> Awaitable[list[Any]]:
         """Issues a group of commands at once: when called, not when awaited.
 

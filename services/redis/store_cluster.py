@@ -20,7 +20,7 @@ from hiredis import ReplyError
 from services.errors import StoreUnavailable
 from services.redis.cluster import SLOTS, ClusterAddress, Place, View, place, slot_of, tag_between
 from services.redis.forms import address_of
-from services.redis.link import Group, command_name, error_word, failed, packed
+from services.redis.link import Group, error_word, failed, packed, refusal
 from services.redis.store import Command
 from services.redis.store_redis import MAX_BYTES, MAX_GROUPS, RedisStore
 from services.secret import Secret
@@ -102,6 +102,12 @@ class ClusterStore:
                 node.issue(part, payload)
         return future
 
+    def epoch(self, key: str) -> str | None:
+        """See `Store.epoch`: the key's own node decides."""
+        slot = slot_of(("GET", key))
+        node = None if slot is None else self._owners[slot]
+        return None if node is None else node.epoch()
+
     async def connect(self) -> None:
         """Looks at the cluster once, then keeps up with it until `close()`; never raises."""
         if self._keeper is None and not self._closed:
@@ -162,7 +168,7 @@ class ClusterStore:
                 if target[0] is None or word == "MOVED":
                     self._stale.set()
             else:
-                evidence = f"{command_name(kept[number])}: {word}"
+                evidence = refusal(kept[number], reply)
                 part.reply.fail(evidence)
                 if part.node is not None:
                     part.node.refused(evidence)

@@ -49,6 +49,11 @@ class MemoryStore:
     kind = "memory"
     available = True
 
+    @staticmethod
+    def epoch(_key: str) -> str | None:
+        """See `Store.epoch`: a memory that is lost as a whole brings nothing back."""
+        return "memory"
+
     def __init__(
         self, *, max_entries: int = MAX_ENTRIES, clock: Callable[[], float] = time.monotonic
     ) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from services.errors import StoreUnavailable
 from services.redis.address import Address
 from services.redis.cluster import ClusterAddress
+from services.redis.epoch import epoch_of
 from services.redis.forms import address_of
 from services.redis.link import (
     ELSEWHERE,
@@ -87,6 +88,7 @@ class RedisStore:
         self._on_change = on_change
         self._limits = max_groups, max_bytes
         self._link: RedisLink | None = None
+        self._epoch: str | None = None
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -95,6 +97,10 @@ class RedisStore:
     @property
     def available(self) -> bool:
         return self._link is not None
+
+    def epoch(self, _key: str = "") -> str | None:
+        """See `Store.epoch`."""
+        return self._epoch if self._link is not None else None
 
     def call(self, *commands: Command) -> asyncio.Future[list[Any]]:
         """See `Store.call`."""
@@ -171,12 +177,18 @@ class RedisStore:
         await link.send(self._address.greeting)
         if self.tried_as:
             await self._try(link)
+        epoch = await epoch_of(link)
         if not link.alive or self._closed:
             raise StoreUnavailable("redis: lost while connecting")
         self._lost.clear()
-        self._link = link
+        self._link, self._epoch = link, epoch
         self.reason = ""
         link.watch(write_probe(self.tried_as) if self.tried_as else PING)
+        if epoch is None:
+            log.warning(
+                "Redis does not say which server it is (INFO is refused): tickets lie in "
+                "the database, and a user with +info would have them in Redis"
+            )
         log.info("Redis answers")
         self._tell(True)
         if self._refused and self._on_moved is not None:

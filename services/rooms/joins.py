@@ -17,6 +17,7 @@ from services.errors import IdentityMismatch, TokenExpired, UsherError
 from services.rooms.rooms import Rooms, channel_room, user_room
 from services.sessions.admission import REREADS, Admission, Identity
 from services.sessions.tickets import looks_like_ticket
+from services.sockets.socket_limit import Place, SocketLimit
 
 Way = Literal["header", "subprotocol", "ticket", "cookie", "message"]
 
@@ -44,8 +45,9 @@ class Credential(msgspec.Struct, frozen=True):
 class Joins:
     """Admits who joins by socket, with their rooms subscribed."""
 
-    def __init__(self, admission: Admission, rooms: Rooms) -> None:
-        self._admission, self._rooms = admission, rooms
+    def __init__(self, admission: Admission, rooms: Rooms, limit: SocketLimit) -> None:
+        self._admission, self._rooms, self._limit = admission, rooms, limit
+        self._places: dict[str, Place] = {}
 
     async def admit(self, credential: Credential, beside: Credential | None = None) -> Identity:
         """Who a credential belongs to. Their rooms are subscribed when this returns.
@@ -58,6 +60,7 @@ class Joins:
         Raises:
             TwoIdentities: the cookie is of another login session.
             TokenExpired, Unauthenticated, Unavailable: as `Admission.identify`.
+            RateLimited: the user has too many sockets already.
         """
         claims = await self._claims_of(credential)
         if beside is not None:
@@ -66,15 +69,22 @@ class Joins:
 
     async def admit_claims(self, claims: Claims) -> Identity:
         """Who the bearer of verified claims is, as `admit` says."""
+        place = self._limit.take(claims)  # issued before the look-up, and answered with it
         own = (user_room(claims.sub),)
         pending = self._rooms.subscribe(own)  # on its way while Redis is asked who this is
         try:
             identity = await self._admission.identify(claims)
+            waited = await self._limit.check(place)
         except BaseException:  # cancelled too: what is subscribed must be released
             self._rooms.unsubscribe(own)
+            self._limit.give_back(place)
             raise
+        self._places[place.session_id] = place
+        identity = msgspec.structs.replace(identity, session_id=place.session_id)
         pending += self._rooms.subscribe(map(channel_room, identity.grants))
-        return await self._when_subscribed(identity, pending) if pending else identity
+        if pending or waited:
+            return await self._when_subscribed(identity, pending)
+        return identity
 
     async def renew(self, credential: Credential, held: Claims) -> Identity:
         """Who a newer credential of a socket that has joined belongs to. Rooms stay as they are.
@@ -92,6 +102,7 @@ class Joins:
         """Release what `admit` subscribed: rooms that were entered stay, by who is in them."""
         self._rooms.unsubscribe((user_room(identity.user_id),))
         self._rooms.unsubscribe(map(channel_room, identity.grants))
+        self._limit.give_back(self._places.pop(identity.session_id))
 
     async def _claims_of(self, credential: Credential) -> Claims:
         if credential.way == "message":
@@ -126,8 +137,17 @@ class Joins:
                 # Subscribed before the others are released: a room that stays misses nothing.
                 self._rooms.subscribe(map(channel_room, changed.grants))
                 self._rooms.unsubscribe(map(channel_room, identity.grants))
-                identity = changed
+                identity = msgspec.structs.replace(changed, session_id=identity.session_id)
+            identity = self._up_to_date(identity)
         except BaseException:  # cancelled too: what is subscribed must be released
             self.release(identity)
             raise
         return identity
+
+    def _up_to_date(self, identity: Identity) -> Identity:
+        """What was opened to many, or closed, while rooms were subscribed counts. No waiting."""
+        changed = self._admission.current(identity)
+        if changed.grants.keys() != identity.grants.keys():
+            self._rooms.subscribe(map(channel_room, changed.grants))
+            self._rooms.unsubscribe(map(channel_room, identity.grants))
+        return changed

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import msgspec
 
 from services.rooms.presence import PresenceChange
-from services.websocket.protocol import Member, ServerEvent
+from services.websocket.protocol import Member, Refusal, ServerEvent, encode_event
 
 MAX_ROOM_NAME = 128
+MAX_HISTORY_ROOMS = 250
+"""In one `history`: their names and ids fit into a frame, and so do answers without messages."""
 RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ROOM_NAME)]
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -39,11 +41,23 @@ class UseModel(msgspec.Struct):
     model: ModelName
 
 
-class AskHistory(msgspec.Struct):
+class AskRoom(msgspec.Struct):
     """`after`: the id of the last message that is known; without it, the whole window."""
 
     room: RoomName
     after: MessageId | None = None
+
+
+class AskHistory(msgspec.Struct):
+    """One `room`, with `after` as in each of `rooms`; or `rooms`, of which as many are answered as
+    fit into one frame."""
+
+    room: RoomName | msgspec.UnsetType = msgspec.UNSET
+    after: MessageId | None = None
+    rooms: (
+        Annotated[list[AskRoom], msgspec.Meta(min_length=1, max_length=MAX_HISTORY_ROOMS)]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class RoomList(msgspec.Struct, frozen=True):
@@ -81,13 +95,25 @@ class Message(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     sent_at: float
 
 
-class History(msgspec.Struct, frozen=True):
-    """`complete`: nothing that the reader may see is missing between `after` and the first
-    message. `more`: ask again, after the last one."""
+class RoomHistory(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of one room, as of `History`; or `error`, where it may not be read."""
 
-    messages: list[msgspec.Raw]
-    complete: bool
-    more: bool
+    room: str
+    messages: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    complete: bool | msgspec.UnsetType = msgspec.UNSET
+    more: bool | msgspec.UnsetType = msgspec.UNSET
+    error: Refusal | msgspec.UnsetType = msgspec.UNSET
+
+
+class History(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`complete`: nothing that the reader may see is missing between `after` and the first
+    message. `more`: ask again, after the last one. `rooms`: instead, where several were asked for,
+    in their order; ask again for those that are not among them."""
+
+    messages: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    complete: bool | msgspec.UnsetType = msgspec.UNSET
+    more: bool | msgspec.UnsetType = msgspec.UNSET
+    rooms: list[RoomHistory] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Typing(msgspec.Struct, frozen=True, rename={"sender": "from"}):
@@ -120,10 +146,18 @@ def message_event(message_id: str, body: bytes) -> bytes:
     return b'{"event":"message","data":%b}' % message_with_id(message_id, body)
 
 
+def gap_event(room: str) -> bytes:
+    """The text of the event `gap`."""
+    return encode_event("gap", OneRoom(room))
+
+
 ROOM_SERVER_EVENTS: dict[str, ServerEvent] = {
     "message": ServerEvent(Message, "Somebody said something in a room of yours."),
     "typing": ServerEvent(Typing, "Somebody else is typing in a room of yours."),
     "presence": ServerEvent(PresenceChange, "Somebody came into a room of yours, or left it."),
+    "gap": ServerEvent(
+        OneRoom, "Messages of a room may be lost that `history` does not have: load it anew."
+    ),
     "access-changed": ServerEvent(
         RoomList, "Your rights have changed; these are the rooms you are in now."
     ),

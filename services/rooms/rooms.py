@@ -14,9 +14,11 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Protocol
 
+import msgspec
+
 from services.errors import StoreUnavailable
 from services.loop_watch import never_stalled
-from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage
+from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage, Window
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import encode_text
@@ -57,8 +59,11 @@ class _Room:
     __slots__ = (
         "behind",
         "catching_up",
+        "epoch",
+        "gap_told",
         "held",
         "last",
+        "lost_at",
         "members",
         "since",
         "unsent",
@@ -66,13 +71,13 @@ class _Room:
         "waiting",
     )
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, since: float, epoch: str) -> None:
         self.members: dict[RoomMember, float] = {}
         """When each came in, epoch seconds by this node's clock; the last is the newest."""
         self.held = 0
-        self.last = (0, 0)
-        self.since = since
-        self.behind = False
+        self.last = self.gap_told = (0, 0)
+        self.since, self.epoch = since, epoch
+        self.behind, self.lost_at = False, since
         self.catching_up: asyncio.Task[None] | None = None
         self.waiting: list[LoggedMessage] = []
         self.unsent: list[bytes] = []
@@ -84,6 +89,7 @@ class Rooms:
 
     Args:
         as_event: the text of the event that a kept message becomes.
+        as_gap: the text of the event that says of a room that messages of it are lost.
         stalled: asked before a room's messages go out, see `WebSocketConnection`.
     """
 
@@ -93,8 +99,9 @@ class Rooms:
         as_event: Callable[[LoggedMessage], bytes],
         clock: Callable[[], float] = time.time,
         stalled: Callable[[], bool] = never_stalled,
+        as_gap: Callable[[str], bytes] | None = None,
     ) -> None:
-        self._stalled = stalled
+        self._stalled, self._as_gap = stalled, as_gap
         self._bus, self._as_event, self._clock = bus, as_event, clock
         self._rooms: dict[str, _Room] = {}
         self._gaps = asyncio.Semaphore(GAPS_AT_ONCE)
@@ -147,7 +154,7 @@ class Rooms:
         for name in names:
             room = self._rooms.get(name)
             if room is None:
-                room = self._rooms[name] = _Room(self._clock())
+                room = self._rooms[name] = _Room(self._clock(), self._bus.epoch)
             room.held += 1
             subscribed = self._bus.subscribe(name)
             if subscribed is not None:
@@ -235,6 +242,8 @@ class Rooms:
         elif message.order > here.last:
             here.last = message.order
             self._deliver(room, message)
+        elif not self._bus.in_time:  # else it is known already
+            self.gap(room)
 
     def ephemeral(self, room: str, body: bytes) -> None:
         """Something said in passing."""
@@ -254,13 +263,14 @@ class Rooms:
         here = self._rooms.get(room)
         if here is None:
             return
+        here.lost_at = self._clock()
         here.behind = True  # also when it is lost again while the log is being read
         if here.catching_up is None:
             task = asyncio.get_running_loop().create_task(self._catch_up(room, here))
             here.catching_up = task
 
     async def _catch_up(self, name: str, room: _Room) -> None:
-        ahead = 0.0
+        ahead: float | None = 0.0
         try:
             while room.behind:
                 room.behind = False
@@ -268,7 +278,7 @@ class Rooms:
                     async with self._gaps:
                         ahead = await self._read_missed(name, room)
                 except StoreUnavailable as error:  # it comes back later than the line, often
-                    log.info("room log not read after a gap yet: %s", error.evidence)
+                    log.debug("room log not read after a gap yet: %s", error.evidence)
                     room.behind = True
                     await asyncio.sleep(GAP_AGAIN_SECONDS)
         finally:
@@ -277,40 +287,73 @@ class Rooms:
                 for message in waiting:
                     self._deliver_late(name, room, message, ahead)
 
-    async def _read_missed(self, name: str, room: _Room) -> float:
+    async def _read_missed(self, name: str, room: _Room) -> float | None:
         """Deliver what the log has behind the last message.
 
         Returns:
             Seconds by which the log's clock is ahead of ours. It was read a little ago, so that
-            is rather too little: nobody is kept from what was said after they came in.
+            is rather too little: nobody is kept from what was said after they came in. None where
+            ids do not tell when something was said.
         """
         # Where nothing was delivered yet, what came after the room was first heard counts.
         # An id is passed over itself: the first of that millisecond has the number 0.
         first = room.last if room.last != (0, 0) else (int(room.since * 1000) - 1, MAX_NUMBER)
         after = f"{first[0]}-{first[1]}"
-        while True:
+        window = await self._bus.read_behind(name, after, GAP_PAGE)
+        if self._is_lost(room, window):
+            room.gap_told = room.last
+            self._tell_gap(name, room)
+        if room.epoch and window.epoch not in {"", room.epoch}:
+            # All of it is new, whatever its ids are.
+            room.last = room.gap_told = (0, 0)
+            after = "0-0"
             window = await self._bus.read_behind(name, after, GAP_PAGE)
-            ahead = window.now - self._clock()
+            window = msgspec.structs.replace(window, in_time=False)
+        room.epoch = window.epoch or room.epoch
+        while True:
+            ahead = window.now - self._clock() if window.in_time else None
             for message in window.messages:
                 self._deliver_late(name, room, message, ahead)
             if not window.more:
                 return ahead
             after = window.messages[-1].id
+            window = await self._bus.read_behind(name, after, GAP_PAGE)
 
-    def _deliver_late(self, name: str, room: _Room, message: LoggedMessage, ahead: float) -> None:
+    @staticmethod
+    def _is_lost(room: _Room, window: Window) -> bool:
+        """Whether messages may be missing that no log has any more, and that was not told yet."""
+        if room.epoch and window.epoch not in {"", room.epoch}:
+            return True
+        return room.last != room.gap_told and not window.complete
+
+    def _tell_gap(self, name: str, room: _Room) -> None:
+        if self._as_gap is None or name == CONTROL_ROOM:
+            return
+        self._flush(room)
+        frame = encode_text(self._as_gap(name))
+        for member, came in tuple(room.members.items()):
+            if came <= room.lost_at:
+                member.connection.send_frame(frame)
+
+    def _deliver_late(
+        self, name: str, room: _Room, message: LoggedMessage, ahead: float | None
+    ) -> None:
         """Deliver what was said a while ago to those who were in by then. Who came after it may
         have had no right to it, and has read the log already if they wanted to know."""
         if message.order <= room.last:
             return
-        room.last, said_ms = message.order, message.order[0]
+        room.last = message.order
+        said_ms, offset = message.order[0], ahead or 0.0
+        if ahead is None:  # to those who were in when the line was back
+            said_ms = int(room.lost_at * 1000)
         newest = next(reversed(room.members.values()), 0.0)
-        if int((newest + ahead) * 1000) <= said_ms:
+        if int((newest + offset) * 1000) <= said_ms:
             self._deliver(name, message)
             return
         self._flush(room)
         frame = encode_text(self._as_event(message))
         for member, came in tuple(room.members.items()):
-            if int((came + ahead) * 1000) <= said_ms:
+            if int((came + offset) * 1000) <= said_ms:
                 member.connection.send_frame(frame)
 
     def _deliver(self, name: str, message: LoggedMessage) -> None:

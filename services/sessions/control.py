@@ -22,7 +22,7 @@ from services.redis.bus import Bus
 
 CONTROL_ROOM = "nodes"
 """The room of what nodes tell each other; no client's room has this name."""
-Kind = Literal["session", "token", "user", "role", "access"]
+Kind = Literal["session", "token", "user", "bearer", "role", "access"]
 ACKNOWLEDGED = b"a"
 
 log = logging.getLogger("usher.control")
@@ -33,12 +33,13 @@ class Revocation(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: what `subject` is: a login session (`sid`), an access token (`jti`), the user
-            whose login sessions of an older `generation` are over ("user"), the user whose
+            whose login sessions of an older `generation` are over ("user"), an access token
+            (`jti`) that is held by the socket session `spared` alone ("bearer"), the user whose
             tokens and sockets of any other role than `role` are over ("role"), or a channel
             whose rights have changed for `user_id` ("*": for anybody).
         created_at: epoch seconds.
         id: number of its row; it tells a repeated message from a new one.
-        spared: `sid` of the one session of the user that goes on all the same, or empty.
+        spared: the one session, by `kind` a login or a socket session, that goes on, or empty.
     """
 
     kind: Kind

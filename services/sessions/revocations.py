@@ -63,6 +63,8 @@ class Revocations:
         self._over: dict[str, float] = {}
         self._cuts: dict[str, Revocation] = {}
         """By user: the newest that ended all login sessions of an older generation."""
+        self._bearers: dict[str, Revocation] = {}
+        """By token: the newest that says which socket alone holds it."""
         self._roles: dict[str, tuple[float, str]] = {}
         self._changed: dict[str, tuple[float, float]] = {}
         self._on_access: Callable[[Revocation], Coroutine[None, None, None]] | None = None
@@ -89,14 +91,18 @@ class Revocations:
         over = cut is not None and generation < cut.generation and claims.sid != cut.spared
         return over or self.names(claims)
 
+    def is_bound_by_row(self, token_id: str) -> bool:
+        """Whether the holder of a bearer token is in the rows, because Redis could not say."""
+        return token_id in self._bearers
+
     def changed_at(self, user_id: str) -> float:
         """When a user's role or rights last changed, epoch seconds; 0 if not lately. What was
         said of them before that time is worth nothing."""
-        return max(self._changed.get(who, _NEVER)[0] for who in (user_id, ANYBODY))
+        return self._changed.get(user_id, _NEVER)[0]
 
     def changed_since(self, user_id: str, as_of: float) -> bool:
         """Whether this node heard of such a change at or after `as_of`."""
-        return max(self._changed.get(who, _NEVER)[1] for who in (user_id, ANYBODY)) >= as_of
+        return self._changed.get(user_id, _NEVER)[1] >= as_of
 
     def on_access(self, act: Callable[[Revocation], Coroutine[None, None, None]]) -> None:
         """Call `act` with every change of rights in a channel."""
@@ -216,17 +222,20 @@ class Revocations:
         return cut
 
     def _remember(self, entry: Revocation) -> None:
-        if entry.kind in ("role", "access"):
+        # What concerns anybody is looked up once, by this node (shared_grants.py).
+        if entry.kind in ("role", "access") and entry.user_id != ANYBODY:
             at, _ = self._changed.get(entry.user_id, _NEVER)
             self._changed[entry.user_id] = max(at, entry.created_at), self._clock()
         if entry.kind == "role":
             changed_at, _ = self._roles.get(entry.user_id, (0.0, ""))
             if entry.created_at >= changed_at:
                 self._roles[entry.user_id] = entry.created_at, entry.role
-        elif entry.kind == "user":
-            known = self._cuts.get(entry.user_id)
-            if known is None or known.generation < entry.generation:
-                self._cuts[entry.user_id] = entry
+        elif entry.kind in ("user", "bearer"):
+            # News and rows come in any order: the newest counts.
+            newest = self._cuts if entry.kind == "user" else self._bearers
+            known = newest.setdefault(entry.subject, entry)
+            if (known.generation, known.id) < (entry.generation, entry.id):
+                newest[entry.subject] = entry
         elif entry.kind != "access":
             self._over[entry.subject] = entry.created_at + self._life
 
@@ -237,6 +246,10 @@ class Revocations:
         if entry.kind == "user":
             code, before = CloseCode.SESSION_REVOKED, entry.generation
             return self._hub.close_older_logins(entry.user_id, before, entry.spared, code)
+        if entry.kind == "bearer":
+            # The newest counts: an older one may be read after it.
+            holder = self._bearers[entry.subject].spared
+            return self._hub.close_bearer(entry.subject, holder, CloseCode.REPLACED)
         if entry.kind == "role":
             # The session goes on, its token does not: a refresh brings the role that is true.
             # The newest change counts: an older one may be read after it.
@@ -269,6 +282,7 @@ class Revocations:
         self._over = {subject: end for subject, end in self._over.items() if end > now}
         cutoff = now - self._life
         self._cuts = {user: cut for user, cut in self._cuts.items() if cut.created_at > cutoff}
+        self._bearers = {t: row for t, row in self._bearers.items() if row.created_at > cutoff}
         self._roles = {user: at for user, at in self._roles.items() if at[0] > cutoff}
         self._changed = {user: at for user, at in self._changed.items() if at[1] > cutoff}
 

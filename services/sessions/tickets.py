@@ -2,13 +2,16 @@
 
 A URL ends up in logs and histories, so what stands in it must be worth nothing a moment later.
 Taking a ticket is one atomic step (GETDEL, or DELETE of its row), so of any number of racing
-sockets one gets it. A ticket stands for the login session that asked for it, and dies with it.
+sockets one gets it. A Redis that was started anew may have forgotten the step: a ticket is good
+only in the memory that it was put into (redis/epoch.py). A ticket stands for the login session
+that asked for it, and dies with it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import peewee
@@ -19,6 +22,7 @@ from services.errors import StoreUnavailable, Unauthenticated
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.limits.hourly import HourlyLimits
 from services.opaque import opaque_token, token_hash
+from services.redis.link import failed
 from services.redis.store import Store
 from services.secret import Secret
 from services.storage.database import Database
@@ -30,8 +34,11 @@ MAX_TICKET_LENGTH = 128
 
 
 class _Payload(msgspec.Struct, frozen=True):
+    """`epoch`: of the Redis that it lies in; see redis/epoch.py."""
+
     claims: Claims
     expires_at: float
+    epoch: str = ""
 
 
 _DECODER = msgspec.json.Decoder(_Payload)
@@ -70,24 +77,30 @@ class Tickets:
             RateLimited: too many of this user in this hour.
             DatabaseUnavailable: Redis and the database are both away.
         """
-        limit = self._limits.of.tickets
+        limit, ends_at = self._limits.of.tickets, self._clock() + self.ttl
         self._limits.refuse_known_full(limit, claims.sub)
-        payload = msgspec.json.encode(_Payload(claims, self._clock() + self.ttl))
         ticket = self._made(IN_STORE)
         # Both leave in one write. Of a refusal the ticket is never heard, and soon gone.
         taking = self._limits.take((limit, claims.sub))
-        storing = self._store.call(
-            ("SET", _key(ticket.reveal()), payload, "PX", int(self.ttl * 1000))
-        )
+        storing = self._store_it(ticket, claims, ends_at)
         (await taking).require()
         try:
             await storing
         except StoreUnavailable:
             ticket = self._made(IN_DATABASE)
-            await self._database.run(
-                _insert, token_hash(ticket.reveal()), payload.decode(), self._clock() + self.ttl
-            )
+            text = msgspec.json.encode(_Payload(claims, ends_at)).decode()
+            await self._database.run(_insert, token_hash(ticket.reveal()), text, ends_at)
         return ticket
+
+    def _store_it(self, ticket: Secret, claims: Claims, ends_at: float) -> Awaitable[object]:
+        """Put a ticket into Redis: issued when called. Fails as `Store.call` does."""
+        key = _key(ticket.reveal())
+        epoch = self._store.epoch(key)
+        if epoch is None:
+            reason = "redis: away, or does not say which server it is"
+            return failed(asyncio.get_running_loop().create_future(), reason)
+        payload = msgspec.json.encode(_Payload(claims, ends_at, epoch))
+        return self._store.call(("SET", key, payload, "PX", int(self.ttl * 1000)))
 
     def _made(self, prefix: str) -> Secret:
         text = opaque_token(prefix).reveal()
@@ -103,17 +116,22 @@ class Tickets:
 
         Raises:
             Unauthenticated: unknown, used or too old.
-            Unavailable: where it lies can't be asked.
+            Unavailable: where it lies can't be asked, or may have forgotten that it was used.
         """
         if not looks_like_ticket(ticket) or not self.is_ours(ticket):
             raise Unauthenticated("ticket: not one of ours, by its form")
-        if ticket.startswith(IN_STORE):
+        in_store = ticket.startswith(IN_STORE)
+        if in_store:
             (payload,) = await self._store.call(("GETDEL", _key(ticket)))
         else:
             payload = await self._database.run(_take, token_hash(ticket))
         if payload is None:
             raise Unauthenticated("ticket: unknown, used or expired")
         found = _DECODER.decode(payload)
+        if in_store and found.epoch != self._store.epoch(_key(ticket)):
+            # It may have been used, and have come back with an older snapshot. The login session
+            # is as good as before, so its client asks for another ticket and comes again.
+            raise StoreUnavailable("ticket: Redis has started anew since it was given out")
         if found.expires_at <= self._clock():
             raise Unauthenticated("ticket: expired")
         return found.claims

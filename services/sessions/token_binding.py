@@ -1,19 +1,39 @@
 """A bearer token holds one live socket, wherever: the last one that came with it.
 
 This node's sockets are the hub's business; here it is about another node's. The holder's name
-lies in Redis for as long as the token lives: a name that is out of date closes nobody.
+lies in Redis for as long as the token lives. Where Redis cannot say, the truth is a row: it names
+the socket that alone may hold the token, every node reads it within a second, and from then on
+the token's further sockets are bound by rows as well. Where neither can say, the socket is closed.
+
+A Redis that has forgotten (emptied, restarted, another one after a fail-over) is noticed: then
+every name is looked at again, and a socket that is not the one named is bound by a row.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
-from services.redis.store import Store
+from services.errors import UsherError
+from services.redis.store import Command, Store
 from services.sessions.control import Control
+from services.sessions.revocations import Revocations
+from services.sockets.hub import Hub
 from services.sockets.session_pool import SocketSession
+from services.storage.database import Database
+from services.websocket.protocol import CloseCode
+
+CHECK_SECONDS = 2.0
+"""How often it is looked whether Redis has forgotten."""
+MARK_MS = 60_000
+BATCH = 200
+"""Tokens looked at in one round trip."""
+
+log = logging.getLogger("usher.bearers")
 
 
 def bearer_key(user_id: str, token_id: str) -> str:
@@ -22,32 +42,141 @@ def bearer_key(user_id: str, token_id: str) -> str:
 
 
 class TokenBinding:
-    """Notes which socket a bearer token holds, and has the one before it closed."""
+    """Notes which socket a bearer token holds, and has the one before it closed.
+
+    Args:
+        node: id of this process.
+    """
 
     def __init__(
-        self, store: Store, control: Control, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        database: Database,
+        control: Control,
+        revocations: Revocations,
+        hub: Hub,
+        node: str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._control, self._clock = store, control, clock
+        self._store, self._database, self._control = store, database, control
+        self._revocations, self._hub, self._clock = revocations, hub, clock
+        self._mark = f"usher:{{nodes}}:bearers:{node}"
         self._tasks: set[asyncio.Task[None]] = set()
+        self._epoch: str | None = None
+        self._doubted: dict[str, bytes] = {}
+        """By token: another holder's name that was found in the place of ours."""
 
     def bind(self, session: SocketSession, token_id: str) -> None:
         """The token is this socket's now. Does not wait, and makes no task: it is on every join."""
         if self._store.kind == "memory":
             return  # there is no other node
-        key, value = bearer_key(session.user_id, token_id), f"{session.node} {session.session_id}"
-        left_ms = max(1, int((session.expires_at - self._clock()) * 1000))
+        if self._revocations.is_bound_by_row(token_id):
+            self._start(self._bind_by_row(session, token_id))
+            return
+        key, value, left_ms = self._entry(session, token_id)
         held = asyncio.ensure_future(
             self._store.call(("GET", key), ("SET", key, value, "PX", left_ms))
         )
-        held.add_done_callback(lambda future: self._held_before(session.node, future))
+        held.add_done_callback(lambda future: self._held_before(session, token_id, future))
 
-    def _held_before(self, node: str, held: asyncio.Future[list[Any]]) -> None:
-        # Without Redis another node's socket is not found; its token is short-lived.
-        before = None if held.cancelled() or held.exception() is not None else held.result()[0]
-        if before is None:
+    def _entry(self, session: SocketSession, token_id: str) -> tuple[str, str, int]:
+        left_ms = max(1, int((session.expires_at - self._clock()) * 1000))
+        value = f"{session.node} {session.session_id}"
+        return bearer_key(session.user_id, token_id), value, left_ms
+
+    def _held_before(
+        self, session: SocketSession, token_id: str, held: asyncio.Future[list[Any]]
+    ) -> None:
+        if held.cancelled():
+            return
+        if held.exception() is not None:
+            self._start(self._bind_by_row(session, token_id))
+            return
+        if (before := held.result()[0]) is None:
             return
         holder, _, session_id = before.decode().partition(" ")
-        if holder != node:
-            task = asyncio.get_running_loop().create_task(self._control.replace(session_id))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if holder != session.node:
+            self._start(self._control.replace(session_id))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bind_by_row(self, session: SocketSession, token_id: str) -> None:
+        """Write down which socket alone holds the token; nobody reads it there but nodes."""
+        socket = self._hub.get(session.session_id)
+        if socket is None or socket.bearer_token_id != token_id:
+            return  # gone, or another socket here has taken the token meanwhile
+        try:
+            row = await self._database.run(
+                self._revocations.record,
+                "bearer",
+                token_id,
+                session.user_id,
+                "replaced",
+                spared=session.session_id,
+            )
+            await self._revocations.publish([row])
+        except UsherError as error:
+            log.warning(
+                "session=%s closed, its token may be in use elsewhere: %s",
+                session.session_id,
+                error.evidence,
+            )
+            socket.close(CloseCode.UNAVAILABLE)
+
+    async def check(self) -> None:
+        """Look whether Redis still knows who holds what, where it may have forgotten. To be called
+        every few seconds.
+
+        Raises:
+            StoreUnavailable: Redis is away; tokens are bound by rows meanwhile.
+        """
+        if self._store.kind == "memory":
+            return
+        epoch = self._store.epoch(self._mark)
+        missing, _ = await self._store.call(
+            ("SET", self._mark, b"1", "NX", "PX", MARK_MS), ("PEXPIRE", self._mark, MARK_MS)
+        )
+        if missing is None and epoch == self._epoch and not self._doubted:
+            return
+        doubted = await self._others_named()
+        for token_id, holder in doubted.items():
+            # Twice the same: else the news that another node has taken it may be on the way.
+            session = self._session_of(token_id)
+            if session is not None and self._doubted.get(token_id) == holder:
+                await self._bind_by_row(session, token_id)
+        self._doubted = {t: holder for t, holder in doubted.items() if self._is_open(t)}
+        self._epoch = epoch
+
+    async def _others_named(self) -> dict[str, bytes]:
+        """Tokens held here for which Redis names another, by that name. Where it names nobody,
+        it learns of our socket."""
+        found: dict[str, bytes] = {}
+        waiting = iter([s for s in self._hub if s.bearer_token_id is not None])
+        while batch := list(islice(waiting, BATCH)):
+            entries = [
+                (s.bearer_token_id or "", self._entry(s.session, s.bearer_token_id or ""))
+                for s in batch
+                if self._is_open(s.bearer_token_id or "")
+            ]
+            commands: list[Command] = []
+            for _, (key, value, left_ms) in entries:
+                commands.append(("SET", key, value, "NX", "PX", left_ms))
+                commands.append(("GET", key))
+            replies = await self._store.call(*commands)
+            for (token_id, (_, value, _)), holder in zip(entries, replies[1::2], strict=True):
+                if holder is not None and holder != value.encode():
+                    found[token_id] = holder
+        return found
+
+    def _is_open(self, token_id: str) -> bool:
+        """Whether a token's holder is a matter of Redis, and a socket here."""
+        return self._session_of(token_id) is not None and not self._revocations.is_bound_by_row(
+            token_id
+        )
+
+    def _session_of(self, token_id: str) -> SocketSession | None:
+        socket = self._hub.holder_of(token_id)
+        return None if socket is None else socket.session

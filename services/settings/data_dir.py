@@ -8,6 +8,7 @@ import os
 import stat
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from services.errors import SettingError
 
@@ -54,6 +55,29 @@ def prepare_data_dir(path: Path, setting: str = "USHER_DATA_DIR") -> list[str]:
     return [f"{shown}; give {setting} a folder of its own, with mode 0700"]
 
 
+class RunningServer(NamedTuple):
+    """The server that holds a DATA_DIR. `reloads`: how often it has read its settings anew."""
+
+    process: int
+    reloads: int
+
+
+def running_server(path: Path) -> RunningServer | None:
+    """The server that holds a DATA_DIR just now, or None."""
+    try:
+        file = os.open(path / LOCK_FILE, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        numbers = [int(word) for word in os.pread(file, 40, 0).split() if word.isdigit()]
+        return RunningServer(*(*numbers, 0)[:2]) if numbers else None
+    finally:
+        os.close(file)
+    return None
+
+
 class DataDirLock:
     """Holds DATA_DIR for this process, so that two servers never share embedded parts.
 
@@ -87,8 +111,13 @@ class DataDirLock:
             takes = "a folder that no other server uses"
             raise SettingError(self._setting, got, takes) from error
         os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         self._file = file
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+
+    def note_reloads(self, count: int) -> None:
+        """Say how often the settings were read anew, for who waits for it."""
+        if self._file is not None:
+            os.pwrite(self._file, f"{os.getpid()}\n{count}\n".encode(), 0)
 
     def release(self) -> None:
         """Gives the lock back; a second call does nothing. The file stays: removing it would
@@ -111,7 +140,7 @@ class DataDirLock:
 
 
 def _holder(file: int) -> str:
-    pid = os.pread(file, 20, 0).strip()
+    pid = os.pread(file, 20, 0).partition(b"\n")[0].strip()
     return f"in use by process {int(pid)}" if pid.isdigit() else "in use by another process"
 
 

@@ -22,6 +22,8 @@ from services.settings.values import BadValue, encryption_keys, jwt_secrets
 JWT_SECRETS_FILE = "jwt_secrets.key"
 ENCRYPTION_KEYS_FILE = "encryption_keys.key"
 MAX_KEY_FILE_BYTES = 65_536
+KEEP_OLDER = 4
+"""Older keys that stay beside a new one."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
@@ -42,6 +44,47 @@ def stored_encryption_keys(data_dir: Path) -> tuple[tuple[Secret, ...], list[str
     return _stored(
         path, "USHER_ENCRYPTION_KEYS", lambda: Fernet.generate_key().decode(), encryption_keys
     )
+
+
+def add_jwt_secret(data_dir: Path) -> int:
+    """Put a new secret in front of those in DATA_DIR. Gives how many there are.
+
+    Raises:
+        SettingError: as `stored_jwt_secrets`.
+    """
+    secrets_, _ = stored_jwt_secrets(data_dir)
+    kept = [secrets.token_urlsafe(48), *(s.reveal() for s in secrets_[:KEEP_OLDER])]
+    _replace(data_dir / JWT_SECRETS_FILE, kept, "USHER_JWT_SECRETS")
+    return len(kept)
+
+
+def add_encryption_key(data_dir: Path) -> tuple[Secret, ...]:
+    """Put a new key in front of those in DATA_DIR. Gives all; raises as the other."""
+    keys, _ = stored_encryption_keys(data_dir)
+    kept = [Fernet.generate_key().decode(), *(key.reveal() for key in keys[:KEEP_OLDER])]
+    _replace(data_dir / ENCRYPTION_KEYS_FILE, kept, "USHER_ENCRYPTION_KEYS")
+    return tuple(map(Secret, kept))
+
+
+def _replace(path: Path, lines: list[str], setting: str) -> None:
+    """Written aside and then put in place: whoever reads sees the old file or the new one."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        try:
+            with os.fdopen(file, "w", encoding="utf-8") as stream:
+                stream.write("\n".join(lines) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            aside.replace(path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise SettingError(
+            setting, f"the file {str(path)!r} ({error.strerror})", "a file that can be written"
+        ) from error
 
 
 def _stored(

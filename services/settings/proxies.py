@@ -67,6 +67,11 @@ class Proxies:
             _host(_last(headers.get("X-Forwarded-Host", ""))) or host,
         )
 
+    def is_trusted(self, ip: str) -> bool:
+        """Whether an address is one of TRUSTED_PROXIES."""
+        address = _address(ip)
+        return address is not None and self._is_trusted(address)
+
     def _client(self, peer: IPAddress, forwarded: str) -> IPAddress:
         """Walks from the right, where the nearest proxy wrote, up to the first hop that is not
         trusted: everything left of it could be made up."""

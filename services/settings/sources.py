@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 from services.errors import SettingError
 from services.secret import MASK
+from services.settings.command_line import NAMES, overview
 from services.settings.providers import provider_settings
 from services.settings.row import Setting
 from services.settings.secret_files import read_secret_file
@@ -167,8 +168,8 @@ def _parser(
         description="Usher, a WebSocket authentication server.",
         epilog=f"Each flag is also a variable: --data-dir is {PREFIX}DATA_DIR; the flag wins. Give "
         "secrets as variables or in files: other users of this machine can see a command line. "
-        "`server.py rotate-keys`, with the same settings, puts provider tokens under the newest "
-        "of ENCRYPTION_KEYS while the server goes on.",
+        f"Commands, as the first word, beside a running server or without one: {overview()}. "
+        "`server.py COMMAND --help` says more.",
         allow_abbrev=False,
         add_help=add_help,
     )
@@ -200,8 +201,8 @@ def _given(found: argparse.Namespace) -> dict[str, str]:
 
 def _unknown_flag(text: str, known: list[str]) -> SettingError:
     flag = text.partition("=")[0]
-    if text == "rotate-keys":
-        return SettingError("command line", "rotate-keys behind a flag", "it as the first word")
+    if text in NAMES:
+        return SettingError("command line", f"{text} behind a flag", "it as the first word")
     if not flag.startswith("--") or not flag.isprintable():
         return SettingError("command line", "a value without a flag", SEE_HELP)
     takes = SEE_HELP + _nearest(flag, known)

@@ -24,6 +24,9 @@ class HubRooms(Protocol):
     def leave(self, name: str) -> bool:
         """Go out of a room. False when the socket was not in it."""
 
+    def grant_in(self, room: str) -> Grant | None:
+        """What the socket may do in a room; None when it may not even listen."""
+
     async def change(self, channel_id: str, grant: Grant | None) -> bool:
         """Take over the right in one channel; None takes it away. True if it changed."""
 
@@ -92,6 +95,18 @@ class Hub:
         self._by_bearer[token_id] = socket
         if holder is not None and holder is not socket:
             holder.close(CloseCode.REPLACED)
+
+    def holder_of(self, token_id: str) -> HubSocket | None:
+        """The socket here that holds a bearer token."""
+        return self._by_bearer.get(token_id)
+
+    def close_bearer(self, token_id: str, holder: str, code: CloseCode) -> int:
+        """Close the socket that holds a bearer token, unless its session is `holder`. Gives how
+        many there were."""
+        socket = self._by_bearer.get(token_id)
+        if socket is None or socket.session.session_id == holder:
+            return 0
+        return self._close([socket], code)
 
     def _release_bearer(self, socket: HubSocket) -> None:
         held = socket.bearer_token_id

@@ -23,7 +23,7 @@ _TABLES = """
 SELECT string_agg(r.privilege, ', ' ORDER BY r.privilege) || ' on table ' || t.name
 FROM unnest(string_to_array(%s, ',')) AS t(name)
 CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS r(privilege)
-WHERE NOT coalesce(has_table_privilege(to_regclass(quote_ident(t.name)), r.privilege), false)
+WHERE NOT has_table_privilege(to_regclass(quote_ident(t.name)), r.privilege)
 GROUP BY t.name ORDER BY t.name
 """
 _SEQUENCES = """

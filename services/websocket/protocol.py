@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from services.errors import BadRequest, UsherError
+from services.errors import BadRequest, RateLimited, UsherError
 
 SUBPROTOCOL = "usher.v1"
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -301,8 +301,9 @@ def encode_error(
 def encode_refusal(frame_id: bytes, error: UsherError) -> bytes:
     """The reply to a frame that was refused with `error`; only its public words travel: which
     member was wrong, where that was it."""
-    message, wait = str(error.public.get("detail") or error.title), error.public.get("retry_after")
-    return encode_error(frame_id, error.code, message, wait if isinstance(wait, float) else None)
+    message = str(error.public.get("detail") or error.title)
+    wait = round(error.seconds, 3) if isinstance(error, RateLimited) else None
+    return encode_error(frame_id, error.code, message, wait)
 
 
 def encode_closing(code: CloseCode, after: float | None = None) -> bytes:

@@ -201,6 +201,15 @@ def test_a_server_that_takes_one_room_at_a_time_is_asked_so(node: Node, scripted
     client.result("close")
 
 
+def test_reading_makes_way_where_the_rate_is_reached(node: Node, scripted: Scripted) -> None:
+    client, link = opened(node, scripted, ROOM)
+    link = back(client, link, scripted, ROOM)
+    link.refuse(link.next("history"), "rate_limited")
+    link.reply(link.next("history"), per_room(tea=page(2)))
+    assert heard(client) == (ROOM, 2)
+    client.result("close")
+
+
 def test_more_than_a_log_keeps_is_not_held_back(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
@@ -313,6 +322,18 @@ def test_a_window_that_was_left_is_told_as_a_gap(node: Node, scripted: Scripted)
     client.result("close")
 
 
+def test_a_gap_that_the_server_tells_is_told_and_what_comes_behind_it_is_not_old(
+    node: Node, scripted: Scripted
+) -> None:
+    """The log began anew: its ids may begin further back."""
+    client, link = opened(node, scripted, ROOM)
+    link.say("gap", {"room": ROOM})
+    assert client.next("gap")["detail"] == {"room": ROOM}
+    link.say("message", {**message(5), "id": "1000-0"})
+    assert heard(client) == (ROOM, 5)
+    client.result("close")
+
+
 def test_a_reconnect_while_the_log_is_read_loses_nothing(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
@@ -395,6 +416,43 @@ def say(speaker: RawClient, room: str, *numbers: int) -> None:
             pass
 
 
+def test_a_backends_message_with_an_id_of_its_own_hides_none_that_is_said(
+    database_kind: str, node: Node
+) -> None:
+    with usher(database_kind) as server:
+        admin, ann, bob = sign_up(server), sign_up(server), sign_up(server)
+        room = channel(ann, bob)
+        js = listening(node, server, bob)
+        with joined(server, by_subprotocol(ann.token)) as speaker:
+            for number in range(3):
+                data = {"id": "9999999999999-0", "room": room, "data": number}
+                body = {"room": room, "event": "message", "data": data}
+                assert admin.post("/api/publish", body).status == 204
+            assert [heard(js) for _ in range(3)] == [(room, number) for number in range(3)]
+            say(speaker, room, 7)
+            assert heard(js) == (room, 7)
+        js.result("close")
+
+
+def test_a_room_that_the_page_left_stays_left_over_a_real_reconnect(
+    database_kind: str, node: Node
+) -> None:
+    with usher(database_kind) as server:
+        ann = sign_up(server)
+        room, other = channel(ann), channel(ann)
+        js = listening(node, server, ann)
+        js.result("request", event="leave", data={"room": room})
+        with joined(server, [], f"/ws?ticket={ann.ticket()}") as speaker:
+            take_away(js, server, ann)
+            js.result("connect")
+            js.result("request", event="heartbeat")  # answered behind the `leave`
+            say(speaker, room, 1)
+            say(speaker, other, 2)
+            assert heard(js) == (other, 2)
+            assert room not in js.result("session")["rooms"]
+        js.result("close")
+
+
 def take_away(js: JsClient, server: Usher, client: Client) -> None:
     """The socket is replaced by another with the same token, which then goes."""
     with joined(server, by_subprotocol(client.token)):
@@ -404,7 +462,7 @@ def take_away(js: JsClient, server: Usher, client: Client) -> None:
 def test_a_page_that_was_away_hears_everything_once_from_a_real_server(
     database_kind: str, node: Node
 ) -> None:
-    with usher(database_kind) as server:
+    with usher(database_kind, MESSAGE_RATE=1000) as server:
         sign_up(server)
         ann, bob = sign_up(server), sign_up(server)
         room = channel(ann, bob)
@@ -434,7 +492,7 @@ def _nothing_from_without_the_right(
 
 
 def test_a_real_window_that_was_left_is_told_as_a_gap(database_kind: str, node: Node) -> None:
-    with usher(database_kind, HISTORY_MESSAGES=10) as server:
+    with usher(database_kind, HISTORY_MESSAGES=10, MESSAGE_RATE=1000) as server:
         ann = sign_up(server)
         room = channel(ann)
         js = listening(node, server, ann)

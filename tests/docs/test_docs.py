@@ -25,7 +25,7 @@ from handlers.websocket.room_events import HISTORY_BYTES, HISTORY_PAGE, MAX_PEOP
 from handlers.websocket.socket import EVENTS
 from services.accounts.api_keys import Scope
 from services.rooms.presence import PEOPLE_AT_ONCE
-from services.rooms.room_protocol import MAX_ROOM_NAME, ROOM_SERVER_EVENTS
+from services.rooms.room_protocol import MAX_ROOM_NAME, ROOM_SERVER_EVENTS, gap_event
 from services.rooms.usage import FADE_SECONDS
 from services.settings.table import SETTINGS
 from services.websocket.connection import OUTBOX_BYTES
@@ -55,6 +55,7 @@ from tests.support.server import (
     receive,
     sign_up,
     usher,
+    wait_until,
 )
 from tests.support.sign_in import begin, come_back, settings_for
 from tests.support.talk import Talker, talking
@@ -400,6 +401,8 @@ def administer(admin: Witness, user: Witness) -> None:
     assert backend.post("/api/publish", {"room": "channel:x", "event": "x"}).status == 403
     assert admin.call("DELETE", where).status == 204
     assert admin.call("DELETE", where).status == 404
+    wait_until(lambda: bool(admin.get("/api/admin/audit?limit=1").body["items"]))
+    admin.get("/api/admin/audit?kind=user.&limit=1")
 
 
 def test_every_refusal_is_one_of_those_described(own: Usher, openapi: Json) -> None:
@@ -584,8 +587,10 @@ async def test_rooms_speak_as_described(database_kind: str, asyncapi: Json) -> N
         async with talking(server, owner) as first, talking(server, guest) as second:
             replies = await room_talk(first, second)
             events = first.events + second.events
-    assert {event["event"] for event in events} == {"joined", "build-done", *ROOM_SERVER_EVENTS}
-    for event in events:
+    # The one that is missing takes another Redis: tests/flows/test_redis_replaced.py.
+    told = {"joined", "build-done", *ROOM_SERVER_EVENTS} - {"gap"}
+    assert {event["event"] for event in events} == told
+    for event in (*events, json.loads(gap_event("channel:herons"))):
         name = event["event"] if event["event"] in ALL_SERVER_EVENTS else PUBLISHED
         fits(event, messages[f"server.{name}"]["payload"], asyncapi)
     assert set(replies) == set(ROOM_EVENTS)
@@ -594,9 +599,9 @@ async def test_rooms_speak_as_described(database_kind: str, asyncapi: Json) -> N
         assert {reply["ok"] for reply in answers} == good, name
         for reply in answers:
             fits(reply, messages[f"{name}.reply"]["payload"], asyncapi)
-    told = [reply["data"] for reply in replies["history"] if reply["ok"]]
-    assert [len(data["messages"]) for data in told] == [2, 0]
-    assert [data["complete"] for data in told] == [True, False]
+    read = [reply["data"] for reply in replies["history"] if reply["ok"]]
+    assert [len(data["messages"]) for data in read] == [2, 0]
+    assert [data["complete"] for data in read] == [True, False]
 
 
 # ---- close codes, in every place -----------------------------------------------------------

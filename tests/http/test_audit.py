@@ -81,7 +81,10 @@ def test_a_refused_sign_in_is_kept(house: tuple[Usher, Client]) -> None:
     assert Client(server).post("/api/auth/login", body).status == 401
     refused = entry(admin, "&kind=session.refused", reason="unauthenticated")
     assert refused["address"] == "127.0.0.1"
-    assert refused["actor"] == ""
+    assert refused["actor"] == refused["subject"] == ""
+    wrong = {"email": admin.user["email"], "password": "wrong"}
+    assert Client(server).post("/api/auth/login", wrong).status == 401
+    assert entry(admin, f"&kind=session.refused&subject={admin.user['id']}")["actor"] == ""
 
 
 def test_what_an_administrator_does_is_kept_with_the_administrator(

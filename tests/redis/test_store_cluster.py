@@ -451,3 +451,21 @@ async def test_usher_runs_on_a_cluster(database_kind: str, three: Cluster) -> No
             assert await close_code(again) == 4401
         assert log_in(server, ada.user["email"]).token
     assert sum(server.ask("DBSIZE") for server in three.masters) > 0
+
+
+# Tried with writes
+
+
+def test_every_master_is_tried_with_writes_and_a_full_one_counts_as_away(three: Cluster) -> None:
+    async def work() -> None:
+        async with connected(three.url, tried=True) as store:
+            await until(lambda: store.available)
+            assert await store.call(("SET", "a", 1), ("SET", "b", 2), ("SET", "c", 3))
+            full = three.masters[1]
+            full.ask("CONFIG", "SET", "maxmemory", 1)
+            await until(lambda: not store.available)
+            full.ask("CONFIG", "SET", "maxmemory", 0)
+            await until(lambda: store.available)
+            assert await store.call(("SET", "a", 1), ("SET", "b", 2), ("SET", "c", 3))
+
+    run(work())

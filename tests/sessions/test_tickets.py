@@ -13,7 +13,7 @@ from services.errors import DatabaseUnavailable, StoreUnavailable, Unauthenticat
 from services.opaque import token_hash
 from services.sessions.tickets import IN_DATABASE, IN_STORE, looks_like_ticket
 from tests.support.parts import TICKET_TTL, Parts, database_away, node, redis_away, redis_back
-from tests.support.redis import RealRedis, redis_server
+from tests.support.redis import RealRedis, redis_server, until
 
 __all__ = ["redis_server"]
 
@@ -203,3 +203,56 @@ async def test_with_both_away_there_are_no_tickets(
             await parts.tickets.issue(claims(parts))
         with pytest.raises(DatabaseUnavailable):
             await parts.tickets.take(in_database)
+
+
+# ---- a Redis that has forgotten ------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_a_used_ticket_that_comes_back_with_an_older_snapshot_opens_nothing(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as here, node(database_url, redis_server) as there:
+        used, unused = [(await here.tickets.issue(claims(here))).reveal() for _ in range(2)]
+        redis_server.ask("SAVE")
+        assert await here.tickets.take(used) == claims(here)
+        await redis_away(here, redis_server)
+        await redis_back(here, redis_server)
+        await redis_back_for(there)
+        assert redis_server.ask("EXISTS", f"usher:ticket:{{{token_hash(used)}}}") == 1
+        for parts in (there, here):
+            with pytest.raises((StoreUnavailable, Unauthenticated)):
+                await parts.tickets.take(used)
+        with pytest.raises(StoreUnavailable):
+            await there.tickets.take(unused)
+        newer = (await here.tickets.issue(claims(here))).reveal()
+        assert await there.tickets.take(newer) == claims(here)
+
+
+@pytest.mark.gen_test
+async def test_where_redis_does_not_say_which_server_it_is_tickets_lie_in_the_database(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    redis_server.ask("ACL", "SETUSER", "default", "-info")
+    async with node(database_url, redis_server) as parts:
+        assert parts.store.available
+        ticket = (await parts.tickets.issue(claims(parts))).reveal()
+        assert ticket.startswith(IN_DATABASE)
+        assert await parts.tickets.take(ticket) == claims(parts)
+        with pytest.raises(Unauthenticated):
+            await parts.tickets.take(ticket)
+
+
+@pytest.mark.gen_test
+async def test_issuing_and_taking_cost_one_round_trip_each_and_no_query(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
+        await database_away(parts)
+        ticket = (await parts.tickets.issue(claims(parts))).reveal()
+        assert await parts.tickets.take(ticket) == claims(parts)
+        assert [group[0][0] for group in parts.store.groups] == ["SET", "GETDEL"]
+
+
+async def redis_back_for(parts: Parts) -> None:
+    await until(lambda: parts.store.available)

@@ -6,10 +6,22 @@ import re
 
 import pytest
 
+from handlers.websocket.socket import ClientSocket
+from services.sessions.admission import Identity
 from services.sessions.token_binding import bearer_key
 from services.sockets.session_pool import LEASE_MS
 from tests.sessions.test_control import Noting, nodes
-from tests.support.parts import ACCESS_TTL, node, open_socket, redis_away
+from tests.support.parts import (
+    ACCESS_TTL,
+    Parts,
+    Peer,
+    database_away,
+    node,
+    open_socket,
+    redis_away,
+    redis_back,
+    socket_pair,
+)
 from tests.support.redis import RealRedis, redis_server, until
 
 __all__ = ["redis_server"]
@@ -121,9 +133,7 @@ async def test_without_redis_a_token_still_opens_a_socket(
         await redis_away(a, redis_server)
         await until(lambda: not b.store.available)
         peers = [await open_socket(each, login, bearer=True) for each in (a, b)]
-        assert all(peer.client.connection.is_open for peer in peers), (
-            "another node's is not found then"
-        )
+        assert peers[1].client.connection.is_open
 
 
 @pytest.mark.gen_test
@@ -148,3 +158,127 @@ async def test_in_memory_there_is_no_other_node_and_nothing_is_noted(database_ur
         assert second.client.connection.is_open
         key = bearer_key(login.user.id, login.claims.jti)
         assert await parts.store.call(("GET", key)) == [None]
+
+
+# ---- without Redis, and after it -------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_while_redis_is_away_the_rows_say_who_holds_a_token_and_it_stays_so_afterwards(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
+        login = await a.signed_in()
+        first = await open_socket(a, login, bearer=True)
+        await redis_away(a, redis_server)
+        await redis_away(b, redis_server)
+        second = await open_socket(b, login, bearer=True)
+        await until(lambda: b.revocations.is_bound_by_row(login.claims.jti))
+        await a.revocations.sweep()
+        assert await first.close_code() == 4409
+        assert second.client.connection.is_open
+        await redis_back(a, redis_server)
+        await until(lambda: b.store.available)
+        third = await open_socket(a, login, bearer=True)
+        await until(lambda: _bound_to(a) == third.client.session_id)
+        await b.revocations.sweep()
+        assert await second.close_code() == 4409
+        for parts in (a, b):
+            await parts.revocations.sweep()
+            await parts.token_binding.check()
+        assert third.client.connection.is_open
+        assert a.revocations.names(login.claims) is False, "the token itself is not revoked"
+
+
+def _bound_to(parts: Parts) -> str:
+    return next(iter(parts.revocations._bearers.values())).spared
+
+
+@pytest.mark.gen_test
+async def test_two_who_bind_in_an_outage_in_whatever_order_their_rows_are_read(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
+        login = await a.signed_in()
+        await redis_away(a, redis_server)
+        await redis_away(b, redis_server)
+        first = await open_socket(a, login, bearer=True)
+        await until(lambda: a.revocations.is_bound_by_row(login.claims.jti))
+        second = await open_socket(b, login, bearer=True)
+        await until(lambda: b.revocations.is_bound_by_row(login.claims.jti))
+        await b.revocations.sweep()
+        await a.revocations.sweep()
+        assert await first.close_code() == 4409
+        assert second.client.connection.is_open
+
+
+@pytest.mark.gen_test
+async def test_where_neither_redis_nor_the_database_can_say_the_socket_is_closed(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with nodes(database_url, redis_server, "a") as (a,):
+        login = await a.signed_in()
+        identity = await a.joins.admit_claims(login.claims)
+        await redis_away(a, redis_server)
+        await database_away(a)
+        peer = await open_as(a, identity)
+        assert await peer.close_code() == 4503
+
+
+async def open_as(parts: Parts, identity: Identity) -> Peer:
+    ours, theirs = socket_pair()
+    client = ClientSocket(parts.context, ours)
+    client.open_joined(b"", b"", identity, True)
+    peer = Peer(theirs, client)
+    parts.peers.append(peer)
+    return peer
+
+
+@pytest.mark.parametrize("how", ["emptied", "restarted"])
+@pytest.mark.gen_test
+async def test_a_redis_that_has_forgotten_is_noticed_and_one_socket_stays(
+    database_url: str, redis_server: RealRedis, how: str
+) -> None:
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
+        login, alone = await a.signed_in(), await a.signed_in()
+        first = await open_socket(a, login, bearer=True)
+        bystander = await open_socket(a, alone, bearer=True)
+        for parts in (a, b):
+            await parts.token_binding.check()
+        if how == "emptied":
+            redis_server.ask("FLUSHALL")
+        else:
+            await redis_away(a, redis_server)
+            await redis_back(a, redis_server)
+            await until(lambda: b.store.available)
+        second = await open_socket(b, login, bearer=True)
+        for _ in range(2):
+            for parts in (a, b):
+                await parts.token_binding.check()
+        await until(
+            lambda: not second.client.connection.is_open or not (first.client.connection.is_open)
+        )
+        sockets = [first.client.connection, second.client.connection]
+        assert [socket.is_open for socket in sockets].count(True) == 1
+        assert bystander.client.connection.is_open
+        third = await open_socket(b, alone, bearer=True)
+        assert await bystander.close_code() == 4409, "Redis has learnt of it again"
+        assert third.client.connection.is_open
+
+
+@pytest.mark.gen_test
+async def test_an_older_name_that_comes_back_with_a_snapshot_closes_nobody(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with nodes(database_url, redis_server, "a", "b") as (a, b):
+        login = await a.signed_in()
+        await open_socket(b, login, bearer=True)
+        redis_server.ask("SAVE")
+        mine = await open_socket(a, login, bearer=True)
+        await redis_away(a, redis_server)
+        await redis_back(a, redis_server)
+        await until(lambda: b.store.available)
+        for _ in range(3):
+            for parts in (a, b):
+                await parts.token_binding.check()
+        assert mine.client.connection.is_open

@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 from services.errors import SettingError
-from services.settings.data_dir import LOCK_FILE, DataDirLock, prepare_data_dir
+from services.settings.data_dir import (
+    LOCK_FILE,
+    DataDirLock,
+    prepare_data_dir,
+    running_server,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,3 +100,17 @@ def test_another_process_is_named_and_its_death_frees_the_lock(tmp_path: Path) -
 def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(SettingError):
         DataDirLock(tmp_path / "nowhere").acquire()
+
+
+def test_a_running_server_is_known_with_how_often_it_read_its_settings(tmp_path: Path) -> None:
+    assert running_server(tmp_path / "nowhere") is None
+    assert running_server(tmp_path) is None
+    lock = DataDirLock(tmp_path)
+    with lock:
+        assert running_server(tmp_path) == (os.getpid(), 0)
+        lock.note_reloads(12)
+        assert running_server(tmp_path) == (os.getpid(), 12)
+        with pytest.raises(SettingError) as error:
+            DataDirLock(tmp_path).acquire()
+        assert f"process {os.getpid()}" in error.value.got
+    assert running_server(tmp_path) is None

@@ -23,15 +23,22 @@ class Nodes:
 
     Args:
         kind: of the database, "sqlite" or "postgresql"; or the URL of an empty one.
+        redis: stays when the nodes are closed.
         settings: of every node.
     """
 
-    def __init__(self, kind: str, count: int, stack: ExitStack, **settings: object) -> None:
+    def __init__(
+        self,
+        kind: str,
+        count: int,
+        stack: ExitStack,
+        redis: RealRedis,
+        **settings: object,
+    ) -> None:
         self._stack = stack
         folder = Path(tempfile.mkdtemp(prefix="usher-n-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        self.redis = RealRedis()
-        stack.callback(self.redis.close)
+        self.redis = redis
         self.database_url = kind
         if "://" not in kind:
             self.database_url = stack.enter_context(empty_database(kind, folder))
@@ -86,7 +93,16 @@ def _end(node: Usher) -> None:
 def nodes(kind: str, count: int = 2, **settings: object) -> Iterator[Nodes]:
     """An installation of so many nodes on this kind of database; nothing is left of it."""
     with ExitStack() as stack:
-        yield Nodes(kind, count, stack, **settings)
+        redis = RealRedis()
+        stack.callback(redis.close)
+        yield Nodes(kind, count, stack, redis, **settings)
+
+
+@contextmanager
+def nodes_on(redis: RealRedis, kind: str, count: int = 2, **settings: object) -> Iterator[Nodes]:
+    """The same over a Redis that the test runs."""
+    with ExitStack() as stack:
+        yield Nodes(kind, count, stack, redis, **settings)
 
 
 def at(server: Usher, client: Client) -> Client:

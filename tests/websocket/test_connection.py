@@ -574,3 +574,92 @@ async def test_a_close_right_after_a_broken_pipe_is_told_once(line_of: LineOf) -
     assert line.ear.codes == [4410]
     await until(lambda: line.is_shut)
     assert line.ear.codes == [4410]
+
+
+# ---- held, after a stall of the loop ---------------------------------------------------------
+
+
+async def texts_of(line: Line, count: int) -> list[bytes]:
+    """The next frames that the peer gets."""
+    return [(await within(line.peer.frame()))[1] for _ in range(count)]
+
+
+@pytest.mark.gen_test
+async def test_a_held_socket_lets_nothing_in_or_out_until_it_is_released(line_of: LineOf) -> None:
+    line = line_of(lambda ear, message: ear.connection.send(b"to " + message))
+    line.connection.hold()
+    await line.peer.send(TEXT)
+    line.connection.send(b"news")
+    await turns(20)
+    assert line.ear.messages == []
+    line.connection.release()
+    await told(line)
+    assert await texts_of(line, 2) == [b"news", b"to hello"]
+
+
+@pytest.mark.gen_test
+async def test_a_held_socket_that_is_closed_says_so_at_once_and_nothing_else(
+    line_of: LineOf,
+) -> None:
+    line = line_of(lambda ear, message: ear.connection.send(b"to " + message))
+    line.connection.hold()
+    await line.peer.send(TEXT)
+    line.connection.send(b"not for who was revoked")
+    line.connection.close(CloseCode.SESSION_REVOKED)
+    [closing] = await texts_of(line, 1)
+    assert b'"closing"' in closing
+    line.connection.release()
+    await turns()
+    assert line.ear.messages == []
+    assert line.ear.codes == [CloseCode.SESSION_REVOKED]
+
+
+@pytest.mark.gen_test
+async def test_a_stall_within_a_read_keeps_its_answers_back(lines: list[Line]) -> None:
+    line = Line(lambda ear, message: ear.connection.send(b"to " + message))
+    lines.append(line)
+    asked: list[int] = []
+
+    def stalled() -> bool:
+        asked.append(len(line.ear.messages))
+        if line.ear.messages:  # between the read and its answer
+            line.connection.hold()
+        return bool(line.ear.messages)
+
+    line.connection._stalled = stalled
+    await line.peer.send(TEXT * 3)
+    await told(line, 3)
+    await turns(20)
+    assert asked == [0, 3], "once for the read, once for its answers; not for each message"
+    line.connection._stalled = lambda: False
+    line.connection.release()
+    assert await texts_of(line, 3) == [b"to hello"] * 3
+
+
+@pytest.mark.gen_test
+async def test_a_pause_within_a_hold_ends_with_neither_alone(line_of: LineOf) -> None:
+    line = line_of()
+    line.connection.hold()
+    line.connection.pause()
+    await line.peer.send(TEXT)
+    line.connection.release()
+    await turns(20)
+    assert line.ear.messages == []
+    line.connection.hold()
+    line.connection.resume()
+    await turns(20)
+    assert line.ear.messages == []
+    line.connection.release()
+    await told(line)
+
+
+@pytest.mark.gen_test
+async def test_what_waited_for_a_slow_reader_waits_on_in_a_hold(line_of: LineOf) -> None:
+    line = line_of(kernel_buffer=8192)
+    count = line.fill()
+    line.connection.hold()
+    line.connection.send(b"last")
+    line.connection.release()
+    frames = await texts_of(line, count + 1)
+    assert frames[-1] == b"last"
+    assert len(frames) == count + 1

@@ -1,0 +1,55 @@
+"""How many connections of one address have not joined: silent ones, HTTP, and sockets before their
+`user-join`. Each takes a file descriptor, and a node has only so many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from services.limits.networks import network_of
+from services.settings.proxies import Proxies
+
+
+class UnjoinedConnections:
+    """Counts this node's connections that have not joined, by address.
+
+    A connection of a trusted proxy is nobody's: its clients are counted one by one, once they ask
+    for a socket.
+
+    Args:
+        most: of one address.
+        proxies: who is trusted to say for whom they speak.
+    """
+
+    def __init__(self, most: int, proxies: Proxies) -> None:
+        self._most, self._proxies = most, proxies
+        self._counts: dict[str, int] = {}
+
+    def connected(self, peer_ip: str) -> str | None:
+        """A connection came. Gives what to `leave` with; "" for one that is not counted, None for
+        one too many."""
+        if not peer_ip or self._proxies.is_trusted(peer_ip):
+            return ""
+        return self._enter(network_of(peer_ip))
+
+    def upgraded(self, peer_ip: str, headers: Mapping[str, str]) -> str | None:
+        """A connection became a socket that has not joined. Gives the same."""
+        if self._proxies.is_trusted(peer_ip):
+            return self._enter(network_of(self._proxies.client_address(peer_ip, headers).ip))
+        group = network_of(peer_ip)  # counted as a connection, which it is no more in a moment
+        self._counts[group] = self._counts.get(group, 0) + 1
+        return group
+
+    def leave(self, group: str) -> None:
+        """It has joined, or is gone."""
+        left = self._counts.get(group, 0) - 1
+        if left > 0:
+            self._counts[group] = left
+        else:
+            self._counts.pop(group, None)
+
+    def _enter(self, group: str) -> str | None:
+        count = self._counts.get(group, 0)
+        if count >= self._most:
+            return None
+        self._counts[group] = count + 1
+        return group

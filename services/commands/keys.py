@@ -1,0 +1,111 @@
+"""`rotate-jwt` and `rotate-keys`: new secrets while the server runs, and no socket drops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import msgspec
+
+from services.errors import DatabaseUnavailable, SettingError, UsherError
+from services.providers.key_rotation import rotate_keys
+from services.settings.data_dir import running_server
+from services.settings.generated_keys import (
+    ENCRYPTION_KEYS_FILE,
+    JWT_SECRETS_FILE,
+    add_encryption_key,
+    add_jwt_secret,
+)
+from services.settings.settings import Settings
+from services.storage.database import Database
+from services.storage.database_url import is_there
+from services.storage.encryption import DecryptionFailed, Encryption
+
+RELOAD_SECONDS = 10.0
+NOT_TOLD = "send SIGHUP to every server that reads this folder"
+
+
+class NotReloaded(UsherError):
+    """A running server did not say that it has read its settings anew."""
+
+
+class JwtRotated(msgspec.Struct, frozen=True):
+    """`secrets`: how many verify now. `reloaded`: the process that has read them."""
+
+    secrets: int
+    reloaded: int | None
+
+
+class KeysRotated(msgspec.Struct, frozen=True):
+    """`rotated`: sets of provider tokens under the newest key. `new_key`: whether one was made."""
+
+    rotated: int
+    new_key: bool
+    reloaded: int | None
+
+
+async def rotate_jwt(chosen: Settings) -> JwtRotated:
+    """Put a new secret in front of those in DATA_DIR, and have a running server read it.
+
+    Raises:
+        SettingError: the secrets are not in DATA_DIR.
+        DatabaseUnavailable: there is no installation at that place.
+        NotReloaded: it is written, and the server did not take it.
+    """
+    _check_there(chosen)
+    path = chosen.data_dir / JWT_SECRETS_FILE
+    if path not in chosen.key_files:
+        takes = "a new secret in front of it, where it is set; then a restart, or SIGHUP for a file"
+        raise SettingError("USHER_JWT_SECRETS", "a setting", takes)
+    count = await asyncio.to_thread(add_jwt_secret, chosen.data_dir)
+    return JwtRotated(count, await _reload(chosen))
+
+
+async def rotate_encryption_keys(chosen: Settings) -> KeysRotated:
+    """Encrypt anew with the newest key what is stored. Keys in DATA_DIR get a new one before.
+
+    Raises:
+        DecryptionFailed: the keys are not this installation's, or no key fits some tokens.
+        DatabaseUnavailable: the database can't be opened.
+        NotReloaded: a new key is written, and the server did not take it.
+    """
+    _check_there(chosen)
+    keys, reloaded = chosen.encryption_keys, None
+    makes = chosen.embedded and chosen.data_dir / ENCRYPTION_KEYS_FILE in chosen.key_files
+    database = await Database.open(chosen.database_url.reveal())
+    try:
+        if makes:
+            # Known to the server before anything lies under it.
+            keys = await asyncio.to_thread(add_encryption_key, chosen.data_dir)
+            reloaded = await _reload(chosen)
+        done = await rotate_keys(database, Encryption(keys))
+    finally:
+        await database.close()
+    if done.unreadable:
+        raise DecryptionFailed(
+            f"sets of provider tokens that no key fits, left as they are: {done.unreadable}; "
+            "keep the older keys until you know why"
+        )
+    return KeysRotated(done.rotated, makes, reloaded)
+
+
+def _check_there(chosen: Settings) -> None:
+    if not is_there(chosen.database_url.reveal()):
+        raise DatabaseUnavailable("there is no database at that place yet; is it the right one?")
+
+
+async def _reload(chosen: Settings) -> int | None:
+    """Have the server that holds DATA_DIR read its settings anew. None: there is none."""
+    before = running_server(chosen.data_dir) if chosen.embedded else None
+    if before is None:
+        return None
+    os.kill(before.process, signal.SIGHUP)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + RELOAD_SECONDS
+    while loop.time() < end:
+        now = running_server(chosen.data_dir)
+        if now is None or now.process != before.process or now.reloads > before.reloads:
+            return before.process
+        await asyncio.sleep(0.05)
+    raise NotReloaded(f"process {before.process} has not read its settings anew; see its log")

@@ -1,0 +1,98 @@
+"""`make-admin`, `reset-password`, `list-users`: for who lost the way in."""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+import peewee
+
+from models.user import User
+from services.accounts import account_rows
+from services.accounts.account_rows import UserRow
+from services.accounts.accounts import normalised_email
+from services.accounts.passwords import Passwords
+from services.errors import NotFound
+from services.sessions.control import Revocation
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.revocations import Revocations
+from services.storage.database import Database
+from services.storage.row_locks import locked_one
+
+GENERATED_BYTES = 12
+PAGE = 500
+
+
+class NewPassword(msgspec.Struct, frozen=True):
+    """`password`: shown this once."""
+
+    user: UserRow
+    password: str
+
+
+class UserCommands:
+    """What an operator may do to accounts. Servers that run learn of it from the rows."""
+
+    def __init__(
+        self,
+        database: Database,
+        login_sessions: LoginSessions,
+        revocations: Revocations,
+        passwords: Passwords,
+    ) -> None:
+        self._database, self._sessions = database, login_sessions
+        self._revocations, self._passwords = revocations, passwords
+
+    async def make_admin(self, email: str, now: float) -> UserRow:
+        """Make an account an administrator, and one that may sign in.
+
+        Raises:
+            NotFound: there is no such account.
+        """
+
+        def work(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
+            user = _user(db, email)
+            ended = account_rows.change_role(db, self._revocations, user, "admin", now)
+            if user.disabled_at is not None:
+                User.update({User.disabled_at: None}).where(User.id == user.id).execute(db)
+                user.disabled_at = None
+            return account_rows.row_of(user), ended
+
+        row, ended = await self._database.run(work)
+        await self._revocations.publish(ended)
+        return row
+
+    async def reset_password(self, email: str) -> NewPassword:
+        """Give an account a new password and end all of its login sessions.
+
+        Raises:
+            NotFound: there is no such account.
+        """
+        password = secrets.token_urlsafe(GENERATED_BYTES)
+        hash_ = await self._passwords.hash(password)
+
+        def work(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
+            user = _user(db, email)
+            User.update({User.password_hash: hash_}).where(User.id == user.id).execute(db)
+            ended = self._sessions.end_all_within(db, user.id, "password_reset")
+            return account_rows.row_of(user), ended
+
+        row, ended = await self._database.run(work)
+        await self._revocations.publish(ended)
+        return NewPassword(row, password)
+
+    async def list_users(self) -> list[UserRow]:
+        """Every account, by id."""
+        found: list[UserRow] = []
+        while True:
+            page = await self._database.run(account_rows.page, found[-1].id if found else "", PAGE)
+            found += page
+            if len(page) < PAGE:
+                return found
+
+
+def _user(db: peewee.Database, email: str) -> User:
+    user: User | None = locked_one(User.select().where(User.email == normalised_email(email)), db)
+    if user is None:
+        raise NotFound("there is no account with that address")
+    return user

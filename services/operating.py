@@ -1,0 +1,115 @@
+"""Runs a command of server.py: opens what it needs, and says what it did."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import msgspec
+
+from services import container
+from services.accounts.account_rows import UserRow
+from services.audit.events import Caller
+from services.commands import keys
+from services.commands.users import NewPassword, UserCommands
+from services.container import Services
+from services.errors import DatabaseUnavailable
+from services.infrastructure import command_infrastructure
+from services.settings.command_line import (
+    LIST_USERS,
+    MAKE_ADMIN,
+    RESET_PASSWORD,
+    ROTATE_JWT,
+    Call,
+)
+from services.settings.settings import Settings
+from services.storage.database_url import is_there
+
+
+async def operate(call: Call, chosen: Settings) -> None:
+    """Do what a command says, and write the outcome to stdout.
+
+    Raises:
+        SettingError, UsherError: it can't be done; nothing was written to stdout.
+    """
+    if call.command == ROTATE_JWT:
+        jwt = await keys.rotate_jwt(chosen)
+        _say(call, jwt, _jwt_text(jwt))
+    elif call.command in (MAKE_ADMIN, RESET_PASSWORD, LIST_USERS):
+        await _with_users(call, chosen)
+    else:
+        done = await keys.rotate_encryption_keys(chosen)
+        _say(call, done, _keys_text(done))
+
+
+async def _with_users(call: Call, chosen: Settings) -> None:
+    if not is_there(chosen.database_url.reveal()):
+        raise DatabaseUnavailable("there is no database at that place yet; is it the right one?")
+    infrastructure = await command_infrastructure(chosen)
+    services = container.build(infrastructure, "", lambda _: None)
+    try:
+        services.audit.acting(Caller("command-line"))
+        users = UserCommands(
+            infrastructure.database,
+            services.login_sessions,
+            services.revocations,
+            services.passwords,
+        )
+        if call.command == LIST_USERS:
+            found = await users.list_users()
+            _say(call, {"items": found}, "\n".join(map(_user_text, found)) or "no accounts yet")
+        elif call.command == MAKE_ADMIN:
+            user = await users.make_admin(call.argument, time.time())
+            services.audit.note("user.changed", subject=user.id, reason="make-admin")
+            _say(call, user, f"administrator now: {_user_text(user)}")
+        else:
+            reset = await users.reset_password(call.argument)
+            services.audit.note("user.changed", subject=reset.user.id, reason="reset-password")
+            _say(call, reset, _password_text(reset))
+        await services.audit.write_rows()
+    finally:
+        await _close(services)
+
+
+async def _close(services: Services) -> None:
+    services.passwords.close()
+    await services.oauth.close()
+    await services.infrastructure.database.close()
+
+
+def _say(call: Call, answer: object, text: str) -> None:
+    shown = msgspec.json.encode(answer).decode() if call.json else text
+    sys.stdout.write(shown + "\n")
+
+
+def _user_text(user: UserRow) -> str:
+    name = "".join(c for c in user.name if c.isprintable())
+    disabled = "  disabled" if user.disabled else ""
+    return f"{user.id}  {user.email}  {user.role}{disabled}  {name}"
+
+
+def _password_text(reset: NewPassword) -> str:
+    return (
+        f"new password of {reset.user.email}: {reset.password}\n"
+        "It is shown this once. All login sessions of the account have ended."
+    )
+
+
+def _jwt_text(done: keys.JwtRotated) -> str:
+    lines = [f"usher: a new secret signs access tokens; {done.secrets - 1} older ones still verify"]
+    lines.append(
+        f"usher: process {done.reloaded} has read it; it signs 10 seconds from now"
+        if done.reloaded
+        else f"usher: no server runs on this folder; if one does elsewhere, {keys.NOT_TOLD}"
+    )
+    return "\n".join(lines)
+
+
+def _keys_text(done: keys.KeysRotated) -> str:
+    lines = [f"usher: sets of provider tokens under the newest key now: {done.rotated}"]
+    if done.new_key:
+        read = f", which process {done.reloaded} has read" if done.reloaded else ""
+        lines.insert(0, f"usher: a new key is in DATA_DIR{read}")
+    else:
+        lines.append("usher: of USHER_ENCRYPTION_KEYS only the first is needed from now on")
+    return "\n".join(lines)

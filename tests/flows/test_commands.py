@@ -1,0 +1,176 @@
+"""`server.py COMMAND`: beside a running server, or without one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import (
+    PASSWORD,
+    PATIENCE,
+    ROOT,
+    Client,
+    Usher,
+    address,
+    bearer,
+    close_code,
+    connect,
+    event,
+    log_in,
+    sign_up,
+    usher,
+    wait_until,
+)
+
+EMAIL_COMMANDS = ("make-admin", "reset-password")
+COMMANDS = (*EMAIL_COMMANDS, "list-users", "rotate-jwt", "rotate-keys")
+
+
+def command(server: Usher, *argv: str) -> subprocess.CompletedProcess[str]:
+    """A command with the settings of a server."""
+    return run(server.environment, *argv)
+
+
+def run(environment: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "server.py", *argv],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+
+
+def told(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done
+    (line,) = done.stdout.splitlines()
+    return json.loads(line)
+
+
+@pytest.mark.gen_test
+async def test_a_new_administrator_is_one_on_the_running_server(database_kind: str) -> None:
+    with usher(database_kind) as server:
+        first, email = sign_up(server), address()
+        second = sign_up(server, email=email)
+        async with connect(server, subprotocols=bearer(second.token)) as socket:
+            await event(socket, "joined")
+            made = told(command(server, "make-admin", f" {email.upper()} ", "--json"))
+            assert (made["id"], made["role"]) == (second.user["id"], "admin")
+            # Its token says that it is no administrator's: a refresh brings the new one.
+            assert await close_code(socket) == 4419
+        again = log_in(server, email)
+        found = again.get("/api/admin/users")
+        assert found.status == 200
+        wait_until(lambda: bool(audit(first, "role.changed")))
+        assert audit(first, "user.changed")[0]["actor"] == "command-line"
+        assert audit(first, "user.changed")[0]["reason"] == "make-admin"
+
+
+def audit(admin: Client, kind: str) -> list[dict[str, Any]]:
+    return list(admin.get(f"/api/admin/audit?kind={kind}").body["items"])
+
+
+@pytest.mark.gen_test
+async def test_a_reset_password_opens_and_the_old_sessions_end(database_kind: str) -> None:
+    with usher(database_kind) as server:
+        email = address()
+        client = sign_up(server, email=email)
+        async with connect(server, subprotocols=bearer(client.token)) as socket:
+            await event(socket, "joined")
+            done = command(server, "reset-password", email)
+            assert done.returncode == 0, done
+            assert await close_code(socket) == 4410
+        password = done.stdout.splitlines()[0].rpartition(": ")[2]
+        assert log_in(server, email, password=password).get("/api/auth/me").status == 200
+        body = {"email": email, "password": PASSWORD}
+        assert Client(server).post("/api/auth/login", body).status == 401
+        assert client.get("/api/auth/me").status == 401
+        assert password not in server.log
+        assert email not in server.log
+
+
+def test_users_are_listed_beside_a_server_and_without_one(database_kind: str) -> None:
+    with usher(database_kind) as server:
+        emails = sorted(address() for _ in range(3))
+        clients = [sign_up(server, email=email) for email in emails]
+        beside = told(command(server, "list-users", "--json"))["items"]
+        assert sorted(user["email"] for user in beside) == emails
+        assert {user["role"] for user in beside} == {"admin", "user"}
+        assert all("password" not in user for user in beside)
+        assert server.end() == 0
+        done = command(server, "list-users")
+        assert done.returncode == 0
+        for client, email in zip(clients, emails, strict=True):
+            (line,) = [line for line in done.stdout.splitlines() if email in line]
+            assert line.startswith(f"{client.user['id']}  {email}  ")
+
+
+@pytest.mark.parametrize("name", EMAIL_COMMANDS)
+def test_an_address_that_nobody_has_is_one_line(database_kind: str, name: str) -> None:
+    with usher(database_kind) as server:
+        done = command(server, name, "nobody@example.org", "--json")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.splitlines() == [
+            f"usher: cannot {name}: there is no account with that address"
+        ]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_installation_that_is_not_there_is_not_made(tmp_path: Path, name: str) -> None:
+    argument = ["ada@example.org"] if name in EMAIL_COMMANDS else []
+    done = run({"PATH": ""}, name, *argument, "--data-dir", str(tmp_path / "mistyped"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no database at that place" in done.stderr
+    assert not (tmp_path / "mistyped" / "usher.db").exists()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_says_what_a_command_takes_and_does_nothing(tmp_path: Path, name: str) -> None:
+    done = run({"PATH": "", "USHER_DATA_DIR": str(tmp_path / "data")}, name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: server.py {name}")
+    assert "--json" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_servers_help_names_every_command() -> None:
+    shown = " ".join(run({"PATH": ""}, "--help").stdout.split())
+    for name in COMMANDS:
+        assert name in shown
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["make-admin"], "usher: make-admin: got nothing, takes EMAIL as the next word"),
+        (["reset-password", "--json"], "usher: reset-password: got nothing, takes EMAIL"),
+        (["list-users", "ada@example.org"], "usher: command line: got a value without a flag"),
+        (["make-admin", "a@b", "--prot", "1"], "usher: --prot: got a flag that is not known"),
+        (["--port", "1", "make-admin"], "usher: command line: got make-admin behind a flag"),
+    ],
+)
+def test_a_command_that_is_not_one_is_one_line_and_status_2(argv: list[str], line: str) -> None:
+    done = run({"PATH": ""}, *argv)
+    assert (done.returncode, done.stdout) == (2, "")
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(line)
+
+
+def test_the_start_screen_says_who_becomes_administrator_while_there_is_nobody(
+    database_kind: str,
+) -> None:
+    with usher(database_kind) as server:
+        (line,) = [line for line in server.output if "Accounts" in line]
+        assert "the first to sign up becomes the administrator" in line
+        sign_up(server)
+        wait_until(lambda: "is the administrator" in server.log)
+        server.output.clear()
+        server.restart()
+        assert not any("Accounts" in line for line in server.output)
