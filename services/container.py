@@ -30,17 +30,19 @@ from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import gap_event, message_event
 from services.rooms.rooms import Rooms
+from services.rooms.shares import Shares
 from services.rooms.usage import Usage
 from services.sessions.admission import Admission
 from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
-from services.sessions.login_cache import LoginCache
+from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
+from services.sessions.shared_grants import SharedGrants
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
@@ -69,6 +71,7 @@ class Services:
     accounts: Accounts
     login_sessions: LoginSessions
     channels: Channels
+    shared_grants: SharedGrants
     revocations: Revocations
     tickets: Tickets
     last_seen: LastSeen
@@ -132,18 +135,26 @@ def build(
         settings.max_sessions_per_user,
         steady=SteadyClock(),
     )
+    shared = SharedGrants(database, token_life + SLACK_SECONDS)
+    shares = Shares(
+        settings.max_channels_per_owner,
+        settings.max_memberships_given,
+        settings.max_memberships_given_to_one,
+    )
+    channels = Channels(database, revocations, shares=shares)
+    access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     login_sessions.on_opened(hooks.opened(audit))
     revocations.on_made(hooks.revoked(audit))
-    channels = Channels(database, revocations)
-    access = Access(hub, channels)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
-    admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
+    admission = Admission(
+        tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
+    )
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, node)
     providers = Providers(settings.oauth_providers, issuer)
@@ -177,6 +188,7 @@ def build(
         ),
         login_sessions=login_sessions,
         channels=channels,
+        shared_grants=shared,
         revocations=revocations,
         tickets=tickets,
         last_seen=LastSeen(login_sessions),

@@ -39,6 +39,7 @@ async def _start(services: Services) -> None:
     with suppress(StoreUnavailable):  # the loop that renews says it again
         await services.nodes.renew()
     await services.contact.sweep()
+    await services.shared_grants.load()
     await services.refresh_keys.read()
     await services.health.check()
     services.infrastructure.watch.start()

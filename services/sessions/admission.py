@@ -14,12 +14,13 @@ import msgspec
 
 from services.claims import Claims
 from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
-from services.grants import Grant
+from services.grants import Grant, Reader
 from services.metrics import Metrics
 from services.sessions.contact import Contact
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.shared_grants import SharedGrants
 from services.sessions.tickets import Tickets, looks_like_ticket
 from services.sessions.tokens import Tokens
 
@@ -34,7 +35,8 @@ class Identity(msgspec.Struct, frozen=True):
     """Who somebody is, by which token, and what they may do in channels.
 
     `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
-    `session_id`: of the socket that it was admitted for.
+    `grants`: of `personal`, and of what is open to many of this `reader`'s kind. `session_id`: of
+    the socket that it was admitted for.
     """
 
     claims: Claims
@@ -42,6 +44,8 @@ class Identity(msgspec.Struct, frozen=True):
     grants: dict[str, Grant]
     as_of: float
     generation: int
+    personal: dict[str, Grant]
+    reader: Reader
     session_id: str = ""
 
     @property
@@ -64,12 +68,13 @@ class Admission:
         login_sessions: LoginSessions,
         revocations: Revocations,
         contact: Contact,
+        shared: SharedGrants,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens, self._tickets, self._cache = tokens, tickets, cache
         self._sessions, self._revocations = login_sessions, revocations
-        self._contact = contact
+        self._contact, self._shared = contact, shared
         self._metrics, self._clock = metrics, clock
 
     def verify(self, token: str) -> Claims:
@@ -127,7 +132,16 @@ class Admission:
             raise Unauthenticated("the role in the token is not the user's any more")
         if claims.exp <= self._clock():
             raise TokenExpired("expired", claims=claims)
-        return Identity(claims, state.name, state.grants, state.as_of, state.generation)
+        reader = Reader(claims.sub, state.role, state.role_since, state.user_since)
+        grants = self._shared.merged(reader, state.personal)
+        return Identity(
+            claims, state.name, grants, state.as_of, state.generation, state.personal, reader
+        )
+
+    def current(self, identity: Identity) -> Identity:
+        """The same, with what is open to many as this node knows it now. No waiting."""
+        grants = self._shared.merged(identity.reader, identity.personal)
+        return msgspec.structs.replace(identity, grants=grants)
 
     async def certain(self) -> None:
         """Go on at once, as a rule; after a stall of the loop, once what was missed is read.

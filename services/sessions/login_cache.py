@@ -27,7 +27,7 @@ class LoginState(msgspec.Struct, frozen=True):
     Attributes:
         as_of: when the database said so; a change of role or access after it makes the state
             worthless.
-        grants: what the user may do, by channel id.
+        personal: what the user may do, by channel id, without what is open to many.
         generation: of the user and so of the session, when the database said so.
     """
 
@@ -35,8 +35,10 @@ class LoginState(msgspec.Struct, frozen=True):
     role: str
     expires_at: float
     as_of: float
-    grants: dict[str, Grant]
+    personal: dict[str, Grant]
     generation: int
+    role_since: float = 0.0
+    user_since: float = 0.0
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.claims import Claims, Role
 from services.errors import NotFound, Unauthenticated
-from services.grants import Grant, grants_of
+from services.grants import Grant, Reader, personal_grants
 from services.limits.networks import network_of
 from services.opaque import token_hash
 from services.secret import Secret
@@ -76,8 +76,9 @@ class SignedIn(msgspec.Struct, frozen=True):
     refresh_token: Secret
     refresh_expires_at: float
     session_expires_at: float
-    grants: dict[str, Grant]
+    personal: dict[str, Grant]
     generation: int
+    reader: Reader
     displaced: tuple[Revocation, ...] = ()
     """Sessions of the same user that had to give way: there are only so many at one time."""
     method: str = ""
@@ -239,6 +240,7 @@ class LoginSessions:
             expires_at=refresh_expires_at,
             step=step,
         ).execute(db)
+        reader, personal = personal_grants(db, user.id)
         return SignedIn(
             Profile(user.id, user.email, user.name, role),
             claims,
@@ -246,8 +248,9 @@ class LoginSessions:
             refresh_token,
             refresh_expires_at,
             session_expires_at,
-            grants_of(db, user.id),
+            personal,
             user.generation,
+            reader,
         )
 
     def on_opened(self, act: Callable[[str, str, str], None]) -> None:
@@ -266,8 +269,10 @@ class LoginSessions:
                 user.role,
                 signed_in.session_expires_at,
                 claims.iat,
-                signed_in.grants,
+                signed_in.personal,
                 signed_in.generation,
+                signed_in.reader.role_since,
+                signed_in.reader.created_at,
             ),
         )
         if signed_in.method:
@@ -351,7 +356,9 @@ class LoginSessions:
         )
         if row is None or revoked.exists(db):
             return None
-        return LoginState(row[1], row[2], row[0], now, grants_of(db, claims.sub), row[3])
+        reader, personal = personal_grants(db, claims.sub)
+        since = reader.role_since, reader.created_at
+        return LoginState(row[1], row[2], row[0], now, personal, row[3], *since)
 
     async def living(self, user_id: str) -> list[SessionRow]:
         """The living sessions of a user, last seen first."""

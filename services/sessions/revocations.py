@@ -98,11 +98,11 @@ class Revocations:
     def changed_at(self, user_id: str) -> float:
         """When a user's role or rights last changed, epoch seconds; 0 if not lately. What was
         said of them before that time is worth nothing."""
-        return max(self._changed.get(who, _NEVER)[0] for who in (user_id, ANYBODY))
+        return self._changed.get(user_id, _NEVER)[0]
 
     def changed_since(self, user_id: str, as_of: float) -> bool:
         """Whether this node heard of such a change at or after `as_of`."""
-        return max(self._changed.get(who, _NEVER)[1] for who in (user_id, ANYBODY)) >= as_of
+        return self._changed.get(user_id, _NEVER)[1] >= as_of
 
     def on_access(self, act: Callable[[Revocation], Coroutine[None, None, None]]) -> None:
         """Call `act` with every change of rights in a channel."""
@@ -222,7 +222,8 @@ class Revocations:
         return cut
 
     def _remember(self, entry: Revocation) -> None:
-        if entry.kind in ("role", "access"):
+        # What concerns anybody is looked up once, by this node (shared_grants.py).
+        if entry.kind in ("role", "access") and entry.user_id != ANYBODY:
             at, _ = self._changed.get(entry.user_id, _NEVER)
             self._changed[entry.user_id] = max(at, entry.created_at), self._clock()
         if entry.kind == "role":

@@ -24,6 +24,9 @@ class HubRooms(Protocol):
     def leave(self, name: str) -> bool:
         """Go out of a room. False when the socket was not in it."""
 
+    def grant_in(self, room: str) -> Grant | None:
+        """What the socket may do in a room; None when it may not even listen."""
+
     async def change(self, channel_id: str, grant: Grant | None) -> bool:
         """Take over the right in one channel; None takes it away. True if it changed."""
 

@@ -437,7 +437,10 @@ async def test_every_right_that_comes_or_goes_is_told_after_the_commit(database_
         await channels.delete(b.owner, b.id)
         assert b.new_changes() == [("*", "channel_deleted")]
         public = await channels.create(b.owner, "Public", private=False)
-        assert b.telling.told == [(public.id, "*", "channel_opened")]
+        assert b.telling.told == [
+            (public.id, b.owner, "channel_opened"),
+            (public.id, "*", "channel_opened"),
+        ]
 
 
 @pytest.mark.gen_test

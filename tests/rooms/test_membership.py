@@ -28,7 +28,7 @@ class SlowRooms(Rooms):
 
     gate: asyncio.Event | None = None
 
-    async def certain(self, held: object) -> None:
+    async def wait_subscribed(self, held: object) -> None:
         if self.gate is not None:
             await self.gate.wait()
 

@@ -59,18 +59,20 @@ from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import message_event
 from services.rooms.rooms import Rooms
+from services.rooms.shares import Shares
 from services.rooms.usage import Usage
 from services.secret import Secret
 from services.sessions.admission import Admission
 from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
-from services.sessions.login_cache import LoginCache
+from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import Device, LoginSessions, SignedIn
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
+from services.sessions.shared_grants import SharedGrants
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
@@ -160,6 +162,7 @@ class Parts:
     refresh_keys: RefreshKeys
     accounts: Accounts
     channels: Channels
+    shared_grants: SharedGrants
     access: Access
     tickets: Tickets
     pool: SessionPool
@@ -270,8 +273,14 @@ def join_parts(
         settings.max_sessions_per_user,
         clock,
     )
-    channels = Channels(database, revocations, clock)
-    access = Access(hub, channels)
+    shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
+    shares = Shares(
+        settings.max_channels_per_owner,
+        settings.max_memberships_given,
+        settings.max_memberships_given_to_one,
+    )
+    channels = Channels(database, revocations, clock, shares=shares)
+    access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
     limits = HourlyLimits(counting.inner, limits_of(settings), metrics, clock)
@@ -280,7 +289,9 @@ def join_parts(
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
     watch = LoopWatch()
     contact = Contact(watch, hub, revocations, control, LEASE)
-    admission = Admission(tokens, tickets, cache, sessions, revocations, contact, metrics, clock)
+    admission = Admission(
+        tokens, tickets, cache, sessions, revocations, contact, shared, metrics, clock
+    )
     audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
     sessions.on_opened(hooks.opened(audit))
     revocations.on_made(hooks.revoked(audit))
@@ -322,6 +333,7 @@ def join_parts(
         ),
         login_sessions=sessions,
         channels=channels,
+        shared_grants=shared,
         revocations=revocations,
         tickets=tickets,
         last_seen=LastSeen(sessions),
@@ -401,6 +413,7 @@ async def node(
         stack.push_async_callback(parts.oauth.close)
         stack.callback(parts.close_peers)
         await parts.control.open()
+        await parts.services.shared_grants.load()
         yield parts
 
 

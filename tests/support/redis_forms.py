@@ -308,10 +308,10 @@ def _tls_binary() -> str | None:
 
 
 def _speaks_tls(path: Path | str) -> bool:
-    """A server built without TLS does not know the option and ends."""
-    command: Sequence[str] = [os.fspath(path), "--port", "0", "--tls-port", "0", "--bogus", "1"]
+    """Started for TLS without a certificate, a server asks for one; one without TLS does not."""
+    command: Sequence[str] = [os.fspath(path), "--port", "0", "--tls-port", str(_free_port())]
     end = subprocess.run(command, capture_output=True, timeout=PATIENCE, text=True, check=False)
-    return "bogus" in end.stderr + end.stdout and "tls-port" not in end.stderr + end.stdout
+    return "tls-cert-file configured" in end.stderr + end.stdout
 
 
 def _free_port() -> int:
