@@ -321,7 +321,7 @@ class ClientSocket:
 
     async def _identify(self, credential: Credential) -> Identity:
         if self._claims is None:
-            return await self.context.joins.admit(credential)
+            return await self.context.admit(credential, self._address)
         return await self.context.joins.renew(credential, self._claims)
 
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:

@@ -115,7 +115,7 @@ class UpgradeHandler:
             if len(explicit) > 1:
                 raise TwoIdentities("two explicit credentials")
             beside = None if cookie is credential else cookie
-            identity = await self._context.joins.admit(credential, beside)
+            identity = await self._context.admit(credential, address, beside)
         except UsherError as error:
             return self._refused(credential, error, address)
         return OpeningHandshake(identity, credential.is_bearer)
