@@ -26,7 +26,7 @@ from benchmarks.http_load import call_all, request
 from benchmarks.servers import Server, free_port, running, usher_command
 from benchmarks.sizes import LIMITS, TOKEN_TTL_SECONDS, Sizes
 from services.embedded.redis_server import EmbeddedRedis
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
 from services.sessions.login_cache import LoginState, login_key
 from services.sockets.room_index import room_index_key
 

@@ -14,13 +14,13 @@ import msgspec
 
 from services.claims import Claims
 from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
-from services.grants import Grant, Reader
+from services.grants.rules import Grant, Reader
+from services.grants.shared import SharedGrants
 from services.metrics import Metrics
 from services.sessions.contact import Contact
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
-from services.sessions.shared_grants import SharedGrants
 from services.sessions.tickets import Tickets, looks_like_ticket
 from services.sessions.tokens import Tokens
 

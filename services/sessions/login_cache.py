@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from services.grants import Grant
+from services.grants.rules import Grant
 from services.redis.store import Command, Store
 from services.sessions.tokens import Claims
 

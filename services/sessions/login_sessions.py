@@ -22,7 +22,8 @@ from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.claims import Claims, Role
 from services.errors import NotFound, Unauthenticated
-from services.grants import Grant, Reader, personal_grants
+from services.grants.queries import personal_grants
+from services.grants.rules import Grant, Reader
 from services.limits.networks import network_of
 from services.opaque import token_hash
 from services.secret import Secret

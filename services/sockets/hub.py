@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from services.grants import Grant
+from services.grants.rules import Grant
 from services.sockets.session_pool import SocketSession
 from services.websocket.connection import WebSocketConnection
 from services.websocket.protocol import CloseCode

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from services.errors import StoreUnavailable
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
 from services.redis.bus import Bus
 from services.redis.bus_memory import MemoryBus
 from services.redis.bus_redis import RedisBus
