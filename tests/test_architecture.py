@@ -7,6 +7,7 @@ can show it a bad sample and see it fail.
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import re
 from collections.abc import Iterator
@@ -75,6 +76,7 @@ FROZEN_BASES = frozenset({"NamedTuple", "Enum", "IntEnum", "IntFlag", "Flag"})
 Sources = dict[str, ast.Module]
 
 
+@functools.cache
 def sources() -> Sources:
     """Every module of the server by its dotted name; tests and benchmarks are users of it."""
     paths = [path for layer in LAYERS[1:] for path in (ROOT / layer).rglob("*.py")]
@@ -288,7 +290,8 @@ def test_there_are_no_import_cycles() -> None:
 
 
 def test_each_wing_imports_just_those_that_the_table_says() -> None:
-    assert {wing: imports_between_wings(sources()).get(wing, set()) for wing in WINGS} == WINGS
+    between = imports_between_wings(sources())
+    assert {wing: between.get(wing, set()) for wing in WINGS} == WINGS
 
 
 def test_there_are_no_circles_between_wings() -> None:
