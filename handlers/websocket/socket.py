@@ -61,6 +61,7 @@ class ClientSocket:
         "bearer_token_id",
         "connection",
         "context",
+        "generation",
         "session_id",
     )
 
@@ -70,6 +71,7 @@ class ClientSocket:
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
+        self.generation = 0
         self._claims: Claims | None = None
         self._membership: Membership | None = None
         self._renewed_at = 0.0
@@ -329,6 +331,7 @@ class ClientSocket:
         context, claims, now = self.context, identity.claims, self.context.clock()
         self._is_unauthenticated_no_more()
         self._claims, self._renewed_at = claims, now
+        self.generation = identity.generation
         self.session_id = identity.session_id or self.session_id
         self._session = SocketSession(
             session_id=self.session_id,
@@ -339,7 +342,6 @@ class ClientSocket:
             node=context.services.node,
             connected_at=now,
             expires_at=claims.exp,
-            generation=identity.generation,
         )
         self.connection.limit(protocol.MAX_MESSAGE_BYTES)
         context.hub.add(self)
@@ -379,13 +381,12 @@ class ClientSocket:
     def _adopt(self, identity: Identity, bearer: bool) -> None:
         """Take over a newer token of who is here already."""
         claims = identity.claims
-        self._claims = claims
+        self._claims, self.generation = claims, identity.generation
         self._session = msgspec.structs.replace(
             self.session,
             name=identity.name,
             role=claims.role,
             expires_at=claims.exp,
-            generation=identity.generation,
         )
         if bearer and self.bearer_token_id is not None:
             self._bind_bearer(claims.jti)
