@@ -34,7 +34,7 @@ from services.errors import (
 from services.limits.networks import network_of
 from services.logs import redact
 from services.sessions.admission import Identity
-from services.sessions.login_sessions import Device
+from services.sessions.session_views import Device
 from services.settings.origins import Origins
 from services.settings.proxies import ClientAddress, Proxies
 from services.websocket.protocol import encode_json

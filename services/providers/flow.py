@@ -34,7 +34,7 @@ from services.providers.identities import Identities
 from services.providers.linked_accounts import LinkedAccounts
 from services.providers.registry import Connection, Providers
 from services.secret import Secret
-from services.sessions.login_sessions import Device, SignedIn
+from services.sessions.session_views import Device, SignedIn
 
 MAX_CODE_LENGTH = 4096
 

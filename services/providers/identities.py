@@ -29,8 +29,9 @@ from services.providers import identity_rows
 from services.providers.role_claims import RoleClaims
 from services.providers.tokens import ProviderTokens
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import Device, LoginSessions, ProviderSession, SignedIn
+from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_views import Device, ProviderSession, SignedIn
 from services.settings.providers import OAuthProvider
 from services.storage.database import Database
 

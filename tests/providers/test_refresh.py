@@ -29,7 +29,7 @@ from services.providers.refresh import (
 )
 from services.providers.refusals import LEAST_REFUSALS
 from services.providers.tokens import AHEAD_SECONDS, TokenSet
-from services.sessions.login_sessions import SignedIn
+from services.sessions.session_views import SignedIn
 from services.storage.encryption import DecryptionFailed
 from services.websocket.protocol import CloseCode
 from tests.support.oauth import NAME, came_to, finished, hurried, real_clock, settings_of
