@@ -112,7 +112,7 @@ class ClientSocket:
     def _refuse(self, code: CloseCode) -> None:
         self.context.metrics.joins.labels(outcome=code.reason).inc()
         by = Caller(address=self._address)
-        self.context.services.audit.note(
+        self.context.services.audit.record(
             "socket.refused", reason=code.reason, target=self.session_id, by=by, kept=False
         )
         self.close(code)
@@ -250,7 +250,7 @@ class ClientSocket:
             context.metrics.sockets.dec()
             self.membership.leave_all()
             context.services.pool.remove(self._session)
-            self._note("socket.closed", str(int(code)))
+            self._audit("socket.closed", str(int(code)))
 
     def _is_unauthenticated_no_more(self) -> None:
         self.context.unauthenticated.discard(self)
@@ -351,15 +351,15 @@ class ClientSocket:
         context.services.last_seen.record(claims.sid)
         context.metrics.joins.labels(outcome="joined").inc()
         context.metrics.sockets.inc()
-        self._note("socket.joined", "bearer" if bearer else "")
+        self._audit("socket.joined", "bearer" if bearer else "")
         self._watch_expiry()
         return self._joined()
 
-    def _note(self, kind: str, reason: str) -> None:
+    def _audit(self, kind: str, reason: str) -> None:
         """Have the audit trail know: a line of the log, written later, and no row."""
         session = self.session
         by = Caller(session.user_id, session.login_session_id, self._address)
-        self.context.services.audit.note(
+        self.context.services.audit.record(
             kind, subject=by.actor, reason=reason, target=self.session_id, by=by, kept=False
         )
 

@@ -72,7 +72,7 @@ async def sign_in(parts: Parts, name: str = NAME) -> SignedIn:
 
 
 async def hear(parts: Parts, token: str, name: str = NAME) -> int:
-    return await parts.oauth.logout.hear(name, token)
+    return await parts.oauth.logout.receive(name, token)
 
 
 async def over(parts: Parts, who: SignedIn) -> str | None:

@@ -201,8 +201,8 @@ async def test_who_was_spared_once_is_ended_by_the_next_cut_in_whatever_order_ne
         first = await parts.database.run(end, user, "signed_out", one.claims.sid)
         third = await parts.signed_in(user)
         second = await parts.database.run(end, user, "signed_out", third.claims.sid)
-        there.revocations.note(second)
-        there.revocations.note(first)
+        there.revocations.apply(second)
+        there.revocations.apply(first)
         assert [await socket.close_code() for socket in sockets] == [4410, 4410]
         for login in (one, two):
             await refused(there, login)
