@@ -18,6 +18,7 @@ from services.backends.app_keys import AppKeys
 from services.backends.app_tokens import AppTokens
 from services.backends.introspection import Introspection
 from services.background import Background
+from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
@@ -45,7 +46,6 @@ from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
-from services.sessions.shared_grants import SharedGrants
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
@@ -212,7 +212,7 @@ def build(
         presence=Presence(store, rooms, node),
         usage=Usage(store),
         models=ModelRegistry(database, store),
-        api_keys=ApiKeys(database, cache, revocations, admission.certain),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,

@@ -91,7 +91,7 @@ class ApiKeys:
     """Makes, checks, lists and revokes keys.
 
     Args:
-        certain: waits, after a stall of the loop, until what was missed is read.
+        wait_current: waits, after a stall of the loop, until what was missed is read.
         monotonic: seconds; for how long something is remembered.
     """
 
@@ -100,12 +100,12 @@ class ApiKeys:
         database: Database,
         cache: LoginCache,
         revocations: Revocations,
-        certain: Callable[[], Awaitable[None]],
+        wait_current: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._cache, self._revocations = database, cache, revocations
-        self._certain, self._clock, self._monotonic = certain, clock, monotonic
+        self._wait_current, self._clock, self._monotonic = wait_current, clock, monotonic
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
 
     async def create(
@@ -164,7 +164,7 @@ class ApiKeys:
             raise Unauthenticated("API key: too long")
         hash_ = token_hash(key)
         found = await self._known(hash_) or await self._read(hash_)
-        await self._certain()
+        await self._wait_current()
         self._refuse_over(found)
         if not found.key.scopes.intersection(scopes):
             raise Forbidden(f"API key {found.key.id}: without the scope {' or '.join(scopes)}")

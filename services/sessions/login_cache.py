@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from services.grants import Grant
+from services.grants.rules import Grant
 from services.redis.store import Command, Store
 from services.sessions.tokens import Claims
 
@@ -86,7 +86,7 @@ class LoginCache:
         self._store, self._clock = store, clock
         self._ttl = int((token_life + SLACK_SECONDS) * 1000)
         # What was read just before a cut may be remembered just after it: the cut stays longer.
-        self._cut_ttl = self._ttl + int(SLACK_SECONDS * 1000)
+        self._generation_ttl = self._ttl + int(SLACK_SECONDS * 1000)
 
     async def look_up(self, claims: Claims) -> Known:
         """One round trip: is the token or its session revoked, and who is it?
@@ -150,7 +150,7 @@ class LoginCache:
             StoreUnavailable: as `revoke`.
         """
         commands: list[Command] = [
-            ("SET", role_key(user_id), b"1", "PX", self._cut_ttl) for user_id in user_ids
+            ("SET", role_key(user_id), b"1", "PX", self._generation_ttl) for user_id in user_ids
         ]
         if commands:
             await self._store.call(*commands)
@@ -165,7 +165,7 @@ class LoginCache:
             StoreUnavailable: as `revoke`.
         """
         commands: list[Command] = [
-            ("SET", generation_key(user_id), generation, "PX", self._cut_ttl)
+            ("SET", generation_key(user_id), generation, "PX", self._generation_ttl)
             for user_id, generation in generations
         ]
         if commands:

@@ -163,7 +163,7 @@ async def test_what_is_remembered_of_a_key_holds_for_a_minute(
             parts.database,
             parts.cache,
             parts.revocations,
-            parts.admission.certain,
+            parts.admission.wait_current,
             parts.clock,
             passed,
         )

@@ -26,7 +26,7 @@ from services.backends.app_keys import (
 from services.backends.app_tokens import AppToken
 from services.errors import BadRequest, Unauthenticated, Unavailable
 from services.secret import Secret
-from services.sessions.login_sessions import SignedIn
+from services.sessions.session_views import SignedIn
 from services.settings.settings import Settings
 from services.storage.encryption import Encryption
 from tests.support.parts import ISSUER, Parts, node, settings_of_tests

@@ -41,6 +41,7 @@ from services.backends.introspection import Introspection
 from services.background import Background
 from services.container import Services
 from services.errors import StoreUnavailable
+from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
@@ -70,12 +71,12 @@ from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
-from services.sessions.login_sessions import Device, LoginSessions, SignedIn
+from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
-from services.sessions.shared_grants import SharedGrants
+from services.sessions.session_views import Device, SignedIn
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
@@ -354,7 +355,7 @@ def join_parts(
         presence=Presence(counting, rooms, name, clock),
         usage=Usage(counting, clock),
         models=ModelRegistry(database, counting),
-        api_keys=ApiKeys(database, cache, revocations, admission.certain, clock),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current, clock),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
