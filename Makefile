@@ -12,13 +12,14 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-with-idp test test-slow conformance lint format bench clean redis chromium proxies
+.PHONY: help run run-with-idp test test-slow test-providers conformance lint format bench clean redis chromium proxies
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
 	@echo "make run-with-idp  start it beside a practice provider, to try signing in with one"
 	@echo "make test          run every test            PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
+	@echo "make test-providers  run Usher with real OpenID providers   ARGS='--write canaille'"
 	@echo "make conformance   run a conformance suite of RFC 6455"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        put the code in the house format"
@@ -36,6 +37,10 @@ test: $(VENV)/.dev redis chromium proxies
 
 test-slow: $(VENV)/.dev redis chromium proxies
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+# From npm, PyPI and Debian, into a temporary folder; some minutes.
+test-providers: $(VENV)/.dev redis
+	$(BIN)/python -m tests.providers $(ARGS)
 
 conformance: $(VENV)/.dev
 	$(BIN)/python -m tests.conformance

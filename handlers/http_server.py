@@ -111,7 +111,8 @@ def _answer_large_headers(stream: IOStream) -> None:
             close(exc_info)
             return
         left: socket.socket | None = None
-        with contextlib.suppress(OSError):
+        # A socket that speaks TLS can't be taken over: its client sees the connection close.
+        with contextlib.suppress(OSError, NotImplementedError):
             left = stream.socket.dup()
         close(exc_info)
         if left is not None:

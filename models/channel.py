@@ -46,6 +46,7 @@ class ChannelMember(Row):
         right: "read", "write" or "manage", each with those before it. The column is called
             otherwise because RIGHT is a reserved word of SQL.
         since: epoch seconds of when the user was let in; a change of right does not move it.
+        added_by: who let the user in; None once that account is gone.
     """
 
     channel = peewee.ForeignKeyField(
@@ -58,6 +59,15 @@ class ChannelMember(Row):
     user_id: str
     right = peewee.TextField(column_name="access_right")
     since = peewee.DoubleField()
+    added_by = peewee.ForeignKeyField(
+        User,
+        column_name="added_by",
+        object_id_name="added_by_id",
+        on_delete="SET NULL",
+        null=True,
+        lazy_load=False,
+        backref="+",
+    )
 
     class Meta:
         table_name = "channel_members"

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
+from services.callers import Callers
 from services.errors import UsherError
 from services.metrics import Metrics
 
@@ -14,10 +15,14 @@ log = logging.getLogger("usher.background")
 
 
 class Background:
-    """The background loops of one server."""
+    """The background loops of one server.
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    Args:
+        callers: told that what the loops do is the node's own work.
+    """
+
+    def __init__(self, metrics: Metrics, callers: Callers | None = None) -> None:
+        self._metrics, self._callers = metrics, callers or Callers()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -30,6 +35,7 @@ class Background:
         task.add_done_callback(self._tasks.discard)
 
     async def _loop(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        self._callers.enter("node", name)
         while True:
             await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
             try:

@@ -14,7 +14,11 @@ from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
 from services.audit import hooks
 from services.audit.trail import AuditTrail
+from services.backends.app_keys import AppKeys
+from services.backends.app_tokens import AppTokens
+from services.backends.introspection import Introspection
 from services.background import Background
+from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
@@ -30,12 +34,13 @@ from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import gap_event, message_event
 from services.rooms.rooms import Rooms
+from services.rooms.shares import Shares
 from services.rooms.usage import Usage
 from services.sessions.admission import Admission
 from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
-from services.sessions.login_cache import LoginCache
+from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
@@ -69,6 +74,7 @@ class Services:
     accounts: Accounts
     login_sessions: LoginSessions
     channels: Channels
+    shared_grants: SharedGrants
     revocations: Revocations
     tickets: Tickets
     last_seen: LastSeen
@@ -92,6 +98,9 @@ class Services:
     refreshes: Refreshes
     refresh_keys: RefreshKeys
     tokens: Tokens
+    app_keys: AppKeys
+    app_tokens: AppTokens
+    introspection: Introspection
     encryption: Encryption
     oauth: OAuthParts
 
@@ -132,20 +141,31 @@ def build(
         settings.max_sessions_per_user,
         steady=SteadyClock(),
     )
+    shared = SharedGrants(database, token_life + SLACK_SECONDS)
+    shares = Shares(
+        settings.max_channels_per_owner,
+        settings.max_memberships_given,
+        settings.max_memberships_given_to_one,
+    )
+    channels = Channels(database, revocations, shares=shares)
+    access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     login_sessions.on_opened(hooks.opened(audit))
     revocations.on_made(hooks.revoked(audit))
-    channels = Channels(database, revocations)
-    access = Access(hub, channels)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
-    passwords = Passwords()
+    passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
-    admission = Admission(tokens, tickets, cache, login_sessions, revocations, contact, metrics)
+    admission = Admission(
+        tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
+    )
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, node)
+    audiences = settings.app_audiences
+    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
+    app_tokens = AppTokens(app_keys, issuer, audiences)
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
         providers,
@@ -177,6 +197,7 @@ def build(
         ),
         login_sessions=login_sessions,
         channels=channels,
+        shared_grants=shared,
         revocations=revocations,
         tickets=tickets,
         last_seen=LastSeen(login_sessions),
@@ -191,15 +212,18 @@ def build(
         presence=Presence(store, rooms, node),
         usage=Usage(store),
         models=ModelRegistry(database, store),
-        api_keys=ApiKeys(database),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current),
         health=health,
-        background=Background(metrics),
+        background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
         limits=limits,
-        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits),
+        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
         tokens=tokens,
+        app_keys=app_keys,
+        app_tokens=app_tokens,
+        introspection=Introspection(admission, tokens, app_tokens),
         encryption=encryption,
         oauth=oauth,
     )

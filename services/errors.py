@@ -16,6 +16,7 @@
     ├── Conflict           409  conflict
     │   ├── SignupRefused  409  signup_refused
     │   ├── LastAdmin      409  last_admin
+    │   ├── TooManyChannels 409 too_many: channels owned, or memberships given
     │   └── OwnerStays     409  owner_stays
     ├── TooLarge           413  too_large
     ├── HeadersTooLarge    431  headers_too_large
@@ -155,6 +156,12 @@ class SignupRefused(Conflict):
 
 class LastAdmin(Conflict):
     code, title = "last_admin", "The last administrator has to stay."
+
+
+class TooManyChannels(Conflict):
+    """Somebody owns as many channels as one may, or has let as many others into channels."""
+
+    code, title = "too_many", "You have as many of these as one may have."
 
 
 class OwnerStays(Conflict):

@@ -29,12 +29,20 @@ async def start(services: Services) -> None:
     Raises:
         DatabaseUnavailable: it went away meanwhile.
     """
+    # Also of the tasks that listen to the other nodes, which begin here.
+    with services.infrastructure.database.callers.on_behalf_of("node"):
+        await _start(services)
+
+
+async def _start(services: Services) -> None:
     await services.control.open()
     with suppress(StoreUnavailable):  # the loop that renews says it again
         await services.nodes.renew()
     await services.contact.sweep()
+    await services.shared_grants.load()
     await services.refresh_keys.read()
     await services.health.check()
+    await services.app_keys.read()
     services.infrastructure.watch.start()
     background, database = services.background, services.infrastructure.database
 
@@ -53,7 +61,7 @@ async def start(services: Services) -> None:
     keep_audit = services.infrastructure.settings.audit_retention_seconds
     purge = Upkeep(database, keep_audit=keep_audit).purge
     background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
-    background.every(NEWS_SECONDS, "read news", services.contact.hear)
+    background.every(NEWS_SECONDS, "read news", services.contact.receive)
     background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)
@@ -68,6 +76,7 @@ async def start(services: Services) -> None:
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
     background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
+    background.every(PURGE_SECONDS, "read app keys", services.app_keys.read)
 
 
 async def stop(services: Services) -> None:

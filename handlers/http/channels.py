@@ -7,8 +7,8 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.claims import Role
-from services.errors import BadRequest, Forbidden, NotFound, OwnerStays
-from services.grants import Right, RightName
+from services.errors import BadRequest, Forbidden, NotFound, OwnerStays, TooManyChannels
+from services.grants.rules import Right, RightName
 from services.rooms.channel_rows import ChannelDetails, ChannelItem, Membership
 from services.rooms.channels import MAX_PAGE
 
@@ -57,6 +57,7 @@ class ChannelsHandler(ApiHandler):
         body=NewChannel,
         status=201,
         answer=ChannelItem,
+        errors=(TooManyChannels,),
         audit="channel.created",
     )
     async def post(self, body: NewChannel) -> ChannelItem:
@@ -105,7 +106,7 @@ class MemberHandler(ApiHandler):
         "Let a user into a channel, or give a member another right.",
         body=GiveRight,
         answer=Membership,
-        errors=(NotFound, Forbidden, OwnerStays),
+        errors=(NotFound, Forbidden, OwnerStays, TooManyChannels),
         audit="member.set",
     )
     async def put(self, channel_id: str, user_id: str, body: GiveRight) -> Membership:

@@ -10,7 +10,7 @@ from handlers.reference.schemas import About, Json, Schemas
 from handlers.websocket.context import ClientEvent
 from handlers.websocket.socket import EXPIRY_NOTICE_SECONDS
 from handlers.websocket.upgrade import SOCKET_PATH
-from services.rooms.room_protocol import History, Message
+from services.rooms.room_protocol import History, Message, RoomHistory
 from services.rooms.usage import FADE_SECONDS
 from services.sockets.keepalive import PING_SECONDS, SILENCE_SECONDS
 from services.websocket.connection import OUTBOX_BYTES
@@ -147,9 +147,10 @@ def _published_message() -> Json:
 
 def _describe_kept(schemas: Schemas) -> None:
     """Say of `history` what its messages are: it passes on their bytes, and so has no type."""
-    history = schemas.components.get(History.__name__)
-    if history is not None:
-        history["properties"]["messages"]["items"] = schemas.of(Message)
+    for kind in (History, RoomHistory):
+        history = schemas.components.get(kind.__name__)
+        if history is not None:
+            history["properties"]["messages"]["items"] = schemas.of(Message)
 
 
 def _message(name: str, title: str, summary: str, payload: Json) -> Json:

@@ -12,7 +12,11 @@ import msgspec
 
 from handlers.websocket.unjoined import UnjoinedConnections
 from services.container import Services
-from services.errors import UsherError
+from services.errors import Unauthenticated, UsherError
+from services.limits.networks import network_of
+from services.rooms.joins import Credential
+from services.sessions.admission import Identity
+from services.sessions.tickets import looks_like_ticket
 from services.settings.proxies import Proxies
 from services.websocket.first_frames import FirstFrames
 from services.websocket.protocol import CloseCode
@@ -100,6 +104,23 @@ class SocketContext:
     def is_full(self) -> bool:
         return self.draining or len(self.unauthenticated) >= MAX_UNAUTHENTICATED
 
+    async def admit(
+        self, credential: Credential, address: str, beside: Credential | None = None
+    ) -> Identity:
+        """Who a credential belongs to, as `Joins.admit`. A ticket that is none counts for the
+        address that it came from; a good one never does.
+
+        Raises:
+            RateLimited: too many tickets that were none, beside what `Joins.admit` raises.
+        """
+        try:
+            return await self.joins.admit(credential, beside)
+        except Unauthenticated:
+            if looks_like_ticket(credential.text):
+                limits = self.services.limits
+                (await limits.take((limits.of.bad_tokens, network_of(address)))).require()
+            raise
+
     async def close_spread(self, seconds: float) -> int:
         """Close every socket with 1012, one after the other within so many seconds, each with a
         random time to stay away: they must not all knock at the next node in the same moment.
@@ -123,6 +144,6 @@ class SocketContext:
 
     def close_all(self, code: CloseCode, after: float | None = None) -> None:
         """Close every socket of this node, joined or not."""
-        for stranger in tuple(self.unauthenticated):
-            stranger.close(code, after)
+        for sock in tuple(self.unauthenticated):
+            sock.close(code, after)
         self.hub.close_all(code, after)

@@ -6,6 +6,8 @@ a message can claim another's.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Awaitable
 from typing import Any
 
@@ -14,17 +16,24 @@ import msgspec
 from handlers.websocket.context import ClientEvent, client_event
 from handlers.websocket.socket import ClientSocket
 from services.errors import BadRequest, Forbidden, Unavailable
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
+from services.redis.bus import Window
 from services.rooms import room_protocol as rooms
 from services.rooms.rooms import CHANNEL
 from services.sessions.admission import REREADS
-from services.websocket.protocol import Frame, Member, encode_event
+from services.websocket.protocol import Frame, Member, Refusal, encode_event
 
 MAX_PEOPLE = 1000
 """Named in one answer: more would not fit into what may wait for one reader."""
+_CHANNEL_ID = re.compile(r"[A-Za-z0-9_-]{22}", re.ASCII)
 HISTORY_PAGE = 100
-HISTORY_BYTES = 128 * 1024
-"""Half of what may wait for one reader: a longer answer would close who asks for it."""
+HISTORY_BYTES = 63 * 1024
+"""Of messages: with what is around them a frame has 64 KiB, the read limit of many clients. One
+message alone may be longer than the rest."""
+ROOM_PAGE, ROOMS_AT_ONCE = 20, 25
+"""Messages of each room and rooms read in one go, where several are asked for."""
+AROUND_A_ROOM = 80
+"""Bytes of JSON around the messages of one room."""
 
 
 def _granted(socket: ClientSocket, room: str, right: Right) -> Grant:
@@ -49,12 +58,40 @@ async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
             break
         as_of = socket.context.clock()
         grants = await services.channels.grants_of(user_id)
+    # Rooms that were joined by name, as they do not fit into that, stay where they may.
+    beyond = [room.removeprefix(CHANNEL) for room in socket.membership.names()]
+    if beyond := [channel_id for channel_id in beyond if channel_id not in grants]:
+        grants = grants | await _looked_up(socket, beyond)
     await socket.membership.match(grants)
     socket.answer(frame, rooms.RoomList(socket.membership.names()))
 
 
+async def _know(socket: ClientSocket, room: str) -> None:
+    """Look up a room that does not belong to those joined by themselves: there are only so many."""
+    channel_id = room.removeprefix(CHANNEL)
+    if channel_id == room or socket.membership.grant_in(room) is not None:
+        return
+    if _CHANNEL_ID.fullmatch(channel_id):
+        found = await _looked_up(socket, [channel_id])
+        await socket.membership.change(channel_id, found.get(channel_id), by_name=True)
+
+
+async def _looked_up(socket: ClientSocket, channel_ids: list[str]) -> dict[str, Grant]:
+    """What the rows say of channels now, also if something changes while they are read."""
+    services, user_id = socket.context.services, socket.session.user_id
+    found: dict[str, Grant] = {}
+    for _ in range(REREADS):
+        as_of, version = socket.context.clock(), services.shared_grants.version
+        found = await services.channels.grants_among(user_id, channel_ids)
+        changed = services.revocations.changed_since(user_id, as_of)
+        if not changed and version == services.shared_grants.version:
+            break
+    return found
+
+
 async def join(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
     """Enter a room."""
+    await _know(socket, data.room)
     _granted(socket, data.room, Right.READ)
     await socket.membership.go_in((data.room,))
     _granted(socket, data.room, Right.READ)
@@ -77,7 +114,8 @@ def message(socket: ClientSocket, frame: Frame, data: rooms.Say) -> Awaitable[No
     _granted(socket, data.room, Right.WRITE)
     context = socket.context
     body = rooms.message_body(data.room, _myself(socket), data.data, context.clock())
-    return _said(socket, frame, context.services.bus.keep(data.room, body))
+    kept = context.services.bus.keep(data.room, body, socket.session.user_id)
+    return _said(socket, frame, kept)
 
 
 async def _said(socket: ClientSocket, frame: Frame, message_id: Awaitable[str]) -> None:
@@ -117,19 +155,91 @@ async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) ->
     The right is looked up at this moment, not taken from when the socket joined: a reader who
     was let in later must not see what was said before.
     """
+    if data.rooms is not msgspec.UNSET and data.room is msgspec.UNSET:
+        await _history_of_many(socket, frame, data.rooms)
+        return
+    if data.room is msgspec.UNSET or data.rooms is not msgspec.UNSET:
+        raise BadRequest("history: room or rooms", detail="data: either room or rooms is needed")
     grant = await _granted_now(socket, data.room)
     bus = socket.context.services.bus
     window = await bus.read(data.room, data.after, HISTORY_PAGE, grant.since)
-    texts: list[msgspec.Raw] = []
-    size = 0
-    for kept in window.messages:
-        text = rooms.message_with_id(kept.id, kept.body)
-        size += len(text)
-        if texts and size > HISTORY_BYTES:
-            break
-        texts.append(rooms.raw(text))
+    texts, _ = _as_fit(window, HISTORY_BYTES - len(frame.id), at_least_one=True)
     more = window.more or len(texts) < len(window.messages)
     socket.answer(frame, rooms.History(texts, window.complete, more))
+
+
+def _as_fit(window: Window, size: int, *, at_least_one: bool) -> tuple[list[msgspec.Raw], int]:
+    """The first messages of a window that fit into so many bytes, and what is left of these."""
+    texts: list[msgspec.Raw] = []
+    for kept in window.messages:
+        text = rooms.message_with_id(kept.id, kept.body)
+        if len(text) + 1 > size and not (at_least_one and not texts):
+            break
+        size -= len(text) + 1
+        texts.append(rooms.raw(text))
+    return texts, size
+
+
+async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms.AskRoom]) -> None:
+    """The same of several rooms in one answer: as many as fit into a frame, at least one."""
+    granted = await _granted_among(socket, [each.room for each in asked])
+    answers: list[rooms.RoomHistory] = []
+    left = HISTORY_BYTES - len(frame.id)
+    for start in range(0, len(asked), ROOMS_AT_ONCE):
+        some = asked[start : start + ROOMS_AT_ONCE]
+        windows = await _read_many(socket, some, granted)
+        for each, read in zip(some, windows, strict=True):
+            # Looked at once more: what was taken away while the logs were read is not told.
+            window = read if socket.membership.grant_in(each.room) else None
+            part, left = _part_of(each, window, left, first=not answers)
+            if part is not None:
+                answers.append(part)
+            if left <= 0:
+                socket.answer(frame, rooms.History(rooms=answers))
+                return
+    socket.answer(frame, rooms.History(rooms=answers))
+
+
+def _part_of(
+    asked: rooms.AskRoom, window: Window | None, left: int, *, first: bool
+) -> tuple[rooms.RoomHistory | None, int]:
+    """What is answered of one room, and the bytes that are left; 0 once the frame is full."""
+    left -= AROUND_A_ROOM + len(asked.room.encode())
+    if window is None:
+        error = Refusal(Forbidden.code, Forbidden.title)
+        return rooms.RoomHistory(asked.room, error=error), left - len(Forbidden.title)
+    texts, left = _as_fit(window, left, at_least_one=first)
+    if len(texts) < len(window.messages):
+        part = rooms.RoomHistory(asked.room, texts, window.complete, more=True)
+        return (part if texts else None), 0
+    return rooms.RoomHistory(asked.room, texts, window.complete, window.more), left
+
+
+async def _read_many(
+    socket: ClientSocket, asked: list[rooms.AskRoom], granted: dict[str, Grant]
+) -> list[Window | None]:
+    """The logs of several rooms, read at the same time; None for those that may not be."""
+    bus = socket.context.services.bus
+
+    async def read(each: rooms.AskRoom) -> Window | None:
+        grant = granted.get(each.room)
+        if grant is None:
+            return None
+        return await bus.read(each.room, each.after, ROOM_PAGE, grant.since)
+
+    return await asyncio.gather(*map(read, asked))
+
+
+async def _granted_among(socket: ClientSocket, names: list[str]) -> dict[str, Grant]:
+    """What one may do in these rooms, as the rows say it now; the others are left out."""
+    had = {name: socket.membership.grant_in(name) for name in names}
+    may = {name: grant for name, grant in had.items() if grant is not None}
+    ids = [name.removeprefix(CHANNEL) for name in may if name.startswith(CHANNEL)]
+    user_id = socket.session.user_id
+    found = await socket.context.services.channels.grants_among(user_id, ids) if ids else {}
+    now = {name: found.get(name.removeprefix(CHANNEL)) for name in may if name.startswith(CHANNEL)}
+    may.update({name: grant for name, grant in now.items() if grant is not None})
+    return {name: grant for name, grant in may.items() if now.get(name, grant) is not None}
 
 
 async def _granted_now(socket: ClientSocket, room: str) -> Grant:

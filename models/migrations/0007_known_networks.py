@@ -25,6 +25,7 @@ KEYS = """
         last_used_at DOUBLE PRECISION NOT NULL
     )
     """
+BY_NETWORK = "CREATE INDEX known_networks_network ON known_networks (network, last_used_at)"
 INDEX = "CREATE INDEX known_networks_last_used_at ON known_networks (last_used_at)"
 
 
@@ -32,6 +33,7 @@ def up(migrator: Any, db: peewee.Database) -> None:  # noqa: ARG001  # the runne
     """Called by `services.storage.migrations.migrate`, inside its transaction."""
     db.execute_sql(TABLE)
     db.execute_sql(INDEX)
+    db.execute_sql(BY_NETWORK)
     db.execute_sql(KEYS)
     _know_those_of_sessions(db)
     # Refresh tokens of before the checksum go on working for as long as they live.

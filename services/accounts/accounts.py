@@ -17,6 +17,7 @@ from services.accounts import account_rows
 from services.accounts.account_rows import UserRow
 from services.accounts.devices import Devices
 from services.accounts.display_names import checked_text
+from services.accounts.known_networks import KnownNetworks
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInAttempt, SignInLimits
 from services.claims import Role
@@ -33,8 +34,9 @@ from services.errors import (
 from services.limits.networks import network_of
 from services.metrics import Metrics
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import Device, LoginSessions, Profile, SignedIn
+from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_views import Device, Profile, SignedIn
 from services.storage.database import Database
 
 MAX_EMAIL_LENGTH = 254
@@ -105,6 +107,7 @@ class Accounts:
         self._take_out_tokens = take_out_tokens
         self._sessions, self._revocations = login_sessions, revocations
         self._limits, self.devices = limits, devices
+        self._networks = KnownNetworks(database)
         self._metrics, self._clock = metrics, clock
 
     # ---- signing up and in -----------------------------------------------------------------
@@ -173,6 +176,10 @@ class Accounts:
         address = _key_of(email)
         known_device = self.devices.recognise(device.kept, address)
         attempt = await self._limits.begin(address, network_of(device.ip), known_device)
+        if attempt.is_doubtful:
+            attempt.require_known(await self._networks.knows(network_of(device.ip), address))
+        if known_device is not None:
+            self._database.callers.enter("users", f"device {known_device}")
         try:
             signed_in = await self._log_in(address, password, device, attempt)
         except Unauthenticated:
@@ -191,7 +198,9 @@ class Accounts:
     ) -> SignedIn:
         network = network_of(device.ip)
         found = await self._database.run(account_rows.find, address, network)
-        attempt.require_known(found is not None and found.is_known_here)
+        if found is not None and found.is_known_here:
+            # One account is one who asks: who guesses at it from there is behind its owner only.
+            self._database.callers.enter("users", f"account {found.id}")
         known_hash = found.password_hash if found else None
         verdict = await self._passwords.verify(password, known_hash)
         if found is None or known_hash is None or not verdict.ok:

@@ -15,10 +15,12 @@ import logging
 import os
 import re
 import secrets
+import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -29,7 +31,9 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from zxcvbn import zxcvbn
 from zxcvbn.matching import L33T_TABLE
 
+from services.callers import Callers
 from services.errors import Busy, WeakPassword
+from services.fair_queue import FairQueue, Lane
 
 MEMORY_KIB, PASSES, LANES = 19 * 1024, 2, 1
 SALT_BYTES, HASH_BYTES = 16, 32
@@ -39,6 +43,8 @@ MIN_CHARACTERS = 8  # NIST SP 800-63B 5.1.1.1
 MAX_CHARACTERS = 1024  # only against abuse; nobody types that much
 MIN_SCORE = 2  # zxcvbn: 10^6 to 10^8 guesses; online guessing is rate-limited besides
 SCORED_CHARACTERS = 72  # zxcvbn's own limit; its time grows with the square and more
+UNAUTHENTICATED_NICE = 10
+"""A tenth of the processor time of others, while these want it (setpriority(2))."""
 MAX_HINTS, MAX_HINT_CHARACTERS = 32, 64
 # zxcvbn looks up every reading of "leet" signs: 576 of them with all signs in one password,
 # 3.4 s with the interpreter lock held (measured, 72 characters). 8 readings stay below 0.1 s.
@@ -64,14 +70,32 @@ class Verdict:
 class Passwords:
     """Hashes and checks passwords in a pool of its own.
 
+    The threads are shared fairly: whoever is known (a device or an address that has signed in
+    before) comes first, strangers are served in turn by address, and no address has all threads.
+
     Args:
         workers: threads; one busy thread takes one core and 19 MiB.
-        max_waiting: calls that may wait for a thread before `Busy`.
+        max_waiting: calls that may wait for a thread before `Busy`: so many of strangers, and as
+            many of others.
+        callers: on whose behalf tasks work.
     """
 
-    def __init__(self, workers: int = 2, max_waiting: int = 256) -> None:
+    def __init__(
+        self, workers: int = 2, max_waiting: int = 256, callers: Callers | None = None
+    ) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="passwords")
-        self._places = threading.BoundedSemaphore(workers + max_waiting)
+        # Strangers' threads run when neither the loop nor the others want the processor.
+        self._unauthenticated = ThreadPoolExecutor(
+            workers, thread_name_prefix="unauthenticated", initializer=_stand_back
+        )
+        self._callers = callers or Callers()
+        most, waiting = max(1, workers - 1), workers + max_waiting
+        known = Lane("users", 8, 0, workers, workers, waiting, waiting)
+        unauthenticated = Lane(
+            "unauthenticated", 1, 0, workers, most, waiting, max(1, waiting // 2)
+        )
+        self._queue = FairQueue(workers, (known, unauthenticated))
+        self._closed = False
         # First in the pool's queue, so that it is there before anything can ask for it.
         self._dummy: Future[str] = self._pool.submit(_derive, secrets.token_urlsafe())
         # zxcvbn keeps the hints of a call in a module-level table.
@@ -119,19 +143,36 @@ class Passwords:
 
     def close(self) -> None:
         """Drops what waits and lets the threads end. Does not block."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        for pool in (self._pool, self._unauthenticated):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
-        if not self._places.acquire(blocking=False):
-            raise Busy("too many passwords are waiting to be checked")
+        caller = self._callers.current
+        is_unauthenticated = caller.kind == "unauthenticated"
+        turn = self._queue.request("unauthenticated" if is_unauthenticated else "users", caller.key)
         try:
-            future = self._pool.submit(work)
-        except RuntimeError as error:
-            self._places.release()
-            raise Busy("the password pool is closed") from error
-        # When the thread is done with it, not when the caller leaves: the work goes on.
-        future.add_done_callback(lambda _: self._places.release())
+            await turn.wait()
+            future = self._submitted(
+                self._unauthenticated if is_unauthenticated else self._pool, work
+            )
+        except BaseException:  # cancelled too: nothing was begun
+            turn.release()
+            raise
+        loop = asyncio.get_running_loop()
+
+        def release(_: object) -> None:
+            # When the thread is done with it, not when the caller leaves: the work goes on.
+            with suppress(RuntimeError):  # the loop is closed, and the queue with it
+                loop.call_soon_threadsafe(turn.release)
+
+        future.add_done_callback(release)
         return await asyncio.wrap_future(future)
+
+    def _submitted(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> Future[T]:
+        if self._closed:
+            raise Busy("the password pool is closed")
+        return pool.submit(work)
 
     def _verify(self, password: str, phc: str | None) -> Verdict:
         known = phc is not None and len(password) <= MAX_CHARACTERS
@@ -158,6 +199,13 @@ class Passwords:
             return None
         feedback = result["feedback"]
         return _weak(*map(str, feedback["suggestions"]), warning=str(feedback["warning"] or ""))
+
+
+def _stand_back() -> None:
+    """Lower the priority of this thread. Linux has one for each; elsewhere it is the process'."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), UNAUTHENTICATED_NICE)
 
 
 class _Unreadable(Exception):

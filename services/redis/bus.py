@@ -90,8 +90,12 @@ class Bus(Protocol):
     def in_time(self) -> bool:
         """Whether every new id is larger than those before, whoever gives it."""
 
-    def keep(self, room: str, body: bytes) -> Awaitable[str]:
+    def keep(self, room: str, body: bytes, sender: str = "") -> Awaitable[str]:
         """Append to the room's log and send to every node. Issued when called; gives the id.
+
+        Args:
+            sender: who says it. In a log that is full, a sender that has more than half of it loses
+                their own oldest message for the new one: nobody empties it for the others.
 
         Raises:
             StoreUnavailable: when awaited: it may or may not have been appended.

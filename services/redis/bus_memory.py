@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from services.errors import StoreUnavailable
 from services.redis.bus import BusListener, LoggedMessage, Window, id_order
+
+
+class _Entry(NamedTuple):
+    number: int
+    sender: str
+    message: LoggedMessage
 
 
 class _Log:
     """One room's log."""
 
     def __init__(self, size: int) -> None:
-        self.messages: deque[LoggedMessage] = deque(maxlen=size)
+        self.entries: list[_Entry] = []
+        self._size = size
         self.count = 0
         self.last_order = (0, 0)
+
+    def add(self, sender: str, message: LoggedMessage) -> None:
+        """Append a message, and forget one where there are too many."""
+        self.count += 1
+        self.entries.append(_Entry(self.count, sender, message))
+        if len(self.entries) > self._size:
+            own = [n for n, entry in enumerate(self.entries) if sender and entry.sender == sender]
+            del self.entries[own[0] if len(own) > max(1, self._size // 2) else 0]
 
 
 class MemoryBus:
@@ -46,14 +61,13 @@ class MemoryBus:
     def unsubscribe(self, room: str) -> None:
         self._heard.discard(room)
 
-    def keep(self, room: str, body: bytes) -> asyncio.Future[str]:
+    def keep(self, room: str, body: bytes, sender: str = "") -> asyncio.Future[str]:
         log = self._logs.setdefault(room, _Log(self._size))
         now = int(self._clock() * 1000)
         last, number = log.last_order
         log.last_order = (now, 0) if now > last else (last, number + 1)
-        log.count += 1
         message = LoggedMessage(f"{log.last_order[0]}-{log.last_order[1]}", body)
-        log.messages.append(message)
+        log.add(sender, message)
         if self._listener is not None and room in self._heard:
             self._listener.logged(room, message)
         kept: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -71,21 +85,23 @@ class MemoryBus:
     async def read(self, room: str, after: str | None, limit: int, since: float = 0.0) -> Window:
         log = self._logs.get(room)
         oldest = max(int(self._clock() * 1000) - self._keep_ms, int(since * 1000))
-        messages = [] if log is None else list(log.messages)
-        if after is None:
-            complete = log is None or log.count == len(messages)
-        else:
-            complete = any(message.id == after for message in messages)
+        entries = [] if log is None else list(log.entries)
+        known = 0 if after is None else -1
+        if after is not None:
             order = id_order(after)
-            messages = [m for m in messages if m.order > order] if order != (0, 0) else []
-        young = [m for m in messages if m.order[0] >= oldest]
-        complete = complete and len(young) == len(messages)
-        return Window(young[:limit], complete, more=len(young) > limit)
+            known = next((e.number for e in entries if e.message.id == after), -1)
+            entries = [e for e in entries if e.message.order > order] if order != (0, 0) else []
+        young = [e for e in entries if e.message.order[0] >= oldest]
+        last = young[:limit][-1].number if young else known
+        whole = len(young) == len(entries) and known >= 0
+        complete = whole and last - known == len(young[:limit])
+        return Window([e.message for e in young[:limit]], complete, more=len(young) > limit)
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
         log, order = self._logs.get(room), id_order(after)
-        found = [] if log is None else [m for m in log.messages if m.order > order]
-        known = log is None or any(m.id == after for m in log.messages)
+        messages = [] if log is None else [e.message for e in log.entries]
+        found = [m for m in messages if m.order > order]
+        known = log is None or any(m.id == after for m in messages)
         return Window(found[:limit], known, len(found) > limit, self._clock())
 
     async def close(self) -> None:

@@ -36,25 +36,40 @@ TELL_SECONDS = 2.0
 """After which a refused subscription is said, where the store is not refused the same."""
 TOUCHED_MS = 60_000
 
-# The number tells whether the log still begins with the room's first message. All three keys
-# share the room's hash tag, so that a cluster keeps them together. A script that fails half-way
-# is not rolled back: what may not be published (ACL) must not lie in the log either.
+# The number tells whether the log still begins with the room's first message, and where one is
+# missing. The last key has the ids of what one sender has said, as far as their share of the log;
+# some may be gone from it meanwhile. All keys share the room's hash tag, so that a cluster keeps
+# them together. A script that fails half-way is not rolled back: what may not be published (ACL)
+# must not lie in the log either.
 _KEEP = """
 local n = redis.call('INCR', KEYS[2])
 local id = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'n', n, 'm', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 local told = redis.pcall('PUBLISH', KEYS[3], 'k' .. id .. ' ' .. ARGV[3])
-if type(told) == 'number' then return id end
-redis.call('XDEL', KEYS[1], id)
-redis.call('DECR', KEYS[2])
-return redis.error_reply('NOPERM ' .. told.err)
+if type(told) ~= 'number' then
+  redis.call('XDEL', KEYS[1], id)
+  redis.call('DECR', KEYS[2])
+  return redis.error_reply('NOPERM ' .. told.err)
+end
+if KEYS[4] then
+  local said = redis.call('RPUSH', KEYS[4], id)
+  redis.call('PEXPIRE', KEYS[4], ARGV[2])
+  local share = tonumber(ARGV[4])
+  if said > share and redis.call('XLEN', KEYS[1]) > tonumber(ARGV[1]) then
+    while said > share do
+      said = said - 1
+      if redis.call('XDEL', KEYS[1], redis.call('LPOP', KEYS[4])) == 1 then break end
+    end
+  end
+end
+return id
 """
 # The same for a Redis whose clock may be behind: it is told what time it is at least
 # (log_clock.py). Redis 6.2 can't be given half an id, so the whole of it is made here.
 _KEEP_LATE = """
-local own_id, floor, t = '*', tonumber(ARGV[4]), redis.call('TIME')
-if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[5]) then
+local own_id, floor, t = '*', tonumber(ARGV[5]), redis.call('TIME')
+if floor - (t[1] * 1000 + math.floor(t[2] / 1000)) > tonumber(ARGV[6]) then
   local top = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
   local ms, number = string.match(top and top[1] or '0-0', '(%d+)-(%d+)')
   own_id = string.format('%.0f-0', floor)
@@ -78,6 +93,11 @@ def log_key(room: str) -> str:
 def count_key(room: str) -> str:
     """How many messages the room ever kept."""
     return f"usher:{{{room}}}:count"
+
+
+def sender_key(room: str, sender: str) -> str:
+    """The ids of what one sender has said lately."""
+    return f"usher:{{{room}}}:by:{sender}"
 
 
 def touch_key(room: str) -> str:
@@ -165,14 +185,17 @@ class RedisBus:
     def unsubscribe(self, room: str) -> None:
         self._ear.unsubscribe(room)
 
-    def keep(self, room: str, body: bytes) -> Awaitable[str]:
-        keys = log_key(room), count_key(room), channel(room)
-        limits = self._keep_messages, self._keep_ms, body
+    def keep(self, room: str, body: bytes, sender: str = "") -> Awaitable[str]:
+        keys = [log_key(room), count_key(room), channel(room)]
+        if sender:
+            keys.append(sender_key(room, sender))
+        share = max(1, self._keep_messages // 2)
+        limits = self._keep_messages, self._keep_ms, body, share
         known_ms = 0 if self.in_time else self._log_clock.now_ms()
         if not known_ms:
-            return _id_in(self._store.call(("EVAL", _KEEP, 3, *keys, *limits)))
+            return _id_in(self._store.call(("EVAL", _KEEP, len(keys), *keys, *limits)))
         late = (*limits, known_ms, TOLERANCE_MS)
-        return _id_in(self._store.call(("EVAL", _KEEP_LATE, 3, *keys, *late)))
+        return _id_in(self._store.call(("EVAL", _KEEP_LATE, len(keys), *keys, *late)))
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
         return self._store.call(("PUBLISH", channel(room), b"p" + body))
@@ -193,6 +216,9 @@ class RedisBus:
         )
         from_start = after is None and (not first or _number(first[0]) == 1)
         complete = not passed and (bool(known) or from_start)
+        numbers = [*map(_number, known if after else ()), *map(_number, found[:limit])]
+        if numbers and numbers[-1] - numbers[0] != len(numbers) - 1:
+            complete = False  # somebody had more than their share of the log
         return Window([_kept(e) for e in found[:limit]], complete, more=len(found) > limit)
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:

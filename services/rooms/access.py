@@ -6,8 +6,10 @@ import asyncio
 import logging
 
 from services.errors import Unavailable
+from services.grants.shared import SharedGrants
 from services.rooms.channels import Channels
 from services.rooms.room_protocol import RoomList
+from services.rooms.rooms import channel_room
 from services.sessions.control import Revocation
 from services.sessions.revocations import ANYBODY
 from services.sockets.hub import Hub
@@ -22,8 +24,8 @@ log = logging.getLogger("usher.access")
 class Access:
     """Applies changed rights to this node's sockets."""
 
-    def __init__(self, hub: Hub, channels: Channels) -> None:
-        self._hub, self._channels = hub, channels
+    def __init__(self, hub: Hub, channels: Channels, shared: SharedGrants) -> None:
+        self._hub, self._channels, self._shared = hub, channels, shared
         self._waiting: dict[tuple[str, str], Revocation] = {}
         self._turn = asyncio.Lock()
 
@@ -45,7 +47,7 @@ class Access:
 
     async def _apply(self, change: Revocation) -> None:
         if change.user_id == ANYBODY:
-            users = {client.session.user_id for client in self._hub}
+            users = await self._concerned(change.subject)
         else:
             users = {change.user_id} if self._hub.of_user(change.user_id) else set()
         if not users:
@@ -57,3 +59,13 @@ class Access:
                     rooms = RoomList(client.membership.names())
                     client.connection.send(encode_event("access-changed", rooms))
             await asyncio.sleep(0)
+
+    async def _concerned(self, channel_id: str) -> set[str]:
+        """Whose sockets a change of a channel as a whole may concern."""
+        anybody = await self._shared.refresh(channel_id)
+        room = channel_room(channel_id)
+        return {
+            client.session.user_id
+            for client in self._hub  # only now: whoever joins from here on joins by what was read
+            if anybody or client.membership.grant_in(room) is not None
+        }

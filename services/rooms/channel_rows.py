@@ -13,17 +13,8 @@ from models.channel import Channel, ChannelMember, ChannelRole
 from models.user import User
 from services.claims import Role
 from services.errors import BadRequest, Forbidden, NotFound
-from services.grants import (
-    Found,
-    Grant,
-    Right,
-    RightName,
-    find_channels,
-    grant,
-    readable_by,
-    reader_of,
-    roles_of,
-)
+from services.grants.queries import find_channels, readable_by, reader_of, roles_of
+from services.grants.rules import Found, Grant, Right, RightName, grant
 from services.storage.row_locks import locked_one
 
 MAX_MEMBERS_PAGE = 1000
@@ -205,8 +196,14 @@ def set_roles(
     return before != dict(roles)
 
 
+def is_member(db: peewee.Database, channel_id: str, user_id: str) -> bool:
+    """Whether a user is a member already."""
+    here = (ChannelMember.channel == channel_id) & (ChannelMember.user == user_id)
+    return bool(ChannelMember.select().where(here).exists(db))
+
+
 def set_member(
-    db: peewee.Database, channel_id: str, user_id: str, right: Right, now: float
+    db: peewee.Database, channel_id: str, user_id: str, right: Right, now: float, added_by: str
 ) -> tuple[Membership, bool]:
     """Make a user a member, or give a member another right. The member, and whether it changed.
 
@@ -221,7 +218,7 @@ def set_member(
     row = ChannelMember.select().where(here).get_or_none(db)
     if row is None:
         values = {"channel": channel_id, "user": user_id, "right": right.word, "since": now}
-        ChannelMember.insert(values).execute(db)
+        ChannelMember.insert(values | {"added_by": added_by}).execute(db)
     elif row.right != right.word:
         ChannelMember.update({ChannelMember.right: right.word}).where(here).execute(db)
     since = now if row is None else row.since

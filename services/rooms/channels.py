@@ -18,13 +18,15 @@ from models.channel import Channel, ChannelMember
 from services.accounts.display_names import checked_text
 from services.claims import Role
 from services.errors import NotFound, OwnerStays, Unauthenticated
-from services.grants import USERS_AT_ONCE, Grant, Right, RightName, grants_in, grants_of
+from services.grants.queries import USERS_AT_ONCE, grants_among, grants_in, grants_of
+from services.grants.rules import Grant, Right, RightName
 from services.rooms.channel_rows import (
     ChannelDetails,
     ChannelItem,
     Membership,
     cursor_of,
     details,
+    is_member,
     list_channels,
     lock_for,
     older_than,
@@ -32,6 +34,7 @@ from services.rooms.channel_rows import (
     set_member,
     set_roles,
 )
+from services.rooms.shares import UNLIMITED, Shares, check_new_channel, check_new_member
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.database import Database
@@ -57,13 +60,15 @@ class Channels:
         database: Database,
         revocations: Revocations,
         clock: Callable[[], float] = time.time,
+        shares: Shares = UNLIMITED,
     ) -> None:
+        self._shares = shares
         self._database, self._revocations, self._clock = database, revocations, clock
 
     # ---- who may -----------------------------------------------------------------------------
 
     async def grants_of(self, user_id: str) -> dict[str, Grant]:
-        """Every channel that a user may read; see `services.grants.grants_of` for the bound.
+        """Every channel that a user may read; see `grants_of` for the bound.
 
         Raises:
             DatabaseUnavailable: the database can't be asked.
@@ -82,6 +87,14 @@ class Channels:
             some = ids[start : start + USERS_AT_ONCE]
             granted |= await self._database.run(grants_in, channel_id, some)
         return granted
+
+    async def grants_among(self, user_id: str, channel_ids: Iterable[str]) -> dict[str, Grant]:
+        """What a user may do in these channels; those that may not be read are left out.
+
+        Raises:
+            DatabaseUnavailable: the database can't be asked.
+        """
+        return await self._database.run(grants_among, user_id, list(channel_ids))
 
     # ---- reading -----------------------------------------------------------------------------
 
@@ -122,6 +135,7 @@ class Channels:
         Raises:
             BadRequest: the name can't be one.
             Unauthenticated: the account is gone.
+            TooManyChannels: the caller owns as many as one may.
         """
         now = self._clock()
         opened = ChannelItem(
@@ -134,6 +148,7 @@ class Channels:
         )
 
         def insert(db: peewee.Database) -> list[Revocation]:
+            check_new_channel(db, self._shares, user_id)
             Channel.insert(
                 id=opened.id,
                 name=opened.name,
@@ -142,8 +157,8 @@ class Channels:
                 created_at=now,
                 public_since=None if private else now,
             ).execute(db)
-            whose = user_id if private else EVERYBODY
-            return [self._record(db, opened.id, whose, "channel_opened")]
+            whose = (user_id,) if private else (user_id, EVERYBODY)
+            return [self._record(db, opened.id, who, "channel_opened") for who in whose]
 
         try:
             changed = await self._database.run(insert)
@@ -218,13 +233,17 @@ class Channels:
         Raises:
             NotFound, Forbidden: see the class; NotFound also for an unknown user.
             OwnerStays: the user owns the channel.
+            TooManyChannels: the caller has let this user, or all, into as many as one may.
         """
 
         def put(db: peewee.Database) -> tuple[Membership, list[Revocation]]:
             channel = lock_for(db, caller_id, channel_id, Right.MANAGE)
             if channel.owner_id == user_id:
                 raise OwnerStays("the owner needs no member's right")
-            member, other = set_member(db, channel_id, user_id, right, self._clock())
+            if not is_member(db, channel_id, user_id):
+                check_new_member(db, self._shares, caller_id, user_id)
+            now = self._clock()
+            member, other = set_member(db, channel_id, user_id, right, now, caller_id)
             if not other:
                 return member, []
             return member, [self._record(db, channel_id, user_id, "member_changed")]

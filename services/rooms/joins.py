@@ -129,7 +129,7 @@ class Joins:
         """Wait until the rooms are subscribed; what was changed or revoked meanwhile counts."""
         try:
             await self._rooms.wait_subscribed(pending)
-            await self._admission.certain()
+            await self._admission.wait_current()
             for _ in range(REREADS):
                 if not self._admission.is_outdated(identity):
                     break
@@ -138,7 +138,16 @@ class Joins:
                 self._rooms.subscribe(map(channel_room, changed.grants))
                 self._rooms.unsubscribe(map(channel_room, identity.grants))
                 identity = msgspec.structs.replace(changed, session_id=identity.session_id)
+            identity = self._up_to_date(identity)
         except BaseException:  # cancelled too: what is subscribed must be released
             self.release(identity)
             raise
         return identity
+
+    def _up_to_date(self, identity: Identity) -> Identity:
+        """What was opened to many, or closed, while rooms were subscribed counts. No waiting."""
+        changed = self._admission.current(identity)
+        if changed.grants.keys() != identity.grants.keys():
+            self._rooms.subscribe(map(channel_room, changed.grants))
+            self._rooms.unsubscribe(map(channel_room, identity.grants))
+        return changed

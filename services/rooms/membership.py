@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from services.grants import Grant, Right
+from services.grants.rules import MAX_ROOMS, Grant, Right
 from services.rooms.presence import Presence
 from services.rooms.rooms import CHANNEL, RoomMember, Rooms, channel_room, user_room
 from services.websocket.protocol import Member
@@ -96,8 +96,12 @@ class Membership:
                 self.leave(name)
         await self.go_in(self.allowed())
 
-    async def change(self, channel_id: str, grant: Grant | None) -> bool:
-        """Take over the right in one channel. What is lost is left at once. True if it changed."""
+    async def change(self, channel_id: str, grant: Grant | None, by_name: bool = False) -> bool:
+        """Take over the right in one channel. What is lost is left at once. True if it changed.
+
+        Args:
+            by_name: the socket asks for it, and is not only told.
+        """
         before = self._grants.get(channel_id)
         if before == grant:
             return False
@@ -106,6 +110,7 @@ class Membership:
             self.leave(channel_room(channel_id))
         else:
             self._grants[channel_id] = grant
-            if before is None:
+            # Beyond so many a room is entered by name only: others may add one to any number.
+            if before is None and (by_name or len(self._joined) <= MAX_ROOMS):
                 await self.go_in((channel_room(channel_id),))
         return True

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import msgspec
 
 from services.rooms.presence import PresenceChange
-from services.websocket.protocol import Member, ServerEvent, encode_event
+from services.websocket.protocol import Member, Refusal, ServerEvent, encode_event
 
 MAX_ROOM_NAME = 128
+MAX_HISTORY_ROOMS = 250
+"""In one `history`: their names and ids fit into a frame, and so do answers without messages."""
 RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ROOM_NAME)]
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -39,11 +41,23 @@ class UseModel(msgspec.Struct):
     model: ModelName
 
 
-class AskHistory(msgspec.Struct):
+class AskRoom(msgspec.Struct):
     """`after`: the id of the last message that is known; without it, the whole window."""
 
     room: RoomName
     after: MessageId | None = None
+
+
+class AskHistory(msgspec.Struct):
+    """One `room`, with `after` as in each of `rooms`; or `rooms`, of which as many are answered as
+    fit into one frame."""
+
+    room: RoomName | msgspec.UnsetType = msgspec.UNSET
+    after: MessageId | None = None
+    rooms: (
+        Annotated[list[AskRoom], msgspec.Meta(min_length=1, max_length=MAX_HISTORY_ROOMS)]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class RoomList(msgspec.Struct, frozen=True):
@@ -81,13 +95,25 @@ class Message(msgspec.Struct, frozen=True, rename={"sender": "from"}):
     sent_at: float
 
 
-class History(msgspec.Struct, frozen=True):
-    """`complete`: nothing that the reader may see is missing between `after` and the first
-    message. `more`: ask again, after the last one."""
+class RoomHistory(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of one room, as of `History`; or `error`, where it may not be read."""
 
-    messages: list[msgspec.Raw]
-    complete: bool
-    more: bool
+    room: str
+    messages: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    complete: bool | msgspec.UnsetType = msgspec.UNSET
+    more: bool | msgspec.UnsetType = msgspec.UNSET
+    error: Refusal | msgspec.UnsetType = msgspec.UNSET
+
+
+class History(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`complete`: nothing that the reader may see is missing between `after` and the first
+    message. `more`: ask again, after the last one. `rooms`: instead, where several were asked for,
+    in their order; ask again for those that are not among them."""
+
+    messages: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+    complete: bool | msgspec.UnsetType = msgspec.UNSET
+    more: bool | msgspec.UnsetType = msgspec.UNSET
+    rooms: list[RoomHistory] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Typing(msgspec.Struct, frozen=True, rename={"sender": "from"}):

@@ -14,7 +14,8 @@ import msgspec
 
 from services.claims import Claims
 from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
-from services.grants import Grant
+from services.grants.rules import Grant, Reader
+from services.grants.shared import SharedGrants
 from services.metrics import Metrics
 from services.sessions.contact import Contact
 from services.sessions.login_cache import LoginCache, LoginState
@@ -34,7 +35,8 @@ class Identity(msgspec.Struct, frozen=True):
     """Who somebody is, by which token, and what they may do in channels.
 
     `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
-    `session_id`: of the socket that it was admitted for.
+    `grants`: of `personal`, and of what is open to many of this `reader`'s kind. `session_id`: of
+    the socket that it was admitted for. `session_expires_at`: epoch seconds.
     """
 
     claims: Claims
@@ -42,7 +44,10 @@ class Identity(msgspec.Struct, frozen=True):
     grants: dict[str, Grant]
     as_of: float
     generation: int
+    personal: dict[str, Grant]
+    reader: Reader
     session_id: str = ""
+    session_expires_at: float = 0.0
 
     @property
     def user_id(self) -> str:
@@ -64,12 +69,13 @@ class Admission:
         login_sessions: LoginSessions,
         revocations: Revocations,
         contact: Contact,
+        shared: SharedGrants,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens, self._tickets, self._cache = tokens, tickets, cache
         self._sessions, self._revocations = login_sessions, revocations
-        self._contact = contact
+        self._contact, self._shared = contact, shared
         self._metrics, self._clock = metrics, clock
 
     def verify(self, token: str) -> Claims:
@@ -114,12 +120,12 @@ class Admission:
         if self._revocations.names(claims):
             raise Unauthenticated("revoked")
         state = await self._state_of(claims)
-        await self.certain()
+        await self.wait_current()
         for _ in range(REREADS):
             if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
                 break
             state = await self._ask_database(claims, "changed_meanwhile")
-            await self.certain()
+            await self.wait_current()
         if state is None:
             raise Unauthenticated("login session over, or account gone or disabled")
         self._refuse_known_revocations(claims, state.generation)
@@ -127,16 +133,32 @@ class Admission:
             raise Unauthenticated("the role in the token is not the user's any more")
         if claims.exp <= self._clock():
             raise TokenExpired("expired", claims=claims)
-        return Identity(claims, state.name, state.grants, state.as_of, state.generation)
+        reader = Reader(claims.sub, state.role, state.role_since, state.user_since)
+        grants = self._shared.merged(reader, state.personal)
+        return Identity(
+            claims,
+            state.name,
+            grants,
+            state.as_of,
+            state.generation,
+            state.personal,
+            reader,
+            session_expires_at=state.expires_at,
+        )
 
-    async def certain(self) -> None:
+    def current(self, identity: Identity) -> Identity:
+        """The same, with what is open to many as this node knows it now. No waiting."""
+        grants = self._shared.merged(identity.reader, identity.personal)
+        return msgspec.structs.replace(identity, grants=grants)
+
+    async def wait_current(self) -> None:
         """Go on at once, as a rule; after a stall of the loop, once what was missed is read.
 
         Raises:
             Unavailable: it can't be, or nothing was learnt for a whole lease.
         """
-        if not self._contact.is_certain():
-            await self._contact.certain()
+        if not self._contact.is_current():
+            await self._contact.wait_current()
 
     def is_outdated(self, identity: Identity) -> bool:
         """Whether something has changed for somebody since they were identified.

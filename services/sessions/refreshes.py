@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 
+from services.callers import Callers
 from services.errors import Unauthenticated
 from services.keyed_tokens import KeyedTokens
 from services.limits.hourly import HourlyLimits, Taken
 from services.limits.networks import network_of
-from services.sessions.login_sessions import LoginSessions, SignedIn
+from services.sessions.login_sessions import LoginSessions
 from services.sessions.refresh_keys import WITHOUT_CHECKSUM, RefreshKeys
+from services.sessions.session_views import SignedIn
 
 _WITHOUT_CHECKSUM = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -29,7 +31,9 @@ class Refreshes:
         tokens: KeyedTokens,
         keys: RefreshKeys,
         limits: HourlyLimits,
+        callers: Callers,
     ) -> None:
+        self._callers = callers
         self._sessions, self._tokens, self._keys = login_sessions, tokens, keys
         self._limits = limits
 
@@ -49,7 +53,8 @@ class Refreshes:
         if ours is not None:
             taken = await self._limits.take((of.refreshes, ours.subject), (of.refresh_reuse, token))
             taken.require()
-            return await self._exchange(token, taken, counts_when_good=True)
+            with self._callers.on_behalf_of("users", ours.subject):
+                return await self._exchange(token, taken, counts_when_good=True)
         taken = await self._limits.take((of.bad_tokens, network_of(ip)))
         taken.require()
         if not self._may_be_live(token):

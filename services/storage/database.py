@@ -16,7 +16,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import asyncpg
 import peewee
 
-from services.errors import Busy, DatabaseUnavailable
+from services.callers import Callers
+from services.errors import DatabaseUnavailable
+from services.fair_queue import FairQueue, Lane, Turn
 from services.storage import database_errors, database_url, migrations
 from services.storage.database_errors import DRIVER_ERRORS
 from services.storage.database_rights import check_rights, explain
@@ -28,6 +30,9 @@ T = TypeVar("T")
 # Another node may be in the middle of a long migration: its lock is waited for.
 MIGRATION_TIMEOUT_SECONDS = 120.0
 
+NODE_RUNS = 256
+"""Runs of the node's own loops that may wait: far more than there are loops."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -38,9 +43,10 @@ class _BrokenOff(Exception):
 class _Run:
     """One call of `Database.run`: what has to be known to break it off safely."""
 
-    __slots__ = ("broken_off", "committing", "connection", "lost", "task")
+    __slots__ = ("broken_off", "committing", "connection", "lost", "task", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
         self.broken_off = False
         self.committing = False
         self.lost = False
@@ -58,12 +64,16 @@ class Database:
         max_waiting: runs under way or waiting at once, before `Busy`.
     """
 
-    def __init__(self, bridge: Any, url: DatabaseUrl, timeout: float, max_waiting: int) -> None:
+    def __init__(
+        self, bridge: Any, url: DatabaseUrl, timeout: float, max_waiting: int, callers: Callers
+    ) -> None:
+        self.callers = callers
+        """On whose behalf tasks work: what share of the connections they have."""
+        self._queue = FairQueue(*_shares(url, max_waiting))
         self.kind = url.kind
         self._shown = url.shown
         self._bridge = bridge
         self._timeout = timeout
-        self._max_waiting = max_waiting
         self._runs: set[_Run] = set()
         self._closed = False
         self._starting = True
@@ -77,13 +87,21 @@ class Database:
         return f"Database({self._shown})"
 
     @classmethod
-    async def open(cls, url: str, timeout: float = 5.0, max_waiting: int = 1024) -> Database:
+    async def open(
+        cls,
+        url: str,
+        timeout: float = 5.0,
+        max_waiting: int = 1024,
+        callers: Callers | None = None,
+    ) -> Database:
         """Connects and brings the schema up to date.
 
         Args:
             url: `sqlite:///path` or `postgresql://user:password@host:port/name?options`.
             timeout: seconds that one run may take.
-            max_waiting: runs under way or waiting at once, before `Busy`.
+            max_waiting: runs of users under way or waiting at once, before `Busy`; strangers
+                have half of it.
+            callers: on whose behalf tasks work.
 
         Raises:
             SettingError: the URL names neither, has an option that is not taken, or its user
@@ -94,7 +112,13 @@ class Database:
         parsed = database_url.parse(url)
         if parsed.kind == "sqlite":
             await asyncio.to_thread(database_url.prepare_sqlite, parsed, timeout)
-        database = cls(database_url.open_bridge(parsed, timeout), parsed, timeout, max_waiting)
+        database = cls(
+            database_url.open_bridge(parsed, timeout),
+            parsed,
+            timeout,
+            max_waiting,
+            callers or Callers(),
+        )
         try:
             if parsed.kind == "sqlite":
                 database._file = SqliteFile(parsed.path)
@@ -178,13 +202,12 @@ class Database:
         """Runs `job` in a task of its own and gives up on it without waiting for its end."""
         if self._closed:
             raise DatabaseUnavailable("the database is closed")
-        if len(self._runs) >= self._max_waiting:
-            raise Busy(f"{len(self._runs)} database runs are waiting")
-        run = _Run()
+        caller = self.callers.current
+        run = _Run(self._queue.request(caller.kind, caller.key))
         self._runs.add(run)
         # Not asyncio.wait_for: that would go on waiting for a rollback that a hanging server
         # never answers.
-        run.task = asyncio.ensure_future(self._attempt_twice(job, run))
+        run.task = asyncio.ensure_future(self._in_turn(job, run))
         run.task.add_done_callback(partial(self._ended, run))
         limit = self._timeout if timeout is None else timeout
         try:
@@ -201,6 +224,7 @@ class Database:
     def _ended(self, run: _Run, task: asyncio.Task[Any]) -> None:
         # The place is free only now, not when its caller left: what hangs counts as waiting.
         self._runs.discard(run)
+        run.turn.release()
         if not task.cancelled():
             task.exception()  # seen here, or asyncio logs it when the caller has left
 
@@ -218,6 +242,10 @@ class Database:
         # SQLite: its thread is in the middle of a statement that will end; the run sees
         # `broken_off` then and rolls back. A cancellation would race with that statement and
         # return the connection with a transaction begun.
+
+    async def _in_turn(self, job: Callable[[_Run], T], run: _Run) -> T:
+        await run.turn.wait()
+        return await self._attempt_twice(job, run)
 
     async def _attempt_twice(self, job: Callable[[_Run], T], run: _Run) -> T:
         try:
@@ -299,6 +327,19 @@ class Database:
         line = explain(error, self._shown, self._user) if self._starting else None
         if line is not None:
             raise line from None
+
+
+def _shares(url: DatabaseUrl, max_waiting: int) -> tuple[int, list[Lane]]:
+    """How the connections are shared: the node's own work (its ping, the sweep of revocations) and
+    users have what nobody else takes, and strangers have a part of the rest in their turn. SQLite
+    has one connection, and they share its time: the node's work is next whenever there is some."""
+    places = 1 if url.postgresql is None else url.postgresql.connections
+    half, some = max(1, max_waiting // 2), max(1, max_waiting // 8)
+    return places, [
+        Lane("node", 1000, int(places > 1), places, places, NODE_RUNS, NODE_RUNS),
+        Lane("users", 4, int(places > 2), places, places, max_waiting, max_waiting),
+        Lane("unauthenticated", 1, 0, max(1, places // 2), max(1, places // 4), half, some),
+    ]
 
 
 def _may_retry(error: Exception, run: _Run) -> bool:

@@ -18,6 +18,7 @@ from services.providers.registry import Connection, Providers
 from services.settings.providers import OAuthProvider, provider_settings
 from services.settings.row import Setting
 from services.settings.settings import Settings, load
+from tests.providers.real.table import PROVIDERS as REAL_PROVIDERS
 from tests.support.markdown import table
 from tests.support.server import ROOT
 
@@ -116,6 +117,14 @@ def test_an_example_of_roles_means_what_the_text_says(tmp_path: Path) -> None:
     assert roles("Auth0").role_claim == f"{ORIGIN}/roles"
     assert roles("Auth0").untyped_logout
     assert "offline_access" in roles("Auth0").scopes
+
+
+def test_the_providers_that_were_run_are_those_that_the_script_runs_in_these_versions() -> None:
+    rows = table(SECTIONS["Providers that were run"], "provider")
+    assert [row[0] for row in rows] == [
+        f"{kind.title} ({kind.package})" for kind in REAL_PROVIDERS.values()
+    ]
+    assert all(row[3] == "yes" for row in rows), "somebody signed in at each"
 
 
 # ---- reasons, metrics, tokens, keys --------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +14,18 @@ import pytest
 
 from tests.support.checks import plain_refusal
 from tests.support.nodes import Nodes, nodes
-from tests.support.server import PASSWORD, Answer, Client, address, log_in, new_token, sign_up
+from tests.support.server import (
+    PASSWORD,
+    Answer,
+    Client,
+    address,
+    close_code,
+    connect,
+    log_in,
+    new_token,
+    receive,
+    sign_up,
+)
 
 WRONG = "nine slow barges 41"
 STRANGER, OWNER, ELSEWHERE = "2001:db8:bad::1", "203.0.113.7", "198.51.100.9"
@@ -172,3 +185,26 @@ def test_sign_ins_refreshes_and_tickets_of_one_user_are_limited(pair: Nodes) -> 
     assert statuses(answers) == {201: 1200, 429: 10}
     true_wait(user.post("/api/ws/ticket"))
     assert other.post("/api/ws/ticket").status == 201
+
+
+def test_of_tickets_that_are_none_a_hundred_are_answered_and_a_good_one_opens(pair: Nodes) -> None:
+    user = sign_up(pair[0])
+
+    async def code(number: int, ticket: str, by_message: bool) -> int:
+        query = "" if by_message else f"?ticket={ticket}"
+        headers = from_(STRANGER)
+        async with connect(pair[number % 2], query, additional_headers=headers) as socket:
+            if by_message:
+                frame = {"event": "user-join", "data": {"auth": {"token": ticket}}}
+                await socket.send(json.dumps(frame))
+            first = await receive(socket)
+            return 0 if first["event"] == "joined" else await close_code(socket)
+
+    async def work() -> None:
+        junk = [f"{'td'[n % 2]}.{secrets.token_urlsafe(48)}" for n in range(110)]
+        found = await asyncio.gather(*(code(n, t, n % 3 == 0) for n, t in enumerate(junk)))
+        assert Counter(found) == {4401: 100, 4429: 10}
+        assert await code(0, user.ticket(), False) == 0
+        assert await code(1, user.ticket(), True) == 0
+
+    asyncio.run(work())

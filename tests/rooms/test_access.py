@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.errors import DatabaseUnavailable
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
 from services.rooms.access import MAX_WAITING, Access
 from services.rooms.channels import Channels
 from services.rooms.rooms import channel_room
@@ -167,7 +167,7 @@ async def test_a_change_whose_message_was_lost_is_found_by_the_sweep(
 async def test_nobody_here_means_nothing_to_look_up(database_url: str) -> None:
     async with node(database_url) as parts:
         channels = MoodyChannels(parts)
-        access = Access(parts.hub, channels)
+        access = Access(parts.hub, channels, parts.services.shared_grants)
         for who in ("*", "somebody"):
             await access.apply(Revocation("access", "c1", who, "member_changed", 1.0, 1))
         assert channels.asked == 0
@@ -181,7 +181,7 @@ async def test_what_cannot_be_looked_up_now_is_tried_again_until_it_can(
         await h.put()
         await h.told()
         channels = MoodyChannels(h.there)
-        access = Access(h.there.hub, channels)
+        access = Access(h.there.hub, channels, h.there.services.shared_grants)
         h.there.revocations.on_access(access.apply)
         channels.is_away = True
         await h.remove()
@@ -209,7 +209,7 @@ async def test_changes_that_wait_for_the_database_are_bounded(database_url: str)
             raise DatabaseUnavailable("away")
 
         channels.grants_in = away  # type: ignore[method-assign]
-        access = Access(parts.hub, channels)
+        access = Access(parts.hub, channels, parts.services.shared_grants)
         for number in range(MAX_WAITING + 5):
             change = Revocation("access", f"c{number}", login.user.id, "x", 1.0, number)
             await access.apply(change)
@@ -222,7 +222,7 @@ async def test_what_was_read_before_a_later_change_does_not_win_over_it(
 ) -> None:
     async with house(database_url, redis_server) as h:
         channels, slow = MoodyChannels(h.there), asyncio.Event()
-        access = Access(h.there.hub, channels)
+        access = Access(h.there.hub, channels, h.there.services.shared_grants)
         h.there.revocations.on_access(access.apply)
         channels.delays = [slow]
         await h.put()
@@ -241,7 +241,7 @@ async def test_a_socket_that_closes_during_the_look_up_is_left_alone(
 ) -> None:
     async with house(database_url, redis_server) as h:
         channels, slow = MoodyChannels(h.there), asyncio.Event()
-        access = Access(h.there.hub, channels)
+        access = Access(h.there.hub, channels, h.there.services.shared_grants)
         h.there.revocations.on_access(access.apply)
         channels.delays = [slow]
         await h.put()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
 from services.redis.bus_memory import MemoryBus
 from services.redis.store_memory import MemoryStore
 from services.rooms.membership import OWN_ROOM, Membership
@@ -28,7 +28,7 @@ class SlowRooms(Rooms):
 
     gate: asyncio.Event | None = None
 
-    async def certain(self, held: object) -> None:
+    async def wait_subscribed(self, held: object) -> None:
         if self.gate is not None:
             await self.gate.wait()
 

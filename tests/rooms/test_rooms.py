@@ -77,7 +77,7 @@ class SlowBus(MemoryBus):
     async def keep_at(self, room: str, body: bytes, seconds: float) -> None:
         """Keep a message whose id is of that time."""
         log = self._logs.setdefault(room, _Log(self._size))
-        log.messages.append(LoggedMessage(f"{int(seconds * 1000)}-0", body))
+        log.add("", LoggedMessage(f"{int(seconds * 1000)}-0", body))
 
 
 @dataclass

@@ -110,7 +110,8 @@ async def test_nothing_is_counted_while_the_database_is_away(database_url: str) 
                 raise DatabaseUnavailable
 
         limits = parts.services.limits
-        away = Refreshes(Away(), parts.tokens.refresh, parts.services.refresh_keys, limits)  # type: ignore[arg-type]
+        keys, callers = parts.services.refresh_keys, parts.database.callers
+        away = Refreshes(Away(), parts.tokens.refresh, keys, limits, callers)  # type: ignore[arg-type]
         for _ in range(20):
             with pytest.raises(DatabaseUnavailable):
                 await away.refresh(good, HERE)
@@ -173,9 +174,8 @@ async def test_unknown_tokens_of_a_retired_secret_count_before_they_are_looked_u
         await RefreshKeys(parts.database, before, REFRESH_TTL, parts.clock).read()
         await parts.services.refresh_keys.read()
         limits = HourlyLimits(parts.store.inner, limits_of(FEW), parts.metrics, parts.clock)
-        few = Refreshes(
-            parts.login_sessions, parts.tokens.refresh, parts.services.refresh_keys, limits
-        )
+        keys, callers = parts.services.refresh_keys, parts.database.callers
+        few = Refreshes(parts.login_sessions, parts.tokens.refresh, keys, limits, callers)
         for _ in range(3):
             with pytest.raises(Unauthenticated):
                 await few.refresh(before.make("ada").reveal(), HERE)

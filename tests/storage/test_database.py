@@ -17,7 +17,9 @@ import pytest
 from playhouse.pwasyncio import await_
 
 from models.installation import Installation
+from services.callers import Kind
 from services.errors import Busy, DatabaseUnavailable, SettingError, UsherError
+from services.storage import migrations
 from services.storage.database import Database
 from services.storage.database_url import parse, prepare_sqlite
 from tests.support.databases import on_postgresql, opened
@@ -613,3 +615,65 @@ def test_no_value_of_a_query_is_logged(database_url: str, caplog: pytest.LogCapt
 
     asyncio.run(check())
     assert ADDRESS not in caplog.text
+
+
+# ---- shares ----------------------------------------------------------------------------------
+
+
+KINDS_OF_OTHERS: tuple[Kind, ...] = ("node", "users")
+
+
+def lasting(db: peewee.Database) -> None:
+    if migrations.is_sqlite(db):
+        count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)"
+        db.execute_sql(f"{count} SELECT max(i) FROM n").fetchone()
+    else:
+        db.execute_sql("SELECT pg_sleep(0.05)").fetchone()
+
+
+def test_the_node_and_users_do_not_stand_behind_strangers(database_url: str) -> None:
+    async def check() -> None:
+        async with opened(database_url, timeout=60) as database:
+            done = 0
+
+            async def stranger(number: int) -> None:
+                nonlocal done
+                database.callers.enter("unauthenticated", f"192.0.2.{number % 4}")
+                await database.run(lasting)
+                done += 1
+
+            async def other(kind: Kind) -> int:
+                database.callers.enter(kind)
+                before = done
+                await database.ping()
+                return done - before
+
+            flood = [asyncio.create_task(stranger(number)) for number in range(200)]
+            await asyncio.sleep(0)
+            for kind in KINDS_OF_OTHERS * 3:
+                # At most those that are under way already, and one of each in its turn.
+                assert await asyncio.create_task(other(kind)) <= 4
+            assert not any(task.done() and task.exception() for task in flood)
+            for task in flood:
+                task.cancel()
+            await asyncio.gather(*flood, return_exceptions=True)
+
+    asyncio.run(check())
+
+
+def test_one_stranger_does_not_fill_the_queue_of_the_others(database_url: str) -> None:
+    async def check() -> None:
+        async with opened(database_url, timeout=60, max_waiting=64) as database:
+
+            async def stranger(ip: str) -> None:
+                database.callers.enter("unauthenticated", ip)
+                await database.run(lasting)
+
+            flood = [asyncio.create_task(stranger("192.0.2.1")) for _ in range(200)]
+            other = asyncio.create_task(stranger("192.0.2.2"))
+            await other
+            found = await asyncio.gather(*flood, return_exceptions=True)
+            assert sum(isinstance(error, Busy) for error in found) >= 150
+            assert {type(error) for error in found} == {Busy, type(None)}
+
+    asyncio.run(check())

@@ -291,8 +291,29 @@ ROWS: dict[str, dict[str, Row]] = {
         "used_once": {"hash": "x", "expires_at": FAR},
     },
     "0005_unlinked_providers": {"unlinked_providers": {"user_id": "u", "provider": "idp"}},
+    "0007_known_networks": {
+        "known_networks": {"user_id": "u", "network": "192.0.2.7", "last_used_at": 1.5},
+        "refresh_keys": {"key_id": "k", "last_used_at": 1.5},
+    },
+    "0010_audit_events": {
+        "audit_events": {
+            "at": 1.5,
+            "kind": "login",
+            "actor": "u",
+            "subject": "u",
+            "session": "s",
+            "address": "192.0.2.7",
+            "reason": "",
+            "target": "",
+        },
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
+
+
+def test_each_migration_has_a_number_of_its_own_and_none_is_left_out() -> None:
+    numbers = [int(name.partition("_")[0]) for name in MIGRATIONS]
+    assert numbers == list(range(1, len(MIGRATIONS) + 1))
 
 
 @pytest.mark.parametrize("version", MIGRATIONS[:-1])

@@ -35,9 +35,13 @@ from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
 from services.audit import hooks
 from services.audit.trail import AuditTrail
+from services.backends.app_keys import AppKeys
+from services.backends.app_tokens import AppTokens
+from services.backends.introspection import Introspection
 from services.background import Background
 from services.container import Services
 from services.errors import StoreUnavailable
+from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
@@ -59,18 +63,20 @@ from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
 from services.rooms.room_protocol import message_event
 from services.rooms.rooms import Rooms
+from services.rooms.shares import Shares
 from services.rooms.usage import Usage
 from services.secret import Secret
 from services.sessions.admission import Admission
 from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
-from services.sessions.login_cache import LoginCache
-from services.sessions.login_sessions import Device, LoginSessions, SignedIn
+from services.sessions.login_cache import SLACK_SECONDS, LoginCache
+from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
+from services.sessions.session_views import Device, SignedIn
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
@@ -160,6 +166,7 @@ class Parts:
     refresh_keys: RefreshKeys
     accounts: Accounts
     channels: Channels
+    shared_grants: SharedGrants
     access: Access
     tickets: Tickets
     pool: SessionPool
@@ -270,8 +277,14 @@ def join_parts(
         settings.max_sessions_per_user,
         clock,
     )
-    channels = Channels(database, revocations, clock)
-    access = Access(hub, channels)
+    shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
+    shares = Shares(
+        settings.max_channels_per_owner,
+        settings.max_memberships_given,
+        settings.max_memberships_given_to_one,
+    )
+    channels = Channels(database, revocations, clock, shares=shares)
+    access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
     limits = HourlyLimits(counting.inner, limits_of(settings), metrics, clock)
@@ -280,12 +293,17 @@ def join_parts(
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
     watch = LoopWatch()
     contact = Contact(watch, hub, revocations, control, LEASE)
-    admission = Admission(tokens, tickets, cache, sessions, revocations, contact, metrics, clock)
+    admission = Admission(
+        tokens, tickets, cache, sessions, revocations, contact, shared, metrics, clock
+    )
     audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
     sessions.on_opened(hooks.opened(audit))
     revocations.on_made(hooks.revoked(audit))
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, counting, encryption, metrics, name)
+    audiences = settings.app_audiences
+    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
+    app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
@@ -322,6 +340,7 @@ def join_parts(
         ),
         login_sessions=sessions,
         channels=channels,
+        shared_grants=shared,
         revocations=revocations,
         tickets=tickets,
         last_seen=LastSeen(sessions),
@@ -336,15 +355,18 @@ def join_parts(
         presence=Presence(counting, rooms, name, clock),
         usage=Usage(counting, clock),
         models=ModelRegistry(database, counting),
-        api_keys=ApiKeys(database, clock),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current, clock),
         health=health,
-        background=Background(metrics),
+        background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
         limits=limits,
-        refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits),
+        refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
         tokens=tokens,
+        app_keys=app_keys,
+        app_tokens=app_tokens,
+        introspection=Introspection(admission, tokens, app_tokens),
         encryption=encryption,
         oauth=oauth,
     )
@@ -401,6 +423,7 @@ async def node(
         stack.push_async_callback(parts.oauth.close)
         stack.callback(parts.close_peers)
         await parts.control.open()
+        await parts.services.shared_grants.load()
         yield parts
 
 

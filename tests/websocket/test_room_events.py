@@ -695,3 +695,119 @@ async def test_two_rooms_do_not_mix(house: Usher, ann: Client) -> None:
         # Ids are of one room: in another the same one may be anybody's, or nobody's.
         part = await a.ok("history", {"room": coffee, "after": known})
         assert part["messages"] in ([], a.messages(coffee))
+
+
+# ---- history of several rooms, and shares of a log ---------------------------------------------
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_what_was_missed_in_many_rooms_comes_in_few_answers(
+    house: Usher, ann: Client, bob: Client
+) -> None:
+    channels = [channel(ann) for _ in range(40)]
+    closed = channel(bob)
+    async with talking(house, ann) as a:
+        said = {
+            room: [await a.say(room, [number, "ü" * 100]) for number in range(3)]
+            for room in channels
+        }
+        asked = [{"room": room, "after": said[room][0]} for room in channels]
+        asked += [{"room": closed}, {"room": f"user:{ann.user['id']}"}, {"room": "channel:x"}]
+        got: dict[str, Any] = {}
+        answers = 0
+        while asked:
+            part = (await a.ok("history", {"rooms": asked}))["rooms"]
+            answers += 1
+            assert part, "at least one"
+            assert [each["room"] for each in part] == [each["room"] for each in asked[: len(part)]]
+            asked = asked[len(part) :]
+            for each in part:
+                before = got.get(each["room"], {}).get("messages", [])
+                got[each["room"]] = each
+                if "error" not in each:
+                    each["messages"] = before + each["messages"]
+                    if each["more"]:
+                        last = each["messages"][-1]["id"]
+                        asked.insert(0, {"room": each["room"], "after": last})
+        assert answers <= 2
+        for room in channels:
+            assert [m["id"] for m in got[room]["messages"]] == said[room][1:]
+            assert (got[room]["complete"], got[room]["more"]) == (True, False)
+        for room in (closed, "channel:x"):
+            assert got[room] == {"room": room, "error": got[room]["error"]}
+            assert got[room]["error"]["code"] == "forbidden"
+        assert got[f"user:{ann.user['id']}"]["messages"] == []
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_no_answer_of_history_is_above_64_kib_and_nothing_is_lost_by_that(
+    house: Usher, ann: Client
+) -> None:
+    channels = [channel(ann) for _ in range(3)]
+    async with talking(house, ann) as a:
+        said = {room: [await a.say(room, "x" * 15_000) for _ in range(25)] for room in channels}
+        for many in (True, False):
+            got: dict[str, list[str]] = {room: [] for room in channels}
+            todo: dict[str, str | None] = dict.fromkeys(channels)
+            while todo:
+                asked = [{"room": r, "after": after} for r, after in todo.items()]
+                if many:
+                    reply = await a.ask("history", {"rooms": asked})
+                    parts = reply["data"]["rooms"]
+                else:
+                    reply = await a.ask("history", asked[0])
+                    parts = [{"room": asked[0]["room"], **reply["data"]}]
+                text = json.dumps(reply, separators=(",", ":"), ensure_ascii=False)
+                assert len(text.encode()) <= 64 * 1024
+                for part in parts:
+                    got[part["room"]] += [m["id"] for m in part["messages"]]
+                    if part["more"]:
+                        todo[part["room"]] = got[part["room"]][-1]
+                    else:
+                        del todo[part["room"]]
+            assert got == said
+
+
+@pytest.mark.gen_test
+async def test_history_takes_one_room_or_several_and_so_many(house: Usher, ann: Client) -> None:
+    room = channel(ann)
+    async with talking(house, ann) as a:
+        one = {"room": room}
+        wrong: list[Any] = [
+            {},
+            {"rooms": []},
+            {"rooms": [one], "room": room},
+            {"rooms": [one] * 251},
+        ]
+        for data in wrong:
+            assert await a.refused("history", data) == "bad_request"
+        assert len((await a.ok("history", {"rooms": [one] * 250}))["rooms"]) == 250
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_one_sender_cannot_empty_a_history_for_the_others(database_kind: str) -> None:
+    with usher(database_kind, HISTORY_MESSAGES=100, MESSAGE_RATE=10_000) as server:
+        ann, bob = sign_up(server), sign_up(server)
+        room = channel(ann, bob)
+        async with talking(server, ann) as a, talking(server, bob) as b:
+            first = await a.say(room, "first")
+            asked = [await a.say(room, f"question {number}") for number in range(30)]
+            for _ in range(10):
+                await asyncio.gather(*(b.say(room, "flood") for _ in range(100)))
+            kept: list[Any] = []
+            more, after = True, None
+            while more:
+                part = await a.ok("history", {"room": room} | ({"after": after} if after else {}))
+                kept += part["messages"]
+                more, after = part["more"], kept[-1]["id"]
+            ids = [message["id"] for message in kept]
+            assert set(asked) <= set(ids)
+            assert first in ids
+            assert ids == sorted(ids, key=lambda i: [int(part) for part in i.split("-")])
+            assert len(kept) <= 350, "it is bounded all the same"
+            # Who had read all of it until the flood is told that some of the flood is gone.
+            part = await a.ok("history", {"room": room, "after": asked[-1]})
+            assert part["complete"] is False
+            known = await a.say(room, "after it")
+            part = await a.ok("history", {"room": room, "after": known})
+            assert (part["messages"], part["complete"]) == ([], True)

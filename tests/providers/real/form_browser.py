@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 import requests
 
 SECONDS = 20.0
+MOST_REDIRECTS = 30
 _BUTTONS = ("submit", "image", "button")
 
 
@@ -41,15 +42,14 @@ class Page:
 
 
 class FormBrowser:
-    """One browser, with cookies of its own."""
+    """One browser, with cookies of its own. All its sites are on this machine, and browsers do not
+    tell ports apart; a Domain that is an address is that address alone."""
 
     def __init__(self) -> None:
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.headers["User-Agent"] = "usher-tests"
+        self.cookies: dict[str, str] = {}
 
     def open(self, url: str) -> Page:
-        return self._page(self._session.get(url, timeout=SECONDS))
+        return self._followed("GET", url)
 
     def submit(
         self, page: Page, form: Form, values: dict[str, str], button: str | None = None
@@ -62,21 +62,44 @@ class FormBrowser:
         pressed = next((each for each in form.buttons if button in (None, *each)), None)
         sent = {**form.fields, **values, **(dict([pressed]) if pressed and pressed[0] else {})}
         url = urljoin(page.url, form.action or page.url)
-        headers = {"Referer": page.url}
         if form.method == "get":
-            return self._page(self._session.get(url, params=sent, timeout=SECONDS))
-        return self._page(self._session.post(url, data=sent, headers=headers, timeout=SECONDS))
+            return self._followed("GET", f"{url.partition('?')[0]}?{urlencode(sent)}")
+        return self._followed("POST", url, data=sent, headers={"Referer": page.url})
 
     def call(self, method: str, url: str, origin: str, body: Any = None) -> requests.Response:
         """What a script on a page of this origin sends, with the cookies."""
-        return self._session.request(
-            method, url, json=body, headers={"Origin": origin}, timeout=SECONDS
-        )
+        return self._sent(method, url, json=body, headers={"Origin": origin})
 
-    def _page(self, answer: requests.Response) -> Page:
+    def _followed(self, method: str, url: str, **more: Any) -> Page:
+        answer = self._sent(method, url, **more)
+        for _ in range(MOST_REDIRECTS):
+            if not answer.is_redirect:
+                break
+            answer = self._sent("GET", urljoin(answer.url, answer.headers["Location"]))
         reader = _Reader()
         reader.feed(answer.text)
         return Page(answer.url, answer.status_code, answer.text, reader.forms)
+
+    def _sent(self, method: str, url: str, **more: Any) -> requests.Response:
+        headers = {"User-Agent": "usher-tests", **more.pop("headers", {})}
+        if self.cookies:
+            headers["Cookie"] = "; ".join(f"{k}={v}" for k, v in self.cookies.items())
+        answer = requests.request(
+            method, url, headers=headers, allow_redirects=False, timeout=SECONDS, **more
+        )
+        for line in answer.raw.headers.getlist("Set-Cookie"):
+            self._keep(line)
+        return answer
+
+    def _keep(self, line: str) -> None:
+        pair, *attributes = (part.strip() for part in line.split(";"))
+        name, _, value = pair.partition("=")
+        told = dict(each.lower().partition("=")[::2] for each in attributes)
+        ended = told.get("max-age", "1").lstrip("-") == "0" or "1970" in told.get("expires", "")
+        if ended or not value:
+            self.cookies.pop(name, None)
+        else:
+            self.cookies[name] = value
 
 
 class _Reader(HTMLParser):

@@ -23,14 +23,20 @@ class RealProvider(ABC):
         package: with the version, as in its registry.
         client: what was registered, for the table.
         settings: what Usher is told beside issuer, client and secret.
-        has_backchannel: whether it sends logout tokens.
+        email: of the person there.
+        has_backchannel: whether it sends logout tokens, here.
+        no_backchannel: why not.
+        tries: sign-ins before one has to succeed.
     """
 
     title: ClassVar[str]
     package: ClassVar[str]
     client: ClassVar[str]
     settings: ClassVar[dict[str, str]] = {}
+    email: ClassVar[str] = EMAIL
     has_backchannel: ClassVar[bool] = False
+    no_backchannel: ClassVar[str] = "has none"
+    tries: ClassVar[int] = 1
     client_id, client_secret = "usher", "a-secret-of-the-tests-32-bytes-long"
 
     def __init__(self, place: Workplace, port: int, usher: str) -> None:

@@ -14,6 +14,7 @@ from tests.providers.real.authlib_server import Authlib
 from tests.providers.real.better_auth import BetterAuth
 from tests.providers.real.canaille import Canaille
 from tests.providers.real.flows import Outcome, run
+from tests.providers.real.lemonldap import LemonLdap
 from tests.providers.real.oauth_toolkit import DjangoOAuthToolkit
 from tests.providers.real.oidc_provider import OidcProviderOfNpm
 from tests.providers.real.provider import NAME, RealProvider
@@ -26,6 +27,7 @@ PROVIDERS: dict[str, type[RealProvider]] = {
     "django-oauth-toolkit": DjangoOAuthToolkit,
     "canaille": Canaille,
     "authlib": Authlib,
+    "lemonldap-ng": LemonLdap,
 }
 DOCUMENT = ROOT / "docs/oauth.md"
 BEGIN, END = "<!-- made by `python -m tests.providers --write` -->", "<!-- end -->"

@@ -115,7 +115,7 @@ class Workplace:
 
     def said(self) -> str:
         """The end of what its processes wrote."""
-        return self.log.read_text("utf-8", "replace")[-4000:] if self.log.exists() else ""
+        return self.log.read_text("utf-8", "replace")[-20_000:] if self.log.exists() else ""
 
 
 def has(*programs: str) -> bool:

@@ -1,0 +1,85 @@
+"""Channels that are open to many: to a role, or to everybody. Each node holds them in memory.
+
+What somebody owns or is a member of is asked for by user, and lies in the login cache. What is open
+to many is the same for all of them: a change of it is read once by every node, instead of by every
+join. It holds the newest of each kind; whatever does not fit can be joined by name.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from services.errors import Unavailable
+from services.grants.queries import open_channel, open_channels
+from services.grants.rules import MAX_ROOMS, Grant, OpenChannel, Reader, merge
+from services.storage.database import Database
+
+
+class SharedGrants:
+    """What this node knows of channels that are open to many.
+
+    Args:
+        life: seconds that the login cache may hold what a channel gave before it was deleted.
+    """
+
+    def __init__(
+        self, database: Database, life: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database, self._life, self._clock = database, life, clock
+        self._open: dict[str, OpenChannel] = {}
+        self._gone: dict[str, float] = {}
+        self._full = False
+        self.version = 0
+        """Grows before each look-up: what was read of a channel before may be old."""
+
+    async def load(self) -> None:
+        """Read them all. To be called before the first join.
+
+        Raises:
+            DatabaseUnavailable: they can't be read.
+        """
+        self._take(await self._database.run(open_channels))
+
+    async def refresh(self, channel_id: str) -> bool:
+        """Read one channel anew, as something in it has changed.
+
+        Returns:
+            Whether it was or is open to many, or was not known for a while: it may concern anybody.
+
+        Raises:
+            Unavailable: it can't be read. Until it is, nobody is let in by it.
+        """
+        self.version += 1
+        before = channel_id in self._open or channel_id in self._gone
+        try:
+            found = await self._database.run(open_channel, channel_id)
+            if self._full and channel_id in self._open and (found is None or not found.is_open):
+                self._take(await self._database.run(open_channels))  # the next one moves up
+        except Unavailable:
+            self._forget(channel_id)
+            raise
+        if found is None:
+            self._forget(channel_id)
+            return before
+        self._gone.pop(channel_id, None)
+        if found.is_open:
+            self._open[channel_id] = found
+        else:
+            self._open.pop(channel_id, None)
+        return before or found.is_open
+
+    def merged(self, reader: Reader, personal: Mapping[str, Grant]) -> dict[str, Grant]:
+        """What somebody may do, in `MAX_ROOMS` channels at most: their own first."""
+        own = {c: had for c, had in personal.items() if c not in self._gone}
+        return merge(reader, own, self._open.values())
+
+    def _take(self, found: dict[str, OpenChannel]) -> None:
+        self._open = found
+        self._full = len(found) >= MAX_ROOMS
+
+    def _forget(self, channel_id: str) -> None:
+        now = self._clock()
+        self._open.pop(channel_id, None)
+        self._gone = {c: at for c, at in self._gone.items() if at > now - self._life}
+        self._gone[channel_id] = now

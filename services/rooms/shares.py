@@ -1,0 +1,77 @@
+"""How many channels somebody may own, and how many memberships give, so that nobody's list is
+filled by others. Administrators, and what is done in their name, have no such limit.
+
+Plain Peewee code, for use within a transaction (`Database.run`).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import msgspec
+import peewee
+
+from models.channel import Channel, ChannelMember
+from models.user import User
+from services.errors import TooManyChannels, Unauthenticated
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """What one user who is no administrator may have.
+
+    Attributes:
+        channels: that one owns.
+        given: memberships that one has given and that stand.
+        given_to_one: of these, to one and the same user.
+    """
+
+    channels: int
+    given: int
+    given_to_one: int
+
+
+UNLIMITED = Shares(sys.maxsize, sys.maxsize, sys.maxsize)
+
+
+def check_new_channel(db: peewee.Database, shares: Shares, owner_id: str) -> None:
+    """Whether somebody may own one more channel; parallel ones wait for each other.
+
+    Raises:
+        TooManyChannels: there are as many already.
+        Unauthenticated: the account is gone.
+    """
+    if _is_limited(db, owner_id):
+        owned = Channel.select().where(Channel.owner == owner_id)
+        _check(owned.count(db), shares.channels, "channels owned")
+
+
+def check_new_member(db: peewee.Database, shares: Shares, giver_id: str, user_id: str) -> None:
+    """Whether somebody may let a user into one more channel; likewise.
+
+    Raises:
+        TooManyChannels: as many were given already, to all or to this user.
+        Unauthenticated: the account is gone.
+    """
+    if _is_limited(db, giver_id):
+        given = ChannelMember.select().where(ChannelMember.added_by == giver_id)
+        to_one = given.where(ChannelMember.user == user_id)
+        _check(to_one.count(db), shares.given_to_one, "memberships given to one user")
+        _check(given.count(db), shares.given, "memberships given")
+
+
+def _is_limited(db: peewee.Database, user_id: str) -> bool:
+    query: Any = User.select(User.role).where(User.id == user_id)
+    if db.for_update:
+        # Not FOR UPDATE: a foreign key to this user, in a transaction that waits for this one's
+        # foreign key to its own user, would be a deadlock.
+        query = query.for_update("FOR NO KEY UPDATE")
+    user = next(iter(query.execute(db)), None)
+    if user is None:
+        raise Unauthenticated("channels: the account is gone")
+    return bool(user.role != "admin")
+
+
+def _check(count: int, most: int, what: str) -> None:
+    if count >= most:
+        raise TooManyChannels(f"{what}: {most}", detail=f"{what}: {most} at most")

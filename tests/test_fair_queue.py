@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from services.callers import Caller, Callers
+from services.errors import Busy
+from services.fair_queue import FairQueue, Lane, Turn
+
+
+def lane(name: str, **more: int) -> Lane:
+    usual = {
+        "weight": 1,
+        "reserved": 0,
+        "most": 99,
+        "most_of_one": 99,
+        "waiting": 99,
+        "waiting_of_one": 99,
+    }
+    return Lane(name, **{**usual, **more})
+
+
+def served(queue: FairQueue, turns: list[Turn], count: int) -> list[str]:
+    """Who has a place one after the other, each giving it up for the next."""
+    order: list[str] = []
+    waiting = list(turns)
+    while len(order) < count:
+        turn = next(turn for turn in waiting if turn.granted.done())
+        waiting.remove(turn)
+        order.append(turn.lane.lane.name + turn.key)
+        turn.release()
+    return order
+
+
+@pytest.mark.gen_test
+async def test_everybody_who_asks_is_served_in_turn() -> None:
+    queue = FairQueue(1, [lane("l")])
+    turns = [queue.request("l", key) for key in ("a", "a", "a", "a", "b", "c", "b")]
+    assert served(queue, turns, 7) == ["la", "la", "lb", "lc", "la", "lb", "la"]
+
+
+@pytest.mark.gen_test
+async def test_lanes_share_by_weight_and_idleness_saves_nothing_up() -> None:
+    queue = FairQueue(1, [lane("u", weight=3), lane("s")])
+    turns = [queue.request("s", "") for _ in range(20)]
+    assert served(queue, turns, 8) == ["s"] * 8
+    turns = [turn for turn in turns if not turn.is_over]
+    turns += [queue.request("u", "") for _ in range(20)]
+    assert Counter(served(queue, turns, 9)[1:]) == {"u": 6, "s": 2}
+
+
+@pytest.mark.gen_test
+async def test_nobody_takes_what_another_lane_has_reserved() -> None:
+    queue = FairQueue(4, [lane("n", reserved=1), lane("u", reserved=1), lane("s", most=2)])
+    strangers = [queue.request("s", "") for _ in range(10)]
+    users = [queue.request("u", "") for _ in range(10)]
+    assert [sum(t.granted.done() for t in turns) for turns in (strangers, users)] == [2, 1]
+    assert queue.request("n", "").granted.done()
+    strangers[0].release()
+    assert (
+        sum(turn.granted.done() for turn in users)
+        + sum(turn.granted.done() and not turn.is_over for turn in strangers)
+        == 3
+    )
+
+
+@pytest.mark.gen_test
+async def test_one_who_asks_has_no_more_places_than_one_may() -> None:
+    queue = FairQueue(3, [lane("s", most_of_one=2)])
+    mine = [queue.request("s", "a") for _ in range(5)]
+    assert [turn.granted.done() for turn in mine] == [True, True, False, False, False]
+    assert queue.request("s", "b").granted.done()
+
+
+@pytest.mark.gen_test
+async def test_waiting_is_bounded_for_a_lane_and_for_one() -> None:
+    queue = FairQueue(1, [lane("s", waiting=4, waiting_of_one=3), lane("u")])
+    mine = [queue.request("s", "a") for _ in range(3)]
+    with pytest.raises(Busy):
+        queue.request("s", "a")
+    queue.request("s", "b")
+    with pytest.raises(Busy):
+        queue.request("s", "c")
+    queue.request("u", "a")  # others have room of their own
+    mine[0].release()
+    queue.request("s", "a")
+
+
+@pytest.mark.gen_test
+async def test_who_ceases_to_wait_leaves_no_gap_and_releases_once() -> None:
+    queue = FairQueue(1, [lane("s")])
+    first, second, third = (queue.request("s", key) for key in "aba")
+    second.release()
+    second.release()
+    with pytest.raises(asyncio.CancelledError):
+        await second.wait()
+    first.release()
+    first.release()
+    await third.wait()
+    other = queue.request("s", "c")
+    assert not other.granted.done()
+    third.release()
+    await other.wait()
+
+
+@pytest.mark.gen_test
+async def test_a_place_that_comes_to_who_was_just_cancelled_goes_on_to_the_next() -> None:
+    queue = FairQueue(1, [lane("s")])
+    first, second, third = (queue.request("s", key) for key in "abc")
+    waiting = asyncio.create_task(second.wait())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    first.release()
+    second.release()
+    await third.wait()
+
+
+@pytest.mark.gen_test
+async def test_a_task_works_for_whoever_it_says_and_its_tasks_too() -> None:
+    callers = Callers()
+
+    async def work() -> Caller:
+        return callers.current
+
+    async def handler() -> Caller:
+        callers.enter("unauthenticated", "192.0.2.1")
+        with callers.on_behalf_of("node"):
+            assert callers.current == Caller("node")
+        return await asyncio.create_task(work())
+
+    assert await asyncio.create_task(handler()) == Caller("unauthenticated", "192.0.2.1")
+    assert callers.current == Caller("users")
