@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from benchmarks.accounts import Login, TokenMint
 from benchmarks.ws_load import Address
