@@ -6,6 +6,7 @@ python -m tests.soak --sockets 5000 --minutes 20
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where logs of the nodes are kept")
     parser.add_argument("--calm", type=float, default=45, help="seconds behind the last fault")
     chosen = parser.parse_args()
+    # So that nodes, PostgreSQL and its disk go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     plan = Plan(
         chosen.sockets, chosen.minutes, chosen.period, chosen.fault, chosen.only, calm=chosen.calm
     )
