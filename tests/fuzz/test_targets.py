@@ -10,8 +10,8 @@ from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
 
 NOT_UTF8 = (
-    b'\xff{"iss": "http://usher.test", "aud": "usher", "sub": "u1", "siss": "te\xfft", "sid": "s1", '
-    b'"jti": "j1", "iat": 1800000000.0, "exp": 1800000900.0, "role": "user"}'
+    b'\xff{"iss": "http://usher.test", "aud": "usher", "sub": "u1", "siss": "te\xfft", '
+    b'"sid": "s1", "jti": "j1", "iat": 1800000000.0, "exp": 1800000900.0, "role": "user"}'
 )
 """Signed, with a byte that is not UTF-8 in a member of no meaning."""
 FOUND: list[tuple[str, bytes]] = [("token_checks", NOT_UTF8)]

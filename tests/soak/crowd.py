@@ -58,6 +58,8 @@ class Period:
     refused: int = 0
     logouts: int = 0
     logouts_refused: int = 0
+    answers_lost: int = 0
+    """Logouts that were done and whose answer did not come: nothing is promised of these."""
     seconds_to_close: list[float] = field(default_factory=list)
     """From an acknowledged logout to the end of its socket."""
     whole_again: float | None = None
@@ -245,14 +247,19 @@ class Crowd:
             self.period.logouts_refused += 1
             return
         self.period.logouts += 1
-        reader.revoked_at, reader.is_retired = at, True
+        reader.revoked_at = at
         if reader.socket is not None:
             self._revoked[id(reader)] = reader
             self.later(PROMISED_SECONDS, lambda: self._check(reader))
-        self.readers[self.readers.index(reader)] = fresh = Reader(self, next(self._sessions))
-        self.wants_in(fresh)
+        self._replace(reader)
         if self.period.logouts % RETURNS_EVERY == 0:
             self.later(0.2, lambda: self._try_back(reader))
+
+    def _replace(self, reader: Reader) -> None:
+        """Its login session is over: another one comes in its place."""
+        reader.is_retired = True
+        self.readers[self.readers.index(reader)] = fresh = Reader(self, next(self._sessions))
+        self.wants_in(fresh)
 
     def _try_back(self, reader: Reader) -> None:
         self.tried_back += 1
@@ -295,6 +302,9 @@ class Crowd:
             self.period.seconds_to_close.append(0.0)  # before its logout was acknowledged
         elif socket.code == OWN:
             return
+        elif socket.code == 4401 and id(reader) not in self._asked:
+            self.period.answers_lost += 1  # of a logout, which was done all the same
+            self._replace(reader)
         elif was_joined or socket.code != 1006:
             self.period.closes[f"{socket.code}" if was_joined else f"refused {socket.code}"] += 1
 

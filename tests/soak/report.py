@@ -18,7 +18,8 @@ GONE_WITH_SOCKETS = frozenset(("usher:socket", "usher:sockets", "usher:here", "u
 
 HEAD = """\
 | minute | closed otherwise | joins | messages acknowledged, refused | \
-logouts acknowledged, refused | closed after, p99 and longest (s) | whole again after (s) | gaps told, twice |
+logouts acknowledged, refused | closed after, p99 and longest (s) | whole again after (s) | \
+gaps told, twice |
 |-|-|-|-|-|-|-|-|"""
 
 
