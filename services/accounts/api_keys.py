@@ -1,4 +1,4 @@
-"""Keys for backends: made by an administrator, shown once, kept as a hash, limited in scope."""
+"""API keys for backends: created by an administrator, shown once, stored as a hash, with scopes."""
 
 from __future__ import annotations
 
