@@ -34,7 +34,7 @@ from services.errors import (
 from services.limits.networks import network_of
 from services.logs import redact
 from services.sessions.admission import Identity
-from services.sessions.login_sessions import Device
+from services.sessions.session_views import Device
 from services.settings.origins import Origins
 from services.settings.proxies import ClientAddress, Proxies
 from services.websocket.protocol import encode_json
@@ -138,7 +138,7 @@ class BaseHandler(web.RequestHandler):
         """Path only: query strings hold tickets and OAuth codes."""
         where = f"{self.request.method} {self.request.path}"
         if isinstance(value, AUDITED) or (self.signs_in and isinstance(value, UsherError)):
-            self.note_refusal(value)
+            self.audit_refusal(value)
         if isinstance(value, OriginRefused):
             log.warning("%s: %s", where, value.evidence)
         elif isinstance(value, UsherError):
@@ -146,10 +146,10 @@ class BaseHandler(web.RequestHandler):
         elif not isinstance(value, web.HTTPError):
             log.error("%s failed", where, exc_info=(typ, value, tb))  # type: ignore[arg-type]
 
-    def note_refusal(self, error: UsherError) -> None:
+    def audit_refusal(self, error: UsherError) -> None:
         """Have the audit trail know of a request that was refused."""
         where = "" if self.signs_in else redact(f"{self.request.method} {self.request.path}")
-        self.services.audit.note(
+        self.services.audit.record(
             "session.refused" if self.signs_in else "request.refused",
             subject=error.about,
             reason=error.code,
@@ -178,7 +178,7 @@ class ApiHandler(BaseHandler):
             actor, session = identity.user_id, identity.claims.sid
         self.services.audit.acting(Caller(actor, session, self.address().ip))
 
-    def note_in_audit(self, done: Operation, result: object) -> None:
+    def audit_operation(self, done: Operation, result: object) -> None:
         """Have the audit trail know of an act that is done."""
         kind = done.audit
         if not kind and done.access == "admin" and self.request.method not in SAFE_METHODS:
@@ -191,7 +191,7 @@ class ApiHandler(BaseHandler):
         if not self.path_args:  # about oneself: a new account, or one's own
             subject = getattr(getattr(result, "user", None), "id", "")
             subject = subject or (self.identity.user_id if result is None else "")
-        self.services.audit.note(
+        self.services.audit.record(
             kind,
             subject=subject,
             actor=subject,
@@ -200,7 +200,7 @@ class ApiHandler(BaseHandler):
 
     def prepare(self) -> None:
         # Whoever calls is a stranger until they have shown who they are.
-        self.callers.enter("strangers", network_of(self.address().ip))
+        self.callers.enter("unauthenticated", network_of(self.address().ip))
         self.set_header("Cache-Control", "no-store")
         self.answer_origin()
         origin = self.request.headers.get("Origin")

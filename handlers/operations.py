@@ -111,7 +111,7 @@ def operation(
             await handler.admit(access)
             arguments = path if decoder is None else (*path, handler.decoded_body(decoder))
             result = await method(handler, *arguments)
-            handler.note_in_audit(described, result)
+            handler.audit_operation(described, result)
             handler.answer(200 if told is not None and result is not None else status, result)
 
         run.operation = described  # type: ignore[attr-defined]  # read by handlers/reference/openapi.py

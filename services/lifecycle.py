@@ -60,7 +60,7 @@ async def _start(services: Services) -> None:
     keep_audit = services.infrastructure.settings.audit_retention_seconds
     purge = Upkeep(database, keep_audit=keep_audit).purge
     background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
-    background.every(NEWS_SECONDS, "read news", services.contact.hear)
+    background.every(NEWS_SECONDS, "read news", services.contact.receive)
     background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)

@@ -75,7 +75,7 @@ class Reloader:
         )
         self._reloads += 1
         if (lock := self._services.infrastructure.lock) is not None:
-            lock.note_reloads(self._reloads)
+            lock.record_reloads(self._reloads)
         log.info("settings are read anew: %s", shown)
         return True
 

@@ -14,13 +14,13 @@ import msgspec
 
 from services.claims import Claims
 from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
-from services.grants import Grant, Reader
+from services.grants.rules import Grant, Reader
+from services.grants.shared import SharedGrants
 from services.metrics import Metrics
 from services.sessions.contact import Contact
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
-from services.sessions.shared_grants import SharedGrants
 from services.sessions.tickets import Tickets, looks_like_ticket
 from services.sessions.tokens import Tokens
 
@@ -119,12 +119,12 @@ class Admission:
         if self._revocations.names(claims):
             raise Unauthenticated("revoked")
         state = await self._state_of(claims)
-        await self.certain()
+        await self.wait_current()
         for _ in range(REREADS):
             if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
                 break
             state = await self._ask_database(claims, "changed_meanwhile")
-            await self.certain()
+            await self.wait_current()
         if state is None:
             raise Unauthenticated("login session over, or account gone or disabled")
         self._refuse_known_revocations(claims, state.generation)
@@ -143,14 +143,14 @@ class Admission:
         grants = self._shared.merged(identity.reader, identity.personal)
         return msgspec.structs.replace(identity, grants=grants)
 
-    async def certain(self) -> None:
+    async def wait_current(self) -> None:
         """Go on at once, as a rule; after a stall of the loop, once what was missed is read.
 
         Raises:
             Unavailable: it can't be, or nothing was learnt for a whole lease.
         """
-        if not self._contact.is_certain():
-            await self._contact.certain()
+        if not self._contact.is_current():
+            await self._contact.wait_current()
 
     def is_outdated(self, identity: Identity) -> bool:
         """Whether something has changed for somebody since they were identified.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from services.grants import Grant
+from services.grants.rules import Grant
 from services.redis.store import Command, Store
 from services.sessions.tokens import Claims
 
@@ -80,7 +80,7 @@ class LoginCache:
         self._store, self._clock = store, clock
         self._ttl = int((token_life + SLACK_SECONDS) * 1000)
         # What was read just before a cut may be remembered just after it: the cut stays longer.
-        self._cut_ttl = self._ttl + int(SLACK_SECONDS * 1000)
+        self._generation_ttl = self._ttl + int(SLACK_SECONDS * 1000)
 
     async def look_up(self, claims: Claims) -> Known:
         """One round trip: is the token or its session revoked, and who is it?
@@ -132,7 +132,7 @@ class LoginCache:
             StoreUnavailable: as `revoke`.
         """
         commands: list[Command] = [
-            ("SET", generation_key(user_id), generation, "PX", self._cut_ttl)
+            ("SET", generation_key(user_id), generation, "PX", self._generation_ttl)
             for user_id, generation in generations
         ]
         if commands:
