@@ -9,7 +9,8 @@ The commands that both know:
     HSET HGET HGETALL HDEL
 
 Replies are RESP2 as Redis sends them: texts are `bytes`, counts are `int`, nothing is `None`,
-`SET` gives `b"OK"`, with GET what was there before, and `HGETALL` is one flat list of fields and values in no fixed order.
+`SET` gives `b"OK"`, with GET what was there before, and `HGETALL` is one flat list of fields and
+values in no fixed order.
 """
 
 from __future__ import annotations

@@ -64,9 +64,7 @@ class SocketLimit:
         session_id = secrets.token_urlsafe(16)
         member = f"{claims.sid}/{session_id}"
         entry = index_commands(user_id, member, self._clock())
-        answer = asyncio.ensure_future(
-            self._store.call(*entry, ("ZCARD", user_index_key(user_id)))
-        )
+        answer = asyncio.ensure_future(self._store.call(*entry, ("ZCARD", user_index_key(user_id))))
         return Place(user_id, session_id, member, answer)
 
     async def check(self, place: Place) -> bool:
