@@ -147,7 +147,8 @@ class Control:
             await self._bus.keep(CONTROL_ROOM, msgspec.json.encode(news))
         except StoreUnavailable as error:
             self._metrics.news_untold.inc()
-            log.warning("other nodes not told; they will read the rows: %s", error.evidence)
+            # No warning for each: the store has said once that Redis is lost.
+            log.debug("other nodes not told; they will read the rows: %s", error.evidence)
             return False
         return True
 
