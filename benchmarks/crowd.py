@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks import machine
 from benchmarks.errors import BenchmarkFailed
-from benchmarks.house import MARK
+from benchmarks.installation import MARK
 from benchmarks.reactor import READ_BYTES, Reactor
 from benchmarks.ws_load import Address, Client, open_all
 

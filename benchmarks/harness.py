@@ -16,7 +16,7 @@ from typing import Protocol
 
 from benchmarks import machine
 from benchmarks.accounts import Login, TokenMint, sign_in
-from benchmarks.house import House
+from benchmarks.installation import Installation
 from benchmarks.servers import Server, bare_command, free_port, running, usher_command
 from benchmarks.sizes import LIMITS, TOKEN_TTL_SECONDS, Sizes
 
@@ -139,7 +139,7 @@ class Lab:
         self.mint = TokenMint(self._secret)
         self.logins: list[Login] = []
         self._kept: dict[str, Server] = {}
-        self._house: House | None = None
+        self._installation: Installation | None = None
         self._open = ExitStack()
 
     def close(self) -> None:
@@ -172,21 +172,21 @@ class Lab:
         return lab
 
     @property
-    def house(self) -> House:
+    def installation(self) -> Installation:
         """The installation for rooms and several nodes; made when it is first wanted."""
-        if self._house is None:
-            house = House(self.sizes, self.cores, self._folder / "house")
-            self._house = self._open.enter_context(closing(house))
-        return self._house
+        if self._installation is None:
+            installation = Installation(self.sizes, self.cores, self._folder / "house")
+            self._installation = self._open.enter_context(closing(installation))
+        return self._installation
 
     @contextmanager
     def room_servers(self, subject: str) -> Iterator[list[Server]]:
-        """The subject with the room in it: one or two nodes of the house, or the baseline."""
+        """The subject with the room in it: one or two nodes, or the baseline."""
         if subject == BARE:
             with self.server(BARE) as server:
                 yield [server]
         else:
-            with self.house.nodes(2 if subject == NODES else 1) as servers:
+            with self.installation.nodes(2 if subject == NODES else 1) as servers:
                 yield servers
 
     def take(self, count: int) -> list[Login]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from benchmarks.crowd import Member, Tally, leave_all, open_crowd
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.harness import BARE, NODES, SHARES, USHER, Figure, Lab, Sample, Usage
-from benchmarks.house import MARK
+from benchmarks.installation import MARK
 from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
 from benchmarks.sizes import Sizes
@@ -163,11 +163,11 @@ class Fanout:
             room, origin, text = "x" * 30, "", heard("x" * 30)
             upgrades = [handshake(addresses[0], path="/room")] * count
         else:
-            room, origin = lab.house.room, lab.house.origin
+            room, origin = lab.installation.room, lab.installation.origin
             text = said(room)
             upgrades = [
                 handshake(addresses[number % len(addresses)], token, origin=origin)
-                for number, token in enumerate(lab.house.tokens(min(PEOPLE, count), count))
+                for number, token in enumerate(lab.installation.tokens(min(PEOPLE, count), count))
             ]
         members: list[Member] = []
         greeting = lab.greeting(subject)

@@ -10,7 +10,7 @@ import msgspec
 from redis.client import Pipeline
 
 from benchmarks.harness import SHARES, USHER, Figure, Lab, Sample
-from benchmarks.house import MAX_PIPELINE, House
+from benchmarks.installation import MAX_PIPELINE, Installation
 from benchmarks.servers import Server
 from benchmarks.sizes import FULL, Sizes
 from benchmarks.ws_load import handshake, visit
@@ -59,7 +59,7 @@ class Growth:
         costs: list[dict[str, float]] = []
         with lab.room_servers(subject) as (server, *_):
             _join(lab, server, max(1, lab.sizes.grown_joins // 10))
-            with closing(_MadeUp(lab.house)) as made_up:
+            with closing(_MadeUp(lab.installation)) as made_up:
                 for count in lab.sizes.sessions:
                     made_up.grow(count)
                     meter = lab.meter(server)
@@ -79,8 +79,8 @@ class Growth:
 class _MadeUp:
     """Records of socket sessions that are on no node."""
 
-    def __init__(self, house: House) -> None:
-        self._client = house.redis()
+    def __init__(self, installation: Installation) -> None:
+        self._client = installation.redis()
         self._keys: list[str] = []
         self.count = 0
 
@@ -128,7 +128,7 @@ class _MadeUp:
 
 
 def _join(lab: Lab, server: Server, count: int) -> int:
-    house = lab.house
-    tokens = list(house.mint.spread(house.logins, count))
-    upgrades = [handshake(server.address, token, origin=house.origin) for token in tokens]
+    installation = lab.installation
+    tokens = list(installation.mint.spread(installation.logins, count))
+    upgrades = [handshake(server.address, token, origin=installation.origin) for token in tokens]
     return visit(server.address, upgrades, lab.greeting(USHER), lab.sizes.lanes)

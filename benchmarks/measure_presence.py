@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmarks.crowd import Member, Tally, leave_all, open_crowd
 from benchmarks.errors import BenchmarkFailed
 from benchmarks.harness import NODES, SHARES, USHER, Figure, Lab, Sample, Usage
-from benchmarks.house import MARK
+from benchmarks.installation import MARK
 from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
 from benchmarks.sizes import Sizes
@@ -69,16 +69,16 @@ class _Scene:
 
     def __init__(self, lab: Lab, servers: Sequence[Server], reactor: Reactor) -> None:
         sizes = lab.sizes
-        self._reactor, self._lanes, self._room = reactor, sizes.lanes, lab.house.room
+        self._reactor, self._lanes, self._room = reactor, sizes.lanes, lab.installation.room
         self._tally = Tally()
         self.members: list[_Walker] = []
-        lab.house.empty_room()
-        tokens = lab.house.tokens(sizes.present, sizes.present, marked=True)
+        lab.installation.empty_room()
+        tokens = lab.installation.tokens(sizes.present, sizes.present, marked=True)
         greeting = lab.greeting(USHER)
 
         def arriving(token: str) -> _Walker:
             address = servers[len(self.members) % len(servers)].address
-            upgrade = handshake(address, token, origin=lab.house.origin)
+            upgrade = handshake(address, token, origin=lab.installation.origin)
             member = _Walker(reactor, address, upgrade, greeting, self._tally)
             self.members.append(member)
             return member

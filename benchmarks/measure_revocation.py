@@ -97,7 +97,7 @@ class Revocation:
 
     def _take(self, lab: Lab, count: int) -> list[Login]:
         if not self._logins:
-            self._logins = lab.house.sign_in(lab.sizes.rounds * count)
+            self._logins = lab.installation.sign_in(lab.sizes.rounds * count)
         taken, self._logins = self._logins[:count], self._logins[count:]
         return taken
 
@@ -140,7 +140,7 @@ class Revocation:
         sizes, tally = lab.sizes, Tally()
         members = _open_load(lab, servers, reactor, tally)
         rate = sizes.load_deliveries_per_second / len(members)
-        pacer = _Pacer(members[0], masked_frame(TEXT, said(lab.house.room)), rate)
+        pacer = _Pacer(members[0], masked_frame(TEXT, said(lab.installation.room)), rate)
         reactor.on_pulse(pacer.pulse)
         reactor.run_for(WARM_UP_SECONDS)
         meter, delivered, sent = lab.meter(*servers), tally.total, pacer.sent
@@ -157,7 +157,7 @@ class Revocation:
 
 
 def _watch(lab: Lab, server: Server, reactor: Reactor, login: Login) -> Watcher:
-    upgrade = handshake(server.address, login.access_token, origin=lab.house.origin)
+    upgrade = handshake(server.address, login.access_token, origin=lab.installation.origin)
     return Watcher(reactor, server.address, upgrade, lab.greeting(USHER))
 
 
@@ -167,11 +167,11 @@ def _open_load(lab: Lab, servers: list[Server], reactor: Reactor, tally: Tally) 
         Member(
             reactor,
             servers[number % 2].address,
-            handshake(servers[number % 2].address, token, origin=lab.house.origin),
+            handshake(servers[number % 2].address, token, origin=lab.installation.origin),
             lab.greeting(USHER),
             tally,
         )
-        for number, token in enumerate(lab.house.tokens(min(LOAD_PEOPLE, count), count))
+        for number, token in enumerate(lab.installation.tokens(min(LOAD_PEOPLE, count), count))
     ]
     open_crowd(reactor, members, count, count)
     return members

@@ -13,10 +13,11 @@ from tornado import web
 from tornado.template import Loader
 
 from handlers.cookies import CookieJar
-from handlers.operations import Access, Operation
+from handlers.operations import KEY_SCOPES, USERS_MAY, Access, Operation
 from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket.handshake import cookie_credential
 from services.accounts.api_keys import PREFIX as KEY_PREFIX
+from services.accounts.api_keys import GoodKey
 from services.audit.events import Caller
 from services.callers import Callers
 from services.container import Services
@@ -34,7 +35,7 @@ from services.errors import (
 from services.limits.networks import network_of
 from services.logs import redact
 from services.sessions.admission import Identity
-from services.sessions.login_sessions import Device
+from services.sessions.session_views import Device
 from services.settings.origins import Origins
 from services.settings.proxies import ClientAddress, Proxies
 from services.websocket.protocol import encode_json
@@ -138,7 +139,7 @@ class BaseHandler(web.RequestHandler):
         """Path only: query strings hold tickets and OAuth codes."""
         where = f"{self.request.method} {self.request.path}"
         if isinstance(value, AUDITED) or (self.signs_in and isinstance(value, UsherError)):
-            self.note_refusal(value)
+            self.audit_refusal(value)
         if isinstance(value, OriginRefused):
             log.warning("%s: %s", where, value.evidence)
         elif isinstance(value, UsherError):
@@ -146,10 +147,10 @@ class BaseHandler(web.RequestHandler):
         elif not isinstance(value, web.HTTPError):
             log.error("%s failed", where, exc_info=(typ, value, tb))  # type: ignore[arg-type]
 
-    def note_refusal(self, error: UsherError) -> None:
+    def audit_refusal(self, error: UsherError) -> None:
         """Have the audit trail know of a request that was refused."""
         where = "" if self.signs_in else redact(f"{self.request.method} {self.request.path}")
-        self.services.audit.note(
+        self.services.audit.record(
             "session.refused" if self.signs_in else "request.refused",
             subject=error.about,
             reason=error.code,
@@ -168,17 +169,17 @@ class ApiHandler(BaseHandler):
     """JSON calls. `identity` is the caller, once an operation has admitted one."""
 
     identity: Identity
-    key_id: str = ""
-    """Of the API key that called, once an operation has admitted one."""
+    key: GoodKey | None = None
+    """The API key that called, once an operation has admitted one."""
 
     def acting(self) -> None:
         """Let the audit trail know who acts: where from, and who, as far as that is known."""
-        actor, session = f"key:{self.key_id}" if self.key_id else "", ""
+        actor, session = f"key:{self.key.id}" if self.key else "", ""
         if (identity := getattr(self, "identity", None)) is not None:
             actor, session = identity.user_id, identity.claims.sid
         self.services.audit.acting(Caller(actor, session, self.address().ip))
 
-    def note_in_audit(self, done: Operation, result: object) -> None:
+    def audit_operation(self, done: Operation, result: object) -> None:
         """Have the audit trail know of an act that is done."""
         kind = done.audit
         if not kind and done.access == "admin" and self.request.method not in SAFE_METHODS:
@@ -191,7 +192,7 @@ class ApiHandler(BaseHandler):
         if not self.path_args:  # about oneself: a new account, or one's own
             subject = getattr(getattr(result, "user", None), "id", "")
             subject = subject or (self.identity.user_id if result is None else "")
-        self.services.audit.note(
+        self.services.audit.record(
             kind,
             subject=subject,
             actor=subject,
@@ -200,7 +201,7 @@ class ApiHandler(BaseHandler):
 
     def prepare(self) -> None:
         # Whoever calls is a stranger until they have shown who they are.
-        self.callers.enter("strangers", network_of(self.address().ip))
+        self.callers.enter("unauthenticated", network_of(self.address().ip))
         self.set_header("Cache-Control", "no-store")
         self.answer_origin()
         origin = self.request.headers.get("Origin")
@@ -263,8 +264,9 @@ class ApiHandler(BaseHandler):
             self.refuse_foreign_page()
             return
         token = self.access_token()
-        if token.startswith(KEY_PREFIX) and access in ("publish", "disconnect", "read"):
-            self.key_id = await self.services.api_keys.check(token, access)
+        if token.startswith(KEY_PREFIX) and access in KEY_SCOPES:
+            self.key = await self.services.api_keys.check(token, *KEY_SCOPES[access])
+            self.callers.enter("users", f"key {self.key.id}")
             self.acting()
             return
         claims = self.services.admission.verify(token)
@@ -272,7 +274,7 @@ class ApiHandler(BaseHandler):
         self.identity = await self.services.admission.identify(claims)
         self.acting()
         self.services.last_seen.record(claims.sid)
-        if access != "user" and not self.identity.is_admin:
+        if access not in USERS_MAY and not self.identity.is_admin:
             raise Forbidden("an administrator's call")
 
     def access_token(self) -> str:
@@ -294,13 +296,17 @@ class ApiHandler(BaseHandler):
         self.require_own_page()
         return cookie.text
 
+    def asked_method(self) -> str:
+        """The method that the rules against other sites' pages go by."""
+        return self.request.method or ""
+
     def require_own_page(self) -> None:
         """Refuse a cookie-borne request that another site could have made (CSRF, ASVS 4.2.2).
 
         Raises:
             OriginRefused: foreign, or no sign of where it comes from.
         """
-        if self.request.method in SAFE_METHODS:
+        if self.asked_method() in SAFE_METHODS:
             return
         self.refuse_foreign_page()
         headers = self.request.headers
@@ -315,7 +321,7 @@ class ApiHandler(BaseHandler):
         Raises:
             OriginRefused: it is foreign.
         """
-        if self.request.method in SAFE_METHODS:
+        if self.asked_method() in SAFE_METHODS:
             return
         headers = self.request.headers
         origin = headers.get("Origin")

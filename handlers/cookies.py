@@ -31,7 +31,7 @@ class CookieJar:
         # __Host- asks for path "/", which a refresh token should not have.
         self.refresh = f"{safe}{prefix}refresh_token"
         self.device = f"{safe}{prefix}device"
-        self.attempt = f"{host}{prefix}oauth_"
+        self.authorization_request = f"{host}{prefix}oauth_"
 
     def set_access(self, handler: RequestHandler, token: str, seconds: float) -> None:
         """Give the access token for so many seconds."""
@@ -69,7 +69,9 @@ class CookieJar:
             max_age=DEVICE_SECONDS,
         )
 
-    def set_attempt(self, handler: RequestHandler, name: str, sealed: str, seconds: float) -> None:
+    def set_authorization_request(
+        self, handler: RequestHandler, name: str, sealed: str, seconds: float
+    ) -> None:
         """Let the browser keep a sign-in at a provider that is under way."""
         # Lax: the provider sends the browser back, from another site. Path "/", as __Host- asks:
         # a neighbour host must not plant a sign-in of its own (login CSRF).
@@ -83,7 +85,7 @@ class CookieJar:
             max_age=ceil(seconds),
         )
 
-    def clear_attempt(self, handler: RequestHandler, name: str) -> None:
+    def clear_authorization_request(self, handler: RequestHandler, name: str) -> None:
         """Take one away."""
         handler.clear_cookie(name, path="/", httponly=True, samesite="Lax", secure=self._secure)
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["node", "users", "strangers"]
+Kind = Literal["node", "users", "unauthenticated"]
 """The node's own work; whoever has shown who they are, or a device that we know; anybody else."""
 
 

@@ -14,7 +14,11 @@ from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
 from services.audit import hooks
 from services.audit.trail import AuditTrail
+from services.backends.app_keys import AppKeys
+from services.backends.app_tokens import AppTokens
+from services.backends.introspection import Introspection
 from services.background import Background
+from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
@@ -42,7 +46,6 @@ from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
-from services.sessions.shared_grants import SharedGrants
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
@@ -95,6 +98,9 @@ class Services:
     refreshes: Refreshes
     refresh_keys: RefreshKeys
     tokens: Tokens
+    app_keys: AppKeys
+    app_tokens: AppTokens
+    introspection: Introspection
     encryption: Encryption
     oauth: OAuthParts
 
@@ -157,6 +163,9 @@ def build(
     )
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, node)
+    audiences = settings.app_audiences
+    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
+    app_tokens = AppTokens(app_keys, issuer, audiences)
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
         providers,
@@ -203,7 +212,7 @@ def build(
         presence=Presence(store, rooms, node),
         usage=Usage(store),
         models=ModelRegistry(database, store),
-        api_keys=ApiKeys(database),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
@@ -212,6 +221,9 @@ def build(
         refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
         tokens=tokens,
+        app_keys=app_keys,
+        app_tokens=app_tokens,
+        introspection=Introspection(admission, tokens, app_tokens),
         encryption=encryption,
         oauth=oauth,
     )

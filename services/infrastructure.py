@@ -70,7 +70,7 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
     except BaseException:  # cancelled too: no server and no lock may stay behind
         if database is not None:
             await database.close()
-        await _let_go(bus, store, redis, lock)
+        await _release(bus, store, redis, lock)
         raise
     return Infrastructure(settings, lock, redis, store, bus, database, metrics, watch)
 
@@ -144,12 +144,12 @@ async def _open_bus(
 async def close_infrastructure(infrastructure: Infrastructure) -> None:
     """Let go of everything, in the order in which it stands on each other."""
     await infrastructure.database.close()
-    await _let_go(
+    await _release(
         infrastructure.bus, infrastructure.store, infrastructure.redis, infrastructure.lock
     )
 
 
-async def _let_go(
+async def _release(
     bus: Bus | None,
     store: Store | None,
     redis: EmbeddedRedis | None,

@@ -42,6 +42,7 @@ async def _start(services: Services) -> None:
     await services.shared_grants.load()
     await services.refresh_keys.read()
     await services.health.check()
+    await services.app_keys.read()
     services.infrastructure.watch.start()
     background, database = services.background, services.infrastructure.database
 
@@ -60,7 +61,7 @@ async def _start(services: Services) -> None:
     keep_audit = services.infrastructure.settings.audit_retention_seconds
     purge = Upkeep(database, keep_audit=keep_audit).purge
     background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
-    background.every(NEWS_SECONDS, "read news", services.contact.hear)
+    background.every(NEWS_SECONDS, "read news", services.contact.receive)
     background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)
@@ -75,6 +76,7 @@ async def _start(services: Services) -> None:
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
     background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
+    background.every(PURGE_SECONDS, "read app keys", services.app_keys.read)
 
 
 async def stop(services: Services) -> None:

@@ -60,11 +60,11 @@ async def _with_users(call: Call, chosen: Settings) -> None:
             _say(call, {"items": found}, "\n".join(map(_user_text, found)) or "no accounts yet")
         elif call.command == MAKE_ADMIN:
             user = await users.make_admin(call.argument, time.time())
-            services.audit.note("user.changed", subject=user.id, reason="make-admin")
+            services.audit.record("user.changed", subject=user.id, reason="make-admin")
             _say(call, user, f"administrator now: {_user_text(user)}")
         else:
             reset = await users.reset_password(call.argument)
-            services.audit.note("user.changed", subject=reset.user.id, reason="reset-password")
+            services.audit.record("user.changed", subject=reset.user.id, reason="reset-password")
             _say(call, reset, _password_text(reset))
         await services.audit.write_rows()
     finally:
@@ -112,4 +112,9 @@ def _keys_text(done: keys.KeysRotated) -> str:
         lines.insert(0, f"usher: a new key is in DATA_DIR{read}")
     else:
         lines.append("usher: of USHER_ENCRYPTION_KEYS only the first is needed from now on")
+    if done.app_key:
+        lines.append(
+            "usher: app tokens have a new key pair; it is published within a minute and signs 10 "
+            "minutes from now, and the old one is published until its tokens have ended"
+        )
     return "\n".join(lines)

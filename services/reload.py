@@ -65,6 +65,7 @@ class Reloader:
             self._services.encryption.replace_keys(found.encryption_keys)
             with suppress(DatabaseUnavailable):  # then the last verdict stands
                 await self._services.health.recheck_key()
+                await self._services.app_keys.read()
         for name in _others(self._current, found):
             log.warning("USHER_%s has changed: that takes a restart", name.upper())
         self._current = msgspec.structs.replace(
@@ -75,7 +76,7 @@ class Reloader:
         )
         self._reloads += 1
         if (lock := self._services.infrastructure.lock) is not None:
-            lock.note_reloads(self._reloads)
+            lock.record_reloads(self._reloads)
         log.info("settings are read anew: %s", shown)
         return True
 

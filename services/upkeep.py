@@ -58,8 +58,8 @@ class Upkeep:
         ):
             while await self._database.run(_delete_expired, row, key, ends < before) == BATCH:
                 pass
-        for cut in await self._database.run(_cuts, now):
-            while await self._database.run(settle, *cut) == BATCH:
+        for ended in await self._database.run(_ended_generations, now):
+            while await self._database.run(settle, *ended) == BATCH:
                 pass
         while await self._database.run(_delete_orphans, now) == BATCH:
             pass
@@ -68,7 +68,7 @@ class Upkeep:
             pass
 
 
-def _cuts(db: peewee.Database, now: float) -> list[tuple[str, int, float, str]]:
+def _ended_generations(db: peewee.Database, now: float) -> list[tuple[str, int, float, str]]:
     """What ended all login sessions of a user lately, oldest first, as `settle` takes it."""
     rows = (
         Revocation.select()

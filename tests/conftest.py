@@ -21,7 +21,20 @@ from tornado.ioloop import IOLoop
 from xdist.scheduler import LoadFileScheduling
 
 from tests.support.databases import KINDS, bring_up, copied_database, empty_database
+from tests.support.left_out import (
+    pytest_deselected,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 from tests.support.server import Usher, usher
+
+__all__ = [
+    "pytest_deselected",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
 
 try:
     import uvloop

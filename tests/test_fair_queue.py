@@ -126,10 +126,10 @@ async def test_a_task_works_for_whoever_it_says_and_its_tasks_too() -> None:
         return callers.current
 
     async def handler() -> Caller:
-        callers.enter("strangers", "192.0.2.1")
+        callers.enter("unauthenticated", "192.0.2.1")
         with callers.on_behalf_of("node"):
             assert callers.current == Caller("node")
         return await asyncio.create_task(work())
 
-    assert await asyncio.create_task(handler()) == Caller("strangers", "192.0.2.1")
+    assert await asyncio.create_task(handler()) == Caller("unauthenticated", "192.0.2.1")
     assert callers.current == Caller("users")

@@ -22,8 +22,8 @@ from services.errors import (
     WeakPassword,
     WrongPassword,
 )
-from services.sessions.login_sessions import Profile, SignedIn
 from services.sessions.logout_ack import Outcome
+from services.sessions.session_views import Profile, SignedIn
 
 Client = Literal["browser", "native"]
 

@@ -8,7 +8,7 @@ from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.claims import Role
 from services.errors import BadRequest, Forbidden, NotFound, OwnerStays, TooManyChannels
-from services.grants import Right, RightName
+from services.grants.rules import Right, RightName
 from services.rooms.channel_rows import ChannelDetails, ChannelItem, Membership
 from services.rooms.channels import MAX_PAGE
 

@@ -29,7 +29,7 @@ from services.errors import (
 )
 from services.oauth.answers import refuse
 from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
-from services.providers.authorization_requests import ATTEMPT_SECONDS, attempt_key
+from services.providers.authorization_requests import AUTHORIZATION_REQUEST_SECONDS, request_key
 from services.providers.flow import MAX_CODE_LENGTH, Answer, Begun
 from services.settings.origins import Origins, parse_origin
 
@@ -39,7 +39,7 @@ MAX_NEXT_LENGTH = 500
 ANSWER = ("state", "code", "error", "iss")
 """What a provider answers with, and nothing else of what it may add."""
 MAX_ANSWER_LENGTH = MAX_CODE_LENGTH
-MAX_ATTEMPTS = 5
+MAX_AUTHORIZATION_REQUESTS = 5
 """Sign-ins that one browser may have under way; the cookies of more are taken away."""
 _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 """A path on this site. A second slash, or a backslash that browsers read as one, would make it a
@@ -76,23 +76,29 @@ def checked_next(target: str, origins: Origins) -> str:
     raise BadRequest("next: not on this site", detail="next: a path on this site")
 
 
-class AttemptKeeper(ApiHandler):
+class AuthorizationRequestHandler(ApiHandler):
     """Keeps sign-ins that are under way in cookies of the browser."""
 
-    def attempt_cookie(self, key: str) -> str:
+    def request_cookie(self, key: str) -> str:
         """The name of the cookie that keeps an attempt."""
-        return self.site.cookies.attempt + key
+        return self.site.cookies.authorization_request + key
 
-    def keep_attempt(self, begun: Begun) -> None:
+    def set_request_cookie(self, begun: Begun) -> None:
         """Let the browser keep an attempt, and no more of them than it needs."""
-        mine = [name for name in self.cookies if name.startswith(self.site.cookies.attempt)]
-        for name in mine[: max(0, len(mine) - MAX_ATTEMPTS + 1)]:
-            self.site.cookies.clear_attempt(self, name)
-        name = self.attempt_cookie(begun.key)
-        self.site.cookies.set_attempt(self, name, begun.sealed.reveal(), ATTEMPT_SECONDS)
+        mine = [
+            name
+            for name in self.cookies
+            if name.startswith(self.site.cookies.authorization_request)
+        ]
+        for name in mine[: max(0, len(mine) - MAX_AUTHORIZATION_REQUESTS + 1)]:
+            self.site.cookies.clear_authorization_request(self, name)
+        name = self.request_cookie(begun.key)
+        self.site.cookies.set_authorization_request(
+            self, name, begun.sealed.reveal(), AUTHORIZATION_REQUEST_SECONDS
+        )
 
 
-class OAuthHandler(AttemptKeeper, SignInHandler):
+class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
     """A page that a browser navigates to: it ends elsewhere, or in words for people."""
 
     provider = ""
@@ -178,7 +184,7 @@ class OAuthLoginHandler(OAuthHandler):
             self.go_to(f"{origins.public_url}{self.request.uri}")
             return
         begun = await self.services.oauth.flow.begin(provider, next_, prompt=prompt)
-        self.keep_attempt(begun)
+        self.set_request_cookie(begun)
         self.go_to(begun.url)
 
     def _elsewhere(self) -> bool:
@@ -219,10 +225,10 @@ class OAuthCallbackHandler(OAuthHandler):
         if not answer.state and answer.error:
             # Some providers leave the state out when they refuse. Nothing is at stake.
             refuse(answer.error)
-        cookie = self.attempt_cookie(attempt_key(answer.state))
+        cookie = self.request_cookie(request_key(answer.state))
         sealed = self.get_cookie(cookie) or ""
         if sealed:
-            self.site.cookies.clear_attempt(self, cookie)
+            self.site.cookies.clear_authorization_request(self, cookie)
         claims = self._signed_in_as()
         finished = await self.services.oauth.flow.finish(
             provider, sealed, answer, self.device(), claims.sid if claims else None
@@ -231,7 +237,7 @@ class OAuthCallbackHandler(OAuthHandler):
             self.signed_in(finished.signed_in, "browser")
         elif claims is not None:
             self.services.audit.acting(Caller(claims.sub, claims.sid, self.address().ip))
-            self.services.audit.note("identity.linked", subject=claims.sub, target=provider)
+            self.services.audit.record("identity.linked", subject=claims.sub, target=provider)
         self.go_to(finished.next)
 
     @operation(

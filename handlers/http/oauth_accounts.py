@@ -7,7 +7,7 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.http.auth import LogOutHandler
 from handlers.http.forms import form_values
-from handlers.http.oauth import AttemptKeeper, checked_next
+from handlers.http.oauth import AuthorizationRequestHandler, checked_next
 from handlers.operations import operation
 from services.errors import (
     BadRequest,
@@ -99,7 +99,7 @@ class LinkedAccountHandler(ApiHandler):
             self.site.cookies.clear(self)
 
 
-class LinkHandler(AttemptKeeper):
+class LinkHandler(AuthorizationRequestHandler):
     @operation(
         "Begin to link an account at a provider: the browser goes to `location`, and comes back.",
         body=LinkAccount,
@@ -120,7 +120,7 @@ class LinkHandler(AttemptKeeper):
         known_hash = await self._reauthenticate(claims.sub, claims.sid, body.current_password)
         link = Link(claims.sub, claims.sid, proof_of(known_hash))
         begun = await self.services.oauth.flow.begin(provider, next_, link)
-        self.keep_attempt(begun)
+        self.set_request_cookie(begun)
         return GoThere(begun.url)
 
     async def _reauthenticate(self, user_id: str, sid: str, password: str | None) -> str | None:
@@ -162,4 +162,4 @@ class BackChannelLogoutHandler(ApiHandler):
         values = form_values(self.request, "logout_token")
         if len(values) != 1:
             raise LogoutRefused("not one logout_token", error="invalid_request")
-        await self.services.oauth.logout.hear(provider, values[0])
+        await self.services.oauth.logout.receive(provider, values[0])

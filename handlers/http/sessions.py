@@ -7,7 +7,7 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.errors import NotFound, StoreUnavailable
-from services.sessions.login_sessions import PastSession
+from services.sessions.session_views import PastSession
 
 
 class Session(msgspec.Struct, frozen=True):

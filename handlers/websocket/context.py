@@ -144,6 +144,6 @@ class SocketContext:
 
     def close_all(self, code: CloseCode, after: float | None = None) -> None:
         """Close every socket of this node, joined or not."""
-        for stranger in tuple(self.unauthenticated):
-            stranger.close(code, after)
+        for sock in tuple(self.unauthenticated):
+            sock.close(code, after)
         self.hub.close_all(code, after)

@@ -16,7 +16,7 @@ import msgspec
 from handlers.websocket.context import ClientEvent, client_event
 from handlers.websocket.socket import ClientSocket
 from services.errors import BadRequest, Forbidden, Unavailable
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
 from services.redis.bus import Window
 from services.rooms import room_protocol as rooms
 from services.rooms.rooms import CHANNEL

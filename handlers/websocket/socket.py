@@ -61,6 +61,7 @@ class ClientSocket:
         "bearer_token_id",
         "connection",
         "context",
+        "generation",
         "session_id",
     )
 
@@ -70,6 +71,7 @@ class ClientSocket:
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
+        self.generation = 0
         self._claims: Claims | None = None
         self._membership: Membership | None = None
         self._renewed_at = 0.0
@@ -110,7 +112,7 @@ class ClientSocket:
     def _refuse(self, code: CloseCode) -> None:
         self.context.metrics.joins.labels(outcome=code.reason).inc()
         by = Caller(address=self._address)
-        self.context.services.audit.note(
+        self.context.services.audit.record(
             "socket.refused", reason=code.reason, target=self.session_id, by=by, kept=False
         )
         self.close(code)
@@ -248,7 +250,7 @@ class ClientSocket:
             context.metrics.sockets.dec()
             self.membership.leave_all()
             context.services.pool.remove(self._session)
-            self._note("socket.closed", str(int(code)))
+            self._audit("socket.closed", str(int(code)))
 
     def _is_unauthenticated_no_more(self) -> None:
         self.context.unauthenticated.discard(self)
@@ -329,6 +331,7 @@ class ClientSocket:
         context, claims, now = self.context, identity.claims, self.context.clock()
         self._is_unauthenticated_no_more()
         self._claims, self._renewed_at = claims, now
+        self.generation = identity.generation
         self.session_id = identity.session_id or self.session_id
         self._session = SocketSession(
             session_id=self.session_id,
@@ -339,7 +342,6 @@ class ClientSocket:
             node=context.services.node,
             connected_at=now,
             expires_at=claims.exp,
-            generation=identity.generation,
         )
         self.connection.limit(protocol.MAX_MESSAGE_BYTES)
         context.hub.add(self)
@@ -349,15 +351,15 @@ class ClientSocket:
         context.services.last_seen.record(claims.sid)
         context.metrics.joins.labels(outcome="joined").inc()
         context.metrics.sockets.inc()
-        self._note("socket.joined", "bearer" if bearer else "")
+        self._audit("socket.joined", "bearer" if bearer else "")
         self._watch_expiry()
         return self._joined()
 
-    def _note(self, kind: str, reason: str) -> None:
+    def _audit(self, kind: str, reason: str) -> None:
         """Have the audit trail know: a line of the log, written later, and no row."""
         session = self.session
         by = Caller(session.user_id, session.login_session_id, self._address)
-        self.context.services.audit.note(
+        self.context.services.audit.record(
             kind, subject=by.actor, reason=reason, target=self.session_id, by=by, kept=False
         )
 
@@ -379,13 +381,12 @@ class ClientSocket:
     def _adopt(self, identity: Identity, bearer: bool) -> None:
         """Take over a newer token of who is here already."""
         claims = identity.claims
-        self._claims = claims
+        self._claims, self.generation = claims, identity.generation
         self._session = msgspec.structs.replace(
             self.session,
             name=identity.name,
             role=claims.role,
             expires_at=claims.exp,
-            generation=identity.generation,
         )
         if bearer and self.bearer_token_id is not None:
             self._bind_bearer(claims.jti)

@@ -123,7 +123,7 @@ class UpgradeHandler:
     def _refused(self, credential: Credential, error: UsherError, address: str) -> OpeningHandshake:
         log.info("join by %s refused: %s", credential.way, error.evidence)
         audit, by = self._context.services.audit, Caller(address=address)
-        audit.note("socket.refused", reason=error.code, target=credential.way, by=by, kept=False)
+        audit.record("socket.refused", reason=error.code, target=credential.way, by=by, kept=False)
         if credential.way == "header" and not isinstance(error, TwoIdentities):
             self._context.metrics.joins.labels(outcome=error.code).inc()
             raise error

@@ -34,8 +34,9 @@ from services.errors import (
 from services.limits.networks import network_of
 from services.metrics import Metrics
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import Device, LoginSessions, Profile, SignedIn
+from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_views import Device, Profile, SignedIn
 from services.storage.database import Database
 
 MAX_EMAIL_LENGTH = 254

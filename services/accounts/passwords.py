@@ -43,7 +43,7 @@ MIN_CHARACTERS = 8  # NIST SP 800-63B 5.1.1.1
 MAX_CHARACTERS = 1024  # only against abuse; nobody types that much
 MIN_SCORE = 2  # zxcvbn: 10^6 to 10^8 guesses; online guessing is rate-limited besides
 SCORED_CHARACTERS = 72  # zxcvbn's own limit; its time grows with the square and more
-STRANGERS_NICE = 10
+UNAUTHENTICATED_NICE = 10
 """A tenth of the processor time of others, while these want it (setpriority(2))."""
 MAX_HINTS, MAX_HINT_CHARACTERS = 32, 64
 # zxcvbn looks up every reading of "leet" signs: 576 of them with all signs in one password,
@@ -85,14 +85,16 @@ class Passwords:
     ) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="passwords")
         # Strangers' threads run when neither the loop nor the others want the processor.
-        self._strangers = ThreadPoolExecutor(
-            workers, thread_name_prefix="strangers", initializer=_stand_back
+        self._unauthenticated = ThreadPoolExecutor(
+            workers, thread_name_prefix="unauthenticated", initializer=_stand_back
         )
         self._callers = callers or Callers()
         most, waiting = max(1, workers - 1), workers + max_waiting
         known = Lane("users", 8, 0, workers, workers, waiting, waiting)
-        strangers = Lane("strangers", 1, 0, workers, most, waiting, max(1, waiting // 2))
-        self._queue = FairQueue(workers, (known, strangers))
+        unauthenticated = Lane(
+            "unauthenticated", 1, 0, workers, most, waiting, max(1, waiting // 2)
+        )
+        self._queue = FairQueue(workers, (known, unauthenticated))
         self._closed = False
         # First in the pool's queue, so that it is there before anything can ask for it.
         self._dummy: Future[str] = self._pool.submit(_derive, secrets.token_urlsafe())
@@ -142,16 +144,18 @@ class Passwords:
     def close(self) -> None:
         """Drops what waits and lets the threads end. Does not block."""
         self._closed = True
-        for pool in (self._pool, self._strangers):
+        for pool in (self._pool, self._unauthenticated):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
         caller = self._callers.current
-        is_stranger = caller.kind == "strangers"
-        turn = self._queue.request("strangers" if is_stranger else "users", caller.key)
+        is_unauthenticated = caller.kind == "unauthenticated"
+        turn = self._queue.request("unauthenticated" if is_unauthenticated else "users", caller.key)
         try:
             await turn.wait()
-            future = self._submitted(self._strangers if is_stranger else self._pool, work)
+            future = self._submitted(
+                self._unauthenticated if is_unauthenticated else self._pool, work
+            )
         except BaseException:  # cancelled too: nothing was begun
             turn.release()
             raise
@@ -201,7 +205,7 @@ def _stand_back() -> None:
     """Lower the priority of this thread. Linux has one for each; elsewhere it is the process'."""
     if sys.platform == "linux":
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), STRANGERS_NICE)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), UNAUTHENTICATED_NICE)
 
 
 class _Unreadable(Exception):

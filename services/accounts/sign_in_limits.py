@@ -25,15 +25,15 @@ class SignInAttempt:
     def __init__(self, taken: Taken, known_device: bool) -> None:
         self._taken = taken
         waits = taken.waits
-        as_stranger = _longest(waits[_ADDRESS], *waits[_ACCOUNT:])
-        self._wait = as_stranger
-        self.is_doubtful = as_stranger is not None and not known_device
-        if as_stranger is None or (known_device and waits[_OWN] is None):
+        as_unknown = _longest(waits[_ADDRESS], *waits[_ACCOUNT:])
+        self._wait = as_unknown
+        self.is_doubtful = as_unknown is not None and not known_device
+        if as_unknown is None or (known_device and waits[_OWN] is None):
             return
         own = waits[_OWN]
         if own is not None:
             taken.give_back()
-            wait = min(as_stranger, own) if known_device else as_stranger
+            wait = min(as_unknown, own) if known_device else as_unknown
             raise RateLimited("sign-in: too many wrong ones", retry_after=wait)
 
     def require_known(self, is_known: bool) -> None:

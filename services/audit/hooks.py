@@ -36,7 +36,7 @@ def opened(audit: AuditTrail) -> Callable[[str, str, str], None]:
     """Notes a sign-in: by whom, of which session, by which method."""
 
     def note(user_id: str, session_id: str, method: str) -> None:
-        audit.note(
+        audit.record(
             "session.opened", subject=user_id, session=session_id, reason=method, actor=user_id
         )
 
@@ -48,7 +48,7 @@ def revoked(audit: AuditTrail) -> Callable[[Sequence[Revoked]], None]:
 
     def note(entries: Sequence[Revoked]) -> None:
         for entry in entries:
-            audit.note(
+            audit.record(
                 REVOCATIONS.get(entry.kind, "revoked"),
                 subject=entry.user_id,
                 session=entry.subject if entry.kind == "session" else "",

@@ -79,7 +79,7 @@ class AuditTrail:
         """Everything that this task and those that it begins do from now on is this caller's."""
         self._caller.set(caller)
 
-    def note(
+    def record(
         self,
         kind: str,
         *,

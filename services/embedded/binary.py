@@ -116,7 +116,7 @@ def written_by(folder: Path) -> str:
         return ""
 
 
-def note_writer(folder: Path, server: ServerVersion) -> None:
+def record_writer(folder: Path, server: ServerVersion) -> None:
     """Remember which server runs on a folder."""
     path = folder / WRITER_FILE
     path.touch(mode=0o600)

@@ -30,7 +30,7 @@ from urllib.parse import quote
 
 from hiredis import HiredisError, Reader, pack_command
 
-from services.embedded.binary import check_folder, note_writer, version_of, written_by
+from services.embedded.binary import check_folder, record_writer, version_of, written_by
 from services.embedded.child_process import tied
 from services.errors import StoreUnavailable
 
@@ -118,7 +118,7 @@ class EmbeddedRedis:
                 text = f"{error.evidence} ({version.text}, in a folder written by {before})"
                 raise StoreUnavailable(text) from error
             raise
-        note_writer(self._folder, version)
+        record_writer(self._folder, version)
 
     async def stop(self) -> None:
         """Shuts the server down: SIGTERM, then SIGKILL. May be called more than once."""
@@ -145,7 +145,7 @@ class EmbeddedRedis:
                 start_new_session=True,  # Ctrl-C is for Usher, which drains before it stops this
             )
         try:
-            self._note_pid(f"{self._process.pid}\n".encode())
+            self._record_pid(f"{self._process.pid}\n".encode())
             await self._wait_until_ready(self._process)
         except BaseException:  # cancelled too: a server that is not supervised must not stay
             await self._end_process()
@@ -233,7 +233,7 @@ class EmbeddedRedis:
         """Ends a server of an earlier run on this folder, if there is one."""
         if await _ask(self._socket, "PING") is not None:  # any answer, LOADING too
             log.warning("A redis-server of an earlier run is still there; it is shut down")
-            await self._note_orphan()
+            await self._record_orphan()
             await _ask(self._socket, "SHUTDOWN")  # writes the append-only file to disk
         # It may also be there without answering: stopped, hanging, or just going down.
         # SIGCONT, because a stopped process would not see SIGTERM; SIGKILL for the rest.
@@ -243,33 +243,33 @@ class EmbeddedRedis:
                 return
         raise StoreUnavailable("a redis-server of an earlier run cannot be ended")
 
-    async def _note_orphan(self) -> None:
+    async def _record_orphan(self) -> None:
         # It closes its socket before it ends, so that only its process tells when it is gone.
         facts = await _ask(self._socket, "INFO", "server")
         for line in facts.splitlines() if isinstance(facts, bytes) else ():
             if line.startswith(b"process_id:"):
-                self._note_pid(line.partition(b":")[2])
+                self._record_pid(line.partition(b":")[2])
 
-    def _note_pid(self, line: bytes) -> None:
+    def _record_pid(self, line: bytes) -> None:
         self._pid_file.touch(mode=0o600)
         self._pid_file.write_bytes(line)
 
     def _signal_orphan(self, numbers: tuple[signal.Signals, ...]) -> None:
         for number in numbers:
-            if (pid := self._noted_pid()) is not None:
+            if (pid := self._recorded_pid()) is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
 
     async def _is_gone(self) -> bool:
         loop = asyncio.get_running_loop()
         end = loop.time() + STOP_SECONDS
-        while self._noted_pid() is not None or await _ask(self._socket, "PING") is not None:
+        while self._recorded_pid() is not None or await _ask(self._socket, "PING") is not None:
             if loop.time() > end:
                 return False
             await asyncio.sleep(0.02)
         return True
 
-    def _noted_pid(self) -> int | None:
+    def _recorded_pid(self) -> int | None:
         """The process of the pid file, if it is a server on our socket.
 
         The number alone is not enough: it may belong to another program by now. Where there

@@ -1,5 +1,5 @@
 """What a provider answers in place of a code (RFC 6749 section 4.1.2.1, OIDC Core section 3.1.2.6),
-and whom each word concerns: the person, the provider, or whoever set this up."""
+and whom each word concerns: the user, the provider, or whoever set this up."""
 
 from __future__ import annotations
 

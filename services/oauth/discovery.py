@@ -123,11 +123,11 @@ class Discovery:
         """What is known already, however old. Does not block."""
         return self._known
 
-    def metadata(self, for_stranger: bool = False) -> Metadata:
+    def metadata(self, unauthenticated: bool = False) -> Metadata:
         """What is known, fetched anew when it is too old.
 
         Args:
-            for_stranger: whether anybody may have caused this: then what is known does for
+            unauthenticated: whether anybody may have caused this: then what is known does for
                 longer, and what is not is asked for seldom.
 
         Raises:
@@ -138,7 +138,7 @@ class Discovery:
             known = self._known
             if known is not None and self._clock() < self._until:
                 return known
-            if not self._fetches.allowed(for_stranger):
+            if not self._fetches.allowed(unauthenticated):
                 if known is None:
                     raise ProviderUnavailable("discovery: asked for a stranger just now")
                 return known

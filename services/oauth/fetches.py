@@ -10,7 +10,7 @@ from services.oauth.errors import ProviderUnavailable
 
 T = TypeVar("T")
 
-STRANGERS_SECONDS = 10.0
+UNAUTHENTICATED_SECONDS = 10.0
 """How often something that anybody may have sent has a document fetched. Who sends many must not
 make us send as many."""
 
@@ -27,15 +27,15 @@ class Fetches:
         self.failed = 0
         self._clock = clock
         self._evidence = ""
-        self._for_stranger = float("-inf")
+        self._unauthenticated_at = float("-inf")
 
-    def allowed(self, for_stranger: bool) -> bool:
+    def allowed(self, unauthenticated: bool) -> bool:
         """Whether a fetch may be made now, for somebody we sent to the provider or a stranger."""
-        if for_stranger:
+        if unauthenticated:
             now = self._clock()
-            if now - self._for_stranger < STRANGERS_SECONDS:
+            if now - self._unauthenticated_at < UNAUTHENTICATED_SECONDS:
                 return False
-            self._for_stranger = now
+            self._unauthenticated_at = now
         return True
 
     def make(self, fetch: Callable[[], T], failed_before: int) -> T:

@@ -101,7 +101,7 @@ class ProviderTokensVerifier:
             SignInRefused: it is not to be trusted.
             ProviderUnavailable: the keys can't be fetched.
         """
-        header, claims = self._verified(token, metadata, keys, for_stranger=False)
+        header, claims = self._verified(token, metadata, keys, unauthenticated=False)
         if _typ(header) not in UNTYPED:
             raise _untrusted("ID token: wrong typ")
         _check_authorized_party(claims, self._client_id)
@@ -130,7 +130,7 @@ class ProviderTokensVerifier:
             ProviderUnavailable: the keys can't be fetched.
         """
         header, claims = self._verified(
-            token, metadata, keys, for_stranger=True, without_exp=without_exp
+            token, metadata, keys, unauthenticated=True, without_exp=without_exp
         )
         if _typ(header) not in (LOGOUT_TYPES | UNTYPED if untyped else LOGOUT_TYPES):
             raise _untrusted("logout token: wrong typ")
@@ -163,7 +163,7 @@ class ProviderTokensVerifier:
         algorithm = _algorithm(header, taken)
         if _typ(header) not in UNTYPED:
             raise _untrusted("userinfo: wrong typ")
-        tried = keys.candidates(header.get("kid"), algorithm, for_stranger=False)
+        tried = keys.candidates(header.get("kid"), algorithm, unauthenticated=False)
         opened = self._opened(token, algorithm, tried, _CHECKS_OF_USERINFO)
         if opened is None:
             raise _untrusted("userinfo: no key of the provider fits")
@@ -181,17 +181,17 @@ class ProviderTokensVerifier:
         token: str,
         metadata: Metadata,
         keys: ProviderKeys,
-        for_stranger: bool,
+        unauthenticated: bool,
         without_exp: bool = False,
     ) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """Header and claims: signature, `iss`, `aud`, `exp`, `iat` and `nbf` are right."""
         header = _header(token)
         algorithm = _algorithm(header, metadata.id_token_signing_alg_values_supported)
         checks = _CHECKS_WITHOUT_EXP if without_exp else _CHECKS
-        tried = keys.candidates(header.get("kid"), algorithm, for_stranger)
+        tried = keys.candidates(header.get("kid"), algorithm, unauthenticated)
         opened = self._opened(token, algorithm, tried, checks)
         if opened is None and header.get("kid") is None:
-            others = keys.renewed(tried, algorithm, for_stranger)
+            others = keys.renewed(tried, algorithm, unauthenticated)
             opened = self._opened(token, algorithm, others, checks)
         if opened is None:
             raise _untrusted("token: no key of the provider fits")

@@ -54,7 +54,7 @@ class ProviderKeys(PyJWKClient):
         self.jwk_set_cache = JWKSetCache(lifetime(headers))
         return found
 
-    def candidates(self, kid: object, algorithm: str, for_stranger: bool) -> list[PyJWK]:
+    def candidates(self, kid: object, algorithm: str, unauthenticated: bool) -> list[PyJWK]:
         """The keys that a token may have been signed with.
 
         Keys that were changed are found: an unknown `kid` has them fetched anew.
@@ -62,7 +62,7 @@ class ProviderKeys(PyJWKClient):
         Args:
             kid: of the token's header; None where it has none (OIDC Core section 10.1).
             algorithm: of its header, one of KEY_TYPES.
-            for_stranger: whether anybody may have sent the token.
+            unauthenticated: whether anybody may have sent the token.
 
         Raises:
             ProviderUnavailable: the keys can't be fetched, or there is none of use.
@@ -73,18 +73,18 @@ class ProviderKeys(PyJWKClient):
             found = [] if known is None else _fitting(known, kid, algorithm)
             if found:
                 return found
-            if self._fetches.allowed(for_stranger):
+            if self._fetches.allowed(unauthenticated):
                 return _fitting(self._fetches.make(self._renewed, failed), kid, algorithm)
             if known is None:
                 raise ProviderUnavailable("keys: asked for a stranger just now")
             return []
 
-    def renewed(self, tried: list[PyJWK], algorithm: str, for_stranger: bool) -> list[PyJWK]:
+    def renewed(self, tried: list[PyJWK], algorithm: str, unauthenticated: bool) -> list[PyJWK]:
         """Other keys than those that a token without a `kid` was tried with, fetched anew: which
         key it means, only its signature tells. Arguments and errors as of `candidates`."""
         failed = self._fetches.failed
         with self._fetches.lock:
-            if not self._fetches.allowed(for_stranger):
+            if not self._fetches.allowed(unauthenticated):
                 return []
             found = _fitting(self._fetches.make(self._renewed, failed), None, algorithm)
         known = [key.key for key in tried]

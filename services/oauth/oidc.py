@@ -98,7 +98,7 @@ class OidcProvider:
             raise SignInRefused(Reason.UNTRUSTED, "token endpoint: no ID token")
         check_sign_in(token, start.nonce, self._client.now())
         claims = self._with_userinfo(token, grant, metadata)
-        return self._person(token, claims), grant
+        return self._profile(token, claims), grant
 
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
         metadata = self._discovery.metadata()
@@ -127,7 +127,7 @@ class OidcProvider:
         return True
 
     def logout_token(self, token: str) -> LogoutToken | None:
-        metadata = self._discovery.metadata(for_stranger=True)
+        metadata = self._discovery.metadata(unauthenticated=True)
         untyped, without_exp = self.settings.untyped_logout, self.settings.logout_without_exp
         keys = self._keys_of(metadata)
         return self._verifier.logout_token(token, metadata, keys, untyped, without_exp)
@@ -162,7 +162,7 @@ class OidcProvider:
         need are missing (OIDC Core section 5.3)."""
         address, claim = self.settings.email_claim or "email", self.settings.role_claim
         needed = {address, "name"}
-        if self.settings.name != "microsoft":  # see _person
+        if self.settings.name != "microsoft":  # see _profile
             needed |= {"email", "email_verified"}
         if claim and claim not in token.claims:
             needed.add(first_part(claim))
@@ -204,7 +204,7 @@ class OidcProvider:
         chosen = text_of(found[0] if isinstance(found, list) and found else found)
         return chosen, verified if chosen and chosen == address else None
 
-    def _person(self, token: IdToken, claims: Mapping[str, Any]) -> ProviderProfile:
+    def _profile(self, token: IdToken, claims: Mapping[str, Any]) -> ProviderProfile:
         address, verified = self._address(claims)
         if self.settings.name == "microsoft":
             # Entra never sends `email_verified`, and lets a tenant write any address into

@@ -14,7 +14,7 @@ MAX_VALUES = 1000
 """Values of a role claim that are looked at."""
 
 
-def role_of(person: ProviderProfile, settings: OAuthProvider) -> Role | None:
+def role_of(profile: ProviderProfile, settings: OAuthProvider) -> Role | None:
     """The role that the provider gives; None where it says nothing of roles.
 
     Of several values that mean a role the highest counts. Values are texts, the members of a list,
@@ -25,9 +25,9 @@ def role_of(person: ProviderProfile, settings: OAuthProvider) -> Role | None:
     """
     if not settings.role_claim:
         return None
-    found = _at(person.claims, settings.role_claim)
+    found = _at(profile.claims, settings.role_claim)
     if found is None:
-        if _lies_elsewhere(person.claims, settings.role_claim):
+        if _lies_elsewhere(profile.claims, settings.role_claim):
             raise SignInRefused(
                 Reason.NOT_ALLOWED, "the role claim is not in the token but elsewhere (overage)"
             )

@@ -37,15 +37,15 @@ class ProviderProfile(msgspec.Struct, frozen=True):
     claims: Mapping[str, Any]
 
 
-def address_of(person: ProviderProfile) -> str | None:
+def address_of(profile: ProviderProfile) -> str | None:
     """The address in its one spelling; None where there is none of use."""
     try:
-        return normalised_email(person.email)
+        return normalised_email(profile.email)
     except BadRequest:
         return None
 
 
-def vouched_address(person: ProviderProfile) -> str | None:
+def vouched_address(profile: ProviderProfile) -> str | None:
     """The address in its one spelling, where the provider vouches for just that one.
 
     Our spelling makes one of several that look alike, so that nobody gets a second account by
@@ -53,10 +53,10 @@ def vouched_address(person: ProviderProfile) -> str | None:
     not shown to own the other. Only capitals, and the two forms of a domain (RFC 5890), are the
     same to everybody.
     """
-    address = address_of(person) if person.email_verified else None
+    address = address_of(profile) if profile.email_verified else None
     if address is None:
         return None
-    local, _, domain = person.email.strip().translate(_LOWER).rpartition("@")
+    local, _, domain = profile.email.strip().translate(_LOWER).rpartition("@")
     ours, _, ours_domain = address.rpartition("@")
     if local != ours or domain.rstrip(".") not in (ours_domain, _in_unicode(ours_domain)):
         return None
@@ -70,7 +70,7 @@ def _in_unicode(domain: str) -> str:
         return domain
 
 
-def check_domain(person: ProviderProfile, settings: OAuthProvider) -> None:
+def check_domain(profile: ProviderProfile, settings: OAuthProvider) -> None:
     """Refuse who has no verified address in the allowed domains.
 
     Raises:
@@ -79,6 +79,6 @@ def check_domain(person: ProviderProfile, settings: OAuthProvider) -> None:
     """
     if not settings.email_domains:
         return
-    domain = (vouched_address(person) or "").rpartition("@")[2]
+    domain = (vouched_address(profile) or "").rpartition("@")[2]
     if domain not in settings.email_domains:
         raise SignInRefused(Reason.NOT_ALLOWED, "no verified address in an allowed domain")

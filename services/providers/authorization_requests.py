@@ -25,7 +25,7 @@ from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed, Encryption
 from services.storage.one_time import use_once
 
-ATTEMPT_SECONDS = 600
+AUTHORIZATION_REQUEST_SECONDS = 600
 """How long somebody may take at the provider."""
 MAX_SEALED_LENGTH = 4096
 PURPOSE = "oauth-sign-in"
@@ -70,13 +70,13 @@ def proof_of(password_hash: str | None) -> str:
     return "" if password_hash is None else token_hash(password_hash)
 
 
-def attempt_key(state: str) -> str:
-    """A short name for an attempt, so that several tabs may each have one."""
+def request_key(state: str) -> str:
+    """A short name for a request, so that several tabs may each have one."""
     return token_hash(state)[:12]
 
 
 class AuthorizationRequests:
-    """Begins attempts, and takes them back once."""
+    """Begins authorization requests, and redeems each of them once."""
 
     def __init__(
         self, encryption: Encryption, database: Database, clock: Callable[[], float] = time.time
@@ -86,11 +86,11 @@ class AuthorizationRequests:
     def begin(
         self, provider: str, next_: str, link: Link | None
     ) -> tuple[AuthorizationRequest, Secret]:
-        """A new attempt, and the same sealed for the browser."""
+        """A new request, and the same sealed for the browser."""
         start = Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), new_verifier())
-        until = self._clock() + ATTEMPT_SECONDS
-        attempt = AuthorizationRequest(PURPOSE, provider, start, next_, link, until)
-        return attempt, Secret(self._encryption.encrypt(msgspec.json.encode(attempt)))
+        until = self._clock() + AUTHORIZATION_REQUEST_SECONDS
+        request = AuthorizationRequest(PURPOSE, provider, start, next_, link, until)
+        return request, Secret(self._encryption.encrypt(msgspec.json.encode(request)))
 
     async def take(
         self, sealed: str, provider: str, state: str, spend: bool = True
@@ -107,21 +107,21 @@ class AuthorizationRequests:
             SignInRefused: not this browser's, not this provider's, too old or used before.
             DatabaseUnavailable: it can't be used up just now.
         """
-        attempt = self._opened(sealed)
-        if attempt is None or attempt.purpose != PURPOSE or attempt.provider != provider:
+        request = self._opened(sealed)
+        if request is None or request.purpose != PURPOSE or request.provider != provider:
             raise SignInRefused(Reason.STALE, "callback: no attempt of this browser")
         if not secrets.compare_digest(
-            attempt.start.state.encode(), state.encode("utf-8", "surrogatepass")
+            request.start.state.encode(), state.encode("utf-8", "surrogatepass")
         ):
             raise SignInRefused(Reason.STALE, "callback: another state")
-        if attempt.expires_at <= self._clock():
+        if request.expires_at <= self._clock():
             raise SignInRefused(Reason.STALE, "callback: too late")
         if not spend:
-            return attempt
+            return request
         # A while longer: a node whose clock is ahead purges what another one would still take.
-        if not await self._database.run(_use, state, attempt.expires_at + CLOCK_SKEW_SECONDS):
+        if not await self._database.run(_use, state, request.expires_at + CLOCK_SKEW_SECONDS):
             raise SignInRefused(Reason.STALE, "callback: state used before")
-        return attempt
+        return request
 
     def _opened(self, sealed: str) -> AuthorizationRequest | None:
         if not 0 < len(sealed) <= MAX_SEALED_LENGTH:

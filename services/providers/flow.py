@@ -28,13 +28,13 @@ from services.providers.authorization_requests import (
     AuthorizationRequest,
     AuthorizationRequests,
     Link,
-    attempt_key,
+    request_key,
 )
 from services.providers.identities import Identities
 from services.providers.linked_accounts import LinkedAccounts
 from services.providers.registry import Connection, Providers
 from services.secret import Secret
-from services.sessions.login_sessions import Device, SignedIn
+from services.sessions.session_views import Device, SignedIn
 
 MAX_CODE_LENGTH = 4096
 
@@ -76,14 +76,14 @@ class OAuth:
     def __init__(
         self,
         providers: Providers,
-        attempts: AuthorizationRequests,
+        authorization_requests: AuthorizationRequests,
         identities: Identities,
         linked_accounts: LinkedAccounts,
         limits: HourlyLimits,
         keys_are_wrong: Callable[[], bool],
         metrics: Metrics,
     ) -> None:
-        self._providers, self._attempts = providers, attempts
+        self._providers, self._authorization_requests = providers, authorization_requests
         self._identities, self._linked = identities, linked_accounts
         self._limits, self._keys_are_wrong = limits, keys_are_wrong
         self._metrics = metrics
@@ -104,13 +104,13 @@ class OAuth:
         """
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
-        attempt, sealed = self._attempts.begin(provider, next_, link)
+        request, sealed = self._authorization_requests.begin(provider, next_, link)
         try:
-            url = await connection.ask(lambda p: p.authorization_url(attempt.start, prompt))
+            url = await connection.ask(lambda p: p.authorization_url(request.start, prompt))
         except ProviderUnavailable:
             self._count(connection, "unavailable")
             raise
-        return Begun(url, attempt_key(attempt.start.state), sealed)
+        return Begun(url, request_key(request.start.state), sealed)
 
     async def finish(
         self, provider: str, sealed: str, answer: Answer, device: Device, sid: str | None
@@ -123,7 +123,7 @@ class OAuth:
 
         Raises:
             NotFound: no such provider.
-            SignInRefused: with a reason for the person, and the cause for the log.
+            SignInRefused: with a reason for the user, and the cause for the log.
             Unavailable: with wrong keys nothing is begun or finished, and without the database
                 nothing can be looked up.
         """
@@ -132,17 +132,17 @@ class OAuth:
         try:
             taken = await self._take(device.ip)
             try:
-                attempt = await self._attempts.take(
+                request = await self._authorization_requests.take(
                     sealed, provider, answer.state, spend=_brings_code(answer)
                 )
-                person, grant = await self._asked(connection, attempt, answer, taken)
+                profile, grant = await self._asked(connection, request, answer, taken)
             finally:
                 taken.give_back()
-            finished = await self._let_in(connection, attempt, person, grant, device, sid)
+            finished = await self._let_in(connection, request, profile, grant, device, sid)
         except SignInRefused as error:
             self._count(connection, error.code)
             raise
-        self._count(connection, "linked" if attempt.link else "signed_in")
+        self._count(connection, "linked" if request.link else "signed_in")
         return finished
 
     async def _take(self, ip: str) -> Taken:
@@ -155,14 +155,14 @@ class OAuth:
         return taken
 
     async def _asked(
-        self, connection: Connection, attempt: AuthorizationRequest, answer: Answer, taken: Taken
+        self, connection: Connection, request: AuthorizationRequest, answer: Answer, taken: Taken
     ) -> tuple[ProviderProfile, Grant]:
         """Who it is, as the provider says.
 
         Made-up codes make us ask the provider; who sends many must not keep others from it.
         """
         try:
-            return await connection.ask(partial(_exchange, attempt=attempt, answer=answer))
+            return await connection.ask(partial(_exchange, request=request, answer=answer))
         except SignInRefused as error:
             if error.reason is Reason.UNTRUSTED:
                 taken.keep()
@@ -179,22 +179,22 @@ class OAuth:
     async def _let_in(
         self,
         connection: Connection,
-        attempt: AuthorizationRequest,
-        person: ProviderProfile,
+        request: AuthorizationRequest,
+        profile: ProviderProfile,
         grant: Grant,
         device: Device,
         sid: str | None,
     ) -> Finished:
-        if attempt.link is not None:
-            if sid != attempt.link.login_session_id:
+        if request.link is not None:
+            if sid != request.link.login_session_id:
                 raise SignInRefused(Reason.SIGNED_OUT, "the browser is signed in otherwise now")
-            await self._linked.link(connection.settings, person, grant, attempt.link)
-            return Finished(None, attempt.next)
+            await self._linked.link(connection.settings, profile, grant, request.link)
+            return Finished(None, request.next)
         try:
-            signed_in = await self._identities.sign_in(connection.settings, person, grant, device)
+            signed_in = await self._identities.sign_in(connection.settings, profile, grant, device)
         except Unauthenticated as error:
             raise SignInRefused(Reason.NOT_ALLOWED, error.evidence) from error
-        return Finished(signed_in, attempt.next)
+        return Finished(signed_in, request.next)
 
     def _refuse_wrong_key(self) -> None:
         """With wrong ENCRYPTION_KEYS what is kept could never be read again by the right ones."""
@@ -206,7 +206,7 @@ class OAuth:
 
 
 def _exchange(
-    provider: Provider, attempt: AuthorizationRequest, answer: Answer
+    provider: Provider, request: AuthorizationRequest, answer: Answer
 ) -> tuple[ProviderProfile, Grant]:
     """In a worker thread: is it this provider's answer, and is it a good one?"""
     provider.check_issuer(answer.issuer)
@@ -214,7 +214,7 @@ def _exchange(
         refuse(answer.error)
     if not _brings_code(answer):
         raise SignInRefused(Reason.UNTRUSTED, "callback: neither a code nor an error")
-    return provider.exchange(answer.code, attempt.start)
+    return provider.exchange(answer.code, request.start)
 
 
 def _brings_code(answer: Answer) -> bool:

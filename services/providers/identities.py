@@ -29,8 +29,9 @@ from services.providers import identity_rows
 from services.providers.role_claims import RoleClaims
 from services.providers.tokens import ProviderTokens
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import Device, LoginSessions, ProviderSession, SignedIn
+from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_views import Device, ProviderSession, SignedIn
 from services.settings.providers import OAuthProvider
 from services.storage.database import Database
 
@@ -64,54 +65,54 @@ class Identities:
         self._role_claims = RoleClaims()
 
     async def sign_in(
-        self, provider: OAuthProvider, person: ProviderProfile, grant: Grant, device: Device
+        self, provider: OAuthProvider, profile: ProviderProfile, grant: Grant, device: Device
     ) -> SignedIn:
         """Sign somebody in whom the provider has vouched for.
 
         Raises:
             SignInRefused: may not, or not into an account that is somebody's.
         """
-        check_domain(person, provider)
+        check_domain(profile, provider)
         try:
-            role = role_of(person, provider)
+            role = role_of(profile, provider)
         except SignInRefused:
-            await self._take_role(provider, person)
+            await self._take_role(provider, profile)
             raise
-        self._role_claims.record(provider, person.claims, was_there=role is not None)
+        self._role_claims.record(provider, profile.claims, was_there=role is not None)
 
         def work(db: peewee.Database) -> tuple[SignedIn, list[Revocation]]:
-            user = self._user_of(db, provider, person, role == "user")
+            user = self._user_of(db, provider, profile, role == "user")
             if user.disabled_at is not None:
                 raise SignInRefused(Reason.NOT_ALLOWED, "account disabled")
             changed = self._give_role(db, user, role)
-            identity_rows.note_verified(db, user, person)
+            identity_rows.record_verified(db, user, profile)
             signed_in = self._sessions.open_within(
                 db,
                 user,
                 f"oauth:{provider.name}",
                 device,
-                ProviderSession(provider.name, person.subject, person.sid),
+                ProviderSession(provider.name, profile.subject, profile.sid),
             )
-            identity = provider.name, person.subject
+            identity = provider.name, profile.subject
             self._tokens.insert(db, user.id, identity, signed_in.claims.sid, grant)
             return signed_in, changed
 
         try:
             signed_in, changed = await self._raced(work)
         except _AddressIsAnothers:
-            await self._database.run(identity_rows.give_up_address, provider.name, person)
+            await self._database.run(identity_rows.give_up_address, provider.name, profile)
             raise
         await self._revocations.publish(changed)
         await self._sessions.announce(signed_in)
         return signed_in
 
-    async def _take_role(self, provider: OAuthProvider, person: ProviderProfile) -> None:
+    async def _take_role(self, provider: OAuthProvider, profile: ProviderProfile) -> None:
         """Whoever the provider gives no role any more is no administrator here either, whichever
         way they come in next."""
 
         def work(db: peewee.Database) -> list[Revocation]:
-            found = identity_rows.find(db, provider.name, person.subject)
-            if found is None or not identity_rows.is_of(found, person, provider):
+            found = identity_rows.find(db, provider.name, profile.subject)
+            if found is None or not identity_rows.is_of(found, profile, provider):
                 return []
             user = account_rows.lock(db, User.id == found.user_id, demoting=True)
             return [] if user is None else self._give_role(db, user, "user")
@@ -130,44 +131,44 @@ class Identities:
         return await self._database.run(work)
 
     def _user_of(
-        self, db: peewee.Database, provider: OAuthProvider, person: ProviderProfile, demoting: bool
+        self, db: peewee.Database, provider: OAuthProvider, profile: ProviderProfile, demoting: bool
     ) -> User:
-        found = identity_rows.find(db, provider.name, person.subject)
+        found = identity_rows.find(db, provider.name, profile.subject)
         if found is None:
-            return self._joined_or_new(db, provider, person, demoting)
+            return self._joined_or_new(db, provider, profile, demoting)
         # The user first, as everybody locks them: unlinking holds the user and waits for the rest.
         user = account_rows.lock(db, User.id == found.user_id, demoting)
         if user is None:
             raise SignInRefused(Reason.NO_ACCOUNT, "account deleted meanwhile")
-        return self._known(db, provider, person, user)
+        return self._known(db, provider, profile, user)
 
     def _known(
-        self, db: peewee.Database, provider: OAuthProvider, person: ProviderProfile, user: User
+        self, db: peewee.Database, provider: OAuthProvider, profile: ProviderProfile, user: User
     ) -> User:
         """The user, whose identity it is; read behind the user's lock."""
-        found = identity_rows.find(db, provider.name, person.subject)
+        found = identity_rows.find(db, provider.name, profile.subject)
         if found is None or found.user_id != user.id:
             raise SignInRefused(Reason.NO_ACCOUNT, "unlinked meanwhile")
-        if not identity_rows.is_of(found, person, provider):
+        if not identity_rows.is_of(found, profile, provider):
             raise SignInRefused(Reason.NO_ACCOUNT, "the subject of another issuer is linked")
-        identity_rows.follow_address(db, user, found, person)
-        identity_rows.note_use(db, found, person, self._clock())
+        identity_rows.follow_address(db, user, found, profile)
+        identity_rows.record_use(db, found, profile, self._clock())
         return user
 
     def _joined_or_new(
-        self, db: peewee.Database, provider: OAuthProvider, person: ProviderProfile, demoting: bool
+        self, db: peewee.Database, provider: OAuthProvider, profile: ProviderProfile, demoting: bool
     ) -> User:
-        address = address_of(person)
+        address = address_of(profile)
         if address is None:
             raise SignInRefused(Reason.NO_EMAIL, "no address of use")
         user = account_rows.lock(db, User.email == address, demoting)
         if user is None:
-            user = self._sign_up(db, provider, person, address)
+            user = self._sign_up(db, provider, profile, address)
         else:
             linked = identity_rows.of_user(db, user.id, provider.name)
-            if linked is not None and linked.subject == person.subject:
-                return self._known(db, provider, person, user)  # a parallel sign-in was faster
-            if not (vouched_address(person) and user.email_verified):
+            if linked is not None and linked.subject == profile.subject:
+                return self._known(db, provider, profile, user)  # a parallel sign-in was faster
+            if not (vouched_address(profile) and user.email_verified):
                 raise SignInRefused(
                     Reason.NO_ACCOUNT, "the address is in use, not verified by both"
                 )
@@ -175,11 +176,11 @@ class Identities:
                 raise _AddressIsAnothers
             if identity_rows.was_unlinked(db, user.id, provider.name):
                 raise SignInRefused(Reason.NO_ACCOUNT, "they have unlinked this provider")
-        identity_rows.insert(db, provider.name, person, user.id, self._clock())
+        identity_rows.insert(db, provider.name, profile, user.id, self._clock())
         return user
 
     def _sign_up(
-        self, db: peewee.Database, provider: OAuthProvider, person: ProviderProfile, address: str
+        self, db: peewee.Database, provider: OAuthProvider, profile: ProviderProfile, address: str
     ) -> User:
         if not provider.signup:
             raise SignInRefused(Reason.NO_ACCOUNT, "sign-up by this provider is switched off")
@@ -187,8 +188,8 @@ class Identities:
         values = {
             "id": user_id,
             "email": address,
-            "email_verified": vouched_address(person) is not None,
-            "name": _shown_name(person),
+            "email_verified": vouched_address(profile) is not None,
+            "name": _shown_name(profile),
             "created_at": self._clock(),
         }
         account_rows.insert_first_or_next(db, values)
@@ -203,9 +204,9 @@ class Identities:
             return []  # the first account of all, or the last administrator: stays one
 
 
-def _shown_name(person: ProviderProfile) -> str:
+def _shown_name(profile: ProviderProfile) -> str:
     """A name for others to see: never an address, which would lie in Redis and on their screens."""
-    name = person.name
+    name = profile.name
     if "@" in (read := unicodedata.normalize("NFKC", name)):  # in any of its widths
         name = read.partition("@")[0]
     try:

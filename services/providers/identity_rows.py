@@ -29,7 +29,7 @@ def of_user(db: peewee.Database, user_id: str, provider: str) -> Identity | None
 
 
 def insert(
-    db: peewee.Database, provider: str, person: ProviderProfile, user_id: str, now: float
+    db: peewee.Database, provider: str, profile: ProviderProfile, user_id: str, now: float
 ) -> None:
     """Link somebody to an account.
 
@@ -38,34 +38,36 @@ def insert(
     """
     Identity.insert(
         provider=provider,
-        subject=person.subject,
-        issuer=person.issuer,
+        subject=profile.subject,
+        issuer=profile.issuer,
         user=user_id,
-        email=address_of(person) or "",
+        email=address_of(profile) or "",
         linked_at=now,
         last_used_at=now,
     ).execute(db)
 
 
-def note_use(db: peewee.Database, identity: Identity, person: ProviderProfile, now: float) -> None:
+def record_use(
+    db: peewee.Database, identity: Identity, profile: ProviderProfile, now: float
+) -> None:
     """Note that it was used, the address that it has there now, if it was told, and by whom: the
     issuer of before, or the one that it has become."""
     changes = {
         Identity.last_used_at: now,
-        Identity.email: address_of(person) or identity.email,
-        Identity.issuer: person.issuer,
+        Identity.email: address_of(profile) or identity.email,
+        Identity.issuer: profile.issuer,
     }
     Identity.update(changes).where(same(identity.provider, identity.subject)).execute(db)
 
 
-def is_of(identity: Identity, person: ProviderProfile, provider: OAuthProvider) -> bool:
+def is_of(identity: Identity, profile: ProviderProfile, provider: OAuthProvider) -> bool:
     """Whether it is this person's, and not another's who has the same subject at another issuer:
     the name in the settings may have come to mean another provider."""
-    return identity.issuer in (person.issuer, provider.former_issuer)
+    return identity.issuer in (profile.issuer, provider.former_issuer)
 
 
 def follow_address(
-    db: peewee.Database, user: User, identity: Identity, person: ProviderProfile
+    db: peewee.Database, user: User, identity: Identity, profile: ProviderProfile
 ) -> None:
     """Let an account's address change where it has changed at the provider that it came from.
 
@@ -76,7 +78,7 @@ def follow_address(
         user: locked.
         identity: as it was before this sign-in.
     """
-    address, vouched = address_of(person), vouched_address(person)
+    address, vouched = address_of(profile), vouched_address(profile)
     came_from_there = identity.email == user.email
     if address is None or address == user.email or not came_from_there:
         return
@@ -91,21 +93,21 @@ def follow_address(
     User.update(changes).where(User.id == user.id).execute(db)
 
 
-def give_up_address(db: peewee.Database, provider: str, person: ProviderProfile) -> None:
+def give_up_address(db: peewee.Database, provider: str, profile: ProviderProfile) -> None:
     """Somebody else has, at this provider, the address that an account here came with: nobody
     vouches any more that it is still that account's."""
-    address = vouched_address(person)
+    address = vouched_address(profile)
     user = User.select().where(User.email == (address or "")).get_or_none(db)
     linked = None if user is None else of_user(db, user.id, provider)
     if user is None or linked is None or linked.email != address:
         return
-    if (linked.subject, linked.issuer) != (person.subject, person.issuer):
+    if (linked.subject, linked.issuer) != (profile.subject, profile.issuer):
         User.update({User.email_verified: False}).where(User.id == user.id).execute(db)
 
 
-def note_verified(db: peewee.Database, user: User, person: ProviderProfile) -> None:
+def record_verified(db: peewee.Database, user: User, profile: ProviderProfile) -> None:
     """Note it where the provider vouches for the account's own address."""
-    if not user.email_verified and vouched_address(person) == user.email:
+    if not user.email_verified and vouched_address(profile) == user.email:
         User.update({User.email_verified: True}).where(User.id == user.id).execute(db)
 
 

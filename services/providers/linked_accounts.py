@@ -53,7 +53,7 @@ class LinkedAccounts:
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
 
     async def link(
-        self, provider: OAuthProvider, person: ProviderProfile, grant: Grant, link: Link
+        self, provider: OAuthProvider, profile: ProviderProfile, grant: Grant, link: Link
     ) -> None:
         """Link an account at a provider to the account of a living login session.
 
@@ -61,27 +61,27 @@ class LinkedAccounts:
             SignInRefused: the session is over, the account there is linked already, or it may
                 not sign in.
         """
-        check_domain(person, provider)
-        role_of(person, provider)  # whoever would be refused with it links no way in
+        check_domain(profile, provider)
+        role_of(profile, provider)  # whoever would be refused with it links no way in
 
         def work(db: peewee.Database) -> None:
             user = self._linking_user(db, link)
-            found = identity_rows.find(db, provider.name, person.subject)
+            found = identity_rows.find(db, provider.name, profile.subject)
             other = identity_rows.of_user(db, user.id, provider.name)
             if found is not None and (
-                found.user_id != user.id or not identity_rows.is_of(found, person, provider)
+                found.user_id != user.id or not identity_rows.is_of(found, profile, provider)
             ):
                 raise SignInRefused(Reason.LINKED_ELSEWHERE, "linked to another, or by another")
             if found is None and other is not None:
                 raise SignInRefused(Reason.LINKED_ELSEWHERE, "another one is linked")
             if found is None:
-                identity_rows.insert(db, provider.name, person, user.id, self._clock())
+                identity_rows.insert(db, provider.name, profile, user.id, self._clock())
                 identity_rows.forget_unlinked(db, user.id, provider.name)
             else:
-                identity_rows.follow_address(db, user, found, person)
-                identity_rows.note_use(db, found, person, self._clock())
-            identity_rows.note_verified(db, user, person)
-            self._tokens.insert(db, user.id, (provider.name, person.subject), None, grant)
+                identity_rows.follow_address(db, user, found, profile)
+                identity_rows.record_use(db, found, profile, self._clock())
+            identity_rows.record_verified(db, user, profile)
+            self._tokens.insert(db, user.id, (provider.name, profile.subject), None, grant)
 
         try:
             await self._database.run(work)

@@ -60,7 +60,7 @@ class ProviderLogout:
         self._metrics, self._clock = metrics, clock
         self._giving_back: set[asyncio.Task[None]] = set()
 
-    async def hear(self, provider: str, token: str) -> int:
+    async def receive(self, provider: str, token: str) -> int:
         """Act on a logout token. Gives how many login sessions were ended.
 
         Raises:

@@ -66,10 +66,12 @@ def join(
     tokens = ProviderTokens(encryption, clock)
     linked = LinkedAccounts(database, login_sessions, revocations, tokens, clock)
     identities = Identities(database, login_sessions, revocations, tokens, clock)
-    attempts = AuthorizationRequests(encryption, database, clock)
+    authorization_requests = AuthorizationRequests(encryption, database, clock)
     return OAuthParts(
         providers=providers,
-        flow=OAuth(providers, attempts, identities, linked, limits, keys_are_wrong, metrics),
+        flow=OAuth(
+            providers, authorization_requests, identities, linked, limits, keys_are_wrong, metrics
+        ),
         linked_accounts=linked,
         tokens=tokens,
         refresh=ProviderRefresh(database, providers, tokens, login_sessions, metrics, clock),

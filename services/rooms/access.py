@@ -6,12 +6,12 @@ import asyncio
 import logging
 
 from services.errors import Unavailable
+from services.grants.shared import SharedGrants
 from services.rooms.channels import Channels
 from services.rooms.room_protocol import RoomList
 from services.rooms.rooms import channel_room
 from services.sessions.control import Revocation
 from services.sessions.revocations import ANYBODY
-from services.sessions.shared_grants import SharedGrants
 from services.sockets.hub import Hub
 from services.websocket.protocol import encode_event
 

@@ -13,17 +13,8 @@ from models.channel import Channel, ChannelMember, ChannelRole
 from models.user import User
 from services.claims import Role
 from services.errors import BadRequest, Forbidden, NotFound
-from services.grants import (
-    Found,
-    Grant,
-    Right,
-    RightName,
-    find_channels,
-    grant,
-    readable_by,
-    reader_of,
-    roles_of,
-)
+from services.grants.queries import find_channels, readable_by, reader_of, roles_of
+from services.grants.rules import Found, Grant, Right, RightName, grant
 from services.storage.row_locks import locked_one
 
 MAX_MEMBERS_PAGE = 1000

@@ -18,15 +18,8 @@ from models.channel import Channel, ChannelMember
 from services.accounts.display_names import checked_text
 from services.claims import Role
 from services.errors import NotFound, OwnerStays, Unauthenticated
-from services.grants import (
-    USERS_AT_ONCE,
-    Grant,
-    Right,
-    RightName,
-    grants_among,
-    grants_in,
-    grants_of,
-)
+from services.grants.queries import USERS_AT_ONCE, grants_among, grants_in, grants_of
+from services.grants.rules import Grant, Right, RightName
 from services.rooms.channel_rows import (
     ChannelDetails,
     ChannelItem,
@@ -75,7 +68,7 @@ class Channels:
     # ---- who may -----------------------------------------------------------------------------
 
     async def grants_of(self, user_id: str) -> dict[str, Grant]:
-        """Every channel that a user may read; see `services.grants.grants_of` for the bound.
+        """Every channel that a user may read; see `grants_of` for the bound.
 
         Raises:
             DatabaseUnavailable: the database can't be asked.

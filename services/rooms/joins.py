@@ -129,7 +129,7 @@ class Joins:
         """Wait until the rooms are subscribed; what was changed or revoked meanwhile counts."""
         try:
             await self._rooms.wait_subscribed(pending)
-            await self._admission.certain()
+            await self._admission.wait_current()
             for _ in range(REREADS):
                 if not self._admission.is_outdated(identity):
                     break

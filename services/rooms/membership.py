@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from services.grants import MAX_ROOMS, Grant, Right
+from services.grants.rules import MAX_ROOMS, Grant, Right
 from services.rooms.presence import Presence
 from services.rooms.rooms import CHANNEL, RoomMember, Rooms, channel_room, user_room
 from services.websocket.protocol import Member

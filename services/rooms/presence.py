@@ -29,7 +29,7 @@ QUICKEST_SECONDS = 0.05
 NOTICES_PER_SECOND = 5000
 """Presence frames a room may cost a node: a room of 10,000 gets news every two seconds."""
 ROOMS_AT_ONCE = 200
-PASSING = b"h"
+EPHEMERAL = b"h"
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -87,7 +87,7 @@ class Presence:
         self._index, self._rooms, self._node = RoomIndex(store, clock), rooms, node
         self._pictures: dict[str, _Picture] = {}
         self._looks: set[asyncio.Task[None]] = set()
-        rooms.on_ephemeral(PASSING, self._heard)
+        rooms.on_ephemeral(EPHEMERAL, self._heard)
 
     # ---- this node's people ----------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Presence:
 
     def _tell(self, room: str, picture: _Picture, change: Change) -> None:
         self._apply(room, picture, change)
-        self._rooms.send_ephemeral(room, PASSING, msgspec.json.encode(change))
+        self._rooms.send_ephemeral(room, EPHEMERAL, msgspec.json.encode(change))
 
     def _heard(self, room: str, body: bytes) -> None:
         picture = self._pictures.get(room)

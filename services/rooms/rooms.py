@@ -106,7 +106,7 @@ class Rooms:
         self._rooms: dict[str, _Room] = {}
         self._gaps = asyncio.Semaphore(GAPS_AT_ONCE)
         self._on_control: Callable[[bytes], None] | None = None
-        self._on_passing: dict[bytes, Callable[[str, bytes], None]] = {b"e": self._relay}
+        self._on_ephemeral: dict[bytes, Callable[[str, bytes], None]] = {b"e": self._relay}
         bus.listen(self)
 
     # ---- other parts that use the line -----------------------------------------------------
@@ -140,7 +140,7 @@ class Rooms:
 
     def on_ephemeral(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
         """Hand ephemeral messages of a kind (one byte) to another part."""
-        self._on_passing[kind] = act
+        self._on_ephemeral[kind] = act
 
     # ---- membership ------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class Rooms:
 
     def ephemeral(self, room: str, body: bytes) -> None:
         """Something said in passing."""
-        act = self._on_passing.get(body[:1])
+        act = self._on_ephemeral.get(body[:1])
         if act is not None:
             act(room, body[1:])
 

@@ -3,5 +3,5 @@
 Begin with `admission.py`, which says who a credential belongs to, and `revocations.py`, which ends
 what it names; `control.py` tells the other nodes.
 
-May import: limits, redis, sockets, storage, websocket.
+May import: grants, limits, redis, sockets, storage, websocket.
 """

@@ -14,13 +14,13 @@ import msgspec
 
 from services.claims import Claims
 from services.errors import StoreUnavailable, TokenExpired, Unauthenticated
-from services.grants import Grant, Reader
+from services.grants.rules import Grant, Reader
+from services.grants.shared import SharedGrants
 from services.metrics import Metrics
 from services.sessions.contact import Contact
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
-from services.sessions.shared_grants import SharedGrants
 from services.sessions.tickets import Tickets, looks_like_ticket
 from services.sessions.tokens import Tokens
 
@@ -36,7 +36,7 @@ class Identity(msgspec.Struct, frozen=True):
 
     `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
     `grants`: of `personal`, and of what is open to many of this `reader`'s kind. `session_id`: of
-    the socket that it was admitted for.
+    the socket that it was admitted for. `session_expires_at`: epoch seconds.
     """
 
     claims: Claims
@@ -47,6 +47,7 @@ class Identity(msgspec.Struct, frozen=True):
     personal: dict[str, Grant]
     reader: Reader
     session_id: str = ""
+    session_expires_at: float = 0.0
 
     @property
     def user_id(self) -> str:
@@ -119,12 +120,12 @@ class Admission:
         if self._revocations.names(claims):
             raise Unauthenticated("revoked")
         state = await self._state_of(claims)
-        await self.certain()
+        await self.wait_current()
         for _ in range(REREADS):
             if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
                 break
             state = await self._ask_database(claims, "changed_meanwhile")
-            await self.certain()
+            await self.wait_current()
         if state is None:
             raise Unauthenticated("login session over, or account gone or disabled")
         self._refuse_known_revocations(claims, state.generation)
@@ -135,7 +136,14 @@ class Admission:
         reader = Reader(claims.sub, state.role, state.role_since, state.user_since)
         grants = self._shared.merged(reader, state.personal)
         return Identity(
-            claims, state.name, grants, state.as_of, state.generation, state.personal, reader
+            claims,
+            state.name,
+            grants,
+            state.as_of,
+            state.generation,
+            state.personal,
+            reader,
+            session_expires_at=state.expires_at,
         )
 
     def current(self, identity: Identity) -> Identity:
@@ -143,14 +151,14 @@ class Admission:
         grants = self._shared.merged(identity.reader, identity.personal)
         return msgspec.structs.replace(identity, grants=grants)
 
-    async def certain(self) -> None:
+    async def wait_current(self) -> None:
         """Go on at once, as a rule; after a stall of the loop, once what was missed is read.
 
         Raises:
             Unavailable: it can't be, or nothing was learnt for a whole lease.
         """
-        if not self._contact.is_certain():
-            await self._contact.certain()
+        if not self._contact.is_current():
+            await self._contact.wait_current()
 
     def is_outdated(self, identity: Identity) -> bool:
         """Whether something has changed for somebody since they were identified.

@@ -57,11 +57,11 @@ class Contact:
 
     # ---- asked on every join ---------------------------------------------------------------
 
-    def is_certain(self) -> bool:
+    def is_current(self) -> bool:
         """Whether what is known here of revocations is good enough to let somebody in."""
         return not self._watch.check() and self._watch.seen < self._ends
 
-    async def certain(self) -> None:
+    async def wait_current(self) -> None:
         """Wait, after a stall, until what was missed has been read. Without contact for a whole
         lease the rows are read now: the database may be back, and this comes before the sweep.
 
@@ -92,7 +92,7 @@ class Contact:
         await self._revocations.sweep()
         self._learnt(begun)
 
-    async def hear(self) -> None:
+    async def receive(self) -> None:
         """Read the nodes' log where the rows did not come lately. To be called every second.
 
         Raises:
@@ -110,11 +110,11 @@ class Contact:
     async def enforce(self) -> None:
         """Close every socket where the lease is over. To be called a few times a second."""
         if not self._watch.behind and self._watch.clock() >= self._ends:
-            self._cut_off()
+            self._close_all()
 
-    def _cut_off(self) -> None:
-        if cut := self._hub.close_all(CloseCode.UNAVAILABLE):
-            log.error("no news of revocations for a whole lease: %d sockets closed", cut)
+    def _close_all(self) -> None:
+        if closed := self._hub.close_all(CloseCode.UNAVAILABLE):
+            log.error("no news of revocations for a whole lease: %d sockets closed", closed)
 
     # ---- after a stall ---------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Contact:
         try:
             while not await self._learn(max(self._ends, woke + WAKE_SECONDS)):
                 if self._watch.clock() >= max(self._ends, woke + WAKE_SECONDS):
-                    self._cut_off()
+                    self._close_all()
                     break
                 await asyncio.sleep(AGAIN_SECONDS)
         finally:

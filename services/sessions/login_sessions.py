@@ -11,18 +11,17 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import peewee
 
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
-from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.claims import Claims, Role
 from services.errors import NotFound, Unauthenticated
-from services.grants import Grant, Reader, personal_grants
+from services.grants.queries import personal_grants
 from services.limits.networks import network_of
 from services.opaque import token_hash
 from services.secret import Secret
@@ -31,91 +30,25 @@ from services.sessions.control import Revocation
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.refresh_tokens import step_of_next
 from services.sessions.revocations import Revocations
+from services.sessions.session_views import (
+    Device,
+    PastSession,
+    Profile,
+    ProviderSession,
+    SessionRow,
+    SignedIn,
+    ended_of,
+    living_of,
+)
 from services.sessions.tokens import Tokens
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 
-RECENT_SECONDS = 300
-"""A sign-in of so lately stands for a password that an account does not have (ASVS 3.7.1)."""
 MAX_DEVICE_LENGTH = 200
 SESSION_LIMIT = "session_limit"
 """Why a session ended that gave way to a newer one."""
-MAX_ENDED = 20
-"""Ended sessions that are listed."""
 
 log = logging.getLogger("usher.sessions")
-
-
-class Profile(msgspec.Struct, frozen=True):
-    """A user as the user may see it."""
-
-    id: str
-    email: str
-    name: str
-    role: Role
-
-
-class Device(msgspec.Struct, frozen=True):
-    """Where a sign-in comes from, for the list of sessions.
-
-    Attributes:
-        kept: what the device presents of having signed in before; services/accounts/devices.py.
-    """
-
-    description: str
-    ip: str
-    kept: str = ""
-
-
-class SignedIn(msgspec.Struct, frozen=True):
-    """What a sign-in or a refresh gives. Times are epoch seconds."""
-
-    user: Profile
-    claims: Claims
-    access_token: Secret
-    refresh_token: Secret
-    refresh_expires_at: float
-    session_expires_at: float
-    personal: dict[str, Grant]
-    generation: int
-    reader: Reader
-    displaced: tuple[Revocation, ...] = ()
-    """Sessions of the same user that had to give way: there are only so many at one time."""
-    method: str = ""
-    """How the session was opened; empty after a refresh."""
-
-
-class ProviderSession(msgspec.Struct, frozen=True):
-    """The sign-in at a provider that a login session came of. `sid`: the provider's own session,
-    None where it does not name it."""
-
-    provider: str
-    subject: str
-    sid: str | None
-
-
-class SessionRow(msgspec.Struct, frozen=True):
-    """A login session as its user may see it. Times are epoch seconds."""
-
-    id: str
-    device: str
-    ip: str
-    method: str
-    created_at: float
-    last_seen_at: float
-    expires_at: float
-
-
-class PastSession(msgspec.Struct, frozen=True):
-    """A login session that is over, as its user may see it. Times are epoch seconds."""
-
-    id: str
-    device: str
-    ip: str
-    method: str
-    created_at: float
-    ended_at: float
-    reason: str
 
 
 class LoginSessions:
@@ -214,7 +147,7 @@ class LoginSessions:
             conflict_target=[KnownNetwork.user, KnownNetwork.network],
             preserve=[KnownNetwork.last_used_at],
         ).execute(db)
-        signed_in = self._sign_in(db, user, sid, now + self._lifetime)
+        signed_in = self._sign_in(db, user, sid, now + self._lifetime, now)
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
@@ -225,12 +158,18 @@ class LoginSessions:
         return tuple(self._revocations.record_sessions(db, excess, SESSION_LIMIT))
 
     def _sign_in(
-        self, db: peewee.Database, user: User, sid: str, session_expires_at: float, step: int = 1
+        self,
+        db: peewee.Database,
+        user: User,
+        sid: str,
+        session_expires_at: float,
+        proven_at: float,
+        step: int = 1,
     ) -> SignedIn:
         """Give out an access token and a refresh token."""
         now = self._clock()
         role = cast("Role", user.role)
-        access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at)
+        access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at, proven_at)
         refresh_token = self._tokens.refresh.make(user.id)
         refresh_expires_at = min(now + self._refresh_ttl, session_expires_at)
         RefreshToken.insert(
@@ -314,7 +253,7 @@ class LoginSessions:
         LoginSession.update({LoginSession.last_seen_at: now}).where(
             LoginSession.id == session.id
         ).execute(db)
-        return self._sign_in(db, user, session.id, session.expires_at, step)
+        return self._sign_in(db, user, session.id, session.expires_at, session.created_at, step)
 
     def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
         query = LoginSession.select().where(LoginSession.id == sid)
@@ -334,66 +273,23 @@ class LoginSessions:
         Raises:
             DatabaseUnavailable: the database can't be asked.
         """
-        return await self._database.run(self._state, claims)
-
-    def _state(self, db: peewee.Database, claims: Claims) -> LoginState | None:
-        now = self._clock()
-        query = (
-            LoginSession.select(LoginSession.expires_at, User.name, User.role, User.generation)
-            .join(User)
-            .where(
-                (LoginSession.id == claims.sid)
-                & (LoginSession.user == claims.sub)
-                & LoginSession.ended_at.is_null()
-                & (LoginSession.expires_at > now)
-                & (LoginSession.generation == User.generation)
-                & User.disabled_at.is_null()
-            )
-        )
-        row: Any = query.tuples().get_or_none(db)
-        revoked = RevocationRow.select().where(
-            (RevocationRow.subject == claims.jti) & (RevocationRow.kind == "token")
-        )
-        if row is None or revoked.exists(db):
-            return None
-        reader, personal = personal_grants(db, claims.sub)
-        since = reader.role_since, reader.created_at
-        return LoginState(row[1], row[2], row[0], now, personal, row[3], *since)
+        return await self._database.run(lambda db: session_rows.state_of(db, claims, self._clock()))
 
     async def living(self, user_id: str) -> list[SessionRow]:
         """The living sessions of a user, last seen first."""
-        return await self._database.run(self._living_of, user_id)
-
-    def _living_of(self, db: peewee.Database, user_id: str) -> list[SessionRow]:
-        rows = (
-            LoginSession.select()
-            .where((LoginSession.user == user_id) & session_rows.is_living(self._clock()))
-            .order_by(LoginSession.last_seen_at.desc(), LoginSession.id)
-            .execute(db)
-        )
-        return [
-            SessionRow(r.id, r.device, r.ip, r.method, r.created_at, r.last_seen_at, r.expires_at)
-            for r in rows
-        ]
+        return await self._database.run(lambda db: living_of(db, user_id, self._clock()))
 
     async def ended(self, user_id: str) -> list[PastSession]:
         """The sessions of a user that ended before their time, the last ones first."""
-        return await self._database.run(_ended_of, user_id)
+        return await self._database.run(ended_of, user_id)
 
     async def touch(self, seen: dict[str, float]) -> None:
-        """Note when sessions were last seen: `sid` to epoch seconds, many in one transaction."""
-        await self._database.run(_touch, seen)
+        """Record when sessions were last seen: `sid` to epoch seconds, many in one transaction."""
+        await self._database.run(session_rows.touch, seen)
 
     def is_recent(self, db: peewee.Database, user_id: str, sid: str) -> bool:
         """Whether a living session of a user was opened just now, within somebody's transaction."""
-        now = self._clock()
-        recent = LoginSession.select().where(
-            (LoginSession.id == sid)
-            & (LoginSession.user == user_id)
-            & session_rows.is_living(now)
-            & (LoginSession.created_at >= now - RECENT_SECONDS)
-        )
-        return bool(recent.exists(db))
+        return session_rows.is_recent(db, user_id, sid, self._clock())
 
     # ---- ending ----------------------------------------------------------------------------
 
@@ -499,25 +395,3 @@ class LoginSessions:
         change = {LoginSession.ended_at: self._clock(), LoginSession.end_reason: reason}
         LoginSession.update(change).where(LoginSession.id == sid).execute(db)
         return self._revocations.record(db, "session", sid, user_id, reason)
-
-
-def _ended_of(db: peewee.Database, user_id: str) -> list[PastSession]:
-    rows = (
-        LoginSession.select()
-        .where((LoginSession.user == user_id) & LoginSession.ended_at.is_null(False))
-        .order_by(LoginSession.ended_at.desc(), LoginSession.id)
-        .limit(MAX_ENDED)
-        .execute(db)
-    )
-    return [
-        PastSession(
-            r.id, r.device, r.ip, r.method, r.created_at, r.ended_at, r.end_reason or "unknown"
-        )
-        for r in rows
-    ]
-
-
-def _touch(db: peewee.Database, seen: dict[str, float]) -> None:
-    for sid, at in seen.items():
-        newer = (LoginSession.id == sid) & (LoginSession.last_seen_at < at)
-        LoginSession.update({LoginSession.last_seen_at: at}).where(newer).execute(db)

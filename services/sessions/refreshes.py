@@ -13,8 +13,9 @@ from services.errors import Unauthenticated
 from services.keyed_tokens import KeyedTokens
 from services.limits.hourly import HourlyLimits, Taken
 from services.limits.networks import network_of
-from services.sessions.login_sessions import LoginSessions, SignedIn
+from services.sessions.login_sessions import LoginSessions
 from services.sessions.refresh_keys import WITHOUT_CHECKSUM, RefreshKeys
+from services.sessions.session_views import SignedIn
 
 _WITHOUT_CHECKSUM = re.compile(r"[A-Za-z0-9_-]{43}")
 

@@ -61,9 +61,9 @@ class Revocations:
         self._control, self._metrics, self._clock = control, metrics, clock
         self._life = token_life + SLACK_SECONDS
         self._over: dict[str, float] = {}
-        self._cuts: dict[str, Revocation] = {}
+        self._ended_generations: dict[str, Revocation] = {}
         """By user: the newest that ended all login sessions of an older generation."""
-        self._bearers: dict[str, Revocation] = {}
+        self._bindings: dict[str, Revocation] = {}
         """By token: the newest that says which socket alone holds it."""
         self._roles: dict[str, tuple[float, str]] = {}
         self._changed: dict[str, tuple[float, float]] = {}
@@ -73,7 +73,7 @@ class Revocations:
         """By number of the row: when it came, and how many sockets it closed."""
         self._floor = 0
         self._on_made: Callable[[Sequence[Revocation]], None] = lambda _: None
-        control.on_revocations(self.note)
+        control.on_revocations(self.apply)
 
     # ---- asked on every join ---------------------------------------------------------------
 
@@ -87,13 +87,23 @@ class Revocations:
         Args:
             generation: of the login session, as the database knew it at any time.
         """
-        cut = self._cuts.get(claims.sub)
-        over = cut is not None and generation < cut.generation and claims.sid != cut.spared
+        ended = self._ended_generations.get(claims.sub)
+        over = ended is not None and generation < ended.generation and claims.sid != ended.spared
         return over or self.names(claims)
+
+    def is_over(self, subject: str) -> bool:
+        """Whether a login session, an access token or an API key, by its id, is known here to be
+        over."""
+        return subject in self._over
+
+    def is_of_older_generation(self, user_id: str, generation: int) -> bool:
+        """Whether this node knows that all login sessions of a user were ended since."""
+        ended = self._ended_generations.get(user_id)
+        return ended is not None and generation < ended.generation
 
     def is_bound_by_row(self, token_id: str) -> bool:
         """Whether the holder of a bearer token is in the rows, because Redis could not say."""
-        return token_id in self._bearers
+        return token_id in self._bindings
 
     def changed_at(self, user_id: str) -> float:
         """When a user's role or rights last changed, epoch seconds; 0 if not lately. What was
@@ -180,14 +190,15 @@ class Revocations:
         Returns:
             How many sockets were closed here.
         """
-        closed = self.note(revocations)
+        closed = self.apply(revocations)
         self._on_made(revocations)
         await self.applied()
         over = [(e.user_id, e.subject) for e in revocations if e.kind in ("session", "token")]
-        cuts = [(e.user_id, e.generation) for e in revocations if e.kind == "user"]
+        generations = [(e.user_id, e.generation) for e in revocations if e.kind == "user"]
         try:
             await self._cache.revoke(over)
-            await self._cache.outdate(cuts)
+            await self._cache.outdate(generations)
+            await self._cache.note_roles(e.user_id for e in revocations if e.kind == "role")
         except StoreUnavailable:
             self._metrics.revocations_without_redis.inc()
         if revocations:
@@ -199,7 +210,7 @@ class Revocations:
         if self._applying:
             await asyncio.wait(tuple(self._applying))
 
-    def note(self, revocations: Sequence[Revocation]) -> int:
+    def apply(self, revocations: Sequence[Revocation]) -> int:
         """Remember revocations and cut the sockets they name. No waiting.
 
         Returns:
@@ -210,16 +221,16 @@ class Revocations:
         for entry in revocations:
             if entry.id not in self._seen:
                 self._remember(entry)
-                self._seen[entry.id] = self._clock(), self._cut_and_count(entry)
+                self._seen[entry.id] = self._clock(), self._close_and_count(entry)
             total += self._seen[entry.id][1]
         return total
 
-    def _cut_and_count(self, entry: Revocation) -> int:
-        cut = self._cut(entry)
-        self._metrics.sockets_revoked.labels(reason=entry.reason).inc(cut)
-        if cut:
+    def _close_and_count(self, entry: Revocation) -> int:
+        closed = self._close(entry)
+        self._metrics.sockets_revoked.labels(reason=entry.reason).inc(closed)
+        if closed:
             self._metrics.revocation_seconds.observe(max(0.0, self._clock() - entry.created_at))
-        return cut
+        return closed
 
     def _remember(self, entry: Revocation) -> None:
         # What concerns anybody is looked up once, by this node (shared_grants.py).
@@ -232,14 +243,14 @@ class Revocations:
                 self._roles[entry.user_id] = entry.created_at, entry.role
         elif entry.kind in ("user", "bearer"):
             # News and rows come in any order: the newest counts.
-            newest = self._cuts if entry.kind == "user" else self._bearers
+            newest = self._ended_generations if entry.kind == "user" else self._bindings
             known = newest.setdefault(entry.subject, entry)
             if (known.generation, known.id) < (entry.generation, entry.id):
                 newest[entry.subject] = entry
         elif entry.kind != "access":
             self._over[entry.subject] = entry.created_at + self._life
 
-    def _cut(self, entry: Revocation) -> int:
+    def _close(self, entry: Revocation) -> int:
         if entry.kind == "session":
             code = CloseCode.SESSION_REVOKED
             return self._hub.close_login_session(entry.user_id, entry.subject, code)
@@ -248,7 +259,7 @@ class Revocations:
             return self._hub.close_older_logins(entry.user_id, before, entry.spared, code)
         if entry.kind == "bearer":
             # The newest counts: an older one may be read after it.
-            holder = self._bearers[entry.subject].spared
+            holder = self._bindings[entry.subject].spared
             return self._hub.close_bearer(entry.subject, holder, CloseCode.REPLACED)
         if entry.kind == "role":
             # The session goes on, its token does not: a refresh brings the role that is true.
@@ -272,7 +283,7 @@ class Revocations:
         cursor, page = self._floor, None
         while page is None or len(page) == SWEEP_LIMIT:
             page = await self._database.read(_newer, cursor, self._clock())
-            self.note(page)
+            self.apply(page)
             cursor = page[-1].id if page else cursor
         self._settle(self._clock())
 
@@ -281,8 +292,10 @@ class Revocations:
         now = self._clock()
         self._over = {subject: end for subject, end in self._over.items() if end > now}
         cutoff = now - self._life
-        self._cuts = {user: cut for user, cut in self._cuts.items() if cut.created_at > cutoff}
-        self._bearers = {t: row for t, row in self._bearers.items() if row.created_at > cutoff}
+        self._ended_generations = {
+            user: row for user, row in self._ended_generations.items() if row.created_at > cutoff
+        }
+        self._bindings = {t: row for t, row in self._bindings.items() if row.created_at > cutoff}
         self._roles = {user: at for user, at in self._roles.items() if at[0] > cutoff}
         self._changed = {user: at for user, at in self._changed.items() if at[1] > cutoff}
 

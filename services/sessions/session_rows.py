@@ -8,9 +8,15 @@ from typing import Any
 import peewee
 
 from models.login_session import LoginSession
+from models.revocation import Revocation as RevocationRow
 from models.user import User
+from services.claims import Claims
+from services.grants.queries import personal_grants
+from services.sessions.login_cache import LoginState
 from services.storage.row_locks import locked
 
+RECENT_SECONDS = 300
+"""A sign-in of so lately stands for a password that an account does not have (ASVS 3.7.1)."""
 BATCH = 1000
 """Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
 
@@ -116,3 +122,46 @@ def delete_some(db: peewee.Database, user_id: str) -> int:
     """Delete a batch of a user's sessions, with all that hangs on them. Gives how many."""
     some = LoginSession.select(LoginSession.id).where(LoginSession.user == user_id).limit(BATCH)
     return int(LoginSession.delete().where(LoginSession.id.in_(some)).execute(db))
+
+
+def state_of(db: peewee.Database, claims: Claims, now: float) -> LoginState | None:
+    """The login session of a token as the database has it. None: over, or the token is revoked."""
+    query = (
+        LoginSession.select(LoginSession.expires_at, User.name, User.role, User.generation)
+        .join(User)
+        .where(
+            (LoginSession.id == claims.sid)
+            & (LoginSession.user == claims.sub)
+            & LoginSession.ended_at.is_null()
+            & (LoginSession.expires_at > now)
+            & (LoginSession.generation == User.generation)
+            & User.disabled_at.is_null()
+        )
+    )
+    row: Any = query.tuples().get_or_none(db)
+    revoked = RevocationRow.select().where(
+        (RevocationRow.subject == claims.jti) & (RevocationRow.kind == "token")
+    )
+    if row is None or revoked.exists(db):
+        return None
+    reader, personal = personal_grants(db, claims.sub)
+    since = reader.role_since, reader.created_at
+    return LoginState(row[1], row[2], row[0], now, personal, row[3], *since)
+
+
+def is_recent(db: peewee.Database, user_id: str, sid: str, now: float) -> bool:
+    """Whether a living session of a user was opened in the last `RECENT_SECONDS`."""
+    recent = LoginSession.select().where(
+        (LoginSession.id == sid)
+        & (LoginSession.user == user_id)
+        & is_living(now)
+        & (LoginSession.created_at >= now - RECENT_SECONDS)
+    )
+    return bool(recent.exists(db))
+
+
+def touch(db: peewee.Database, seen: dict[str, float]) -> None:
+    """Record when sessions were last seen: `sid` to epoch seconds. A newer time stays."""
+    for sid, at in seen.items():
+        newer = (LoginSession.id == sid) & (LoginSession.last_seen_at < at)
+        LoginSession.update({LoginSession.last_seen_at: at}).where(newer).execute(db)

@@ -114,7 +114,7 @@ class DataDirLock:
         self._file = file
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
 
-    def note_reloads(self, count: int) -> None:
+    def record_reloads(self, count: int) -> None:
         """Say how often the settings were read anew, for who waits for it."""
         if self._file is not None:
             os.pwrite(self._file, f"{os.getpid()}\n{count}\n".encode(), 0)

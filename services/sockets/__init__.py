@@ -3,5 +3,5 @@
 Begin with `hub.py`, which finds sockets by user and login session; `session_pool.py` keeps their
 sessions in Redis under a lease.
 
-May import: redis, websocket.
+May import: grants, redis, websocket.
 """

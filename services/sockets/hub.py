@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from services.grants import Grant
+from services.grants.rules import Grant
 from services.sockets.session_pool import SocketSession
 from services.websocket.connection import WebSocketConnection
 from services.websocket.protocol import CloseCode
@@ -37,6 +37,8 @@ class HubSocket(Protocol):
     connection: WebSocketConnection
     bearer_token_id: str | None
     """`jti` of the access token that this socket alone may hold; None for tickets, cookies."""
+    generation: int
+    """Of its login session; see models/login_session.py. No other node asks: not in Redis."""
 
     @property
     def session(self) -> SocketSession:
@@ -136,7 +138,7 @@ class Hub:
         older = [
             s
             for s in self.of_user(user_id)
-            if s.session.generation < generation and s.session.login_session_id != spared
+            if s.generation < generation and s.session.login_session_id != spared
         ]
         return self._close(older, code)
 

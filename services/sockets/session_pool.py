@@ -39,8 +39,6 @@ class SocketSession(msgspec.Struct, frozen=True):
     node: str
     connected_at: float
     expires_at: float
-    generation: int = 0
-    """Of the login session; see models/login_session.py."""
 
 
 _DECODER = msgspec.json.Decoder(SocketSession)

@@ -338,7 +338,7 @@ def _shares(url: DatabaseUrl, max_waiting: int) -> tuple[int, list[Lane]]:
     return places, [
         Lane("node", 1000, int(places > 1), places, places, NODE_RUNS, NODE_RUNS),
         Lane("users", 4, int(places > 2), places, places, max_waiting, max_waiting),
-        Lane("strangers", 1, 0, max(1, places // 2), max(1, places // 4), half, some),
+        Lane("unauthenticated", 1, 0, max(1, places // 2), max(1, places // 4), half, some),
     ]
 
 

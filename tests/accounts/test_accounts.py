@@ -36,7 +36,7 @@ from services.errors import (
     WeakPassword,
     WrongPassword,
 )
-from services.sessions.login_sessions import Device, SignedIn
+from services.sessions.session_views import Device, SignedIn
 from services.storage.database import Database
 from services.upkeep import Upkeep
 from tests.support.parts import (

@@ -41,7 +41,7 @@ async def trail(database_url: str, log_format: str = "text") -> AsyncIterator[Tr
 async def test_an_entry_is_a_line_and_a_row(database_url: str) -> None:
     async with trail(database_url) as audit:
         audit.acting(CALLER)
-        audit.note("member.set", subject="u2", reason="write", target="c1")
+        audit.record("member.set", subject="u2", reason="write", target="c1")
         (line,) = await audit.lines()
         assert line.endswith(
             "INFO usher.audit: member.set actor=u1 subject=u2 session=s1 address=192.0.2.1 "
@@ -57,7 +57,7 @@ async def test_an_entry_is_a_line_and_a_row(database_url: str) -> None:
 @pytest.mark.gen_test
 async def test_what_does_not_matter_is_a_line_only(database_url: str) -> None:
     async with trail(database_url) as audit:
-        audit.note("socket.joined", by=CALLER, kept=False)
+        audit.record("socket.joined", by=CALLER, kept=False)
         assert len(await audit.lines()) == 1
         await audit.write_rows()
         assert await audit.page(None, 10) == []
@@ -73,10 +73,10 @@ async def test_a_caller_is_this_tasks_and_those_it_begins(database_url: str) -> 
             await asyncio.ensure_future(note(name))
 
         async def note(name: str) -> None:
-            audit.note("x", subject=name)
+            audit.record("x", subject=name)
 
         await asyncio.gather(*(act(f"u{n}") for n in range(5)))
-        audit.note("x", actor="fallback")
+        audit.record("x", actor="fallback")
         await audit.write_rows()
         rows = await audit.page(None, 10)
         assert {(r.actor, r.subject) for r in rows if r.subject} == {
@@ -108,15 +108,15 @@ def test_lines_have_stable_names() -> None:
 async def test_strangers_have_a_share_and_are_counted(database_url: str) -> None:
     async with trail(database_url) as audit:
         for number in range(5000):
-            audit.note("session.refused", by=Caller(address=f"192.0.2.{number % 250}"))
-        audit.note("user.deleted", subject="u2", by=CALLER)
+            audit.record("session.refused", by=Caller(address=f"192.0.2.{number % 250}"))
+        audit.record("user.deleted", subject="u2", by=CALLER)
         lines = await audit.lines()
         assert len(lines) == MAX_REFUSALS + 2
         assert lines[-1].endswith(f"audit.dropped reason=too_many count={5000 - MAX_REFUSALS}")
         await audit.write_rows()
         assert len(await audit.page(None, 1000)) == MAX_REFUSALS + 1
         # The next turn has room again.
-        audit.note("session.refused", by=CALLER)
+        audit.record("session.refused", by=CALLER)
         await audit.write_rows()
         assert len(await audit.page(None, 1000)) == MAX_REFUSALS + 2
 
@@ -125,7 +125,7 @@ async def test_strangers_have_a_share_and_are_counted(database_url: str) -> None
 async def test_those_alike_are_one_row_with_their_number(database_url: str) -> None:
     async with trail(database_url) as audit:
         for _ in range(30):
-            audit.note("session.refused", by=CALLER, reason="unauthenticated")
+            audit.record("session.refused", by=CALLER, reason="unauthenticated")
         await audit.write_rows()
         (row,) = await audit.page(None, 10)
         assert row.count == 30
@@ -138,7 +138,7 @@ async def test_without_a_database_rows_wait_and_are_bounded(database_url: str) -
             pass
         lost = Trail(gone)
         for number in range(MAX_ROWS + 10):
-            lost.note("user.changed", subject=str(number), by=CALLER)
+            lost.record("user.changed", subject=str(number), by=CALLER)
         with pytest.raises(DatabaseUnavailable):
             await lost.write_rows()
         lost._database = audit._database
@@ -152,8 +152,8 @@ async def test_without_a_database_rows_wait_and_are_bounded(database_url: str) -
 async def test_pages_go_from_the_newest_and_by_whom_and_what(database_url: str) -> None:
     async with trail(database_url) as audit:
         for number in range(5):
-            audit.note("user.changed", subject=f"u{number}", by=Caller("admin"))
-            audit.note("user_changed", subject=f"u{number}", by=Caller(f"u{number}"))
+            audit.record("user.changed", subject=f"u{number}", by=Caller("admin"))
+            audit.record("user_changed", subject=f"u{number}", by=Caller(f"u{number}"))
         await audit.write_rows()
         first = await audit.page(None, 4, actor="admin")
         rest = await audit.page(first[-1].id, 4, actor="admin")
@@ -166,7 +166,7 @@ async def test_pages_go_from_the_newest_and_by_whom_and_what(database_url: str) 
 @pytest.mark.gen_test
 async def test_rows_go_when_their_time_is_over(database_url: str) -> None:
     async with trail(database_url) as audit:
-        audit.note("user.changed", by=CALLER)
+        audit.record("user.changed", by=CALLER)
         await audit.write_rows()
         database = audit._database
         await Upkeep(database, lambda: 1000.0 + 99, keep_audit=100).purge()

@@ -251,12 +251,14 @@ def printed_form(line: str) -> str:
 # ---- finding your way ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_make_lint_finds_nothing(shell: dict[str, str]) -> None:
     said = run("make lint", shell)
     assert "All checks passed!" in said
     assert "Success: no issues found" in said
 
 
+@pytest.mark.slow
 def test_make_bench_measures_and_writes_its_figures(shell: dict[str, str]) -> None:
     said = run("make bench", shell, ARGS="--quick")
     written = re.search(r"^Written to (.+\.json)$", said, re.MULTILINE)

@@ -19,7 +19,7 @@ from services.oauth.discovery import (
     read_metadata,
 )
 from services.oauth.errors import ProviderUnavailable
-from services.oauth.fetches import STRANGERS_SECONDS
+from services.oauth.fetches import UNAUTHENTICATED_SECONDS
 from tests.support.faults import TRANSPORT_FAULTS
 from tests.support.oauth import TENANT as GUID
 from tests.support.oauth import hurried
@@ -216,21 +216,21 @@ def test_strangers_make_us_ask_seldom_and_do_with_what_is_known(op: Provider) ->
     op.misbehave(discovery="http_500")
     for _ in range(5):
         with pytest.raises(ProviderUnavailable):
-            discovery.metadata(for_stranger=True)
+            discovery.metadata(unauthenticated=True)
     assert op.count("discovery") == 1
     op.behave()
     assert discovery.metadata().issuer == op.issuer
     clock.forward(MOST_LIFETIME_SECONDS + 1)
     op.misbehave(discovery="no_userinfo")
-    assert not discovery.metadata(for_stranger=True).userinfo_endpoint
+    assert not discovery.metadata(unauthenticated=True).userinfo_endpoint
     clock.forward(MOST_LIFETIME_SECONDS + 1)
     op.misbehave(discovery="http_500")
     with pytest.raises(ProviderUnavailable):
-        discovery.metadata(for_stranger=True)
-    assert discovery.metadata(for_stranger=True).issuer == op.issuer
-    clock.forward(STRANGERS_SECONDS + 1)
+        discovery.metadata(unauthenticated=True)
+    assert discovery.metadata(unauthenticated=True).issuer == op.issuer
+    clock.forward(UNAUTHENTICATED_SECONDS + 1)
     with pytest.raises(ProviderUnavailable):
-        discovery.metadata(for_stranger=True)
+        discovery.metadata(unauthenticated=True)
     assert op.count("discovery") == 5
 
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from services.oauth.errors import ProviderUnavailable
-from services.oauth.fetches import STRANGERS_SECONDS, Fetches
+from services.oauth.fetches import UNAUTHENTICATED_SECONDS, Fetches
 from tests.support.parts import Clock
 from tests.support.server import PATIENCE
 
@@ -56,10 +56,10 @@ def test_who_waited_for_a_fetch_that_failed_does_not_try_again() -> None:
 def test_strangers_cause_a_fetch_now_and_then_and_others_whenever_they_need_one() -> None:
     clock = Clock()
     fetches = Fetches(clock)
-    assert fetches.allowed(for_stranger=True)
-    assert not fetches.allowed(for_stranger=True)
-    assert fetches.allowed(for_stranger=False)
-    clock.forward(STRANGERS_SECONDS - 0.1)
-    assert not fetches.allowed(for_stranger=True)
+    assert fetches.allowed(unauthenticated=True)
+    assert not fetches.allowed(unauthenticated=True)
+    assert fetches.allowed(unauthenticated=False)
+    clock.forward(UNAUTHENTICATED_SECONDS - 0.1)
+    assert not fetches.allowed(unauthenticated=True)
     clock.forward(0.2)
-    assert fetches.allowed(for_stranger=True)
+    assert fetches.allowed(unauthenticated=True)

@@ -11,7 +11,7 @@ from jwt import PyJWK
 
 from services.oauth.discovery import LEAST_LIFETIME_SECONDS
 from services.oauth.errors import ProviderUnavailable
-from services.oauth.fetches import STRANGERS_SECONDS
+from services.oauth.fetches import UNAUTHENTICATED_SECONDS
 from services.oauth.jwks import KEY_TYPES, ProviderKeys
 from tests.support.http_answers import Reply, as_json
 from tests.support.http_service import Seen, Service
@@ -35,8 +35,8 @@ def keys_of(op: Provider, clock: Clock | None = None) -> ProviderKeys:
     return ProviderKeys(op.url("jwks"), clock or Clock())
 
 
-def wanted(keys: ProviderKeys, kid: object, for_stranger: bool = False) -> list[PyJWK]:
-    return keys.candidates(kid, "RS256", for_stranger)
+def wanted(keys: ProviderKeys, kid: object, unauthenticated: bool = False) -> list[PyJWK]:
+    return keys.candidates(kid, "RS256", unauthenticated)
 
 
 def kids(found: list[PyJWK]) -> list[str | None]:
@@ -169,12 +169,12 @@ def test_strangers_cannot_make_us_fetch_again_and_again(op: Provider) -> None:
     clock = Clock()
     keys = keys_of(op, clock)
     for number in range(20):
-        assert wanted(keys, f"nobody-{number}", for_stranger=True) == []
+        assert wanted(keys, f"nobody-{number}", unauthenticated=True) == []
     assert op.count("jwks") == 1
-    assert kids(wanted(keys, op.keys[0].kid, for_stranger=True)) == [op.keys[0].kid]
-    clock.forward(STRANGERS_SECONDS + 1)
+    assert kids(wanted(keys, op.keys[0].kid, unauthenticated=True)) == [op.keys[0].kid]
+    clock.forward(UNAUTHENTICATED_SECONDS + 1)
     op.rotate()
-    assert kids(wanted(keys, op.keys[0].kid, for_stranger=True)) == [op.keys[0].kid]
+    assert kids(wanted(keys, op.keys[0].kid, unauthenticated=True)) == [op.keys[0].kid]
     assert op.count("jwks") == 2
 
 
@@ -184,13 +184,13 @@ def test_nor_while_the_provider_is_down(op: Provider) -> None:
     op.misbehave(jwks="http_503")
     for number in range(20):
         with pytest.raises(ProviderUnavailable):
-            wanted(keys, f"nobody-{number}", for_stranger=True)
+            wanted(keys, f"nobody-{number}", unauthenticated=True)
     assert op.count("jwks") == 1
 
 
 def test_nor_do_they_keep_those_from_it_who_were_sent_there(op: Provider) -> None:
     keys = keys_of(op)
-    assert wanted(keys, "nobody", for_stranger=True) == []
+    assert wanted(keys, "nobody", unauthenticated=True) == []
     op.rotate()
     assert kids(wanted(keys, op.keys[0].kid)) == [op.keys[0].kid]
 

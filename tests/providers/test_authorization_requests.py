@@ -13,12 +13,12 @@ from services.errors import DatabaseUnavailable
 from services.oauth.errors import Reason, SignInRefused
 from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
 from services.providers.authorization_requests import (
-    ATTEMPT_SECONDS,
+    AUTHORIZATION_REQUEST_SECONDS,
     MAX_SEALED_LENGTH,
     AuthorizationRequest,
     AuthorizationRequests,
     Link,
-    attempt_key,
+    request_key,
 )
 from services.secret import Secret
 from services.storage.database import Database
@@ -56,7 +56,7 @@ async def test_an_attempt_comes_back_as_it_began(database_url: str) -> None:
             found = await attempts.take(sealed.reveal(), "idp", begun.start.state)
             assert found == begun
             assert (found.provider, found.next, found.link) == ("idp", "/next?a=1#b", link)
-            assert found.expires_at == clock() + ATTEMPT_SECONDS
+            assert found.expires_at == clock() + AUTHORIZATION_REQUEST_SECONDS
 
 
 @pytest.mark.gen_test
@@ -101,7 +101,7 @@ async def test_it_is_used_once_until_it_would_be_too_late_anyway(database_url: s
         await attempts.take(sealed.reveal(), "idp", begun.start.state)
         until = await database.run(lambda db: UsedOnce.select().get(db).expires_at)
         assert until >= begun.expires_at + CLOCK_SKEW_SECONDS, "whichever node's clock is behind"
-        clock.forward(ATTEMPT_SECONDS - 1)
+        clock.forward(AUTHORIZATION_REQUEST_SECONDS - 1)
         assert "used before" in await refused(attempts, sealed.reveal(), "idp", begun.start.state)
 
 
@@ -111,7 +111,7 @@ async def test_an_attempt_is_over_after_ten_minutes(database_url: str) -> None:
     async with opened(database_url) as database:
         attempts = attempts_of(database, clock)
         begun, sealed = attempts.begin("idp", "/", None)
-        clock.forward(ATTEMPT_SECONDS)
+        clock.forward(AUTHORIZATION_REQUEST_SECONDS)
         assert "too late" in await refused(attempts, sealed.reveal(), "idp", begun.start.state)
 
 
@@ -211,7 +211,7 @@ async def test_without_the_database_nobody_is_let_in(database_url: str) -> None:
 
 
 def test_several_attempts_of_one_browser_have_different_short_names() -> None:
-    names = {attempt_key(f"state-{number}") for number in range(1000)}
+    names = {request_key(f"state-{number}") for number in range(1000)}
     assert len(names) == 1000
     assert all(len(name) == 12 and name.isalnum() for name in names)
-    assert attempt_key("\ud800") != attempt_key("")
+    assert request_key("\ud800") != request_key("")

@@ -12,7 +12,7 @@ import pytest
 from models.identity import Identity
 from services.errors import NotFound, Unavailable
 from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
-from services.providers.authorization_requests import Link, attempt_key
+from services.providers.authorization_requests import Link, request_key
 from services.providers.flow import MAX_CODE_LENGTH
 from tests.support.oauth import NAME, Way, came_to, finished, hurried, real_clock, settings_of
 from tests.support.parts import DEVICE, Parts, node, settings_of_tests
@@ -102,7 +102,7 @@ async def test_what_began_here_ends_signed_in_where_it_was_to_go(
     async with a_node(database_url, op) as parts:
         begun = await parts.oauth.flow.begin(NAME, "/next?a=1")
         way = await came_to(parts, next_="/next?a=1")
-        assert begun.key != attempt_key(way.answer.state), "every sign-in has its own"
+        assert begun.key != request_key(way.answer.state), "every sign-in has its own"
         done = await finished(parts, way)
         assert done.next == "/next?a=1"
         assert done.signed_in is not None

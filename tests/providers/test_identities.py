@@ -24,7 +24,7 @@ from services.providers.authorization_requests import Link
 from services.providers.identities import NAMELESS, Identities
 from services.providers.role_claims import SIGN_INS, RoleClaims
 from services.secret import Secret
-from services.sessions.login_sessions import SignedIn
+from services.sessions.session_views import SignedIn
 from services.settings.providers import OAuthProvider
 from services.websocket.protocol import CloseCode
 from tests.support.parts import (

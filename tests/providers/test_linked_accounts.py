@@ -22,7 +22,8 @@ from services.providers.authorization_requests import Link, proof_of
 from services.providers.identities import Identities
 from services.providers.tokens import TokenSet
 from services.secret import Secret
-from services.sessions.login_sessions import RECENT_SECONDS, SignedIn
+from services.sessions.session_rows import RECENT_SECONDS
+from services.sessions.session_views import SignedIn
 from services.settings.providers import OAuthProvider
 from services.websocket.protocol import CloseCode
 from tests.support.parts import (

@@ -17,7 +17,7 @@ from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
 from services.providers import logout as provider_logout
 from services.providers.logout import GIVE_BACK_TRIES, LogoutRefused
 from services.providers.tokens import TokenSet
-from services.sessions.login_sessions import SignedIn
+from services.sessions.session_views import SignedIn
 from services.upkeep import Upkeep
 from services.websocket.protocol import CloseCode
 from tests.support.github import github
@@ -72,7 +72,7 @@ async def sign_in(parts: Parts, name: str = NAME) -> SignedIn:
 
 
 async def hear(parts: Parts, token: str, name: str = NAME) -> int:
-    return await parts.oauth.logout.hear(name, token)
+    return await parts.oauth.logout.receive(name, token)
 
 
 async def over(parts: Parts, who: SignedIn) -> str | None:

@@ -16,7 +16,7 @@ from services.oauth.userinfo import ProviderProfile
 from services.providers.identity_rows import insert as insert_identity
 from services.providers.tokens import AHEAD_SECONDS, LEAST_SECONDS, ProviderTokens, TokenSet
 from services.secret import Secret
-from services.sessions.login_sessions import SignedIn
+from services.sessions.session_views import SignedIn
 from services.storage.encryption import DecryptionFailed, Encryption, generate_key
 from tests.support.parts import LIFETIME, Parts, node
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.errors import DatabaseUnavailable
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
 from services.rooms.access import MAX_WAITING, Access
 from services.rooms.channels import Channels
 from services.rooms.rooms import channel_room

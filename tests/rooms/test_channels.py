@@ -14,7 +14,6 @@ import pytest
 from models.channel import Channel, ChannelMember, ChannelRole
 from models.revocation import Revocation as Row
 from models.user import User
-from services import grants
 from services.errors import (
     BadRequest,
     Forbidden,
@@ -23,7 +22,9 @@ from services.errors import (
     Unauthenticated,
     UsherError,
 )
-from services.grants import Grant, Right, grants_in, grants_of
+from services.grants import queries
+from services.grants.queries import grants_in, grants_of
+from services.grants.rules import Grant, Right
 from services.rooms.channels import Channels
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
@@ -248,7 +249,7 @@ async def test_of_several_rights_the_highest_counts_and_the_earliest_that_holds(
 async def test_rights_of_many_users_are_asked_for_a_bounded_number_at_a_time(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grants, "USERS_AT_ONCE", 2)
+    monkeypatch.setattr(queries, "USERS_AT_ONCE", 2)
     monkeypatch.setattr("services.rooms.channels.USERS_AT_ONCE", 3)
     async with bench(database_url) as b:
         members = [await b.member() for _ in range(5)]
@@ -264,7 +265,7 @@ async def test_rights_of_many_users_are_asked_for_a_bounded_number_at_a_time(
 async def test_no_number_of_public_channels_pushes_out_ones_own(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grants, "MAX_ROOMS", 4)
+    monkeypatch.setattr(queries, "MAX_ROOMS", 4)
     async with bench(database_url) as b:
         user, admin = await b.member(), await b.user("admin")
         mine = await b.channels.create(user, "Mine")

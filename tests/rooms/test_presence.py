@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from services.errors import StoreUnavailable
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
 from services.redis.bus import Bus
 from services.redis.bus_memory import MemoryBus
 from services.redis.bus_redis import RedisBus
@@ -19,7 +19,7 @@ from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.membership import Membership
-from services.rooms.presence import NOTICES_PER_SECOND, PASSING, ROOMS_AT_ONCE, Change, Presence
+from services.rooms.presence import EPHEMERAL, NOTICES_PER_SECOND, ROOMS_AT_ONCE, Change, Presence
 from services.rooms.rooms import Rooms, channel_room
 from services.sockets.room_index import HERE_MS, HERE_SECONDS, Here, room_index_key
 from services.sockets.session_pool import LEASE_SECONDS, RENEW_BATCH, RENEW_SECONDS
@@ -461,9 +461,9 @@ async def test_a_node_of_another_version_is_passed_over(redis_server: RealRedis)
         await a.come("ada")
         for strange in (b"", b"{}", b"[1]", b'["bob"]', b"\xff", b"null"):
             redis_server.ask("ZADD", room_index_key(ROOM), "+inf", b"x" + strange)
-            a.rooms.send_ephemeral(ROOM, PASSING, strange)
+            a.rooms.send_ephemeral(ROOM, EPHEMERAL, strange)
         change = Change(Here("bob", "z", "Bob"), came=True)
-        a.rooms.send_ephemeral(ROOM, PASSING, msgspec.json.encode(change))
+        a.rooms.send_ephemeral(ROOM, EPHEMERAL, msgspec.json.encode(change))
         await a.sees("ada", "bob")
         assert await b.people() == ["ada"]
         await a.presence.renew()

@@ -19,7 +19,7 @@ from services.errors import (
 )
 from services.secret import Secret
 from services.sessions.login_cache import login_key
-from services.sessions.login_sessions import SignedIn
+from services.sessions.session_views import SignedIn
 from services.sessions.tokens import Tokens
 from tests.support.parts import (
     ACCESS_TTL,

@@ -57,7 +57,7 @@ class Watched:
     async def after(self, seconds: float) -> list[str]:
         """Look for news so much later, and at the lease. Gives what the hub was told by then."""
         self.clock.forward(seconds)
-        for learn in (self.contact.sweep, self.contact.hear):
+        for learn in (self.contact.sweep, self.contact.receive):
             with suppress(UsherError):
                 await learn()
         await self.contact.enforce()
@@ -84,11 +84,11 @@ async def test_without_rows_and_news_sockets_go_at_the_end_of_the_lease_and_not_
         await redis_away(w.parts, redis_server)
         await database_away(w.parts)
         assert await w.after(LEASE - 0.01) == []
-        assert w.contact.is_certain()
+        assert w.contact.is_current()
         assert await w.after(0.01) == ["unavailable"]
-        assert not w.contact.is_certain()
+        assert not w.contact.is_current()
         with pytest.raises(UsherError) as refused:
-            await w.contact.certain()
+            await w.contact.wait_current()
         assert refused.value.code == "unavailable"
 
 
@@ -128,9 +128,9 @@ async def test_who_comes_when_the_database_is_back_does_not_wait_for_the_sweep(
 ) -> None:
     async with watched(database_url) as w:
         w.clock.forward(LEASE + 1)
-        assert not w.contact.is_certain()
-        await w.contact.certain()
-        assert w.contact.is_certain()
+        assert not w.contact.is_current()
+        await w.contact.wait_current()
+        assert w.contact.is_current()
 
 
 @pytest.mark.gen_test
@@ -138,11 +138,11 @@ async def test_after_a_stall_sockets_are_held_until_the_rows_are_read(database_u
     async with watched(database_url) as w:
         w.watch.start()
         w.clock.forward(5)
-        assert not w.contact.is_certain()
+        assert not w.contact.is_current()
         assert w.hub.told == ["hold"]
-        await within(w.contact.certain())
+        await within(w.contact.wait_current())
         assert w.hub.told == ["hold", "release"]
-        assert w.contact.is_certain()
+        assert w.contact.is_current()
 
 
 @pytest.mark.gen_test
@@ -154,7 +154,7 @@ async def test_a_node_that_stood_still_for_longer_than_its_lease_may_still_catch
         w.clock.forward(10 * LEASE)
         assert w.watch.check()
         await w.contact.enforce()
-        await within(w.contact.certain())
+        await within(w.contact.wait_current())
         assert w.hub.told == ["hold", "release"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.claims import Claims
 from services.errors import StoreUnavailable
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
 from services.redis.store import Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore

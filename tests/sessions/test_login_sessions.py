@@ -15,12 +15,9 @@ from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.errors import NotFound, Unauthenticated
-from services.sessions.login_sessions import (
-    MAX_DEVICE_LENGTH,
-    Device,
-    SignedIn,
-)
+from services.sessions.login_sessions import MAX_DEVICE_LENGTH
 from services.sessions.refresh_tokens import REFRESH_GRACE_SECONDS
+from services.sessions.session_views import Device, SignedIn
 from tests.support.parts import (
     ACCESS_TTL,
     DEVICE,

@@ -10,8 +10,8 @@ import pytest
 from services.errors import DatabaseUnavailable, NotFound
 from services.redis.bus_redis import channel
 from services.sessions.control import CONTROL_ROOM
-from services.sessions.login_sessions import SignedIn
 from services.sessions.logout_ack import WAIT_SECONDS, NodeOutcome
+from services.sessions.session_views import SignedIn
 from services.sockets.session_pool import LEASE_SECONDS
 from tests.sessions.test_control import nodes
 from tests.support.parts import Parts, database_away, node, open_socket, redis_away

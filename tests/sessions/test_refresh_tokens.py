@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from services.errors import Unauthenticated
-from services.sessions.login_sessions import SignedIn
 from services.sessions.refresh_tokens import CLOCK_SKEW_SECONDS, REFRESH_GRACE_SECONDS
+from services.sessions.session_views import SignedIn
 from tests.support.parts import Parts, node, open_socket, session_row
 
 LATER = REFRESH_GRACE_SECONDS + 1

@@ -12,8 +12,8 @@ from models.revocation import Revocation as Row
 from services.errors import DatabaseUnavailable, NotFound
 from services.sessions.control import Kind, Revocation
 from services.sessions.login_cache import SLACK_SECONDS
-from services.sessions.login_sessions import SignedIn
 from services.sessions.revocations import REREAD_SECONDS, SWEEP_LIMIT
+from services.sessions.session_views import SignedIn
 from tests.support.databases import on_postgresql
 from tests.support.parts import (
     ACCESS_TTL,
@@ -194,7 +194,7 @@ async def test_what_a_sweep_has_closed_counts_for_whoever_wrote_the_row(database
         await parts.revocations.sweep()
         assert len(parts.hub) == 0
         assert await parts.revocations.publish([entry]) == 2
-        assert parts.revocations.note([entry]) == 2, "told twice, it has closed no more"
+        assert parts.revocations.apply([entry]) == 2, "told twice, it has closed no more"
         assert parts.count("usher_sockets_revoked_total", reason="logout") == 2
 
 
@@ -333,8 +333,8 @@ async def test_an_older_role_change_that_comes_late_changes_nothing(database_url
         parts.clock.forward(1)
         newer = await record(parts, root, "role", root, "admin")
         peer = await open_socket(parts, await parts.signed_in(root))
-        parts.revocations.note([newer])
-        parts.revocations.note([older])
+        parts.revocations.apply([newer])
+        parts.revocations.apply([older])
         assert parts.revocations.changed_at(root) == newer.created_at
         assert peer.client.connection.is_open
 

@@ -15,8 +15,9 @@ from models.login_session import LoginSession
 from models.revocation import Revocation as Row
 from services.errors import Unauthenticated
 from services.sessions.admission import Identity
-from services.sessions.login_sessions import SESSION_LIMIT, SignedIn
+from services.sessions.login_sessions import SESSION_LIMIT
 from services.sessions.session_rows import BATCH
+from services.sessions.session_views import SignedIn
 from services.upkeep import Upkeep
 from tests.support.parts import (
     Parts,
@@ -200,8 +201,8 @@ async def test_who_was_spared_once_is_ended_by_the_next_cut_in_whatever_order_ne
         first = await parts.database.run(end, user, "signed_out", one.claims.sid)
         third = await parts.signed_in(user)
         second = await parts.database.run(end, user, "signed_out", third.claims.sid)
-        there.revocations.note(second)
-        there.revocations.note(first)
+        there.revocations.apply(second)
+        there.revocations.apply(first)
         assert [await socket.close_code() for socket in sockets] == [4410, 4410]
         for login in (one, two):
             await refused(there, login)

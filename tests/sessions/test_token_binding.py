@@ -191,7 +191,7 @@ async def test_while_redis_is_away_the_rows_say_who_holds_a_token_and_it_stays_s
 
 
 def _bound_to(parts: Parts) -> str:
-    return next(iter(parts.revocations._bearers.values())).spared
+    return next(iter(parts.revocations._bindings.values())).spared
 
 
 @pytest.mark.gen_test

@@ -108,7 +108,7 @@ def test_a_running_server_is_known_with_how_often_it_read_its_settings(tmp_path:
     lock = DataDirLock(tmp_path)
     with lock:
         assert running_server(tmp_path) == (os.getpid(), 0)
-        lock.note_reloads(12)
+        lock.record_reloads(12)
         assert running_server(tmp_path) == (os.getpid(), 12)
         with pytest.raises(SettingError) as error:
             DataDirLock(tmp_path).acquire()

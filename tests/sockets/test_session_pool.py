@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from services.errors import StoreUnavailable
-from services.grants import Right
+from services.grants.rules import Right
 from services.redis.store import Store
 from services.redis.store_cluster import ClusterStore
 from services.redis.store_memory import MemoryStore

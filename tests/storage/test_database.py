@@ -638,7 +638,7 @@ def test_the_node_and_users_do_not_stand_behind_strangers(database_url: str) -> 
 
             async def stranger(number: int) -> None:
                 nonlocal done
-                database.callers.enter("strangers", f"192.0.2.{number % 4}")
+                database.callers.enter("unauthenticated", f"192.0.2.{number % 4}")
                 await database.run(lasting)
                 done += 1
 
@@ -666,7 +666,7 @@ def test_one_stranger_does_not_fill_the_queue_of_the_others(database_url: str) -
         async with opened(database_url, timeout=60, max_waiting=64) as database:
 
             async def stranger(ip: str) -> None:
-                database.callers.enter("strangers", ip)
+                database.callers.enter("unauthenticated", ip)
                 await database.run(lasting)
 
             flood = [asyncio.create_task(stranger("192.0.2.1")) for _ in range(200)]

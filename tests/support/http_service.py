@@ -126,6 +126,10 @@ class Service:
         """Lets `held` answers go."""
         self.let_go.set()
 
+    def hang_up(self) -> None:
+        """Ends the connections of all who wait for an answer, without one."""
+        self._server.hang_up()
+
     def took(self, seen: Seen) -> None:
         with self._changed:
             self.requests.append(seen)

@@ -35,9 +35,13 @@ from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
 from services.audit import hooks
 from services.audit.trail import AuditTrail
+from services.backends.app_keys import AppKeys
+from services.backends.app_tokens import AppTokens
+from services.backends.introspection import Introspection
 from services.background import Background
 from services.container import Services
 from services.errors import StoreUnavailable
+from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
@@ -67,12 +71,12 @@ from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
-from services.sessions.login_sessions import Device, LoginSessions, SignedIn
+from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
-from services.sessions.shared_grants import SharedGrants
+from services.sessions.session_views import Device, SignedIn
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
@@ -297,6 +301,9 @@ def join_parts(
     revocations.on_made(hooks.revoked(audit))
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, counting, encryption, metrics, name)
+    audiences = settings.app_audiences
+    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
+    app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
@@ -348,7 +355,7 @@ def join_parts(
         presence=Presence(counting, rooms, name, clock),
         usage=Usage(counting, clock),
         models=ModelRegistry(database, counting),
-        api_keys=ApiKeys(database, clock),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current, clock),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
@@ -357,6 +364,9 @@ def join_parts(
         refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
         tokens=tokens,
+        app_keys=app_keys,
+        app_tokens=app_tokens,
+        introspection=Introspection(admission, tokens, app_tokens),
         encryption=encryption,
         oauth=oauth,
     )

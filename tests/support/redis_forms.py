@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,6 +27,7 @@ from cryptography.x509.oid import NameOID
 from services.embedded.binary import find_redis_server
 from services.redis.cluster import SLOTS
 from tests.support.redis import PATIENCE
+from tests.support.tools import missing
 
 NODE_TIMEOUT_MS = 800
 DOWN_AFTER_MS = 600
@@ -297,7 +297,7 @@ def binary(tls: bool = False) -> str:
         return os.fspath(usual)
     found = _tls_binary()
     if found is None:
-        pytest.skip("no redis-server here speaks TLS: apt-get install redis-server")
+        missing("no redis-server here speaks TLS: apt-get install redis-server")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,10 +16,14 @@ def need(what: str, *names: str) -> Path:
     Args:
         what: what it is for, and how one gets it.
     """
-    for name in names:
-        if found := shutil.which(name):
-            return Path(found)
-    reason = f"{' / '.join(names)} is not on PATH: {what}"
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        missing(f"{' / '.join(names)} is not on PATH: {what}")
+    return Path(found)
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test for what this machine lacks; in CI it fails."""
     if os.environ.get("CI") == "true":  # a check that CI leaves out is a check nobody makes
         pytest.fail(reason)
     pytest.skip(reason)

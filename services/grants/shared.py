@@ -11,15 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from services.errors import Unavailable
-from services.grants import (
-    MAX_ROOMS,
-    Grant,
-    OpenChannel,
-    Reader,
-    merge,
-    open_channel,
-    open_channels,
-)
+from services.grants.queries import open_channel, open_channels
+from services.grants.rules import MAX_ROOMS, Grant, OpenChannel, Reader, merge
 from services.storage.database import Database
 
 

@@ -26,7 +26,7 @@ from benchmarks.http_load import call_all, request
 from benchmarks.servers import Server, free_port, running, usher_command
 from benchmarks.sizes import LIMITS, TOKEN_TTL_SECONDS, Sizes
 from services.embedded.redis_server import EmbeddedRedis
-from services.grants import Grant, Right
+from services.grants.rules import Grant, Right
 from services.sessions.login_cache import LoginState, login_key
 from services.sockets.room_index import room_index_key
 
@@ -46,7 +46,7 @@ class Person:
     login_session_id: str
 
 
-class House:
+class Installation:
     """The data folders, settings and people. Node A has Redis and the database, B uses them."""
 
     def __init__(self, sizes: Sizes, cores: machine.Cores, folder: Path) -> None:
@@ -60,7 +60,7 @@ class House:
             "USHER_ENCRYPTION_KEYS": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             "USHER_ACCESS_TOKEN_TTL_SECONDS": str(TOKEN_TTL_SECONDS),
             "USHER_PUBLIC_URL": self.origin,
-            "USHER_DATABASE_URL": f"sqlite:///{folder / 'house.db'}",
+            "USHER_DATABASE_URL": f"sqlite:///{folder / 'installation.db'}",
         }
         self.mint = TokenMint(secret)
         self._open, self._kept = ExitStack(), list[Server]()

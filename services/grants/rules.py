@@ -1,0 +1,136 @@
+"""Who may do what in a channel, and since when: the rules.
+
+A right has several sources: owner, administrator, member, a role that the channel admits, or a
+public channel. The highest right counts. `since` is the earliest source that still holds; messages
+before it are not shown.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple, cast
+
+import msgspec
+
+RightName = Literal["read", "write", "manage"]
+
+MAX_ROOMS = 1000
+"""Channels that `grants_of` gives: a socket is joined to no more of them by itself."""
+
+
+class Right(enum.IntEnum):
+    """What somebody may do in a channel; each right holds those before it."""
+
+    READ = 1
+    WRITE = 2
+    MANAGE = 3
+
+    @property
+    def word(self) -> RightName:
+        """As the wire and the rows have it."""
+        return cast("RightName", self.name.lower())
+
+    @classmethod
+    def of(cls, word: str) -> Right:
+        """The right that a word of the wire or of a row names."""
+        return cls[word.upper()]
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """A right in one channel.
+
+    Attributes:
+        since: epoch seconds from which it has been possible to read without a break.
+    """
+
+    right: Right
+    since: float
+
+
+class Reader(NamedTuple):
+    """Whose rights are asked for."""
+
+    id: str
+    role: str
+    role_since: float
+    created_at: float
+
+
+class OpenChannel(NamedTuple):
+    """A channel, as far as it is open to many. `roles`: right and since, by role."""
+
+    id: str
+    created_at: float
+    public_since: float | None
+    roles: Mapping[str, tuple[str, float]]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a role that it lets in, or it lets in everybody."""
+        return bool(self.roles) or self.public_since is not None
+
+
+class Found(NamedTuple):
+    """A channel beside the rows that say something of one reader."""
+
+    id: str
+    name: str
+    private: bool
+    owner_id: str | None
+    created_at: float
+    public_since: float | None
+    member_right: str | None
+    member_since: float | None
+    role_right: str | None
+    role_since: float | None
+
+
+def grant(channel: Found, reader: Reader) -> Grant | None:
+    """The right of a reader in a channel, None where there is none."""
+    sources = list(_sources(channel, reader))
+    if not sources:
+        return None
+    return Grant(max(s.right for s in sources), min(s.since for s in sources))
+
+
+def _sources(channel: Found, reader: Reader) -> Iterator[Grant]:
+    if channel.owner_id == reader.id:
+        yield Grant(Right.MANAGE, channel.created_at)
+    if reader.role == "admin":
+        yield Grant(Right.MANAGE, max(channel.created_at, reader.role_since))
+    if channel.member_right is not None and channel.member_since is not None:
+        yield Grant(Right.of(channel.member_right), channel.member_since)
+    if channel.role_right is not None and channel.role_since is not None:
+        # Who took on the role later has had the right no longer than the role.
+        yield Grant(Right.of(channel.role_right), max(channel.role_since, reader.role_since))
+    if channel.public_since is not None:
+        yield Grant(Right.WRITE, max(channel.public_since, reader.created_at))
+
+
+def merge(
+    reader: Reader, personal: Mapping[str, Grant], shared: Iterable[OpenChannel]
+) -> dict[str, Grant]:
+    """What somebody may do by themselves, and as one of many; `MAX_ROOMS` channels at most."""
+    granted = dict(personal)
+    others = []
+    for channel in shared:
+        had = granted.get(channel.id)
+        also = _as_one_of_many(channel, reader)
+        if also is None:
+            continue
+        if had is not None:
+            granted[channel.id] = Grant(max(had.right, also.right), min(had.since, also.since))
+        else:
+            others.append((channel.created_at, channel.id, also))
+    others.sort(key=lambda one: one[:2], reverse=True)
+    granted.update((c, also) for _, c, also in others[: max(0, MAX_ROOMS - len(granted))])
+    return granted
+
+
+def _as_one_of_many(channel: OpenChannel, reader: Reader) -> Grant | None:
+    right, since = channel.roles.get(reader.role, (None, None))
+    shown = (channel.id, "", False, None, channel.created_at, channel.public_since)
+    if right is None and channel.public_since is None:
+        return None
+    return grant(Found(*shown, None, None, right, since), reader)

@@ -1,0 +1,119 @@
+"""What sign-ins and refreshes return, and login sessions as their user sees them."""
+
+from __future__ import annotations
+
+import msgspec
+import peewee
+
+from models.login_session import LoginSession
+from services.claims import Claims, Role
+from services.grants.rules import Grant, Reader
+from services.secret import Secret
+from services.sessions import session_rows
+from services.sessions.control import Revocation
+
+MAX_ENDED = 20
+"""Ended sessions that are listed."""
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """A user as the user may see it."""
+
+    id: str
+    email: str
+    name: str
+    role: Role
+
+
+class Device(msgspec.Struct, frozen=True):
+    """Where a sign-in comes from, for the list of sessions.
+
+    Attributes:
+        kept: what the device presents of having signed in before; services/accounts/devices.py.
+    """
+
+    description: str
+    ip: str
+    kept: str = ""
+
+
+class SignedIn(msgspec.Struct, frozen=True):
+    """What a sign-in or a refresh gives. Times are epoch seconds."""
+
+    user: Profile
+    claims: Claims
+    access_token: Secret
+    refresh_token: Secret
+    refresh_expires_at: float
+    session_expires_at: float
+    personal: dict[str, Grant]
+    generation: int
+    reader: Reader
+    displaced: tuple[Revocation, ...] = ()
+    """Sessions of the same user that had to give way: there are only so many at one time."""
+    method: str = ""
+    """How the session was opened; empty after a refresh."""
+
+
+class ProviderSession(msgspec.Struct, frozen=True):
+    """The sign-in at a provider that a login session came of. `sid`: the provider's own session,
+    None where it does not name it."""
+
+    provider: str
+    subject: str
+    sid: str | None
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """A login session as its user may see it. Times are epoch seconds."""
+
+    id: str
+    device: str
+    ip: str
+    method: str
+    created_at: float
+    last_seen_at: float
+    expires_at: float
+
+
+class PastSession(msgspec.Struct, frozen=True):
+    """A login session that is over, as its user may see it. Times are epoch seconds."""
+
+    id: str
+    device: str
+    ip: str
+    method: str
+    created_at: float
+    ended_at: float
+    reason: str
+
+
+def living_of(db: peewee.Database, user_id: str, now: float) -> list[SessionRow]:
+    """The living sessions of a user, last seen first."""
+    rows = (
+        LoginSession.select()
+        .where((LoginSession.user == user_id) & session_rows.is_living(now))
+        .order_by(LoginSession.last_seen_at.desc(), LoginSession.id)
+        .execute(db)
+    )
+    return [
+        SessionRow(r.id, r.device, r.ip, r.method, r.created_at, r.last_seen_at, r.expires_at)
+        for r in rows
+    ]
+
+
+def ended_of(db: peewee.Database, user_id: str) -> list[PastSession]:
+    """The sessions of a user that ended before they expired, newest first."""
+    rows = (
+        LoginSession.select()
+        .where((LoginSession.user == user_id) & LoginSession.ended_at.is_null(False))
+        .order_by(LoginSession.ended_at.desc(), LoginSession.id)
+        .limit(MAX_ENDED)
+        .execute(db)
+    )
+    return [
+        PastSession(
+            r.id, r.device, r.ip, r.method, r.created_at, r.ended_at, r.end_reason or "unknown"
+        )
+        for r in rows
+    ]
