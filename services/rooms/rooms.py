@@ -20,7 +20,7 @@ from services.errors import StoreUnavailable
 from services.loop_watch import never_stalled
 from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage, Window
 from services.sessions.control import CONTROL_ROOM
-from services.websocket.connection import WebSocketConnection
+from services.websocket.connection import Connection
 from services.websocket.frames import encode_text
 
 USER, CHANNEL = "user:", "channel:"
@@ -50,7 +50,7 @@ class RoomMember(Protocol):
     """A socket, as its rooms see it."""
 
     session_id: str
-    connection: WebSocketConnection
+    connection: Connection
 
 
 class _Room:

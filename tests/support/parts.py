@@ -85,6 +85,7 @@ from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.storage.database import Database
 from services.storage.encryption import Encryption
+from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode
 from tests.support.databases import opened
@@ -443,10 +444,19 @@ async def database_away(parts: Parts) -> None:
     await parts.database.close()
 
 
+def client_socket(parts: Parts, sock: socket.socket) -> ClientSocket:
+    """The server's side of a socket, in the direct form."""
+    context = parts.context
+    return ClientSocket(
+        context,
+        lambda owner: WebSocketConnection(context.loop, sock, owner, stalled=context.stalled),
+    )
+
+
 async def open_socket(parts: Parts, signed_in: SignedIn, bearer: bool = False) -> Peer:
     """A joined socket of a login session: the real one, over a real pair of sockets."""
     ours, theirs = socket_pair()
-    client = ClientSocket(parts.context, ours)
+    client = client_socket(parts, ours)
     client.open_joined(b"", b"", await parts.joins.admit_claims(signed_in.claims), bearer)
     peer = Peer(theirs, client)
     parts.peers.append(peer)
