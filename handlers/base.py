@@ -13,10 +13,11 @@ from tornado import web
 from tornado.template import Loader
 
 from handlers.cookies import CookieJar
-from handlers.operations import Access, Operation
+from handlers.operations import KEY_SCOPES, USERS_MAY, Access, Operation
 from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket.handshake import cookie_credential
 from services.accounts.api_keys import PREFIX as KEY_PREFIX
+from services.accounts.api_keys import GoodKey
 from services.audit.events import Caller
 from services.callers import Callers
 from services.container import Services
@@ -171,12 +172,12 @@ class ApiHandler(BaseHandler):
     """JSON calls. `identity` is the caller, once an operation has admitted one."""
 
     identity: Identity
-    key_id: str = ""
-    """Of the API key that called, once an operation has admitted one."""
+    key: GoodKey | None = None
+    """The API key that called, once an operation has admitted one."""
 
     def acting(self) -> None:
         """Let the audit trail know who acts: where from, and who, as far as that is known."""
-        actor, session = f"key:{self.key_id}" if self.key_id else "", ""
+        actor, session = f"key:{self.key.id}" if self.key else "", ""
         if (identity := getattr(self, "identity", None)) is not None:
             actor, session = identity.user_id, identity.claims.sid
         self.services.audit.acting(Caller(actor, session, self.address().ip))
@@ -266,8 +267,9 @@ class ApiHandler(BaseHandler):
             self.refuse_foreign_page()
             return
         token = self.access_token()
-        if token.startswith(KEY_PREFIX) and access in ("publish", "disconnect", "read"):
-            self.key_id = await self.services.api_keys.check(token, access)
+        if token.startswith(KEY_PREFIX) and access in KEY_SCOPES:
+            self.key = await self.services.api_keys.check(token, *KEY_SCOPES[access])
+            self.callers.enter("users", f"key {self.key.id}")
             self.acting()
             return
         claims = self.services.admission.verify(token)
@@ -275,7 +277,7 @@ class ApiHandler(BaseHandler):
         self.identity = await self.services.admission.identify(claims)
         self.acting()
         self.services.last_seen.record(claims.sid)
-        if access != "user" and not self.identity.is_admin:
+        if access not in USERS_MAY and not self.identity.is_admin:
             raise Forbidden("an administrator's call")
 
     def access_token(self) -> str:
@@ -297,13 +299,17 @@ class ApiHandler(BaseHandler):
         self.require_own_page()
         return cookie.text
 
+    def asked_method(self) -> str:
+        """The method that the rules against other sites' pages go by."""
+        return self.request.method or ""
+
     def require_own_page(self) -> None:
         """Refuse a cookie-borne request that another site could have made (CSRF, ASVS 4.2.2).
 
         Raises:
             OriginRefused: foreign, or no sign of where it comes from.
         """
-        if self.request.method in SAFE_METHODS:
+        if self.asked_method() in SAFE_METHODS:
             return
         self.refuse_foreign_page()
         headers = self.request.headers
@@ -318,7 +324,7 @@ class ApiHandler(BaseHandler):
         Raises:
             OriginRefused: it is foreign.
         """
-        if self.request.method in SAFE_METHODS:
+        if self.asked_method() in SAFE_METHODS:
             return
         headers = self.request.headers
         origin = headers.get("Origin")

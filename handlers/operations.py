@@ -8,10 +8,34 @@ from typing import Any, Literal
 
 import msgspec
 
+from services.accounts.api_keys import Scope
 from services.errors import RateLimited, UsherError
 
-Access = Literal["anyone", "user", "admin", "publish", "disconnect", "read"]
-"""The last three: an administrator, or an API key with that scope."""
+Access = Literal[
+    "anyone",
+    "user",
+    "admin",
+    "publish",
+    "disconnect",
+    "read",
+    "introspect",
+    "channels",
+    "users",
+    "directory",
+]
+"""From `publish` on an API key may call too; see KEY_SCOPES."""
+KEY_SCOPES: dict[Access, tuple[Scope, ...]] = {
+    "publish": ("publish",),
+    "disconnect": ("disconnect",),
+    "read": ("read",),
+    "introspect": ("introspect",),
+    "channels": ("channels",),
+    "users": ("users",),
+    "directory": ("read", "users"),
+}
+"""The scopes of which an API key needs one."""
+USERS_MAY: frozenset[Access] = frozenset(("user", "channels"))
+"""Without being an administrator."""
 Shows = Literal["access", "refresh"]
 
 PATH_SEGMENT = "[A-Za-z0-9_-]{1,64}"

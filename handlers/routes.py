@@ -40,6 +40,12 @@ from handlers.http.ops import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.http.pages import PageHandler
 from handlers.http.sessions import SessionHandler, SessionsHandler
 from handlers.http.tickets import TicketHandler
+from handlers.http.who_calls import (
+    AppTokenHandler,
+    IntrospectHandler,
+    KeySetHandler,
+    VerifyHandler,
+)
 from handlers.operations import segment
 from handlers.reference.docs import (
     AsyncApiHandler,
@@ -60,6 +66,10 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/logout", LogOutHandler),
     ("/api/auth/me", MeHandler),
     ("/api/auth/password", PasswordHandler),
+    ("/api/auth/verify", VerifyHandler),
+    ("/api/auth/app-token", AppTokenHandler),
+    ("/api/introspect", IntrospectHandler),
+    ("/.well-known/jwks.json", KeySetHandler),
     ("/api/sessions", SessionsHandler),
     ("/api/sessions/{session_id}", SessionHandler),
     ("/api/ws/ticket", TicketHandler),
@@ -130,5 +140,7 @@ def _no_access_log(_: web.RequestHandler) -> None:
 
 
 def _pattern(path: str) -> str:
-    parts = (f"({segment(p[1:-1])})" if p.startswith("{") else p for p in path.split("/"))
+    parts = (
+        f"({segment(p[1:-1])})" if p.startswith("{") else re.escape(p) for p in path.split("/")
+    )
     return "/".join(parts)

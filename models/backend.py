@@ -13,7 +13,10 @@ class ApiKey(Row):
     Attributes:
         hash: SHA-256 of the key. The key itself is nowhere.
         scopes: what it may do, separated by spaces.
-        created_by: the administrator who made it, None once that account is gone.
+        created_by: the administrator who made it; None once that account is gone, and for one
+            made on the command line.
+        made_by_command: made on the command line: it does not die with anybody's rights.
+        expires_at: epoch seconds, None for a key without an end.
         last_used_at: epoch seconds, give or take a minute.
         revoked_at: epoch seconds, None while the key is good.
     """
@@ -26,6 +29,8 @@ class ApiKey(Row):
     created_at = peewee.DoubleField()
     last_used_at = peewee.DoubleField(null=True)
     revoked_at = peewee.DoubleField(null=True)
+    expires_at = peewee.DoubleField(null=True)
+    made_by_command = peewee.BooleanField(default=False)
 
     class Meta:
         table_name = "api_keys"

@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 Role = Literal["user", "admin"]
+Acr = Literal["1", "2"]
+"""How somebody proved who they are: by one factor, or by two (RFC 9470 section 3)."""
 
 MIN_SECRET_BYTES = 32
 """Of a secret that signs: as long as the hash of HS256 (RFC 7518 section 3.2)."""
@@ -25,6 +27,9 @@ class Claims(msgspec.Struct, frozen=True):
         iat: issued at, epoch seconds with fractions.
         exp: expires at, epoch seconds with fractions; the token is dead from this instant.
         role: the user's role when the token was issued.
+        auth_time: when the user last proved who they are, epoch seconds; 0 where that is not
+            known, in tokens of before 1.1.
+        acr: by how many factors.
     """
 
     sub: str
@@ -33,3 +38,5 @@ class Claims(msgspec.Struct, frozen=True):
     iat: float
     exp: float
     role: Role
+    auth_time: float = 0.0
+    acr: Acr = "1"

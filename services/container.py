@@ -14,6 +14,9 @@ from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
 from services.audit import hooks
 from services.audit.trail import AuditTrail
+from services.backends.app_keys import AppKeys
+from services.backends.app_tokens import AppTokens
+from services.backends.introspection import Introspection
 from services.background import Background
 from services.grants.shared import SharedGrants
 from services.health import Health
@@ -95,6 +98,9 @@ class Services:
     refreshes: Refreshes
     refresh_keys: RefreshKeys
     tokens: Tokens
+    app_keys: AppKeys
+    app_tokens: AppTokens
+    introspection: Introspection
     encryption: Encryption
     oauth: OAuthParts
 
@@ -157,6 +163,9 @@ def build(
     )
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, node)
+    audiences = settings.app_audiences
+    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
+    app_tokens = AppTokens(app_keys, issuer, audiences)
     providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
         providers,
@@ -203,7 +212,7 @@ def build(
         presence=Presence(store, rooms, node),
         usage=Usage(store),
         models=ModelRegistry(database, store),
-        api_keys=ApiKeys(database),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
@@ -212,6 +221,9 @@ def build(
         refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
         tokens=tokens,
+        app_keys=app_keys,
+        app_tokens=app_tokens,
+        introspection=Introspection(admission, tokens, app_tokens),
         encryption=encryption,
         oauth=oauth,
     )

@@ -42,6 +42,7 @@ async def _start(services: Services) -> None:
     await services.shared_grants.load()
     await services.refresh_keys.read()
     await services.health.check()
+    await services.app_keys.read()
     services.infrastructure.watch.start()
     background, database = services.background, services.infrastructure.database
 
@@ -75,6 +76,7 @@ async def _start(services: Services) -> None:
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
     background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
+    background.every(PURGE_SECONDS, "read app keys", services.app_keys.read)
 
 
 async def stop(services: Services) -> None:

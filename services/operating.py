@@ -112,4 +112,9 @@ def _keys_text(done: keys.KeysRotated) -> str:
         lines.insert(0, f"usher: a new key is in DATA_DIR{read}")
     else:
         lines.append("usher: of USHER_ENCRYPTION_KEYS only the first is needed from now on")
+    if done.app_key:
+        lines.append(
+            "usher: app tokens have a new key pair; it is published within a minute and signs 10 "
+            "minutes from now, and the old one is published until its tokens have ended"
+        )
     return "\n".join(lines)

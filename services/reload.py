@@ -74,6 +74,7 @@ class Reloader:
             self._services.encryption.replace_keys(found.encryption_keys)
             with suppress(DatabaseUnavailable):  # then the last verdict stands
                 await self._services.health.recheck_key()
+                await self._services.app_keys.read()
         for name in _others(self._current, found):
             log.warning("USHER_%s has changed: that takes a restart", name.upper())
         self._current = msgspec.structs.replace(

@@ -25,19 +25,22 @@ OWN_EVENTS = {*EVENTS, *ROOM_EVENTS, *SERVER_EVENTS, *ROOM_SERVER_EVENTS, "error
 
 
 class NewKey(msgspec.Struct):
-    """`scopes`: what the key may do."""
+    """`scopes`: what the key may do. `expires_at`: epoch seconds; never, where it is left out."""
 
     name: str
     scopes: list[Scope]
+    expires_at: float | None = None
 
 
 class KeyShown(msgspec.Struct, frozen=True):
-    """`key` is shown this one time."""
+    """`key` is shown this one time. `created_by`: the id of the administrator who made it."""
 
     id: str
     name: str
     scopes: list[Scope]
     created_at: float
+    expires_at: float | None
+    created_by: str | None
     key: str
 
 
@@ -62,7 +65,7 @@ class Publication(msgspec.Struct):
 
 
 class KeysHandler(ApiHandler):
-    @operation("The keys that are good, newest first.", access="admin", answer=KeyList)
+    @operation("The keys that are not revoked, newest first.", access="admin", answer=KeyList)
     async def get(self) -> KeyList:
         return KeyList(await self.services.api_keys.living())
 
@@ -76,8 +79,16 @@ class KeysHandler(ApiHandler):
     )
     async def post(self, body: NewKey) -> KeyShown:
         keys, user_id = self.services.api_keys, self.identity.user_id
-        row, key = await keys.create(body.name, body.scopes, user_id)
-        return KeyShown(row.id, row.name, row.scopes, row.created_at, key.reveal())
+        row, key = await keys.create(body.name, body.scopes, user_id, body.expires_at)
+        return KeyShown(
+            row.id,
+            row.name,
+            row.scopes,
+            row.created_at,
+            row.expires_at,
+            row.created_by,
+            key.reveal(),
+        )
 
 
 class KeyHandler(ApiHandler):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tornado.web import RequestHandler
 
-from handlers.operations import Operation, segment
+from handlers.operations import KEY_SCOPES, USERS_MAY, Operation, segment
 from handlers.problems import PROBLEM_TYPE, Problem
 from handlers.reference.schemas import REF, About, Json, Schemas
 from handlers.websocket.handshake import UpgradeRequired
@@ -28,6 +28,14 @@ Routes = Sequence[tuple[str, type[RequestHandler]]]
 METHODS = ("get", "post", "put", "patch", "delete")
 
 TAGS: tuple[tuple[str, str, str], ...] = (
+    (
+        "/api/auth/verify",
+        "Your backends",
+        "Who calls: asked by a backend or a proxy, or told by a token that is checked offline.",
+    ),
+    ("/api/auth/app-token", "Your backends", ""),
+    ("/api/introspect", "Your backends", ""),
+    ("/.well-known/jwks.json", "Your backends", ""),
     ("/api/auth", "Account", "Signing up, in and out, and one's own account."),
     ("/api/sessions", "Login sessions", "Where the user is signed in."),
     ("/api/ws", "Socket", "Getting on. What travels over the socket is in /asyncapi.json."),
@@ -236,10 +244,9 @@ def _security(described: Operation) -> list[Json]:
     if described.access in ("anyone", "user"):
         return [{"bearer": []}, {"cookie": []}]
     # OpenAPI 3.1 section 4.8.30: the roles that are needed. A key's scope is one.
-    choices: list[Json] = [{"bearer": ["admin"]}, {"cookie": ["admin"]}]
-    if described.access != "admin":
-        choices.append({"api_key": [described.access]})
-    return choices
+    roles = [] if described.access in USERS_MAY else ["admin"]
+    choices: list[Json] = [{"bearer": roles}, {"cookie": roles}]
+    return choices + [{"api_key": [scope]} for scope in KEY_SCOPES.get(described.access, ())]
 
 
 def _security_schemes(about: About) -> Json:

@@ -1,20 +1,37 @@
-"""Keys for backends: made by an administrator, shown once, kept as a hash, limited in scope."""
+"""Keys for backends: made by an administrator, shown once, kept as a hash, limited in scope.
+
+A key dies with the rights of who made it: it is refused while that account is disabled, deleted or
+no administrator's. What the database said of a key is remembered here for a minute. In one round
+trip Redis then tells whether it was revoked, or something of its maker changed; the rows of
+revocations tell the same where messages and Redis' keys were lost.
+"""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, cast
 
 import msgspec
 import peewee
 
 from models.backend import ApiKey
+from models.user import User
 from services.accounts.display_names import checked_text
-from services.errors import BadRequest, Forbidden, NotFound, Unauthenticated
+from services.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    StoreUnavailable,
+    Unauthenticated,
+)
 from services.opaque import opaque_token, token_hash
 from services.secret import Secret
+from services.sessions.control import Revocation
+from services.sessions.login_cache import LoginCache
+from services.sessions.revocations import Revocations
 from services.storage.database import Database
 
 PREFIX = "usher_key_"
@@ -22,73 +39,195 @@ PREFIX = "usher_key_"
 MAX_KEY_LENGTH = 128
 MAX_NAME_LENGTH = 100
 USED_EVERY_SECONDS = 60.0
-"""`last_used_at` is written this often, not on every call."""
+"""`last_used_at` is written this often, not on every call; and a row is remembered so long."""
+MAX_REMEMBERED = 10_000
+NOBODY = "keys"
+"""In place of a maker's id, where there is none."""
 
-Scope = Literal["publish", "disconnect", "read"]
+Scope = Literal["publish", "disconnect", "read", "introspect", "channels", "users"]
 
 
 class KeyRow(msgspec.Struct, frozen=True):
-    """A key as an administrator may see it. Times are epoch seconds."""
+    """A key as an administrator may see it. Times are epoch seconds.
+
+    `created_by`: the id of who made it; None for one made on the command line, or where that
+    account is gone. `expires_at`: None for a key without an end.
+    """
 
     id: str
     name: str
     scopes: list[Scope]
     created_at: float
     last_used_at: float | None
+    expires_at: float | None = None
+    created_by: str | None = None
+
+
+class GoodKey(msgspec.Struct, frozen=True):
+    """A key that calls. `maker`: the administrator who made it, None for the command line's."""
+
+    id: str
+    scopes: frozenset[str]
+    maker: str | None
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    """What the database said of a key.
+
+    Attributes:
+        generation: of its maker.
+        as_of: epoch seconds, as `Revocations.changed_since` takes it.
+        read_at: seconds of the monotonic clock.
+    """
+
+    key: GoodKey
+    expires_at: float | None
+    generation: int
+    as_of: float
+    read_at: float
 
 
 class ApiKeys:
-    """Makes, checks, lists and revokes keys."""
+    """Makes, checks, lists and revokes keys.
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
-        self._database, self._clock = database, clock
+    Args:
+        wait_current: waits, after a stall of the loop, until what was missed is read.
+        monotonic: seconds; for how long something is remembered.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        cache: LoginCache,
+        revocations: Revocations,
+        wait_current: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database, self._cache, self._revocations = database, cache, revocations
+        self._wait_current, self._clock, self._monotonic = wait_current, clock, monotonic
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
 
     async def create(
-        self, name: str, scopes: Sequence[Scope], created_by: str
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        created_by: str | None,
+        expires_at: float | None = None,
     ) -> tuple[KeyRow, Secret]:
         """A new key. The secret is given this one time.
 
+        Args:
+            created_by: the administrator; None on the command line.
+            expires_at: epoch seconds.
+
         Raises:
-            BadRequest: no scope, or a name that can't be one.
+            BadRequest: no scope, a name that can't be one, or an end that is not ahead.
             Unauthenticated: the account of who makes it is gone.
         """
         if not scopes:
             raise BadRequest("key without a scope", detail="scopes: at least one")
         shown = checked_text(name, "name", MAX_NAME_LENGTH)
         key, key_id, now = opaque_token(PREFIX), secrets.token_urlsafe(16), self._clock()
+        if expires_at is not None and expires_at <= now:
+            raise BadRequest("key that is over", detail="expires_at: epoch seconds, ahead of now")
         wanted = sorted(set(scopes))
-        values = {
+        values: dict[str, object] = {
             "id": key_id,
             "hash": token_hash(key.reveal()),
             "name": shown,
             "scopes": " ".join(wanted),
             "created_by": created_by,
             "created_at": now,
+            "expires_at": expires_at,
+            "made_by_command": created_by is None,
         }
         try:
             await self._database.run(_insert, values)
         except peewee.IntegrityError as error:
             raise Unauthenticated("API key: its maker's account is gone") from error
-        return KeyRow(key_id, shown, list(wanted), now, None), key
+        return KeyRow(key_id, shown, list(wanted), now, None, expires_at, created_by), key
 
-    async def check(self, key: str, scope: Scope) -> str:
-        """The id of a good key that may do this.
+    # ---- checking --------------------------------------------------------------------------
+
+    async def check(self, key: str, *scopes: Scope) -> GoodKey:
+        """A good key that may do this.
+
+        Args:
+            scopes: any one of them will do.
 
         Raises:
-            Unauthenticated: unknown or revoked.
+            Unauthenticated: unknown, revoked, expired, or its maker may not make keys any more.
             Forbidden: good, but not for this.
         """
         if len(key) > MAX_KEY_LENGTH:
             raise Unauthenticated("API key: too long")
-        found = await self._database.run(_use, token_hash(key), self._clock())
-        if found is None:
-            raise Unauthenticated("API key: unknown or revoked")
-        if scope not in found.scopes:
-            raise Forbidden(f"API key {found.id}: without the scope {scope}")
-        return found.id
+        hash_ = token_hash(key)
+        found = await self._known(hash_) or await self._read(hash_)
+        await self._wait_current()
+        self._refuse_over(found)
+        if not found.key.scopes.intersection(scopes):
+            raise Forbidden(f"API key {found.key.id}: without the scope {' or '.join(scopes)}")
+        return found.key
+
+    def remembers(self, key: str) -> bool:
+        """Whether a key was good a moment ago. No waiting; it proves nothing."""
+        return len(key) <= MAX_KEY_LENGTH and token_hash(key) in self._remembered
+
+    async def _known(self, hash_: str) -> _Remembered | None:
+        """What is remembered and still holds, by one round trip to Redis."""
+        found = self._remembered.get(hash_)
+        if found is None or not self._cache.is_shared:
+            return None
+        self._refuse_over(found)
+        maker = found.key.maker or NOBODY
+        try:
+            ((over, generation, role_changed),) = await self._cache.look_up_maker(
+                maker, found.key.id
+            )
+        except StoreUnavailable:
+            return None
+        if over is not None:
+            raise Unauthenticated("API key: revoked, says Redis")
+        same = generation is None or generation == b"%d" % found.generation
+        return found if same and role_changed is None and self._holds(found) else None
+
+    def _holds(self, found: _Remembered) -> bool:
+        """Whether nothing is known here that would make the row another."""
+        if self._monotonic() - found.read_at >= USED_EVERY_SECONDS:
+            return False
+        maker = found.key.maker
+        if maker is None:
+            return True
+        return not (
+            self._revocations.changed_since(maker, found.as_of)
+            or self._revocations.is_of_older_generation(maker, found.generation)
+        )
+
+    def _refuse_over(self, found: _Remembered) -> None:
+        if self._revocations.is_over(found.key.id):
+            raise Unauthenticated("API key: revoked")
+        if found.expires_at is not None and found.expires_at <= self._clock():
+            raise Unauthenticated("API key: expired")
+
+    async def _read(self, hash_: str) -> _Remembered:
+        self._remembered.pop(hash_, None)
+        as_of, read_at = self._clock(), self._monotonic()
+        row = await self._database.run(_use, hash_, as_of)
+        if row is None:
+            raise Unauthenticated("API key: unknown, revoked, or its maker is no administrator now")
+        key, generation = row
+        good = GoodKey(key.id, frozenset(key.scopes.split()), key.created_by)
+        found = _Remembered(good, key.expires_at, generation, as_of, read_at)
+        self._remembered[hash_] = found
+        while len(self._remembered) > MAX_REMEMBERED:
+            self._remembered.popitem(last=False)
+        return found
+
+    # ---- keeping ---------------------------------------------------------------------------
 
     async def living(self) -> list[KeyRow]:
-        """The keys that are good, newest first."""
+        """The keys that were not revoked, newest first; those that are over too."""
         return await self._database.run(_living)
 
     async def revoke(self, key_id: str) -> None:
@@ -97,8 +236,12 @@ class ApiKeys:
         Raises:
             NotFound: there is no such good key.
         """
-        if not await self._database.run(_revoke, key_id, self._clock()):
-            raise NotFound("no such key")
+
+        def work(db: peewee.Database) -> list[Revocation]:
+            maker = _revoke(db, key_id, self._clock())
+            return [self._revocations.record(db, "token", key_id, maker, "api_key_revoked")]
+
+        await self._revocations.publish(await self._database.run(work))
 
 
 def _insert(db: peewee.Database, values: dict[str, object]) -> None:
@@ -107,17 +250,33 @@ def _insert(db: peewee.Database, values: dict[str, object]) -> None:
 
 def _row(key: ApiKey) -> KeyRow:
     scopes = cast("list[Scope]", key.scopes.split())
-    return KeyRow(key.id, key.name, scopes, key.created_at, key.last_used_at)
+    return KeyRow(
+        key.id,
+        key.name,
+        scopes,
+        key.created_at,
+        key.last_used_at,
+        key.expires_at,
+        key.created_by,
+    )
 
 
-def _use(db: peewee.Database, hash_: str, now: float) -> KeyRow | None:
+def _use(db: peewee.Database, hash_: str, now: float) -> tuple[ApiKey, int] | None:
+    """A key whose maker may still make keys, and the maker's generation."""
     good = (ApiKey.hash == hash_) & ApiKey.revoked_at.is_null()
     key = ApiKey.select().where(good).get_or_none(db)
     if key is None:
         return None
+    generation = 0
+    if not key.made_by_command:
+        may = (User.id == key.created_by) & (User.role == "admin") & User.disabled_at.is_null()
+        maker: Any = User.select(User.generation).where(may).get_or_none(db)
+        if maker is None:
+            return None
+        generation = maker.generation
     if key.last_used_at is None or key.last_used_at < now - USED_EVERY_SECONDS:
         ApiKey.update({ApiKey.last_used_at: now}).where(ApiKey.id == key.id).execute(db)
-    return _row(key)
+    return key, generation
 
 
 def _living(db: peewee.Database) -> list[KeyRow]:
@@ -125,6 +284,15 @@ def _living(db: peewee.Database) -> list[KeyRow]:
     return [_row(key) for key in good.order_by(ApiKey.created_at.desc()).execute(db)]
 
 
-def _revoke(db: peewee.Database, key_id: str, now: float) -> bool:
+def _revoke(db: peewee.Database, key_id: str, now: float) -> str:
+    """Gives the id of its maker.
+
+    Raises:
+        NotFound: there is no such good key.
+    """
     good = (ApiKey.id == key_id) & ApiKey.revoked_at.is_null()
-    return bool(ApiKey.update({ApiKey.revoked_at: now}).where(good).execute(db))
+    changed = ApiKey.update({ApiKey.revoked_at: now}).where(good).execute(db)
+    if not changed:
+        raise NotFound("no such key")
+    key = ApiKey.select(ApiKey.created_by).where(ApiKey.id == key_id).get(db)
+    return key.created_by or NOBODY

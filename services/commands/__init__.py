@@ -2,5 +2,5 @@
 
 Begin with `keys.py` and `users.py`. What there is stands in `services/settings/command_line.py`.
 
-May import: accounts, providers, sessions, settings, storage.
+May import: accounts, backends, providers, sessions, settings, storage.
 """

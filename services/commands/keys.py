@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 
 import msgspec
+import peewee
 
+from services.backends.app_keys import add_pair, has_pair
 from services.errors import DatabaseUnavailable, SettingError, UsherError
 from services.providers.key_rotation import rotate_keys
 from services.settings.data_dir import running_server
@@ -38,10 +41,12 @@ class JwtRotated(msgspec.Struct, frozen=True):
 
 
 class KeysRotated(msgspec.Struct, frozen=True):
-    """`rotated`: sets of provider tokens under the newest key. `new_key`: whether one was made."""
+    """`rotated`: sets of provider tokens under the newest key. `new_key`: whether one was made.
+    `app_key`: whether app tokens get a new key pair."""
 
     rotated: int
     new_key: bool
+    app_key: bool
     reloaded: int | None
 
 
@@ -63,7 +68,8 @@ async def rotate_jwt(chosen: Settings) -> JwtRotated:
 
 
 async def rotate_encryption_keys(chosen: Settings) -> KeysRotated:
-    """Encrypt anew with the newest key what is stored. Keys in DATA_DIR get a new one before.
+    """Encrypt anew with the newest key what is stored. Keys in DATA_DIR get a new one before, and
+    app tokens a new key pair after.
 
     Raises:
         DecryptionFailed: the keys are not this installation's, or no key fits some tokens.
@@ -79,7 +85,9 @@ async def rotate_encryption_keys(chosen: Settings) -> KeysRotated:
             # Known to the server before anything lies under it.
             keys = await asyncio.to_thread(add_encryption_key, chosen.data_dir)
             reloaded = await _reload(chosen)
-        done = await rotate_keys(database, Encryption(keys))
+        encryption = Encryption(keys)
+        done = await rotate_keys(database, encryption)
+        app_key = not done.unreadable and await database.run(_add_pair, encryption, time.time())
     finally:
         await database.close()
     if done.unreadable:
@@ -87,7 +95,14 @@ async def rotate_encryption_keys(chosen: Settings) -> KeysRotated:
             f"sets of provider tokens that no key fits, left as they are: {done.unreadable}; "
             "keep the older keys until you know why"
         )
-    return KeysRotated(done.rotated, makes, reloaded)
+    return KeysRotated(done.rotated, makes, app_key, reloaded)
+
+
+def _add_pair(db: peewee.Database, encryption: Encryption, now: float) -> bool:
+    if not has_pair(db):
+        return False
+    add_pair(db, encryption, now)
+    return True
 
 
 def _check_there(chosen: Settings) -> None:

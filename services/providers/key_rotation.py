@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import peewee
 
+from models.app_key import AppKey
 from models.oauth_token import OAuthToken
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed, Encryption, check_canary, rotate_canary
@@ -45,6 +46,7 @@ async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
         done.rotated += rotated
         done.unreadable += unreadable
         after = page[-1]
+    done.unreadable += await database.run(_rotate_app_keys, encryption)
     if not done.unreadable:
         await rotate_canary(database, encryption)
     return done
@@ -53,6 +55,19 @@ async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
 def _page(db: peewee.Database, after: str) -> list[str]:
     query = OAuthToken.select(OAuthToken.id).where(OAuthToken.id > after)
     return [row.id for row in query.order_by(OAuthToken.id).limit(BATCH).execute(db)]
+
+
+def _rotate_app_keys(db: peewee.Database, encryption: Encryption) -> int:
+    """The key pairs of app tokens: a handful. Gives how many no key fits."""
+    unreadable = 0
+    for row in AppKey.select().execute(db):
+        try:
+            new = encryption.rotate(row.private_key)
+        except DecryptionFailed:
+            unreadable += 1
+            continue
+        AppKey.update({AppKey.private_key: new}).where(AppKey.number == row.number).execute(db)
+    return unreadable
 
 
 def _rotate(db: peewee.Database, encryption: Encryption, ids: list[str]) -> tuple[int, int]:

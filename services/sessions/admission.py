@@ -36,7 +36,7 @@ class Identity(msgspec.Struct, frozen=True):
 
     `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
     `grants`: of `personal`, and of what is open to many of this `reader`'s kind. `session_id`: of
-    the socket that it was admitted for.
+    the socket that it was admitted for. `session_expires_at`: epoch seconds.
     """
 
     claims: Claims
@@ -47,6 +47,7 @@ class Identity(msgspec.Struct, frozen=True):
     personal: dict[str, Grant]
     reader: Reader
     session_id: str = ""
+    session_expires_at: float = 0.0
 
     @property
     def user_id(self) -> str:
@@ -135,7 +136,14 @@ class Admission:
         reader = Reader(claims.sub, state.role, state.role_since, state.user_since)
         grants = self._shared.merged(reader, state.personal)
         return Identity(
-            claims, state.name, grants, state.as_of, state.generation, state.personal, reader
+            claims,
+            state.name,
+            grants,
+            state.as_of,
+            state.generation,
+            state.personal,
+            reader,
+            session_expires_at=state.expires_at,
         )
 
     def current(self, identity: Identity) -> Identity:

@@ -9,7 +9,8 @@ generation, means "ask the database", never "let in".
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -61,6 +62,11 @@ def revoked_key(user_id: str, subject: str) -> str:
     return f"usher:{{{user_id}}}:revoked:{subject}"
 
 
+def role_key(user_id: str) -> str:
+    """That the role of a user changed lately."""
+    return f"usher:{{{user_id}}}:role-changed"
+
+
 def generation_key(user_id: str) -> str:
     """The generation of a user whose login sessions were all ended lately."""
     return f"usher:{{{user_id}}}:generation"
@@ -101,6 +107,21 @@ class LoginCache:
             return Known(False, None)  # a session that was spared, or one that is over
         return Known(False, state)
 
+    def look_up_maker(self, maker: str, key_id: str) -> Awaitable[list[Any]]:
+        """One round trip, issued when called: whether an API key is over, and the generation and
+        the change of role of who made it.
+
+        Raises:
+            StoreUnavailable: when awaited: Redis is away.
+        """
+        keys = revoked_key(maker, key_id), generation_key(maker), role_key(maker)
+        return self._store.call(("MGET", *keys))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other nodes see what is written here."""
+        return self._store.kind != "memory"
+
     def remember(self, user_id: str, login_session_id: str, state: LoginState) -> None:
         """Note a live login session, without waiting. Tokens do not outlive the note's time."""
         key = login_key(user_id, login_session_id)
@@ -119,6 +140,18 @@ class LoginCache:
         for user_id, subject in over:
             commands.append(("SET", revoked_key(user_id, subject), b"1", "PX", self._ttl))
             commands.append(("DEL", login_key(user_id, subject)))
+        if commands:
+            await self._store.call(*commands)
+
+    async def note_roles(self, user_ids: Iterable[str]) -> None:
+        """Note that the roles of users have changed.
+
+        Raises:
+            StoreUnavailable: as `revoke`.
+        """
+        commands: list[Command] = [
+            ("SET", role_key(user_id), b"1", "PX", self._generation_ttl) for user_id in user_ids
+        ]
         if commands:
             await self._store.call(*commands)
 

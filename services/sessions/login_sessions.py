@@ -147,7 +147,7 @@ class LoginSessions:
             conflict_target=[KnownNetwork.user, KnownNetwork.network],
             preserve=[KnownNetwork.last_used_at],
         ).execute(db)
-        signed_in = self._sign_in(db, user, sid, now + self._lifetime)
+        signed_in = self._sign_in(db, user, sid, now + self._lifetime, now)
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
@@ -158,12 +158,18 @@ class LoginSessions:
         return tuple(self._revocations.record_sessions(db, excess, SESSION_LIMIT))
 
     def _sign_in(
-        self, db: peewee.Database, user: User, sid: str, session_expires_at: float, step: int = 1
+        self,
+        db: peewee.Database,
+        user: User,
+        sid: str,
+        session_expires_at: float,
+        proven_at: float,
+        step: int = 1,
     ) -> SignedIn:
         """Give out an access token and a refresh token."""
         now = self._clock()
         role = cast("Role", user.role)
-        access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at)
+        access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at, proven_at)
         refresh_token = self._tokens.refresh.make(user.id)
         refresh_expires_at = min(now + self._refresh_ttl, session_expires_at)
         RefreshToken.insert(
@@ -247,7 +253,7 @@ class LoginSessions:
         LoginSession.update({LoginSession.last_seen_at: now}).where(
             LoginSession.id == session.id
         ).execute(db)
-        return self._sign_in(db, user, session.id, session.expires_at, step)
+        return self._sign_in(db, user, session.id, session.expires_at, session.created_at, step)
 
     def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
         query = LoginSession.select().where(LoginSession.id == sid)

@@ -91,6 +91,16 @@ class Revocations:
         over = ended is not None and generation < ended.generation and claims.sid != ended.spared
         return over or self.names(claims)
 
+    def is_over(self, subject: str) -> bool:
+        """Whether a login session, an access token or an API key, by its id, is known here to be
+        over."""
+        return subject in self._over
+
+    def is_of_older_generation(self, user_id: str, generation: int) -> bool:
+        """Whether this node knows that all login sessions of a user were ended since."""
+        ended = self._ended_generations.get(user_id)
+        return ended is not None and generation < ended.generation
+
     def is_bound_by_row(self, token_id: str) -> bool:
         """Whether the holder of a bearer token is in the rows, because Redis could not say."""
         return token_id in self._bindings
@@ -188,6 +198,7 @@ class Revocations:
         try:
             await self._cache.revoke(over)
             await self._cache.outdate(generations)
+            await self._cache.note_roles(e.user_id for e in revocations if e.kind == "role")
         except StoreUnavailable:
             self._metrics.revocations_without_redis.inc()
         if revocations:

@@ -23,7 +23,7 @@ import jwt
 import msgspec
 from jwt.algorithms import HMACAlgorithm
 
-from services.claims import MAX_TTL_SECONDS, MIN_SECRET_BYTES, Claims, Role
+from services.claims import MAX_TTL_SECONDS, MIN_SECRET_BYTES, Acr, Claims, Role
 from services.errors import TokenExpired, Unauthenticated
 from services.keyed_tokens import Checksums, KeyedTokens, Keyring
 from services.secret import Secret
@@ -80,6 +80,8 @@ class _Payload(msgspec.Struct):
     iat: float
     exp: float
     role: Role
+    auth_time: float = 0.0
+    acr: Acr = "1"
     nbf: float = 0.0
 
 
@@ -112,7 +114,7 @@ class Tokens:
         self._keys = {key_id(secret): self._key(secret) for secret in secrets}
         self._next: tuple[str, float] | None = None
         """The secret that signs from a moment on, in seconds of the monotonic clock."""
-        self._issuer, self._audience = issuer, audience
+        self.issuer, self.audience = issuer, audience
         self._ttl = ttl
         self._clock = clock
         self._signing_kid = key_id(secrets[0])
@@ -159,7 +161,12 @@ class Tokens:
         return self._signing_kid
 
     def issue(
-        self, user_id: str, session_id: str, role: Role, not_after: float
+        self,
+        user_id: str,
+        session_id: str,
+        role: Role,
+        not_after: float,
+        auth_time: float | None = None,
     ) -> tuple[str, Claims]:
         """A new access token and what it says.
 
@@ -168,6 +175,7 @@ class Tokens:
             session_id: the login session, becomes `sid`.
             role: the user's role now.
             not_after: epoch seconds; the end of the login session, which no token outlives.
+            auth_time: when the user last proved who they are, epoch seconds; now by default.
 
         Raises:
             Unauthenticated: the login session is over already.
@@ -177,8 +185,10 @@ class Tokens:
         issued_at, expires_at = round(now, 3), round(min(now + self._ttl, not_after), 3)
         if expires_at <= issued_at:
             raise Unauthenticated("no token for a login session that is over")
-        claims = Claims(user_id, session_id, secrets.token_urlsafe(16), issued_at, expires_at, role)
-        payload = {"iss": self._issuer, "aud": self._audience, **msgspec.structs.asdict(claims)}
+        proven_at = issued_at if auth_time is None else round(auth_time, 3)
+        token_id = secrets.token_urlsafe(16)
+        claims = Claims(user_id, session_id, token_id, issued_at, expires_at, role, proven_at)
+        payload = {"iss": self.issuer, "aud": self.audience, **msgspec.structs.asdict(claims)}
         kid = self._signer()
         headers, key = {"kid": kid, "typ": TOKEN_TYPE}, self._keys[kid]
         return jwt.encode(payload, key, algorithm=ALGORITHM, headers=headers), claims
@@ -236,16 +246,23 @@ class Tokens:
 
     def _check_claims(self, payload: _Payload) -> Claims:
         now = self._clock()
-        if payload.iss != self._issuer:
+        if payload.iss != self.issuer:
             raise Unauthenticated("access token: another issuer")
-        if payload.aud != self._audience:
+        if payload.aud != self.audience:
             raise Unauthenticated("access token: another audience")
         if max(payload.iat, payload.nbf) > now + CLOCK_SKEW_SECONDS:
             raise Unauthenticated("access token: not valid yet")
         if payload.exp - payload.iat > MAX_TTL_SECONDS:
             raise Unauthenticated("access token: a lifetime that is never issued")
         claims = Claims(
-            payload.sub, payload.sid, payload.jti, payload.iat, payload.exp, payload.role
+            payload.sub,
+            payload.sid,
+            payload.jti,
+            payload.iat,
+            payload.exp,
+            payload.role,
+            payload.auth_time,
+            payload.acr,
         )
         if now >= payload.exp:
             raise TokenExpired("access token: expired", claims=claims)

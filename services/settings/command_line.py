@@ -37,7 +37,8 @@ ROTATE_JWT = Command(
 ROTATE_KEYS = Command(
     "rotate-keys",
     "",
-    "encrypt anew what providers gave, with the newest of ENCRYPTION_KEYS; a new one in DATA_DIR",
+    "encrypt anew what providers gave, with the newest of ENCRYPTION_KEYS; a new one in DATA_DIR; "
+    "and a new key pair for app tokens",
 )
 COMMANDS = (MAKE_ADMIN, RESET_PASSWORD, LIST_USERS, ROTATE_JWT, ROTATE_KEYS)
 NAMES = frozenset(command.name for command in COMMANDS)

@@ -82,6 +82,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     limit_mails: int
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
+    app_audiences: tuple[str, ...] = ()
     cookie_name_prefix: str = ""
     drain_seconds: float = 2.0
     log_format: str = "text"
@@ -149,6 +150,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         oauth_providers=tuple(
             _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
         ),
+        app_audiences=sources.value(table.APP_AUDIENCES),
         cookie_name_prefix=sources.optional(table.COOKIE_NAME_PREFIX) or "",
         drain_seconds=sources.value(table.DRAIN_SECONDS),
         log_format=sources.value(table.LOG_FORMAT),

@@ -172,6 +172,14 @@ OAUTH_PROVIDERS = Setting(
     "none",
     is_list=True,
 )
+APP_AUDIENCES = Setting(
+    "APP_AUDIENCES",
+    values.audiences,
+    "",
+    "names of your own backends, for which a user may get an app token, comma-separated",
+    "none",
+    is_list=True,
+)
 COOKIE_NAME_PREFIX = Setting(
     "COOKIE_NAME_PREFIX",
     values.cookie_prefix,
@@ -248,6 +256,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     LIMIT_TICKETS,
     LIMIT_MAILS,
     OAUTH_PROVIDERS,
+    APP_AUDIENCES,
     COOKIE_NAME_PREFIX,
     DRAIN_SECONDS,
     LOG_FORMAT,

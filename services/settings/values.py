@@ -35,6 +35,7 @@ _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 _COOKIE_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+_AUDIENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/~-]{0,199}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"(?:sqlite|postgres|postgresql|mysql|https?|rediss?(?:\+[a-z]+)?|unix)(?=:)")
 _DOCUMENT = "/.well-known/openid-configuration"
@@ -216,6 +217,17 @@ def origins(text: str) -> tuple[str, ...]:
             )
             raise BadValue(takes, _shown(text) if "@" in text else repr(part))
         found[origin] = None
+    return tuple(found)
+
+
+def audiences(text: str) -> tuple[str, ...]:
+    """Names of backends, as they stand in `aud`; "usher" is that of access tokens."""
+    found: dict[str, None] = {}
+    for part in items(text):
+        if _AUDIENCE.fullmatch(part) is None or part == "usher":
+            takes = "names or URLs of backends (letters, digits, . _ : / ~ -), but not usher"
+            raise BadValue(takes, repr(part))
+        found[part] = None
     return tuple(found)
 
 

@@ -280,7 +280,7 @@ class Witness(Client):
 
 
 def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> None:
-    with provider() as op, usher(database_kind, **settings_for(op)) as fresh:
+    with provider() as op, usher(database_kind, APP_AUDIENCES="shop", **settings_for(op)) as fresh:
         nobody = Witness(fresh, document=openapi)
         admin_address, user_address = address(), address()
         admin = nobody.sign("signup", admin_address, status=201)
@@ -380,11 +380,29 @@ def serve_backends(admin: Witness, nobody: Witness) -> None:
     assert backend.call("DELETE", "/api/models/small%2F1").status == 404
     assert backend.post(f"/api/admin/users/{admin.user['id']}/disconnect").status == 403
     assert backend.get(keys).status == 401
-    (row,) = admin.get(keys).body["items"]
+    who_calls(admin, nobody)
+    row = admin.get(keys).body["items"][-1]
     assert "key" not in row
     assert admin.call("DELETE", f"{keys}/{row['id']}").status == 204
     assert admin.call("DELETE", f"{keys}/{row['id']}").status == 404
     assert backend.post("/api/publish", said).status == 401
+
+
+def who_calls(admin: Witness, nobody: Witness) -> None:
+    """A backend and a proxy that ask, and a token that is checked offline."""
+    backend = nobody.again()
+    key = admin.post("/api/admin/api-keys", {"name": "Asks", "scopes": ["introspect"]})
+    backend.token = key.body["key"]
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for token in (str(admin.token), "x"):
+        asked = backend.call("POST", "/api/introspect", f"token={token}".encode(), form)
+        assert asked.body["active"] is (token != "x")
+    assert backend.call("POST", "/api/introspect", b"", form).status == 400
+    assert admin.post("/api/auth/app-token", {"audience": "shop"}).status == 200
+    assert admin.post("/api/auth/app-token", {"audience": "x"}).status == 400
+    assert len(nobody.get("/.well-known/jwks.json").body["keys"]) == 1
+    assert admin.get("/api/auth/verify").status == 200
+    assert nobody.get("/api/auth/verify").status == 401
 
 
 def administer(admin: Witness, user: Witness) -> None:

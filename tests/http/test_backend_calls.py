@@ -69,13 +69,16 @@ def test_a_key_is_shown_once_and_listed_without_it(house: House) -> None:
     assert answer.status == 201
     assert answer.headers["Cache-Control"] == "no-store"
     shown = answer.body
-    assert set(shown) == {"id", "name", "scopes", "created_at", "key"}
+    assert set(shown) == {
+        *("id", "name", "scopes", "created_at", "expires_at", "created_by", "key"),
+    }
+    assert (shown["expires_at"], shown["created_by"]) == (None, house.admin.user["id"])
     assert (shown["name"], sorted(shown["scopes"])) == ("Billing", sorted(SCOPES))
     assert before - 5 < shown["created_at"] < time.time() + 5
     listed = house.admin.get("/api/admin/api-keys")
     assert shown["key"] not in listed.text.decode()
     assert house.listed()[shown["id"]] == {
-        **{name: shown[name] for name in ("id", "name", "scopes", "created_at")},
+        **{name: value for name, value in shown.items() if name != "key"},
         "last_used_at": None,
     }
 
@@ -143,6 +146,9 @@ def test_keys_are_the_administrators_business(house: House) -> None:
         {"name": "", "scopes": ["read"]},
         {"name": "x" * 101, "scopes": ["read"]},
         {"name": "a\u0000b", "scopes": ["read"]},
+        {"name": "x", "scopes": ["read"], "expires_at": 1},
+        {"name": "x", "scopes": ["read"], "expires_at": "tomorrow"},
+        {"name": "x", "scopes": ["read"], "expires_at": -1e300},
     ],
 )
 def test_a_key_needs_a_name_and_scopes_that_there_are(house: House, body: Any) -> None:

