@@ -100,7 +100,7 @@ class UpgradeHandler:
         accept = handshake.check_handshake(start, headers)
         if self._context.is_full:
             raise Unavailable("stopping, or too many unauthenticated")
-        address = self._proxies.client_address(peer, headers).ip
+        address = self._proxies.client_ip(peer, headers)
         entry = await self._check_credentials(start, headers, own, address)
         if entry.identity is None and entry.refusal is None:
             group = self._context.unjoined.upgraded(peer, headers)
