@@ -55,7 +55,8 @@ class UsherServer(HTTPServer):
             return
         if counted:
             self._counted[stream] = counted
-        _answer_large_headers(stream)
+        if type(stream) is IOStream:  # Tornado makes it, and does not ask which class to use
+            stream.__class__ = _AnsweringStream
         super().handle_stream(stream, address)
 
     @staticmethod
@@ -102,23 +103,23 @@ class UsherServer(HTTPServer):
             await self.close_all_connections()
 
 
-def _answer_large_headers(stream: IOStream) -> None:
-    """Say 431 (RFC 6585 section 5) where Tornado closes without a word."""
-    close = stream.close
+class _AnsweringStream(IOStream):
+    """Says 431 to headers that are too large (RFC 6585 section 5), where Tornado closes without a
+    word. A class and not a function of each stream: that would be a circle, which every join then
+    leaves to the garbage collector.
 
-    def close_with_answer(exc_info: Any = False) -> None:
-        if not isinstance(exc_info, UnsatisfiableReadError) or stream.closed():
-            close(exc_info)
-            return
+    A socket that speaks TLS can't be taken over: its client sees the connection close.
+    """
+
+    def close(self, exc_info: Any = False) -> None:
+        """Close, with an answer where a header was the reason."""
         left: socket.socket | None = None
-        # A socket that speaks TLS can't be taken over: its client sees the connection close.
-        with contextlib.suppress(OSError, NotImplementedError):
-            left = stream.socket.dup()
-        close(exc_info)
+        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
+            with contextlib.suppress(OSError):
+                left = self.socket.dup()
+        super().close(exc_info)
         if left is not None:
             _refuse(left)
-
-    stream.close = close_with_answer  # type: ignore[method-assign]  # this one stream's
 
 
 def _refuse(sock: socket.socket) -> None:

@@ -346,7 +346,7 @@ class ClientSocket:
         self.connection.limit(protocol.MAX_MESSAGE_BYTES)
         context.hub.add(self)
         self._bind_bearer(claims.jti if bearer else None)
-        context.services.pool.write(self.session)
+        context.services.pool.write_record(self._session)
         self._enter_rooms(identity)
         context.services.last_seen.record(claims.sid)
         context.metrics.joins.labels(outcome="joined").inc()

@@ -68,7 +68,7 @@ class UpgradeHandler:
         assert isinstance(connection, HTTP1Connection)
         # Tornado's context of a connection knows the peer.
         peer = str(getattr(connection.context, "remote_ip", ""))
-        address = self._proxies.client_address(peer, headers).ip
+        address = self._proxies.client_ip(peer, headers)
         try:
             own = self._check_origin(headers)
             accept = handshake.check_handshake(start, headers)

@@ -289,7 +289,7 @@ def trial(tag: str) -> tuple[Command, ...]:
     )
     script = "return redis.call('PEXPIRE', KEYS[1], ARGV[1])"
     return (
-        ("SET", text, b"1", "PX", TRIAL_MS),
+        ("SET", text, b"1", "PX", TRIAL_MS, "GET"),
         ("GET", text),
         ("MGET", text),
         ("EXISTS", text),

@@ -75,7 +75,7 @@ class TokenBinding:
             return
         key, value, left_ms = self._entry(session, token_id)
         held = asyncio.ensure_future(
-            self._store.call(("GET", key), ("SET", key, value, "PX", left_ms))
+            self._store.call(("SET", key, value, "PX", left_ms, "GET"))  # gives who it was
         )
         held.add_done_callback(lambda future: self._held_before(session, token_id, future))
 

@@ -74,6 +74,10 @@ class Hub:
         """The sockets of a user on this node."""
         return frozenset(self._by_user.get(user_id, ()))
 
+    def count_of(self, user_id: str) -> int:
+        """How many sockets of a user there are on this node."""
+        return len(self._by_user.get(user_id, ()))
+
     def of_login_session(self, user_id: str, login_session_id: str) -> list[HubSocket]:
         """The sockets of one login session on this node."""
         sockets = self._by_user.get(user_id, ())
