@@ -89,21 +89,21 @@ async def test_callers_and_keys_are_kept_apart(database_url: str) -> None:
 async def test_what_a_dead_process_had_in_hand_is_taken_over(database_url: str) -> None:
     async with node(database_url) as parts:
         act, once = Act(), idempotency(parts).once
-        hung = asyncio.get_running_loop().create_future()
+        hung, begun = asyncio.Event(), asyncio.Event()
 
         async def dies() -> None:
-            await hung
+            begun.set()
+            await hung.wait()
 
         dead = asyncio.ensure_future(once("me", "k", b"x", dies))
-        while not await parts.database.run(lambda db: IdempotencyKey.select().count(db)):
-            await asyncio.sleep(0.01)
+        await begun.wait()
         waiting = asyncio.ensure_future(once("me", "k", b"x", act))
         await asyncio.sleep(0.1)
         assert not waiting.done()
         parts.clock.forward(CLAIM_SECONDS)
         await waiting
         assert act.times == 1
-        hung.set_result(None)
+        hung.set()
         await dead
         await once("me", "k", b"x", act)
         assert act.times == 1
