@@ -1,7 +1,7 @@
-"""Usher: who may open a WebSocket, who is on it, and how fast it is cut when they may not any more.
+"""Usher: who may open a WebSocket, who is on it, and how fast it is closed when access is revoked.
 
-settings -> services -> handlers -> listen. `python server.py --help` lists the settings and the
-commands, which work beside a running server: `python server.py list-users`.
+Start order: settings, services, handlers, listen. `python server.py --help` lists the settings and
+the commands, which work beside a running server: `python server.py list-users`.
 """
 
 from __future__ import annotations

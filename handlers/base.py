@@ -1,4 +1,4 @@
-"""What every HTTP handler does: who calls, from where, and how refusals are told."""
+"""The base of every HTTP handler: authentication, client address, and error responses."""
 
 from __future__ import annotations
 

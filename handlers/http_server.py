@@ -1,5 +1,4 @@
-"""Tornado's HTTP server, with an end that answers what is under way, and an answer to headers
-that are too large."""
+"""Tornado's HTTP server with a graceful stop and a 431 response to headers that are too large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a call takes and gives, said once: it is checked by this, and described from this."""
+"""Describes what a call takes and returns, for checking requests and for OpenAPI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every route in one list."""
+"""The list of all routes."""
 
 from __future__ import annotations
 

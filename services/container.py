@@ -1,4 +1,4 @@
-"""Every part of one server, made and joined in one place."""
+"""Builds the parts of one server and connects them."""
 
 from __future__ import annotations
 

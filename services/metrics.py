@@ -1,4 +1,4 @@
-"""Counters for Prometheus, in a registry of their own: two servers in one process don't mix."""
+"""Prometheus metrics, in a registry of their own so that two servers in one process do not mix."""
 
 from __future__ import annotations
 

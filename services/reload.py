@@ -1,8 +1,8 @@
-"""Settings that are read anew while the server runs (SIGHUP): the secrets that rotate.
+"""Reloads the secrets that rotate, on SIGHUP.
 
-What may change are JWT_SECRETS and ENCRYPTION_KEYS, from DATA_DIR or from the files that
-`USHER_JWT_SECRETS_FILE` and `USHER_ENCRYPTION_KEYS_FILE` name. Sockets do not notice: a token is
-checked when it is presented, and older secrets still verify.
+JWT_SECRETS and ENCRYPTION_KEYS can change, from DATA_DIR or from the files that
+`USHER_JWT_SECRETS_FILE` and `USHER_ENCRYPTION_KEYS_FILE` name. Open sockets are not affected: a
+token is checked when it is presented, and older secrets still verify.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows that have had their time are taken away, a few at a time."""
+"""Deletes expired rows, a few at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For backends: keys, pushing into rooms, and the models whose use is shown."""
+"""Calls for backends: API keys, publishing into rooms, and the model registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, from the operations of the routes: what is checked is what is described."""
+"""Generates OpenAPI 3.1 from the operations of the routes, which also check the requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the sockets of a node share: who lets them in, and what they may send."""
+"""What the sockets of a node share: the services that admit them, and the events they may send."""
 
 from __future__ import annotations
 

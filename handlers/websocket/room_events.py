@@ -1,7 +1,7 @@
-"""The events of rooms, as a socket that has joined may send them.
+"""The events of rooms that a joined socket may send.
 
-Every one is checked against the socket's own identity and rights, as they are now; nothing in
-a message can claim another's.
+Each event is checked against the socket's own identity and current rights. Nothing in a message
+can claim another identity.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""How many connections of one address have not joined: silent ones, HTTP, and sockets before their
-`user-join`. Each takes a file descriptor, and a node has only so many of them."""
+"""Limits the connections of one address that have not joined.
+
+They are idle connections, HTTP connections, and sockets before their `user-join`. Each uses a file
+descriptor, and a node has a limited number of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of accounts: found, inserted and changed within somebody's transaction."""
+"""Finds, inserts and changes rows of accounts, within the caller's transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounts: signing up and in, passwords, and what an administrator may do to them."""
+"""Accounts: sign-up, sign-in, passwords, and administration."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Whose account somebody opens who comes from a provider: found, joined, opened or refused.
+"""Maps an identity at a provider to an account: found, linked, created, or refused.
 
-An identity is (provider, subject); an e-mail address alone never opens anything. An account that
-has the same address is joined only when the provider says that the address is verified and ours
-is verified too: else whoever writes an address into their profile there would own the account
-here, or whoever signed up here with somebody else's address would wait for them inside.
+An identity is (provider, subject). An e-mail address alone never gives access to an account. An
+identity is linked to an account with the same address only when both the provider and Usher have
+verified it. Otherwise anyone could put an address into their profile at the provider and take the
+account here over, or sign up here with somebody else's address and wait for them to sign in.
 """
 
 from __future__ import annotations

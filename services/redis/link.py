@@ -1,4 +1,4 @@
-"""One pipelined connection to Redis, from its first byte to its loss. Never used again after."""
+"""One pipelined connection to Redis, from connect to loss. It is never reused after that."""
 
 from __future__ import annotations
 

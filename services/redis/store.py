@@ -1,7 +1,7 @@
-"""The port to the shared key-value store: Redis, or this process' own memory.
+"""The port to the shared key-value store: Redis, or the memory of this process.
 
-Both forms take Redis commands and give Redis' replies, so every rule above is written once.
-The commands that both know:
+Both implementations take Redis commands and return Redis replies, so every rule above is written
+once. The commands that both support:
 
     GET MGET SET [EX|PX] [NX|GET] GETDEL DEL EXISTS INCR PING
     EXPIRE PEXPIRE TTL PTTL

@@ -1,7 +1,7 @@
-"""The store in this process' memory, for one node without any Redis.
+"""The store in the memory of this process, for one node without Redis.
 
-It is used only where no redis-server binary can be found. It knows the commands listed in
-`services.redis.store` and replies as Redis does; one contract suite runs against both.
+It is used only where no redis-server binary can be found. It implements the commands listed in
+`services.redis.store` and replies as Redis does. One contract suite runs against both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The events of rooms: what clients send, what they get back, and what members hear."""
+"""The events of rooms: requests, replies, and notifications to members."""
 
 from __future__ import annotations
 

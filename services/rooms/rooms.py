@@ -1,8 +1,8 @@
-"""Rooms on this node: who is in them, and what is said in them, written once and sent to all.
+"""The rooms of this node: their members, and delivery of messages to them.
 
-A room is heard through the bus from its first member here to its last. What comes in is
-encoded once and the same bytes go to every member. Logged messages arrive in the order of the
-room's log; after a gap in the line the log is read from where delivery stopped.
+A room is subscribed on the bus from its first local member to its last. An incoming message is
+encoded once, and the same bytes are sent to every member. Logged messages arrive in the order of
+the room's log. After a gap in the subscription, the log is read from where delivery stopped.
 """
 
 from __future__ import annotations

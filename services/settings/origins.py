@@ -1,7 +1,8 @@
-"""Which web pages may speak to this server with a user's cookies.
+"""The web origins that may use this server with a user's cookies.
 
-A browser names the page in `Origin` (RFC 6454, RFC 6455 section 10.2). Cookies are sent to a
-WebSocket whoever opened it, so this check is all there is against cross-site hijacking.
+A browser sends the page's origin in `Origin` (RFC 6454, RFC 6455 section 10.2). It also sends
+cookies with every WebSocket handshake, whichever page opened it, so this check is the only defence
+against cross-site WebSocket hijacking.
 """
 
 from __future__ import annotations

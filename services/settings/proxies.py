@@ -1,7 +1,7 @@
-"""Who is at the other end, when proxies stand between.
+"""The client address behind trusted proxies.
 
-`X-Forwarded-*` is text that anyone may send, so it counts only when it comes from a trusted
-proxy, and only as far as trusted proxies have written it.
+Anyone can send `X-Forwarded-*` headers, so they count only when they come from a trusted proxy, and
+only as far as trusted proxies have written them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The settings: read once at the start, from the environment and the command line.
+"""Loads the settings once at start, from the environment and the command line.
 
-Each is `USHER_<NAME>` in the environment and `--<name>` on the command line; the flag wins.
-An empty value is refused, except for lists, where it is the empty list: an empty secret is
-far more often a failed injection than a wish for the default.
+Each is `USHER_<NAME>` in the environment and `--<name>` on the command line; the flag wins. An
+empty value is refused, except for lists, where it is the empty list: an empty secret is far more
+often a failed injection than a wish for the default.
 
-An unknown `USHER_…` variable is a warning that names the nearest setting, not an error:
-orchestrators add variables of their own (Kubernetes: `USHER_SERVICE_HOST`). An unknown flag
-is an error, as nobody but the user wrote it.
+An unknown `USHER_…` variable is a warning that names the nearest setting, not an error, because
+orchestrators add variables of their own (Kubernetes: `USHER_SERVICE_HOST`). An unknown flag is an
+error.
 """
 
 from __future__ import annotations

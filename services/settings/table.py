@@ -1,6 +1,6 @@
 """The table of settings: name, reader, default, meaning. One row each, nothing else.
 
---help, the checks and the README table (held to this one by a test) all come from here.
+--help, validation and the table in the README (compared by a test) all come from here.
 """
 
 from __future__ import annotations

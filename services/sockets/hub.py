@@ -1,7 +1,7 @@
-"""This node's sockets: who is on, by session, user, login session and token; and their cutting.
+"""The joined sockets of this node, by session, user, login session and token, and closing them.
 
-Everything here happens within one turn of the event loop and waits for nothing, so a socket
-is either in the hub and reachable by a revocation, or not yet let in and stopped by one.
+Everything here runs within one iteration of the event loop without waiting. So a socket is either
+in the hub and reachable by a revocation, or has not joined yet and is stopped by one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Socket sessions in Redis: which sockets are open anywhere, whose they are, until when.
+"""Socket sessions in Redis: all open sockets with their users and expiry.
 
-A record is a key under a lease that its node renews; a dead node's records vanish with the
-lease. No leader, no lock, no reaper. What lies there: user id, name, role, times. No e-mail
-address, no token. When Redis is away the sockets stay and their records come back with the
-next renewal, because a renewal writes the whole record.
+A record is a key under a lease that its node renews; the records of a dead node expire with the
+lease. There is no leader, no lock and no reaper. A record holds user id, name, role and times, but
+no e-mail address and no token. While Redis is unavailable the sockets stay open. Their records come
+back with the next renewal, because a renewal writes the whole record.
 """
 
 from __future__ import annotations

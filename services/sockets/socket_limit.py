@@ -1,7 +1,7 @@
-"""How many sockets one user may have open, on all nodes.
+"""Limits the open sockets of one user on all nodes.
 
-A socket takes its place in the user's index in Redis before it is let in, in the same round trip
-as the look-up of who it is; the place's number decides. So parallel joins are counted exactly.
+A socket takes a place in the user's index in Redis before it is admitted, in the same round trip as
+the look-up of its identity. The rank of the place decides, so concurrent joins are counted exactly.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """RFC 6455 frames, server side. Sans-I/O: bytes in, messages out; messages in, bytes out.
 
-No extension is spoken: permessage-deflate costs 160 KB a socket and 40 % of the fan-out
+No extension is negotiated: permessage-deflate costs 160 KB a socket and 40 % of the fan-out
 (docs/performance.md), and compressing secrets beside attacker-chosen text leaks them (CRIME).
 """
 
