@@ -37,7 +37,9 @@ from services.audit import hooks
 from services.audit.trail import AuditTrail
 from services.backends.app_keys import AppKeys
 from services.backends.app_tokens import AppTokens
+from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
+from services.backends.publishing import Publishing
 from services.background import Background
 from services.container import Services
 from services.errors import StoreUnavailable
@@ -368,6 +370,7 @@ def join_parts(
         app_keys=app_keys,
         app_tokens=app_tokens,
         introspection=Introspection(admission, tokens, app_tokens),
+        publishing=Publishing(database, rooms, Idempotency(database, clock), clock),
         encryption=encryption,
         oauth=oauth,
     )
