@@ -1,4 +1,4 @@
-"""Loops that run beside the requests, survive their own errors and stop when asked."""
+"""Background loops that survive their own errors and stop on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AsyncAPI 3.0, from the tables of events and close codes."""
+"""Generates AsyncAPI 3.0 from the tables of events and close codes."""
 
 from __future__ import annotations
 

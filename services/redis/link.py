@@ -1,4 +1,4 @@
-"""One pipelined connection to Redis, from its first byte to its loss. Never used again after."""
+"""One pipelined connection to Redis, from connect to loss. It is never reused after that."""
 
 from __future__ import annotations
 
@@ -289,7 +289,7 @@ def trial(tag: str) -> tuple[Command, ...]:
     )
     script = "return redis.call('PEXPIRE', KEYS[1], ARGV[1])"
     return (
-        ("SET", text, b"1", "PX", TRIAL_MS),
+        ("SET", text, b"1", "PX", TRIAL_MS, "GET"),
         ("GET", text),
         ("MGET", text),
         ("EXISTS", text),

@@ -1,8 +1,8 @@
-"""The one gate: who a credential belongs to, and whether it still counts.
+"""Checks a credential and gives the identity that it belongs to.
 
-The checks, in this order: signature and claims, expiry, revocation, login session, user
-exists and is enabled, role. A usual join asks Redis once and the database never; where Redis
-does not know or is away, the database decides. Nothing is let in because something is down.
+The checks, in this order: signature and claims, expiry, revocation, login session, user exists and
+is enabled, role. A usual join makes one Redis round trip and no query. If Redis does not know or is
+unavailable, the database decides. Nobody is admitted because something is down.
 """
 
 from __future__ import annotations

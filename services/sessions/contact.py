@@ -1,9 +1,9 @@
-"""What this node has really learnt of revocations, and how long it may go on without.
+"""How current this node's knowledge of revocations is, and what happens when it is not.
 
-Contact is rows swept, or news read in a log that takes writes; not that something answers PING.
-Without it for a whole lease every socket is closed (4503). After the loop stood still
-(loop_watch.py) nothing goes in or out before there is contact anew: others have acknowledged
-revocations meanwhile, as far as they could see without us.
+Knowledge is current after a sweep of the rows, or after reading the nodes' log from a Redis that
+takes writes; an answer to PING is not enough. If it has not been current for a whole lease, every
+socket is closed (4503). After a stall of the loop (loop_watch.py) nothing goes in or out before the
+node has caught up: other nodes may have reported revocations as complete without it.
 """
 
 from __future__ import annotations

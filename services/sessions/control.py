@@ -1,9 +1,8 @@
-"""What nodes tell each other: revocations, replaced sockets, and that they have acted.
+"""Messages between nodes: revocations, replaced sockets, and acknowledgements.
 
-News are kept messages of the nodes' own room: a Redis Stream that each node follows from where
-it stopped, so a line that was lost for a while loses nothing. The rows in the database stand
-behind it all (`Revocations.sweep`). Acknowledgements are ephemeral: they only help who
-waits for them now.
+They are logged messages of the nodes' own room: a Redis Stream that each node reads from where it
+stopped, so a lost connection loses nothing. The rows in the database are the fallback
+(`Revocations.sweep`). Acknowledgements are ephemeral: they matter only to a request that waits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When login sessions were last seen, gathered here and written now and then in one go."""
+"""Records when login sessions were last used, and writes them to the database in batches."""
 
 from __future__ import annotations
 

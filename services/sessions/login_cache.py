@@ -1,9 +1,9 @@
-"""What Redis knows of login sessions: the fast way to the answer that the database gives.
+"""The login cache: login sessions in Redis, so that a join needs no query.
 
-Three keys, in the slot of their user: `login` holds who it is, `revoked` that it is over, and
-`generation` which of the user's sessions can be alive at all. The second and the third win, so a
-late writer of the first cannot bring a revoked session back. An absent `login`, or one of another
-generation, means "ask the database", never "let in".
+A session has three keys, in the slot of its user. `login` holds the identity, `revoked` marks the
+session as ended, and `generation` says which of the user's sessions can be alive. The last two take
+precedence, so a late write of `login` cannot restore a revoked session. A missing `login`, or one
+of another generation, means "ask the database", never "admit".
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Login sessions: opened by a sign-in, kept going by refresh tokens, ended by many things.
+"""Login sessions: opened by a sign-in, extended by refresh tokens, ended by revocation or expiry.
 
-A session has an absolute end (ASVS 3.3.2); within it a refresh token slides. Every refresh
-token works once, and again while nothing shows that its answer arrived (refresh_tokens.py). One
-that comes back later was copied: the whole session goes (RFC 9700 section 4.14.2).
+A session has an absolute end (ASVS 3.3.2); within it the expiry of refresh tokens slides. A refresh
+token works once, and again as long as nothing shows that its response arrived (refresh_tokens.py).
+A token that is reused later was copied, and the whole session ends (RFC 9700 section 4.14.2).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Logging out and knowing that it is done: every node says how many sockets it has closed."""
+"""Logout with acknowledgement: every node reports how many sockets it has closed."""
 
 from __future__ import annotations
 

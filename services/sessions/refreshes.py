@@ -1,7 +1,7 @@
-"""Refreshing, as far as strangers are concerned: what is none of ours costs no look-up.
+"""Rate-limits token refresh. A refresh token that was not issued here costs no look-up.
 
-A token with our checksum is asked for in the database, however many bad ones came from the same
-address before. All others count for the address, and a hundred of them in an hour end in 429.
+A token with a valid checksum is looked up in the database, however many bad ones came from the same
+address before. All others count for the address; after a hundred in an hour it gets 429.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What may not go on any more: recorded first, then acted upon.
+"""Revocations: recorded in the database first, then applied.
 
-A revocation is a row in the database, written in the transaction that ends the thing. Then
-this node notes it in memory and cuts its sockets in one turn of the loop, Redis is told, and
-the other nodes (control.py). The order is the promise: Redis may be gone, messages may be
-lost, the process may be restarted; the row stays, and every node reads the rows (`sweep`).
+A revocation is a row, written in the transaction that ends a session or token. Then this node
+records it in memory and closes the sockets in one iteration of the loop, writes it to Redis, and
+notifies the other nodes (control.py). This order is the guarantee: if Redis is lost, messages are
+lost or the process restarts, the row remains, and every node reads the rows (`sweep`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rows of login sessions: which are alive, and how they end, within somebody's transaction."""
+"""Rows of login sessions: which are alive, and how they end, within the caller's transaction."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Tickets: single use, short-lived, opaque; how a browser opens a socket without showing a token.
+"""Tickets: single-use, short-lived, opaque credentials that open a socket without exposing a token.
 
-A URL ends up in logs and histories, so what stands in it must be worth nothing a moment later.
-Taking a ticket is one atomic step (GETDEL, or DELETE of its row), so of any number of racing
-sockets one gets it. A Redis that was started anew may have forgotten the step: a ticket is good
-only in the memory that it was put into (redis/epoch.py). A ticket stands for the login session
-that asked for it, and dies with it.
+URLs are written to logs and histories, so a credential in one must be worthless a moment later.
+Redeeming a ticket is one atomic step (GETDEL, or DELETE of its row), so of any number of concurrent
+sockets only one succeeds. A restarted Redis may have lost that step, so a ticket is valid only in
+the epoch in which it was stored (redis/epoch.py). A ticket belongs to the login session that asked
+for it and ends with it.
 """
 
 from __future__ import annotations

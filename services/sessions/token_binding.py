@@ -1,12 +1,12 @@
-"""A bearer token holds one live socket, wherever: the last one that came with it.
+"""Token binding: a bearer token has one live socket on all nodes, the last one opened with it.
 
-This node's sockets are the hub's business; here it is about another node's. The holder's name
-lies in Redis for as long as the token lives. Where Redis cannot say, the truth is a row: it names
-the socket that alone may hold the token, every node reads it within a second, and from then on
-the token's further sockets are bound by rows as well. Where neither can say, the socket is closed.
+The hub handles sockets of this node; this module handles those of others. The socket that holds a
+token is recorded in Redis for as long as the token lives. If Redis cannot answer, a row in the
+database names the socket that may hold the token. Every node reads it within a second, and further
+sockets of that token are bound by rows as well. If neither can answer, the socket is closed.
 
-A Redis that has forgotten (emptied, restarted, another one after a fail-over) is noticed: then
-every name is looked at again, and a socket that is not the one named is bound by a row.
+The loss of Redis' data (flushed, restarted, failed over) is detected: every binding is checked
+again, and a socket that Redis does not name is bound by a row.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class TokenBinding:
             return
         key, value, left_ms = self._entry(session, token_id)
         held = asyncio.ensure_future(
-            self._store.call(("GET", key), ("SET", key, value, "PX", left_ms))
+            self._store.call(("SET", key, value, "PX", left_ms, "GET"))  # gives who it was
         )
         held.add_done_callback(lambda future: self._held_before(session, token_id, future))
 
