@@ -12,9 +12,10 @@ from typing import Any
 from tornado import httputil
 from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream, UnsatisfiableReadError
+from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
 
 from handlers.problems import PROBLEM_TYPE, problem_body
+from handlers.tls import limit_handshake
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import UpgradeRouter
 from services.errors import HeadersTooLarge, RateLimited, UsherError
@@ -54,15 +55,18 @@ class UsherServer(HTTPServer):
             return
         if counted:
             self._counted[stream] = counted
-        if type(stream) is IOStream:  # Tornado makes it, and does not ask which class to use
+        if isinstance(stream, SSLIOStream):
+            limit_handshake(stream)
+        elif type(stream) is IOStream:  # Tornado makes it, and does not ask which class to use
             stream.__class__ = _AnsweringStream
         super().handle_stream(stream, address)
 
     @staticmethod
     def _turn_away(stream: IOStream) -> None:
         """Say why in one write, before a request was read: it must cost next to nothing."""
-        with contextlib.suppress(OSError):
-            stream.socket.send(_answer(RateLimited("too many connections of one address")))
+        if not isinstance(stream, SSLIOStream):  # before a TLS handshake nothing can be said
+            with contextlib.suppress(OSError):
+                stream.socket.send(_answer(RateLimited("too many connections of one address")))
         stream.close()
 
     def start_request(

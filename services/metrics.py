@@ -16,6 +16,11 @@ class Metrics:
         self.sockets = Gauge(
             "usher_sockets", "Joined sockets on this node.", registry=self.registry
         )
+        self.compressed_sockets = Gauge(
+            "usher_compressed_sockets",
+            "Sockets of this node with permessage-deflate.",
+            registry=self.registry,
+        )
         self.joins = self._counter("usher_joins", "Attempts to join, by outcome.", "outcome")
         self.closes = self._counter("usher_closes", "Sockets closed, by close code.", "code")
         self.frames = self._counter("usher_frames", "Frames from clients, by event.", "event")

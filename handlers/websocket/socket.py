@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -31,7 +30,7 @@ from services.rooms.membership import Membership
 from services.sessions.admission import Identity
 from services.sockets.session_pool import SocketSession
 from services.websocket import protocol
-from services.websocket.connection import WebSocketConnection
+from services.websocket.connection import Connection, ConnectionOwner
 from services.websocket.message_rate import BURST_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import CloseCode, Frame
 
@@ -65,9 +64,14 @@ class ClientSocket:
         "session_id",
     )
 
-    def __init__(self, context: SocketContext, sock: socket.socket, address: str = "") -> None:
+    def __init__(
+        self,
+        context: SocketContext,
+        connect: Callable[[ConnectionOwner], Connection],
+        address: str = "",
+    ) -> None:
         self.context, self._address = context, address
-        self.connection = WebSocketConnection(context.loop, sock, self, stalled=context.stalled)
+        self.connection = connect(self)
         self.session_id = secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
@@ -98,11 +102,10 @@ class ClientSocket:
         """
         self._group = group
         self.context.unauthenticated.add(self)
-        self.connection.send_frame(head)
         self._timer = self.context.loop.call_later(
             self.context.join_timeout, self._refuse, CloseCode.JOIN_TIMEOUT
         )
-        self.connection.start(leading)
+        self.connection.start(leading, head)
 
     def open_refused(self, head: bytes, code: CloseCode) -> None:
         """Open only to say why not: a browser cannot see an HTTP status."""

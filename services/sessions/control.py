@@ -87,7 +87,7 @@ class NodeLine(Protocol):
         """Call `on_message` with each logged message of CONTROL_ROOM, from now on."""
 
     async def read_news(self) -> bool:
-        """Read the log of CONTROL_ROOM from the last message on. False if a part may be lost.
+        """Read CONTROL_ROOM from the last message on. False if a part may be lost.
 
         Raises:
             StoreUnavailable: it can't be read.
@@ -122,7 +122,7 @@ class Control:
         self._on_revoked = act
 
     def on_replaced(self, act: Callable[[str], None]) -> None:
-        """Call `act` with socket sessions to close because their token is used by another socket."""
+        """Call `act` with socket sessions to close: another socket uses their token."""
         self._on_replaced = act
 
     async def open(self) -> None:
@@ -146,7 +146,8 @@ class Control:
             await self._bus.keep(CONTROL_ROOM, msgspec.json.encode(news))
         except StoreUnavailable as error:
             self._metrics.news_untold.inc()
-            log.warning("other nodes not told; they will read the rows: %s", error.evidence)
+            # No warning for each: the store has said once that Redis is lost.
+            log.debug("other nodes not told; they will read the rows: %s", error.evidence)
             return False
         return True
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from services.grants.rules import Grant
 from services.sockets.session_pool import SocketSession
-from services.websocket.connection import WebSocketConnection
+from services.websocket.connection import Connection
 from services.websocket.protocol import CloseCode
 
 
@@ -34,7 +34,7 @@ class HubRooms(Protocol):
 class HubSocket(Protocol):
     """What the hub asks of a socket that has joined."""
 
-    connection: WebSocketConnection
+    connection: Connection
     bearer_token_id: str | None
     """`jti` of the access token that this socket alone may hold; None for tickets, cookies."""
     generation: int

@@ -60,6 +60,12 @@ def encode_text(payload: bytes) -> bytes:
     return encode_frame(Opcode.TEXT, payload)
 
 
+def text_of(frame: bytes) -> bytes:
+    """The payload of a frame that `encode_text` has built."""
+    length = frame[1]
+    return frame[2 if length < 126 else 4 if length == 126 else 10 :]
+
+
 def encode_close(code: int, reason: str = "") -> bytes:
     """A close frame (section 5.5.1); without a code when `code` is 1005."""
     if code == NO_STATUS:
