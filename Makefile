@@ -15,10 +15,11 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-with-idp test test-slow test-providers conformance soak fuzz lint format bench clean redis chromium proxies
+.PHONY: help run run-tls run-with-idp test test-slow test-providers conformance soak fuzz lint format bench clean redis chromium proxies
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
+	@echo "make run-tls       start it with TLS, with a certificate that it makes itself"
 	@echo "make run-with-idp  start it beside a practice provider, to try signing in with one"
 	@echo "make test          run every test            PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
@@ -33,6 +34,11 @@ help:
 
 run: $(VENV)/.runtime redis
 	@exec $(BIN)/python server.py $(ARGS)
+
+run-tls: $(VENV)/.runtime redis
+	@$(BIN)/python -m services.settings.self_signed data
+	@USHER_TLS_CERTIFICATE=data/tls-certificate.pem USHER_TLS_KEY=data/tls-key.pem \
+	  exec $(BIN)/python server.py $(ARGS)
 
 run-with-idp: $(VENV)/.practice redis
 	@exec $(BIN)/python practice_provider.py $(ARGS)

@@ -1,7 +1,7 @@
-"""Usher: who may open a WebSocket, who is on it, and how fast it is cut when they may not any more.
+"""Usher: who may open a WebSocket, who is on it, and how fast it is closed when access is revoked.
 
-settings -> services -> handlers -> listen. `python server.py --help` lists the settings and the
-commands, which work beside a running server: `python server.py list-users`.
+Start order: settings, services, handlers, listen. `python server.py --help` lists the settings and
+the commands, which work beside a running server: `python server.py list-users`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from handlers.cookies import CookieJar
 from handlers.http.oauth import load_pages
 from handlers.http_server import UsherServer
 from handlers.routes import make_application
+from handlers.tls import Tls
 from handlers.websocket.context import SocketContext
 from handlers.websocket.room_events import ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
@@ -108,25 +109,33 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
     listeners = _bind(chosen)
     port = listeners[0].getsockname()[1]
     bound = [listener.getsockname()[0] for listener in listeners]
-    origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins, bound)
+    tls = _tls(chosen)
+    scheme = "http" if tls is None else "https"
+    origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins, bound, scheme)
     infrastructure = await open_infrastructure(chosen)
     services = container.build(infrastructure, origins.public_url, log_handler.writer.write)
     try:
         await running.start(services)
         services.background.every(TELL_SECONDS, "tell what repeats", log_handler.tell)
-        server, context = _open(services, origins, listeners)
+        server, context = _open(services, origins, listeners, tls)
         for warning in chosen.warnings:
             log.warning("%s", warning)
         anybody = await services.accounts.is_anybody_there()
         sys.stdout.write(_welcome(infrastructure, origins, port, anybody))
         sys.stdout.flush()
-        reloader = Reloader(services, reread)
+        reloader = Reloader(services, reread, tls.reload if tls is not None else None)
         reloading = asyncio.ensure_future(_reload(reloader, rereading))
         await stopping.wait()
         reloading.cancel()
         await _drain(server, context)
     finally:
         await running.stop(services)
+
+
+def _tls(chosen: Settings) -> Tls | None:
+    if chosen.tls_certificate is None or chosen.tls_key is None:
+        return None
+    return Tls(chosen.tls_certificate, chosen.tls_key)
 
 
 def _bind(chosen: Settings) -> Sequence[socket.socket]:
@@ -143,14 +152,16 @@ def _bind(chosen: Settings) -> Sequence[socket.socket]:
 
 
 def _open(
-    services: Services, origins: Origins, listeners: Sequence[socket.socket]
+    services: Services, origins: Origins, listeners: Sequence[socket.socket], tls: Tls | None
 ) -> tuple[UsherServer, SocketContext]:
     chosen = services.infrastructure.settings
     cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
     proxies = Proxies(chosen.trusted_proxies)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS}, proxies=proxies)
     site = Site(services, origins, proxies, cookies, load_pages())
-    door = UpgradeRouter(make_application(site), UpgradeHandler(context, origins, cookies, proxies))
+    upgrades = UpgradeHandler(context, origins, cookies, proxies)
+    application = make_application(site, {"context": context, "upgrades": upgrades})
+    door = UpgradeRouter(application, None if chosen.through_tornado else upgrades)
     server = UsherServer(
         door,
         context.unjoined,
@@ -158,6 +169,7 @@ def _open(
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,
         body_timeout=BODY_SECONDS,
+        ssl_options=tls.context if tls is not None else None,
     )
     server.add_sockets(listeners)
     return server, context
@@ -228,7 +240,8 @@ def _welcome(infrastructure: Infrastructure, origins: Origins, port: int, anybod
         f"  Redis     {redis}",
     ]
     if chosen.public_url is not None:  # which says nothing of where this node is
-        lines.insert(4, f"  Listens   {http_origin(chosen.host, port)}")
+        scheme = "http" if chosen.tls_certificate is None else "https"
+        lines.insert(4, f"  Listens   {http_origin(chosen.host, port, scheme)}")
     if not anybody:
         lines.append("  Accounts  none yet: the first to sign up becomes the administrator")
     return "\n".join(("", *lines, "", "  Stop with Ctrl+C.", ""))

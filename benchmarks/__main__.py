@@ -17,6 +17,7 @@ from benchmarks.harness import (
     BARE,
     CALIBRATION,
     NODES,
+    TORNADO,
     USHER,
     Lab,
     Measurement,
@@ -55,7 +56,9 @@ def _arguments(names: Sequence[str], argv: Sequence[str] | None) -> argparse.Nam
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small and fast: does it still run?")
     parser.add_argument("--only", choices=names, action="append", help="this one (repeatable)")
-    parser.add_argument("--subject", choices=(USHER, NODES, BARE), help="only one of the servers")
+    parser.add_argument(
+        "--subject", choices=(USHER, TORNADO, NODES, BARE), help="only one of the servers"
+    )
     parser.add_argument("--rounds", type=int, help="instead of three; figures to quote need three")
     return parser.parse_args(argv)
 

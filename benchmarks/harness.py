@@ -20,7 +20,8 @@ from benchmarks.installation import Installation
 from benchmarks.servers import Server, bare_command, free_port, running, usher_command
 from benchmarks.sizes import LIMITS, TOKEN_TTL_SECONDS, Sizes
 
-USHER, NODES, BARE = "usher", "nodes", "bare"
+USHER, NODES, BARE, TORNADO = "usher", "nodes", "bare", "usher-tornado"
+"""TORNADO: Usher with its sockets through Tornado's own handler."""
 """Subjects: one node, two nodes of one installation, the baseline."""
 
 
@@ -141,6 +142,7 @@ class Lab:
         self._kept: dict[str, Server] = {}
         self._installation: Installation | None = None
         self._open = ExitStack()
+        self._kept_usher = self._open.enter_context(ExitStack())
 
     def close(self) -> None:
         """Stop the servers that were kept."""
@@ -204,15 +206,22 @@ class Lab:
 
     @contextmanager
     def _process(self, subject: str, cores: machine.Cores | None) -> Iterator[Server]:
-        command = self._command if subject == USHER else bare_command()
-        environment = self.environment() if subject == USHER else {}
+        command = bare_command() if subject == BARE else self._command
+        environment = {} if subject == BARE else self.environment()
+        if subject == TORNADO:
+            environment = {**environment, "USHER_WEBSOCKET": "tornado"}
         if not self.sizes.keep_servers:
             with running(command, environment, cores) as server:
                 yield server
             return
         if subject not in self._kept:
+            if subject != BARE:  # both forms of Usher want the same port and data folder
+                self._kept_usher.close()
+                for other in (USHER, TORNADO):
+                    self._kept.pop(other, None)
+            stack = self._open if subject == BARE else self._kept_usher
             process = running(command, environment, self.cores)
-            self._kept[subject] = self._open.enter_context(process)
+            self._kept[subject] = stack.enter_context(process)
         yield self._kept[subject]
 
     def meter(self, *servers: Server) -> Meter:

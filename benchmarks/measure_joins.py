@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.harness import BARE, SHARES, USHER, Figure, Lab, Sample
+from benchmarks.harness import BARE, SHARES, TORNADO, USHER, Figure, Lab, Sample
 from benchmarks.sizes import Sizes
 from benchmarks.ws_load import handshake, visit
 
@@ -22,7 +22,7 @@ class Joins:
 
     name = "joins"
     title = "Joins, access token in the subprotocol"
-    subjects: tuple[str, ...] = (USHER, BARE)
+    subjects: tuple[str, ...] = (USHER, TORNADO, BARE)
     figures: tuple[Figure, ...] = (*PACE, *SHARES)
 
     def logins_used_up(self, sizes: Sizes) -> int:

@@ -6,7 +6,7 @@ import time
 
 from benchmarks import machine
 from benchmarks.errors import BenchmarkFailed
-from benchmarks.harness import BARE, USHER, Figure, Lab, Sample
+from benchmarks.harness import BARE, TORNADO, USHER, Figure, Lab, Sample
 from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
 from benchmarks.sizes import Sizes
@@ -25,7 +25,7 @@ class Memory:
 
     name = "memory"
     title = "Memory per idle authenticated socket"
-    subjects: tuple[str, ...] = (USHER, BARE)
+    subjects: tuple[str, ...] = (USHER, TORNADO, BARE)
     figures: tuple[Figure, ...] = (
         Figure("server RSS", "KiB per socket", digits=2),
         Figure("Redis RSS", "KiB per socket", digits=2, compare=False),
@@ -36,7 +36,7 @@ class Memory:
         return 0
 
     def run(self, lab: Lab, subject: str) -> Sample:
-        if subject == USHER and not lab.sizes.keep_servers:
+        if subject in (USHER, TORNADO) and not lab.sizes.keep_servers:
             lab = lab.apart(self.name)
         count, greeting = lab.sizes.idle_sockets, lab.greeting(subject)
         if machine.raise_file_limit(count + SPARE_FILES) < count + SPARE_FILES:

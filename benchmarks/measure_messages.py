@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from benchmarks.errors import BenchmarkFailed
-from benchmarks.harness import BARE, SHARES, USHER, Figure, Lab, Sample
+from benchmarks.harness import BARE, SHARES, TORNADO, USHER, Figure, Lab, Sample
 from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
 from benchmarks.sizes import Sizes
 from benchmarks.ws_load import TEXT, Address, Client, handshake, masked_frame, open_all
 
 HEARTBEAT = masked_frame(TEXT, b'{"event":"heartbeat","id":12345}')
-ANSWERED = {USHER: b'"ok":true', BARE: b'"heartbeat"'}
+ANSWERED = {USHER: b'"ok":true', TORNADO: b'"ok":true', BARE: b'"heartbeat"'}
 
 
 class Talker(Client):
@@ -54,7 +54,7 @@ class Talker(Client):
 class Messages:
     """``depth`` requests at a time from each of N sockets, the next batch when all are answered."""
 
-    subjects: tuple[str, ...] = (USHER, BARE)
+    subjects: tuple[str, ...] = (USHER, TORNADO, BARE)
     figures: tuple[Figure, ...] = (
         Figure("request/reply", "/s"),
         Figure("server CPU", "ms per 1,000"),

@@ -16,6 +16,7 @@ from benchmarks.harness import (
     CALIBRATION,
     NODES,
     SHARES,
+    TORNADO,
     USHER,
     Figure,
     Measurement,
@@ -24,8 +25,8 @@ from benchmarks.harness import (
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FULL_PERCENT = 90
-SHOWN = {USHER: "Usher", NODES: "2 nodes", BARE: "bare"}
-PAIRS = ((USHER, BARE), (NODES, USHER))
+SHOWN = {USHER: "Usher", TORNADO: "through Tornado", NODES: "2 nodes", BARE: "bare"}
+PAIRS = ((USHER, BARE), (TORNADO, USHER), (NODES, USHER))
 """What is divided by what, where a measurement has both."""
 
 

@@ -1,5 +1,5 @@
-"""Speak HTTP and WebSocket, and nothing else: parse, call one service, answer.
+"""Speaks HTTP and WebSocket: parse a request, call one service, answer.
 
-`routes.py` lists every route. `base.py` is what all HTTP calls share, `operations.py` how a call is
-described, `problems.py` how it is refused, `cookies.py` which cookies there are.
+`routes.py` lists every route. `base.py` holds what all HTTP handlers share, `operations.py` how a
+call is described, `problems.py` error responses, and `cookies.py` the cookies.
 """

@@ -1,4 +1,4 @@
-"""What every HTTP handler does: who calls, from where, and how refusals are told."""
+"""The base of every HTTP handler: authentication, client address, and error responses."""
 
 from __future__ import annotations
 
@@ -90,6 +90,9 @@ class BaseHandler(web.RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        # RFC 6797; a year, as the preload lists ask for. Tornado calls this before `initialize`.
+        if self.application.settings["is_secure"]:
+            self.set_header("Strict-Transport-Security", "max-age=31536000")
 
     @property
     def services(self) -> Services:

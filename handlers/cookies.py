@@ -1,7 +1,7 @@
-"""The cookies a browser holds: their names, and how they are set.
+"""The cookies of a browser: their names and attributes.
 
-HttpOnly, so that script on the page cannot take a token away; SameSite, so that other sites
-cannot use them; prefixed on https, so that a neighbour host cannot plant them (ASVS 3.4).
+HttpOnly keeps tokens from scripts on the page. SameSite keeps other sites from using them. The
+name prefixes on https keep other hosts of the domain from setting them (ASVS 3.4).
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Tornado's HTTP server, with an end that answers what is under way, and an answer to headers
-that are too large."""
+"""Tornado's HTTP server with a graceful stop and a 431 response to headers that are too large."""
 
 from __future__ import annotations
 
@@ -13,9 +12,10 @@ from typing import Any
 from tornado import httputil
 from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream, UnsatisfiableReadError
+from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
 
 from handlers.problems import PROBLEM_TYPE, problem_body
+from handlers.tls import limit_handshake
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import UpgradeRouter
 from services.errors import HeadersTooLarge, RateLimited, UsherError
@@ -55,14 +55,18 @@ class UsherServer(HTTPServer):
             return
         if counted:
             self._counted[stream] = counted
-        _answer_large_headers(stream)
+        if isinstance(stream, SSLIOStream):
+            limit_handshake(stream)
+        elif type(stream) is IOStream:  # Tornado makes it, and does not ask which class to use
+            stream.__class__ = _AnsweringStream
         super().handle_stream(stream, address)
 
     @staticmethod
     def _turn_away(stream: IOStream) -> None:
         """Say why in one write, before a request was read: it must cost next to nothing."""
-        with contextlib.suppress(OSError):
-            stream.socket.send(_answer(RateLimited("too many connections of one address")))
+        if not isinstance(stream, SSLIOStream):  # before a TLS handshake nothing can be said
+            with contextlib.suppress(OSError):
+                stream.socket.send(_answer(RateLimited("too many connections of one address")))
         stream.close()
 
     def start_request(
@@ -102,23 +106,23 @@ class UsherServer(HTTPServer):
             await self.close_all_connections()
 
 
-def _answer_large_headers(stream: IOStream) -> None:
-    """Say 431 (RFC 6585 section 5) where Tornado closes without a word."""
-    close = stream.close
+class _AnsweringStream(IOStream):
+    """Says 431 to headers that are too large (RFC 6585 section 5), where Tornado closes without a
+    word. A class and not a function of each stream: that would be a circle, which every join then
+    leaves to the garbage collector.
 
-    def close_with_answer(exc_info: Any = False) -> None:
-        if not isinstance(exc_info, UnsatisfiableReadError) or stream.closed():
-            close(exc_info)
-            return
+    A socket that speaks TLS can't be taken over: its client sees the connection close.
+    """
+
+    def close(self, exc_info: Any = False) -> None:
+        """Close, with an answer where a header was the reason."""
         left: socket.socket | None = None
-        # A socket that speaks TLS can't be taken over: its client sees the connection close.
-        with contextlib.suppress(OSError, NotImplementedError):
-            left = stream.socket.dup()
-        close(exc_info)
+        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
+            with contextlib.suppress(OSError):
+                left = self.socket.dup()
+        super().close(exc_info)
         if left is not None:
             _refuse(left)
-
-    stream.close = close_with_answer  # type: ignore[method-assign]  # this one stream's
 
 
 def _refuse(sock: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""What a call takes and gives, said once: it is checked by this, and described from this."""
+"""Describes what a call takes and returns, for checking requests and for OpenAPI."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ class Operation(msgspec.Struct, frozen=True):
         shows: the token that the call looks at, where `access` does not say it.
         told: the type of a 200 that is given in place of `status` where the method returns it.
         form: fields of a form that it takes in place of JSON, and what they mean.
+        headers: header parameters and what they mean.
         audit: the kind of the audit trail's entry for it. Administrators' acts have one anyway.
     """
 
@@ -81,6 +82,7 @@ class Operation(msgspec.Struct, frozen=True):
     told: Any
     form: dict[str, str]
     audit: str = ""
+    headers: dict[str, str] = {}
 
 
 def operation(
@@ -98,6 +100,7 @@ def operation(
     told: Any = None,
     form: dict[str, str] | None = None,
     audit: str = "",
+    headers: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Awaitable[None]]]:
     """Make a handler's method an operation: the caller is checked first, then the body.
 
@@ -118,6 +121,7 @@ def operation(
         told,
         form or {},
         audit,
+        headers or {},
     )
     decoder = None if body is None else msgspec.json.Decoder(body)
 

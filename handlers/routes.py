@@ -1,4 +1,4 @@
-"""Every route in one list."""
+"""The list of all routes."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ from handlers.reference.docs import (
     ReferenceHandler,
     make_documents,
 )
+from handlers.websocket.tornado_socket import SocketHandler
+from handlers.websocket.upgrade import SOCKET_PATH
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
@@ -105,8 +107,13 @@ DOCUMENT_ROUTES: tuple[tuple[str, type[DocumentHandler]], ...] = (
 """The reference: what describes all routes, these too."""
 
 
-def make_application(site: Site) -> web.Application:
-    """The Tornado application for everything but `/ws`."""
+def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
+    """The Tornado application.
+
+    Args:
+        sockets: what SocketHandler is handed. In the direct form, requests for `/ws` do not come
+            here: handlers/websocket/upgrade.py takes them first.
+    """
     handed: dict[str, Any] = {"site": site}
     routes: list[Any] = [(_pattern(path), handler, handed) for path, handler in API_ROUTES]
     documents = make_documents((*API_ROUTES, *DOCUMENT_ROUTES), site)
@@ -114,6 +121,7 @@ def make_application(site: Site) -> web.Application:
     routes += [(re.escape(path), handler, described) for path, handler in DOCUMENT_ROUTES]
     files = {**handed, "path": str(STATIC)}
     routes += [
+        (re.escape(SOCKET_PATH), SocketHandler, sockets),
         # Plain names only: a NUL, say, would reach the file system and end in a 500.
         (r"/static/([A-Za-z0-9_./-]+)", PageHandler, files),
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
@@ -123,6 +131,7 @@ def make_application(site: Site) -> web.Application:
         default_handler_class=UnknownRoute,
         default_handler_args=handed,
         log_function=_no_access_log,
+        is_secure=site.origins.secure,
     )
 
 

@@ -1,4 +1,4 @@
-"""What happened, and who did it."""
+"""Audit events: what happened, and who did it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What backends bring: their keys, and the models whose use is shown."""
+"""What backends manage: API keys, and the model registry."""
 
 from __future__ import annotations
 

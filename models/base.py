@@ -1,10 +1,10 @@
-"""What every row shares.
+"""What every model shares.
 
-Rows hold no rules and are bound to no database: a query is run with the one that it is given,
+Models hold no rules and are bound to no database. A query runs with the database that it is given,
 `User.select().where(...).get_or_none(db)`, inside `services.storage.database.Database.run`.
 
-Times are seconds since the epoch (RFC 7519 section 2, NumericDate), as the wire has them.
-Whatever would let somebody in lies here as a hash or as ciphertext, never as itself.
+Times are seconds since the epoch (RFC 7519 section 2, NumericDate), as in the protocol.
+Credentials are stored as a hash or as ciphertext, never in clear.
 """
 
 from __future__ import annotations

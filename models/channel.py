@@ -1,4 +1,4 @@
-"""Channels: rooms with a name, and who may enter them."""
+"""Channels, and who may enter them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who somebody is elsewhere: an account at a provider, linked to an account here."""
+"""Linked accounts: an account at a provider, linked to an account here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts about this installation as a whole."""
+"""Facts about the installation as a whole."""
 
 from __future__ import annotations
 

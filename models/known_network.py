@@ -1,4 +1,4 @@
-"""Where an account has signed in from before."""
+"""The networks that an account has signed in from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Login sessions and the refresh tokens that keep them going."""
+"""Login sessions and their refresh tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider gave us to act for somebody, as ciphertext."""
+"""Provider tokens, encrypted."""
 
 from __future__ import annotations
 

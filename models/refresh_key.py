@@ -1,4 +1,4 @@
-"""Which secrets refresh tokens were made with."""
+"""The keys that refresh tokens were signed with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may not come in any more."""
+"""Revocations of tokens, login sessions, users and rights."""
 
 from __future__ import annotations
 

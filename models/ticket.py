@@ -1,4 +1,4 @@
-"""Socket tickets, for the time that Redis is away."""
+"""WebSocket tickets that were issued while Redis was unavailable."""
 
 from __future__ import annotations
 

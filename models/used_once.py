@@ -1,4 +1,4 @@
-"""What may be used once only, and has been."""
+"""Single-use values that have been used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""On whose behalf a task works: what decides which share of the database and the hashing it has.
+"""On whose behalf a task runs, which decides its share of the database and of password hashing.
 
-It belongs to the task, as a transaction does in other frameworks: a handler says it once, and
-whatever is asked on the way down is asked in that lane. Nobody has to hand it through.
+It is a context variable of the task: a handler sets it once, and every call below runs in that
+lane without passing it on.
 """
 
 from __future__ import annotations

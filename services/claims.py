@@ -1,4 +1,4 @@
-"""What an access token says about its bearer, once it has been proven genuine; and its limits."""
+"""The claims of a verified access token, and their limits."""
 
 from __future__ import annotations
 

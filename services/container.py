@@ -1,4 +1,4 @@
-"""Every part of one server, made and joined in one place."""
+"""Builds the parts of one server and connects them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from services.audit import hooks
 from services.audit.trail import AuditTrail
 from services.backends.app_keys import AppKeys
 from services.backends.app_tokens import AppTokens
+from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
+from services.backends.publishing import Publishing
 from services.background import Background
 from services.grants.shared import SharedGrants
 from services.health import Health
@@ -101,6 +103,7 @@ class Services:
     app_keys: AppKeys
     app_tokens: AppTokens
     introspection: Introspection
+    publishing: Publishing
     encryption: Encryption
     oauth: OAuthParts
 
@@ -224,6 +227,7 @@ def build(
         app_keys=app_keys,
         app_tokens=app_tokens,
         introspection=Introspection(admission, tokens, app_tokens),
+        publishing=Publishing(database, rooms, Idempotency(database)),
         encryption=encryption,
         oauth=oauth,
     )

@@ -1,8 +1,8 @@
-"""A few places that many want, shared by class and by whoever asks.
+"""Shares a limited number of places fairly between classes of callers and between callers.
 
-Each lane has places that others cannot take, and what is left is shared by weight. Within a lane
-everybody who asks is served in turn, however many of one's own one has waiting. Waiting is
-bounded, for a lane and for one who asks.
+Each lane has reserved places, and the rest are shared by weight. Within a lane, callers are served
+in rotation, however many requests one of them has queued. The queue is bounded per lane and per
+caller.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether this node can do its work: for load balancers, with the state of what it needs."""
+"""Readiness of this node and the state of its dependencies, for load balancers."""
 
 from __future__ import annotations
 

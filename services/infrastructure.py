@@ -1,4 +1,4 @@
-"""What the services stand on: the data folder, Redis, the database. Opened and let go of here."""
+"""Opens and closes the infrastructure of the services: data folder, Redis, and database."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Opaque tokens whose form shows that they are ours, so that others cost no look-up.
+"""Opaque tokens with a checksum, so that forged ones are refused without a look-up.
 
 The checksum is an HMAC-SHA256 (RFC 2104), truncated to 128 bits, under a key derived from
-JWT_SECRETS with HKDF (RFC 5869). It proves only that the token was made here: whether it still
-counts is for whoever keeps its hash. Nothing is lost when a secret leaks: the random part alone
-is what cannot be guessed.
+JWT_SECRETS with HKDF (RFC 5869). It proves only that the token was issued here. Whether it is still
+valid is decided by whoever stores its hash. A leaked secret does not weaken the tokens: the random
+part alone makes them unguessable.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starting and stopping: what is read first, which loops run, what is written at the end."""
+"""Start and stop: what is loaded first, which background loops run, what is flushed at the end."""
 
 from __future__ import annotations
 

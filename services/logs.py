@@ -1,8 +1,8 @@
-"""The log on stderr: nothing secret in it, one line for what repeats, as text or as JSON.
+"""The log on stderr: without secrets, with repeated lines collapsed, as text or as JSON.
 
-All of it is done in the one handler of the root logger, so it holds for every logger, whoever's it
-is: Tornado writes headers that it could not parse, asyncio the representation of what failed.
-A thread writes: a log that nobody reads any more must not stop the event loop.
+One handler of the root logger does it all, so it applies to every logger: Tornado logs headers that
+it could not parse, asyncio the representation of what failed. A thread writes, so that a blocked
+stderr does not block the event loop.
 """
 
 from __future__ import annotations

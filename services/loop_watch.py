@@ -1,8 +1,8 @@
-"""Notices that the event loop stood still: a stopped process, a suspended machine, a long pause.
+"""Detects that the event loop stood still: a stopped process, a suspended machine, a long pause.
 
-What a node knew before is old then: others may have revoked things, been told nothing and
-acknowledged it all the same. So whoever lets something in or out asks here first. It costs one
-reading of a clock, once for what one read brought, not once for each frame.
+What a node knew before the stall may be out of date: other nodes may have revoked sessions and gone
+on without its acknowledgement. So every path that lets data in or out checks here first. The check
+is one clock reading per read from the network, not one per frame.
 """
 
 from __future__ import annotations

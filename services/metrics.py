@@ -1,4 +1,4 @@
-"""Counters for Prometheus, in a registry of their own: two servers in one process don't mix."""
+"""Prometheus metrics, in a registry of their own so that two servers in one process do not mix."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ class Metrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self.sockets = Gauge(
             "usher_sockets", "Joined sockets on this node.", registry=self.registry
+        )
+        self.compressed_sockets = Gauge(
+            "usher_compressed_sockets",
+            "Sockets of this node with permessage-deflate.",
+            registry=self.registry,
         )
         self.joins = self._counter("usher_joins", "Attempts to join, by outcome.", "outcome")
         self.closes = self._counter("usher_closes", "Sockets closed, by close code.", "code")

@@ -1,7 +1,7 @@
-"""Random credentials that mean nothing by themselves: refresh tokens, tickets, API keys.
+"""Opaque random credentials: refresh tokens, tickets, API keys.
 
-They are kept only as a hash. A fast hash is right here: a token of 256 random bits cannot be
-guessed, so there is nothing for a slow password hash to protect (OWASP ASVS 2.9, 3.2.2).
+They are stored only as a hash. A fast hash is sufficient: a token of 256 random bits cannot be
+guessed, so a slow password hash would protect nothing (OWASP ASVS 2.9, 3.2.2).
 """
 
 from __future__ import annotations

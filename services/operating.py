@@ -1,4 +1,4 @@
-"""Runs a command of server.py: opens what it needs, and says what it did."""
+"""Runs a command of server.py: opens what it needs, and reports what it did."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Settings that are read anew while the server runs (SIGHUP): the secrets that rotate.
+"""Reloads the secrets that rotate, on SIGHUP.
 
-What may change are JWT_SECRETS and ENCRYPTION_KEYS, from DATA_DIR or from the files that
-`USHER_JWT_SECRETS_FILE` and `USHER_ENCRYPTION_KEYS_FILE` name. Sockets do not notice: a token is
-checked when it is presented, and older secrets still verify.
+JWT_SECRETS and ENCRYPTION_KEYS can change, from DATA_DIR or from the files that
+`USHER_JWT_SECRETS_FILE` and `USHER_ENCRYPTION_KEYS_FILE` name. Open sockets are not affected: a
+token is checked when it is presented, and older secrets still verify.
 """
 
 from __future__ import annotations
@@ -33,10 +33,17 @@ class Reloader:
     Args:
         services: whose secrets are replaced.
         read: the settings as a start would read them.
+        reload_certificate: reads the files of TLS_CERTIFICATE and TLS_KEY anew, where TLS is on.
     """
 
-    def __init__(self, services: Services, read: Callable[[], Settings]) -> None:
+    def __init__(
+        self,
+        services: Services,
+        read: Callable[[], Settings],
+        reload_certificate: Callable[[], None] | None = None,
+    ) -> None:
         self._services, self._read = services, read
+        self._reload_certificate = reload_certificate
         self._current = services.infrastructure.settings
         self._reloads = 0
 
@@ -46,6 +53,8 @@ class Reloader:
         Returns:
             Whether the settings could be read.
         """
+        if self._reload_certificate is not None:
+            self._renew(self._reload_certificate)
         missing = [path for path in self._current.key_files if not path.exists()]
         if missing:
             # A start would make new ones, and sign everybody out.
@@ -79,6 +88,16 @@ class Reloader:
             lock.record_reloads(self._reloads)
         log.info("settings are read anew: %s", shown)
         return True
+
+    @staticmethod
+    def _renew(reload_certificate: Callable[[], None]) -> None:
+        try:
+            # On the loop: between the two files no handshake may begin, and they are small.
+            reload_certificate()
+        except SettingError as error:
+            log.error("the certificate is not read anew: %s", error_line(error))
+        else:
+            log.info("the certificate is read anew")
 
 
 def _others(current: Settings, found: Settings) -> list[str]:

@@ -1,4 +1,4 @@
-"""A string that must not be seen: passwords, keys, tokens, URLs with a password in them."""
+"""A string that is never shown: passwords, keys, tokens, URLs with a password in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows that have had their time are taken away, a few at a time."""
+"""Deletes expired rows, a few at a time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 import peewee
 
 from models.audit_event import AuditEvent
+from models.idempotency_key import IdempotencyKey
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.oauth_token import OAuthToken
@@ -52,6 +53,7 @@ class Upkeep:
             (Revocation, Revocation.id, Revocation.expires_at, now),
             (Ticket, Ticket.hash, Ticket.expires_at, now),
             (UsedOnce, UsedOnce.hash, UsedOnce.expires_at, now),
+            (IdempotencyKey, IdempotencyKey.hash, IdempotencyKey.expires_at, now),
             (RefreshToken, RefreshToken.hash, RefreshToken.expires_at, now),
             (LoginSession, LoginSession.id, LoginSession.expires_at, now - KEEP_SESSIONS_SECONDS),
             (AuditEvent, AuditEvent.id, AuditEvent.at, now - self._keep_audit),

@@ -27,7 +27,7 @@ from tests.support.left_out import (
     pytest_terminal_summary,
     pytest_testnodedown,
 )
-from tests.support.server import Usher, usher
+from tests.support.server import TORNADO, Usher, usher
 
 __all__ = [
     "pytest_deselected",
@@ -115,6 +115,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", params=KINDS)
 def database_kind(request: pytest.FixtureRequest) -> str:
     """The kind of database that the test runs on."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", params=(*KINDS, TORNADO))
+def socket_kind(request: pytest.FixtureRequest) -> str:
+    """What a server of a test about sockets runs on: each database, and the Tornado form."""
     return str(request.param)
 
 

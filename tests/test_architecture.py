@@ -37,7 +37,7 @@ WINGS = {
         "storage",
         "websocket",
     },
-    "services.backends": {"sessions", "storage"},
+    "services.backends": {"rooms", "sessions", "storage"},
     "services.oauth": {"accounts", "settings"},
     "services.commands": {"accounts", "backends", "providers", "sessions", "settings", "storage"},
     "services.providers": {"accounts", "limits", "oauth", "sessions", "settings", "storage"},

@@ -1,4 +1,4 @@
-"""What administrators may do to accounts."""
+"""Administration of accounts."""
 
 from __future__ import annotations
 

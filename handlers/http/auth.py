@@ -1,4 +1,4 @@
-"""Signing up, in and out; tokens; one's own account."""
+"""Sign-up, sign-in, sign-out, token refresh, and the caller's own account."""
 
 from __future__ import annotations
 

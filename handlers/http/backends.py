@@ -1,7 +1,8 @@
-"""For backends: keys, pushing into rooms, and the models whose use is shown."""
+"""Calls for backends: API keys, publishing into rooms, and the model registry."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -11,13 +12,18 @@ from handlers.operations import operation
 from handlers.websocket.room_events import ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
 from services.accounts.api_keys import KeyRow, Scope
+from services.backends.idempotency import KeyReused, StillUnderWay
+from services.backends.publishing import Event
 from services.errors import BadRequest, NotFound, Unavailable
 from services.rooms.model_registry import MAX_TITLE_LENGTH, ModelRow
-from services.rooms.room_protocol import ROOM_SERVER_EVENTS, RoomName, null, published
+from services.rooms.room_protocol import ROOM_SERVER_EVENTS, RoomName, null
 from services.rooms.rooms import CHANNEL, USER
 from services.websocket.protocol import SERVER_EVENTS
 
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE_LENGTH)]
+MAX_ROOMS = 100
+Rooms = Annotated[list[RoomName], msgspec.Meta(min_length=1, max_length=MAX_ROOMS)]
+IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 EventName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")]
 
 OWN_EVENTS = {*EVENTS, *ROOM_EVENTS, *SERVER_EVENTS, *ROOM_SERVER_EVENTS, "error"} - {"message"}
@@ -57,11 +63,30 @@ class NewModel(msgspec.Struct):
 
 
 class Publication(msgspec.Struct):
-    """Members get `{event, data}` as given, with `room` beside."""
+    """Members get `{event, data}` as given, with `room` beside. Either `room` or `rooms`, and each
+    of them has to exist. `keep`: it is in `history`, too; then `id` and `sent_at` are beside."""
 
-    room: RoomName
     event: EventName
+    room: RoomName | msgspec.UnsetType = msgspec.UNSET
+    rooms: Rooms | msgspec.UnsetType = msgspec.UNSET
     data: msgspec.Raw = msgspec.field(default_factory=null)
+    keep: bool = False
+
+    def names(self) -> list[str]:
+        """The rooms.
+
+        Raises:
+            BadRequest: none or both are given, or one can't be a room of clients.
+        """
+        if (self.room is msgspec.UNSET) == (self.rooms is msgspec.UNSET):
+            raise BadRequest("publish", detail="room or rooms: one of the two")
+        if self.room is not msgspec.UNSET:
+            found, member = [self.room], "room"
+        else:
+            found, member = list(self.rooms or ()), "rooms"
+        if not all(name.startswith((USER, CHANNEL)) for name in found):
+            raise BadRequest("publish", detail=f"{member}: user:{{id}} or channel:{{id}}")
+        return found
 
 
 class KeysHandler(ApiHandler):
@@ -105,19 +130,30 @@ class KeyHandler(ApiHandler):
 
 class PublishHandler(ApiHandler):
     @operation(
-        "Push an event to every member of a room, on every node. It is not kept.",
+        "Push an event to every member of a room or of several, on every node.",
         access="publish",
         body=Publication,
         status=204,
-        errors=(Unavailable,),
+        errors=(NotFound, KeyReused, StillUnderWay, Unavailable),
+        headers={
+            "Idempotency-Key": "any text of your own: with the same one it is sent once in an hour"
+        },
     )
     async def post(self, body: Publication) -> None:
-        if not body.room.startswith((USER, CHANNEL)):
-            raise BadRequest("publish", detail="room: user:{id} or channel:{id}")
+        names = body.names()
         if body.event in OWN_EVENTS:
             raise BadRequest("publish", detail="event: one of Usher's own")
-        text = published(body.event, body.room, body.data)
-        await self.services.rooms.publish(body.room, text)
+        idempotency_key = self.request.headers.get("Idempotency-Key")
+        if idempotency_key is not None and not IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+            detail = "Idempotency-Key: 1 to 255 printable characters of ASCII"
+            raise BadRequest("publish", detail=detail)
+        caller = f"key:{self.key.id}" if self.key else self.identity.user_id
+        await self.services.publishing.publish(
+            Event(names, body.event, body.data, body.keep),
+            caller,
+            idempotency_key or "",
+            self.request.body,
+        )
 
 
 class ModelsHandler(ApiHandler):

@@ -1,4 +1,4 @@
-"""Channels: which there are, and who may enter them."""
+"""Channels and their members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms as programs and other sites' pages post them."""
+"""Parses forms as programs and other sites' pages post them."""
 
 from __future__ import annotations
 

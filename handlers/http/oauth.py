@@ -1,6 +1,6 @@
-"""Signing in at a provider: the way there and the way back, for a browser that navigates.
+"""Sign-in with a provider, for a browser: the redirect to the provider and the callback.
 
-What it ends in is the app, signed in, or a calm page that says why not.
+A callback ends in the app, signed in, or on a page that says why the sign-in failed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Providers, and one's own accounts at them, for programs."""
+"""Providers and linked accounts, for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For machines that watch: is it alive, is it ready, what does it count."""
+"""Monitoring: liveness, readiness and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bundled front end: plain files, under a policy that lets nothing foreign in."""
+"""Serves the bundled front end: static files under a strict Content-Security-Policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own login sessions."""
+"""The caller's own login sessions."""
 
 from __future__ import annotations
 

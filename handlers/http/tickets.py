@@ -1,4 +1,4 @@
-"""Tickets for sockets."""
+"""Tickets for opening sockets."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The reference that a running server shows: `/docs`, `/openapi.json`, `/asyncapi.json`.
+"""The API reference of a running server: `/docs`, `/openapi.json`, `/asyncapi.json`.
 
-Begin with `openapi.py` and `asyncapi.py`: both are made from the routes and message types.
+Begin with `openapi.py` and `asyncapi.py`. Both are generated from the routes and message types.
 
 May import: http, websocket.
 """

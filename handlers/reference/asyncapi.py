@@ -1,4 +1,4 @@
-"""AsyncAPI 3.0, from the tables of events and close codes."""
+"""Generates AsyncAPI 3.0 from the tables of events and close codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from handlers.http.backends import Publication
 from handlers.reference.schemas import About, Json, Schemas
 from handlers.websocket.context import ClientEvent
-from handlers.websocket.socket import EXPIRY_NOTICE_SECONDS
+from handlers.websocket.socket_identity import EXPIRY_NOTICE_SECONDS
 from handlers.websocket.upgrade import SOCKET_PATH
 from services.rooms.room_protocol import History, Message, RoomHistory
 from services.rooms.usage import FADE_SECONDS

@@ -1,6 +1,6 @@
-"""The reference: two documents for machines and one page for people, from one source.
+"""Serves the reference: two machine-readable documents and one HTML page, from one source.
 
-Built once, when the routes are known, and served from memory.
+Built once when the routes are known, and served from memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reference as a page, from the OpenAPI and AsyncAPI documents alone."""
+"""Renders the reference as an HTML page from the OpenAPI and AsyncAPI documents alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAPI 3.1, from the operations of the routes: what is checked is what is described."""
+"""Generates OpenAPI 3.1 from the operations of the routes, which also check the requests."""
 
 from __future__ import annotations
 
@@ -122,11 +122,13 @@ def _operation(path: str, method: str, described: Operation, schemas: Schemas) -
         "summary": described.summary,
         "security": _security(described),
     }
-    if described.query:
-        result["parameters"] = [
-            {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
-            for name, text in described.query.items()
-        ]
+    parameters = [
+        {"name": name, "in": place, "description": text, "schema": {"type": "string"}}
+        for place, named in (("query", described.query), ("header", described.headers))
+        for name, text in named.items()
+    ]
+    if parameters:
+        result["parameters"] = parameters
     if described.body is not None:
         content = {"application/json": {"schema": schemas.of(described.body)}}
         result["requestBody"] = {"required": True, "content": content}

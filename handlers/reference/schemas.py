@@ -1,4 +1,4 @@
-"""JSON Schemas of msgspec types, for the documents that describe this server."""
+"""Generates JSON Schemas of msgspec types for OpenAPI and AsyncAPI."""
 
 from __future__ import annotations
 

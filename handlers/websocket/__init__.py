@@ -1,6 +1,6 @@
-"""The socket at `/ws`: the opening handshake, the messages of clients, and their answers.
+"""The socket at `/ws`: the opening handshake, client messages, and replies.
 
-Begin with `upgrade.py` and `socket.py`; `room_events.py` has the events that concern rooms.
+Begin with `upgrade.py` and `socket.py`. `room_events.py` has the events that concern rooms.
 
 May import: no other wing.
 """

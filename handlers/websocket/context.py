@@ -1,4 +1,4 @@
-"""What the sockets of a node share: who lets them in, and what they may send."""
+"""What the sockets of a node share: the services that admit them, and the events they may send."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from handlers.websocket.deflate import Compression
 from handlers.websocket.unjoined import UnjoinedConnections
 from services.container import Services
 from services.errors import Unauthenticated, UsherError
@@ -94,6 +95,10 @@ class SocketContext:
         self.join_timeout = services.infrastructure.settings.join_timeout_seconds
         self.message_rate = services.infrastructure.settings.message_rate
         self.loop = asyncio.get_running_loop()
+        chosen = services.infrastructure.settings
+        self.compression = Compression(
+            chosen.max_compressed_sockets if chosen.compression == "on" else 0
+        )
         self.first_frames = FirstFrames(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
         most = services.infrastructure.settings.max_unjoined_per_address

@@ -1,4 +1,4 @@
-"""The opening handshake of RFC 6455 section 4.2, and the credentials that came with it."""
+"""The opening handshake of RFC 6455 section 4.2, and the credentials presented in it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What one socket has asked for and was not answered yet: each in its turn, as it came.
+"""The in-flight replies of one socket, sent in the order of their requests.
 
-Most events are worked on one at a time, and those behind them wait unread in the kernel. A
-message is issued to Redis as soon as it is read, and only its answer waits: Redis appends in the
-order of the commands, so a sender need not wait for one before the next. Both kinds are answered
-in the order in which they came.
+Most events are handled one at a time, and frames behind them stay unread in the kernel's buffer. A
+message is sent to Redis as soon as it is read, and only its reply is queued: Redis appends in the
+order of the commands, so a sender need not wait for one reply before the next message. Replies to
+both kinds are sent in request order.
 """
 
 from __future__ import annotations

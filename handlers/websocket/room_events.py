@@ -1,7 +1,7 @@
-"""The events of rooms, as a socket that has joined may send them.
+"""The events of rooms that a joined socket may send.
 
-Every one is checked against the socket's own identity and rights, as they are now; nothing in
-a message can claim another's.
+Each event is checked against the socket's own identity and current rights. Nothing in a message
+can claim another identity.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HISTORY_BYTES = 63 * 1024
 """Of messages: with what is around them a frame has 64 KiB, the read limit of many clients. One
 message alone may be longer than the rest."""
 ROOM_PAGE, ROOMS_AT_ONCE = 20, 25
-"""Messages of each room and rooms read in one go, where several are asked for."""
+"""Messages of each room at least, and rooms read in one go, where several are asked for."""
 AROUND_A_ROOM = 80
 """Bytes of JSON around the messages of one room."""
 
@@ -185,9 +185,10 @@ async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms
     granted = await _granted_among(socket, [each.room for each in asked])
     answers: list[rooms.RoomHistory] = []
     left = HISTORY_BYTES - len(frame.id)
+    limit = max(ROOM_PAGE, HISTORY_PAGE // len(asked))  # few that were silent for long, far away
     for start in range(0, len(asked), ROOMS_AT_ONCE):
         some = asked[start : start + ROOMS_AT_ONCE]
-        windows = await _read_many(socket, some, granted)
+        windows = await _read_many(socket, some, granted, limit)
         for each, read in zip(some, windows, strict=True):
             # Looked at once more: what was taken away while the logs were read is not told.
             window = read if socket.membership.grant_in(each.room) else None
@@ -216,7 +217,7 @@ def _part_of(
 
 
 async def _read_many(
-    socket: ClientSocket, asked: list[rooms.AskRoom], granted: dict[str, Grant]
+    socket: ClientSocket, asked: list[rooms.AskRoom], granted: dict[str, Grant], limit: int
 ) -> list[Window | None]:
     """The logs of several rooms, read at the same time; None for those that may not be."""
     bus = socket.context.services.bus
@@ -225,7 +226,7 @@ async def _read_many(
         grant = granted.get(each.room)
         if grant is None:
             return None
-        return await bus.read(each.room, each.after, ROOM_PAGE, grant.since)
+        return await bus.read(each.room, each.after, limit, grant.since)
 
     return await asyncio.gather(*map(read, asked))
 

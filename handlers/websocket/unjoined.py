@@ -1,12 +1,16 @@
-"""How many connections of one address have not joined: silent ones, HTTP, and sockets before their
-`user-join`. Each takes a file descriptor, and a node has only so many of them."""
+"""Limits the connections of one address that have not joined.
+
+They are idle connections, HTTP connections, and sockets before their `user-join`. Each uses a file
+descriptor, and a node has a limited number of them.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from services.limits.networks import network_of
-from services.settings.proxies import Proxies
+from services.settings.proxies import PEERS_KNOWN, Proxies
 
 
 class UnjoinedConnections:
@@ -22,6 +26,7 @@ class UnjoinedConnections:
 
     def __init__(self, most: int, proxies: Proxies) -> None:
         self._most, self._proxies = most, proxies
+        self._network_of = functools.lru_cache(PEERS_KNOWN)(network_of)
         self._counts: dict[str, int] = {}
 
     def connected(self, peer_ip: str) -> str | None:
@@ -29,13 +34,14 @@ class UnjoinedConnections:
         one too many."""
         if not peer_ip or self._proxies.is_trusted(peer_ip):
             return ""
-        return self._enter(network_of(peer_ip))
+        return self._enter(self._network_of(peer_ip))
 
     def upgraded(self, peer_ip: str, headers: Mapping[str, str]) -> str | None:
         """A connection became a socket that has not joined. Gives the same."""
         if self._proxies.is_trusted(peer_ip):
-            return self._enter(network_of(self._proxies.client_address(peer_ip, headers).ip))
-        group = network_of(peer_ip)  # counted as a connection, which it is no more in a moment
+            return self._enter(self._network_of(self._proxies.client_ip(peer_ip, headers)))
+        # Counted as a connection, which it is no more in a moment.
+        group = self._network_of(peer_ip)
         self._counts[group] = self._counts.get(group, 0) + 1
         return group
 

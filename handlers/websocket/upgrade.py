@@ -11,7 +11,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 from tornado import httputil
@@ -30,7 +30,12 @@ from services.rooms.joins import Credential, TwoIdentities
 from services.sessions.admission import Identity
 from services.settings.origins import Origins
 from services.settings.proxies import Proxies
-from services.websocket.connection import READ_BYTES
+from services.websocket.connection import (
+    READ_BYTES,
+    Connection,
+    ConnectionOwner,
+    WebSocketConnection,
+)
 from services.websocket.protocol import CloseCode
 
 SOCKET_PATH = "/ws"
@@ -42,6 +47,7 @@ log = logging.getLogger("usher.upgrade")
 class OpeningHandshake(msgspec.Struct, frozen=True):
     """What the check of the credentials came to: somebody, nobody yet, or a refusal."""
 
+    address: str = ""
     identity: Identity | None = None
     is_bearer: bool = False
     refusal: CloseCode | None = None
@@ -55,7 +61,7 @@ class UpgradeHandler:
     def __init__(
         self, context: SocketContext, origins: Origins, cookies: CookieJar, proxies: Proxies
     ) -> None:
-        self._context, self._origins, self._cookies = context, origins, cookies
+        self._context, self.origins, self._cookies = context, origins, cookies
         self._proxies = proxies
 
     async def upgrade(
@@ -68,21 +74,69 @@ class UpgradeHandler:
         assert isinstance(connection, HTTP1Connection)
         # Tornado's context of a connection knows the peer.
         peer = str(getattr(connection.context, "remote_ip", ""))
-        address = self._proxies.client_address(peer, headers).ip
         try:
-            own = self._check_origin(headers)
-            accept = handshake.check_handshake(start, headers)
-            if self._context.is_full:
-                raise Unavailable("stopping, or too many unauthenticated")
-            entry = await self._check_credentials(start, headers, own, address)
+            accept, entry = await self.examine(start, headers, peer)
         except UsherError as error:
             refuse(error, start, connection)
             return
+        self._hand_over(connection, handshake.answer(accept, headers), entry)
+
+    async def examine(
+        self, start: httputil.RequestStartLine, headers: httputil.HTTPHeaders, peer: str
+    ) -> tuple[str, OpeningHandshake]:
+        """Check one handshake: its Origin, then its form, then its credential.
+
+        Args:
+            peer: the address at the other end of the connection.
+
+        Returns:
+            The value of `Sec-WebSocket-Accept`, and what the credential came to: to be handed to
+            `begin`, or to `abandon`.
+
+        Raises:
+            UsherError: it is to be refused by HTTP, with the error's status.
+        """
+        own = self._check_origin(headers)
+        accept = handshake.check_handshake(start, headers)
+        if self._context.is_full:
+            raise Unavailable("stopping, or too many unauthenticated")
+        address = self._proxies.client_ip(peer, headers)
+        entry = await self._check_credentials(start, headers, own, address)
         if entry.identity is None and entry.refusal is None:
             group = self._context.unjoined.upgraded(peer, headers)
-            full = OpeningHandshake(refusal=CloseCode.RATE_LIMITED)
-            entry = full if group is None else OpeningHandshake(group=group)
-        self._hand_over(connection, handshake.answer(accept, headers), entry, address)
+            if group is None:
+                return accept, OpeningHandshake(address, refusal=CloseCode.RATE_LIMITED)
+            return accept, OpeningHandshake(address, group=group)
+        return accept, entry
+
+    def begin(
+        self,
+        entry: OpeningHandshake,
+        connect: Callable[[ConnectionOwner], Connection],
+        head: bytes = b"",
+        leading: bytes = b"",
+    ) -> None:
+        """Open a socket as somebody, as nobody yet, or to say why not.
+
+        Args:
+            connect: makes its connection.
+            head: the answer to the handshake, where it is not sent yet.
+            leading: what the client sent behind its handshake.
+        """
+        client = ClientSocket(self._context, connect, entry.address)
+        if entry.identity is not None:
+            client.open_joined(head, leading, entry.identity, entry.is_bearer)
+        elif entry.refusal is not None:
+            client.open_refused(head, entry.refusal)
+        else:
+            client.open_unauthenticated(head, leading, entry.group)
+
+    def abandon(self, entry: OpeningHandshake) -> None:
+        """Release what a handshake held whose client left meanwhile."""
+        if entry.group:
+            self._context.unjoined.leave(entry.group)
+        if entry.identity is not None:
+            self._context.joins.release(entry.identity)
 
     def _check_origin(self, headers: httputil.HTTPHeaders) -> bool:
         """Whether there is an Origin, and it may use cookies.
@@ -93,8 +147,8 @@ class UpgradeHandler:
         origin = headers.get("Origin")
         if origin is None:
             return False
-        if not self._origins.is_own_or_allowed(origin):
-            refused = self._origins.refused(origin, headers.get("Host"))
+        if not self.origins.is_own_or_allowed(origin):
+            refused = self.origins.refused(origin, headers.get("Host"))
             log.warning("GET %s: %s", SOCKET_PATH, refused)
             raise OriginRefused(refused)
         return True
@@ -110,7 +164,7 @@ class UpgradeHandler:
         cookie = handshake.cookie_credential(headers, self._cookies.access) if own else None
         credential = explicit[0] if explicit else cookie
         if credential is None:
-            return OpeningHandshake()
+            return OpeningHandshake(address)
         try:
             if len(explicit) > 1:
                 raise TwoIdentities("two explicit credentials")
@@ -118,7 +172,7 @@ class UpgradeHandler:
             identity = await self._context.admit(credential, address, beside)
         except UsherError as error:
             return self._refused(credential, error, address)
-        return OpeningHandshake(identity, credential.is_bearer)
+        return OpeningHandshake(address, identity, credential.is_bearer)
 
     def _refused(self, credential: Credential, error: UsherError, address: str) -> OpeningHandshake:
         log.info("join by %s refused: %s", credential.way, error.evidence)
@@ -127,26 +181,19 @@ class UpgradeHandler:
         if credential.way == "header" and not isinstance(error, TwoIdentities):
             self._context.metrics.joins.labels(outcome=error.code).inc()
             raise error
-        return OpeningHandshake(refusal=close_code_for(error))
+        return OpeningHandshake(address, refusal=close_code_for(error))
 
-    def _hand_over(
-        self, connection: HTTP1Connection, head: bytes, entry: OpeningHandshake, address: str
-    ) -> None:
+    def _hand_over(self, connection: HTTP1Connection, head: bytes, entry: OpeningHandshake) -> None:
         taken = take_socket(connection)
         if taken is None:  # the client left while its credential was looked at
-            if entry.group:
-                self._context.unjoined.leave(entry.group)
-            if entry.identity is not None:
-                self._context.joins.release(entry.identity)
+            self.abandon(entry)
             return
-        sock, leading = taken
-        client = ClientSocket(self._context, sock, address)
-        if entry.identity is not None:
-            client.open_joined(head, leading, entry.identity, entry.is_bearer)
-        elif entry.refusal is not None:
-            client.open_refused(head, entry.refusal)
-        else:
-            client.open_unauthenticated(head, leading, entry.group)
+        (sock, leading), context = taken, self._context
+
+        def connect(owner: ConnectionOwner) -> Connection:
+            return WebSocketConnection(context.loop, sock, owner, stalled=context.stalled)
+
+        self.begin(entry, connect, head, leading)
 
 
 def refuse(
@@ -193,10 +240,16 @@ def take_socket(connection: HTTP1Connection) -> tuple[socket.socket, bytes] | No
 
 
 class UpgradeRouter(httputil.HTTPServerConnectionDelegate):
-    """Sends `/ws` to the upgrade handler and everything else to the Tornado application."""
+    """Sends `/ws` to the upgrade handler and everything else to the Tornado application.
+
+    Args:
+        upgrade_handler: None where sockets go through Tornado, as its application has a route.
+    """
 
     def __init__(
-        self, application: httputil.HTTPServerConnectionDelegate, upgrade_handler: UpgradeHandler
+        self,
+        application: httputil.HTTPServerConnectionDelegate,
+        upgrade_handler: UpgradeHandler | None,
     ) -> None:
         self._application, self._upgrade_handler = application, upgrade_handler
         self.under_way: set[object] = set()
@@ -219,7 +272,7 @@ class _Request(httputil.HTTPMessageDelegate):
     def __init__(
         self,
         application: httputil.HTTPServerConnectionDelegate,
-        upgrade_handler: UpgradeHandler,
+        upgrade_handler: UpgradeHandler | None,
         server_conn: object,
         request_conn: httputil.HTTPConnection,
         under_way: set[object],
@@ -241,8 +294,9 @@ class _Request(httputil.HTTPMessageDelegate):
         except BadRequest as error:
             refuse(error, start_line, self._request_conn)
             return None
-        if start_line.path.partition("?")[0] == SOCKET_PATH:
-            return self._upgrade_handler.upgrade(start_line, headers, self._request_conn)
+        direct = self._upgrade_handler
+        if direct is not None and start_line.path.partition("?")[0] == SOCKET_PATH:
+            return direct.upgrade(start_line, headers, self._request_conn)
         length = headers.get("Content-Length", "").lstrip("0")
         # Many digits first: Python refuses to read a number of more than 4,300 of them.
         if length.isdecimal() and (len(length) > 9 or int(length) > MAX_BODY_BYTES):

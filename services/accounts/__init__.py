@@ -1,6 +1,6 @@
-"""People, their passwords, and API keys of backends.
+"""User accounts, passwords, and API keys of backends.
 
-Begin with `accounts.py`: sign-up, sign-in, password change, and what an administrator may do.
+Begin with `accounts.py`: sign-up, sign-in, password change, and administration.
 
 May import: limits, sessions, storage.
 """

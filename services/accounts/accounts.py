@@ -1,8 +1,7 @@
-"""Accounts: signing up and in, passwords, and what an administrator may do to them."""
+"""Accounts: sign-up, sign-in, passwords, and administration."""
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 import time
@@ -45,8 +44,6 @@ MAX_NAME_LENGTH = 100
 MAX_PAGE = 100
 """Accounts that one call lists."""
 _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+")
-
-log = logging.getLogger("usher.accounts")
 
 
 def normalised_email(email: str) -> str:
@@ -133,8 +130,7 @@ class Accounts:
         self._metrics.sign_ins.labels(outcome="signed_up").inc()
         signed_in = await self._sessions.open(user_id, "password", device)
         if signed_in.user.role == "admin":
-            # Whoever tried a script first should not learn of it much later.
-            log.warning("user=%s is the administrator: it is the first account of all", user_id)
+            account_rows.say_first(user_id)
         return signed_in
 
     async def _make(self, address: str, password: str, name: str) -> str:
@@ -311,7 +307,7 @@ class Accounts:
 
     async def is_anybody_there(self) -> bool:
         """Whether there is an account. The first one of all becomes administrator."""
-        return bool(await self._database.run(account_rows.page, "", 1))
+        return await self._database.run(account_rows.is_anybody)
 
     async def page(self, after: str, limit: int) -> list[UserRow]:
         """Accounts by id, those after `after`; at most `limit` of them."""

@@ -1,9 +1,8 @@
-"""Keys for backends: made by an administrator, shown once, kept as a hash, limited in scope.
+"""API keys for backends: created by an administrator, shown once, stored as a hash, with scopes.
 
-A key dies with the rights of who made it: it is refused while that account is disabled, deleted or
-no administrator's. What the database said of a key is remembered here for a minute. In one round
-trip Redis then tells whether it was revoked, or something of its maker changed; the rows of
-revocations tell the same where messages and Redis' keys were lost.
+A key is valid only while its creator is an enabled administrator. What the database says of it is
+cached here for a minute. One round trip to Redis then tells whether the key was revoked or its
+creator changed. The rows of revocations tell the same when messages or Redis' keys are lost.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Devices that have signed in before, known by a signed token that they keep (ASVS 6.3.1).
+"""Device cookies: signed tokens that recognise devices that have signed in before (ASVS 6.3.1).
 
-Strangers who guess at an account must not lock its owner out (OWASP: "Slow Down Online Guessing
-Attacks with Device Cookies"). A token is bound to one account, says nothing of it and opens
-nothing: it only lets somebody try when strangers no longer may, a few times an hour. It dies
-with the secret that it was signed with, and with the account's address when that changes; the
-next sign-in makes another.
+An unauthenticated client that guesses passwords must not lock the owner of the account out (OWASP:
+"Slow Down Online Guessing Attacks with Device Cookies"). A token is bound to one account, does not
+name it, and grants no access. It only allows a few attempts an hour when clients without one are
+refused. It becomes invalid with the secret that signed it and when the account's address changes;
+the next sign-in issues another.
 """
 
 from __future__ import annotations

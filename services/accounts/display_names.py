@@ -1,4 +1,4 @@
-"""Texts that people choose and others get to see: names of accounts, channels, models."""
+"""Checks names that users choose and others see: of accounts, channels and models."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which accounts have signed in from an address before, asked once for all of them.
+"""Looks up which accounts have signed in from an address before, with one query for all of them.
 
-An address that has used up its wrong sign-ins goes on trying accounts, one after the other. Each
-look-up would be a query; so the accounts of an address are read together, and kept for a while.
+An address over its limit of failed sign-ins may go on to try one account after the other. A query
+for each would be expensive, so the accounts of an address are read together and cached.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Passwords: hashing, checking, and refusing those that are guessed first.
+"""Passwords: hashing, verification, and refusal of common ones.
 
-Argon2id at 19 MiB, 2 passes, 1 lane (OWASP Password Storage Cheat Sheet; ASVS 2.4.1), in a
-bounded pool of threads: `cryptography` lets go of the interpreter lock meanwhile.
+Argon2id at 19 MiB, 2 passes, 1 lane (OWASP Password Storage Cheat Sheet; ASVS 2.4.1), in a bounded
+thread pool: `cryptography` releases the interpreter lock while it hashes.
 
-Passwords are normalised with NFKC before anything else (NIST SP 800-63B 5.1.1.2, RFC 8265
-section 4.2): the same password typed on another keyboard or system must be the same bytes. Every
-character is allowed, spaces and emoji too, and none is cut off (ASVS 2.1.3, 2.1.4).
+Passwords are normalised with NFKC first (NIST SP 800-63B 5.1.1.2, RFC 8265 section 4.2), so that
+the same password typed on another keyboard or system gives the same bytes. Every character is
+allowed, including spaces and emoji, and nothing is truncated (ASVS 2.1.3, 2.1.4).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Who may try a password (ASVS 6.3.1): strangers so often, owners whatever strangers do.
+"""Limits password attempts without locking out the owner of an account (ASVS 6.3.1).
 
-Wrong sign-ins count for the address that they come from, whichever accounts they try, so a spray
-over many accounts is limited like a guess at one. What is good is given back: an office of
-thousands behind one address is not held up. A device or an address that has signed in to an
-account before keeps a few attempts of its own for that account when its address has used up its
-share, or when strangers from many addresses have used up the account's.
+Failed sign-ins count for the client address, whichever accounts they name, so a spray over many
+accounts is limited like guessing at one. A successful sign-in is not counted, so an office of
+thousands behind one address is not limited. A device or network that has signed in to an account
+before has a few attempts of its own for that account. They remain when its address has used up its
+limit, or when unauthenticated clients have used up the account's.
 """
 
 from __future__ import annotations

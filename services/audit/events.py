@@ -1,4 +1,4 @@
-"""What an entry of the audit trail is, and how it stands in a line of the log."""
+"""An entry of the audit trail, and its form in a log line."""
 
 from __future__ import annotations
 

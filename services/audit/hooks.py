@@ -1,4 +1,4 @@
-"""What the audit trail is told of login sessions and rights, wherever they are changed."""
+"""Records changes of login sessions and rights in the audit trail, wherever they are made."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The one place where the audit trail is written and read.
+"""Writes and reads the audit trail.
 
-`note` never waits, so that nothing becomes slower by being noted: entries are gathered in memory,
-bounded, and written in the background. What strangers can cause has a share of its own.
+`record` never waits. Entries are gathered in a bounded buffer and written in the background. Events
+that unauthenticated clients can cause have a share of the buffer.
 """
 
 from __future__ import annotations

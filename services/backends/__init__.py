@@ -1,6 +1,6 @@
-"""What backends of one's own build on: who calls them.
+"""What backends of one's own build on: who calls them, and pushing into rooms.
 
-Begin with `introspection.py` (ask Usher) and `app_tokens.py` (check offline).
+Begin with `introspection.py` (ask Usher), `app_tokens.py` (check offline) and `publishing.py`.
 
-May import: sessions, storage.
+May import: rooms, sessions, storage.
 """

@@ -1,6 +1,6 @@
-"""What `server.py COMMAND` does, beside a running server or without one.
+"""The commands of `server.py`, which work beside a running server or without one.
 
-Begin with `keys.py` and `users.py`. What there is stands in `services/settings/command_line.py`.
+Begin with `keys.py` and `users.py`. `services/settings/command_line.py` lists the commands.
 
 May import: accounts, backends, providers, sessions, settings, storage.
 """

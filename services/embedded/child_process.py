@@ -1,4 +1,4 @@
-"""Starting a program that must not outlive the one that starts it."""
+"""Starts a program that must not outlive its parent."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""The embedded default: a real redis-server that lives and dies with Usher.
+"""The embedded default: a real redis-server that starts and stops with Usher.
 
 It listens on a unix socket in a folder that only Usher's user can open, and on no port. Its
-append-only file brings tickets, sessions and revocations back after a restart.
+append-only file restores tickets, sessions and revocations after a restart.
 
-Never two on one folder, for both would write the same append-only file:
+Two servers must never run on one folder, because both would write the same append-only file:
 
-- on Linux the kernel ends the server when Usher dies, however it dies (PR_SET_PDEATHSIG);
-- at every start a server left by an earlier run is found, by its socket or its pid file, and
-  shut down before the new one starts.
+- On Linux the kernel ends the server when Usher dies, however it dies (PR_SET_PDEATHSIG).
+- Every start finds a server left by an earlier run, by its socket or its pid file, and shuts it
+  down before the new one starts.
 
-That only one Usher runs per data folder is the business of the lock file, not of this module.
+The lock file, not this module, ensures that only one Usher runs per data folder.
 """
 
 from __future__ import annotations

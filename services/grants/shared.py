@@ -1,8 +1,8 @@
-"""Channels that are open to many: to a role, or to everybody. Each node holds them in memory.
+"""Channels that are open to a role or to everybody, held in memory by each node.
 
-What somebody owns or is a member of is asked for by user, and lies in the login cache. What is open
-to many is the same for all of them: a change of it is read once by every node, instead of by every
-join. It holds the newest of each kind; whatever does not fit can be joined by name.
+Channels that a user owns or is a member of are read per user and stored in the login cache. Open
+channels are the same for all users, so each node reads a change once instead of at every join. Only
+the newest of each kind are held; others can be joined by name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What one stranger may take of what everybody needs: so many in an hour, and no more than a share.
+"""Rate limits, so that one client cannot exhaust what all clients share.
 
-Begin with `hourly.py`, which counts in Redis for all nodes; `windows.py` counts in this process
-while Redis is away, and `networks.py` says what counts as one address.
+Begin with `hourly.py`, which counts in Redis for all nodes. `windows.py` counts in this process
+while Redis is unavailable. `networks.py` defines what counts as one address.
 
 May import: redis.
 """

@@ -1,15 +1,15 @@
-"""How often something may happen in an hour, exactly, however many ask at once.
+"""Hourly limits that are exact under concurrency.
 
-One is taken before the work, in one atomic step, and given back where the work turns out to be
-what must not count. So of any number of parallel requests no more than the limit get as far as
-the work. Asked in one Redis round trip; Redis counts for all nodes.
+A hit is counted before the work, in one atomic step, and given back if the work turns out not to
+count. So of any number of parallel requests, no more than the limit reach the work. A check costs
+one Redis round trip; Redis counts for all nodes.
 
-This is the one place that fails open, on purpose: while Redis is away each node counts by
-itself, because locking everybody out would be the worse answer. Every such turn is counted in
+This is the one place that fails open, on purpose: while Redis is unavailable each node counts by
+itself, because refusing everybody would be worse. Each such check is counted in
 `usher_rate_limits_without_redis`.
 
-A window begins with its first hit and ends an hour later by Redis' own clock, so `Retry-After`
-is what is left of it: after it there is room again.
+A window begins with its first hit and ends an hour later by the clock of Redis. `Retry-After` is
+the rest of the window.
 """
 
 from __future__ import annotations

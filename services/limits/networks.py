@@ -1,4 +1,4 @@
-"""What counts as one address where addresses are counted."""
+"""What counts as one address for rate limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counters of this process, for while Redis is away."""
+"""Counters in this process, used while Redis is unavailable."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""OAuth 2.0 and OpenID Connect as spoken with one provider. Knows no account of Usher's.
+"""OAuth 2.0 and OpenID Connect with one provider. Knows no account of Usher's.
 
-Begin with `provider.py`, what a provider is asked for; `oidc.py` and `github.py` are its two forms,
-`http.py` makes the calls, `id_tokens.py` checks what comes back, `errors.py` has the refusals.
+Begin with `provider.py`, the interface of a provider. `oidc.py` and `github.py` implement it,
+`http.py` makes the calls, `id_tokens.py` verifies tokens, `errors.py` has the errors.
 
 May import: accounts, settings.
 """

@@ -1,5 +1,7 @@
-"""What a provider answers in place of a code (RFC 6749 section 4.1.2.1, OIDC Core section 3.1.2.6),
-and whom each word concerns: the user, the provider, or whoever set this up."""
+"""Error responses of a provider (RFC 6749 section 4.1.2.1, OIDC Core section 3.1.2.6).
+
+Says whom each of them concerns: the user, the provider, or the administrator.
+"""
 
 from __future__ import annotations
 

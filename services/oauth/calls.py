@@ -1,5 +1,7 @@
-"""Worker threads for calls to providers: a few for each, so that one that hangs holds up nobody
-but those who wait for it."""
+"""Worker threads for calls to providers.
+
+Each provider has its own threads, so that one that hangs does not block the others.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What a provider says of itself: OIDC Discovery 1.0 section 3 (RFC 8414), or what is known of
-GitHub, which says nothing. LoggedMessage for as long as the provider says, within bounds."""
+"""Provider metadata: OIDC Discovery 1.0 section 3 (RFC 8414), or fixed values for GitHub.
+
+Metadata is cached for as long as the provider allows, within bounds.
+"""
 
 from __future__ import annotations
 

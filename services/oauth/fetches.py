@@ -1,4 +1,7 @@
-"""Fetching what a provider publishes: one call for all who wait for it, and few for strangers."""
+"""Fetches documents that a provider publishes: one call for all who wait for it.
+
+Unauthenticated callers can cause a fetch only now and then.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Calls to providers: bounded in time and size, never redirected, never in clear over a network.
+"""HTTP calls to providers: bounded in time and size, no redirects, no plain text over a network.
 
-`requests` bounds each read and not the whole, follows redirects (with the form, secret and all)
-and reads whatever comes. A provider is somebody else's machine, so none of that is left to it.
-Everything here blocks and runs in a worker thread (services/oauth/calls.py).
+`requests` has a timeout for each read but none for the whole call, follows redirects with the form
+and its secret, and reads bodies of any size. A provider is not trusted with any of that. Everything
+here blocks and runs in a worker thread (services/oauth/calls.py).
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""What a provider signs: ID tokens (OIDC Core section 3.1.3.7) and logout tokens (OIDC
-Back-Channel Logout section 2.6). Checked in full, by PyJWT, with asymmetric keys only."""
+"""Verifies tokens that a provider signs, with PyJWT. Only asymmetric keys are accepted.
+
+ID tokens: OIDC Core section 3.1.3.7. Logout tokens: OIDC Back-Channel Logout section 2.6.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public keys of a provider: JWKS (RFC 7517), kept for as long as it says."""
+"""The public keys of a provider: JWKS (RFC 7517), cached for as long as the provider allows."""
 
 from __future__ import annotations
 

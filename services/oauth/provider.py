@@ -1,4 +1,4 @@
-"""What the flow asks of a provider, whichever it is."""
+"""The interface of a provider."""
 
 from __future__ import annotations
 

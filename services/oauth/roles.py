@@ -1,4 +1,4 @@
-"""The role that a provider gives, by the claim of the settings."""
+"""Reads a user's role from the claim that the settings name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tokens of a provider, fetched by requests-oauthlib: for a code (RFC 6749 section 4.1.3, with
-PKCE, RFC 7636), and for a refresh token (section 6); and given back (RFC 7009).
+"""The token endpoint of a provider, by requests-oauthlib.
 
-Everything here blocks: for a worker thread.
+Authorization code (RFC 6749 section 4.1.3, with PKCE, RFC 7636), refresh (section 6), and
+revocation (RFC 7009). Everything here blocks and runs in a worker thread.
 """
 
 from __future__ import annotations

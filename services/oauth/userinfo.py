@@ -1,4 +1,4 @@
-"""Who a provider says that somebody is, in one form for all providers."""
+"""A user's profile at a provider, in one form for all providers."""
 
 from __future__ import annotations
 

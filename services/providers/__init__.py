@@ -1,7 +1,7 @@
-"""Signing in with OAuth 2.0 and OpenID Connect providers, linked accounts, and provider tokens.
+"""Sign-in with OAuth 2.0 and OpenID Connect providers, linked accounts, and provider tokens.
 
-Begin with `flow.py`, the way from the click to the way back; `registry.py` has the providers, and
-services/oauth/ speaks with each.
+Begin with `flow.py`, the sign-in from the redirect to the callback. `registry.py` holds the
+providers, and services/oauth/ speaks with each.
 
 May import: accounts, limits, oauth, sessions, settings, storage.
 """

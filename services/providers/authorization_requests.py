@@ -1,9 +1,9 @@
-"""A sign-in at a provider that is under way: kept in the browser that began it, sealed.
+"""Authorization requests in progress, stored encrypted in a cookie of the browser that began them.
 
-What it was begun with (`state`, `nonce`, the PKCE verifier, where to go after) lies in a cookie,
-encrypted and authenticated with ENCRYPTION_KEYS. So it is bound to that browser, good on every
-node, needs neither Redis nor a row until it comes back, and nobody can fill a store by beginning
-sign-ins. It comes back once: `finish` uses its `state` up in the database.
+The cookie holds `state`, `nonce`, the PKCE verifier and the page to return to, encrypted and
+authenticated with ENCRYPTION_KEYS. So a request is bound to its browser, works on every node, needs
+neither Redis nor a row until the callback, and cannot fill a store. Each request can be redeemed
+once: `finish` records its `state` as used in the database.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""Signing in at a provider, from the click to the way back: authorization code with PKCE
-(RFC 6749 section 4.1, RFC 7636, RFC 9700), OpenID Connect where the provider speaks it."""
+"""Sign-in with a provider, from the redirect to the callback.
+
+Authorization code with PKCE (RFC 6749 section 4.1, RFC 7636, RFC 9700), with OpenID Connect where
+the provider supports it.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Whose account somebody opens who comes from a provider: found, joined, opened or refused.
+"""Maps an identity at a provider to an account: found, linked, created, or refused.
 
-An identity is (provider, subject); an e-mail address alone never opens anything. An account that
-has the same address is joined only when the provider says that the address is verified and ours
-is verified too: else whoever writes an address into their profile there would own the account
-here, or whoever signed up here with somebody else's address would wait for them inside.
+An identity is (provider, subject). An e-mail address alone never gives access to an account. An
+identity is linked to an account with the same address only when both the provider and Usher have
+verified it. Otherwise anyone could put an address into their profile at the provider and take the
+account here over, or sign up here with somebody else's address and wait for them to sign in.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Identities:
             raise
         self._role_claims.record(provider, profile.claims, was_there=role is not None)
 
-        def work(db: peewee.Database) -> tuple[SignedIn, list[Revocation]]:
+        def work(db: peewee.Database) -> tuple[SignedIn, list[Revocation], bool]:
+            nobody_yet = not account_rows.is_anybody(db)
             user = self._user_of(db, provider, profile, role == "user")
             if user.disabled_at is not None:
                 raise SignInRefused(Reason.NOT_ALLOWED, "account disabled")
@@ -95,15 +96,17 @@ class Identities:
             )
             identity = provider.name, profile.subject
             self._tokens.insert(db, user.id, identity, signed_in.claims.sid, grant)
-            return signed_in, changed
+            return signed_in, changed, nobody_yet
 
         try:
-            signed_in, changed = await self._raced(work)
+            signed_in, changed, first = await self._raced(work)
         except _AddressIsAnothers:
             await self._database.run(identity_rows.give_up_address, provider.name, profile)
             raise
         await self._revocations.publish(changed)
         await self._sessions.announce(signed_in)
+        if first and signed_in.user.role == "admin":
+            account_rows.say_first(signed_in.user.id)
         return signed_in
 
     async def _take_role(self, provider: OAuthProvider, profile: ProviderProfile) -> None:
@@ -120,8 +123,8 @@ class Identities:
         await self._revocations.publish(await self._database.run(work))
 
     async def _raced(
-        self, work: Callable[[peewee.Database], tuple[SignedIn, list[Revocation]]]
-    ) -> tuple[SignedIn, list[Revocation]]:
+        self, work: Callable[[peewee.Database], tuple[SignedIn, list[Revocation], bool]]
+    ) -> tuple[SignedIn, list[Revocation], bool]:
         for _ in range(RACES):
             try:
                 return await self._database.run(work)

@@ -1,4 +1,4 @@
-"""The rows of linked accounts, within somebody's transaction."""
+"""Rows of linked accounts, within the caller's transaction."""
 
 from __future__ import annotations
 

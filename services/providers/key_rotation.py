@@ -1,8 +1,8 @@
-"""Bringing everything that is encrypted under the newest key, while the server goes on.
+"""Re-encrypts provider tokens with the newest key while the server runs.
 
-A few rows at a time and without a lock held between: a row that was refreshed meanwhile is under
-the newest key already, and is left alone. The canary comes last, so that until then an old key
-that was dropped too early is still noticed.
+Rows are re-encrypted in small batches, without a lock in between: a row that was refreshed
+meanwhile is encrypted with the newest key already and is skipped. The canary is re-encrypted last,
+so an old key that is removed too early is still detected.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Linking accounts at providers to one's own, and unlinking them."""
+"""Links accounts at providers to an account here, and unlinks them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""When a provider says that it is over, and when we say so to the provider.
+"""Logout that a provider begins, and logout at the provider that begins here.
 
-OIDC Back-Channel Logout 1.0: its word ends the login sessions that came of its session, and their
-sockets, on every node. It needs the database and no Redis. OIDC RP-Initiated Logout 1.0: where the
-browser can end the provider's own session. RFC 7009: tokens are given back.
+OIDC Back-Channel Logout 1.0: a logout token ends the login sessions that came of the provider's
+session, and closes their sockets on every node. It needs the database and no Redis. OIDC
+RP-Initiated Logout 1.0: the URL where the browser ends the provider's session. RFC 7009: provider
+tokens are revoked.
 """
 
 from __future__ import annotations

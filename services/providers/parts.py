@@ -1,4 +1,4 @@
-"""The parts that have to do with providers, joined in one place."""
+"""Builds the services that deal with providers."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Valid provider tokens for whoever needs one: refreshed ahead of their end, by one at a time.
+"""Valid provider tokens on demand, refreshed before they expire by one caller at a time.
 
-Of all callers on all nodes one asks the provider: on a node they share one task, between nodes a
-row is claimed for a while. So a refresh token that works once is used once. A provider that does
-not answer changes nothing but the time of the next try. What came of the tokens, the login session
-and its sockets, ends with `invalid_grant`, with tokens of somebody else, and with a provider that
-refuses for long.
+Of all callers on all nodes only one asks the provider. On a node they share one task; between nodes
+a row is claimed for a while. So a single-use refresh token is used once. A provider that does not
+respond only delays the next try. The tokens, the login session that came of them and its sockets
+end with `invalid_grant`, with tokens of another subject, and with a provider that refuses for long.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""When a provider that only refuses to refresh has ended a session: some never say `invalid_grant`
-(docs/oauth.md has which)."""
+"""Decides when repeated refusals to refresh mean that the provider has ended a session.
+
+Some providers never answer `invalid_grant`; docs/oauth.md names them.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Says in the log when a role claim never comes: a name that is wrong gives nobody a role, and
-nobody would be told."""
+"""Logs a warning when a role claim is never present.
+
+A misspelt claim name gives nobody a role and would otherwise go unnoticed.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Provider tokens at rest: encrypted as they come, decrypted as they are used (ASVS 6.2.1).
+"""Provider tokens at rest: encrypted when stored, decrypted when used (ASVS 6.2.1).
 
-One set for each sign-in at a provider, and it goes with the login session that came of it; one
-for an account that was linked, and it goes with the link.
+A set of tokens belongs to the login session that a sign-in opened and is deleted with it. A set for
+a linked account is deleted with the link.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where one Redis server is, how to connect to it, and what to say first."""
+"""The address of one Redis server, how to connect to it, and the commands sent first."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The port to the wire between nodes: what is said in a room reaches every node with a member.
+"""The port to the bus between nodes: a message to a room reaches every node with a member.
 
-Two kinds of message. A *kept* one is appended to the room's log, gets an id that grows, and
-arrives everywhere in the log's order; who missed it can read it again. A *passing* one (typing,
-presence) is only heard by who listens now.
+There are two kinds of message. A *logged* message is appended to the room's log, gets an
+increasing id, and is delivered everywhere in the order of the log; nodes that missed it can read it
+again. An *ephemeral* message (typing, presence) reaches only current subscribers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The bus of a single process: rooms' logs in memory, and nobody else to tell."""
+"""The bus of a single process: the logs of rooms in memory, and no other nodes."""
 
 from __future__ import annotations
 

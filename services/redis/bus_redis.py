@@ -1,8 +1,8 @@
-"""The bus over Redis: a stream for each room's log, publish and subscribe between the nodes.
+"""The bus over Redis: a stream for each room's log, and publish/subscribe between nodes.
 
-Appending and publishing are one script, so what is published has the order of the log. The
-subscription has a connection of its own (RESP2 allows nothing else on it). When that was lost,
-every room is subscribed again and its listener told of the gap.
+One script appends and publishes, so messages are published in the order of the log. The
+subscription has a connection of its own, which RESP2 requires. After a reconnect every room is
+subscribed again and its listener is notified of the gap.
 """
 
 from __future__ import annotations

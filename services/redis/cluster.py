@@ -1,4 +1,4 @@
-"""Redis Cluster: which slot a command belongs to, and which node has which slots.
+"""Redis Cluster: the slot of a command, and the node of a slot.
 
 Source: the Redis Cluster specification (hash tags, MOVED and ASK), CLUSTER SLOTS and CLUSTER
 INFO as Redis 6.2 to 8 and Valkey answer them.

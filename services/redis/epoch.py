@@ -1,8 +1,8 @@
-"""Which memory a Redis has: another one after a restart, a fail-over or a full resynchronisation.
+"""Identifies the data set of a Redis: a restart, fail-over or full resynchronisation changes it.
 
-A server that comes back may have read an older snapshot, and a replica that takes over may have
-missed the last writes. What was used up may be there again then. So whatever may be used once
-carries the epoch in which it was written, and is worth nothing in another.
+A server that restarts may have loaded an older snapshot, and a replica that is promoted may have
+missed the last writes. A used value may be there again. So every single-use value carries the epoch
+in which it was written and is invalid in any other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a Redis URL to an address: one server, a sentinel set or a cluster."""
+"""Turns a Redis URL into an address: one server, a sentinel set or a cluster."""
 
 from __future__ import annotations
 

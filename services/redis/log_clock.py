@@ -1,8 +1,8 @@
-"""The clock that ids of messages are made of, as this node remembers it: it never goes back.
+"""The clock that message ids are made of, as this node remembers it. It never goes back.
 
-Ids are Redis' time. A Redis that takes another's place, empty and with its clock behind, would
-begin again with smaller ids, and whoever knows the larger ones would take every new message for an
-old one. So a node tells a Redis that it does not know yet how late it is.
+Ids are the time of Redis. A Redis that replaces another, empty and with its clock behind, would
+start again with smaller ids, and clients that know larger ones would take every new message for an
+old one. So a node passes the latest time that it knows to a Redis that is new to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""To ask a Redis server something once, on a connection of its own."""
+"""Sends a single query to a Redis server on a connection of its own."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The master that a set of sentinels names.
+"""Finds the master that a set of sentinels names.
 
-Asked anew for every connection, as Redis' guidelines for Sentinel clients have it: ask the
-sentinels, connect, and let the server itself say that it is the master. redis-py's client is
-not used: it asks one sentinel after the other, so one that is cut off eats the whole time.
+The master is looked up for every connection, as the guidelines for Sentinel clients ask: query the
+sentinels, connect, and let the server confirm that it is the master. redis-py's client is not used:
+it asks one sentinel after the other, so one that is unreachable uses up the whole timeout.
 """
 
 from __future__ import annotations

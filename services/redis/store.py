@@ -1,15 +1,16 @@
-"""The port to the shared key-value store: Redis, or this process' own memory.
+"""The port to the shared key-value store: Redis, or the memory of this process.
 
-Both forms take Redis commands and give Redis' replies, so every rule above is written once.
-The commands that both know:
+Both implementations take Redis commands and return Redis replies, so every rule above is written
+once. The commands that both support:
 
-    GET MGET SET [EX|PX] [NX] GETDEL DEL EXISTS INCR PING
+    GET MGET SET [EX|PX] [NX|GET] GETDEL DEL EXISTS INCR PING
     EXPIRE PEXPIRE TTL PTTL
     ZADD ZREM ZRANGEBYSCORE [WITHSCORES] [LIMIT] ZREMRANGEBYSCORE ZCARD
     HSET HGET HGETALL HDEL
 
 Replies are RESP2 as Redis sends them: texts are `bytes`, counts are `int`, nothing is `None`,
-`SET` gives `b"OK"`, and `HGETALL` is one flat list of fields and values in no fixed order.
+`SET` gives `b"OK"`, with GET what was there before, and `HGETALL` is one flat list of fields and
+values in no fixed order.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The store in a Redis Cluster: a `RedisStore` for each master, and a map of the slots.
 
-A group is split by the nodes of its slots; each node gets its part in order, in one write with
-everything else of the tick. Order between commands of different nodes is not kept.
+A group of commands is split by the nodes of its slots. Each node gets its part in order, in one
+write with everything else of the tick. Order between commands of different nodes is not preserved.
 
-What a node refuses (MOVED, ASK, TRYAGAIN, CLUSTERDOWN) it has not carried out: that command,
-and no other, is sent again, a few times at most. What a lost node may have carried out fails.
+A command that a node refuses (MOVED, ASK, TRYAGAIN, CLUSTERDOWN) was not executed. Only that
+command is sent again, a limited number of times. Commands that a lost node may have executed fail.
 """
 
 from __future__ import annotations

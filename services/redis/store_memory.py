@@ -1,7 +1,7 @@
-"""The store in this process' memory, for one node without any Redis.
+"""The store in the memory of this process, for one node without Redis.
 
-It is used only where no redis-server binary can be found. It knows the commands listed in
-`services.redis.store` and replies as Redis does; one contract suite runs against both.
+It is used only where no redis-server binary can be found. It implements the commands listed in
+`services.redis.store` and replies as Redis does. One contract suite runs against both.
 """
 
 from __future__ import annotations
@@ -183,16 +183,17 @@ class MemoryStore:
         return [self._values[k] if self._kinds.get(k) == "string" else None for k in keys]
 
     def set(self, key: bytes, value: bytes, *options: bytes) -> bytes | None:
-        only_new, milliseconds = _set_options(options)
+        only_new, with_old, milliseconds = _set_options(options)
         if only_new and key in self._values:
             return None
+        old = self._get(key, "string") if with_old else b"OK"
         if self._kinds.get(key, "string") != "string":
             self._drop(key)
         self._put(key, value)
         self._deadlines.pop(key, None)
         if milliseconds is not None:
             self._expire_at(key, milliseconds)
-        return b"OK"
+        return old
 
     def getdel(self, key: bytes) -> Any:
         value = self._get(key, "string")
@@ -349,19 +350,21 @@ def _pairs(parts: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
     return list(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _set_options(options: tuple[bytes, ...]) -> tuple[bool, int | None]:
-    only_new, milliseconds, rest = False, None, list(options)
+def _set_options(options: tuple[bytes, ...]) -> tuple[bool, bool, int | None]:
+    only_new, with_old, milliseconds, rest = False, False, None, list(options)
     while rest:
         option = rest.pop(0).upper()
-        if option == b"NX":
+        if option == b"NX" and not with_old:
             only_new = True
+        elif option == b"GET" and not only_new:  # both together are of Redis 7
+            with_old = True
         elif option in (b"EX", b"PX") and rest and milliseconds is None:
             milliseconds = _integer(rest.pop(0)) * (1000 if option == b"EX" else 1)
             if not 0 < milliseconds < _INT64 // 2:
                 raise _ReplyError("ERR")
         else:
             raise _ReplyError("ERR")
-    return only_new, milliseconds
+    return only_new, with_old, milliseconds
 
 
 def _range_options(options: tuple[bytes, ...]) -> tuple[bool, int, int]:

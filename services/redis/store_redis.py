@@ -1,12 +1,12 @@
 """The store in Redis, through one multiplexed and pipelined connection.
 
-A pool with one await per command was the largest cost of a join (docs: performance). Here all
-commands of one loop tick leave in one write, replies are matched in order, and one future
-stands for a whole group: about 10 µs of CPU for four commands.
+A pool with one await per command was the largest cost of a join (docs/performance.md). Here all
+commands of one loop tick leave in one write, replies are matched in order, and one future stands
+for a whole group: about 10 µs of CPU for four commands.
 
-What the services see is here: is it there, call it, reconnect in the background. One
-connection is redis_link.py; where it leads is an address: of one server (redis_address.py), or
-of the master that sentinels name (redis_sentinel.py), found anew for every connection.
+This module holds what the services use: availability, calls, and reconnecting in the background.
+link.py is one connection. The address that it connects to is one server (address.py) or the master
+that sentinels name (sentinel.py), looked up for every connection.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     redis+sentinel://[user:password@]host:port,host:port/master_name[/db][?options]
     redis+cluster://[user:password@]host:port,host:port[?options]
 
-`rediss+…` is the same over TLS, to the sentinels too. Login and options (`ssl_*`, as redis-py
+`rediss+…` is the same over TLS, also to the sentinels. Login and options (`ssl_*`, as redis-py
 takes them) are those of the Redis servers; `sentinel_username` and `sentinel_password` are for
-sentinels that want a login of their own.
+sentinels with a login of their own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A right in a channel has changed: every socket of this node that it concerns hears of it."""
+"""Applies a change of rights in a channel to the sockets of this node that it concerns."""
 
 from __future__ import annotations
 

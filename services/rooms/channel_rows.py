@@ -1,4 +1,4 @@
-"""What is read and written of channels within a transaction, and what is told of them."""
+"""Reads and writes rows of channels within a transaction, and describes channels to clients."""
 
 from __future__ import annotations
 

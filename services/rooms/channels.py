@@ -1,8 +1,8 @@
-"""Channels: opened by anybody, kept by those who may manage them.
+"""Channels: anybody can create them, and users with the right `manage` administer them.
 
-Every change of a channel waits for the one before it and asks then whether the caller may
-make it. Where a right comes or goes, a row of kind "access" is written in the same
-transaction: the nodes act upon it after the commit, as they do on revocations.
+Changes of one channel run one after the other, and each checks then whether the caller may make
+it. A change of rights writes a row of kind "access" in the same transaction. The nodes act upon it
+after the commit, as they do on revocations.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The one way of a credential into the rooms: from what a client presents to who it is.
+"""Admits a credential: from what a client presents to an identity with its rooms subscribed.
 
-It goes straight down: the credential becomes claims (an access token is verified, a ticket is
-redeemed), claims become somebody (`Admission.identify`: revocations known here, the login cache in
-Redis, the database only where Redis cannot say), and the rooms of that somebody are subscribed.
+There is one way down. The credential becomes claims (an access token is verified, a ticket is
+redeemed). Claims become an identity (`Admission.identify`: revocations known here, the login cache
+in Redis, the database only if Redis cannot answer). Then the identity's rooms are subscribed.
 """
 
 from __future__ import annotations

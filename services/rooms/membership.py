@@ -1,4 +1,4 @@
-"""One socket's rooms: which it may enter, and which it is in."""
+"""The rooms of one socket: those it may enter, and those it is in."""
 
 from __future__ import annotations
 

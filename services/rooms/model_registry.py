@@ -1,4 +1,4 @@
-"""The models that `usage` may name: rows in the database, read by every node through Redis.
+"""The models that `usage` may name: rows in the database, cached in Redis for every node.
 
 While none is registered, any name may be used.
 """

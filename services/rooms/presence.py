@@ -1,9 +1,9 @@
-"""Who is in a room, on every node.
+"""Presence: who is in a room, on all nodes.
 
-Each node says in Redis which sockets of a room are on it (room_index.py) and tells the other
-nodes in passing who came and went. Each node with a member holds the whole picture of that room,
-so asking costs nothing; now and then it is compared with Redis, which heals lost messages and
-lets the people of a dead node go when their lease ends.
+Each node records in Redis which sockets of a room it has (room_index.py), and notifies the other
+nodes of joins and leaves with ephemeral messages. Each node with a member holds the full presence
+of that room, so reading it costs nothing. It is compared with Redis periodically, which corrects
+lost messages and removes the sockets of a dead node when their lease ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The events of rooms: what clients send, what they get back, and what members hear."""
+"""The events of rooms: requests, replies, and notifications to members."""
 
 from __future__ import annotations
 
@@ -129,6 +129,7 @@ class _Body(msgspec.Struct, frozen=True, rename={"sender": "from"}):
 
 
 _encode = msgspec.json.Encoder().encode
+KEPT = b'"event":'
 
 
 def message_body(room: str, sender: Member, data: msgspec.Raw, sent_at: float) -> bytes:
@@ -142,8 +143,17 @@ def message_with_id(message_id: str, body: bytes) -> bytes:
 
 
 def message_event(message_id: str, body: bytes) -> bytes:
-    """The text of the event `message`."""
+    """The text of the event that a logged message is: `message`, or what a backend published."""
+    if body.startswith(KEPT):
+        return message_with_id(message_id, body)
     return b'{"event":"message","data":%b}' % message_with_id(message_id, body)
+
+
+def kept_body(event: str, room: str, data: msgspec.Raw, sent_at: float) -> bytes:
+    """The inside of what a backend published to be kept, as `message_body`. It is known by its
+    beginning: that of a message is its room."""
+    parts = KEPT, _encode(event), _encode(room), bytes(data), _encode(sent_at)
+    return b'%b%b,"room":%b,"data":%b,"sent_at":%b}' % parts
 
 
 def gap_event(room: str) -> bytes:

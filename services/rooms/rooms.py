@@ -1,8 +1,8 @@
-"""Rooms on this node: who is in them, and what is said in them, written once and sent to all.
+"""The rooms of this node: their members, and delivery of messages to them.
 
-A room is heard through the bus from its first member here to its last. What comes in is
-encoded once and the same bytes go to every member. Logged messages arrive in the order of the
-room's log; after a gap in the line the log is read from where delivery stopped.
+A room is subscribed on the bus from its first local member to its last. An incoming message is
+encoded once, and the same bytes are sent to every member. Logged messages arrive in the order of
+the room's log. After a gap in the subscription, the log is read from where delivery stopped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from services.errors import StoreUnavailable
 from services.loop_watch import never_stalled
 from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage, Window
 from services.sessions.control import CONTROL_ROOM
-from services.websocket.connection import WebSocketConnection
+from services.websocket.connection import Connection
 from services.websocket.frames import encode_text
 
 USER, CHANNEL = "user:", "channel:"
@@ -50,7 +50,7 @@ class RoomMember(Protocol):
     """A socket, as its rooms see it."""
 
     session_id: str
-    connection: WebSocketConnection
+    connection: Connection
 
 
 class _Room:
@@ -221,6 +221,15 @@ class Rooms:
             StoreUnavailable: it could not be sent to the other nodes.
         """
         await self._bus.send(name, b"e " + text)
+
+    def keep(self, name: str, body: bytes, sender: str) -> Awaitable[str]:
+        """Say something to every member on every node that is in the room's log, too. Issued when
+        called; gives its id.
+
+        Raises:
+            StoreUnavailable: when awaited.
+        """
+        return self._bus.keep(name, body, sender)
 
     def send_ephemeral(self, name: str, kind: bytes, body: bytes) -> None:
         """Send something to the same part on every node. `kind`: one byte, see `on_ephemeral`."""

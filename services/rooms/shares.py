@@ -1,7 +1,7 @@
-"""How many channels somebody may own, and how many memberships give, so that nobody's list is
-filled by others. Administrators, and what is done in their name, have no such limit.
+"""Limits on the channels that a user may own and the memberships that a user may give.
 
-Plain Peewee code, for use within a transaction (`Database.run`).
+They keep one user from filling the channel lists of others. Administrators, and what is done in
+their name, are not limited. Plain Peewee code, for use within a transaction (`Database.run`).
 """
 
 from __future__ import annotations

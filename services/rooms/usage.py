@@ -1,7 +1,7 @@
-"""Which models are in use now, and by whom: each use fades when it is not repeated.
+"""Which models are in use and by whom. A use expires unless it is repeated.
 
-Two sorted sets in Redis, scored by when the use fades: one of models, one per model of its
-socket sessions. Asking removes what has faded, so nothing has to be swept.
+Two sorted sets in Redis, scored by expiry: one of models, and one per model of its socket sessions.
+Reading removes what has expired, so no sweep is needed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Login sessions and what proves them: access tokens, refresh tokens, tickets. Revocation.
+"""Login sessions, their credentials (access tokens, refresh tokens, tickets), and revocation.
 
-Begin with `admission.py`, which says who a credential belongs to, and `revocations.py`, which ends
-what it names; `control.py` tells the other nodes.
+Begin with `admission.py`, which maps a credential to an identity, and `revocations.py`, which ends
+sessions and closes their sockets. `control.py` notifies the other nodes.
 
 May import: grants, limits, redis, sockets, storage, websocket.
 """

@@ -1,9 +1,9 @@
-"""Which secrets the refresh tokens of this installation were made with, the retired ones too.
+"""Records the secrets that refresh tokens were made with, including retired ones.
 
-A refresh token outlives a rotation of JWT_SECRETS: its checksum cannot be verified any more, and
-yet it counts. Each secret in use is noted by its key id, and a token with the id of a retired one
-is looked up for as long as such a token may live. Tokens of versions before the checksum have an
-id of their own; the migration that brings the checksum notes it where there are sessions.
+A refresh token outlives a rotation of JWT_SECRETS: its checksum can no longer be verified, but the
+token is still valid. Each secret in use is recorded by its key id. A token with the id of a retired
+secret is looked up for as long as such a token may live. Tokens from versions before the checksum
+have an id of their own, which the migration records if there are sessions.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class RefreshKeys:
         return key_id in self._retired and key_id not in self._tokens.keyring.keys
 
     async def read(self) -> None:
-        """Note the secret in use, and read which others are.
+        """Record the secret in use, and read the others.
 
         Raises:
-            DatabaseUnavailable: another time, then.
+            DatabaseUnavailable: to be tried again later.
         """
         self._retired = await self._database.run(self._read)
 

@@ -1,16 +1,16 @@
-"""Which refresh token of a login session may be used, within somebody's transaction.
+"""Decides whether a refresh token of a login session may be used, within the caller's transaction.
 
-The tokens of a session are counted in steps: the first is of step 1, and each use gives one of
-the step after. The session knows the newest step that was used. Of use are
+The tokens of a session are numbered in steps. The first has step 1, and each use issues one of the
+next step. The session records the newest step that was used. These tokens are accepted:
 
-- tokens of the step that comes next: the newest;
-- tokens of the session's own step: those before the newest. Their answer may have been lost, and
-  nobody has shown yet that it arrived. Whoever gets another answer makes the unused tokens of the
-  first one worthless;
-- for a short grace after its first use any token: the tabs of one browser race.
+- A token of the next step: the newest.
+- A token of the current step, the one before the newest. The response with the newest may
+  have been lost, and nothing shows yet that it arrived. Issuing another response invalidates the
+  unused tokens of the first one.
+- Any token for a short grace period after its first use: the tabs of one browser race.
 
-Anything else was copied (RFC 9700 section 4.14.2). Thief and owner cannot both go on: one of them
-comes with a token that the other's use has passed, or made worthless, and the session ends.
+Any other token was copied (RFC 9700 section 4.14.2). A thief and the owner cannot both go on: one
+of them presents a token that the other's use has passed or invalidated, and the session ends.
 """
 
 from __future__ import annotations

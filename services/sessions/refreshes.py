@@ -1,7 +1,7 @@
-"""Refreshing, as far as strangers are concerned: what is none of ours costs no look-up.
+"""Rate-limits token refresh. A refresh token that was not issued here costs no look-up.
 
-A token with our checksum is asked for in the database, however many bad ones came from the same
-address before. All others count for the address, and a hundred of them in an hour end in 429.
+A token with a valid checksum is looked up in the database, however many bad ones came from the same
+address before. All others count for the address; after a hundred in an hour it gets 429.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _USER, _TOKEN = 0, 1
 
 
 class Refreshes:
-    """Exchanges refresh tokens within the limits."""
+    """Exchanges refresh tokens under rate limits."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Refreshes:
         return signed_in
 
     def _may_be_live(self, token: str) -> bool:
-        """Whether it may be a token of a retired secret, or of before the checksum."""
+        """Whether it may be a token of a retired secret, or from before the checksum."""
         if _WITHOUT_CHECKSUM.fullmatch(token):
             return self._keys.is_retired(WITHOUT_CHECKSUM)
         outline = self._tokens.outline(token)

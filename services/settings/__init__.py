@@ -1,7 +1,7 @@
-"""What an installation is told: environment variables and flags, read once when it starts.
+"""The settings of an installation: environment variables and flags, read once at start.
 
-Begin with `settings.py`; `table.py` has a row for each setting, `values.py` what each may be.
-`providers.py` reads the settings of OAuth providers, `generated_keys.py` makes what is not given.
+Begin with `settings.py`. `table.py` has a row for each setting, `values.py` the types of values.
+`providers.py` reads the settings of OAuth providers, `generated_keys.py` generates missing keys.
 
 May import: redis.
 """

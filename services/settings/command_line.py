@@ -1,4 +1,4 @@
-"""The commands of server.py: their names, what they take, and their help."""
+"""The commands of server.py: names, arguments, and help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DATA_DIR: the folder for the embedded parts and the generated keys, for one server at a time."""
+"""DATA_DIR: the folder of the embedded parts and generated keys, for one server at a time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Keys that are made once and kept in DATA_DIR, where the settings name none.
+"""Keys that are generated once and stored in DATA_DIR when no setting provides them.
 
-One file for each setting, one key per line, newest first: to rotate, put a new line on top.
+One file per setting, one key per line, newest first. To rotate, add a new line at the top.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much one socket, user or address may have, so that the others have theirs."""
+"""The limits of one socket, user or address."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Which web pages may speak to this server with a user's cookies.
+"""The web origins that may use this server with a user's cookies.
 
-A browser names the page in `Origin` (RFC 6454, RFC 6455 section 10.2). Cookies are sent to a
-WebSocket whoever opened it, so this check is all there is against cross-site hijacking.
+A browser sends the page's origin in `Origin` (RFC 6454, RFC 6455 section 10.2). It also sends
+cookies with every WebSocket handshake, whichever page opened it, so this check is the only defence
+against cross-site WebSocket hijacking.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Origins:
         port: the port it is really bound to.
         allowed: ALLOWED_ORIGINS.
         bound: the addresses it is really bound to; those of a name are known only then.
+        scheme: what the server itself speaks: http, or https with TLS_CERTIFICATE.
 
     Attributes:
         public_url: where browsers reach the server, without a trailing slash; also `iss`.
@@ -51,10 +53,11 @@ class Origins:
         port: int,
         allowed: Iterable[str] = (),
         bound: Iterable[str] = (),
+        scheme: str = "http",
     ) -> None:
-        self.public_url = public_url or http_origin(host, port)
+        self.public_url = public_url or http_origin(host, port, scheme)
         self.secure = self.public_url.startswith("https://")
-        own = {self.public_url} if public_url else _own_origins(host, port, bound)
+        own = {self.public_url} if public_url else _own_origins(host, port, bound, scheme)
         texts = (*own, *allowed)
         self._taken = frozenset(filter(None, map(parse_origin, texts)))
 
@@ -123,11 +126,11 @@ def is_host_name(host: str) -> bool:
     return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.split("."))
 
 
-def http_origin(host: str, port: int) -> str:
+def http_origin(host: str, port: int, scheme: str = "http") -> str:
     """`http://HOST:PORT`, with loopback for a wildcard, which is no address to go to."""
     host = WILDCARD_HOSTS.get(host, host)
     shown = f"[{host}]" if ":" in host else host.lower()
-    return f"http://{shown}" if port == DEFAULT_PORTS["http"] else f"http://{shown}:{port}"
+    return f"{scheme}://{shown}" if port == DEFAULT_PORTS[scheme] else f"{scheme}://{shown}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -138,10 +141,10 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _own_origins(host: str, port: int, bound: Iterable[str]) -> set[str]:
+def _own_origins(host: str, port: int, bound: Iterable[str], scheme: str) -> set[str]:
     # Without PUBLIC_URL only names that an attacker's DNS cannot point here are own: the Host
     # header is never believed, or DNS rebinding would make any page an own one. An address where
     # this server does not listen may be another program's.
     addresses = {WILDCARD_HOSTS.get(address, address) for address in (host, *bound)}
     names = addresses | ({"localhost"} if any(map(is_loopback, addresses)) else set())
-    return {http_origin(name, port) for name in names}
+    return {http_origin(name, port, scheme) for name in names}

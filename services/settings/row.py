@@ -1,4 +1,4 @@
-"""What one row of the table of settings is."""
+"""One row of the table of settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets in files, as Docker, Kubernetes and systemd hand them out: `USHER_JWT_SECRETS_FILE`."""
+"""Secrets in files, as Docker, Kubernetes and systemd provide them: `USHER_JWT_SECRETS_FILE`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The secrets among the settings, for hiding them wherever they would be written."""
+"""The secret values among the settings, so that logs can hide them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The settings: read once at the start, from the environment and the command line.
+"""Loads the settings once at start, from the environment and the command line.
 
-Each is `USHER_<NAME>` in the environment and `--<name>` on the command line; the flag wins.
-An empty value is refused, except for lists, where it is the empty list: an empty secret is
-far more often a failed injection than a wish for the default.
+Each is `USHER_<NAME>` in the environment and `--<name>` on the command line; the flag wins. An
+empty value is refused, except for lists, where it is the empty list: an empty secret is far more
+often a failed injection than a wish for the default.
 
-An unknown `USHER_…` variable is a warning that names the nearest setting, not an error:
-orchestrators add variables of their own (Kubernetes: `USHER_SERVICE_HOST`). An unknown flag
-is an error, as nobody but the user wrote it.
+An unknown `USHER_…` variable is a warning that names the nearest setting, not an error, because
+orchestrators add variables of their own (Kubernetes: `USHER_SERVICE_HOST`). An unknown flag is an
+error.
 """
 
 from __future__ import annotations
@@ -87,8 +87,22 @@ class Settings(Limits, frozen=True, kw_only=True):
     drain_seconds: float = 2.0
     log_format: str = "text"
     audit_retention_seconds: float = 90 * 86_400.0
+    websocket: str = "direct"
+    compression: str = "off"
+    max_compressed_sockets: int = 1000
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     key_files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def through_tornado(self) -> bool:
+        """Whether sockets are served by Tornado's handler: asked for, or needed."""
+        return (
+            self.websocket == "tornado"
+            or self.compression == "on"
+            or self.tls_certificate is not None
+        )
 
 
 def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
@@ -141,9 +155,17 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         drain_seconds=sources.value(table.DRAIN_SECONDS),
         log_format=sources.value(table.LOG_FORMAT),
         audit_retention_seconds=sources.value(table.AUDIT_RETENTION),
+        websocket=sources.value(table.WEBSOCKET),
+        compression=sources.value(table.COMPRESSION),
+        max_compressed_sockets=sources.value(table.MAX_COMPRESSED),
+        tls_certificate=sources.optional(table.TLS_CERTIFICATE),
+        tls_key=sources.optional(table.TLS_KEY),
         embedded=database_url is None or redis_url is None,
         **read_limits(sources.value),
     )
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        missing = table.TLS_KEY if settings.tls_key is None else table.TLS_CERTIFICATE
+        raise sources.missing(missing, f"{missing.meaning}; TLS needs both")
     sources.refuse_unknown_of_providers()
     warnings = [*sources.warnings(), *_cautions(settings)]
     return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))

@@ -1,4 +1,4 @@
-"""Where settings come from: the command line first, then the environment."""
+"""The sources of settings: first the command line, then the environment."""
 
 from __future__ import annotations
 

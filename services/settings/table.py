@@ -1,6 +1,6 @@
 """The table of settings: name, reader, default, meaning. One row each, nothing else.
 
---help, the checks and the README table (held to this one by a test) all come from here.
+--help, validation and the table in the README (compared by a test) all come from here.
 """
 
 from __future__ import annotations
@@ -196,6 +196,31 @@ DRAIN_SECONDS = Setting(
 LOG_FORMAT = Setting(
     "LOG_FORMAT", values.choice("text", "json"), "text", "of the log on stderr: text or json"
 )
+WEBSOCKET = Setting(
+    "WEBSOCKET",
+    values.choice("direct", "tornado"),
+    "direct",
+    "how sockets are served: direct (frames on the raw socket) or tornado (its WebSocketHandler); "
+    "with TLS or COMPRESSION it is tornado by itself",
+)
+COMPRESSION = Setting(
+    "COMPRESSION",
+    values.choice("off", "on"),
+    "off",
+    "permessage-deflate where a client offers it: on or off",
+)
+MAX_COMPRESSED = Setting(
+    "MAX_COMPRESSED_SOCKETS",
+    values.count(1, 1_000_000),
+    "1000",
+    "sockets of a node that may be compressed at one time; each takes about 160 KiB",
+)
+TLS_CERTIFICATE = Setting(
+    "TLS_CERTIFICATE", values.folder, None, "PEM file of the certificate and its chain", "none"
+)
+TLS_KEY = Setting(
+    "TLS_KEY", values.folder, None, "PEM file of the certificate's private key", "none"
+)
 AUDIT_RETENTION = Setting(
     "AUDIT_RETENTION_SECONDS",
     values.seconds(DAY, 10 * 365 * DAY),
@@ -236,5 +261,10 @@ SETTINGS: tuple[Setting[Any], ...] = (
     DRAIN_SECONDS,
     LOG_FORMAT,
     AUDIT_RETENTION,
+    WEBSOCKET,
+    COMPRESSION,
+    MAX_COMPRESSED,
+    TLS_CERTIFICATE,
+    TLS_KEY,
     *LIMIT_SETTINGS,
 )

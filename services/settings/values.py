@@ -1,7 +1,7 @@
-"""What each kind of setting takes: text in, a checked value out.
+"""Readers for each type of setting: text in, a validated value out.
 
-Every reader raises `BadValue`, which says what would be taken and shows what was got only as
-far as it is no secret. services/settings/settings.py adds the name and makes one line of it.
+Every reader raises `BadValue`, which says what is accepted and shows the value unless it is secret.
+services/settings/settings.py adds the name of the setting and makes it one line.
 """
 
 from __future__ import annotations

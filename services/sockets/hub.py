@@ -1,7 +1,7 @@
-"""This node's sockets: who is on, by session, user, login session and token; and their cutting.
+"""The joined sockets of this node, by session, user, login session and token, and closing them.
 
-Everything here happens within one turn of the event loop and waits for nothing, so a socket
-is either in the hub and reachable by a revocation, or not yet let in and stopped by one.
+Everything here runs within one iteration of the event loop without waiting. So a socket is either
+in the hub and reachable by a revocation, or has not joined yet and is stopped by one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from services.grants.rules import Grant
 from services.sockets.session_pool import SocketSession
-from services.websocket.connection import WebSocketConnection
+from services.websocket.connection import Connection
 from services.websocket.protocol import CloseCode
 
 
@@ -34,7 +34,7 @@ class HubRooms(Protocol):
 class HubSocket(Protocol):
     """What the hub asks of a socket that has joined."""
 
-    connection: WebSocketConnection
+    connection: Connection
     bearer_token_id: str | None
     """`jti` of the access token that this socket alone may hold; None for tickets, cookies."""
     generation: int
@@ -73,6 +73,10 @@ class Hub:
     def of_user(self, user_id: str) -> frozenset[HubSocket]:
         """The sockets of a user on this node."""
         return frozenset(self._by_user.get(user_id, ()))
+
+    def count_of(self, user_id: str) -> int:
+        """How many sockets of a user there are on this node."""
+        return len(self._by_user.get(user_id, ()))
 
     def of_login_session(self, user_id: str, login_session_id: str) -> list[HubSocket]:
         """The sockets of one login session on this node."""

@@ -1,4 +1,4 @@
-"""Pings, so that a peer that is gone without a word does not count as present."""
+"""Pings, so that a peer that has vanished does not count as present."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nodes of this installation that are alive, each under a lease that it renews."""
+"""The live nodes of this installation, each under a lease that it renews."""
 
 from __future__ import annotations
 

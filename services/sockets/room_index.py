@@ -1,8 +1,8 @@
-"""Which sockets are in a room, on every node: the room's own index in Redis.
+"""The room index in Redis: which sockets are in a room, on all nodes.
 
-One sorted set for each room, with an entry for each socket in it, scored by the end of a lease
-that the socket's node renews. Presence keeps it and reads people out of it, the session pool
-sockets; so a join writes it once for both. A dead node's entries end with their lease.
+One sorted set per room has an entry for each socket in it, scored by the end of a lease that the
+socket's node renews. Presence writes it and reads users from it, the session pool reads sockets; so
+a join writes it once for both. The entries of a dead node expire with their lease.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Socket sessions in Redis: which sockets are open anywhere, whose they are, until when.
+"""Socket sessions in Redis: all open sockets with their users and expiry.
 
-A record is a key under a lease that its node renews; a dead node's records vanish with the
-lease. No leader, no lock, no reaper. What lies there: user id, name, role, times. No e-mail
-address, no token. When Redis is away the sockets stay and their records come back with the
-next renewal, because a renewal writes the whole record.
+A record is a key under a lease that its node renews; the records of a dead node expire with the
+lease. There is no leader, no lock and no reaper. A record holds user id, name, role and times, but
+no e-mail address and no token. While Redis is unavailable the sockets stay open. Their records come
+back with the next renewal, because a renewal writes the whole record.
 """
 
 from __future__ import annotations
@@ -65,12 +65,9 @@ class SessionPool:
     # ---- upkeep ----------------------------------------------------------------------------
 
     def _write_commands(self, session: SocketSession) -> tuple[Command, ...]:
-        index = user_index_key(session.user_id)
-        lease_end = self._clock() + LEASE_SECONDS
         return (
-            ("SET", session_key(session.session_id), _encode(session), "PX", LEASE_MS),
-            ("ZADD", index, lease_end, _index_member(session)),
-            ("PEXPIRE", index, LEASE_MS),
+            _record_command(session),
+            *index_commands(session.user_id, _index_member(session), self._clock()),
         )
 
     def write(self, session: SocketSession) -> None:
@@ -79,6 +76,11 @@ class SessionPool:
         Fails quietly while Redis is away; the next renewal makes up for it.
         """
         self._store.call(*self._write_commands(session))
+
+    def write_record(self, session: SocketSession) -> None:
+        """Like `write`, for a socket whose place in its user's index was just taken
+        (socket_limit.py)."""
+        self._store.call(_record_command(session))
 
     def remove(self, session: SocketSession) -> None:
         """Take a record out, without waiting."""
@@ -179,6 +181,16 @@ class SessionPool:
             records = await self._store.call(*(("GET", session_key(i)) for i in batch))
             found += (_DECODER.decode(record) for record in records if record is not None)
         return found
+
+
+def index_commands(user_id: str, member: str, now: float) -> tuple[Command, Command]:
+    """Write an entry of a user's index, or renew it. `now`: epoch seconds."""
+    index = user_index_key(user_id)
+    return ("ZADD", index, now + LEASE_SECONDS, member), ("PEXPIRE", index, LEASE_MS)
+
+
+def _record_command(session: SocketSession) -> Command:
+    return ("SET", session_key(session.session_id), _encode(session), "PX", LEASE_MS)
 
 
 def _index_member(session: SocketSession) -> str:

@@ -1,7 +1,7 @@
-"""How many sockets one user may have open, on all nodes.
+"""Limits the open sockets of one user on all nodes.
 
-A socket takes its place in the user's index in Redis before it is let in, in the same round trip
-as the look-up of who it is; the place's number decides. So parallel joins are counted exactly.
+A socket takes a place in the user's index in Redis before it is admitted, in the same round trip as
+the look-up of its identity. The rank of the place decides, so concurrent joins are counted exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from services.claims import Claims
 from services.errors import RateLimited, StoreUnavailable
 from services.redis.store import Store
 from services.sockets.hub import Hub
-from services.sockets.session_pool import LEASE_MS, LEASE_SECONDS, user_index_key
+from services.sockets.session_pool import index_commands, user_index_key
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -57,20 +57,14 @@ class SocketLimit:
             RateLimited: this node alone has as many sockets of the user.
         """
         user_id = claims.sub
-        here = len(self._hub.of_user(user_id)) + self._entering.get(user_id, 0)
-        if here >= self._most:
+        entering = self._entering.get(user_id, 0)
+        if self._hub.count_of(user_id) + entering >= self._most:
             raise RateLimited("too many sockets of one user on this node")
-        self._entering[user_id] = self._entering.get(user_id, 0) + 1
-        session_id, index = secrets.token_urlsafe(16), user_index_key(user_id)
+        self._entering[user_id] = entering + 1
+        session_id = secrets.token_urlsafe(16)
         member = f"{claims.sid}/{session_id}"
-        lease_end = self._clock() + LEASE_SECONDS
-        answer = asyncio.ensure_future(
-            self._store.call(
-                ("ZADD", index, lease_end, member),
-                ("ZCARD", index),
-                ("PEXPIRE", index, LEASE_MS),
-            )
-        )
+        entry = index_commands(user_id, member, self._clock())
+        answer = asyncio.ensure_future(self._store.call(*entry, ("ZCARD", user_index_key(user_id))))
         return Place(user_id, session_id, member, answer)
 
     async def check(self, place: Place) -> bool:
@@ -84,7 +78,7 @@ class SocketLimit:
         """
         waited = not place.answer.done()
         try:
-            _, count, _ = await place.answer
+            _, _, count = await place.answer
             if count > self._most:  # of a node that died, some may be there no more
                 index = user_index_key(place.user_id)
                 waited = True

@@ -1,4 +1,4 @@
-"""The database: how it is opened, asked and brought up to date, and what is encrypted in it.
+"""The database: opening, queries, migrations, and encryption at rest.
 
 Begin with `database.py`. Tables are in models/, migrations in models/migrations/.
 

@@ -1,8 +1,8 @@
 """The database: accounts, login sessions and revocations, off the hot path.
 
 Work is plain synchronous Peewee code; the bridge (`playhouse.pwasyncio`) lets it wait without
-stopping the loop. Each run is a task of its own with one connection and one transaction, so
-that giving up on it never leaves a connection behind in an unknown state: docs/adr/0002.
+blocking the loop. Each run is a task of its own with one connection and one transaction, so that a
+cancelled run never leaves a connection in an unknown state: docs/adr/0002.
 """
 
 from __future__ import annotations

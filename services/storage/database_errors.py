@@ -1,4 +1,4 @@
-"""What an error of Peewee, asyncpg or sqlite3 means for the caller."""
+"""Maps errors of Peewee, asyncpg and sqlite3 to errors of Usher."""
 
 from __future__ import annotations
 

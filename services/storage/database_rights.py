@@ -1,4 +1,4 @@
-"""Which rights in PostgreSQL are missing, said in one line at the start and not in each answer."""
+"""Reports missing PostgreSQL privileges in one line at start, instead of in every response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads DATABASE_URL and opens what it names, without ever showing its password."""
+"""Parses DATABASE_URL and opens the database, without ever showing its password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encryption at rest: what a provider gave us (OAuth tokens) lies in the database as ciphertext.
+"""Encryption at rest, for provider tokens in the database.
 
 Fernet: AES-128-CBC with HMAC-SHA-256, authenticated, from `cryptography` (ASVS 6.2.1).
 """

@@ -1,7 +1,7 @@
-"""Brings a database to the schema of this version, once, however many nodes start together.
+"""Migrates a database to the schema of this version, once, however many nodes start together.
 
-The numbered files of models/migrations are applied in order by Peewee's own runner, all in one
-transaction and under one lock, so that a start that fails half-way leaves nothing behind.
+Peewee's runner applies the numbered files of models/migrations in order, in one transaction and
+under one lock, so that a start that fails half-way changes nothing.
 """
 
 from __future__ import annotations

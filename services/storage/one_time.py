@@ -1,4 +1,4 @@
-"""What may be used once: in the database, so that it holds on every node and without Redis."""
+"""Single-use values, recorded in the database so that they hold on every node and without Redis."""
 
 from __future__ import annotations
 

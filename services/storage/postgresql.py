@@ -1,17 +1,17 @@
-"""The bridge to PostgreSQL: connections and transactions that fit any server and any pooler.
+"""The bridge to PostgreSQL: connections and transactions that work with any server and any pooler.
 
-A pooler in transaction pooling (PgBouncer, and what hosters put in front) hands each transaction
-to whichever server connection is free, so nothing may outlive a transaction:
+A pooler in transaction pooling mode (PgBouncer, and what hosters put in front) gives each
+transaction whichever server connection is free, so no state may outlive a transaction:
 
-- **No named statements.** A name made on one server connection is unknown on the next, or stands
-  for something else there. Peewee's bridge prepares each query anew in any case, and asyncpg then
-  gives it a name and closes that name later, with a round trip of its own. Without names that
-  round trip is saved: docs/adr/0002 has the figures.
-- **No settings of the session.** Time limits and the isolation level are told with BEGIN, in the
-  same round trip; PgBouncer refuses them where they are asked for on connecting.
+- **No named statements.** A name made on one server connection is unknown on the next, or names
+  another statement there. Peewee's bridge prepares each query anew in any case, and asyncpg then
+  names it and closes the name later, with a round trip of its own. Without names that round trip is
+  saved: docs/adr/0002 has the figures.
+- **No session settings.** Timeouts and the isolation level are sent with BEGIN, in the same round
+  trip; PgBouncer refuses them on connect.
 
-READ COMMITTED is what the code is written for: what must not change in between is read with FOR
-UPDATE. A server whose default is stricter would fail transactions that are right.
+The code is written for READ COMMITTED: rows that must not change in between are read with FOR
+UPDATE. A stricter default of the server would fail correct transactions.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A postgresql:// URL as hosters hand it out: every option is taken, or refused by its name.
+"""A postgresql:// URL as hosters provide it: every option is applied, or refused by its name.
 
-asyncpg knows most of libpq's options (libpq, section 34.1.2). An option that it does not know it
-hands to the server as one of the server's own settings, which ends in an error that names neither
-the URL nor what to do. So the options of libpq and of other clients' pools are sorted out here.
-What is left over are the server's settings (`search_path=…`); the server says if one is unknown.
+asyncpg knows most of libpq's options (libpq, section 34.1.2). It passes unknown options to the
+server as server settings, which ends in an error that names neither the URL nor the remedy. So
+options of libpq and of other clients' pools are handled here. The rest are server settings
+(`search_path=…`); the server reports unknown ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows that wait for each other: read to be changed, and locked until the commit."""
+"""Reads rows that will be changed, and locks them until the commit."""
 
 from __future__ import annotations
 

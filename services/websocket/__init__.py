@@ -1,7 +1,7 @@
 """RFC 6455 on one connection, and the messages of Usher's subprotocol. Knows no user and no room.
 
-Begin with `connection.py`; `frames.py` reads and writes frames, `protocol.py` has the message
-types and close codes, `listener.py` accepts TCP connections.
+Begin with `connection.py`. `frames.py` reads and writes frames, `protocol.py` has the message types
+and close codes, `listener.py` accepts TCP connections.
 
 May import: no other wing.
 """

@@ -49,6 +49,62 @@ class ConnectionOwner(Protocol):
         """The wire takes and gives nothing any more. Called once. `code`: RFC 6455 7.1.5."""
 
 
+class Connection(Protocol):
+    """A WebSocket after its handshake, in whichever form: this one, or through Tornado."""
+
+    last_heard: float
+    """When the peer last said anything, seconds by the loop's clock."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything may still go in or out."""
+
+    def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
+        """Answer the handshake with `head`, and begin a moment later."""
+
+    def start(self, leading: bytes = b"", head: bytes = b"") -> None:
+        """Answer the handshake with `head`, and begin to read."""
+
+    def limit(self, max_message: int) -> None:
+        """Allow messages of so many bytes from now on."""
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume()`."""
+
+    def resume(self) -> None:
+        """Deliver again, first what was already read."""
+
+    def rest(self) -> None:
+        """Deliver nothing for a while: the peer has sent more than it may."""
+
+    def hold(self) -> None:
+        """Deliver nothing and send nothing until `release()`, but for the end."""
+
+    def release(self) -> None:
+        """Deliver and send again, what waited first."""
+
+    def send(self, text: bytes) -> None:
+        """Send a text message."""
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a frame that is already built."""
+
+    def send_frames(self, frames: list[bytes], joined: bytes) -> None:
+        """Send frames that are already built. `joined`: the same in one piece."""
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+
+    def close(self, code: CloseCode, after: float | None = None) -> None:
+        """Say `closing`, send a close frame and let nothing else in or out."""
+
+    def end_flood(self) -> None:
+        """Close a peer that goes on above its rate (4429)."""
+
+    def abort(self) -> None:
+        """Let go of a peer that does not answer, without a handshake."""
+
+
 class WebSocketConnection:
     """A WebSocket after its handshake.
 
@@ -115,8 +171,13 @@ class WebSocketConnection:
     def is_open(self) -> bool:
         return self._open
 
-    def start(self, leading: bytes = b"") -> None:
-        """Begin to read. `leading`: what the peer had already sent behind its handshake."""
+    def start(self, leading: bytes = b"", head: bytes = b"") -> None:
+        """Answer the handshake with `head`, if that is not done yet, and begin to read.
+
+        `leading`: what the peer had already sent behind its handshake.
+        """
+        if head:
+            self._write(head)
         self._loop.add_reader(self._fd, self._readable)
         if leading:
             self._take(leading)

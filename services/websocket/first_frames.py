@@ -1,8 +1,9 @@
-"""What follows a handshake leaves a little after it, so that its reader is listening by then.
+"""Delays the first frame after a handshake a little, so that the client listens by then.
 
-Some libraries lose a frame that arrives together with the 101 where the program waits for `open`
-before it listens (npm ws), others hold it back until the next bytes (simple-websocket). A turn of
-the loop later was not enough for the former in 7 of 12 runs; 2 ms later was in all.
+Some libraries lose a frame that arrives together with the 101 if the program waits for `open`
+before it listens (npm ws). Others hold it back until the next bytes (simple-websocket). One
+iteration of the loop later was not enough for the former in 7 of 12 runs; 2 ms later was enough in
+all.
 """
 
 from __future__ import annotations

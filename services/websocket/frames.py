@@ -1,6 +1,6 @@
 """RFC 6455 frames, server side. Sans-I/O: bytes in, messages out; messages in, bytes out.
 
-No extension is spoken: permessage-deflate costs 160 KB a socket and 40 % of the fan-out
+No extension is negotiated: permessage-deflate costs 160 KB a socket and 40 % of the fan-out
 (docs/performance.md), and compressing secrets beside attacker-chosen text leaks them (CRIME).
 """
 
@@ -58,6 +58,12 @@ def encode_frame(opcode: Opcode, payload: bytes) -> bytes:
 def encode_text(payload: bytes) -> bytes:
     """A text frame, built once however many sockets it goes to."""
     return encode_frame(Opcode.TEXT, payload)
+
+
+def text_of(frame: bytes) -> bytes:
+    """The payload of a frame that `encode_text` has built."""
+    length = frame[1]
+    return frame[2 if length < 126 else 4 if length == 126 else 10 :]
 
 
 def encode_close(code: int, reason: str = "") -> bytes:

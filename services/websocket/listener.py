@@ -1,8 +1,8 @@
-"""A listening socket that keeps some file descriptors back for the server itself.
+"""A listening socket that reserves some file descriptors for the server itself.
 
-Tornado accepts until the system refuses (EMFILE), then is woken again and again, logs a
-traceback each time, and neither the database nor Redis can be reached any more. Anybody who
-opens enough connections and says nothing could do that. Here they are turned away before.
+Tornado accepts until the system refuses (EMFILE). Then it is woken again and again, logs a
+traceback each time, and neither the database nor Redis can be reached. Anybody who opens enough
+idle connections could cause that. Here connections are refused before that point.
 """
 
 from __future__ import annotations

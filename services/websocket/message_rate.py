@@ -1,7 +1,7 @@
-"""How much one socket may ask of its node: a token bucket, and what becomes of who goes on.
+"""Limits the message rate of one socket with a token bucket.
 
-Who asks for more is refused, then left unread: what the peer goes on to send waits in its own
-kernel, and costs this node nothing.
+A message over the rate is refused. If the peer goes on, the socket is not read for a while: what
+the peer sends waits in its own kernel and costs this node nothing.
 """
 
 from __future__ import annotations

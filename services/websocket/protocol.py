@@ -1,7 +1,7 @@
-"""What travels over a socket: events, replies and close codes. Sans-I/O: bytes in, values out.
+"""The messages of a socket: events, replies and close codes. Sans-I/O: bytes in, values out.
 
-A frame is JSON text `{"event": string, "id"?: string|number, "data"?: any}`. Nothing here
-reads a socket, a clock or a store, so the same code serves the server, the docs and the tests.
+A frame is JSON text `{"event": string, "id"?: string|number, "data"?: any}`. Nothing here reads a
+socket, a clock or a store, so the same code serves the server, the docs and the tests.
 """
 
 from __future__ import annotations

@@ -9,12 +9,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 
+from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, parse_request_start_line
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+from tornado.websocket import WebSocketHandler
 
+from handlers.websocket import tornado_connection
 from handlers.websocket.handshake import answer, check_handshake
+from handlers.websocket.tornado_connection import TornadoConnection
 from services.websocket import connection
-from services.websocket.connection import WebSocketConnection
+from services.websocket.connection import Connection, ConnectionOwner, WebSocketConnection
 from services.websocket.frames import NOT_UTF8, Opcode, encode_close, encode_frame
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -23,8 +31,8 @@ MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 class Echo:
     """Sends back what it receives."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-        self.connection = WebSocketConnection(loop, sock, self, MAX_MESSAGE_BYTES)
+    def __init__(self, connect: Callable[[ConnectionOwner], Connection]) -> None:
+        self.connection = connect(self)
 
     def received(self, message: bytes, is_text: bool) -> None:
         """Send the message back; text that is not UTF-8 ends the connection with 1007."""
@@ -33,9 +41,13 @@ class Echo:
                 message.decode()
             except UnicodeDecodeError:
                 # Usher itself says 4400: to it such a text is no frame of its protocol.
+                assert isinstance(self.connection, WebSocketConnection)
                 self.connection._bad_frame = True
                 self.connection._finish(NOT_UTF8, encode_close(NOT_UTF8))
                 return
+        if isinstance(self.connection, TornadoConnection) and not is_text:
+            self.connection._handler.write_message(message, binary=True)  # Usher never does
+            return
         self.connection.send_frame(encode_frame(Opcode.TEXT if is_text else Opcode.BINARY, message))
 
     def closed(self, code: int) -> None:
@@ -74,10 +86,42 @@ async def greet(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
     first, _, rest = text.decode("latin-1").partition("\r\n")
     headers = HTTPHeaders.parse(rest)
     accept = check_handshake(parse_request_start_line(first), headers)
-    echo = Echo(loop, sock)
-    echo.connection.send_frame(answer(accept, headers))
-    echo.connection.start(leading)
+    echo = Echo(lambda owner: WebSocketConnection(loop, sock, owner, MAX_MESSAGE_BYTES))
+    echo.connection.start(leading, answer(accept, headers))
+
+
+class TornadoEcho(WebSocketHandler):
+    """The same through Tornado's handler."""
+
+    def open(self, *args: str, **kwargs: str) -> None:
+        """Begin to echo."""
+        self.echo = Echo(partial(TornadoConnection, asyncio.get_running_loop(), self))
+        self.echo.connection.limit(MAX_MESSAGE_BYTES)
+
+    @property
+    def max_message_size(self) -> int:
+        """As the direct form's."""
+        return MAX_MESSAGE_BYTES
+
+    def on_message(self, message: str | bytes) -> Awaitable[None] | None:
+        """Hand a message on."""
+        assert isinstance(self.echo.connection, TornadoConnection)
+        return self.echo.connection.receive(message)
+
+    def on_close(self) -> None:
+        """Nothing is kept of a connection."""
+
+
+async def serve_through_tornado() -> None:
+    """Accept until the process is ended."""
+    (listener,) = bind_sockets(int(sys.argv[1]), "127.0.0.1")
+    setattr(tornado_connection, "OUTBOX_BYTES", 4 * MAX_MESSAGE_BYTES)  # noqa: B010 - imported there
+    server = HTTPServer(Application([("/.*", TornadoEcho)]))
+    server.add_sockets([listener])
+    sys.stdout.write(f"{listener.getsockname()[1]}\n")
+    sys.stdout.flush()
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(serve_through_tornado() if sys.argv[2:] == ["tornado"] else serve())

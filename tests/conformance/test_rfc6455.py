@@ -20,6 +20,15 @@ def test_every_case_of_the_suite_passes_and_ends_clean(tmp_path: Path) -> None:
     assert table(cases) in shown, "docs/protocol.md shows what `make conformance` prints"
 
 
+def test_through_tornado_only_ends_differ(tmp_path: Path) -> None:
+    with echo_server("tornado") as port:
+        cases = run_suite(port, tmp_path)
+    failed = [case.name for case in cases if {case.behavior, case.close} - GOOD]
+    assert {name.partition(".")[0] for name in failed} == {"7"}, "close codes that must not travel"
+    shown = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+    assert table(cases) in shown, "docs/protocol.md shows what `make conformance` prints"
+
+
 def test_a_server_that_fails_a_case_is_told_so(tmp_path: Path) -> None:
     # It answers a handshake with 501: were that a pass, the test above could not fail.
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as http:

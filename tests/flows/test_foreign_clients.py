@@ -34,8 +34,8 @@ from tests.support.server import (
 
 
 @pytest.fixture(scope="module")
-def house(database_kind: str) -> Iterator[Usher]:
-    with quiet_usher(database_kind) as server:
+def house(socket_kind: str) -> Iterator[Usher]:
+    with quiet_usher(socket_kind) as server:
         yield server
 
 
@@ -114,7 +114,8 @@ async def test_websockets_sends_a_big_message_in_fragments(house: Usher, ada: Cl
         await socket.send(text[n : n + 1000] for n in range(0, len(text), 1000))
         assert (await receive(socket))["id"] == 1
         await socket.send(text.replace("x", "xx"))
-        assert (await event(socket, "closing"))["reason"] == "message_too_big"
+        if not house.through_tornado:  # which closes a message that is too big by itself
+            assert (await event(socket, "closing"))["reason"] == "message_too_big"
         assert await close_code(socket) == 1009
 
 
@@ -451,7 +452,7 @@ def test_usher_js_gives_up_on_a_token_that_is_no_good(house: Usher) -> None:
 
 
 @with_node
-def test_usher_js_renews_its_token_on_the_live_socket(database_kind: str) -> None:
+def test_usher_js_renews_its_token_on_the_live_socket(socket_kind: str) -> None:
     script = """
     let token = TOKEN, refresh = process.env.REFRESH, renewals = 0;
     const getToken = async ({ renew }) => {
@@ -476,7 +477,7 @@ def test_usher_js_renews_its_token_on_the_live_socket(database_kind: str) -> Non
     show(renewals);
     usher.close();
     """
-    with quiet_usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=3) as server:
+    with quiet_usher(socket_kind, ACCESS_TOKEN_TTL_SECONDS=3) as server:
         client = sign_up(server)
         variables = {"TOKEN": client.token, "REFRESH": client.refresh_token}
         same, renewals = node(USHER_JS + script, server, **variables)

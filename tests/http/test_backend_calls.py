@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +35,7 @@ class House:
     def __init__(self, server: Usher) -> None:
         self.server, self.admin = server, sign_up(server)
         assert self.admin.user["role"] == "admin"
+        self.room = f"user:{self.admin.user['id']}"
 
     def user(self) -> Client:
         return sign_up(self.server)
@@ -87,7 +90,7 @@ def test_a_key_is_shown_once_and_listed_without_it(house: House) -> None:
 def test_a_key_lies_nowhere_but_as_a_hash(house: House) -> None:
     key = house.key()
     assert key.token is not None
-    assert publish(key, "user:nobody").status == 204
+    assert publish(key, house.room).status == 204
     secret = key.token.removeprefix("usher_key_").encode()
     for path in Path(house.server.data_dir).rglob("*"):
         if path.is_file():
@@ -101,7 +104,7 @@ def test_a_key_is_listed_with_its_last_use(house: House) -> None:
     key = house.key()
     assert house.listed()[key.user["id"]]["last_used_at"] is None
     before = time.time()
-    assert publish(key, "user:nobody").status == 204
+    assert publish(key, house.room).status == 204
     used = house.listed()[key.user["id"]]["last_used_at"]
     assert before - 1 <= used <= time.time() + 1
 
@@ -109,11 +112,11 @@ def test_a_key_is_listed_with_its_last_use(house: House) -> None:
 def test_a_key_that_is_revoked_is_good_for_nothing_at_once(house: House) -> None:
     key, stays = house.key(), house.key()
     path = f"/api/admin/api-keys/{key.user['id']}"
-    assert publish(key, "user:nobody").status == 204
+    assert publish(key, house.room).status == 204
     assert house.admin.call("DELETE", path).status == 204
-    plain_refusal(publish(key, "user:nobody"), 401, "unauthenticated")
+    plain_refusal(publish(key, house.room), 401, "unauthenticated")
     assert key.user["id"] not in house.listed()
-    assert publish(stays, "user:nobody").status == 204
+    assert publish(stays, house.room).status == 204
     problem(house.admin.call("DELETE", path), 404, "not_found")
     problem(house.admin.call("DELETE", "/api/admin/api-keys/none"), 404, "not_found")
 
@@ -161,7 +164,7 @@ def test_a_key_needs_a_name_and_scopes_that_there_are(house: House, body: Any) -
 def test_a_scope_opens_its_own_calls_only(house: House) -> None:
     user = house.user()
     calls = {
-        "publish": ("POST", "/api/publish", {"room": "user:nobody", "event": "x"}),
+        "publish": ("POST", "/api/publish", {"room": house.room, "event": "x"}),
         "disconnect": ("POST", f"/api/admin/users/{user.user['id']}/disconnect", None),
     }
     for scope in SCOPES:
@@ -324,6 +327,171 @@ async def test_a_pushed_event_cannot_break_out_of_its_frame(house: House) -> Non
         assert (await talker.frame("e"))["data"] == '}{"event":"closing"'
         await talker.settle()
         assert talker.is_open
+
+
+@pytest.mark.parametrize("room", ["user:nobody", "user:", "channel:none", "channel:", "user: x"])
+def test_a_room_that_does_not_exist_is_404(house: House, room: str) -> None:
+    for keep in (False, True):
+        body = {"room": room, "event": "alarm", "keep": keep}
+        plain_refusal(house.admin.post("/api/publish", body), 404, "not_found")
+
+
+@pytest.mark.gen_test
+async def test_several_rooms_at_once_and_of_one_unknown_nothing_is_sent(house: House) -> None:
+    ada, bob, key = house.user(), house.user(), house.key("publish")
+    tea = channel(ada, bob)
+    rooms = [f"user:{ada.user['id']}", tea]
+    async with talking(house.server, ada) as a, talking(house.server, bob) as b:
+        unknown = {"rooms": [*rooms, "channel:none"], "event": "lost", "data": 1}
+        plain_refusal(key.post("/api/publish", unknown), 404, "not_found")
+        body = {"rooms": [*rooms, tea], "event": "alarm", "data": 1}
+        assert key.post("/api/publish", body).status == 204
+        got = [await a.frame("alarm"), await a.frame("alarm")]
+        assert sorted(frame["room"] for frame in got) == sorted(rooms)
+        assert (await b.frame("alarm"))["room"] == tea
+        for talker in (a, b):
+            await talker.settle()
+            names = [frame["event"] for frame in talker.events]
+            assert "lost" not in names
+            assert names.count("alarm") == (2 if talker is a else 1), "a room named twice is one"
+
+
+@pytest.mark.parametrize(
+    ("body", "member"),
+    [
+        ({}, "room"),
+        ({"room": "user:x", "rooms": ["user:x"]}, "room"),
+        ({"rooms": []}, "rooms"),
+        ({"rooms": "user:x"}, "rooms"),
+        ({"rooms": ["user:x", "nodes"]}, "rooms"),
+        ({"rooms": ["user:x", 1]}, "rooms"),
+        ({"rooms": [f"user:{number}" for number in range(101)]}, "rooms"),
+        ({"room": None}, "room"),
+        ({"room": "nodes"}, "room"),
+        ({"room": "user:x", "keep": "yes"}, "keep"),
+    ],
+)
+def test_a_bad_publication_is_told_which_member_is_wrong(
+    house: House, body: dict[str, Any], member: str
+) -> None:
+    answer = house.admin.post("/api/publish", {"event": "alarm", **body})
+    assert member in problem(answer, 400, "bad_request")["detail"]
+
+
+# ---- kept ----------------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_what_is_kept_is_in_history_in_one_order_with_messages(house: House) -> None:
+    ada, key = house.user(), house.key("publish")
+    room = channel(ada)
+    data = {"a": [1, "ü", None]}
+    async with talking(house.server, ada) as talker:
+        first = await talker.ok("message", {"room": room, "data": "before"})
+        body = {"room": room, "event": "build-done", "data": data, "keep": True}
+        assert key.post("/api/publish", body).status == 204
+        live = await talker.frame("build-done")
+        assert set(live) == {"event", "id", "room", "data", "sent_at"}
+        passing = {**body, "event": "passing", "keep": False}
+        assert key.post("/api/publish", passing).status == 204
+        last = await talker.ok("message", {"room": room, "data": "after"})
+        messages = (await talker.ok("history", {"room": room}))["messages"]
+        assert [one["id"] for one in messages] == [first["id"], live["id"], last["id"]]
+        assert messages[1] == {
+            "id": live["id"],
+            "room": room,
+            "event": "build-done",
+            "data": data,
+            "sent_at": live["sent_at"],
+        }
+        assert abs(live["sent_at"] - time.time()) < 60
+        assert set(messages[0]) == {"id", "room", "from", "data", "sent_at"}
+        behind = (await talker.ok("history", {"room": room, "after": first["id"]}))["messages"]
+        assert behind == messages[1:]
+
+
+@pytest.mark.gen_test
+async def test_who_was_away_gets_what_was_kept_for_them(house: House) -> None:
+    ada, key = house.user(), house.key("publish")
+    room = f"user:{ada.user['id']}"
+    for number in range(3):
+        body = {"room": room, "event": f"e.{number}", "data": number, "keep": True}
+        assert key.post("/api/publish", body).status == 204
+    async with talking(house.server, ada) as talker:
+        messages = (await talker.ok("history", {"room": room}))["messages"]
+        assert [(one["event"], one["data"]) for one in messages] == [
+            ("e.0", 0),
+            ("e.1", 1),
+            ("e.2", 2),
+        ]
+
+
+@pytest.mark.gen_test
+async def test_what_is_too_large_for_history_is_refused_and_not_sent(house: House) -> None:
+    ada, key = house.user(), house.key("publish")
+    room = channel(ada)
+    async with talking(house.server, ada) as talker:
+        large = {"room": room, "event": "e", "data": "x" * 62_000, "keep": True}
+        problem(key.post("/api/publish", large), 413, "too_large")
+        fits = {**large, "data": "x" * 61_000}
+        assert key.post("/api/publish", fits).status == 204
+        assert len((await talker.frame("e"))["data"]) == 61_000
+        assert len((await talker.ok("history", {"room": room}))["messages"]) == 1
+
+
+# ---- sent again ----------------------------------------------------------------------------
+
+
+def again(caller: Client, body: dict[str, Any], key: str) -> Any:
+    return caller.call("POST", "/api/publish", body, {"Idempotency-Key": key})
+
+
+@pytest.mark.gen_test
+async def test_fifty_at_once_with_one_key_publish_once(house: House) -> None:
+    ada, key = house.user(), house.key("publish")
+    room = channel(ada)
+    body = {"room": room, "event": "paid", "data": 1, "keep": True}
+    async with talking(house.server, ada) as talker:
+        with ThreadPoolExecutor(50) as pool:
+            loop = asyncio.get_running_loop()
+            answers = await asyncio.gather(
+                *(loop.run_in_executor(pool, again, key, body, "order-1") for _ in range(50))
+            )
+        assert [answer.status for answer in answers] == [204] * 50
+        assert again(key, body, "order-1").status == 204
+        assert again(key, body, "order-2").status == 204
+        history = await talker.ok("history", {"room": room})
+        assert len(history["messages"]) == 2
+
+
+@pytest.mark.gen_test
+async def test_a_key_stands_for_one_request_of_one_caller(house: House) -> None:
+    ada, one, other = house.user(), house.key("publish"), house.key("publish")
+    room = channel(ada)
+    body = {"room": room, "event": "paid", "data": 1, "keep": True}
+    async with talking(house.server, ada) as talker:
+        assert again(one, body, "k").status == 204
+        problem(again(one, {**body, "data": 2}, "k"), 422, "idempotency_key_reused")
+        for caller in (other, house.admin):
+            assert again(caller, body, "k").status == 204
+        assert len((await talker.ok("history", {"room": room}))["messages"]) == 3
+
+
+@pytest.mark.gen_test
+async def test_a_request_that_was_refused_may_be_sent_again(house: House) -> None:
+    ada, key = house.user(), house.key("publish")
+    body = {"room": "channel:none", "event": "paid", "keep": True}
+    for _ in range(2):
+        plain_refusal(again(key, body, "later"), 404, "not_found")
+    body["room"] = channel(ada)
+    assert again(key, body, "later").status == 204
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "\u00fc", "a\tb"])
+def test_an_idempotency_key_is_plain_text(house: House, key: str) -> None:
+    body = {"room": house.room, "event": "x"}
+    answer = again(house.admin, body, key.encode().decode("latin-1"))
+    assert "Idempotency-Key" in problem(answer, 400, "bad_request")["detail"]
 
 
 # ---- models --------------------------------------------------------------------------------

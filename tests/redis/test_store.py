@@ -127,6 +127,11 @@ def test_set_nx_keeps_what_is_there(with_store: Run) -> None:
     assert got == [b"OK", None, b"1"]
 
 
+def test_set_get_tells_what_was_there(with_store: Run) -> None:
+    got = replies(with_store, ("SET", "k", 1, "GET"), ("SET", "k", 2, "PX", 900, "GET"))
+    assert got == [None, b"1"]
+
+
 def test_lifetimes_are_told_in_seconds_and_milliseconds(with_store: Run) -> None:
     got = replies(
         with_store,
@@ -325,6 +330,7 @@ COMMANDS: st.SearchStrategy[Command] = st.one_of(
     joined("MGET", KEYS, KEYS),
     joined("SET", KEYS, VALUES),
     joined("SET", KEYS, VALUES, st.just("nx")),
+    joined("SET", KEYS, VALUES, st.just("GET")),
     joined("SET", KEYS, VALUES, st.sampled_from(["EX", "ex", "PX", "XYZ"]), LIFE),
     joined("SET", KEYS, VALUES, st.just("EX"), LIFE, st.just("NX")),
     joined("GETDEL", KEYS),

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from handlers.websocket.socket import ClientSocket
 from services.sessions.admission import Identity
 from services.sessions.token_binding import bearer_key
 from services.sockets.session_pool import LEASE_MS
@@ -15,6 +14,7 @@ from tests.support.parts import (
     ACCESS_TTL,
     Parts,
     Peer,
+    client_socket,
     database_away,
     node,
     open_socket,
@@ -227,7 +227,7 @@ async def test_where_neither_redis_nor_the_database_can_say_the_socket_is_closed
 
 async def open_as(parts: Parts, identity: Identity) -> Peer:
     ours, theirs = socket_pair()
-    client = ClientSocket(parts.context, ours)
+    client = client_socket(parts, ours)
     client.open_joined(b"", b"", identity, True)
     peer = Peer(theirs, client)
     parts.peers.append(peer)

@@ -153,6 +153,12 @@ def test_good_values_are_taken(name: str, text: str, value: object) -> None:
 
 
 BAD = {
+    "APP_AUDIENCES": ["a b", "\x00"],
+    "WEBSOCKET": ["", "both", "raw"],
+    "COMPRESSION": ["", "true", "1"],
+    "MAX_COMPRESSED_SOCKETS": ["", "0", "-1", "1.5"],
+    "TLS_CERTIFICATE": ["", " ", "a\nb", "\x00"],
+    "TLS_KEY": ["", " ", "a\nb", "\x00"],
     "HOST": ["", " ", "127.1", "999.1.1.1", "a b", "http://x", "x:80", "bü.example", "a/b", "\n"],
     "PORT": ["", "x", "-1", "65536", "1.5", "0x10", "1_000", "\uff18", "99999999999999", "tcp://1:2"],
     "DATA_DIR": ["", " ", "a\nb", "\x00"],

@@ -474,6 +474,21 @@ async def removal_cost(
 
 
 @pytest.mark.gen_test
+async def test_a_usual_join_and_its_end_are_eight_commands(
+    database_url: str, redis_server: RealRedis
+) -> None:
+    async with node(database_url, redis_server) as parts:
+        login = await parts.signed_in()
+        for _ in range(2):  # from the first on Redis knows the login session
+            parts.store.groups.clear()
+            (await open_socket(parts, login, bearer=True)).close()
+            await until(lambda: len(parts.hub) == 0)
+        sent = [str(command[0]) for group in parts.store.groups for command in group]
+        place, who, record = ["ZADD", "PEXPIRE", "ZCARD"], ["MGET"], ["SET", "SET"]
+        assert sent == [*place, *who, *record, "DEL", "ZREM"]
+
+
+@pytest.mark.gen_test
 async def test_redis_holds_no_address_and_no_token(
     database_url: str, redis_server: RealRedis
 ) -> None:

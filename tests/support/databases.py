@@ -61,7 +61,7 @@ def copied_database(url: str, folder: Path) -> Iterator[str]:
     if url.startswith("sqlite:"):
         yield f"sqlite:///{shutil.copy(url.removeprefix('sqlite:///'), folder / 'usher.db')}"
     else:
-        with postgres_server().database(like=parse(url).shown.rpartition("/")[2]) as copy:
+        with postgres_server().copy(parse(url).shown.rpartition("/")[2]) as copy:
             yield copy
 
 

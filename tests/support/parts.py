@@ -37,7 +37,9 @@ from services.audit import hooks
 from services.audit.trail import AuditTrail
 from services.backends.app_keys import AppKeys
 from services.backends.app_tokens import AppTokens
+from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
+from services.backends.publishing import Publishing
 from services.background import Background
 from services.container import Services
 from services.errors import StoreUnavailable
@@ -88,6 +90,7 @@ from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.storage.database import Database
 from services.storage.encryption import Encryption
+from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode
 from tests.support.databases import opened
@@ -367,6 +370,7 @@ def join_parts(
         app_keys=app_keys,
         app_tokens=app_tokens,
         introspection=Introspection(admission, tokens, app_tokens),
+        publishing=Publishing(database, rooms, Idempotency(database, clock), clock),
         encryption=encryption,
         oauth=oauth,
     )
@@ -452,10 +456,19 @@ async def database_away(parts: Parts) -> None:
     await parts.database.close()
 
 
+def client_socket(parts: Parts, sock: socket.socket) -> ClientSocket:
+    """The server's side of a socket, in the direct form."""
+    context = parts.context
+    return ClientSocket(
+        context,
+        lambda owner: WebSocketConnection(context.loop, sock, owner, stalled=context.stalled),
+    )
+
+
 async def open_socket(parts: Parts, signed_in: SignedIn, bearer: bool = False) -> Peer:
     """A joined socket of a login session: the real one, over a real pair of sockets."""
     ours, theirs = socket_pair()
-    client = ClientSocket(parts.context, ours)
+    client = client_socket(parts, ours)
     client.open_joined(b"", b"", await parts.joins.admit_claims(signed_in.claims), bearer)
     peer = Peer(theirs, client)
     parts.peers.append(peer)

@@ -26,6 +26,50 @@ with warnings.catch_warnings():
 
 
 WATCH = Path(__file__).with_name("postgres_watch.py")
+SETTLE = "SET lock_timeout = '5s'; SET client_min_messages = error;"
+EMPTY = """
+SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid();
+DO $$ DECLARE named text; BEGIN
+  SELECT string_agg(oid::regclass::text, ', ') INTO named FROM pg_class
+  WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+    AND relname <> 'schema_migrations' AND pg_relation_size(oid) > 0;
+  IF named IS NOT NULL THEN EXECUTE 'TRUNCATE ' || named || ' RESTART IDENTITY CASCADE'; END IF;
+END $$;
+"""
+STATE = r"""
+\pset tuples_only on
+\pset format unaligned
+SELECT 'state ' || md5(string_agg(x, E'\n' ORDER BY x)) FROM (
+  SELECT concat_ws('|', n.nspname, n.nspowner, n.nspacl, c.relname, c.relkind, c.relowner, c.relacl,
+    c.reloptions, c.relrowsecurity, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
+    a.attnotnull, a.attidentity, a.attacl, pg_get_expr(d.adbin, d.adrelid)) AS x
+  FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid
+  LEFT JOIN pg_attribute a ON a.attrelid = c.oid
+  LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+  WHERE n.nspname !~ '^(pg_|information_schema)'
+  UNION ALL SELECT conrelid::regclass || conname || pg_get_constraintdef(oid) FROM pg_constraint
+  WHERE connamespace = 'public'::regnamespace
+  UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index
+  WHERE indexrelid::regclass::text !~ '^(pg_|information_schema)'
+  UNION ALL SELECT concat_ws('|', tgrelid::regclass, tgname, tgenabled) FROM pg_trigger
+  WHERE NOT tgisinternal
+  UNION ALL SELECT 'function ' || oid::regprocedure FROM pg_proc
+  WHERE pronamespace = 'public'::regnamespace
+  UNION ALL SELECT 'extension ' || extname FROM pg_extension
+  UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger
+  UNION ALL SELECT 'default ' || defaclrole || defaclacl::text FROM pg_default_acl
+  UNION ALL SELECT 'setting ' || setrole || setconfig::text FROM pg_db_role_setting
+  WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+  UNION ALL SELECT concat_ws('|', datdba, datacl, datconnlimit, datallowconn) FROM pg_database
+  WHERE datname = current_database()
+  UNION ALL SELECT 'migration ' || name FROM schema_migrations
+  UNION ALL SELECT 'rows in ' || relname FROM pg_class WHERE relkind = 'r'
+    AND relnamespace = 'public'::regnamespace AND relname <> 'schema_migrations'
+    AND pg_relation_size(oid) > 0
+) AS all_of_it;
+"""
+"""Everything but rows: a database that a test has changed otherwise is not used again."""
 
 
 class PostgresServer:
@@ -39,6 +83,10 @@ class PostgresServer:
         atexit.register(self._leave)
         # cleanup_mode "delete": the daemon stops and the data go when the last handle does.
         self._server = get_server(self._folder / "d", cleanup_mode="delete")
+        # What it wrote is to outlive its processes, as in the tests of crashes, and no power cut.
+        self._server.psql("ALTER SYSTEM SET fsync = off;\nSELECT pg_reload_conf();")
+        self._spare: dict[str, list[str]] = {}
+        self._states: dict[str, str] = {}
 
     def _leave(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -56,6 +104,31 @@ class PostgresServer:
             yield self.url(name)
         finally:
             self._server.psql(f"DROP DATABASE {name} WITH (FORCE);")
+
+    @contextmanager
+    def copy(self, like: str) -> Iterator[str]:
+        """The URL of a copy of a database that nobody is using, without rows; or of one that was
+        such a copy before and is again. To make one takes many times what emptying one does."""
+        spare = self._spare.setdefault(like, [])
+        if spare:
+            name = spare.pop()
+        else:
+            name = f"t{secrets.token_hex(8)}"
+            self._server.psql(f"CREATE DATABASE {name} TEMPLATE {like};")
+        if like not in self._states:
+            self._states[like] = self._state(name)
+        try:
+            yield self.url(name)
+        finally:
+            if self._state(name, EMPTY) == self._states[like] != "":
+                spare.append(name)
+            else:
+                self._server.psql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE);")
+
+    def _state(self, name: str, first: str = "") -> str:
+        """What a database is but its rows; "" where it can't be said."""
+        said = str(self._server.psql(f"\\c {name}\n{SETTLE}{first}{STATE}"))
+        return next((line for line in said.splitlines() if line.startswith("state ")), "")
 
     def psql(self, name: str, statement: str) -> str:
         """Runs one statement from outside, over a connection of its own."""

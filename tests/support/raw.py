@@ -245,6 +245,15 @@ def quiet_usher(database: str, **settings: Any) -> Iterator[Usher]:
         assert_quiet(server.log)
 
 
+def is_utf8(text: bytes) -> bool:
+    """Whether these bytes are text."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

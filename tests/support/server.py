@@ -11,6 +11,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ ROOMY = {
     for name in ("SIGNUPS", "WRONG_SIGNINS", "SIGNINS", "REFRESHES", "TICKETS", "MAILS")
 }
 """All tests of a process come from one address; those of the limits set their own."""
+TORNADO = "sqlite-through-tornado"
 PATIENCE = 20.0
 """Seconds that anything may take on a busy machine before a test gives up."""
 
@@ -47,13 +49,17 @@ class Usher:
     """`server.py` as a user starts it, on a free port and in a folder of its own.
 
     Args:
-        database: "sqlite" for the one it makes itself in DATA_DIR, "postgresql" for an empty
-            one of its own; or the DATABASE_URL of one that stays when it is closed.
+        database: "sqlite" for the one it makes itself in DATA_DIR, TORNADO for the same with
+            sockets through Tornado's handler, "postgresql" for an empty one of its own; or the
+            DATABASE_URL of one that stays when it is closed.
         settings: `USHER_` variables without the prefix.
     """
 
     def __init__(self, database: str, **settings: object) -> None:
         self._stack = ExitStack()
+        if database == TORNADO:
+            database = "sqlite"
+            settings.setdefault("WEBSOCKET", "tornado")
         self.data_dir = Path(tempfile.mkdtemp(prefix="usher-t-"))
         self._stack.callback(shutil.rmtree, self.data_dir, ignore_errors=True)
         self.database_url = f"sqlite:///{self.data_dir / DATABASE_FILE}"
@@ -109,6 +115,11 @@ class Usher:
             if "Stop with" in line:
                 ready.put(told)
         ready.put({})
+
+    @property
+    def through_tornado(self) -> bool:
+        """Whether its sockets are served by Tornado's handler."""
+        return self.environment.get("USHER_WEBSOCKET") == "tornado"
 
     @property
     def port(self) -> int:
@@ -187,7 +198,16 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-_OPENER = urllib.request.build_opener(_NoRedirects)
+def any_certificate() -> ssl.SSLContext:
+    """TLS of a client that looks at no certificate; tests/flows/test_tls.py does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+_OPENER = urllib.request.build_opener(
+    _NoRedirects, urllib.request.HTTPSHandler(context=any_certificate())
+)
 
 
 @dataclass

@@ -73,8 +73,8 @@ def test_refusals_are_bounded_in_number_and_in_bytes() -> None:
 
 
 @pytest.fixture(scope="module")
-def hall(database_kind: str) -> Iterator[Usher]:
-    with quiet_usher(database_kind) as server:
+def hall(socket_kind: str) -> Iterator[Usher]:
+    with quiet_usher(socket_kind) as server:
         yield server
 
 
@@ -136,6 +136,11 @@ def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
             other.lives()
             time.sleep(0.1)  # others have a rate, too
         thread.join()
+        if hall.through_tornado and block is not BEATS:
+            # Tornado reads pings, pongs and fragments by itself: such a socket is ended.
+            assert flood.ending is not None
+            assert flood.pongs < 5000
+            return
         assert flood.ending is None
         # A second at the socket's rate, and what the kernels on the way hold.
         assert len(flood.events) + flood.pongs < 1000

@@ -21,9 +21,9 @@ KIB = 1024
 
 
 @pytest.fixture(scope="module")
-def house(database_kind: str) -> Iterator[Usher]:
+def house(socket_kind: str) -> Iterator[Usher]:
     """A server whose administrator is somebody else, for people who speak fast."""
-    with usher(database_kind, MESSAGE_RATE=10_000) as server:
+    with usher(socket_kind, MESSAGE_RATE=10_000) as server:
         assert sign_up(server).user["role"] == "admin"
         yield server
         assert_quiet(server.log)
@@ -646,8 +646,8 @@ async def test_a_time_without_the_right_is_never_read(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_when_the_window_was_left_history_says_so(database_kind: str) -> None:
-    with usher(database_kind, HISTORY_MESSAGES=10, MESSAGE_RATE=10_000) as server:
+async def test_when_the_window_was_left_history_says_so(socket_kind: str) -> None:
+    with usher(socket_kind, HISTORY_MESSAGES=10, MESSAGE_RATE=10_000) as server:
         ann = sign_up(server)
         room = channel(ann)
         async with talking(server, ann) as a:
@@ -665,8 +665,8 @@ async def test_when_the_window_was_left_history_says_so(database_kind: str) -> N
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_what_is_too_old_is_gone_and_what_is_young_is_not(database_kind: str) -> None:
-    with usher(database_kind, HISTORY_SECONDS=2) as server:
+async def test_what_is_too_old_is_gone_and_what_is_young_is_not(socket_kind: str) -> None:
+    with usher(socket_kind, HISTORY_SECONDS=2) as server:
         ann = sign_up(server)
         room = channel(ann)
         async with talking(server, ann) as a:
@@ -782,6 +782,12 @@ async def test_history_takes_one_room_or_several_and_so_many(house: Usher, ann: 
         for data in wrong:
             assert await a.refused("history", data) == "bad_request"
         assert len((await a.ok("history", {"rooms": [one] * 250}))["rooms"]) == 250
+        for number in range(30):
+            await a.ok("message", {"room": room, "data": number})
+        (alone,) = (await a.ok("history", {"rooms": [one]}))["rooms"]
+        assert (len(alone["messages"]), alone["more"]) == (30, False), "of few rooms more of each"
+        of_many = (await a.ok("history", {"rooms": [one] * 10}))["rooms"]
+        assert {(len(each["messages"]), each["more"]) for each in of_many} == {(20, True)}
 
 
 @pytest.mark.gen_test(timeout=60)

@@ -31,6 +31,7 @@ from tests.support.raw import (
     forged,
     frame,
     handshake,
+    is_utf8,
     joined,
     quiet_usher,
 )
@@ -47,17 +48,17 @@ ERRORS = {
 
 
 @pytest.fixture(scope="module")
-def hall(database_kind: str) -> Iterator[Usher]:
+def hall(socket_kind: str) -> Iterator[Usher]:
     """A server for clients that say more than people do; test_message_rate.py is about the rate."""
-    with quiet_usher(database_kind, JWT_SECRETS=SECRET, MESSAGE_RATE=10_000) as server:
+    with quiet_usher(socket_kind, JWT_SECRETS=SECRET, MESSAGE_RATE=10_000) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def hasty(database_kind: str) -> Iterator[Usher]:
+def hasty(socket_kind: str) -> Iterator[Usher]:
     """A server with little patience."""
     settings = {"ACCESS_TOKEN_TTL_SECONDS": 1.5, "JOIN_TIMEOUT_SECONDS": 0.3}
-    with quiet_usher(database_kind, JWT_SECRETS=SECRET, **settings) as server:
+    with quiet_usher(socket_kind, JWT_SECRETS=SECRET, **settings) as server:
         yield server
 
 
@@ -471,12 +472,21 @@ def test_before_joining_a_frame_may_have_8_kib_and_no_more(hall: Usher, ada: Cli
     ends(end, 1009, "message_too_big", "never")
 
 
+def is_too_big(end: Ending, server: Usher) -> None:
+    """Tornado ends a message above its limit by itself, so `closing` does not come before."""
+    if server.through_tornado:
+        assert (end.code, end.reason) == (1009, "message too big")
+        assert all(each["event"] != "closing" for each in end.events)
+    else:
+        ends(end, 1009, "message_too_big", "never")
+
+
 def test_after_joining_a_frame_may_have_64_kib_and_no_more(hall: Usher, ada: Client) -> None:
     with joined(hall, by_header(ada.token)) as client:
         client.send(frame(bytes_of(64 * KIB)))
         assert client.event()["ok"] is True
         client.send(frame(bytes_of(64 * KIB + 1)))
-        ends(client.ending(), 1009, "message_too_big", "never")
+        is_too_big(client.ending(), hall)
 
 
 def test_fragments_count_together(hall: Usher, ada: Client) -> None:
@@ -488,7 +498,7 @@ def test_fragments_count_together(hall: Usher, ada: Client) -> None:
         assert client.frame()[0] == PONG
         assert client.event()["ok"] is True
         client.send(frame(whole, final=False) + frame(b"x", 0))
-        ends(client.ending(), 1009, "message_too_big", "never")
+        is_too_big(client.ending(), hall)
     halves = frame(b" " * 5 * KIB, final=False) + frame(b" " * 5 * KIB, 0)
     ends(ending_of(hall, then=halves), 1009, "message_too_big", "never")
 
@@ -499,7 +509,7 @@ def test_a_frame_that_only_claims_to_be_big_is_not_waited_for(
 ) -> None:
     with joined(hall, by_header(ada.token)) as client:
         client.send(b"\x81\xff" + claimed.to_bytes(8, "big") + b"mask")
-        ends(client.ending(), 1009, "message_too_big", "never")
+        is_too_big(client.ending(), hall)
 
 
 # ---- what is no frame ------------------------------------------------------------------------
@@ -541,6 +551,10 @@ def test_what_is_not_such_json_closes_with_4400(hall: Usher, ada: Client, text: 
     with joined(hall, by_header(ada.token)) as client:
         client.send(frame(text) + event("heartbeat", "behind"))
         end = client.ending()
+    if hall.through_tornado and not is_utf8(text):
+        # Tornado ends text that is not UTF-8 without a close frame (RFC 6455 asks for 1007).
+        assert end.code == 1006
+        return
     ends(end, 4400, "bad_request", "never")
     assert len(end.events) == 1, end
 
@@ -797,8 +811,8 @@ def test_a_logout_closes_the_sockets_of_its_session_and_no_others(hall: Usher, a
         stranger.lives()
 
 
-def test_a_stopping_server_asks_everybody_to_come_back(database_kind: str) -> None:
-    with usher(database_kind) as server:
+def test_a_stopping_server_asks_everybody_to_come_back(socket_kind: str) -> None:
+    with usher(socket_kind) as server:
         client = sign_up(server)
         with joined(server, by_header(client.token)) as known, RawClient(server) as stranger:
             stranger.upgrade()

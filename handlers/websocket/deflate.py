@@ -1,0 +1,80 @@
+"""permessage-deflate (RFC 7692): which offers are granted, and how many sockets may have it.
+
+Tornado 6.6 drops parameters that have no value, and so answers an offer of
+`server_no_context_takeover` as if it were not there: some clients then refuse after the 101. An
+offer that it would answer wrongly is left out here; where a client makes several, the next counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+EXTENSION = "permessage-deflate"
+HINTS = frozenset(("client_no_context_takeover", "client_max_window_bits"))
+"""Parameters that tell what the client could do. A server may leave them unanswered (7.1)."""
+WINDOWS = frozenset(str(bits) for bits in range(9, 16))
+"""`server_max_window_bits` that zlib has. It takes 8 for 9, which would break the promise."""
+
+
+def acceptable_offer(headers: Iterable[str]) -> str | None:
+    """The first offer that Tornado answers as the RFC asks for, in the form to show it.
+
+    Args:
+        headers: the values of `Sec-WebSocket-Extensions`.
+    """
+    for offer in ",".join(headers).split(","):
+        name, *parameters = (part.strip() for part in offer.split(";"))
+        if name.lower() != EXTENSION:
+            continue
+        found: dict[str, str] = {}
+        for parameter in parameters:
+            key, _, value = (part.strip().strip('"') for part in parameter.partition("="))
+            if key in found:
+                break  # a parameter twice: the offer is declined (7.1)
+            found[key] = value
+        else:
+            if (shown := _shown(found)) is not None:
+                return shown
+    return None
+
+
+def _shown(parameters: dict[str, str]) -> str | None:
+    """The offer without its hints; None where something in it can't be granted."""
+    wanted = {key: value for key, value in parameters.items() if key not in HINTS}
+    window = wanted.pop("server_max_window_bits", None)
+    hints_are_good = parameters.get("client_no_context_takeover", "") == "" and parameters.get(
+        "client_max_window_bits", ""
+    ) in WINDOWS | {"", "8"}
+    if wanted or not hints_are_good or (window is not None and window not in WINDOWS):
+        return None
+    return EXTENSION if window is None else f"{EXTENSION}; server_max_window_bits={window}"
+
+
+class Compression:
+    """How many sockets may be compressed at once: each takes about 160 KiB.
+
+    Args:
+        most: 0 where compression is off.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.count = 0
+        """Sockets that have it now."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As Tornado takes them: the least of CPU and memory."""
+        return {"compression_level": 1, "mem_level": 4}
+
+    def take(self) -> bool:
+        """Take one place; False when there is none left."""
+        if self.count >= self._most:
+            return False
+        self.count += 1
+        return True
+
+    def give_back(self) -> None:
+        """The socket that had it is closed."""
+        self.count -= 1

@@ -1,0 +1,298 @@
+"""One WebSocket through Tornado's own handler, with the face of the direct form.
+
+`services.websocket.connection` has the direct form and says what each method promises. Here Tornado
+reads and writes the frames, which TLS and compression need. One message at a time is handed to
+Tornado's stream: what waits behind it can still be dropped by a close, as after a revocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tornado.websocket import WebSocketClosedError
+
+from services.loop_watch import never_stalled
+from services.websocket.connection import (
+    ABNORMAL_CLOSURE,
+    CLOSE_HANDSHAKE_SECONDS,
+    LIGHT_BURST,
+    LIGHT_RATE,
+    OUTBOX_BYTES,
+    ConnectionOwner,
+)
+from services.websocket.first_frames import FirstFrames
+from services.websocket.frames import text_of
+from services.websocket.message_rate import REST_SECONDS, TokenBucket
+from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
+
+if TYPE_CHECKING:
+    from tornado.websocket import WebSocketHandler
+
+
+class TornadoConnection:
+    """A WebSocket after its handshake.
+
+    Args:
+        loop: the running event loop.
+        handler: Tornado's side of it.
+        owner: who is told.
+        stalled: as in the direct form.
+    """
+
+    __slots__ = (
+        "_gate",
+        "_handler",
+        "_held",
+        "_is_writing",
+        "_light",
+        "_loop",
+        "_max_message",
+        "_open",
+        "_opening",
+        "_outbox",
+        "_owner",
+        "_paused",
+        "_queued",
+        "_resting",
+        "_stalled",
+        "_timer",
+        "_unread",
+        "last_heard",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handler: WebSocketHandler,
+        owner: ConnectionOwner,
+        stalled: Callable[[], bool] = never_stalled,
+    ) -> None:
+        self._loop, self._handler, self._owner = loop, handler, owner
+        self._stalled = stalled
+        self._max_message = MAX_UNJOINED_MESSAGE_BYTES
+        self._open = True
+        self._paused = self._held = self._opening = self._is_writing = False
+        self._light: TokenBucket | None = None
+        self._resting: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._outbox: deque[bytes] = deque()
+        self._queued = 0
+        self._unread: str | bytes | None = None
+        self._gate: asyncio.Future[None] | None = None
+        self.last_heard = loop.time()
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
+    def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
+        """Begin a moment after the handshake's answer, which Tornado has sent by now."""
+        assert leading == head == b"", "Tornado has sent the one and reads the other"
+        self._opening = True
+        first_frames.add(self._begin_frames)
+
+    def start(self, leading: bytes = b"", head: bytes = b"") -> None:
+        """Begin to read. Tornado does by itself, once the handler's `open` has returned."""
+        assert leading == head == b"", "Tornado has sent the one and reads the other"
+
+    def limit(self, max_message: int) -> None:
+        """Allow messages of so many bytes from now on."""
+        self._max_message = max_message
+
+    def _begin_frames(self) -> None:
+        self._opening = False
+        self._go_on()
+
+    # ---- reading ---------------------------------------------------------------------------
+
+    def receive(self, message: str | bytes) -> asyncio.Future[None] | None:
+        """Take a message that Tornado read. It reads the next one once the result is done."""
+        self.last_heard = self._loop.time()
+        if not self._open:
+            return None  # after our close frame nothing counts any more but the peer's
+        self._stalled()
+        if self._waits():
+            self._unread = message
+        else:
+            self._deliver(message)
+        return self._until_read_on()
+
+    def _until_read_on(self) -> asyncio.Future[None] | None:
+        if not (self._open and self._waits()):
+            return None
+        self._gate = self._loop.create_future()
+        return self._gate
+
+    def heard(self) -> None:
+        """Note a ping or pong of the peer, which Tornado has answered.
+
+        Tornado reads on whatever is done here, so who sends many is ended, not left unread.
+        """
+        now = self.last_heard = self._loop.time()
+        if self._light is None:
+            self._light = TokenBucket(LIGHT_RATE, LIGHT_BURST, now)
+        if self._light.take(now):
+            self.end_flood()
+
+    def _waits(self) -> bool:
+        return self._paused or self._held or self._opening or self._resting is not None
+
+    def _deliver(self, message: str | bytes) -> None:
+        payload = message.encode() if isinstance(message, str) else message
+        if len(payload) > self._max_message:
+            self.close(CloseCode.MESSAGE_TOO_BIG)
+        else:
+            self._owner.received(payload, isinstance(message, str))
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Deliver again, first what was already read."""
+        self._paused = False
+        self._go_on()
+
+    def rest(self) -> None:
+        """Deliver nothing for a while: the peer has sent more than it may."""
+        if self._resting is None and self._open:
+            self._resting = self._loop.call_later(REST_SECONDS, self._end_rest)
+
+    def _end_rest(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        self._go_on()
+
+    def hold(self) -> None:
+        """Deliver nothing and send nothing until `release()`, but for the end."""
+        self._held = self._open
+
+    def release(self) -> None:
+        """Deliver and send again, what waited first."""
+        self._held = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._flush()
+        if self._open and self._waits():
+            return
+        message, self._unread = self._unread, None
+        if message is not None and self._open:
+            self._deliver(message)
+        if self._gate is not None and not (self._open and self._waits()):
+            gate, self._gate = self._gate, None
+            if not gate.done():
+                gate.set_result(None)
+
+    # ---- writing ---------------------------------------------------------------------------
+
+    def send(self, text: bytes) -> None:
+        """Send a text message; nothing happens once the connection is closed."""
+        if not self._open:
+            return
+        if self._outbox or self._is_writing or self._held or self._opening:
+            self._outbox.append(text)
+            self._queued += len(text)
+            if self._queued > OUTBOX_BYTES:
+                self.close(CloseCode.SLOW_CONSUMER)
+        else:
+            self._write(text)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send the text of a frame that is already built; Tornado builds its own."""
+        self.send(text_of(frame))
+
+    def send_frames(self, frames: list[bytes], joined: bytes) -> None:
+        """Send the texts of frames that are already built, one after the other."""
+        for frame in frames:
+            self.send_frame(frame)
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life (RFC 6455 section 5.5.2)."""
+        if self._open:
+            try:
+                self._handler.ping()
+            except WebSocketClosedError:
+                self._loop.call_soon(self._lost)
+
+    def _write(self, text: bytes) -> None:
+        try:
+            future = self._handler.write_message(text)
+        except WebSocketClosedError:
+            # Later, not here: the caller may be walking over the members of a room.
+            self._loop.call_soon(self._lost)
+            return
+        self._is_writing = self._stream_is_writing()
+        future.add_done_callback(self._written)
+
+    def _stream_is_writing(self) -> bool:
+        connection = self._handler.ws_connection
+        stream = connection.stream if connection is not None else None
+        return stream is not None and stream.writing()
+
+    def _written(self, future: asyncio.Future[None]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            self._lost()
+        elif self._is_writing:
+            self._is_writing = self._stream_is_writing()
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._open and self._outbox and not (self._is_writing or self._held or self._opening):
+            text = self._outbox.popleft()
+            self._queued -= len(text)
+            self._write(text)
+
+    # ---- the end ---------------------------------------------------------------------------
+
+    def close(self, code: CloseCode, after: float | None = None) -> None:
+        """Say `closing`, send a close frame and let nothing else in or out."""
+        if not self._open:
+            return
+        self._open = False
+        self._outbox.clear()
+        self._unread = None
+        try:
+            self._handler.write_message(encode_closing(code, after)).add_done_callback(_seen)
+        except WebSocketClosedError:
+            self._loop.call_soon(self.abort)
+        else:
+            self._handler.close(code, code.reason)
+            self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self.abort)
+        self._end_rest()
+        self._owner.closed(code)
+
+    def end_flood(self) -> None:
+        """Close a peer that goes on above its rate (4429)."""
+        self.close(CloseCode.RATE_LIMITED)
+
+    def abort(self) -> None:
+        """Let go of a peer that does not answer, without a handshake."""
+        connection = self._handler.ws_connection
+        if connection is not None and connection.stream is not None:
+            connection.stream.close()
+        self._lost()
+
+    def ended(self, code: int | None) -> None:
+        """Tornado says that the connection is over. `code`: what the peer sent, if anything."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._lost(ABNORMAL_CLOSURE if code is None else code)
+
+    def _lost(self, code: int = ABNORMAL_CLOSURE) -> None:
+        if self._open:
+            self._open = False
+            self._outbox.clear()
+            self._end_rest()
+            self._owner.closed(code)
+
+
+def _seen(future: asyncio.Future[None]) -> None:
+    """Take the outcome of a last write: that the peer is gone is told by the end of the stream."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,134 @@
+"""A request that may be sent again counts once: the Idempotency-Key of an HTTP request
+(draft-ietf-httpapi-idempotency-key-header).
+
+The first attempt claims the key by a row; others wait until it is done and have its outcome. One
+that fails lets go of the key. Where a process died in between, nobody knows whether its request
+took effect: after CLAIM_SECONDS the next attempt takes the key over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import peewee
+
+from models.idempotency_key import IdempotencyKey
+from services.errors import Conflict, DatabaseUnavailable
+from services.opaque import token_hash
+from services.storage.database import Database
+
+KEEP_SECONDS = 3600.0
+CLAIM_SECONDS = 15.0
+"""Longer than any act may take."""
+WAIT_SECONDS = 10.0
+"""How long an attempt waits for another."""
+POLL_SECONDS = (0.02, 0.3)
+"""Between two looks: at first, and at most."""
+
+
+log = logging.getLogger("usher.idempotency")
+
+
+class KeyReused(Conflict):
+    """RFC 9110 section 15.5.21 for the status, as the draft has it."""
+
+    status, code = 422, "idempotency_key_reused"
+    title = "This Idempotency-Key was used for something else within the hour."
+
+
+class StillUnderWay(Conflict):
+    code = "idempotency_key_in_use"
+    title = "A request with this Idempotency-Key is still under way. Try again shortly."
+
+
+class Idempotency:
+    """Lets an act count once for each key, on every node."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database, self._clock = database, clock
+
+    async def once(
+        self, caller: str, key: str, request: bytes, act: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Do something, unless it was done with this key within the hour.
+
+        Args:
+            caller: whose key it is: two callers may choose the same one.
+            request: what is asked for; the same key with another is refused.
+
+        Raises:
+            KeyReused: the key was used for another request.
+            StillUnderWay: another attempt has it, and does not end.
+            DatabaseUnavailable: nobody can say whether it was done.
+        """
+        hash_ = token_hash(f"{caller}\0{key}")
+        fingerprint, token = token_hash(request.hex()), secrets.token_urlsafe(12)
+        if not await self._claimed(hash_, fingerprint, token):
+            return
+        try:
+            await act()
+        except BaseException:
+            await self._database.run(_let_go, hash_, token)
+            raise
+        try:
+            await self._database.run(_finish, hash_, token, self._clock())
+        except DatabaseUnavailable:
+            # It is done. An error would have it sent again.
+            log.warning("idempotency key: not noted that its request is done")
+
+    async def _claimed(self, hash_: str, fingerprint: str, token: str) -> bool:
+        """Whether this attempt is to act; False where it was done."""
+        end, pause = time.monotonic() + WAIT_SECONDS, POLL_SECONDS[0]
+        while True:
+            now = self._clock()
+            row = await self._database.run(_claim, hash_, fingerprint, token, now)
+            if row.fingerprint != fingerprint:
+                raise KeyReused("idempotency key: used for another request")
+            if row.token == token:
+                return True
+            if row.done_at is not None:
+                return False
+            if time.monotonic() >= end:
+                raise StillUnderWay("idempotency key: another attempt does not end")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, POLL_SECONDS[1])
+
+
+def _claim(
+    db: peewee.Database, hash_: str, fingerprint: str, token: str, now: float
+) -> IdempotencyKey:
+    """Claim the key, if nobody has it or whoever had it is long gone. Gives its row."""
+    row: dict[Any, Any] = {
+        IdempotencyKey.hash: hash_,
+        IdempotencyKey.fingerprint: fingerprint,
+        IdempotencyKey.token: token,
+        IdempotencyKey.claimed_at: now,
+        IdempotencyKey.done_at: None,
+        IdempotencyKey.expires_at: now + KEEP_SECONDS,
+    }
+    over = IdempotencyKey.expires_at <= now
+    gone = IdempotencyKey.done_at.is_null() & (
+        (IdempotencyKey.claimed_at <= now - CLAIM_SECONDS)
+        & (IdempotencyKey.fingerprint == fingerprint)
+    )
+    IdempotencyKey.insert(row).on_conflict(
+        conflict_target=[IdempotencyKey.hash],
+        update=row,
+        where=over | gone,
+    ).execute(db)
+    return IdempotencyKey.select().where(IdempotencyKey.hash == hash_).get(db)
+
+
+def _let_go(db: peewee.Database, hash_: str, token: str) -> None:
+    mine = (IdempotencyKey.hash == hash_) & (IdempotencyKey.token == token)
+    IdempotencyKey.delete().where(mine).execute(db)
+
+
+def _finish(db: peewee.Database, hash_: str, token: str, now: float) -> None:
+    mine = (IdempotencyKey.hash == hash_) & (IdempotencyKey.token == token)
+    IdempotencyKey.update({IdempotencyKey.done_at: now}).where(mine).execute(db)

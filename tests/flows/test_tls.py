@@ -1,0 +1,223 @@
+"""TLS in the process: https and wss from one server, with a certificate that can be renewed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+import websockets
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from services.settings.self_signed import CERTIFICATE_FILE, KEY_FILE, make_certificate
+from tests.support.raw import quiet_usher
+from tests.support.redis import until
+from tests.support.server import PATIENCE, ROOT, Usher, any_certificate, sign_up, usher
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost and its key, as `make run-tls` makes them."""
+    folder = tmp_path_factory.mktemp("tls")
+    make_certificate(folder)
+    return folder / CERTIFICATE_FILE, folder / KEY_FILE
+
+
+@pytest.fixture(scope="module")
+def server(pair: tuple[Path, Path]) -> Iterator[Usher]:
+    certificate, key = pair
+    with quiet_usher("sqlite", TLS_CERTIFICATE=certificate, TLS_KEY=key) as server:
+        yield server
+
+
+def trusting(certificate: Path) -> ssl.SSLContext:
+    """A client that trusts this certificate, and looks at the name in it."""
+    return ssl.create_default_context(cafile=str(certificate))
+
+
+def serial_of(server: Usher) -> int:
+    """The serial number of the certificate that a new connection is shown."""
+    with (
+        closing(socket.create_connection(("127.0.0.1", server.port), PATIENCE)) as plain,
+        any_certificate().wrap_socket(plain) as tls,
+    ):
+        shown = tls.getpeercert(binary_form=True)
+    assert shown is not None
+    from_der = ssl.DER_cert_to_PEM_cert(shown)
+    return hash(from_der)
+
+
+async def joined(server: Usher, token: str, tls: ssl.SSLContext) -> websockets.ClientConnection:
+    client = await websockets.connect(
+        server.ws, additional_headers={"Authorization": f"Bearer {token}"}, ssl=tls, proxy=None
+    )
+    assert json.loads(await asyncio.wait_for(client.recv(), PATIENCE))["event"] == "joined"
+    return client
+
+
+def test_what_is_announced_is_https_and_the_key_is_closed_to_others(
+    server: Usher, pair: tuple[Path, Path]
+) -> None:
+    assert server.url.startswith("https://127.0.0.1:")
+    assert f"wss://127.0.0.1:{server.port}/ws" in server.log
+    assert stat.S_IMODE(pair[1].stat().st_mode) == 0o600
+
+
+def test_cookies_are_secure_and_browsers_are_told_to_stay_on_https(server: Usher) -> None:
+    browser = sign_up(server, browser=True)
+    assert "__Host-access_token" in browser.cookies
+    answer = browser.get("/api/auth/me")
+    assert answer.status == 200
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+@pytest.mark.gen_test
+async def test_a_socket_is_closed_by_a_logout_as_without_tls(
+    server: Usher, pair: tuple[Path, Path]
+) -> None:
+    ada = await asyncio.to_thread(sign_up, server)
+    assert ada.token is not None
+    async with await joined(server, ada.token, trusting(pair[0])) as client:
+        await asyncio.to_thread(ada.post, "/api/auth/logout")
+        told = json.loads(await asyncio.wait_for(client.recv(), PATIENCE))
+        assert (told["event"], told["data"]["code"]) == ("closing", 4410)
+        await asyncio.wait_for(client.wait_closed(), PATIENCE)
+        assert client.close_code == 4410
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_1_2_and_1_3_are_spoken(server: Usher, version: ssl.TLSVersion) -> None:
+    assert handshake_with(server, version) is not None
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
+def test_an_older_version_is_refused(server: Usher) -> None:
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        handshake_with(server, ssl.TLSVersion.TLSv1_1)
+
+
+def handshake_with(server: Usher, version: ssl.TLSVersion) -> str | None:
+    context = any_certificate()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    with (
+        closing(socket.create_connection(("127.0.0.1", server.port), PATIENCE)) as plain,
+        context.wrap_socket(plain) as tls,
+    ):
+        return tls.version()
+
+
+def test_a_handshake_that_stands_still_ends_in_time(server: Usher) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as silent:
+        silent.settimeout(PATIENCE)
+        started = time.monotonic()
+        assert silent.recv(1) == b"", "it says nothing, and closes"
+        assert time.monotonic() - started > 2, "an honest client on a slow line has time"
+
+
+def test_plain_http_on_the_port_is_closed_and_harms_nobody(server: Usher) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
+        plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        with suppress(ConnectionError):
+            assert not plain.recv(100).startswith(b"HTTP/1.1 2")
+    assert sign_up(server).get("/api/auth/me").status == 200
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_a_renewed_certificate_is_read_at_sighup_and_no_socket_drops(
+    tmp_path: Path,
+) -> None:
+    make_certificate(tmp_path)
+    certificate, key = tmp_path / CERTIFICATE_FILE, tmp_path / KEY_FILE
+    with quiet_usher("sqlite", TLS_CERTIFICATE=certificate, TLS_KEY=key) as server:
+        ada = await asyncio.to_thread(sign_up, server)
+        assert ada.token is not None
+        before = serial_of(server)
+        async with await joined(server, ada.token, trusting(certificate)) as client:
+            certificate.unlink()
+            key.unlink()
+            make_certificate(tmp_path)
+            server.process.send_signal(signal.SIGHUP)
+            await until(lambda: serial_of(server) != before)
+            await client.send('{"event":"heartbeat","id":1}')
+            assert json.loads(await asyncio.wait_for(client.recv(), PATIENCE))["ok"] is True
+
+
+def test_a_bad_pair_at_sighup_is_a_line_in_the_log_and_the_old_one_goes_on(
+    tmp_path: Path,
+) -> None:
+    make_certificate(tmp_path)
+    certificate, key = tmp_path / CERTIFICATE_FILE, tmp_path / KEY_FILE
+    with usher("sqlite", TLS_CERTIFICATE=certificate, TLS_KEY=key) as server:
+        before = serial_of(server)
+        certificate.write_text("no certificate")
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + PATIENCE
+        while "the certificate is not read anew" not in server.log:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert serial_of(server) == before
+
+
+def other_key(folder: Path) -> Path:
+    path = folder / "other.pem"
+    path.write_bytes(pem(ec.generate_private_key(ec.SECP256R1()), None))
+    return path
+
+
+def locked_key(folder: Path) -> Path:
+    path = folder / "locked.pem"
+    path.write_bytes(pem(ec.generate_private_key(ec.SECP256R1()), b"a password"))
+    return path
+
+
+def pem(key: ec.EllipticCurvePrivateKey, password: bytes | None) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption()
+        if password is None
+        else serialization.BestAvailableEncryption(password),
+    )
+
+
+@pytest.mark.parametrize("wrong", ["other key", "locked key", "no key", "not there", "no pair"])
+def test_a_bad_certificate_or_key_is_one_line_and_status_2(
+    tmp_path: Path, pair: tuple[Path, Path], wrong: str
+) -> None:
+    certificate, key = pair
+    junk = tmp_path / "junk.pem"
+    junk.write_text("-----BEGIN NOTHING-----\n")
+    given = {
+        "other key": (certificate, other_key(tmp_path)),
+        "locked key": (certificate, locked_key(tmp_path)),
+        "no key": (certificate, junk),
+        "not there": (tmp_path / "gone.pem", key),
+        "no pair": (certificate, ""),
+    }[wrong]
+    settings = {"USHER_TLS_CERTIFICATE": str(given[0]), "USHER_TLS_KEY": str(given[1])}
+    ended = subprocess.run(
+        [sys.executable, "server.py"],
+        cwd=ROOT,
+        env={"PATH": "", "USHER_PORT": "0", "USHER_DATA_DIR": str(tmp_path / "data"), **settings},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("usher: USHER_TLS_")
+    assert ": got " in line
+    assert ", takes " in line
