@@ -302,6 +302,8 @@ class Crowd:
             self.period.seconds_to_close.append(0.0)  # before its logout was acknowledged
         elif socket.code == OWN:
             return
+        elif reader.is_retired:
+            return
         elif socket.code == 4401 and id(reader) not in self._asked:
             self.period.answers_lost += 1  # of a logout, which was done all the same
             self._replace(reader)

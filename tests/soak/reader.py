@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 """Seconds. docs/protocol.md has 30: here a fault comes each minute."""
 LASTED_SECONDS = 5.0
-ASK_AGAIN_SECONDS = 1.0
+FIRST_AGAIN, LONGEST_AGAIN = 1.0, 30.0
+"""Seconds until `history` or `join` is asked again: thousands must not ask at once, again and
+again, what nobody can answer."""
 _SAID = re.compile(rb'"id":"(\d+)-(\d+)".*"data":\{"n":(\d+)\}')
 _MESSAGE, _GAP = b'{"event":"message"', b'{"event":"gap"'
 _REPLY, _CLOSING = b'{"event":"reply","id":"', b'{"event":"closing"'
@@ -68,7 +71,7 @@ class Reader:
         self.is_retired = False
         self.socket: Socket | None = None
         self._joined_at = 0.0
-        self._pause = FIRST_PAUSE
+        self._pause, self._again = FIRST_PAUSE, FIRST_AGAIN
         self._node = random.randrange(len(crowd.addresses))
 
     # ---- coming and going ------------------------------------------------------------------
@@ -191,13 +194,13 @@ class Reader:
             if is_good:
                 self._on_history(msgspec.json.decode(payload)["data"])
             else:
-                self.crowd.later(ASK_AGAIN_SECONDS, self._ask_again)
+                self._later(self._ask_again)
         elif kind == b"j":
             if is_good:
                 self.is_in = True
                 self._ask(self.last)
             else:
-                self.crowd.later(ASK_AGAIN_SECONDS, self._enter)
+                self._later(self._enter)
 
     # ---- what was missed -------------------------------------------------------------------
 
@@ -206,6 +209,10 @@ class Reader:
         if self.is_joined and not self._is_catching:
             self._is_catching, self._catching = True, self.last
             self._ask(self.last)
+
+    def _later(self, act: Callable[[], None]) -> None:
+        self.crowd.later(random.uniform(self._again / 2, self._again), act)
+        self._again = min(LONGEST_AGAIN, self._again * 2)
 
     def _ask_again(self) -> None:
         if self.is_in and self._is_catching:
@@ -225,6 +232,7 @@ class Reader:
             page = int(ms), int(count)
             self._catching = max(self._catching or page, page)
         self.crowd.from_history += len(messages)
+        self._again = FIRST_AGAIN
         if not data["complete"]:
             self._is_told()
         if data["more"] and page is not None:
