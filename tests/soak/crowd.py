@@ -300,9 +300,7 @@ class Crowd:
             self.period.seconds_to_close.append(max(0.0, waited))
         elif socket.code == 4410 and id(reader) in self._asked:
             self.period.seconds_to_close.append(0.0)  # before its logout was acknowledged
-        elif socket.code == OWN:
-            return
-        elif reader.is_retired:
+        elif socket.code == OWN or reader.is_retired:
             return
         elif socket.code == 4401 and id(reader) not in self._asked:
             self.period.answers_lost += 1  # of a logout, which was done all the same
