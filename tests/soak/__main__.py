@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=int, default=20, help="and as many faults")
     parser.add_argument("--period", type=float, default=60, help="seconds from fault to fault")
     parser.add_argument("--fault", type=float, default=20, help="seconds that a fault lasts")
-    parser.add_argument("--only", default="", help="faults whose names have this in them")
+    parser.add_argument("--only", default="", help="an expression: faults whose names match")
     parser.add_argument("--folder", type=Path, help="where logs of the nodes are kept")
     parser.add_argument("--calm", type=float, default=45, help="seconds behind the last fault")
     chosen = parser.parse_args()
