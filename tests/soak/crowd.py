@@ -273,8 +273,8 @@ class Crowd:
     def _check(self, reader: Reader) -> None:
         """Whether its socket is closed by now."""
         socket = reader.socket
-        if socket is None or socket.is_over:
-            return
+        if socket is None or socket.is_over or not reader.is_joined:
+            return  # one that is not joined has nothing yet; `joined` sees to it
         left = self._since(reader, socket) + PROMISED_SECONDS - time.monotonic()
         if left > 0:
             self.later(min(left, 0.5) + 0.005, lambda: self._check(reader))
