@@ -69,10 +69,11 @@ class ClientSocket:
         context: SocketContext,
         connect: Callable[[ConnectionOwner], Connection],
         address: str = "",
+        session_id: str = "",
     ) -> None:
         self.context, self._address = context, address
         self.connection = connect(self)
-        self.session_id = secrets.token_urlsafe(16)
+        self.session_id = session_id or secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
         self.generation = 0
@@ -81,8 +82,7 @@ class ClientSocket:
         self._renewed_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._replies: ReplyQueue | None = None
-        rate = context.message_rate
-        self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
+        self._rate: TokenBucket | None = None
         self._excess: Excess | None = None
         self._group = ""
 
@@ -113,7 +113,7 @@ class ClientSocket:
         self._refuse(code)
 
     def _refuse(self, code: CloseCode) -> None:
-        self.context.metrics.joins.labels(outcome=code.reason).inc()
+        self.context.metrics.joins.inc(code.reason)
         by = Caller(address=self._address)
         self.context.services.audit.record(
             "socket.refused", reason=code.reason, target=self.session_id, by=by, kept=False
@@ -150,12 +150,15 @@ class ClientSocket:
             log.info("socket=%s closed: %s", self.session_id, error.evidence)
             self.close(CloseCode.BAD_REQUEST)
             return
+        if self._rate is None:  # most sockets say little: those that are silent have no bucket
+            rate = self.context.message_rate
+            self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
         wait = self._rate.take(self.connection.last_heard)
         if wait:
             self._refuse_excess(frame, wait, len(message))
             return
         event = self.context.events.get(frame.event)
-        self.context.metrics.frames.labels(event=frame.event if event else "unknown").inc()
+        self.context.metrics.frames.inc(frame.event if event else "unknown")
         if self._session is None and frame.event != "user-join":
             self._answer_refusal(frame, Unauthenticated("event before user-join"))
             self._refuse(CloseCode.UNAUTHENTICATED)
@@ -165,7 +168,7 @@ class ClientSocket:
     def _refuse_excess(self, frame: Frame, wait: float, size: int) -> None:
         """More than the rate allows: say so, then read no more for a while, then end it."""
         now, metrics = self.context.loop.time(), self.context.metrics
-        metrics.frames.labels(event="rate_limited").inc()
+        metrics.frames.inc("rate_limited")
         excess = self._excess
         if excess is None:
             excess = self._excess = Excess()
@@ -243,14 +246,13 @@ class ClientSocket:
     def closed(self, code: int) -> None:
         """The wire is closed: leave everything that was joined."""
         context = self.context
-        context.metrics.closes.labels(code=str(code) if code in COUNTED else "other").inc()
+        context.metrics.closes.inc(str(code) if code in COUNTED else "other")
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._is_unauthenticated_no_more()
         if self._session is not None:
             context.hub.remove(self)
-            context.metrics.sockets.dec()
             self.membership.leave_all()
             context.services.pool.remove(self._session)
             self._audit("socket.closed", str(int(code)))
@@ -352,8 +354,7 @@ class ClientSocket:
         context.services.pool.write_record(self._session)
         self._enter_rooms(identity)
         context.services.last_seen.record(claims.sid)
-        context.metrics.joins.labels(outcome="joined").inc()
-        context.metrics.sockets.inc()
+        context.metrics.joins.inc("joined")
         self._audit("socket.joined", "bearer" if bearer else "")
         self._watch_expiry()
         return self._joined()
