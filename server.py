@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import resource
@@ -121,6 +122,9 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         for warning in chosen.warnings:
             log.warning("%s", warning)
         anybody = await services.accounts.is_anybody_there()
+        # What is there now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         sys.stdout.write(_welcome(infrastructure, origins, port, anybody))
         sys.stdout.flush()
         reloader = Reloader(services, reread, tls.reload if tls is not None else None)

@@ -37,7 +37,7 @@ class Right(enum.IntEnum):
         return cls[word.upper()]
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """A right in one channel.
 
     Attributes:

@@ -28,7 +28,7 @@ LOOKUP_BATCH = 500
 """Records asked for in one round trip: the room of a lookup may have 10,000 sockets."""
 
 
-class SocketSession(msgspec.Struct, frozen=True):
+class SocketSession(msgspec.Struct, frozen=True, gc=False):
     """What is known of an open socket. Times are epoch seconds."""
 
     session_id: str
