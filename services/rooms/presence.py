@@ -27,13 +27,13 @@ PEOPLE_AT_ONCE = 500
 """In one notice: ten thousand would be half a megabyte, and close whoever reads slowly."""
 QUICKEST_SECONDS = 0.05
 NOTICES_PER_SECOND = 5000
-"""Presence frames a room may cost a node: a room of 10,000 gets news every two seconds."""
+"""Presence frames of a room on a node: a room of 10,000 gets one every two seconds."""
 ROOMS_AT_ONCE = 200
 EPHEMERAL = b"h"
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
-    """What nodes tell each other in passing."""
+    """An ephemeral message between nodes: who joined and left."""
 
     here: Here
     came: bool
@@ -63,7 +63,7 @@ class _Picture:
         self.entries: dict[tuple[str, str], Here] = {}
         """By user and node."""
         self.shown: dict[str, Member] = {}
-        """What the members were last told."""
+        """The presence that members were last notified of."""
         self.notice: asyncio.TimerHandle | None = None
         self.complete = False
         """Whether Redis was ever asked who else is there."""
