@@ -19,6 +19,7 @@ from services.errors import BadRequest, Forbidden, Unavailable
 from services.grants.rules import Grant, Right
 from services.redis.bus import Window
 from services.rooms import room_protocol as rooms
+from services.rooms.presence import PEOPLE_BYTES, as_fit
 from services.rooms.rooms import CHANNEL
 from services.sessions.admission import REREADS
 from services.websocket.protocol import Frame, Member, Refusal, encode_event
@@ -136,7 +137,8 @@ async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> No
     users = await socket.context.services.presence.people(data.room)
     if not data.room.startswith(CHANNEL):
         users = [_myself(socket)]
-    socket.answer(frame, rooms.People(users[:MAX_PEOPLE], len(users)))
+    named, _ = as_fit(users, MAX_PEOPLE, PEOPLE_BYTES - len(frame.id))
+    socket.answer(frame, rooms.People(named, len(users)))
 
 
 async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> None:

@@ -38,6 +38,7 @@ class Window(msgspec.Struct, frozen=True):
         more: the log goes on behind the last of `messages`.
         now: of `read_behind`: when it was read, epoch seconds by the clock that ids are made of.
         epoch: of `read_behind`: see `Bus.epoch`.
+        known: of `read_behind`: the log has the message `after` itself.
         in_time: of `read_behind`: ids tell when their messages were said. False where Redis' clock
             has gone back: each node goes on from what it knows, and one that is new does not.
     """
@@ -47,6 +48,7 @@ class Window(msgspec.Struct, frozen=True):
     more: bool = False
     now: float = 0.0
     epoch: str = ""
+    known: bool = False
     in_time: bool = True
 
 

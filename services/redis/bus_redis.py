@@ -233,7 +233,9 @@ class RedisBus:
         complete = bool(known) or (old and (not first or _number(first[0]) == 1))
         messages = [_kept(entry) for entry in found[:limit]]
         more = len(found) > limit
-        return Window(messages, complete, more, now_ms / 1000, self.epoch, self.in_time)
+        return Window(
+            messages, complete, more, now_ms / 1000, self.epoch, bool(known), self.in_time
+        )
 
     async def touch(self, room: str) -> None:
         await self._store.call(("SET", touch_key(room), b"1", "PX", TOUCHED_MS))

@@ -312,7 +312,7 @@ class Rooms:
         if self._is_lost(room, window):
             room.gap_told = room.last
             self._tell_gap(name, room)
-        if room.epoch and window.epoch not in {"", room.epoch}:
+        if self._began_anew(room, window):
             # All of it is new, whatever its ids are.
             room.last = room.gap_told = (0, 0)
             after = "0-0"
@@ -331,9 +331,16 @@ class Rooms:
     @staticmethod
     def _is_lost(room: _Room, window: Window) -> bool:
         """Whether messages may be missing that no log has any more, and that was not told yet."""
-        if room.epoch and window.epoch not in {"", room.epoch}:
+        if Rooms._began_anew(room, window):
             return True
         return room.last != room.gap_told and not window.complete
+
+    @staticmethod
+    def _began_anew(room: _Room, window: Window) -> bool:
+        """Whether it is another log than the one that was heard last. One that was emptied under a
+        line that stood is not: the last message that was delivered lies in it."""
+        is_heard = window.known and window.in_time
+        return bool(room.epoch) and window.epoch not in {"", room.epoch} and not is_heard
 
     def _tell_gap(self, name: str, room: _Room) -> None:
         if self._as_gap is None or name == CONTROL_ROOM:
