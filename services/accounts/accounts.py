@@ -49,7 +49,7 @@ _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"
 def normalised_email(email: str) -> str:
     """The one spelling of an address: NFKC, no space around it, no capitals, IDNA domain.
 
-    Two people never get two accounts that look the same, nor one person by accident.
+    Two accounts never have addresses that look the same.
 
     Raises:
         BadRequest: it can't be an address. Whether it exists, only a message to it can tell.
@@ -314,7 +314,7 @@ class Accounts:
         return await self._database.run(account_rows.page, after, limit)
 
     async def update(self, user_id: str, role: Role | None, disabled: bool | None) -> UserRow:
-        """Give an account another role, disable or enable it. Sockets that may not stay are cut.
+        """Give an account another role, disable or enable it. Sockets that may not stay are closed.
 
         Raises:
             NotFound: no such account.
@@ -348,8 +348,8 @@ class Accounts:
         return self._sessions.end_all_within(db, user.id, reason)
 
     async def delete(self, user_id: str) -> None:
-        """Delete an account with all that is its own, and cut its sockets. What providers gave
-        for it is given back.
+        """Delete an account with everything that belongs to it, revoke its provider tokens, and
+        close its sockets.
 
         Raises:
             NotFound: no such account.
