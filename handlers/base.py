@@ -203,7 +203,7 @@ class ApiHandler(BaseHandler):
         )
 
     def prepare(self) -> None:
-        # Whoever calls is a stranger until they have shown who they are.
+        # Every caller is unauthenticated until a credential is verified.
         self.callers.enter("unauthenticated", network_of(self.address().ip))
         self.set_header("Cache-Control", "no-store")
         self.answer_origin()
@@ -352,7 +352,8 @@ class ApiHandler(BaseHandler):
             BadRequest: it does not fit; `detail` says where.
         """
         try:
-            return decoder.decode(self.request.body or b"{}")
+            # As text first: raw parts are passed on unread, and have to be UTF-8.
+            return decoder.decode(str(self.request.body, "utf-8") or "{}")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             detail = str(error) if isinstance(error, msgspec.DecodeError) else "not JSON"
             raise BadRequest(f"body: {type(error).__name__}", detail=detail) from error

@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from services.callers import Callers
-from services.errors import UsherError
+from services.errors import StoreUnavailable, UsherError
 from services.metrics import Metrics
 
 log = logging.getLogger("usher.background")
@@ -18,7 +18,7 @@ class Background:
     """The background loops of one server.
 
     Args:
-        callers: told that what the loops do is the node's own work.
+        callers: the loops run on behalf of the node itself.
     """
 
     def __init__(self, metrics: Metrics, callers: Callers | None = None) -> None:
@@ -40,6 +40,9 @@ class Background:
             await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 - no secret
             try:
                 await work()
+            except StoreUnavailable as error:  # which the store says, once and not every time
+                self._metrics.loop_errors.labels(loop=name).inc()
+                log.debug("%s: %s", name, error.evidence)
             except UsherError as error:
                 self._metrics.loop_errors.labels(loop=name).inc()
                 log.warning("%s: %s: %s", name, error.code, error.evidence)

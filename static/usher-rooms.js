@@ -13,7 +13,8 @@
  * @typedef {{messages: any[], complete: boolean, more?: boolean}} Page
  */
 
-export const ROOMS_PER_CALL = 100;
+export const ROOMS_PER_CALL = 250;
+const CALLS_AT_ONCE = 4; // answers of 64 KiB: no more may wait for a slow reader (4413)
 const RATE_PAUSE_MS = 4000; // the rate's burst is full again
 const MAX_LATE = 200; // messages that may be in the log before they come live
 const MAX_HELD = 1000; // as many as a log keeps: what was missed is forgotten there by then
@@ -167,26 +168,17 @@ export class Rooms {
     }
   }
 
-  /** Reads what was missed in the rooms that wait: a hundred in each question, all at once.
+  /** Reads what was missed in the rooms that wait: many in each question, several at once.
    *  @param {Ask} ask over the socket that has just joined
    *  @param {() => boolean} current whether it is still there */
-  async catchUp(ask, current) {
-    const names = [...this.#rooms.keys()].filter((name) => this.#rooms.get(name)?.held);
-    const parts = [];
-    for (let n = 0; n < names.length; n += ROOMS_PER_CALL) {
-      parts.push(new Reading(this.#waiting(names.slice(n, n + ROOMS_PER_CALL)), {
-        ask, current,
-        page: (name, room, page, first) => this.#take(name, room, page, first),
-        gap: this.#gap,
-        done: (room) => this.#release(room),
-      }).all());
-    }
-    await Promise.all(parts);
-  }
-
-  /** @param {string[]} names  @returns {Map<string, Room>} */
-  #waiting(names) {
-    return new Map(names.map((name) => [name, /** @type {Room} */ (this.#rooms.get(name))]));
+  catchUp(ask, current) {
+    const waiting = [...this.#rooms].filter(([, room]) => room.held);
+    new Reading(new Map(waiting), {
+      ask, current,
+      page: (name, room, page, first) => this.#take(name, room, page, first),
+      gap: this.#gap,
+      done: (room) => this.#release(room),
+    }).go();
   }
 
   /** @param {string} name  @param {Room} room  @param {Page} page  @param {boolean} first */
@@ -204,10 +196,14 @@ export class Rooms {
   }
 }
 
-/** One part of the rooms, read until each is done. */
+/** The logs of rooms, read until each is done. No room waits for another: what did not fit into an
+ *  answer is asked for again at once, where somebody speaks now first. */
 class Reading {
   /** @type {Map<string, string | undefined>} where each was read to, after its first page */
   #after = new Map();
+  /** @type {Set<string>} rooms to ask for, and not asked for now */ #next;
+  #asking = 0; // questions without an answer
+  #fit = ROOMS_PER_CALL; // rooms that fit into an answer, as the last one had it
   #rooms;
   #to;
 
@@ -218,21 +214,44 @@ class Reading {
   constructor(rooms, to) {
     this.#rooms = rooms;
     this.#to = to;
+    this.#next = new Set(rooms.keys());
   }
 
-  async all() {
-    while (this.#rooms.size && this.#to.current()) {
-      // Where somebody speaks now comes first.
-      const names = [...this.#rooms.keys()].sort((a, b) => this.#held(b) - this.#held(a));
-      let answered = 0;
-      try {
-        const { rooms } = await this.#ask({ rooms: names.map((name) => this.#question(name)) });
-        for (const name of names) if (rooms[name]) answered += this.#page(name, rooms[name]);
-      } catch (error) {
-        if (this.#failed(names, error)) return;
-      }
-      if (!answered) for (const name of names) await this.#alone(name);
+  go() {
+    while (this.#next.size && this.#asking < CALLS_AT_ONCE && this.#to.current()) {
+      const first = [...this.#next].sort((a, b) => this.#held(b) - this.#held(a));
+      const names = first.slice(0, this.#fit);
+      for (const name of names) this.#next.delete(name);
+      this.#asking++;
+      this.#read(names).then(() => {
+        this.#asking--;
+        for (const name of names) if (this.#rooms.has(name)) this.#next.add(name);
+        this.go();
+      });
     }
+  }
+
+  /** One question. @param {string[]} names */
+  async #read(names) {
+    let answered = 0;
+    try {
+      const { rooms } = await this.#ask({ rooms: names.map((name) => this.#question(name)) });
+      if (!this.#to.current()) return;
+      for (const part of rooms) answered += this.#part(part);
+    } catch (error) {
+      if (this.#failed(names, error)) return;
+    }
+    if (!answered) return this.#oneByOne(names);
+    const all = answered === names.length;
+    this.#fit = all ? Math.min(ROOMS_PER_CALL, 2 * this.#fit) : answered;
+  }
+
+  /** @param {Page & {room: string, error?: {code: string}}} part  @returns {number} 1 */
+  #part({ room: name, error, ...page }) {
+    if (!this.#rooms.has(name)) return 1;
+    if (!error) this.#page(name, page);
+    else this.#refused(name, error.code);
+    return 1;
   }
 
   /** Reading is what fills a socket's rate first: it makes way for what the page asks.
@@ -250,17 +269,25 @@ class Reading {
     }
   }
 
-  /** By itself: one that may not be read any more is not among the answers for several.
-   *  @param {string} name */
-  async #alone(name) {
-    try {
-      this.#page(name, await this.#ask(this.#question(name)));
-    } catch (error) {
-      const { code } = /** @type {any} */ (error);
-      if (this.#failed([name], error) || !this.#rooms.has(name)) return;
-      if (code !== 'forbidden') this.#to.gap(name);
-      this.#finish(name);
+  /** A page of each by itself: this server answers no question for several.
+   *  @param {string[]} names */
+  async #oneByOne(names) {
+    for (const name of names) {
+      try {
+        const page = await this.#ask(this.#question(name));
+        if (!this.#to.current()) return;
+        this.#page(name, page);
+      } catch (error) {
+        if (!this.#to.current()) return;
+        if (!this.#failed([name], error)) this.#refused(name, /** @type {any} */ (error).code);
+      }
     }
+  }
+
+  /** @param {string} name  @param {string} code */
+  #refused(name, code) {
+    if (code !== 'forbidden') this.#to.gap(name);
+    this.#finish(name);
   }
 
   /** @param {string} name */
@@ -272,17 +299,15 @@ class Reading {
     return after === undefined ? { room: name } : { room: name, after };
   }
 
-  /** @param {string} name  @param {Page} page  @returns {number} 1 */
+  /** @param {string} name  @param {Page} page */
   #page(name, page) {
     const room = /** @type {Room} */ (this.#rooms.get(name));
-    if (!this.#to.current()) return 1;
     this.#to.page(name, room, page, !this.#after.has(name));
     this.#after.set(name, page.messages.at(-1)?.id ?? this.#after.get(name));
     if (!page.more || !page.messages.length || !room.held) this.#finish(name);
-    return 1;
   }
 
-  /** @param {string[]} names  @param {any} error  @returns {boolean} whether nothing more is read */
+  /** @param {string[]} names  @param {any} error  @returns {boolean} whether these are not read */
   #failed(names, error) {
     if (!this.#to.current()) return true; // what was held is in the log, behind what was missed
     if (error.code !== 'unavailable' && error.code !== 'timeout') return false;

@@ -53,6 +53,8 @@ LONG = {
     "test_readme",
     "test_server",
 }
+SLOW_SECONDS = 300
+"""Bounds a test that is slow on purpose; the others have pyproject.toml's."""
 ON_POSTGRESQL = re.compile(r"[\[-]postgresql[]-]")
 
 # A shared, slow machine must not fail a property for its speed; pytest-timeout is the bound.
@@ -107,6 +109,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long comes first: no worker is left alone with it in the end."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
 
 
 # ---- databases: tests/support/databases.py says which fixture is for what --------------------

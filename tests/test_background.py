@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from services.background import Background
-from services.errors import DatabaseUnavailable
+from services.errors import DatabaseUnavailable, StoreUnavailable
 from services.metrics import Metrics
 from tests.support.redis import within
 
@@ -65,6 +65,22 @@ async def test_a_loop_survives_its_errors_logs_them_and_counts_them(
     assert levels == [logging.WARNING, logging.ERROR, logging.WARNING]
     assert "postgresql did not answer" in caplog.text
     assert "a fault of ours" in caplog.text, "with its traceback"
+
+
+@pytest.mark.gen_test
+async def test_a_redis_that_is_away_is_counted_and_not_told_at_each_turn(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = Metrics()
+    background = Background(metrics)
+    away = StoreUnavailable("redis: no link")
+    work = Work(away, away, None)
+    with caplog.at_level(logging.INFO, "usher.background"):
+        background.every(0.001, "redis", work)
+        await within(work.enough.wait())
+        await background.close()
+    assert errors(metrics, "redis") == 2
+    assert caplog.records == [], "the store has told, once"
 
 
 @pytest.mark.gen_test

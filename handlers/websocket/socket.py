@@ -1,19 +1,18 @@
-"""One client's socket, from its credential or first message to its end."""
+"""One client's socket: its frames, handled and answered in order.
+
+Who the socket belongs to, and until when, is in socket_identity.py.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
 from handlers.websocket.context import ClientEvent, SocketContext, client_event
 from handlers.websocket.replies import ReplyQueue
+from handlers.websocket.socket_identity import SocketIdentity
 from services.audit.events import Caller
-from services.claims import Claims
 from services.errors import (
     BadRequest,
     Forbidden,
@@ -26,15 +25,12 @@ from services.errors import (
     UsherError,
 )
 from services.rooms.joins import Credential
-from services.rooms.membership import Membership
 from services.sessions.admission import Identity
-from services.sockets.session_pool import SocketSession
 from services.websocket import protocol
 from services.websocket.connection import Connection, ConnectionOwner
 from services.websocket.message_rate import BURST_SECONDS, Excess, TokenBucket
 from services.websocket.protocol import CloseCode, Frame
 
-EXPIRY_NOTICE_SECONDS = 60.0
 RENEW_AFTER_SECONDS = 5.0
 """A heartbeat renews the lease, but not more often than this is of any use."""
 COUNTED = frozenset((1000, 1001, 1002, 1006, 1007, *CloseCode))
@@ -43,25 +39,13 @@ COUNTED = frozenset((1000, 1001, 1002, 1006, 1007, *CloseCode))
 log = logging.getLogger("usher.socket")
 
 
-class ClientSocket:
+class ClientSocket(SocketIdentity):
     """A WebSocket after its handshake. Joined once it has a `session`."""
 
     __slots__ = (
-        "_address",
-        "_claims",
         "_excess",
-        "_group",
-        "_membership",
         "_rate",
-        "_renewed_at",
         "_replies",
-        "_session",
-        "_timer",
-        "bearer_token_id",
-        "connection",
-        "context",
-        "generation",
-        "session_id",
     )
 
     def __init__(
@@ -70,21 +54,12 @@ class ClientSocket:
         connect: Callable[[ConnectionOwner], Connection],
         address: str = "",
     ) -> None:
-        self.context, self._address = context, address
+        super().__init__(context, address)
         self.connection = connect(self)
-        self.session_id = secrets.token_urlsafe(16)
-        self._session: SocketSession | None = None
-        self.bearer_token_id: str | None = None
-        self.generation = 0
-        self._claims: Claims | None = None
-        self._membership: Membership | None = None
-        self._renewed_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
         self._replies: ReplyQueue | None = None
         rate = context.message_rate
         self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
         self._excess: Excess | None = None
-        self._group = ""
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -120,25 +95,7 @@ class ClientSocket:
         )
         self.close(code)
 
-    # ---- what the hub asks -----------------------------------------------------------------
-
-    @property
-    def session(self) -> SocketSession:
-        """Who this is. Only a socket that has joined is in the hub, and asked."""
-        assert self._session is not None, "not joined"
-        return self._session
-
-    @property
-    def membership(self) -> Membership:
-        """The rooms of a socket that has joined."""
-        assert self._membership is not None, "not joined"
-        return self._membership
-
-    def close(self, code: CloseCode, after: float | None = None) -> None:
-        """Close at once; nothing goes in or out any more."""
-        self.connection.close(code, after)
-
-    # ---- what the wire brings --------------------------------------------------------------
+    # ---- frames from the connection --------------------------------------------------------
 
     def received(self, message: bytes, is_text: bool) -> None:
         """A message came: answer it, or refuse it and live on, or end."""
@@ -241,25 +198,10 @@ class ClientSocket:
             self._answer_refusal(frame, UsherError())
 
     def closed(self, code: int) -> None:
-        """The wire is closed: leave everything that was joined."""
-        context = self.context
-        context.metrics.closes.labels(code=str(code) if code in COUNTED else "other").inc()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._is_unauthenticated_no_more()
-        if self._session is not None:
-            context.hub.remove(self)
-            context.metrics.sockets.dec()
-            self.membership.leave_all()
-            context.services.pool.remove(self._session)
-            self._audit("socket.closed", str(int(code)))
-
-    def _is_unauthenticated_no_more(self) -> None:
-        self.context.unauthenticated.discard(self)
-        if self._group:
-            self.context.unjoined.leave(self._group)
-            self._group = ""
+        """The connection is closed: leave everything that was joined."""
+        label = str(code) if code in COUNTED else "other"
+        self.context.metrics.closes.labels(code=label).inc()
+        self._leave(code)
 
     # ---- answering -------------------------------------------------------------------------
 
@@ -321,114 +263,6 @@ class ClientSocket:
             self.context.services.pool.write(self.session)
             self.context.services.last_seen.record(self.session.login_session_id)
         self.answer(frame, protocol.ServerTime(now))
-
-    # ---- identity --------------------------------------------------------------------------
-
-    async def _identify(self, credential: Credential) -> Identity:
-        if self._claims is None:
-            return await self.context.admit(credential, self._address)
-        return await self.context.joins.renew(credential, self._claims)
-
-    def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
-        """Become somebody: known to the hub, to Redis and in rooms. Waits for nothing."""
-        context, claims, now = self.context, identity.claims, self.context.clock()
-        self._is_unauthenticated_no_more()
-        self._claims, self._renewed_at = claims, now
-        self.generation = identity.generation
-        self.session_id = identity.session_id or self.session_id
-        self._session = SocketSession(
-            session_id=self.session_id,
-            user_id=claims.sub,
-            login_session_id=claims.sid,
-            name=identity.name,
-            role=claims.role,
-            node=context.services.node,
-            connected_at=now,
-            expires_at=claims.exp,
-        )
-        self.connection.limit(protocol.MAX_MESSAGE_BYTES)
-        context.hub.add(self)
-        self._bind_bearer(claims.jti if bearer else None)
-        context.services.pool.write_record(self._session)
-        self._enter_rooms(identity)
-        context.services.last_seen.record(claims.sid)
-        context.metrics.joins.labels(outcome="joined").inc()
-        context.metrics.sockets.inc()
-        self._audit("socket.joined", "bearer" if bearer else "")
-        self._watch_expiry()
-        return self._joined()
-
-    def _audit(self, kind: str, reason: str) -> None:
-        """Have the audit trail know: a line of the log, written later, and no row."""
-        session = self.session
-        by = Caller(session.user_id, session.login_session_id, self._address)
-        self.context.services.audit.record(
-            kind, subject=by.actor, reason=reason, target=self.session_id, by=by, kept=False
-        )
-
-    def _enter_rooms(self, identity: Identity) -> None:
-        services = self.context.services
-        user = protocol.Member(identity.user_id, identity.name)
-        self._membership = Membership(
-            services.rooms, services.presence, self, user, identity.grants
-        )
-        self._membership.enter(self._membership.allowed())
-        self.context.joins.release(identity)
-
-    def _bind_bearer(self, token_id: str | None) -> None:
-        """A bearer token holds one live socket, on whichever node."""
-        self.context.hub.bind_bearer(self, token_id)
-        if token_id is not None:
-            self.context.services.token_binding.bind(self.session, token_id)
-
-    def _adopt(self, identity: Identity, bearer: bool) -> None:
-        """Take over a newer token of who is here already."""
-        claims = identity.claims
-        self._claims, self.generation = claims, identity.generation
-        self._session = msgspec.structs.replace(
-            self.session,
-            name=identity.name,
-            role=claims.role,
-            expires_at=claims.exp,
-        )
-        if bearer and self.bearer_token_id is not None:
-            self._bind_bearer(claims.jti)
-        self.context.services.pool.write(self.session)
-        self.context.services.last_seen.record(claims.sid)
-        self._watch_expiry()
-
-    def _joined(self) -> protocol.Joined:
-        session = self.session
-        user = protocol.JoinedUser(session.user_id, session.name, session.role)
-        rooms = self.membership.names()
-        return protocol.Joined(self.session_id, user, rooms, session.expires_at)
-
-    # ---- expiry ----------------------------------------------------------------------------
-
-    def _watch_expiry(self) -> None:
-        assert self._claims is not None
-        claims = self._claims
-        notice = min(EXPIRY_NOTICE_SECONDS, (claims.exp - claims.iat) / 2)
-        self._at(claims.exp - notice, self._expiring)
-
-    def _at(self, when: float, act: Callable[[], None]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        delay = max(0.0, when - self.context.clock())
-        self._timer = self.context.loop.call_later(delay, act)
-
-    def _expiring(self) -> None:
-        assert self._claims is not None
-        expires_at = self._claims.exp
-        self.connection.send(protocol.encode_event("token-expiring", protocol.Expiry(expires_at)))
-        self._at(expires_at, self._expired)
-
-    def _expired(self) -> None:
-        assert self._claims is not None
-        if self.context.clock() < self._claims.exp:  # timers and the clock of the wall may differ
-            self._at(self._claims.exp, self._expired)
-        else:
-            self.close(CloseCode.TOKEN_EXPIRED)
 
 
 async def _refused(error: UsherError) -> None:

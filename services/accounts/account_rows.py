@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, cast
 
 import msgspec
@@ -15,6 +16,8 @@ from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.row_locks import locked, locked_one
 
+log = logging.getLogger("usher.accounts")
+
 
 class UserRow(msgspec.Struct, frozen=True):
     """An account as an administrator may see it. Times are epoch seconds."""
@@ -27,13 +30,23 @@ class UserRow(msgspec.Struct, frozen=True):
     created_at: float
 
 
+def is_anybody(db: peewee.Database) -> bool:
+    """Whether there is an account."""
+    return bool(User.select().exists(db))
+
+
+def say_first(user_id: str) -> None:
+    """Who tried a script, or a provider, first should not learn much later what that made of it."""
+    log.warning("user=%s is the administrator: it is the first account of all", user_id)
+
+
 def insert_first_or_next(db: peewee.Database, values: dict[str, object]) -> None:
     """Insert an account; as administrator, if it is the first of all.
 
     Raises:
         peewee.IntegrityError: the address is taken, or another was first at the same moment.
     """
-    if User.select().exists(db):
+    if is_anybody(db):
         insert_next(db, values)
     else:
         # `founder` is unique: of any number of racing sign-ups the database lets one be first.

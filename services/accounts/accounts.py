@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 import time
@@ -47,13 +46,11 @@ MAX_PAGE = 100
 """Accounts that one call lists."""
 _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+")
 
-log = logging.getLogger("usher.accounts")
-
 
 def normalised_email(email: str) -> str:
     """The one spelling of an address: NFKC, no space around it, no capitals, IDNA domain.
 
-    Two people never get two accounts that look the same, nor one person by accident.
+    Two accounts never have addresses that look the same.
 
     Raises:
         BadRequest: it can't be an address. Whether it exists, only a message to it can tell.
@@ -134,8 +131,7 @@ class Accounts:
         self._metrics.sign_ins.labels(outcome="signed_up").inc()
         signed_in = await self._sessions.open(user_id, "password", device)
         if signed_in.user.role == "admin":
-            # Whoever tried a script first should not learn of it much later.
-            log.warning("user=%s is the administrator: it is the first account of all", user_id)
+            account_rows.say_first(user_id)
         return signed_in
 
     async def _make(self, address: str, password: str, name: str) -> str:
@@ -312,7 +308,7 @@ class Accounts:
 
     async def is_anybody_there(self) -> bool:
         """Whether there is an account. The first one of all becomes administrator."""
-        return bool(await self._database.run(account_rows.page, "", 1))
+        return await self._database.run(account_rows.is_anybody)
 
     async def page(self, after: str, limit: int) -> list[UserRow]:
         """Accounts by id, those after `after`; at most `limit` of them."""
@@ -329,7 +325,7 @@ class Accounts:
     async def update(
         self, user_id: str, role: Role | None, disabled: bool | None, spare_admins: bool = False
     ) -> UserRow:
-        """Give an account another role, disable or enable it. Sockets that may not stay are cut.
+        """Give an account another role, disable or enable it. Sockets that may not stay are closed.
 
         Args:
             spare_admins: whoever asks may neither make nor touch an administrator.
@@ -369,8 +365,8 @@ class Accounts:
         return self._sessions.end_all_within(db, user.id, reason)
 
     async def delete(self, user_id: str) -> None:
-        """Delete an account with all that is its own, and cut its sockets. What providers gave
-        for it is given back.
+        """Delete an account with everything that belongs to it, revoke its provider tokens, and
+        close its sockets.
 
         Raises:
             NotFound: no such account.

@@ -30,12 +30,12 @@ class Right(enum.IntEnum):
 
     @property
     def word(self) -> RightName:
-        """As the wire and the rows have it."""
+        """Its name in the protocol and the database."""
         return cast("RightName", self.name.lower())
 
     @classmethod
     def of(cls, word: str) -> Right:
-        """The right that a word of the wire or of a row names."""
+        """The right with this name in the protocol or the database."""
         return cls[word.upper()]
 
 

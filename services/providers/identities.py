@@ -80,7 +80,8 @@ class Identities:
             raise
         self._role_claims.record(provider, profile.claims, was_there=role is not None)
 
-        def work(db: peewee.Database) -> tuple[SignedIn, list[Revocation]]:
+        def work(db: peewee.Database) -> tuple[SignedIn, list[Revocation], bool]:
+            nobody_yet = not account_rows.is_anybody(db)
             user = self._user_of(db, provider, profile, role == "user")
             if user.disabled_at is not None:
                 raise SignInRefused(Reason.NOT_ALLOWED, "account disabled")
@@ -95,15 +96,17 @@ class Identities:
             )
             identity = provider.name, profile.subject
             self._tokens.insert(db, user.id, identity, signed_in.claims.sid, grant)
-            return signed_in, changed
+            return signed_in, changed, nobody_yet
 
         try:
-            signed_in, changed = await self._raced(work)
+            signed_in, changed, first = await self._raced(work)
         except _AddressIsAnothers:
             await self._database.run(identity_rows.give_up_address, provider.name, profile)
             raise
         await self._revocations.publish(changed)
         await self._sessions.announce(signed_in)
+        if first and signed_in.user.role == "admin":
+            account_rows.say_first(signed_in.user.id)
         return signed_in
 
     async def _take_role(self, provider: OAuthProvider, profile: ProviderProfile) -> None:
@@ -120,8 +123,8 @@ class Identities:
         await self._revocations.publish(await self._database.run(work))
 
     async def _raced(
-        self, work: Callable[[peewee.Database], tuple[SignedIn, list[Revocation]]]
-    ) -> tuple[SignedIn, list[Revocation]]:
+        self, work: Callable[[peewee.Database], tuple[SignedIn, list[Revocation], bool]]
+    ) -> tuple[SignedIn, list[Revocation], bool]:
         for _ in range(RACES):
             try:
                 return await self._database.run(work)

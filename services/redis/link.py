@@ -124,7 +124,7 @@ class RedisLink(asyncio.Protocol):
         return future
 
     def issue(self, group: Group, payload: bytes) -> None:
-        """Send a group, given with its packed form; the group is told what becomes of it."""
+        """Send a group, given with its packed form; the group receives its result."""
         size = len(payload)
         if not self.alive:
             group.fail("redis: lost")
@@ -284,8 +284,8 @@ def trial(tag: str) -> tuple[Command, ...]:
     the command's name, so that whoever gives rights (ACL) sees which is missing.
     """
     key = f"usher:{{{tag}}}:"
-    text, number, sorted_set, table, log, channel = (
-        key + name for name in ("text", "number", "zset", "hash", "log", "said")
+    text, number, sorted_set, table, ids, log, channel = (
+        key + name for name in ("text", "number", "zset", "hash", "list", "log", "said")
     )
     script = "return redis.call('PEXPIRE', KEYS[1], ARGV[1])"
     return (
@@ -309,10 +309,13 @@ def trial(tag: str) -> tuple[Command, ...]:
         ("HGET", table, b"f"),
         ("HGETALL", table),
         ("HDEL", table, b"f"),
+        ("RPUSH", ids, b"a"),
+        ("LPOP", ids),
         ("XADD", log, "MAXLEN", "~", 1, "*", "n", 1),
         ("XRANGE", log, "-", "+", "COUNT", 1),
         ("XREVRANGE", log, "+", "-", "COUNT", 1),
         ("XDEL", log, "0-1"),
+        ("XLEN", log),
         ("EVAL", script, 1, log, TRIAL_MS),
         ("PUBLISH", channel, b""),
         ("SUBSCRIBE", channel),

@@ -102,7 +102,7 @@ def readable(db: peewee.Database, user_id: str, channel_id: str) -> tuple[Found,
     """A channel that a user may read, and the user's right.
 
     Raises:
-        NotFound: there is none, or not for this user: a stranger cannot tell which.
+        NotFound: there is none, or not for this user: the caller cannot tell which.
     """
     reader = reader_of(db, user_id)
     rows = find_channels(db, reader, Channel.id == channel_id, 1) if reader else []

@@ -32,7 +32,7 @@ SETTLE_SECONDS = 10.0
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who somebody is, by which token, and what they may do in channels.
+    """The identity of a verified credential, and its grants in channels.
 
     `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
     `grants`: of `personal`, and of what is open to many of this `reader`'s kind. `session_id`: of
@@ -87,7 +87,7 @@ class Admission:
         return self._tokens.verify(token)
 
     async def redeem(self, ticket: str) -> Claims:
-        """The claims that a ticket stands for; it is used up by this.
+        """Redeem a ticket for the claims that it stands for.
 
         Raises:
             Unauthenticated: unknown, used or expired.
@@ -96,7 +96,7 @@ class Admission:
         return await self._tickets.take(ticket)
 
     async def claims_of(self, credential: str) -> Claims:
-        """The claims behind what a message brings: an access token, or a ticket.
+        """The claims of a credential in a message: an access token, or a ticket.
 
         Raises:
             TokenExpired, Unauthenticated, Unavailable: as `verify` and `redeem`.
@@ -106,16 +106,16 @@ class Admission:
         return self.verify(credential)
 
     async def identify(self, claims: Claims) -> Identity:
-        """Who the bearer of verified claims is, if they still count.
+        """The identity of verified claims, if they are still valid.
 
-        When this returns, no revocation that was acknowledged here names the claims: whoever
-        lets somebody in must do so before waiting for anything else.
+        When this returns, no revocation that was acknowledged here names the claims. The caller
+        must admit the socket before it awaits anything else.
 
         Raises:
             TokenExpired: too old by now.
             Unauthenticated: revoked, session over, account gone or disabled, or another role.
-            Unavailable: neither Redis nor the database can say, or this node has learnt of no
-                revocation for a whole lease.
+            Unavailable: neither Redis nor the database can answer, or this node has not read
+                revocations for a whole lease.
         """
         if self._revocations.names(claims):
             raise Unauthenticated("revoked")
@@ -147,21 +147,21 @@ class Admission:
         )
 
     def current(self, identity: Identity) -> Identity:
-        """The same, with what is open to many as this node knows it now. No waiting."""
+        """The same identity with this node's current view of open channels. Does not wait."""
         grants = self._shared.merged(identity.reader, identity.personal)
         return msgspec.structs.replace(identity, grants=grants)
 
     async def wait_current(self) -> None:
-        """Go on at once, as a rule; after a stall of the loop, once what was missed is read.
+        """Wait until this node has caught up after a stall of the loop; usually returns at once.
 
         Raises:
-            Unavailable: it can't be, or nothing was learnt for a whole lease.
+            Unavailable: it cannot catch up, or has read no revocations for a whole lease.
         """
         if not self._contact.is_current():
             await self._contact.wait_current()
 
     def is_outdated(self, identity: Identity) -> bool:
-        """Whether something has changed for somebody since they were identified.
+        """Whether the role or rights of an identity have changed since `identify`.
 
         Raises:
             Unauthenticated: revoked meanwhile.

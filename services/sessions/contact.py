@@ -22,20 +22,20 @@ ENFORCE_SECONDS = 0.25
 """How often the end of the lease is looked for: its only imprecision."""
 NEWS_SECONDS = 1.0
 ROWS_FIRST_SECONDS = 1.0
-"""How long news alone wait for the rows: a revocation whose message was lost is a row only."""
+"""How long the log waits for the rows: a revocation whose message was lost is a row only."""
 READ_SECONDS = 1.0
 AGAIN_SECONDS = 0.1
 WAKE_SECONDS = 2.0
-"""What a node that stood still for longer than its lease has, to read what it missed."""
+"""Time for a node that stalled for longer than its lease to read what it missed."""
 
 log = logging.getLogger("usher.contact")
 
 
 class Contact:
-    """When this node last learnt of everything that was revoked by then.
+    """Tracks when this node last read all revocations.
 
     Args:
-        lease: seconds without news after which the sockets are closed.
+        lease: seconds without reading revocations after which the sockets are closed.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class Contact:
     # ---- asked on every join ---------------------------------------------------------------
 
     def is_current(self) -> bool:
-        """Whether what is known here of revocations is good enough to let somebody in."""
+        """Whether this node's knowledge of revocations is current enough to admit a socket."""
         return not self._watch.check() and self._watch.seen < self._ends
 
     async def wait_current(self) -> None:
-        """Wait, after a stall, until what was missed has been read. Without contact for a whole
-        lease the rows are read now: the database may be back, and this comes before the sweep.
+        """Wait after a stall until missed revocations have been read. If none were read for a
+        whole lease, the rows are read now: the database may be back before the next sweep.
 
         Raises:
-            Unavailable: nothing was learnt for a whole lease.
+            Unavailable: no revocations were read for a whole lease.
         """
         await self._watch.passed()
         if self._watch.clock() < self._ends:
@@ -74,7 +74,7 @@ class Contact:
         if self._asking is None:  # one for all who come meanwhile
             self._asking = asyncio.ensure_future(self._rows())
         if not await asyncio.shield(self._asking):
-            raise Unavailable("no news of revocations for a whole lease")
+            raise Unavailable("revocations could not be read for a whole lease")
 
     @property
     def _ends(self) -> float:
@@ -93,10 +93,10 @@ class Contact:
         self._learnt(begun)
 
     async def receive(self) -> None:
-        """Read the nodes' log where the rows did not come lately. To be called every second.
+        """Read the nodes' log if the rows were not read lately. To be called every second.
 
         Raises:
-            StoreUnavailable: it can't be read, or nobody could write to it.
+            StoreUnavailable: it can't be read, or takes no writes.
         """
         begun = self._watch.clock()
         if begun - self._learnt_at > 2 * SWEEP_SECONDS and await self._control.read_missed():
@@ -108,20 +108,20 @@ class Contact:
     # ---- without contact -------------------------------------------------------------------
 
     async def enforce(self) -> None:
-        """Close every socket where the lease is over. To be called a few times a second."""
+        """Close every socket if the lease has expired. To be called a few times a second."""
         if not self._watch.behind and self._watch.clock() >= self._ends:
             self._close_all()
 
     def _close_all(self) -> None:
         if closed := self._hub.close_all(CloseCode.UNAVAILABLE):
-            log.error("no news of revocations for a whole lease: %d sockets closed", closed)
+            log.error("revocations could not be read for a whole lease: %d sockets closed", closed)
 
     # ---- after a stall ---------------------------------------------------------------------
 
     def _stood_still(self, seconds: float) -> None:
         self._stalls += 1
         self._hub.hold()
-        log.warning("the loop stood still for %.1f s: reading what was revoked", seconds)
+        log.warning("the event loop stalled for %.1f s: reading missed revocations", seconds)
         if self._catching_up is None:
             task = asyncio.get_running_loop().create_task(self._catch_up())
             self._catching_up = task
@@ -139,7 +139,7 @@ class Contact:
             self._watch.caught_up()
 
     async def _learn(self, end: float) -> bool:
-        """Read the rows; news are enough where the rows don't come. Gives whether that worked."""
+        """Read the rows, or the log if the rows can't be read. Returns whether that worked."""
         begun, stalls = self._watch.clock(), self._stalls
         rows = asyncio.ensure_future(self._rows())
         try:

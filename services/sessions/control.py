@@ -28,7 +28,7 @@ log = logging.getLogger("usher.control")
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """One thing that is over.
+    """A revocation.
 
     Attributes:
         kind: what `subject` is: a login session (`sid`), an access token (`jti`), the user
@@ -53,12 +53,12 @@ class Revocation(msgspec.Struct, frozen=True):
 
 
 class News(msgspec.Struct, frozen=True):
-    """What one node tells the others.
+    """A message from one node to the others.
 
     Attributes:
-        node: who tells.
+        node: the sender.
         request: of whoever waits for acknowledgements, or empty.
-        revocations: what is over.
+        revocations: to be applied.
         replaced: socket sessions whose bearer token has opened another socket elsewhere.
     """
 
@@ -81,13 +81,13 @@ _ACKNOWLEDGEMENT = msgspec.json.Decoder(Acknowledgement)
 
 
 class NodeLine(Protocol):
-    """What carries messages between nodes: the rooms of this node."""
+    """The transport of messages between nodes: the rooms of this node."""
 
     async def receive_from_nodes(self, on_message: Callable[[bytes], None]) -> None:
         """Call `on_message` with each logged message of CONTROL_ROOM, from now on."""
 
     async def read_news(self) -> bool:
-        """Read the log of CONTROL_ROOM behind what came. False where a part may be lost.
+        """Read CONTROL_ROOM from the last message on. False if a part may be lost.
 
         Raises:
             StoreUnavailable: it can't be read.
@@ -104,7 +104,7 @@ Revoked = Callable[[Sequence[Revocation]], int]
 
 
 class Control:
-    """The one way for news from and to other nodes.
+    """Sends and receives messages between nodes.
 
     Args:
         node: id of this process.
@@ -118,27 +118,27 @@ class Control:
         line.on_ephemeral(ACKNOWLEDGED, self._acknowledged)
 
     def on_revocations(self, act: Revoked) -> None:
-        """Call `act` with revocations of other nodes; it gives how many sockets it closed."""
+        """Call `act` with revocations of other nodes; it returns how many sockets it closed."""
         self._on_revoked = act
 
     def on_replaced(self, act: Callable[[str], None]) -> None:
-        """Call `act` with socket sessions that have to go, as their token is used elsewhere."""
+        """Call `act` with socket sessions to close: another socket uses their token."""
         self._on_replaced = act
 
     async def open(self) -> None:
-        """Begin to hear the other nodes."""
+        """Subscribe to messages of the other nodes."""
         await self._line.receive_from_nodes(self._heard)
 
     async def publish(self, revocations: Sequence[Revocation], request: str = "") -> bool:
-        """Tell the other nodes. This node has acted already.
+        """Notify the other nodes. This node has applied the revocations already.
 
         Returns:
-            False while there is no line: the others will read the rows.
+            False while Redis is unavailable: the others will read the rows.
         """
         return await self._tell(News(self._node, request, tuple(revocations)))
 
     async def replace(self, session_id: str) -> None:
-        """Tell the other nodes that a socket session has to go (4409)."""
+        """Ask the other nodes to close a socket session (4409)."""
         await self._tell(News(self._node, replaced=(session_id,)))
 
     async def _tell(self, news: News) -> bool:
@@ -146,31 +146,32 @@ class Control:
             await self._bus.keep(CONTROL_ROOM, msgspec.json.encode(news))
         except StoreUnavailable as error:
             self._metrics.news_untold.inc()
-            log.warning("other nodes not told; they will read the rows: %s", error.evidence)
+            # No warning for each: the store has said once that Redis is lost.
+            log.debug("other nodes not notified; they will read the rows: %s", error.evidence)
             return False
         return True
 
     async def read_missed(self) -> bool:
-        """Read what was told and did not come.
+        """Read messages that were published and not received.
 
         Returns:
-            False where a part of it may be lost.
+            False if a part of them may be lost.
 
         Raises:
-            StoreUnavailable: it can't be read, or takes no writes: then nobody can tell anything.
+            StoreUnavailable: it can't be read, or takes no writes, so that no node can publish.
         """
         await self._bus.touch(CONTROL_ROOM)
         return await self._line.read_news()
 
     def request(self) -> Request:
-        """Begin to wait for acknowledgements; before what is to be acknowledged is published."""
+        """Begin to gather acknowledgements. To be called before publishing."""
         return Request(secrets.token_urlsafe(8), self._waiting)
 
     def _heard(self, body: bytes) -> None:
         try:
             news = _NEWS.decode(body)
         except msgspec.DecodeError:
-            log.warning("news of another version of Usher; the rows will tell")
+            log.warning("ignored a message of another version of Usher; the rows have it")
             return
         if news.node == self._node:
             return
@@ -193,7 +194,7 @@ class Control:
 
 
 class Request:
-    """Acknowledgements of one request, while somebody waits for them. A context manager."""
+    """Gathers the acknowledgements of one request. A context manager."""
 
     def __init__(self, name: str, waiting: dict[str, asyncio.Queue[Acknowledgement]]) -> None:
         self.name, self._waiting = name, waiting
@@ -207,7 +208,7 @@ class Request:
         del self._waiting[self.name]
 
     async def gather(self, nodes: set[str], seconds: float) -> dict[str, int]:
-        """How many sockets each of `nodes` has closed; those that are silent are missing."""
+        """How many sockets each of `nodes` has closed; nodes that do not answer are missing."""
         closed: dict[str, int] = {}
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds

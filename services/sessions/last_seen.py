@@ -10,11 +10,11 @@ from services.sessions.login_sessions import LoginSessions
 WRITE_SECONDS = 10.0
 BATCH = 500
 MAX_WAITING = 50_000
-"""Notes beyond this are dropped while the database is away: a courtesy, not a record."""
+"""Entries beyond this are dropped while the database is unavailable."""
 
 
 class LastSeen:
-    """Notes without waiting; a background loop writes them."""
+    """Records without waiting; a background loop writes to the database."""
 
     def __init__(
         self, login_sessions: LoginSessions, clock: Callable[[], float] = time.time
@@ -23,15 +23,15 @@ class LastSeen:
         self._waiting: dict[str, float] = {}
 
     def record(self, login_session_id: str) -> None:
-        """This login session is being used now."""
+        """Record that a login session is in use now."""
         if len(self._waiting) < MAX_WAITING:
             self._waiting[login_session_id] = self._clock()
 
     async def write(self) -> None:
-        """Write what was noted.
+        """Write the recorded times.
 
         Raises:
-            DatabaseUnavailable: the rest stays noted.
+            DatabaseUnavailable: the rest stays in memory.
         """
         while self._waiting:
             batch = dict(list(self._waiting.items())[:BATCH])

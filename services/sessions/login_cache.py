@@ -43,7 +43,7 @@ class LoginState(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What Redis says: revoked, alive with `state`, or nothing (both unset)."""
+    """The answer of Redis: revoked, alive with `state`, or unknown (both unset)."""
 
     revoked: bool
     state: LoginState | None
@@ -53,12 +53,12 @@ _DECODER = msgspec.json.Decoder(LoginState)
 
 
 def login_key(user_id: str, login_session_id: str) -> str:
-    """Who a login session is."""
+    """The key of a login session's identity."""
     return f"usher:{{{user_id}}}:login:{login_session_id}"
 
 
 def revoked_key(user_id: str, subject: str) -> str:
-    """That a login session (`sid`) or access token (`jti`) is over."""
+    """The key that marks a login session (`sid`) or access token (`jti`) as revoked."""
     return f"usher:{{{user_id}}}:revoked:{subject}"
 
 
@@ -85,11 +85,11 @@ class LoginCache:
     ) -> None:
         self._store, self._clock = store, clock
         self._ttl = int((token_life + SLACK_SECONDS) * 1000)
-        # What was read just before a cut may be remembered just after it: the cut stays longer.
+        # A state read just before the change may be stored just after it: the key lives longer.
         self._generation_ttl = self._ttl + int(SLACK_SECONDS * 1000)
 
     async def look_up(self, claims: Claims) -> Known:
-        """One round trip: is the token or its session revoked, and who is it?
+        """Look up in one round trip whether the token or its session is revoked, and who it is.
 
         Raises:
             StoreUnavailable: Redis is away.
@@ -123,7 +123,7 @@ class LoginCache:
         return self._store.kind != "memory"
 
     def remember(self, user_id: str, login_session_id: str, state: LoginState) -> None:
-        """Note a live login session, without waiting. Tokens do not outlive the note's time."""
+        """Store a live login session, without waiting. The entry outlives every token."""
         key = login_key(user_id, login_session_id)
         self._store.call(("SET", key, msgspec.json.encode(state), "PX", self._ttl))
 

@@ -46,7 +46,7 @@ from services.storage.row_locks import locked_one
 
 MAX_DEVICE_LENGTH = 200
 SESSION_LIMIT = "session_limit"
-"""Why a session ended that gave way to a newer one."""
+"""Reason of a session that a newer one displaced."""
 
 log = logging.getLogger("usher.sessions")
 
@@ -57,7 +57,7 @@ class LoginSessions:
     Args:
         refresh_ttl: seconds, sliding.
         lifetime: seconds, absolute.
-        limit: living sessions of one user; the one longest unused gives way to a new one.
+        limit: live sessions of one user; a new one ends the one longest unused.
         steady: as `clock`, but not set back while the process lives; for the grace of racing
             tabs. The clock itself where it is left out.
     """
@@ -85,15 +85,15 @@ class LoginSessions:
     async def open(
         self, user_id: str, method: str, device: Device, verified_hash: str | None = None
     ) -> SignedIn:
-        """Open a session for a user whose sign-in has just been proven.
+        """Open a session for a user who has just authenticated.
 
         Args:
             method: "password".
-            verified_hash: the password hash that was proven against; when the password was
-                changed meanwhile, the old one opens nothing.
+            verified_hash: the password hash that was verified; the sign-in fails if the password
+                was changed meanwhile.
 
         Raises:
-            Unauthenticated: the account is disabled or gone, or its password is another now.
+            Unauthenticated: the account is disabled or deleted, or its password was changed.
         """
 
         def work(db: peewee.Database) -> SignedIn:
@@ -116,7 +116,7 @@ class LoginSessions:
         device: Device,
         origin: ProviderSession | None = None,
     ) -> SignedIn:
-        """The same within somebody's transaction; `announce` what it gives after the commit.
+        """The same within the caller's transaction; `announce` the result after the commit.
 
         Args:
             user: the row, locked.
@@ -152,7 +152,7 @@ class LoginSessions:
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
     def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
-        """End what the user has too many of, behind the lock of the user's row."""
+        """End sessions over the limit, with the user's row locked."""
         excess = session_rows.longest_unused(db, user, self._limit, now)
         session_rows.mark_ended(db, [sid for sid, _ in excess], SESSION_LIMIT, now)
         return tuple(self._revocations.record_sessions(db, excess, SESSION_LIMIT))
@@ -166,7 +166,7 @@ class LoginSessions:
         proven_at: float,
         step: int = 1,
     ) -> SignedIn:
-        """Give out an access token and a refresh token."""
+        """Issue an access token and a refresh token."""
         now = self._clock()
         role = cast("Role", user.role)
         access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at, proven_at)
@@ -197,8 +197,8 @@ class LoginSessions:
         self._on_opened = act
 
     async def announce(self, signed_in: SignedIn) -> None:
-        """Let Redis know a session that the database has committed, without waiting for it; and
-        close the sockets of those that gave way to it."""
+        """Store a committed session in Redis without waiting, and close the sockets of sessions
+        that it displaced."""
         user, claims = signed_in.user, signed_in.claims
         self._cache.remember(
             user.id,
@@ -224,11 +224,11 @@ class LoginSessions:
     # ---- refreshing ------------------------------------------------------------------------
 
     async def refresh(self, refresh_token: str) -> SignedIn:
-        """New tokens for a refresh token, which is used up by it (RFC 6749 section 6).
+        """Exchange a refresh token for new tokens (RFC 6749 section 6).
 
         Raises:
-            Unauthenticated: unknown, expired, of an ended session, or used before: then the
-                whole session is ended, because one of two holders stole it.
+            Unauthenticated: unknown, expired, of an ended session, or reused. Reuse ends the whole
+                session, because one of two holders stole the token.
         """
         outcome = await self._database.run(self._rotate, token_hash(refresh_token))
         if isinstance(outcome, Revocation):
@@ -268,7 +268,7 @@ class LoginSessions:
     # ---- looking up ------------------------------------------------------------------------
 
     async def state(self, claims: Claims) -> LoginState | None:
-        """What the database says of a token's login session; None when it is over.
+        """The state of a token's login session in the database; None if it has ended.
 
         Raises:
             DatabaseUnavailable: the database can't be asked.
@@ -280,7 +280,7 @@ class LoginSessions:
         return await self._database.run(lambda db: living_of(db, user_id, self._clock()))
 
     async def ended(self, user_id: str) -> list[PastSession]:
-        """The sessions of a user that ended before their time, the last ones first."""
+        """The sessions of a user that ended before they expired, newest first."""
         return await self._database.run(ended_of, user_id)
 
     async def touch(self, seen: dict[str, float]) -> None:
@@ -288,7 +288,7 @@ class LoginSessions:
         await self._database.run(session_rows.touch, seen)
 
     def is_recent(self, db: peewee.Database, user_id: str, sid: str) -> bool:
-        """Whether a living session of a user was opened just now, within somebody's transaction."""
+        """Whether a live session of a user was opened lately, within the caller's transaction."""
         return session_rows.is_recent(db, user_id, sid, self._clock())
 
     # ---- ending ----------------------------------------------------------------------------
@@ -304,8 +304,8 @@ class LoginSessions:
         """End one session of a user: its refresh tokens, its access tokens, its sockets.
 
         Args:
-            token_id: `jti` of the access token that asked for it, revoked by name.
-            request: of who waits for the other nodes, see `Control.request`.
+            token_id: `jti` of the access token that was presented, which is revoked too.
+            request: id of a request for acknowledgements, see `Control.request`.
 
         Returns:
             How many sockets were closed on this node.
@@ -335,7 +335,7 @@ class LoginSessions:
         return current is not None and bool(current.generation == session.generation)
 
     async def end_all(self, user_id: str, reason: str, but: str | None = None) -> int:
-        """End all sessions of a user, except `but`, at one cost however many there are.
+        """End all sessions of a user except `but`, at constant cost.
 
         Returns:
             How many sockets were closed on this node.
@@ -346,7 +346,7 @@ class LoginSessions:
     def end_all_within(
         self, db: peewee.Database, user_id: str, reason: str, but: str | None = None
     ) -> list[Revocation]:
-        """The same within somebody's transaction; publish what it gives after the commit."""
+        """The same within the caller's transaction; publish the result after the commit."""
         generation = session_rows.next_generation(db, user_id)
         if generation is None:
             return []
@@ -367,10 +367,10 @@ class LoginSessions:
     def end_of_provider_within(
         self, db: peewee.Database, provider: str, subject: str | None, sid: str | None, reason: str
     ) -> list[Revocation]:
-        """End the sessions that came of an account at a provider, or of one session there.
+        """End the sessions opened with an account at a provider, or with one session there.
 
         Args:
-            subject: whose they are; None for whoever's session `sid` is.
+            subject: the account; None for the account of session `sid`.
             sid: the provider's session; None for all of `subject`.
         """
         condition = LoginSession.provider == provider

@@ -17,7 +17,7 @@ WAIT_SECONDS = 1.8
 
 
 class NodeOutcome(msgspec.Struct, frozen=True):
-    """One node: sockets that it has closed, and sockets it has not answered for."""
+    """One node: sockets that it has closed, and sockets that it has not acknowledged."""
 
     node: str
     closed: int
@@ -25,10 +25,10 @@ class NodeOutcome(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a logout came to.
+    """The result of a logout.
 
     Attributes:
-        closed: sockets that are closed for certain, on all nodes.
+        closed: sockets that are confirmed closed, on all nodes.
         pending: sockets of nodes that did not answer in time; None when nodes could not be
             asked. They read the revocation's row within 3 s, or are dead.
     """
@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class LogoutAcknowledgement:
-    """Ends login sessions and waits for every node."""
+    """Ends login sessions and waits for the acknowledgements of every node."""
 
     def __init__(
         self, login_sessions: LoginSessions, pool: SessionPool, nodes: Nodes, control: Control

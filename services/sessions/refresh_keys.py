@@ -45,10 +45,10 @@ class RefreshKeys:
         return key_id in self._retired and key_id not in self._tokens.keyring.keys
 
     async def read(self) -> None:
-        """Note the secret in use, and read which others are.
+        """Record the secret in use, and read the others.
 
         Raises:
-            DatabaseUnavailable: another time, then.
+            DatabaseUnavailable: to be tried again later.
         """
         self._retired = await self._database.run(self._read)
 

@@ -23,7 +23,7 @@ _USER, _TOKEN = 0, 1
 
 
 class Refreshes:
-    """Exchanges refresh tokens within the limits."""
+    """Exchanges refresh tokens under rate limits."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Refreshes:
         return signed_in
 
     def _may_be_live(self, token: str) -> bool:
-        """Whether it may be a token of a retired secret, or of before the checksum."""
+        """Whether it may be a token of a retired secret, or from before the checksum."""
         if _WITHOUT_CHECKSUM.fullmatch(token):
             return self._keys.is_retired(WITHOUT_CHECKSUM)
         outline = self._tokens.outline(token)

@@ -40,11 +40,11 @@ _NEVER = (0.0, 0.0)
 
 
 class Revocations:
-    """This node's knowledge of revocations, and the one way to make them.
+    """Makes revocations, and knows those of all nodes.
 
     Args:
         token_life: seconds that the longest-lived token or ticket may live; a revocation is
-            kept a little longer than that, then nothing is left that it could stop.
+            kept a little longer than that, after which it can no longer apply.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Revocations:
     # ---- asked on every join ---------------------------------------------------------------
 
     def names(self, claims: Claims) -> bool:
-        """Whether this token or its login session is known here to be over. No waiting."""
+        """Whether this token or its login session is revoked, as this node knows. Does not wait."""
         return claims.sid in self._over or claims.jti in self._over
 
     def ends(self, claims: Claims, generation: int) -> bool:
@@ -102,16 +102,16 @@ class Revocations:
         return ended is not None and generation < ended.generation
 
     def is_bound_by_row(self, token_id: str) -> bool:
-        """Whether the holder of a bearer token is in the rows, because Redis could not say."""
+        """Whether a row names the socket of a bearer token, because Redis could not answer."""
         return token_id in self._bindings
 
     def changed_at(self, user_id: str) -> float:
-        """When a user's role or rights last changed, epoch seconds; 0 if not lately. What was
-        said of them before that time is worth nothing."""
+        """When a user's role or rights last changed, epoch seconds; 0 if not lately. A state read
+        before that time is out of date."""
         return self._changed.get(user_id, _NEVER)[0]
 
     def changed_since(self, user_id: str, as_of: float) -> bool:
-        """Whether this node heard of such a change at or after `as_of`."""
+        """Whether this node was notified of such a change at or after `as_of`."""
         return self._changed.get(user_id, _NEVER)[1] >= as_of
 
     def on_access(self, act: Callable[[Revocation], Coroutine[None, None, None]]) -> None:
@@ -119,7 +119,7 @@ class Revocations:
         self._on_access = act
 
     def on_made(self, act: Callable[[Sequence[Revocation]], None]) -> None:
-        """Call `act` with what this node has made, once it is committed."""
+        """Call `act` with revocations made by this node, once they are committed."""
         self._on_made = act
 
     # ---- making them -----------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Revocations:
         generation: int = 0,
         spared: str = "",
     ) -> Revocation:
-        """Write the row. To be called within the transaction that ends the thing itself."""
+        """Write the row. To be called within the transaction that ends the session or token."""
         now = self._clock()
         row_id = Row.insert(
             kind=kind,
@@ -179,13 +179,13 @@ class Revocations:
         return written
 
     async def publish(self, revocations: Sequence[Revocation], request: str = "") -> int:
-        """Act upon rows that are committed: here at once, then everywhere.
+        """Apply committed revocations: here at once, then on all nodes.
 
-        When this returns, no frame goes in or out of the sockets named, on this node. Without
-        Redis the row has to do, and does.
+        When this returns, no frame goes in or out of the sockets concerned on this node.
+        Without Redis, the other nodes read the rows.
 
         Args:
-            request: of who waits for the other nodes, see `Control.request`.
+            request: id of a request for acknowledgements, see `Control.request`.
 
         Returns:
             How many sockets were closed here.
@@ -206,16 +206,16 @@ class Revocations:
         return closed
 
     async def applied(self) -> None:
-        """Wait until changes of rights that were noted have reached this node's sockets."""
+        """Wait until recorded changes of rights are applied to this node's sockets."""
         if self._applying:
             await asyncio.wait(tuple(self._applying))
 
     def apply(self, revocations: Sequence[Revocation]) -> int:
-        """Remember revocations and cut the sockets they name. No waiting.
+        """Record revocations and close the sockets they concern. Does not wait.
 
         Returns:
-            How many sockets they have closed here: now, or before where a row was read sooner
-            than its news came, or the news twice.
+            How many sockets they have closed here: now, or before if the row was read before
+            the message arrived, or the message arrived twice.
         """
         total = 0
         for entry in revocations:
@@ -242,7 +242,7 @@ class Revocations:
             if entry.created_at >= changed_at:
                 self._roles[entry.user_id] = entry.created_at, entry.role
         elif entry.kind in ("user", "bearer"):
-            # News and rows come in any order: the newest counts.
+            # Messages and rows arrive in any order: the newest counts.
             newest = self._ended_generations if entry.kind == "user" else self._bindings
             known = newest.setdefault(entry.subject, entry)
             if (known.generation, known.id) < (entry.generation, entry.id):
@@ -262,7 +262,7 @@ class Revocations:
             holder = self._bindings[entry.subject].spared
             return self._hub.close_bearer(entry.subject, holder, CloseCode.REPLACED)
         if entry.kind == "role":
-            # The session goes on, its token does not: a refresh brings the role that is true.
+            # The session goes on, its token does not: a refresh issues one with the new role.
             # The newest change counts: an older one may be read after it.
             _, role = self._roles[entry.user_id]
             return self._hub.close_other_roles(entry.user_id, role, CloseCode.TOKEN_EXPIRED)
@@ -275,7 +275,7 @@ class Revocations:
     # ---- reading them ----------------------------------------------------------------------
 
     async def sweep(self) -> None:
-        """Read the rows that others wrote. The backstop, and the first thing at start.
+        """Read the rows of all nodes. The fallback for lost messages, and the first step at start.
 
         Raises:
             DatabaseUnavailable: the rows can't be read now.
@@ -288,7 +288,7 @@ class Revocations:
         self._settle(self._clock())
 
     def prune(self) -> None:
-        """Forget what can stop nothing any more. To be called now and then."""
+        """Forget revocations that can no longer apply. To be called now and then."""
         now = self._clock()
         self._over = {subject: end for subject, end in self._over.items() if end > now}
         cutoff = now - self._life

@@ -16,13 +16,13 @@ from services.sessions.login_cache import LoginState
 from services.storage.row_locks import locked
 
 RECENT_SECONDS = 300
-"""A sign-in of so lately stands for a password that an account does not have (ASVS 3.7.1)."""
+"""A sign-in this recent replaces the password check for accounts without one (ASVS 3.7.1)."""
 BATCH = 1000
 """Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
 
 
 def is_living(now: float) -> Any:
-    """The condition that a login session is not over.
+    """The condition that a login session is alive.
 
     Args:
         now: epoch seconds.
@@ -37,7 +37,7 @@ def is_living(now: float) -> Any:
 
 
 def living_of(user_id: str, generation: int, now: float) -> Any:
-    """The same for the sessions of one user whose generation is known: one look at an index."""
+    """The same for the sessions of one user whose generation is known: one index look-up."""
     return (
         (LoginSession.user == user_id)
         & (LoginSession.generation == generation)
@@ -47,14 +47,14 @@ def living_of(user_id: str, generation: int, now: float) -> Any:
 
 
 def next_generation(db: peewee.Database, user_id: str) -> int | None:
-    """Count a user's generation up, which ends every login session there is. None: no such user."""
+    """Increment a user's generation, which ends all their login sessions. None: no such user."""
     counted = {User.generation: User.generation + 1}
     update = User.update(counted).where(User.id == user_id).returning(User.generation)
     return next((int(row.generation) for row in update.execute(db)), None)
 
 
 def spare(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
-    """Take a session over into a user's new generation. False when it was over before."""
+    """Move a session to a user's new generation. False if it had ended before."""
     before = living_of(user_id, generation - 1, now) & (LoginSession.id == sid)
     update = LoginSession.update({LoginSession.generation: generation}).where(before)
     return bool(update.execute(db))
@@ -73,7 +73,7 @@ def lock_living(
 
 
 def mark_ended(db: peewee.Database, sids: Sequence[str], reason: str, now: float) -> None:
-    """Write down that sessions are over, and why."""
+    """Record that sessions have ended, and why."""
     change = {LoginSession.ended_at: now, LoginSession.end_reason: reason}
     for start in range(0, len(sids), BATCH):
         some = LoginSession.id.in_(sids[start : start + BATCH])
@@ -83,7 +83,7 @@ def mark_ended(db: peewee.Database, sids: Sequence[str], reason: str, now: float
 def longest_unused(
     db: peewee.Database, user: User, at_most: int, now: float
 ) -> list[tuple[str, str]]:
-    """Living sessions of a user beyond so many, those longest unused: their ids and the user's.
+    """The sessions of a user over the limit, longest unused: their ids and the user's.
 
     Args:
         user: the row, locked, so that no other sign-in counts at the same time.
@@ -100,7 +100,7 @@ def longest_unused(
 
 
 def settle(db: peewee.Database, user_id: str, generation: int, ended_at: float, reason: str) -> int:
-    """Fill in when and why sessions ended that were ended all at once; a batch of them.
+    """Record when and why sessions ended that a new generation ended; one batch.
 
     Returns:
         How many; below `BATCH` when there are no more.
@@ -119,7 +119,7 @@ def settle(db: peewee.Database, user_id: str, generation: int, ended_at: float, 
 
 
 def delete_some(db: peewee.Database, user_id: str) -> int:
-    """Delete a batch of a user's sessions, with all that hangs on them. Gives how many."""
+    """Delete a batch of a user's sessions and dependent rows. Returns how many."""
     some = LoginSession.select(LoginSession.id).where(LoginSession.user == user_id).limit(BATCH)
     return int(LoginSession.delete().where(LoginSession.id.in_(some)).execute(db))
 

@@ -17,7 +17,7 @@ MAX_ENDED = 20
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """A user as the user may see it."""
+    """A user, as shown to that user."""
 
     id: str
     email: str
@@ -26,10 +26,10 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """Where a sign-in comes from, for the list of sessions.
+    """The origin of a sign-in, for the list of sessions.
 
     Attributes:
-        kept: what the device presents of having signed in before; services/accounts/devices.py.
+        kept: the device cookie that was presented; see services/accounts/devices.py.
     """
 
     description: str
@@ -38,7 +38,7 @@ class Device(msgspec.Struct, frozen=True):
 
 
 class SignedIn(msgspec.Struct, frozen=True):
-    """What a sign-in or a refresh gives. Times are epoch seconds."""
+    """The result of a sign-in or a refresh. Times are epoch seconds."""
 
     user: Profile
     claims: Claims
@@ -50,14 +50,14 @@ class SignedIn(msgspec.Struct, frozen=True):
     generation: int
     reader: Reader
     displaced: tuple[Revocation, ...] = ()
-    """Sessions of the same user that had to give way: there are only so many at one time."""
+    """Sessions of the same user that were ended because of the limit."""
     method: str = ""
     """How the session was opened; empty after a refresh."""
 
 
 class ProviderSession(msgspec.Struct, frozen=True):
-    """The sign-in at a provider that a login session came of. `sid`: the provider's own session,
-    None where it does not name it."""
+    """The sign-in at a provider that opened a login session. `sid`: the provider's own session,
+    None if it does not name one."""
 
     provider: str
     subject: str
@@ -65,7 +65,7 @@ class ProviderSession(msgspec.Struct, frozen=True):
 
 
 class SessionRow(msgspec.Struct, frozen=True):
-    """A login session as its user may see it. Times are epoch seconds."""
+    """A login session, as shown to its user. Times are epoch seconds."""
 
     id: str
     device: str
@@ -77,7 +77,7 @@ class SessionRow(msgspec.Struct, frozen=True):
 
 
 class PastSession(msgspec.Struct, frozen=True):
-    """A login session that is over, as its user may see it. Times are epoch seconds."""
+    """An ended login session, as shown to its user. Times are epoch seconds."""
 
     id: str
     device: str

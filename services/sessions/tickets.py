@@ -50,11 +50,11 @@ def looks_like_ticket(credential: str) -> bool:
 
 
 class Tickets:
-    """Gives out tickets and takes them back once.
+    """Issues tickets, and redeems each of them once.
 
     Args:
-        checksums: by which a ticket is known to be ours before it is looked up.
-        ttl: seconds a ticket may wait.
+        checksums: tell a genuine ticket from others before a look-up.
+        ttl: lifetime of a ticket in seconds.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Tickets:
         return ticket
 
     def _store_it(self, ticket: Secret, claims: Claims, ends_at: float) -> Awaitable[object]:
-        """Put a ticket into Redis: issued when called. Fails as `Store.call` does."""
+        """Store a ticket in Redis: issued when called. Fails as `Store.call` does."""
         key = _key(ticket.reveal())
         epoch = self._store.epoch(key)
         if epoch is None:
@@ -112,11 +112,11 @@ class Tickets:
         return len(ticket) <= MAX_TICKET_LENGTH and self._checksums.verify(text, checksum)
 
     async def take(self, ticket: str) -> Claims:
-        """What a ticket stands for. It is used up, whatever comes of it.
+        """Redeem a ticket. It is used up, even if the join fails later.
 
         Raises:
             Unauthenticated: unknown, used or too old.
-            Unavailable: where it lies can't be asked, or may have forgotten that it was used.
+            Unavailable: its store can't be asked, or may have lost that it was used.
         """
         if not looks_like_ticket(ticket) or not self.is_ours(ticket):
             raise Unauthenticated("ticket: not one of ours, by its form")
@@ -146,7 +146,7 @@ def _insert(db: peewee.Database, hash_: str, payload: str, expires_at: float) ->
 
 
 def _take(db: peewee.Database, hash_: str) -> str | None:
-    """Read the row and delete it; only who deleted it has it."""
+    """Read the row and delete it; only the caller that deleted it gets it."""
     row = Ticket.select().where(Ticket.hash == hash_).get_or_none(db)
     if row is None or not Ticket.delete().where(Ticket.hash == hash_).execute(db):
         return None

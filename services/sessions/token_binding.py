@@ -37,12 +37,12 @@ log = logging.getLogger("usher.bearers")
 
 
 def bearer_key(user_id: str, token_id: str) -> str:
-    """Which node and socket session a token holds."""
+    """The key of the node and socket session that hold a token."""
     return f"usher:{{{user_id}}}:bearer:{token_id}"
 
 
 class TokenBinding:
-    """Notes which socket a bearer token holds, and has the one before it closed.
+    """Records which socket holds a bearer token, and closes the previous one.
 
     Args:
         node: id of this process.
@@ -67,7 +67,7 @@ class TokenBinding:
         """By token: another holder's name that was found in the place of ours."""
 
     def bind(self, session: SocketSession, token_id: str) -> None:
-        """The token is this socket's now. Does not wait, and makes no task: it is on every join."""
+        """Bind a token to this socket. Does not wait or create a task: it runs on every join."""
         if self._store.kind == "memory":
             return  # there is no other node
         if self._revocations.is_bound_by_row(token_id):
@@ -104,7 +104,7 @@ class TokenBinding:
         task.add_done_callback(self._tasks.discard)
 
     async def _bind_by_row(self, session: SocketSession, token_id: str) -> None:
-        """Write down which socket alone holds the token; nobody reads it there but nodes."""
+        """Bind the token to a socket by a row, which only nodes read."""
         socket = self._hub.get(session.session_id)
         if socket is None or socket.bearer_token_id != token_id:
             return  # gone, or another socket here has taken the token meanwhile
@@ -127,11 +127,10 @@ class TokenBinding:
             socket.close(CloseCode.UNAVAILABLE)
 
     async def check(self) -> None:
-        """Look whether Redis still knows who holds what, where it may have forgotten. To be called
-        every few seconds.
+        """Check the bindings again if Redis may have lost its data. To be called every few seconds.
 
         Raises:
-            StoreUnavailable: Redis is away; tokens are bound by rows meanwhile.
+            StoreUnavailable: Redis is unavailable; tokens are bound by rows meanwhile.
         """
         if self._store.kind == "memory":
             return
@@ -151,8 +150,8 @@ class TokenBinding:
         self._epoch = epoch
 
     async def _others_named(self) -> dict[str, bytes]:
-        """Tokens held here for which Redis names another, by that name. Where it names nobody,
-        it learns of our socket."""
+        """Tokens held here that Redis binds to another socket, by that socket. If Redis has no
+        binding, this node's socket is recorded."""
         found: dict[str, bytes] = {}
         waiting = iter([s for s in self._hub if s.bearer_token_id is not None])
         while batch := list(islice(waiting, BATCH)):
@@ -172,7 +171,7 @@ class TokenBinding:
         return found
 
     def _is_open(self, token_id: str) -> bool:
-        """Whether a token's holder is a matter of Redis, and a socket here."""
+        """Whether a token is bound by Redis, to an open socket here."""
         return self._session_of(token_id) is not None and not self._revocations.is_bound_by_row(
             token_id
         )

@@ -240,7 +240,8 @@ class Tokens:
 
     def _decode_payload(self, segment: str) -> _Payload:
         try:
-            return self._payload.decode(_base64url_decode(segment))
+            # As text first: of members that it passes over, the decoder does not look at bytes.
+            return self._payload.decode(str(_base64url_decode(segment), "utf-8"))
         except (msgspec.DecodeError, ValueError) as error:
             raise Unauthenticated("access token: claims missing or of a wrong type") from error
 

@@ -82,11 +82,16 @@ async def joins(server: Usher, client: Client) -> None:
         assert (await ask(socket, "user-join", {"auth": {"token": client.token}}))["ok"]
 
 
-async def stays_out(server: Usher, client: Client, *tickets: str) -> None:
-    """No way in works for somebody whose session is over."""
+async def stays_out(server: Usher, client: Client, *tickets: str, code: int = 4401) -> None:
+    """No way in works for somebody whose session is over.
+
+    Args:
+        code: what tickets get: 4503 where their Redis has started anew with its old data, and may
+            have forgotten that they were used.
+    """
     assert await outcome(server, subprotocols=bearer(client.token)) == 4401
     for ticket in tickets:
-        assert await outcome(server, f"?ticket={ticket}") == 4401
+        assert await outcome(server, f"?ticket={ticket}") == code
     plain_refusal(client.get("/api/auth/me"), 401, "unauthenticated")
     body = {"refresh_token": client.refresh_token}
     plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
@@ -134,6 +139,7 @@ async def test_without_redis_sockets_stay_and_joins_go_on(database_kind: str) ->
 async def test_who_was_revoked_without_redis_does_not_come_back_with_it(
     database_kind: str, options: tuple[str, ...]
 ) -> None:
+    known_again = 4503 if options else 4401
     with with_redis(database_kind, *options) as (server, redis):
         email = address()
         client, other = sign_up(server, email=email), log_in(server, email)
@@ -155,11 +161,11 @@ async def test_who_was_revoked_without_redis_does_not_come_back_with_it(
             # With its old data Redis knows the session as alive, and not that it is over.
             known = redis.ask("KEYS", f"usher:{{{client.user['id']}}}:login:*")
             assert bool(known) == bool(options)
-            await stays_out(server, client, *tickets[:2])
+            await stays_out(server, client, *tickets[:2], code=known_again)
             assert await lives(kept)
         # Nor after a restart: it is a row in the database.
         server.restart()
-        await stays_out(server, client, *tickets[2:])
+        await stays_out(server, client, *tickets[2:], code=known_again)
         await joins(server, other)
 
 
@@ -176,7 +182,7 @@ async def test_who_was_revoked_just_before_a_kill_without_redis_stays_out(
         redis.start()
         server.restart(signal.SIGKILL)
         wait_for_redis(server, "ok")
-        await stays_out(server, client, ticket)
+        await stays_out(server, client, ticket, code=4503)
 
 
 @pytest.mark.gen_test(timeout=90)
@@ -252,8 +258,9 @@ async def test_a_killed_embedded_redis_comes_back_with_what_it_held(database_kin
             wait_until(lambda: pid_file.read_text().strip() not in ("", str(pid)))
             wait_for_redis(server, "ok")
             assert ask_redis(server.data_dir / "redis" / "redis.sock", "PING") == b"PONG"
-            assert await outcome(server, f"?ticket={ticket}") == 0
-            await stays_out(server, over, dead)
+            assert await outcome(server, f"?ticket={ticket}") == 4503
+            assert await outcome(server, f"?ticket={client.ticket()}") == 0
+            await stays_out(server, over, dead, code=4503)
             assert await lives(socket)
         assert (
             "usher_embedded_redis_restarts_total 1.0"

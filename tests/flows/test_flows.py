@@ -131,6 +131,7 @@ async def test_the_main_flow(empty: Usher) -> None:
     assert "Traceback" not in server.log
 
 
+@pytest.mark.slow
 def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(empty: Usher) -> None:
     def race(_: int) -> str:
         return str(sign_up(empty).user["role"])

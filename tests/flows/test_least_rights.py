@@ -124,3 +124,10 @@ def test_every_command_that_is_tried_is_in_the_line_and_no_other() -> None:
     granted = {word[1:] for word in least_rights() if word.startswith("+")}
     tried = {str(command[0]).lower() for command in trial("t")}
     assert granted == tried | {"ping", "info"}  # the greeting, and which memory it is
+
+
+def test_every_command_of_a_script_is_tried() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "services").rglob("*.py"))
+    called = set(re.findall(r"redis\.p?call\('([A-Z]+)'", source))
+    assert len(called) > 5
+    assert called <= {str(command[0]) for command in trial("t")}

@@ -100,6 +100,7 @@ def in_order_and_once(talker: Talker, room: str) -> list[int]:
 # ---- a node dies ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=90)
 async def test_what_a_killed_node_had_is_gone_after_its_lease(database_kind: str) -> None:
     with nodes(database_kind) as both:

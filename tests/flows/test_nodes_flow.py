@@ -411,6 +411,7 @@ def fill(three: Nodes, users: int, each: int) -> None:
     three.redis.ask("EVAL", script, 0, users, each, str(time.time() + 30))
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=100)
 async def test_removing_one_user_costs_by_that_users_sessions_and_not_by_everybodys(
     database_kind: str,

@@ -266,6 +266,7 @@ async def test_without_redis_the_providers_word_holds_as_well(database_kind: str
 # ---- invalid_grant -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=90)
 async def test_a_session_that_the_provider_has_ended_ends_here_with_nobody_asking(
     database_kind: str,

@@ -190,6 +190,7 @@ def test_secrets_that_are_set_elsewhere_are_not_written(database_kind: str) -> N
         assert not (server.data_dir / "jwt_secrets.key").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_server_rotates_too(database_kind: str) -> None:
     with usher(database_kind) as server:
         client = sign_up(server)

@@ -8,6 +8,8 @@ import secrets
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from tests.support.server import PASSWORD, Client, Usher, address, usher
 
 STRANGER, OWNER = "2001:db8:bad::1", "203.0.113.7"
@@ -74,6 +76,7 @@ def test_1300_parallel_refresh_tokens_that_are_none_harm_nobody(database_kind: s
         asyncio.run(work(server))
 
 
+@pytest.mark.slow
 def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
@@ -93,6 +96,7 @@ def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
         asyncio.run(work(server))
 
 
+@pytest.mark.slow
 def test_strangers_from_500_addresses_harm_nobody_either(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)

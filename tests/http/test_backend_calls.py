@@ -25,6 +25,7 @@ CONTRACTS_OWN = [
     *("presence", "usage", "history", "token-expiring", "access-changed", "closing", "reply"),
     "joined",
 ]
+JSON = {"Content-Type": "application/json"}
 SCOPES = ["publish", "disconnect", "read"]
 
 
@@ -269,6 +270,18 @@ async def test_data_that_is_left_out_is_null_and_any_other_is_passed_on(house: H
         for data in others:
             assert publish(key, room, "e", data).status == 204
             assert (await talker.frame("e"))["data"] == data
+
+
+@pytest.mark.gen_test(timeout=60)
+async def test_what_is_not_utf8_reaches_no_member(house: House) -> None:
+    """Before: 204, and the browsers of every member closed with 1007."""
+    ada, key = house.user(), house.key("publish")
+    room = channel(ada)
+    async with talking(house.server, ada) as talker:
+        body = b'{"room":"%b","event":"e","data":"\xff"}' % room.encode()
+        problem(key.call("POST", "/api/publish", body, JSON), 400, "bad_request")
+        assert publish(key, room, "good").status == 204
+        await talker.next("good")
 
 
 @pytest.mark.parametrize("event", CONTRACTS_OWN)

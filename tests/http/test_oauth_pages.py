@@ -10,7 +10,17 @@ import pytest
 from tests.support.checks import rows
 from tests.support.provider import Provider, provider
 from tests.support.provider_faults import AUTHORIZE_FAULTS, ID_TOKEN_FAULTS, TOKEN_FAULTS
-from tests.support.server import Answer, Client, Usher, address, connect, receive, sign_up, usher
+from tests.support.server import (
+    Answer,
+    Client,
+    Usher,
+    address,
+    connect,
+    receive,
+    sign_up,
+    usher,
+    wait_until,
+)
 from tests.support.sign_in import (
     CALLBACK,
     LOGIN,
@@ -403,6 +413,20 @@ def test_one_comes_back_to_the_same_account_whatever_the_address_is_now(
     first = sign_in(server)
     op.user["email"] = address()
     assert sign_in(server).user["id"] == first.user["id"]
+
+
+def test_the_first_account_of_all_is_told_in_the_log_also_where_a_provider_brought_it(
+    database_kind: str, op: Provider
+) -> None:
+    with usher(database_kind, **settings_for(op)) as fresh:
+        first = sign_in(fresh)
+        assert first.user["role"] == "admin"
+        said = f"user={first.user['id']} is the administrator: it is the first account of all"
+        wait_until(lambda: said in fresh.log)
+        sign_in(fresh)
+        op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Bea"}
+        assert sign_in(fresh).user["role"] == "user"
+        assert fresh.log.count("is the administrator") == 1
 
 
 def test_a_disabled_account_stays_out(database_kind: str, op: Provider) -> None:

@@ -301,6 +301,13 @@ def test_a_payload_that_is_no_set_of_claims_is_refused(tokens: Tokens, payload: 
     refused(tokens, forge(payload=payload), "claims")
 
 
+def test_a_payload_that_is_not_utf8_is_refused_wherever_it_is_not(tokens: Tokens) -> None:
+    """Found by `make fuzz`. Before: taken, where the bytes were in a member of no meaning."""
+    payload = json.dumps(good(more="x")).encode().replace(b'"x"', b'"\xff"')
+    with pytest.raises(Unauthenticated):
+        tokens.verify(forge(payload=payload))
+
+
 def test_the_clock_of_another_node_may_be_five_seconds_ahead(tokens: Tokens) -> None:
     assert tokens.verify(forge(iat=NOW + 5, exp=NOW + 905)).iat == NOW + 5
 

@@ -39,7 +39,11 @@ def as_json(
 
 
 def as_page(text: str, status: int = 200) -> Reply:
-    page = f"<!doctype html><title>{text}</title><link rel=icon href=data:,><p>{text}</p>"
+    return as_markup(f"<p>{text}</p>", text, status)
+
+
+def as_markup(markup: str, title: str = "A page", status: int = 200) -> Reply:
+    page = f"<!doctype html><title>{title}</title><link rel=icon href=data:,>{markup}"
     return Reply(status, page.encode(), {"Content-Type": "text/html; charset=utf-8"})
 
 

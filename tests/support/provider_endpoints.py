@@ -5,10 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Collection
+from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.support.http_answers import Reply, as_json, as_page, to
+from tests.support.http_answers import Reply, as_json, as_markup, as_page, to
 from tests.support.http_service import Seen
 from tests.support.provider_documents import without
 from tests.support.provider_grants import Grant, Refused, check_client
@@ -54,7 +55,21 @@ def authorize(op: State, seen: Seen, faults: Collection[str]) -> Reply:
         answer["state"] = asked["state"] if "state_wrong" not in faults else "of-somebody-else"
     if "iss_missing" not in faults:
         answer["iss"] = op.token_issuer if "iss_wrong" not in faults else OTHER_ISSUER
+    if asked.get("response_mode") == "form_post":
+        return _posted(redirect_uri, answer)
     return to(_with(redirect_uri, answer))
+
+
+def _posted(redirect_uri: str, answer: dict[str, str]) -> Reply:
+    """OAuth 2.0 Form Post Response Mode, section 2: a page that posts itself."""
+    fields = "".join(
+        f'<input type=hidden name="{escape(name)}" value="{escape(value)}">'
+        for name, value in answer.items()
+    )
+    return as_markup(
+        f'<form method=post action="{escape(redirect_uri)}">{fields}</form>'
+        "<script>document.forms[0].submit()</script>"
+    )
 
 
 def token(op: State, seen: Seen, faults: Collection[str], inside: Collection[str]) -> Reply:

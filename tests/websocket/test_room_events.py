@@ -782,6 +782,12 @@ async def test_history_takes_one_room_or_several_and_so_many(house: Usher, ann: 
         for data in wrong:
             assert await a.refused("history", data) == "bad_request"
         assert len((await a.ok("history", {"rooms": [one] * 250}))["rooms"]) == 250
+        for number in range(30):
+            await a.ok("message", {"room": room, "data": number})
+        (alone,) = (await a.ok("history", {"rooms": [one]}))["rooms"]
+        assert (len(alone["messages"]), alone["more"]) == (30, False), "of few rooms more of each"
+        of_many = (await a.ok("history", {"rooms": [one] * 10}))["rooms"]
+        assert {(len(each["messages"]), each["more"]) for each in of_many} == {(20, True)}
 
 
 @pytest.mark.gen_test(timeout=60)

@@ -1,0 +1,205 @@
+"""Who a socket belongs to, and until when: joining, token refresh, expiry, and leaving.
+
+socket.py is the other half: the frames of a socket and their replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+
+import msgspec
+
+from handlers.websocket.context import SocketContext
+from services.audit.events import Caller
+from services.claims import Claims
+from services.rooms.joins import Credential
+from services.rooms.membership import Membership
+from services.sessions.admission import Identity
+from services.sockets.session_pool import SocketSession
+from services.websocket import protocol
+from services.websocket.connection import Connection
+from services.websocket.protocol import CloseCode
+
+EXPIRY_NOTICE_SECONDS = 60.0
+
+
+class SocketIdentity:
+    """The identity of one socket. Joined once it has a `session`."""
+
+    __slots__ = (
+        "_address",
+        "_claims",
+        "_group",
+        "_membership",
+        "_renewed_at",
+        "_session",
+        "_timer",
+        "bearer_token_id",
+        "connection",
+        "context",
+        "generation",
+        "session_id",
+    )
+
+    connection: Connection
+
+    def __init__(self, context: SocketContext, address: str) -> None:
+        self.context, self._address = context, address
+        self.session_id = secrets.token_urlsafe(16)
+        self._session: SocketSession | None = None
+        self.bearer_token_id: str | None = None
+        self.generation = 0
+        self._claims: Claims | None = None
+        self._membership: Membership | None = None
+        self._renewed_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._group = ""
+
+    # ---- what the hub asks -----------------------------------------------------------------
+
+    @property
+    def session(self) -> SocketSession:
+        """Who this is. Only a socket that has joined is in the hub, and asked."""
+        assert self._session is not None, "not joined"
+        return self._session
+
+    @property
+    def membership(self) -> Membership:
+        """The rooms of a socket that has joined."""
+        assert self._membership is not None, "not joined"
+        return self._membership
+
+    def close(self, code: CloseCode, after: float | None = None) -> None:
+        """Close at once; nothing goes in or out any more."""
+        self.connection.close(code, after)
+
+    # ---- identity --------------------------------------------------------------------------
+
+    async def _identify(self, credential: Credential) -> Identity:
+        if self._claims is None:
+            return await self.context.admit(credential, self._address)
+        return await self.context.joins.renew(credential, self._claims)
+
+    def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
+        """Become somebody: known to the hub, to Redis and in rooms. Waits for nothing."""
+        context, claims, now = self.context, identity.claims, self.context.clock()
+        self._is_unauthenticated_no_more()
+        self._claims, self._renewed_at = claims, now
+        self.generation = identity.generation
+        self.session_id = identity.session_id or self.session_id
+        self._session = SocketSession(
+            session_id=self.session_id,
+            user_id=claims.sub,
+            login_session_id=claims.sid,
+            name=identity.name,
+            role=claims.role,
+            node=context.services.node,
+            connected_at=now,
+            expires_at=claims.exp,
+        )
+        self.connection.limit(protocol.MAX_MESSAGE_BYTES)
+        context.hub.add(self)
+        self._bind_bearer(claims.jti if bearer else None)
+        context.services.pool.write_record(self._session)
+        self._enter_rooms(identity)
+        context.services.last_seen.record(claims.sid)
+        context.metrics.joins.labels(outcome="joined").inc()
+        context.metrics.sockets.inc()
+        self._audit("socket.joined", "bearer" if bearer else "")
+        self._watch_expiry()
+        return self._joined()
+
+    def _audit(self, kind: str, reason: str) -> None:
+        """Have the audit trail know: a line of the log, written later, and no row."""
+        session = self.session
+        by = Caller(session.user_id, session.login_session_id, self._address)
+        self.context.services.audit.record(
+            kind, subject=by.actor, reason=reason, target=self.session_id, by=by, kept=False
+        )
+
+    def _enter_rooms(self, identity: Identity) -> None:
+        services = self.context.services
+        user = protocol.Member(identity.user_id, identity.name)
+        self._membership = Membership(
+            services.rooms, services.presence, self, user, identity.grants
+        )
+        self._membership.enter(self._membership.allowed())
+        self.context.joins.release(identity)
+
+    def _bind_bearer(self, token_id: str | None) -> None:
+        """A bearer token holds one live socket, on whichever node."""
+        self.context.hub.bind_bearer(self, token_id)
+        if token_id is not None:
+            self.context.services.token_binding.bind(self.session, token_id)
+
+    def _adopt(self, identity: Identity, bearer: bool) -> None:
+        """Take over a newer token of who is here already."""
+        claims = identity.claims
+        self._claims, self.generation = claims, identity.generation
+        self._session = msgspec.structs.replace(
+            self.session,
+            name=identity.name,
+            role=claims.role,
+            expires_at=claims.exp,
+        )
+        if bearer and self.bearer_token_id is not None:
+            self._bind_bearer(claims.jti)
+        self.context.services.pool.write(self.session)
+        self.context.services.last_seen.record(claims.sid)
+        self._watch_expiry()
+
+    def _joined(self) -> protocol.Joined:
+        session = self.session
+        user = protocol.JoinedUser(session.user_id, session.name, session.role)
+        rooms = self.membership.names()
+        return protocol.Joined(self.session_id, user, rooms, session.expires_at)
+
+    # ---- leaving ---------------------------------------------------------------------------
+
+    def _leave(self, code: int) -> None:
+        """Remove the socket from everything that it has joined. Called once, after the close."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._is_unauthenticated_no_more()
+        if self._session is not None:
+            self.context.hub.remove(self)
+            self.context.metrics.sockets.dec()
+            self.membership.leave_all()
+            self.context.services.pool.remove(self._session)
+            self._audit("socket.closed", str(int(code)))
+
+    def _is_unauthenticated_no_more(self) -> None:
+        self.context.unauthenticated.discard(self)
+        if self._group:
+            self.context.unjoined.leave(self._group)
+            self._group = ""
+
+    # ---- expiry ----------------------------------------------------------------------------
+
+    def _watch_expiry(self) -> None:
+        assert self._claims is not None
+        claims = self._claims
+        notice = min(EXPIRY_NOTICE_SECONDS, (claims.exp - claims.iat) / 2)
+        self._at(claims.exp - notice, self._expiring)
+
+    def _at(self, when: float, act: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, when - self.context.clock())
+        self._timer = self.context.loop.call_later(delay, act)
+
+    def _expiring(self) -> None:
+        assert self._claims is not None
+        expires_at = self._claims.exp
+        self.connection.send(protocol.encode_event("token-expiring", protocol.Expiry(expires_at)))
+        self._at(expires_at, self._expired)
+
+    def _expired(self) -> None:
+        assert self._claims is not None
+        if self.context.clock() < self._claims.exp:  # timers and the clock of the wall may differ
+            self._at(self._claims.exp, self._expired)
+        else:
+            self.close(CloseCode.TOKEN_EXPIRED)
