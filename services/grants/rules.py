@@ -15,6 +15,8 @@ import msgspec
 
 RightName = Literal["read", "write", "manage"]
 
+BACKEND = "*backend"
+"""In place of a user id: a backend that may keep all channels. No account has such an id."""
 MAX_ROOMS = 1000
 """Channels that `grants_of` gives: a socket is joined to no more of them by itself."""
 
