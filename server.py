@@ -61,7 +61,7 @@ log = logging.getLogger("usher")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop, or one command. Gives the exit status."""
+    """Run the server until it is stopped, or one command. Returns the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     doing = "start"
     try:
@@ -97,7 +97,7 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         log_handler: of all loggers.
 
     Raises:
-        SettingError: a setting turns out to be of no use.
+        SettingError: a setting cannot be used.
         Unavailable: the database or the embedded Redis can't be started.
     """
     stopping = asyncio.Event()

@@ -23,7 +23,7 @@ LINES_SECONDS = 0.25
 ROWS_SECONDS = 1.0
 MAX_LINES = 10_000
 MAX_REFUSALS = 200
-"""Refusals in one turn of each of the two: those beyond are counted. Anybody can be refused."""
+"""Refusals in one round of each of the two: those beyond are only counted."""
 MAX_ROWS = 20_000
 BATCH = 500
 MAX_PAGE = 200

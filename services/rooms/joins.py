@@ -52,7 +52,7 @@ class Joins:
     async def admit(self, credential: Credential, beside: Credential | None = None) -> Identity:
         """Who a credential belongs to. Their rooms are subscribed when this returns.
 
-        Whoever is admitted enters, or is let go with `release`, before anything else is awaited.
+        The caller enters the identity or calls `release` before it awaits anything else.
 
         Args:
             beside: the cookie that came together with an explicit credential.

@@ -17,7 +17,7 @@ from services.errors import BadRequest, RateLimited, UsherError
 SUBPROTOCOL = "usher.v1"
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_UNJOINED_MESSAGE_BYTES = 8 * 1024
-"""A stranger gets less memory than somebody we know."""
+"""An unauthenticated client gets less memory than a joined one."""
 
 
 class Retry(str, Enum):
