@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import resource
@@ -60,7 +61,7 @@ log = logging.getLogger("usher")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the server until it is told to stop, or one command. Gives the exit status."""
+    """Run the server until it is stopped, or one command. Returns the exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     doing = "start"
     try:
@@ -96,7 +97,7 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         log_handler: of all loggers.
 
     Raises:
-        SettingError: a setting turns out to be of no use.
+        SettingError: a setting cannot be used.
         Unavailable: the database or the embedded Redis can't be started.
     """
     stopping = asyncio.Event()
@@ -121,6 +122,9 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         for warning in chosen.warnings:
             log.warning("%s", warning)
         anybody = await services.accounts.is_anybody_there()
+        # What is there now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         sys.stdout.write(_welcome(infrastructure, origins, port, anybody))
         sys.stdout.flush()
         reloader = Reloader(services, reread, tls.reload if tls is not None else None)

@@ -203,7 +203,7 @@ class ApiHandler(BaseHandler):
         )
 
     def prepare(self) -> None:
-        # Whoever calls is a stranger until they have shown who they are.
+        # Every caller is unauthenticated until a credential is verified.
         self.callers.enter("unauthenticated", network_of(self.address().ip))
         self.set_header("Cache-Control", "no-store")
         self.answer_origin()

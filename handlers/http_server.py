@@ -91,7 +91,7 @@ class UsherServer(HTTPServer):
 
     async def drain(self, seconds: float) -> None:
         """Take no connection any more, close those that wait, and let requests under way be
-        answered within so many seconds. What is left then is cut off."""
+        answered within so many seconds. What is left then is closed."""
         self.stop()
         self._draining = True
         for connection in tuple(self._connections):

@@ -63,7 +63,7 @@ class Operation(msgspec.Struct, frozen=True):
         media_type: of the good answer.
         unready: the type of a 503 that is no problem document, if any.
         shows: the token that the call looks at, where `access` does not say it.
-        told: the type of a 200 that is given in place of `status` where the method returns it.
+        ok_answer: the type of a 200 that is given in place of `status` where the method returns it.
         form: fields of a form that it takes in place of JSON, and what they mean.
         headers: header parameters and what they mean.
         audit: the kind of the audit trail's entry for it. Administrators' acts have one anyway.
@@ -79,7 +79,7 @@ class Operation(msgspec.Struct, frozen=True):
     media_type: str
     unready: Any
     shows: Shows | None
-    told: Any
+    ok_answer: Any
     form: dict[str, str]
     audit: str = ""
     headers: dict[str, str] = {}
@@ -97,7 +97,7 @@ def operation(
     media_type: str = "application/json",
     unready: Any = None,
     shows: Shows | None = None,
-    told: Any = None,
+    ok_answer: Any = None,
     form: dict[str, str] | None = None,
     audit: str = "",
     headers: dict[str, str] | None = None,
@@ -118,7 +118,7 @@ def operation(
         media_type,
         unready,
         shows or (None if access == "anyone" else "access"),
-        told,
+        ok_answer,
         form or {},
         audit,
         headers or {},
@@ -140,7 +140,7 @@ def operation(
             arguments = path if decoder is None else (*path, handler.decoded_body(decoder))
             result = await method(handler, *arguments)
             handler.audit_operation(described, result)
-            handler.answer(200 if told is not None and result is not None else status, result)
+            handler.answer(200 if ok_answer is not None and result is not None else status, result)
 
         run.operation = described  # type: ignore[attr-defined]  # read by handlers/reference/openapi.py
         return run

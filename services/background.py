@@ -18,7 +18,7 @@ class Background:
     """The background loops of one server.
 
     Args:
-        callers: told that what the loops do is the node's own work.
+        callers: the loops run on behalf of the node itself.
     """
 
     def __init__(self, metrics: Metrics, callers: Callers | None = None) -> None:

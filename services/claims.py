@@ -17,7 +17,7 @@ MAX_TTL_SECONDS = 86_400
 """One day: the longest life of any access token, whatever a signature says."""
 
 
-class Claims(msgspec.Struct, frozen=True):
+class Claims(msgspec.Struct, frozen=True, gc=False):
     """The claims of one access token (RFC 7519 section 4.1, RFC 9068 section 2.2).
 
     Attributes:

@@ -34,7 +34,7 @@ log = logging.getLogger("usher")
 
 @dataclass(frozen=True)
 class Infrastructure:
-    """What the services stand on, and what has to be let go of at the end."""
+    """The infrastructure of the services, to be closed at the end."""
 
     settings: Settings
     lock: DataDirLock | None
@@ -142,7 +142,7 @@ async def _open_bus(
 
 
 async def close_infrastructure(infrastructure: Infrastructure) -> None:
-    """Let go of everything, in the order in which it stands on each other."""
+    """Close everything, dependents first."""
     await infrastructure.database.close()
     await _release(
         infrastructure.bus, infrastructure.store, infrastructure.redis, infrastructure.lock

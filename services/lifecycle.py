@@ -80,7 +80,7 @@ async def _start(services: Services) -> None:
 
 
 async def stop(services: Services) -> None:
-    """End the loops, write what waits and let go of everything."""
+    """Stop the loops, flush pending writes and close the infrastructure."""
     services.infrastructure.watch.stop()
     await services.background.close()
     try:

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 
 STALL_SECONDS = 1.0
-"""Within it the other nodes' news count as told (contract: closed within 1 s)."""
+"""Messages of other nodes are taken as received within it (contract: closed within 1 s)."""
 TICK_SECONDS = 0.2
-"""How often an idle loop shows that it turns."""
+"""How often an idle loop shows that it is running."""
 
 # CLOCK_MONOTONIC stops with a suspended machine on Linux; on macOS it does not.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -61,7 +61,7 @@ class LoopWatch:
         self._on_resume.append(act)
 
     def start(self) -> None:
-        """Begin to watch. Without it only what happens anyhow shows that the loop turns."""
+        """Begin to watch. Without it only other activity shows that the loop is running."""
         self.seen = self.clock()
         self._tick()
 

@@ -8,6 +8,22 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 CUT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0)
 
 
+class LabelledCounter:
+    """A counter with one label, for what is counted all the time: to look up a label's child
+    costs more than to count."""
+
+    def __init__(self, counter: Counter, label: str) -> None:
+        self._counter, self._label = counter, label
+        self._children: dict[str, Counter] = {}
+
+    def inc(self, value: str) -> None:
+        """Count one more under a value of the label; there must be few of them."""
+        child = self._children.get(value)
+        if child is None:
+            child = self._children[value] = self._counter.labels(**{self._label: value})
+        child.inc()
+
+
 class Metrics:
     """Everything that is counted. No label holds a user, an address or a token."""
 
@@ -21,20 +37,20 @@ class Metrics:
             "Sockets of this node with permessage-deflate.",
             registry=self.registry,
         )
-        self.joins = self._counter("usher_joins", "Attempts to join, by outcome.", "outcome")
-        self.closes = self._counter("usher_closes", "Sockets closed, by close code.", "code")
-        self.frames = self._counter("usher_frames", "Frames from clients, by event.", "event")
+        self.joins = self._labelled("usher_joins", "Joins, by outcome.", "outcome")
+        self.closes = self._labelled("usher_closes", "Sockets closed, by close code.", "code")
+        self.frames = self._labelled("usher_frames", "Frames from clients, by event.", "event")
         self.sockets_revoked = self._counter(
-            "usher_sockets_revoked", "Sockets cut by a revocation, by its reason.", "reason"
+            "usher_sockets_revoked", "Sockets closed by a revocation, by its reason.", "reason"
         )
         self.revocation_seconds = Histogram(
             "usher_revocation_seconds",
-            "From the writing of a revocation to its sockets cut on this node.",
+            "From recording a revocation to closing its sockets on this node.",
             buckets=CUT_BUCKETS,
             registry=self.registry,
         )
         self.revocations_without_redis = self._counter(
-            "usher_revocations_without_redis", "Revocations that Redis could not be told of."
+            "usher_revocations_without_redis", "Revocations that could not be written to Redis."
         )
         self.joins_by_database = self._counter(
             "usher_joins_by_database",
@@ -42,7 +58,8 @@ class Metrics:
             "cause",
         )
         self.news_untold = self._counter(
-            "usher_news_untold", "News that could not be told to other nodes; they read the rows."
+            "usher_news_untold",
+            "Messages not sent to other nodes, which read the rows instead.",
         )
         self.redis_up = Gauge("usher_redis_up", "1 while Redis answers.", registry=self.registry)
         self.database_up = Gauge(
@@ -52,7 +69,7 @@ class Metrics:
             "usher_embedded_redis_restarts", "Times the embedded Redis had to be started again."
         )
         self.loop_errors = self._counter(
-            "usher_loop_errors", "Turns of a background loop that failed, by loop.", "loop"
+            "usher_loop_errors", "Iterations of a background loop that failed, by loop.", "loop"
         )
         self.sign_ins = self._counter("usher_sign_ins", "Sign-ins, by outcome.", "outcome")
         self.oauth_sign_ins = self._counter(
@@ -82,6 +99,9 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
+
+    def _labelled(self, name: str, text: str, label: str) -> LabelledCounter:
+        return LabelledCounter(self._counter(name, text, label), label)
 
     def expose(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""

@@ -27,6 +27,6 @@ def token_hash(token: str) -> str:
     """SHA-256 of a credential as 64 hex digits: the only form that is stored or looked up.
 
     A look-up by hash also takes the timing of string comparison out of an attacker's reach.
-    Any text is taken, as it comes from strangers.
+    Any text is accepted, because it comes from unauthenticated clients.
     """
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

@@ -9,13 +9,16 @@ import msgspec
 
 from services import container
 from services.accounts.account_rows import UserRow
+from services.accounts.api_keys import KeyRow, Scope
 from services.audit.events import Caller
 from services.commands import keys
 from services.commands.users import NewPassword, UserCommands
 from services.container import Services
 from services.errors import DatabaseUnavailable
 from services.infrastructure import command_infrastructure
+from services.secret import Secret
 from services.settings.command_line import (
+    CREATE_API_KEY,
     LIST_USERS,
     MAKE_ADMIN,
     RESET_PASSWORD,
@@ -35,7 +38,7 @@ async def operate(call: Call, chosen: Settings) -> None:
     if call.command == ROTATE_JWT:
         jwt = await keys.rotate_jwt(chosen)
         _say(call, jwt, _jwt_text(jwt))
-    elif call.command in (MAKE_ADMIN, RESET_PASSWORD, LIST_USERS):
+    elif call.command in (MAKE_ADMIN, RESET_PASSWORD, LIST_USERS, CREATE_API_KEY):
         await _with_users(call, chosen)
     else:
         done = await keys.rotate_encryption_keys(chosen)
@@ -55,7 +58,13 @@ async def _with_users(call: Call, chosen: Settings) -> None:
             services.revocations,
             services.passwords,
         )
-        if call.command == LIST_USERS:
+        if call.command == CREATE_API_KEY:
+            scopes = msgspec.convert(call.repeated, list[Scope])
+            row, key = await services.api_keys.create(call.argument, scopes, None)
+            services.audit.record("api_key.created", target=row.id)
+            shown = {**msgspec.to_builtins(row), "key": key.reveal()}
+            _say(call, shown, _key_text(row, key))
+        elif call.command == LIST_USERS:
             found = await users.list_users()
             _say(call, {"items": found}, "\n".join(map(_user_text, found)) or "no accounts yet")
         elif call.command == MAKE_ADMIN:
@@ -92,6 +101,13 @@ def _password_text(reset: NewPassword) -> str:
     return (
         f"new password of {reset.user.email}: {reset.password}\n"
         "It is shown this once. All login sessions of the account have ended."
+    )
+
+
+def _key_text(row: KeyRow, key: Secret) -> str:
+    return (
+        f"new API key {row.id} ({', '.join(row.scopes)}): {key.reveal()}\n"
+        "It is shown this once. An administrator may revoke it."
     )
 
 

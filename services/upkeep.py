@@ -23,7 +23,7 @@ KEEP_SESSIONS_SECONDS = 30 * 86400.0
 """Ended sessions stay a month, for whoever asks what happened."""
 KEEP_AUDIT_SECONDS = 90 * 86400.0
 KEEP_NETWORKS_SECONDS = 180 * 86400.0
-"""An address that somebody has not signed in from for half a year is a stranger's again."""
+"""A network without a sign-in for half a year is no longer known."""
 
 
 class Upkeep:

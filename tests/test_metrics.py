@@ -23,7 +23,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 def test_two_servers_in_one_process_count_apart() -> None:
     one, two = Metrics(), Metrics()
     one.sockets.inc()
-    one.joins.labels(outcome="joined").inc()
+    one.joins.inc("joined")
     assert samples(one)["usher_sockets[]"] == 1
     assert samples(two)["usher_sockets[]"] == 0
     assert "usher_joins_total[('outcome', 'joined')]" not in samples(two)

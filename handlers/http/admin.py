@@ -11,7 +11,7 @@ from handlers.operations import PATH_SEGMENT, operation
 from services.accounts.account_rows import UserRow
 from services.accounts.accounts import MAX_PAGE
 from services.claims import Role
-from services.errors import BadRequest, LastAdmin, NotFound
+from services.errors import BadRequest, Forbidden, LastAdmin, NotFound
 
 
 class UserPage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,12 +30,22 @@ class ChangeUser(msgspec.Struct):
 
 class UsersHandler(ApiHandler):
     @operation(
-        "Accounts, a page at a time.",
-        access="read",
+        "Accounts, a page at a time; or the one with an address. A key with the scope `users` "
+        "alone finds by address only.",
+        access="directory",
         answer=UserPage,
-        query={"after": "`next` of the page before", "limit": "1 to 100, usually 50"},
+        query={
+            "after": "`next` of the page before",
+            "limit": "1 to 100, usually 50",
+            "email": "the address of the account that is looked for",
+        },
     )
     async def get(self) -> UserPage:
+        email = self.get_query_argument("email", None)
+        if email is not None:
+            return UserPage(await self.services.accounts.with_address(email))
+        if self.key is not None and "read" not in self.key.scopes:
+            raise Forbidden("a key with the scope users finds by address only")
         limit = self.page_limit(50, MAX_PAGE)
         # One more than asked for tells whether this is the last page.
         after = self.get_query_argument("after", "")
@@ -49,7 +59,7 @@ class UsersHandler(ApiHandler):
 class UserHandler(ApiHandler):
     @operation(
         "Change a role, disable or enable an account. Sockets that may not stay are closed.",
-        access="admin",
+        access="users",
         body=ChangeUser,
         answer=UserRow,
         errors=(NotFound, LastAdmin),
@@ -60,7 +70,8 @@ class UserHandler(ApiHandler):
         disabled = None if body.disabled is msgspec.UNSET else body.disabled
         if role is None and disabled is None:
             raise BadRequest("nothing to change", detail="role or disabled is needed")
-        return await self.services.accounts.update(user_id, role, disabled)
+        by_key = self.key is not None
+        return await self.services.accounts.update(user_id, role, disabled, by_key)
 
     @operation(
         "Delete an account and close its sockets.",

@@ -37,7 +37,7 @@ class SignUp(msgspec.Struct):
 
 class LogIn(msgspec.Struct):
     """`device`: what an earlier sign-in on this device answered with, for a native client; whoever
-    presents it signs in even while strangers guess at the account."""
+    presents it can sign in even while others guess passwords of the account."""
 
     email: str
     password: str
@@ -187,7 +187,7 @@ class LogOutHandler(ApiHandler):
         errors=(Unauthenticated,),
         shows="access",
         query={"wait": "`true`: answer 200 with what every node has closed, within 2 s"},
-        told=Outcome,
+        ok_answer=Outcome,
     )
     async def post(self) -> Outcome | None:
         claims = await self.leaving()

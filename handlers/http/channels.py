@@ -8,7 +8,7 @@ from handlers.base import ApiHandler
 from handlers.operations import operation
 from services.claims import Role
 from services.errors import BadRequest, Forbidden, NotFound, OwnerStays, TooManyChannels
-from services.grants.rules import Right, RightName
+from services.grants.rules import BACKEND, Right, RightName
 from services.rooms.channel_rows import ChannelDetails, ChannelItem, Membership
 from services.rooms.channels import MAX_PAGE
 
@@ -41,19 +41,29 @@ class GiveRight(msgspec.Struct):
     right: RightName = "write"
 
 
-class ChannelsHandler(ApiHandler):
+class ForChannels(ApiHandler):
+    """Called by users, and by backends that keep all channels."""
+
+    def caller_id(self) -> str:
+        """Whose rights count."""
+        return BACKEND if self.key is not None else self.identity.user_id
+
+
+class ChannelsHandler(ForChannels):
     @operation(
         "Channels that the user may read, newest first, a page at a time.",
+        access="channels",
         answer=ChannelPage,
         query={"after": "`next` of the page before", "limit": "1 to 100, usually 50"},
     )
     async def get(self) -> ChannelPage:
         limit, after = self.page_limit(50, MAX_PAGE), self.get_query_argument("after", "")
-        items, following = await self.services.channels.page(self.identity.user_id, after, limit)
+        items, following = await self.services.channels.page(self.caller_id(), after, limit)
         return ChannelPage(items, following)
 
     @operation(
-        "Open a channel. Its owner is the user.",
+        "Open a channel. Its owner is the user, or who made the API key.",
+        access="channels",
         body=NewChannel,
         status=201,
         answer=ChannelItem,
@@ -61,23 +71,25 @@ class ChannelsHandler(ApiHandler):
         audit="channel.created",
     )
     async def post(self, body: NewChannel) -> ChannelItem:
-        user_id = self.identity.user_id
-        return await self.services.channels.create(user_id, body.name, body.private)
+        owner_id = self.key.maker if self.key is not None else self.identity.user_id
+        return await self.services.channels.create(owner_id, body.name, body.private)
 
 
-class ChannelHandler(ApiHandler):
+class ChannelHandler(ForChannels):
     @operation(
         "One channel; for who manages it, with its members and roles.",
+        access="channels",
         answer=ChannelDetails,
         errors=(NotFound,),
         query={"members_after": "`members_next` of the answer before"},
     )
     async def get(self, channel_id: str) -> ChannelDetails:
         after = self.get_query_argument("members_after", "")
-        return await self.services.channels.get(self.identity.user_id, channel_id, after)
+        return await self.services.channels.get(self.caller_id(), channel_id, after)
 
     @operation(
         "Rename a channel, open or close it to everybody, or say which roles may enter.",
+        access="channels",
         body=ChangeChannel,
         answer=ChannelDetails,
         errors=(NotFound, Forbidden),
@@ -88,37 +100,40 @@ class ChannelHandler(ApiHandler):
         changes = {name: new for name, new in asked.items() if new is not msgspec.UNSET}
         if not changes:
             raise BadRequest("nothing to change", detail="name, private or roles is needed")
-        user_id = self.identity.user_id
+        user_id = self.caller_id()
         return await self.services.channels.update(user_id, channel_id, **changes)
 
     @operation(
         "Delete a channel.",
+        access="channels",
         status=204,
         errors=(NotFound, Forbidden),
         audit="channel.deleted",
     )
     async def delete(self, channel_id: str) -> None:
-        await self.services.channels.delete(self.identity.user_id, channel_id)
+        await self.services.channels.delete(self.caller_id(), channel_id)
 
 
-class MemberHandler(ApiHandler):
+class MemberHandler(ForChannels):
     @operation(
         "Let a user into a channel, or give a member another right.",
+        access="channels",
         body=GiveRight,
         answer=Membership,
         errors=(NotFound, Forbidden, OwnerStays, TooManyChannels),
         audit="member.set",
     )
     async def put(self, channel_id: str, user_id: str, body: GiveRight) -> Membership:
-        caller_id, right = self.identity.user_id, Right.of(body.right)
+        caller_id, right = self.caller_id(), Right.of(body.right)
         return await self.services.channels.put_member(caller_id, channel_id, user_id, right)
 
     @operation(
         "Take a member's right away; one's own, too: that is leaving.",
+        access="channels",
         status=204,
         errors=(NotFound, Forbidden, OwnerStays),
         audit="member.removed",
     )
     async def delete(self, channel_id: str, user_id: str) -> None:
-        caller_id = self.identity.user_id
+        caller_id = self.caller_id()
         await self.services.channels.remove_member(caller_id, channel_id, user_id)

@@ -35,7 +35,7 @@ from services.settings.origins import Origins, parse_origin
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 MAX_NEXT_LENGTH = 500
-"""Characters. Nine attempts with one of these still fit into the headers of a request."""
+"""Characters. The cookies of nine authorization requests still fit into the request headers."""
 ANSWER = ("state", "code", "error", "iss")
 """What a provider answers with, and nothing else of what it may add."""
 MAX_ANSWER_LENGTH = MAX_CODE_LENGTH
@@ -80,11 +80,11 @@ class AuthorizationRequestHandler(ApiHandler):
     """Keeps sign-ins that are under way in cookies of the browser."""
 
     def request_cookie(self, key: str) -> str:
-        """The name of the cookie that keeps an attempt."""
+        """The name of the cookie of an authorization request."""
         return self.site.cookies.authorization_request + key
 
     def set_request_cookie(self, begun: Begun) -> None:
-        """Let the browser keep an attempt, and no more of them than it needs."""
+        """Store an authorization request in a cookie, and remove the oldest beyond the limit."""
         mine = [
             name
             for name in self.cookies
@@ -156,7 +156,7 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
 
 
 def _reason_of(error: UsherError) -> Reason:
-    """What somebody is told of a refusal that is not the flow's own."""
+    """The message for an error that does not come from the sign-in flow."""
     if isinstance(error, ProviderUnavailable):
         return Reason.UNAVAILABLE
     return Reason.NOT_NOW if isinstance(error, Unavailable) else Reason.NO_SUCH

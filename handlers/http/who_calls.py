@@ -61,9 +61,10 @@ class IntrospectHandler(ApiHandler):
 
     async def admit(self, access: Access) -> None:
         """Of a key that was good a moment ago, the token is asked for in the same round trip."""
-        header = self.request.headers.get("Authorization", "")
-        if self.services.api_keys.remembers(header.partition(" ")[2].strip()):
-            self.looking = asyncio.ensure_future(self.services.introspection.look(self.token()))
+        key = self.request.headers.get("Authorization", "").partition(" ")[2].strip()
+        asked = form_values(self.request, "token")
+        if len(asked) == 1 and asked[0] and self.services.api_keys.remembers(key, "introspect"):
+            self.looking = asyncio.ensure_future(self.services.introspection.look(asked[0]))
         try:
             await super().admit(access)
         except BaseException:

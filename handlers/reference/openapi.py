@@ -31,7 +31,7 @@ TAGS: tuple[tuple[str, str, str], ...] = (
     (
         "/api/auth/verify",
         "Your backends",
-        "Who calls: asked by a backend or a proxy, or told by a token that is checked offline.",
+        "Who calls: asked by a backend or a proxy, or read from a token that is checked offline.",
     ),
     ("/api/auth/app-token", "Your backends", ""),
     ("/api/introspect", "Your backends", ""),
@@ -158,8 +158,8 @@ def _responses(method: str, described: Operation, schemas: Schemas) -> Json:
         for response in refused.values():  # somebody navigated here, and reads it
             response["content"] = {"text/html": {"schema": {"type": "string"}}}
     responses = {str(described.status): good, **refused}
-    if described.told is not None:
-        content = {described.media_type: {"schema": schemas.of(described.told)}}
+    if described.ok_answer is not None:
+        content = {described.media_type: {"schema": schemas.of(described.ok_answer)}}
         responses["200"] = {"description": "The answer that was asked for.", "content": content}
     if described.unready is not None:
         content = {described.media_type: {"schema": schemas.of(described.unready)}}

@@ -33,9 +33,9 @@ def check_handshake(start: RequestStartLine, headers: HTTPHeaders) -> str:
         UpgradeRequired: it asks for something else.
         BadRequest: it asks for a WebSocket in a way that can't be answered.
     """
-    upgrade = _tokens(headers.get("Upgrade", ""))
-    connection = _tokens(headers.get("Connection", ""))
-    if start.method != "GET" or "websocket" not in upgrade or "upgrade" not in connection:
+    upgrade = _has_token(headers.get("Upgrade", ""), "websocket")
+    connection = _has_token(headers.get("Connection", ""), "upgrade")
+    if start.method != "GET" or not upgrade or not connection:
         raise UpgradeRequired("no WebSocket handshake")
     if start.version != "HTTP/1.1" or len(start.path) > MAX_TARGET_LENGTH:
         raise BadRequest("handshake: HTTP version or length of the target")
@@ -116,5 +116,7 @@ def _list(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
-def _tokens(value: str) -> set[str]:
-    return {part.lower() for part in _list(value)}
+def _has_token(value: str, token: str) -> bool:
+    """Whether a token stands in a list of them; as a rule it is the only one."""
+    lowered = value.lower()
+    return lowered == token or token in _list(lowered)

@@ -50,7 +50,7 @@ class ReplyQueue:
         return self._full
 
     def first(self) -> tuple[Frame, Awaitable[None]] | None:
-        """Whose turn it is."""
+        """The next reply to send."""
         return self._waiting[0] if self._waiting else None
 
     def done(self) -> bool:

@@ -19,6 +19,7 @@ from services.errors import BadRequest, Forbidden, Unavailable
 from services.grants.rules import Grant, Right
 from services.redis.bus import Window
 from services.rooms import room_protocol as rooms
+from services.rooms.presence import PEOPLE_BYTES, as_fit
 from services.rooms.rooms import CHANNEL
 from services.sessions.admission import REREADS
 from services.websocket.protocol import Frame, Member, Refusal, encode_event
@@ -108,7 +109,7 @@ def leave(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
 def message(socket: ClientSocket, frame: Frame, data: rooms.Say) -> Awaitable[None]:
     """Say something to everybody in a room, oneself included.
 
-    The right is checked and the message issued at once, in the turn of the loop that read it;
+    The right is checked and the message issued at once, in the loop iteration that read it;
     what comes back is waited for. So it may overlap with others of the same socket.
     """
     _granted(socket, data.room, Right.WRITE)
@@ -136,7 +137,8 @@ async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> No
     users = await socket.context.services.presence.people(data.room)
     if not data.room.startswith(CHANNEL):
         users = [_myself(socket)]
-    socket.answer(frame, rooms.People(users[:MAX_PEOPLE], len(users)))
+    named, _ = as_fit(users, MAX_PEOPLE, PEOPLE_BYTES - len(frame.id))
+    socket.answer(frame, rooms.People(named, len(users)))
 
 
 async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> None:
@@ -150,7 +152,7 @@ async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> Non
 
 
 async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) -> None:
-    """What was said in a room, as far as one had the right to hear it.
+    """The messages of a room that the caller had the right to read.
 
     The right is looked up at this moment, not taken from when the socket joined: a reader who
     was let in later must not see what was said before.
@@ -190,7 +192,7 @@ async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms
         some = asked[start : start + ROOMS_AT_ONCE]
         windows = await _read_many(socket, some, granted, limit)
         for each, read in zip(some, windows, strict=True):
-            # Looked at once more: what was taken away while the logs were read is not told.
+            # Checked once more: rights that were revoked while the logs were read give nothing.
             window = read if socket.membership.grant_in(each.room) else None
             part, left = _part_of(each, window, left, first=not answers)
             if part is not None:

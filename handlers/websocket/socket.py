@@ -53,12 +53,12 @@ class ClientSocket(SocketIdentity):
         context: SocketContext,
         connect: Callable[[ConnectionOwner], Connection],
         address: str = "",
+        session_id: str = "",
     ) -> None:
-        super().__init__(context, address)
+        super().__init__(context, address, session_id)
         self.connection = connect(self)
         self._replies: ReplyQueue | None = None
-        rate = context.message_rate
-        self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
+        self._rate: TokenBucket | None = None
         self._excess: Excess | None = None
 
     # ---- opening ---------------------------------------------------------------------------
@@ -88,7 +88,7 @@ class ClientSocket(SocketIdentity):
         self._refuse(code)
 
     def _refuse(self, code: CloseCode) -> None:
-        self.context.metrics.joins.labels(outcome=code.reason).inc()
+        self.context.metrics.joins.inc(code.reason)
         by = Caller(address=self._address)
         self.context.services.audit.record(
             "socket.refused", reason=code.reason, target=self.session_id, by=by, kept=False
@@ -107,12 +107,15 @@ class ClientSocket(SocketIdentity):
             log.info("socket=%s closed: %s", self.session_id, error.evidence)
             self.close(CloseCode.BAD_REQUEST)
             return
+        if self._rate is None:  # most sockets say little: those that are silent have no bucket
+            rate = self.context.message_rate
+            self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
         wait = self._rate.take(self.connection.last_heard)
         if wait:
             self._refuse_excess(frame, wait, len(message))
             return
         event = self.context.events.get(frame.event)
-        self.context.metrics.frames.labels(event=frame.event if event else "unknown").inc()
+        self.context.metrics.frames.inc(frame.event if event else "unknown")
         if self._session is None and frame.event != "user-join":
             self._answer_refusal(frame, Unauthenticated("event before user-join"))
             self._refuse(CloseCode.UNAUTHENTICATED)
@@ -122,7 +125,7 @@ class ClientSocket(SocketIdentity):
     def _refuse_excess(self, frame: Frame, wait: float, size: int) -> None:
         """More than the rate allows: say so, then read no more for a while, then end it."""
         now, metrics = self.context.loop.time(), self.context.metrics
-        metrics.frames.labels(event="rate_limited").inc()
+        metrics.frames.inc("rate_limited")
         excess = self._excess
         if excess is None:
             excess = self._excess = Excess()
@@ -199,8 +202,7 @@ class ClientSocket(SocketIdentity):
 
     def closed(self, code: int) -> None:
         """The connection is closed: leave everything that was joined."""
-        label = str(code) if code in COUNTED else "other"
-        self.context.metrics.closes.labels(code=label).inc()
+        self.context.metrics.closes.inc(str(code) if code in COUNTED else "other")
         self._leave(code)
 
     # ---- answering -------------------------------------------------------------------------

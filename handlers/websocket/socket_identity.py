@@ -45,9 +45,9 @@ class SocketIdentity:
 
     connection: Connection
 
-    def __init__(self, context: SocketContext, address: str) -> None:
+    def __init__(self, context: SocketContext, address: str, session_id: str = "") -> None:
         self.context, self._address = context, address
-        self.session_id = secrets.token_urlsafe(16)
+        self.session_id = session_id or secrets.token_urlsafe(16)
         self._session: SocketSession | None = None
         self.bearer_token_id: str | None = None
         self.generation = 0
@@ -105,8 +105,7 @@ class SocketIdentity:
         context.services.pool.write_record(self._session)
         self._enter_rooms(identity)
         context.services.last_seen.record(claims.sid)
-        context.metrics.joins.labels(outcome="joined").inc()
-        context.metrics.sockets.inc()
+        context.metrics.joins.inc("joined")
         self._audit("socket.joined", "bearer" if bearer else "")
         self._watch_expiry()
         return self._joined()
@@ -166,7 +165,6 @@ class SocketIdentity:
         self._is_unauthenticated_no_more()
         if self._session is not None:
             self.context.hub.remove(self)
-            self.context.metrics.sockets.dec()
             self.membership.leave_all()
             self.context.services.pool.remove(self._session)
             self._audit("socket.closed", str(int(code)))

@@ -38,7 +38,7 @@ class TornadoConnection:
     Args:
         loop: the running event loop.
         handler: Tornado's side of it.
-        owner: who is told.
+        owner: receives messages and the close.
         stalled: as in the direct form.
     """
 
@@ -271,7 +271,7 @@ class TornadoConnection:
         self.close(CloseCode.RATE_LIMITED)
 
     def abort(self) -> None:
-        """Let go of a peer that does not answer, without a handshake."""
+        """Drop a peer that does not answer, without a closing handshake."""
         connection = self._handler.ws_connection
         if connection is not None and connection.stream is not None:
             connection.stream.close()

@@ -123,7 +123,8 @@ class UpgradeHandler:
             head: the answer to the handshake, where it is not sent yet.
             leading: what the client sent behind its handshake.
         """
-        client = ClientSocket(self._context, connect, entry.address)
+        session_id = "" if entry.identity is None else entry.identity.session_id
+        client = ClientSocket(self._context, connect, entry.address, session_id)
         if entry.identity is not None:
             client.open_joined(head, leading, entry.identity, entry.is_bearer)
         elif entry.refusal is not None:
@@ -179,7 +180,7 @@ class UpgradeHandler:
         audit, by = self._context.services.audit, Caller(address=address)
         audit.record("socket.refused", reason=error.code, target=credential.way, by=by, kept=False)
         if credential.way == "header" and not isinstance(error, TwoIdentities):
-            self._context.metrics.joins.labels(outcome=error.code).inc()
+            self._context.metrics.joins.inc(error.code)
             raise error
         return OpeningHandshake(address, refusal=close_code_for(error))
 

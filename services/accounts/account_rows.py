@@ -99,6 +99,11 @@ def page(db: peewee.Database, after: str, limit: int) -> list[UserRow]:
     return [row_of(user) for user in query.execute(db)]
 
 
+def by_address(db: peewee.Database, address: str) -> list[UserRow]:
+    """The account with this normalised address, if it is there."""
+    return [row_of(user) for user in User.select().where(User.email == address).execute(db)]
+
+
 def row_of(user: User) -> UserRow:
     """What an administrator may see."""
     disabled, role = user.disabled_at is not None, cast("Role", user.role)

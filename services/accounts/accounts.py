@@ -22,6 +22,7 @@ from services.accounts.sign_in_limits import SignInAttempt, SignInLimits
 from services.claims import Role
 from services.errors import (
     BadRequest,
+    Forbidden,
     NotFound,
     RateLimited,
     ReauthenticationNeeded,
@@ -49,7 +50,7 @@ _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"
 def normalised_email(email: str) -> str:
     """The one spelling of an address: NFKC, no space around it, no capitals, IDNA domain.
 
-    Two people never get two accounts that look the same, nor one person by accident.
+    Two accounts never have addresses that look the same.
 
     Raises:
         BadRequest: it can't be an address. Whether it exists, only a message to it can tell.
@@ -313,16 +314,32 @@ class Accounts:
         """Accounts by id, those after `after`; at most `limit` of them."""
         return await self._database.run(account_rows.page, after, limit)
 
-    async def update(self, user_id: str, role: Role | None, disabled: bool | None) -> UserRow:
-        """Give an account another role, disable or enable it. Sockets that may not stay are cut.
+    async def with_address(self, email: str) -> list[UserRow]:
+        """The account with an address, if there is one.
+
+        Raises:
+            BadRequest: it can't be an address.
+        """
+        return await self._database.run(account_rows.by_address, normalised_email(email))
+
+    async def update(
+        self, user_id: str, role: Role | None, disabled: bool | None, spare_admins: bool = False
+    ) -> UserRow:
+        """Give an account another role, disable or enable it. Sockets that may not stay are closed.
+
+        Args:
+            spare_admins: whoever asks may neither make nor touch an administrator.
 
         Raises:
             NotFound: no such account.
+            Forbidden: it is an administrator's, or would be.
             LastAdmin: nobody would be left to administer.
         """
 
         def change(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
             user = account_rows.for_change(db, user_id)
+            if spare_admins and "admin" in (user.role, role):
+                raise Forbidden("an administrator's account is not a key's to touch or make")
             ended: list[Revocation] = []
             if role is not None:
                 ended += account_rows.change_role(db, self._revocations, user, role, self._clock())
@@ -348,8 +365,8 @@ class Accounts:
         return self._sessions.end_all_within(db, user.id, reason)
 
     async def delete(self, user_id: str) -> None:
-        """Delete an account with all that is its own, and cut its sockets. What providers gave
-        for it is given back.
+        """Delete an account with everything that belongs to it, revoke its provider tokens, and
+        close its sockets.
 
         Raises:
             NotFound: no such account.

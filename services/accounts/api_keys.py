@@ -169,9 +169,10 @@ class ApiKeys:
             raise Forbidden(f"API key {found.key.id}: without the scope {' or '.join(scopes)}")
         return found.key
 
-    def remembers(self, key: str) -> bool:
-        """Whether a key was good a moment ago. No waiting; it proves nothing."""
-        return len(key) <= MAX_KEY_LENGTH and token_hash(key) in self._remembered
+    def remembers(self, key: str, scope: Scope) -> bool:
+        """Whether a key was good for this a moment ago. No waiting; it proves nothing."""
+        found = self._remembered.get(token_hash(key)) if len(key) <= MAX_KEY_LENGTH else None
+        return found is not None and scope in found.key.scopes
 
     async def _known(self, hash_: str) -> _Remembered | None:
         """What is remembered and still holds, by one round trip to Redis."""

@@ -71,12 +71,13 @@ class Passwords:
     """Hashes and checks passwords in a pool of its own.
 
     The threads are shared fairly: whoever is known (a device or an address that has signed in
-    before) comes first, strangers are served in turn by address, and no address has all threads.
+    before) comes first, unauthenticated callers are served in rotation by address, and no
+    address has all threads.
 
     Args:
         workers: threads; one busy thread takes one core and 19 MiB.
-        max_waiting: calls that may wait for a thread before `Busy`: so many of strangers, and as
-            many of others.
+        max_waiting: calls that may wait for a thread before `Busy`: so many
+            unauthenticated ones, and as many others.
         callers: on whose behalf tasks work.
     """
 
@@ -84,7 +85,7 @@ class Passwords:
         self, workers: int = 2, max_waiting: int = 256, callers: Callers | None = None
     ) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="passwords")
-        # Strangers' threads run when neither the loop nor the others want the processor.
+        # Threads for unauthenticated callers have a lower priority than the loop and the others.
         self._unauthenticated = ThreadPoolExecutor(
             workers, thread_name_prefix="unauthenticated", initializer=_stand_back
         )

@@ -16,7 +16,7 @@ _ADDRESS, _OWN, _ACCOUNT = 0, 1, 2
 
 
 class SignInAttempt:
-    """One attempt, counted as wrong until it is known to be `good`.
+    """One sign-in attempt, counted as failed until it succeeds.
 
     Attributes:
         is_doubtful: it may go on only if the account is known at its address: `require_known`.
@@ -45,7 +45,7 @@ class SignInAttempt:
         """
         if self.is_doubtful and not is_known:
             wait = self._wait or 1.0
-            raise RateLimited("sign-in: a stranger, too many wrong ones", retry_after=wait)
+            raise RateLimited("sign-in: too many failures, and no known device", retry_after=wait)
 
     def give_back(self) -> None:
         """It was good, or nobody knows: nothing is counted."""

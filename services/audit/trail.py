@@ -23,7 +23,7 @@ LINES_SECONDS = 0.25
 ROWS_SECONDS = 1.0
 MAX_LINES = 10_000
 MAX_REFUSALS = 200
-"""Refusals in one turn of each of the two: those beyond are counted. Anybody can be refused."""
+"""Refusals in one round of each of the two: those beyond are only counted."""
 MAX_ROWS = 20_000
 BATCH = 500
 MAX_PAGE = 200
@@ -116,16 +116,20 @@ class AuditTrail:
 
     def _add(self, event: Event, kept: bool) -> None:
         refusal = event.kind.endswith(REFUSED)
-        for place, (events, most) in enumerate(((self._lines, MAX_LINES), (self._rows, MAX_ROWS))):
-            if place and not kept:
-                break
-            if refusal:
-                self._refused[place] += 1
-            if len(events) >= most or (refusal and self._refused[place] > MAX_REFUSALS):
-                self._metrics.audit_dropped.labels(what="row" if place else "line").inc()
-                self._uncounted += not place
-                continue
-            events.append(event)
+        if self._has_place(self._lines, MAX_LINES, 0, refusal):
+            self._lines.append(event)
+        else:
+            self._uncounted += 1
+        if kept and self._has_place(self._rows, MAX_ROWS, 1, refusal):
+            self._rows.append(event)
+
+    def _has_place(self, events: list[Event], most: int, place: int, refusal: bool) -> bool:
+        if refusal:
+            self._refused[place] += 1
+        if len(events) < most and not (refusal and self._refused[place] > MAX_REFUSALS):
+            return True
+        self._metrics.audit_dropped.labels(what="row" if place else "line").inc()
+        return False
 
     async def write_lines(self) -> None:
         """Write the lines that wait."""

@@ -58,7 +58,7 @@ class EmbeddedRedis:
     Args:
         data_dir: Usher's data folder; the server's files go to `redis/` in it, mode 0700.
         binary: the server, as `binary.find_redis_server` gives it.
-        on_restart: told each time the server died by itself and has to be started again.
+        on_restart: called each time the server died by itself and has to be restarted.
         start_timeout: seconds until it must answer, reading its append-only file included.
     """
 

@@ -15,6 +15,8 @@ import msgspec
 
 RightName = Literal["read", "write", "manage"]
 
+BACKEND = "*backend"
+"""In place of a user id: a backend that may keep all channels. No account has such an id."""
 MAX_ROOMS = 1000
 """Channels that `grants_of` gives: a socket is joined to no more of them by itself."""
 
@@ -28,16 +30,16 @@ class Right(enum.IntEnum):
 
     @property
     def word(self) -> RightName:
-        """As the wire and the rows have it."""
+        """Its name in the protocol and the database."""
         return cast("RightName", self.name.lower())
 
     @classmethod
     def of(cls, word: str) -> Right:
-        """The right that a word of the wire or of a row names."""
+        """The right with this name in the protocol or the database."""
         return cls[word.upper()]
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """A right in one channel.
 
     Attributes:

@@ -71,6 +71,8 @@ class SharedGrants:
 
     def merged(self, reader: Reader, personal: Mapping[str, Grant]) -> dict[str, Grant]:
         """What somebody may do, in `MAX_ROOMS` channels at most: their own first."""
+        if not (self._open or self._gone):
+            return dict(personal)
         own = {c: had for c, had in personal.items() if c not in self._gone}
         return merge(reader, own, self._open.values())
 

@@ -74,8 +74,8 @@ class Limits(msgspec.Struct, frozen=True):
     Attributes:
         signups: by address.
         wrong_signins: by address.
-        account_guesses: wrong passwords of strangers, by account; far above what one address
-            may, so that it takes many addresses to reach it.
+        account_guesses: wrong passwords without a known device, by account; far above the limit
+            of one address, so that it takes many addresses to reach it.
         own_guesses: what a device or address that has signed in to an account keeps for that
             account, whatever others do to the address.
         session_guesses: wrong passwords of somebody signed in, by login session.

@@ -31,7 +31,7 @@ MISCONFIGURED = frozenset(
 """What whoever set up this server, or the client at the provider, has to mend. Two are GitHub's."""
 _REASONS = MappingProxyType(
     {
-        # LemonLDAP::NG says the second where the first would do: a person refused consent.
+        # LemonLDAP::NG sends the second instead of the first when a user refuses consent.
         "access_denied": Reason.DENIED,
         "consent_required": Reason.DENIED,
         "account_selection_required": Reason.INTERACTION,
@@ -62,5 +62,5 @@ def refuse(error: str) -> None:
 
 
 def reason_of(error: str) -> Reason:
-    """What a person is told of an error code, of the way back or of the token endpoint."""
+    """The message for an error code of the callback or of the token endpoint."""
     return _REASONS.get(error, Reason.REFUSED)

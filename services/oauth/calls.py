@@ -29,7 +29,7 @@ class ProviderCalls:
         name: of the provider.
         threads: calls at one time.
         max_waiting: calls that may wait for a thread.
-        give_up: seconds until a caller is told that there is no answer.
+        give_up: seconds until a call fails because there is no answer.
     """
 
     def __init__(

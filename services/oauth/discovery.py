@@ -142,7 +142,7 @@ class Discovery:
                 return known
             if not self._fetches.allowed(unauthenticated):
                 if known is None:
-                    raise ProviderUnavailable("discovery: asked for a stranger just now")
+                    raise ProviderUnavailable("discovery: fetched for an anonymous caller just now")
                 return known
             return self._fetches.make(self._fetch, failed)
 

@@ -1,17 +1,16 @@
-"""Why a sign-in at a provider comes to nothing: for the person a reason to act on, for the log
-the cause.
+"""Why a sign-in with a provider fails: a reason for the user, and the cause for the log.
 
-    UsherError
-    ├── Forbidden
-    │   └── SignInRefused          403 or what its reason says; a `Reason` in words
-    │       └── SubjectChanged     a refresh brought tokens of somebody else
-    ├── Conflict
-    │   └── LastWayIn              409 last_way_in
-    └── Unavailable
-        └── ProviderUnavailable    503 provider_unavailable: no answer, or none of use
-            ├── ProviderBusy       too much is waiting for that provider already
-            └── ProviderRefused    it answers, and refuses
-    GrantEnded                     the provider's `invalid_grant`: its session is over
+UsherError
+├── Forbidden
+│   └── SignInRefused          403 or what its reason says; a `Reason` in words
+│       └── SubjectChanged     a refresh brought tokens of somebody else
+├── Conflict
+│   └── LastWayIn              409 last_way_in
+└── Unavailable
+    └── ProviderUnavailable    503 provider_unavailable: no answer, or none of use
+        ├── ProviderBusy       too much is waiting for that provider already
+        └── ProviderRefused    it answers, and refuses
+GrantEnded                     the provider's `invalid_grant`: its session is over
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ class _Words(NamedTuple):
 
 
 class Reason(Enum):
-    """What somebody is told. `{provider}` becomes its title.
+    """The message for the user. `{provider}` becomes its title.
 
-    Several causes share one reason where the difference would tell a stranger something: whether
+    Several causes share one reason where the difference would reveal something: whether
     an address has an account here, say, or what exactly was wrong with an answer.
     """
 
@@ -129,7 +128,7 @@ class Reason(Enum):
         return self.value.title.format(provider=provider)
 
     def advice_for(self, provider: str) -> str:
-        """What the person can do."""
+        """What the user can do."""
         return self.value.advice.format(provider=provider)
 
 
@@ -137,7 +136,7 @@ class SignInRefused(Forbidden):
     """A sign-in or a linking that came to nothing.
 
     Args:
-        reason: for the person.
+        reason: for the user.
         evidence: for the log; no secrets, no e-mail addresses.
     """
 

@@ -33,7 +33,7 @@ class Fetches:
         self._unauthenticated_at = float("-inf")
 
     def allowed(self, unauthenticated: bool) -> bool:
-        """Whether a fetch may be made now, for somebody we sent to the provider or a stranger."""
+        """Whether a fetch may be made now. Fetches for unauthenticated callers are rate-limited."""
         if unauthenticated:
             now = self._clock()
             if now - self._unauthenticated_at < UNAUTHENTICATED_SECONDS:

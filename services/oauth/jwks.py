@@ -76,7 +76,7 @@ class ProviderKeys(PyJWKClient):
             if self._fetches.allowed(unauthenticated):
                 return _fitting(self._fetches.make(self._renewed, failed), kid, algorithm)
             if known is None:
-                raise ProviderUnavailable("keys: asked for a stranger just now")
+                raise ProviderUnavailable("keys: fetched for an anonymous caller just now")
             return []
 
     def renewed(self, tried: list[PyJWK], algorithm: str, unauthenticated: bool) -> list[PyJWK]:

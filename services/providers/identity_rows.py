@@ -50,7 +50,7 @@ def insert(
 def record_use(
     db: peewee.Database, identity: Identity, profile: ProviderProfile, now: float
 ) -> None:
-    """Note that it was used, the address that it has there now, if it was told, and by whom: the
+    """Record its use, its current address there, if the provider sent one, and the issuer: the
     issuer of before, or the one that it has become."""
     changes = {
         Identity.last_used_at: now,
@@ -61,7 +61,7 @@ def record_use(
 
 
 def is_of(identity: Identity, profile: ProviderProfile, provider: OAuthProvider) -> bool:
-    """Whether it is this person's, and not another's who has the same subject at another issuer:
+    """Whether it belongs to this profile, and not to the same subject at another issuer:
     the name in the settings may have come to mean another provider."""
     return identity.issuer in (profile.issuer, provider.former_issuer)
 

@@ -53,13 +53,13 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class BusListener(Protocol):
-    """Who is told what comes in. Called within the loop; must not wait."""
+    """Receives messages. Called within the loop; must not wait."""
 
     def logged(self, room: str, message: LoggedMessage) -> None:
-        """A kept message, in the order of its room's log; may be told twice after a gap."""
+        """A logged message, in the order of its room's log; may be delivered twice after a gap."""
 
     def ephemeral(self, room: str, body: bytes) -> None:
-        """A passing message."""
+        """An ephemeral message."""
 
     def gap(self, room: str) -> None:
         """Messages of the room may have been missed: the log knows those that were kept."""
@@ -72,11 +72,11 @@ class Bus(Protocol):
         """Tell this listener; there is one."""
 
     def subscribe(self, room: str) -> asyncio.Future[None] | None:
-        """Begin to hear a room. Issued when called; None when it is heard already, else a
-        future that is done when it is certain."""
+        """Subscribe to a room. Issued when called; None if it is subscribed already, else a
+        future that is done when the subscription is confirmed."""
 
     def unsubscribe(self, room: str) -> None:
-        """Hear a room no more."""
+        """Unsubscribe from a room."""
 
     @property
     def keeps_order(self) -> bool:
@@ -104,7 +104,7 @@ class Bus(Protocol):
         """
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
-        """Send a passing message. Issued when called; whoever awaits it learns of a failure.
+        """Send an ephemeral message. Issued when called; raises a failure when awaited.
 
         Raises:
             StoreUnavailable: when awaited.
@@ -139,7 +139,7 @@ class Bus(Protocol):
         """Drop logs that are too old, where nobody else does. To be called now and then."""
 
     async def close(self) -> None:
-        """Hear nothing any more."""
+        """Close all subscriptions."""
 
 
 def id_order(message_id: str) -> tuple[int, int]:

@@ -263,7 +263,7 @@ def _number(entry: Any) -> int:
 
 
 class _Ear:
-    """The subscription: which rooms are heard, over one connection after another."""
+    """The subscription: the rooms that are subscribed, across reconnects."""
 
     def __init__(
         self,
@@ -276,7 +276,7 @@ class _Ear:
         self._on_lost = on_lost
         self.listener: BusListener | None = None
         self._rooms: dict[str, asyncio.Future[None] | None] = {}
-        """None once a room has been heard for certain."""
+        """None once the subscription of a room is confirmed."""
         self._rooms_by_channel: dict[bytes, str] = {}
         self._line: _Line | None = None
         self._lost = asyncio.Event()
@@ -301,7 +301,7 @@ class _Ear:
             self._line.lose()
 
     def resume(self) -> None:
-        """Hear what waited behind a stall of the loop."""
+        """Deliver what waited behind a stall of the loop."""
         if self._line is not None:
             self._line.resume()
 
@@ -368,7 +368,7 @@ class _Ear:
             self._refused, self._refused_at = word, now
         elif now - self._refused_at > TELL_SECONDS and self._store.available:
             # What the store is refused as well, it tells. This is said once, until it is over.
-            log.warning("rooms can't be heard, the subscription is refused by redis: %s", word)
+            log.warning("redis refuses the subscription to rooms: %s", word)
             self._refused_at = math.inf
 
     def _line_lost(self, line: _Line) -> None:
@@ -404,13 +404,13 @@ class _Ear:
 
 
 def _settle(waiting: asyncio.Future[None] | None) -> None:
-    """Let go of whoever waits for a room: it is heard, or the line is lost and they go on."""
+    """Release those who wait for a room: it is subscribed, or the connection is lost."""
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
 
 
 class _Line(asyncio.Protocol):
-    """One connection that hears. `heard` is told (kind, channel, body)."""
+    """One subscribed connection. `heard` is called with kind, channel and body."""
 
     def __init__(self, heard: Any, lost: Any, refused: Any, stalled: Callable[[], bool]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -460,7 +460,7 @@ class _Line(asyncio.Protocol):
             self._read(data)
 
     def resume(self) -> None:
-        """Hear what waited, behind whatever else goes on again now."""
+        """Deliver what waited, after whatever else resumes now."""
         if self._unheard:
             self._loop.call_soon(self._read_unheard)
 

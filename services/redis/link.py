@@ -124,7 +124,7 @@ class RedisLink(asyncio.Protocol):
         return future
 
     def issue(self, group: Group, payload: bytes) -> None:
-        """Send a group, given with its packed form; the group is told what becomes of it."""
+        """Send a group, given with its packed form; the group receives its result."""
         size = len(payload)
         if not self.alive:
             group.fail("redis: lost")

@@ -60,4 +60,4 @@ class Store(Protocol):
         """
 
     async def close(self) -> None:
-        """Lets go of the backend. Groups still waiting fail with StoreUnavailable."""
+        """Close the connection. Pending groups fail with StoreUnavailable."""

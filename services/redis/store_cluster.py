@@ -45,7 +45,7 @@ class ClusterStore:
         where: a redis+cluster:// or rediss+cluster:// URL (redis_url.py), or an address.
         timeout: seconds that a reply, or a whole attempt to connect to a node, may take.
         tried: every connection is tried with writes, see `RedisStore`.
-        on_change: told `available` whenever it changes, within the loop.
+        on_change: called with `available` whenever it changes, within the loop.
         max_groups, max_bytes: how much may wait for the replies of one node.
 
     Raises:

@@ -58,7 +58,7 @@ class RedisStore:
         tried_as: a hash tag: every connection is tried with all that Usher needs, writes too,
             before it is used, and again and again; and one that refuses by READONLY, OOM, NOPERM
             and the like (`REFUSALS`) is left. Empty: PING has to do.
-        on_change: told `available` whenever it changes, within the loop.
+        on_change: called with `available` whenever it changes, within the loop.
         max_groups, max_bytes: how much may wait for replies at one time.
 
     Raises:

@@ -14,7 +14,7 @@ from models.user import User
 from services.claims import Role
 from services.errors import BadRequest, Forbidden, NotFound
 from services.grants.queries import find_channels, readable_by, reader_of, roles_of
-from services.grants.rules import Found, Grant, Right, RightName, grant
+from services.grants.rules import BACKEND, Found, Grant, Right, RightName, grant
 from services.storage.row_locks import locked_one
 
 MAX_MEMBERS_PAGE = 1000
@@ -102,7 +102,7 @@ def readable(db: peewee.Database, user_id: str, channel_id: str) -> tuple[Found,
     """A channel that a user may read, and the user's right.
 
     Raises:
-        NotFound: there is none, or not for this user: a stranger cannot tell which.
+        NotFound: there is none, or not for this user: the caller cannot tell which.
     """
     reader = reader_of(db, user_id)
     rows = find_channels(db, reader, Channel.id == channel_id, 1) if reader else []
@@ -218,7 +218,8 @@ def set_member(
     row = ChannelMember.select().where(here).get_or_none(db)
     if row is None:
         values = {"channel": channel_id, "user": user_id, "right": right.word, "since": now}
-        ChannelMember.insert(values | {"added_by": added_by}).execute(db)
+        giver = None if added_by == BACKEND else added_by
+        ChannelMember.insert(values | {"added_by": giver}).execute(db)
     elif row.right != right.word:
         ChannelMember.update({ChannelMember.right: right.word}).where(here).execute(db)
     since = now if row is None else row.since

@@ -19,7 +19,7 @@ from services.accounts.display_names import checked_text
 from services.claims import Role
 from services.errors import NotFound, OwnerStays, Unauthenticated
 from services.grants.queries import USERS_AT_ONCE, grants_among, grants_in, grants_of
-from services.grants.rules import Grant, Right, RightName
+from services.grants.rules import BACKEND, Grant, Right, RightName
 from services.rooms.channel_rows import (
     ChannelDetails,
     ChannelItem,
@@ -129,8 +129,11 @@ class Channels:
 
     # ---- changing ----------------------------------------------------------------------------
 
-    async def create(self, user_id: str, name: str, private: bool = True) -> ChannelItem:
-        """Open a channel. The caller owns it.
+    async def create(self, owner_id: str | None, name: str, private: bool = True) -> ChannelItem:
+        """Open a channel.
+
+        Args:
+            owner_id: who opens it, or who made the API key that does; None: it is nobody's.
 
         Raises:
             BadRequest: the name can't be one.
@@ -142,22 +145,25 @@ class Channels:
             id=secrets.token_urlsafe(16),
             name=checked_text(name, "name", MAX_NAME_LENGTH),
             private=private,
-            owner_id=user_id,
+            owner_id=owner_id,
             right="manage",
             created_at=now,
         )
 
         def insert(db: peewee.Database) -> list[Revocation]:
-            check_new_channel(db, self._shares, user_id)
+            if owner_id is not None:
+                check_new_channel(db, self._shares, owner_id)
             Channel.insert(
                 id=opened.id,
                 name=opened.name,
                 private=private,
-                owner=user_id,
+                owner=owner_id,
                 created_at=now,
                 public_since=None if private else now,
             ).execute(db)
-            whose = (user_id,) if private else (user_id, EVERYBODY)
+            whose = [] if owner_id is None else [owner_id]
+            if not private:
+                whose.append(EVERYBODY)
             return [self._record(db, opened.id, who, "channel_opened") for who in whose]
 
         try:
@@ -240,7 +246,7 @@ class Channels:
             channel = lock_for(db, caller_id, channel_id, Right.MANAGE)
             if channel.owner_id == user_id:
                 raise OwnerStays("the owner needs no member's right")
-            if not is_member(db, channel_id, user_id):
+            if caller_id != BACKEND and not is_member(db, channel_id, user_id):
                 check_new_member(db, self._shares, caller_id, user_id)
             now = self._clock()
             member, other = set_member(db, channel_id, user_id, right, now, caller_id)

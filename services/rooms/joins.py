@@ -28,7 +28,7 @@ class TwoIdentities(UsherError):
     status, code = 400, "bad_request"
 
 
-class Credential(msgspec.Struct, frozen=True):
+class Credential(msgspec.Struct, frozen=True, gc=False):
     """One credential as it was presented: where, and its text."""
 
     way: Way
@@ -52,7 +52,7 @@ class Joins:
     async def admit(self, credential: Credential, beside: Credential | None = None) -> Identity:
         """Who a credential belongs to. Their rooms are subscribed when this returns.
 
-        Whoever is admitted enters, or is let go with `release`, before anything else is awaited.
+        The caller enters the identity or calls `release` before it awaits anything else.
 
         Args:
             beside: the cookie that came together with an explicit credential.
@@ -73,14 +73,13 @@ class Joins:
         own = (user_room(claims.sub),)
         pending = self._rooms.subscribe(own)  # on its way while Redis is asked who this is
         try:
-            identity = await self._admission.identify(claims)
+            identity = await self._admission.identify(claims, place.session_id)
             waited = await self._limit.check(place)
         except BaseException:  # cancelled too: what is subscribed must be released
             self._rooms.unsubscribe(own)
             self._limit.give_back(place)
             raise
         self._places[place.session_id] = place
-        identity = msgspec.structs.replace(identity, session_id=place.session_id)
         pending += self._rooms.subscribe(map(channel_room, identity.grants))
         if pending or waited:
             return await self._when_subscribed(identity, pending)
@@ -133,11 +132,11 @@ class Joins:
             for _ in range(REREADS):
                 if not self._admission.is_outdated(identity):
                     break
-                changed = await self._admission.identify(identity.claims)
+                changed = await self._admission.identify(identity.claims, identity.session_id)
                 # Subscribed before the others are released: a room that stays misses nothing.
                 self._rooms.subscribe(map(channel_room, changed.grants))
                 self._rooms.unsubscribe(map(channel_room, identity.grants))
-                identity = msgspec.structs.replace(changed, session_id=identity.session_id)
+                identity = changed
             identity = self._up_to_date(identity)
         except BaseException:  # cancelled too: what is subscribed must be released
             self.release(identity)

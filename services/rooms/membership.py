@@ -77,7 +77,7 @@ class Membership:
             self.leave(name)
 
     async def go_in(self, names: Iterable[str]) -> None:
-        """Go into rooms, once they are certainly heard. A right that is lost meanwhile counts."""
+        """Enter rooms once they are subscribed. A right that is lost meanwhile counts."""
         wanted = [name for name in names if name not in self._joined]
         try:
             await self._rooms.wait_subscribed(self._rooms.subscribe(wanted))
@@ -100,7 +100,7 @@ class Membership:
         """Take over the right in one channel. What is lost is left at once. True if it changed.
 
         Args:
-            by_name: the socket asks for it, and is not only told.
+            by_name: the socket asks for it by name.
         """
         before = self._grants.get(channel_id)
         if before == grant:

@@ -21,19 +21,21 @@ from services.redis.store import Store
 from services.rooms.rooms import USER, Rooms
 from services.sockets.room_index import Entry, Here, RoomIndex
 from services.sockets.session_pool import RENEW_BATCH
-from services.websocket.protocol import Member, encode_event
+from services.websocket.protocol import Member, encode_event, encode_json
 
 PEOPLE_AT_ONCE = 500
 """In one notice: ten thousand would be half a megabyte, and close whoever reads slowly."""
+PEOPLE_BYTES = 63 * 1024
+"""Of people in one frame: with what is around them it has 64 KiB, which many clients read."""
 QUICKEST_SECONDS = 0.05
 NOTICES_PER_SECOND = 5000
-"""Presence frames a room may cost a node: a room of 10,000 gets news every two seconds."""
+"""Presence frames of a room on a node: a room of 10,000 gets one every two seconds."""
 ROOMS_AT_ONCE = 200
 EPHEMERAL = b"h"
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
-    """What nodes tell each other in passing."""
+    """An ephemeral message between nodes: who joined and left."""
 
     here: Here
     came: bool
@@ -45,6 +47,16 @@ class PresenceChange(msgspec.Struct, frozen=True):
     room: str
     joined: list[Member]
     left: list[Member]
+
+
+def as_fit(people: list[Member], most: int, size: int = PEOPLE_BYTES) -> tuple[list[Member], int]:
+    """The first people, `most` of them and in so many bytes of JSON; and what is left of these."""
+    for count, member in enumerate(people[:most]):
+        needs = len(encode_json(member)) + 1
+        if needs > size:
+            return people[:count], 0
+        size -= needs
+    return people[:most], size
 
 
 _CHANGE = msgspec.json.Decoder(Change)
@@ -63,7 +75,7 @@ class _Picture:
         self.entries: dict[tuple[str, str], Here] = {}
         """By user and node."""
         self.shown: dict[str, Member] = {}
-        """What the members were last told."""
+        """The presence that members were last notified of."""
         self.notice: asyncio.TimerHandle | None = None
         self.complete = False
         """Whether Redis was ever asked who else is there."""
@@ -182,8 +194,10 @@ class Presence:
         shown, now = picture.shown, picture.people()
         joined = [member for user_id, member in now.items() if user_id not in shown]
         left = [member for user_id, member in shown.items() if user_id not in now]
-        more = len(joined) + len(left) > PEOPLE_AT_ONCE
-        joined, left = joined[:PEOPLE_AT_ONCE], left[: max(0, PEOPLE_AT_ONCE - len(joined))]
+        changes = len(joined) + len(left)
+        joined, size = as_fit(joined, PEOPLE_AT_ONCE)
+        left, _ = as_fit(left, PEOPLE_AT_ONCE - len(joined), size)
+        more = len(joined) + len(left) < changes
         shown.update((member.id, member) for member in joined)
         for member in left:
             del shown[member.id]

@@ -26,7 +26,7 @@ from services.websocket.frames import encode_text
 USER, CHANNEL = "user:", "channel:"
 GAP_PAGE = 200
 FLUSH_BYTES = 64 * 1024
-"""Gathered for a room at most, in one turn of the loop."""
+"""Gathered for a room at most, in one iteration of the loop."""
 GAPS_AT_ONCE = 200
 """Logs read at one time after a gap: all rooms at once would leave the store no place for joins."""
 GAP_AGAIN_SECONDS = 0.25
@@ -54,7 +54,7 @@ class RoomMember(Protocol):
 
 
 class _Room:
-    """One room that is heard here."""
+    """One room that is subscribed here."""
 
     __slots__ = (
         "behind",
@@ -112,7 +112,7 @@ class Rooms:
     # ---- other parts that use the line -----------------------------------------------------
 
     async def receive_from_nodes(self, on_message: Callable[[bytes], None]) -> None:
-        """Hear what nodes tell each other. The line may still be down: it is heard then on."""
+        """Subscribe to the nodes' own room, now or once Redis is available."""
         self._on_control = on_message
         await self.wait_subscribed(self.subscribe((CONTROL_ROOM,)))
         with suppress(StoreUnavailable):  # the log's clock, not ours: its ids are compared with
@@ -122,7 +122,7 @@ class Rooms:
             here.since = min(here.since, window.now)
 
     async def read_news(self) -> bool:
-        """Read what nodes have told each other and did not come over the line.
+        """Read messages between nodes that the subscription did not deliver.
 
         Returns:
             False where a part of it may be lost: the log does not know the last that came.
@@ -145,9 +145,9 @@ class Rooms:
     # ---- membership ------------------------------------------------------------------------
 
     def subscribe(self, names: Iterable[str]) -> list[asyncio.Future[None]]:
-        """Hear rooms before somebody enters them, so that nothing said after is missed.
+        """Subscribe to rooms before a socket enters them, so that no later message is missed.
 
-        Every name that is held must be let go of by `unsubscribe`. Gives what is not certain yet:
+        Every name must be released with `unsubscribe`. Returns those not confirmed yet:
         wait for it with `wait_subscribed`.
         """
         fresh: list[asyncio.Future[None]] = []
@@ -162,7 +162,7 @@ class Rooms:
         return fresh
 
     async def wait_subscribed(self, held: Collection[asyncio.Future[None]]) -> None:
-        """Wait until held rooms are heard, or the line is lost: without Redis one joins too.
+        """Wait until rooms are subscribed, or the connection is lost: joins work without Redis.
 
         No timeout of its own: it is on every join, and the line gives up by itself in time.
         """
@@ -171,7 +171,7 @@ class Rooms:
                 await asyncio.shield(future)  # others wait for it too
 
     def unsubscribe(self, names: Iterable[str]) -> None:
-        """Let go of rooms that were held."""
+        """Release rooms that were subscribed."""
         for name in names:
             if (room := self._rooms.get(name)) is not None:
                 room.held -= 1
@@ -255,7 +255,7 @@ class Rooms:
             self.gap(room)
 
     def ephemeral(self, room: str, body: bytes) -> None:
-        """Something said in passing."""
+        """Deliver an ephemeral message."""
         act = self._on_ephemeral.get(body[:1])
         if act is not None:
             act(room, body[1:])

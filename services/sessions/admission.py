@@ -31,7 +31,7 @@ SETTLE_SECONDS = 10.0
 """Longer than a transaction may take: within it, a cached role may be older than it looks."""
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """The identity of a verified credential, and its grants in channels.
 
     `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
@@ -105,11 +105,14 @@ class Admission:
             return await self.redeem(credential)
         return self.verify(credential)
 
-    async def identify(self, claims: Claims) -> Identity:
+    async def identify(self, claims: Claims, session_id: str = "") -> Identity:
         """The identity of verified claims, if they are still valid.
 
         When this returns, no revocation that was acknowledged here names the claims. The caller
         must admit the socket before it awaits anything else.
+
+        Args:
+            session_id: of the socket that they are admitted for.
 
         Raises:
             TokenExpired: too old by now.
@@ -120,7 +123,8 @@ class Admission:
         if self._revocations.names(claims):
             raise Unauthenticated("revoked")
         state = await self._state_of(claims)
-        await self.wait_current()
+        if not self._contact.is_current():
+            await self._contact.wait_current()
         for _ in range(REREADS):
             if state is None or not self._revocations.changed_since(claims.sub, state.as_of):
                 break
@@ -143,6 +147,7 @@ class Admission:
             state.generation,
             state.personal,
             reader,
+            session_id,
             session_expires_at=state.expires_at,
         )
 

@@ -147,7 +147,7 @@ class Control:
         except StoreUnavailable as error:
             self._metrics.news_untold.inc()
             # No warning for each: the store has said once that Redis is lost.
-            log.debug("other nodes not told; they will read the rows: %s", error.evidence)
+            log.debug("other nodes not notified; they will read the rows: %s", error.evidence)
             return False
         return True
 
@@ -171,7 +171,7 @@ class Control:
         try:
             news = _NEWS.decode(body)
         except msgspec.DecodeError:
-            log.warning("news of another version of Usher; the rows will tell")
+            log.warning("ignored a message of another version of Usher; the rows have it")
             return
         if news.node == self._node:
             return

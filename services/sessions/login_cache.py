@@ -22,7 +22,7 @@ SLACK_SECONDS = 60.0
 """Above the longest life of a token or ticket, for clocks that differ."""
 
 
-class LoginState(msgspec.Struct, frozen=True):
+class LoginState(msgspec.Struct, frozen=True, gc=False):
     """A login session that is alive, with its user. Times are epoch seconds.
 
     Attributes:
@@ -42,7 +42,7 @@ class LoginState(msgspec.Struct, frozen=True):
     user_since: float = 0.0
 
 
-class Known(msgspec.Struct, frozen=True):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """The answer of Redis: revoked, alive with `state`, or unknown (both unset)."""
 
     revoked: bool

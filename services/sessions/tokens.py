@@ -69,7 +69,7 @@ class _Header(msgspec.Struct, forbid_unknown_fields=True):
     typ: str
 
 
-class _Payload(msgspec.Struct):
+class _Payload(msgspec.Struct, gc=False):
     """The payload. Strict: no bool or string for a number; JSON has no NaN or infinity."""
 
     iss: str

@@ -55,14 +55,14 @@ REFRESH_TOKEN_TTL = Setting(
     "REFRESH_TOKEN_TTL_SECONDS",
     values.seconds(LEAST_SECONDS, 365 * DAY),
     str(14 * DAY),
-    "life of a refresh token, in seconds; anew with each refresh",
+    "life of a refresh token, in seconds; restarts with each refresh",
     f"{14 * DAY}, 14 days",
 )
 SESSION_LIFETIME = Setting(
     "SESSION_LIFETIME_SECONDS",
     values.seconds(LEAST_SECONDS, 2 * 365 * DAY),
     str(30 * DAY),
-    "life of a login session, in seconds, however it is used",
+    "absolute life of a login session, in seconds",
     f"{30 * DAY}, 30 days",
 )
 TICKET_TTL = Setting(
@@ -75,25 +75,25 @@ JOIN_TIMEOUT = Setting(
     "JOIN_TIMEOUT_SECONDS",
     values.seconds(LEAST_SECONDS, 10 * MINUTE),
     "5",
-    "how long a socket may wait with user-join, in seconds",
+    "how long a socket may stay open without user-join, in seconds",
 )
 LEASE = Setting(
     "LEASE_SECONDS",
     values.seconds(3, 10 * MINUTE),
     "30",
-    "how long sockets stay on a node that can learn of no revocation, in seconds",
+    "how long sockets stay open on a node that cannot read revocations, in seconds",
 )
 MAX_SESSIONS = Setting(
     "MAX_SESSIONS_PER_USER",
     values.count(1, 100_000),
     "100",
-    "login sessions of one user at one time; the one longest unused gives way to a new one",
+    "login sessions of one user at one time; a new one ends the one longest unused",
 )
 HISTORY_MESSAGES = Setting(
     "HISTORY_MESSAGES",
     values.count(1, 1_000_000),
     "1000",
-    "how many messages of a room are kept for who was away, about",
+    "how many messages of a room are kept as history, approximately",
 )
 HISTORY_SECONDS = Setting(
     "HISTORY_SECONDS",

@@ -23,12 +23,12 @@ LEASE_MS = int(LEASE_SECONDS * 1000)
 RENEW_SECONDS = 10.0
 """Three chances within a lease."""
 RENEW_BATCH = 200
-"""Sockets renewed in one turn of the loop, so that 100,000 of them never hold it up."""
+"""Sockets renewed in one iteration of the loop, so that 100,000 of them never block it."""
 LOOKUP_BATCH = 500
 """Records asked for in one round trip: the room of a lookup may have 10,000 sockets."""
 
 
-class SocketSession(msgspec.Struct, frozen=True):
+class SocketSession(msgspec.Struct, frozen=True, gc=False):
     """What is known of an open socket. Times are epoch seconds."""
 
     session_id: str

@@ -40,13 +40,13 @@ while, then again; who goes on for long is closed with 4429."""
 
 
 class ConnectionOwner(Protocol):
-    """Who gets what a wire reads."""
+    """Receives what a connection reads."""
 
     def received(self, message: bytes, is_text: bool) -> None:
         """A whole message came in."""
 
     def closed(self, code: int) -> None:
-        """The wire takes and gives nothing any more. Called once. `code`: RFC 6455 7.1.5."""
+        """The connection is closed. Called once. `code`: RFC 6455 7.1.5."""
 
 
 class Connection(Protocol):
@@ -102,7 +102,7 @@ class Connection(Protocol):
         """Close a peer that goes on above its rate (4429)."""
 
     def abort(self) -> None:
-        """Let go of a peer that does not answer, without a handshake."""
+        """Drop a peer that does not answer, without a closing handshake."""
 
 
 class WebSocketConnection:
@@ -110,8 +110,8 @@ class WebSocketConnection:
 
     Args:
         loop: the running event loop.
-        sock: a connected non-blocking socket, now owned by the wire.
-        owner: who is told.
+        sock: a connected non-blocking socket, now owned by the connection.
+        owner: receives messages and the close.
         max_message: bytes a message may have; `limit()` changes it.
         stalled: asked once for what one read brings and before an answer leaves: whether the
             loop has stood still. It calls `hold()` where nothing may go in or out then.
@@ -345,7 +345,7 @@ class WebSocketConnection:
     # ---- writing ---------------------------------------------------------------------------
 
     def send(self, text: bytes) -> None:
-        """Send a text message; nothing happens once the wire is closed."""
+        """Send a text message; ignored once the connection is closed."""
         if self._corked is None:
             self._stalled()
         self.send_frame(encode_text(text))
@@ -460,7 +460,7 @@ class WebSocketConnection:
         self.close(CloseCode.RATE_LIMITED)
 
     def abort(self) -> None:
-        """Let go of a peer that does not answer, without a handshake."""
+        """Drop a peer that does not answer, without a closing handshake."""
         self._lost()
 
     def _finish(self, code: int, last_bytes: bytes) -> None:

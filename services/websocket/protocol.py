@@ -17,7 +17,7 @@ from services.errors import BadRequest, RateLimited, UsherError
 SUBPROTOCOL = "usher.v1"
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_UNJOINED_MESSAGE_BYTES = 8 * 1024
-"""A stranger gets less memory than somebody we know."""
+"""An unauthenticated client gets less memory than a joined one."""
 
 
 class Retry(str, Enum):
@@ -87,7 +87,7 @@ RETRY_MEANINGS: dict[Retry, str] = {
 # ---- what a client sends -------------------------------------------------------------------
 
 
-class Frame(msgspec.Struct):
+class Frame(msgspec.Struct, gc=False):
     """The envelope. `id` and `data` stay raw: the id is echoed as it came, the data is typed
     only once the event is known."""
 
@@ -115,14 +115,14 @@ class TokenRefresh(msgspec.Struct):
 # ---- what the server sends -----------------------------------------------------------------
 
 
-class Member(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True, gc=False):
     """A user as others on a socket may see them."""
 
     id: str
     name: str
 
 
-class JoinedUser(msgspec.Struct, frozen=True):
+class JoinedUser(msgspec.Struct, frozen=True, gc=False):
     """`role`: `user` or `admin`."""
 
     id: str
@@ -139,13 +139,13 @@ class Joined(msgspec.Struct, frozen=True):
     expires_at: float
 
 
-class Expiry(msgspec.Struct, frozen=True):
+class Expiry(msgspec.Struct, frozen=True, gc=False):
     """`expires_at`: of the access token, in epoch seconds."""
 
     expires_at: float
 
 
-class ServerTime(msgspec.Struct, frozen=True):
+class ServerTime(msgspec.Struct, frozen=True, gc=False):
     """`server_time`: epoch seconds."""
 
     server_time: float

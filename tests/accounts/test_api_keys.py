@@ -144,9 +144,9 @@ async def test_a_key_that_was_good_a_moment_ago_costs_one_round_trip_and_no_quer
 ) -> None:
     async with node(database_url, redis_server) as parts:
         key_id, key = await make(parts)
-        assert not parts.api_keys.remembers(key)
+        assert not parts.api_keys.remembers(key, "read")
         await parts.api_keys.check(key, "read")
-        assert parts.api_keys.remembers(key)
+        assert parts.api_keys.remembers(key, "read")
         await database_away(parts)
         parts.store.groups.clear()
         assert (await parts.api_keys.check(key, "read")).id == key_id
@@ -190,7 +190,7 @@ async def test_another_node_refuses_a_remembered_key_at_once(
         root = await here.user("Root", "admin")
         row, key = await here.api_keys.create("billing", ["read"], root)
         await there.api_keys.check(key.reveal(), "read")
-        assert there.api_keys.remembers(key.reveal())
+        assert there.api_keys.remembers(key.reveal(), "read")
         # Not by the message between nodes: Redis' keys alone have to do.
         there.control.on_revocations(lambda _: 0)
         if change == "revoked":

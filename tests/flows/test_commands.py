@@ -28,7 +28,7 @@ from tests.support.server import (
 )
 
 EMAIL_COMMANDS = ("make-admin", "reset-password")
-COMMANDS = (*EMAIL_COMMANDS, "list-users", "rotate-jwt", "rotate-keys")
+COMMANDS = (*EMAIL_COMMANDS, "list-users", "rotate-jwt", "rotate-keys", "create-api-key")
 
 
 def command(server: Usher, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -96,6 +96,26 @@ async def test_a_reset_password_opens_and_the_old_sessions_end(database_kind: st
         assert email not in server.log
 
 
+def test_a_key_is_made_that_has_no_maker(database_kind: str) -> None:
+    with usher(database_kind) as server:
+        admin = sign_up(server)
+        scopes = ("--scope", "publish", "--scope", "read")
+        made = told(command(server, "create-api-key", "ci", *scopes, "--json"))
+        assert (made["name"], made["scopes"]) == ("ci", ["publish", "read"])
+        backend = Client(server, token=made["key"])
+        published = {"room": f"user:{admin.user['id']}", "event": "x"}
+        assert backend.post("/api/publish", published).status == 204
+        assert backend.get("/api/admin/users").status == 200
+        (listed,) = admin.get("/api/admin/api-keys").body["items"]
+        assert (listed["id"], listed["created_by"]) == (made["id"], None)
+        assert made["key"] not in server.log
+        for wrong in ((), ("--scope",), ("--scope", "root")):
+            done = command(server, "create-api-key", "ci", *wrong)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert "takes one of publish, disconnect, read" in done.stderr
+        assert command(server, "create-api-key", " ", "--scope", "read").returncode == 1
+
+
 def test_users_are_listed_beside_a_server_and_without_one(database_kind: str) -> None:
     with usher(database_kind) as server:
         emails = sorted(address() for _ in range(3))
@@ -125,6 +145,7 @@ def test_an_address_that_nobody_has_is_one_line(database_kind: str, name: str) -
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_installation_that_is_not_there_is_not_made(tmp_path: Path, name: str) -> None:
     argument = ["ada@example.org"] if name in EMAIL_COMMANDS else []
+    argument = ["ci", "--scope", "read"] if name == "create-api-key" else argument
     done = run({"PATH": ""}, name, *argument, "--data-dir", str(tmp_path / "mistyped"))
     assert (done.returncode, done.stdout) == (1, "")
     assert "there is no database at that place" in done.stderr

@@ -95,7 +95,10 @@ def test_the_access_token_says_what_the_contract_lists(server: Usher) -> None:
     claims = jwt.decode(client.token, options={"verify_signature": False})
     assert header.keys() == {"alg", "typ", "kid"}
     assert (header["alg"], header["typ"]) == ("HS256", "at+jwt")
-    assert claims.keys() == {"iss", "aud", "sub", "sid", "jti", "iat", "exp", "role"}
+    assert claims.keys() == {"iss", "aud", "sub", "sid", "jti", "iat", "exp", "role"} | {
+        "auth_time",
+        "acr",
+    }
     assert claims["iss"] == server.origin
     assert claims["sub"] == client.user["id"]
     assert claims["role"] == client.user["role"]

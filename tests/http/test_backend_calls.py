@@ -17,7 +17,7 @@ from handlers.http.backends import OWN_EVENTS
 from tests.support.checks import plain_refusal, problem, rows
 from tests.support.nodes import channel
 from tests.support.raw import assert_quiet, expired
-from tests.support.server import Client, Usher, sign_up, usher
+from tests.support.server import Client, Usher, address, sign_up, usher
 from tests.support.talk import talking
 
 CONTRACTS_OWN = [
@@ -184,10 +184,15 @@ def test_a_key_is_no_user(house: House) -> None:
         ("POST", "/api/auth/logout"),
         ("POST", "/api/ws/ticket"),
         ("GET", "/api/sessions"),
-        ("GET", "/api/channels"),
-        ("PATCH", f"/api/admin/users/{house.admin.user['id']}"),
+        ("DELETE", f"/api/admin/users/{house.admin.user['id']}"),
     ):
         plain_refusal(key.call(method, path), 401, "unauthenticated")
+    for method, path in (
+        ("GET", "/api/channels"),
+        ("PATCH", f"/api/admin/users/{house.admin.user['id']}"),
+        ("POST", "/api/introspect"),
+    ):
+        plain_refusal(key.call(method, path), 403, "forbidden")
 
 
 @pytest.mark.parametrize(
@@ -492,6 +497,74 @@ def test_an_idempotency_key_is_plain_text(house: House, key: str) -> None:
     body = {"room": house.room, "event": "x"}
     answer = again(house.admin, body, key.encode().decode("latin-1"))
     assert "Idempotency-Key" in problem(answer, 400, "bad_request")["detail"]
+
+
+# ---- channels and users --------------------------------------------------------------------
+
+
+def test_a_key_makes_changes_and_deletes_channels_and_members(house: House) -> None:
+    key, ada, bob = house.key("channels"), house.user(), house.user()
+    made = key.post("/api/channels", {"name": "tea"})
+    assert made.status == 201
+    assert made.body["owner_id"] == house.admin.user["id"], "it belongs to the key's maker"
+    path = f"/api/channels/{made.body['id']}"
+    seat = f"{path}/members/{ada.user['id']}"
+    plain_refusal(ada.get(path), 404, "not_found")
+    assert key.call("PUT", seat, {"right": "write"}).status == 200
+    assert ada.get(path).body["right"] == "write"
+    assert key.call("PATCH", path, {"name": "coffee"}).body["name"] == "coffee"
+    assert [m["id"] for m in key.get(path).body["members"]] == [ada.user["id"]]
+    assert made.body["id"] in [one["id"] for one in key.get("/api/channels").body["items"]]
+    assert key.call("DELETE", seat).status == 204
+    plain_refusal(ada.get(path), 404, "not_found")
+    assert key.call("DELETE", path).status == 204
+    plain_refusal(key.get(path), 404, "not_found")
+    # Another's private channel, too: it stands for the installation.
+    other = channel(bob).removeprefix("channel:")
+    assert key.call("PUT", f"/api/channels/{other}/members/{ada.user['id']}", {}).status == 200
+    (member,) = bob.get(f"/api/channels/{other}").body["members"]
+    assert member["id"] == ada.user["id"]
+    owner = f"/api/channels/{other}/members/{bob.user['id']}"
+    problem(key.call("DELETE", owner), 409, "owner_stays")
+
+
+def test_channels_are_for_their_scope(house: House) -> None:
+    key = house.key("publish", "disconnect", "read", "introspect", "users")
+    for method, path, body in (
+        ("GET", "/api/channels", None),
+        ("POST", "/api/channels", {"name": "x"}),
+        ("DELETE", "/api/channels/x", None),
+        ("PUT", "/api/channels/x/members/y", {}),
+    ):
+        plain_refusal(key.call(method, path, body), 403, "forbidden")
+
+
+def test_a_key_finds_a_user_by_address_and_no_other_way(house: House) -> None:
+    key = house.key("users")
+    email = address()
+    ada = sign_up(house.server, email=email)
+    for asked in (email, email.upper()):
+        found = key.get(f"/api/admin/users?email={quote(asked)}").body["items"]
+        assert [one["id"] for one in found] == [ada.user["id"]]
+    assert key.get(f"/api/admin/users?email={address()}").body == {"items": []}
+    problem(key.get("/api/admin/users?email=x"), 400, "bad_request")
+    plain_refusal(key.get("/api/admin/users"), 403, "forbidden")
+    assert house.key("read").get("/api/admin/users").status == 200
+    plain_refusal(house.key("publish").get(f"/api/admin/users?email={email}"), 403, "forbidden")
+
+
+def test_a_key_disables_users_and_never_touches_or_makes_administrators(house: House) -> None:
+    key, ada = house.key("users"), house.user()
+    path = f"/api/admin/users/{ada.user['id']}"
+    plain_refusal(key.call("PATCH", path, {"role": "admin"}), 403, "forbidden")
+    assert key.call("PATCH", path, {"disabled": True}).body["disabled"] is True
+    assert ada.get("/api/auth/me").status == 401
+    assert key.call("PATCH", path, {"disabled": False, "role": "user"}).status == 200
+    assert house.admin.call("PATCH", path, {"role": "admin"}).status == 200
+    for change in ({"disabled": True}, {"role": "user"}, {"disabled": False}):
+        plain_refusal(key.call("PATCH", path, change), 403, "forbidden")
+    problem(key.call("PATCH", "/api/admin/users/none", {"disabled": True}), 404, "not_found")
+    plain_refusal(house.key("read").call("PATCH", path, {"disabled": True}), 403, "forbidden")
 
 
 # ---- models --------------------------------------------------------------------------------

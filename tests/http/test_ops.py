@@ -88,8 +88,9 @@ def test_a_wrong_encryption_key_is_not_ready_and_deletes_nothing(database_kind: 
         right = (server.data_dir / "encryption_keys.key").read_text()
 
         def steady() -> dict[str, list[Any]]:
-            """All but when a session was last seen."""
+            """All but when a session was last seen, what the trail says and what health tries."""
             tables = content(server)
+            del tables["audit_events"], tables["used_once"]
             assert len(tables.pop("login_sessions")) == 1
             return tables
 

@@ -19,7 +19,14 @@ from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.membership import Membership
-from services.rooms.presence import EPHEMERAL, NOTICES_PER_SECOND, ROOMS_AT_ONCE, Change, Presence
+from services.rooms.presence import (
+    EPHEMERAL,
+    NOTICES_PER_SECOND,
+    ROOMS_AT_ONCE,
+    Change,
+    Presence,
+    as_fit,
+)
 from services.rooms.rooms import Rooms, channel_room
 from services.sockets.room_index import HERE_MS, HERE_SECONDS, Here, room_index_key
 from services.sockets.session_pool import LEASE_SECONDS, RENEW_BATCH, RENEW_SECONDS
@@ -221,6 +228,29 @@ async def test_many_who_come_at_once_are_told_in_few_frames(redis_server: RealRe
         await until(lambda: len(ada.told("left")) == 200)
         assert len(ada.presences) <= 40
         assert len(set(ada.told("left"))) == 200
+
+
+@pytest.mark.gen_test
+async def test_long_names_make_more_frames_and_none_above_64_kib(redis_server: RealRedis) -> None:
+    """The read limit of many clients."""
+    long = "鷺" * 100
+    async with nodes(redis_server, "a") as (_, (a,)):
+        ada = await a.come("ada")
+        crowd = await asyncio.gather(*(a.come(f"u{n}", long) for n in range(450)))
+        await until(lambda: len(ada.told("joined")) == 451)
+        for person in crowd:
+            person.membership.leave_all()
+        await until(lambda: len(ada.told("left")) == 450)
+        assert len(set(ada.told("left"))) == 450
+        assert max(map(len, ada.connection.frames)) <= 64 * 1024
+
+
+def test_people_are_named_up_to_a_number_and_a_size() -> None:
+    people = [Member(f"u{n}", "x" * 100) for n in range(10)]
+    assert as_fit(people, 4)[0] == people[:4]
+    size = len(msgspec.json.encode(people[0])) + 1
+    assert as_fit(people, 10, 3 * size) == (people[:3], 0)
+    assert as_fit(people, 10, 4 * size - 1) == (people[:3], 0)
 
 
 @pytest.mark.gen_test

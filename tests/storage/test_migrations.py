@@ -307,6 +307,24 @@ ROWS: dict[str, dict[str, Row]] = {
             "target": "",
         },
     },
+    "0013_app_keys": {
+        "app_keys": {
+            "number": 1,
+            "kid": "k",
+            "private_key": "sealed",
+            "public_key": "{}",
+            "created_at": 1.5,
+        },
+    },
+    "0014_idempotency_keys": {
+        "idempotency_keys": {
+            "hash": "h",
+            "fingerprint": "f",
+            "token": "t",
+            "claimed_at": 1.5,
+            "expires_at": FAR,
+        },
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
 
