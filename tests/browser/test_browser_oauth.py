@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from services.providers.registry import usual_title
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
-from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.browser import Tab, Visitor, chromium, credentials_of, visitors
 from tests.support.checks import rows
 from tests.support.github import github
 from tests.support.practice_provider import STYLES, PracticeProvider, practice_provider
@@ -149,7 +149,7 @@ def test_a_newcomer_comes_in_by_a_provider(visitor: Visitor) -> None:
     expect(tab.at("#password-title")).to_have_text("Set a password")
     expect(tab.at("#pw-current")).to_be_hidden()
     names = {cookie["name"] for cookie in visitor.context.cookies()}
-    assert names == {"access_token", "refresh_token"}
+    assert names == {"access_token", "refresh_token", "device"}
     tab.page.reload()
     tab.joined()
 
@@ -386,7 +386,7 @@ def test_unlinking_the_way_one_came_by_signs_out(
         expect(tab.at("#state-text")).to_have_text("Disconnected")
     press(tab, "Unlink Campus")
     signed_out(tab, "Campus is unlinked, and this session came of it.")
-    assert visitor.context.cookies() == []
+    assert credentials_of(visitor) == set()
     go_on(tab, "Practice")
     consent(tab, visitor.email)
     expect(tab.joined().at("#linked-list li")).to_have_count(1)
@@ -463,7 +463,7 @@ def test_one_may_sign_out_at_the_provider_too(visitor: Visitor, op: Provider) ->
     assert asked["post_logout_redirect_uri"] == f"{visitor.server.url}/"
     tab.page.wait_for_url(f"{visitor.server.url}/")
     expect(tab.at("#sign-in")).to_be_visible()
-    assert visitor.context.cookies() == []
+    assert credentials_of(visitor) == set()
 
 
 def test_a_person_confirms_it_where_the_provider_asks(visitor: Visitor) -> None:

@@ -196,6 +196,11 @@ class Visitor:
         assert unknown == []
 
 
+def credentials_of(visitor: Visitor) -> set[str]:
+    """Names of the cookies that sign somebody in. `device` stays: it only knows the device."""
+    return {cookie["name"] for cookie in visitor.context.cookies()} - {"device"}
+
+
 @contextmanager
 def visitors(browser: Browser, server: Usher) -> Iterator[Callable[..., Visitor]]:
     """Makes visitors, of this server or of another one that is named; each is somebody else, and
