@@ -5,6 +5,8 @@ import { UsherError, misuse } from './usher-wire.js';
 const REFRESH_LOCK = 'usher-refresh';
 const PROBLEM = 'application/problem+json';
 const LONGEST_PAUSE_SECONDS = 3600;
+const WAITED_MS = 5;
+const STORED_MS = 100;
 
 /** A browser's login: HttpOnly cookies that no script can read. */
 export class CookieLogin {
@@ -22,9 +24,12 @@ export class CookieLogin {
 
   async #refreshAlone() {
     const before = lastRefresh();
+    const asked = performance.now();
     let begun = false;
     const refresh = async () => {
       begun = true;
+      // What another tab has stored reaches this one a little after the lock that it let go of.
+      if (performance.now() - asked > WAITED_MS) await pause(STORED_MS);
       if (lastRefresh() !== before) return; // another tab did it while we waited: same cookies
       const { expires_in: expiresIn } = await this.#post('api/auth/refresh');
       if (typeof expiresIn !== 'number') throw new UsherError('http_error');
@@ -151,6 +156,11 @@ function ofNetwork(error) {
 const NETWORK_FAILURES = new RegExp('^(Failed to fetch|fetch failed|Load failed|terminated$'
   + '|error sending request for url| ?A network error occurred)|network ?error'
   + '|Network request failed|network connection|Internet connection', 'i');
+
+/** @param {number} ms  @returns {Promise<void>} */
+function pause(ms) {
+  return new Promise((resume) => { setTimeout(resume, ms); });
+}
 
 /** @param {Headers} headers  @returns {number | undefined} seconds (RFC 9110 section 10.2.3) */
 function retryAfter(headers) {

@@ -212,7 +212,8 @@ def test_a_server_that_went_silent_is_left(node: Node, scripted: Scripted) -> No
 
 
 def test_a_full_send_buffer_does_not_hide_a_dead_line(node: Node, scripted: Scripted) -> None:
-    client, link = joined(node, scripted, timeoutMs=2000, heartbeatMs=100)
+    # Long enough for a busy machine to fill the buffer before the line counts as dead.
+    client, link = joined(node, scripted, timeoutMs=6000, heartbeatMs=100)
     link.deaf.set()
     while (outcome := client.result("send", event="much", data="x" * 60_000)) is None:
         pass  # until what waits in the kernel and in the client is more than it takes

@@ -341,5 +341,5 @@ def test_a_key_that_may_read_lists_accounts_and_does_no_more(database_kind: str)
         listed = backend.get("/api/admin/users")
         assert [row["id"] for row in listed.body["items"]] == [admin.user["id"]]
         user = f"/api/admin/users/{admin.user['id']}"
-        assert backend.call("PATCH", user, {"disabled": True}).status == 401
+        assert backend.call("PATCH", user, {"disabled": True}).status == 403
         assert backend.post(f"{user}/disconnect").status == 403
