@@ -213,7 +213,7 @@ def _logging(chosen: Settings) -> Iterator[LogHandler]:
         yield handler
     except UsherError:
         raise
-    except Exception:
+    except Exception:  # whatever ends the process is said by the handler that hides secrets
         log.critical("stopped by an error", exc_info=True)
         raise SystemExit(1) from None
     finally:

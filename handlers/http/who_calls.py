@@ -67,7 +67,7 @@ class IntrospectHandler(ApiHandler):
             self.looking = asyncio.ensure_future(self.services.introspection.look(asked[0]))
         try:
             await super().admit(access)
-        except BaseException:
+        except BaseException:  # cancelled too: the look-up must not go on for nobody
             if self.looking is not None:
                 self.looking.cancel()
                 with suppress(asyncio.CancelledError, UsherError):

@@ -125,7 +125,7 @@ class Accounts:
             user_id = await self._make(address, password, shown)
         except SignupRefused:
             raise  # who asks for many addresses learns which are taken: it counts
-        except BaseException:
+        except BaseException:  # cancelled too: what did not come about must not count
             taken.give_back()
             raise
         self._metrics.sign_ins.labels(outcome="signed_up").inc()
@@ -184,7 +184,7 @@ class Accounts:
             raise
         except RateLimited:
             raise
-        except BaseException:
+        except BaseException:  # cancelled too
             attempt.give_back()  # nobody knows whether it was good
             raise
         self._metrics.sign_ins.labels(outcome="signed_in").inc()

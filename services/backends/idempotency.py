@@ -72,7 +72,7 @@ class Idempotency:
             return
         try:
             await act()
-        except BaseException:
+        except BaseException:  # cancelled too: the key must be free for another try
             await self._database.run(_let_go, hash_, token)
             raise
         try:
