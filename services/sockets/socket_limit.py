@@ -1,8 +1,8 @@
 """Limits the open sockets of one user on all nodes.
 
-A socket takes a place in the user's index in Redis before it is admitted. The commands for it lie in
-the same slot as the look-up of its identity, and leave with it as one group. The rank of the place
-decides, so concurrent joins are counted exactly.
+A socket takes a place in the user's index in Redis before it is admitted. The commands for it are
+of the same slot as the look-up of its identity, and leave with it as one group. The rank of the
+place decides, so concurrent joins are counted exactly.
 """
 
 from __future__ import annotations
