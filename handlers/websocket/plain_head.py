@@ -22,6 +22,29 @@ _BEGINNING = b"GET /ws"
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _CONNECTION = frozenset({"upgrade", "keep-alive, upgrade"})
 _NEEDED = ("host", "sec-websocket-key")
+_USUAL = {
+    name: name.lower()
+    for name in (
+        "Host",
+        "Connection",
+        "Upgrade",
+        "Origin",
+        "Cookie",
+        "Authorization",
+        "User-Agent",
+        "Pragma",
+        "Cache-Control",
+        "Accept-Encoding",
+        "Accept-Language",
+        "Sec-WebSocket-Key",
+        "Sec-WebSocket-Version",
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Extensions",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+    )
+}
+"""Names as most clients write them: no need to look at their letters."""
 _UNUSUAL = frozenset(
     {"content-length", "transfer-encoding", "content-encoding", "expect", "te", "trailer"}
 )
@@ -85,9 +108,11 @@ def plain_head(data: bytes) -> PlainHead | None:
 def _values(lines: list[str]) -> dict[str, str] | None:
     values: dict[str, str] = {}
     for line in lines:
-        name, colon, value = line.partition(": ")
-        name = name.lower()
-        if not colon or name in values or not name.replace("-", "").isalnum():
+        written, colon, value = line.partition(": ")
+        name = _USUAL.get(written) or written.lower()
+        if not colon or name in values:
+            return None
+        if written not in _USUAL and not name.replace("-", "").isalnum():
             return None
         values[name] = value.strip(" ")
     return values
