@@ -167,10 +167,10 @@ class Arrivals:
     def _open(
         self, arrival: Arrival, head: PlainHead, presented: Presented, entry: OpeningHandshake
     ) -> None:
-        try:
-            data = arrival.sock.recv(READ_BYTES)
-        except OSError:  # the client left while its credential was looked at
-            self._upgrades.abandon(entry)
+        data = _take(arrival.sock)
+        # Nothing behind the head: it is asked whether that is the end of the stream.
+        if len(data) <= head.size and (not data or _peek(arrival.sock) == b""):
+            self._upgrades.abandon(entry)  # the client left while its credential was looked at
             self._close(arrival)
             return
         answer = handshake.answer(presented.accept, head.fields)
@@ -178,8 +178,8 @@ class Arrivals:
         self._count_no_more(arrival)
 
     def _refuse(self, arrival: Arrival, error: UsherError) -> None:
+        _take(arrival.sock)  # to close with bytes unread would reset the connection
         with contextlib.suppress(OSError):  # the client may have left
-            arrival.sock.recv(READ_BYTES)  # to close with bytes unread would reset the connection
             arrival.sock.send(refusal_text(error))
         self._close(arrival)
 
@@ -219,3 +219,11 @@ def _peek(sock: socket.socket) -> bytes | None:
         return None
     except OSError:
         return b""  # it is gone, as Tornado will see
+
+
+def _take(sock: socket.socket) -> bytes:
+    """Read what has come. Nothing where the connection is lost."""
+    try:
+        return sock.recv(READ_BYTES)
+    except OSError:
+        return b""

@@ -21,7 +21,6 @@ MAX_PLAIN_BYTES = 8 * 1024
 _BEGINNING = b"GET /ws"
 _PRINTABLE = bytes(range(0x20, 0x7F))
 _CONNECTION = frozenset({"upgrade", "keep-alive, upgrade"})
-_NEEDED = ("host", "sec-websocket-key")
 _USUAL = {
     name: name.lower()
     for name in (
@@ -124,6 +123,7 @@ def _is_usual(values: dict[str, str]) -> bool:
         values.get("upgrade", "").lower() == "websocket"
         and values.get("connection", "").lower() in _CONNECTION
         and values.get("sec-websocket-version") == "13"
-        and all(name in values for name in _NEEDED)
+        and "host" in values
+        and "sec-websocket-key" in values
         and _UNUSUAL.isdisjoint(values)
     )

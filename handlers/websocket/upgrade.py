@@ -1,7 +1,8 @@
 """`GET /ws`: Origin first, then the credential, then the connection is handed over.
 
 The handshake does not go through a `RequestHandler`: that machinery costs more than all our
-checks together (docs/performance.md). Tornado parses the request line and the headers; then
+checks together (docs/performance.md). A plain one comes from arrivals.py and never was a request.
+Any other is Tornado's: it parses the request line and the headers; then
 `HTTP1Connection.detach()`, its documented way out of HTTP, gives the socket away.
 """
 

@@ -17,6 +17,7 @@ from handlers.websocket.arrivals import Arrival, Arrivals
 from handlers.websocket.upgrade import UpgradeHandler
 from services.settings.origins import Origins
 from services.settings.proxies import Proxies
+from tests.support.databases import on_sqlite
 from tests.support.parts import Parts, node, settings_of_tests
 from tests.support.raw import (
     CLOSE,
@@ -44,7 +45,7 @@ BYE = frame(b"\x03\xe8", CLOSE)
 
 @pytest.fixture(scope="module")
 def door() -> Iterator[Usher]:
-    settings = {"JWT_SECRETS": SECRET, "MESSAGE_RATE": 10_000, "TRUSTED_PROXIES": "127.0.0.2"}
+    settings = {"JWT_SECRETS": SECRET, "MESSAGE_RATE": 10_000, "TRUSTED_PROXIES": "127.0.0.1"}
     with quiet_usher("sqlite", **settings) as server:
         yield server
 
@@ -73,7 +74,10 @@ def outcome(server: Usher, head: bytes, then: bytes, in_pieces: bool = False) ->
         else:
             client.send(head + then)
         try:
-            while b"\x88\x02\x03\xe8" not in back and (data := client.socket.recv(65536)):
+            # To a close frame: the answer to ours, or one of the server's own.
+            while not re.search(rb"\x88.[\x03\x11]", back, re.DOTALL):
+                if not (data := client.socket.recv(65536)):
+                    break
                 back += data
         except ConnectionError:
             pass
@@ -135,7 +139,7 @@ def requests(door: Usher, ada: Client, ada_in_a_browser: Client) -> dict[str, Re
         "a key of 15 bytes": lambda: ("/ws", [("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAA")]),
         "a long target": lambda: ("/ws?" + "a" * 4100, []),
         "a Host with anything in it": lambda: ("/ws", [("Host", "a b/c@d")]),
-        "forwarded, not trusted": lambda: ("/ws", [("X-Forwarded-For", "192.0.2.7")]),
+        "forwarded by a proxy": lambda: ("/ws", [("X-Forwarded-For", "192.0.2.7")]),
     }
     return made
 
@@ -146,7 +150,7 @@ NAMES = (
     "ticket, unknown", "two tickets", "too many fields", "cookie", "cookie of a foreign page",
     "cookie without an Origin", "Origin null", "Origin empty", "own Origin", "two explicit ones",
     "a bad key", "a key of 15 bytes", "a long target", "a Host with anything in it",
-    "forwarded, not trusted",
+    "forwarded by a proxy",
 )  # fmt: skip
 
 
@@ -171,7 +175,7 @@ def test_both_ways_say_the_same(
     assert outcome(door, head(), then(), in_pieces=True) == plain
 
 
-# ---- who takes a connection ------------------------------------------------------------------
+# ---- who takes a connection: on one database, as none of it reads a row ----------------------
 
 
 class Door:
@@ -226,6 +230,7 @@ async def read(client: socket.socket) -> bytes:
     return await asyncio.wait_for(loop.sock_recv(client, 65536), PATIENCE)
 
 
+@on_sqlite
 @pytest.mark.gen_test
 async def test_a_plain_handshake_becomes_a_socket_and_never_a_request(database_url: str) -> None:
     async with door_of(database_url) as door:
@@ -238,6 +243,7 @@ async def test_a_plain_handshake_becomes_a_socket_and_never_a_request(database_u
         assert door.to_tornado == []
 
 
+@on_sqlite
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
     "sent", [b"G", handshake()[:-1], handshake("/"), b"GET /healthz HTTP/1.1\r\n\r\n", b"\x16\x03"]
@@ -251,6 +257,7 @@ async def test_everything_else_is_left_to_tornado_unread(database_url: str, sent
         assert arrival.group == arrival.peer == "127.0.0.1"
 
 
+@on_sqlite
 @pytest.mark.gen_test
 async def test_who_speaks_a_little_later_goes_where_the_first_bytes_say(database_url: str) -> None:
     async with door_of(database_url) as door:
@@ -269,6 +276,7 @@ async def test_who_speaks_a_little_later_goes_where_the_first_bytes_say(database
         await door.arrivals.drain(1)
 
 
+@on_sqlite
 @pytest.mark.gen_test
 async def test_who_says_nothing_is_left_to_tornado_which_knows_how_long_that_may_last(
     database_url: str, monkeypatch: pytest.MonkeyPatch
@@ -282,6 +290,7 @@ async def test_who_says_nothing_is_left_to_tornado_which_knows_how_long_that_may
         assert door.to_tornado[0].sock.recv(65536) == handshake()
 
 
+@on_sqlite
 @pytest.mark.gen_test
 async def test_a_connection_counts_for_its_address_until_it_has_joined(database_url: str) -> None:
     async with door_of(database_url, max_unjoined_per_address=2) as door:
@@ -299,6 +308,7 @@ async def test_a_connection_counts_for_its_address_until_it_has_joined(database_
         assert len(door.turned_away) == 1
 
 
+@on_sqlite
 @pytest.mark.gen_test
 async def test_a_stop_closes_who_said_nothing_and_answers_who_is_being_looked_at(
     database_url: str,
@@ -310,3 +320,23 @@ async def test_a_stop_closes_who_said_nothing_and_answers_who_is_being_looked_at
         await door.arrivals.drain(PATIENCE)
         assert await read(silent) == b""
         assert (await read(joining)).startswith(b"HTTP/1.1 101 ")
+
+
+@on_sqlite
+@pytest.mark.gen_test
+async def test_who_leaves_while_their_credential_is_looked_at_has_not_joined(
+    database_url: str,
+) -> None:
+    async with door_of(database_url) as door:
+        token = (await door.parts.signed_in()).access_token.reveal()
+        before = door.parts.rooms.names()
+        for leave in (socket.socket.close, lambda sock: sock.shutdown(socket.SHUT_WR)):
+            client = door.arrive(handshake(headers=by_subprotocol(token)))
+            leave(client)
+            await door.arrivals.drain(PATIENCE)
+        assert door.parts.count("usher_joins_total", outcome="joined") == 0
+        assert door.parts.rooms.names() == before
+        # With a frame behind its handshake it had something to say.
+        door.arrive(handshake(headers=by_subprotocol(token)) + BYE).shutdown(socket.SHUT_WR)
+        await door.arrivals.drain(PATIENCE)
+        assert door.parts.count("usher_joins_total", outcome="joined") == 1
