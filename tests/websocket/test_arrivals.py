@@ -175,6 +175,26 @@ def test_both_ways_say_the_same(
     assert outcome(door, head(), then(), in_pieces=True) == plain
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_kept_connection_asks_for_a_socket_later(door: Usher, ada: Client, at_once: bool) -> None:
+    first = b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\n\r\n"
+    second = handshake(headers=by_header(new_token(ada)))
+    with RawClient(door) as client:
+        client.send(first + second if at_once else first)
+        assert client.response().status == 200
+        if not at_once:
+            client.send(second)
+        assert client.response().status == 101
+        assert client.event()["event"] == "joined"
+
+
+def test_behind_a_plain_handshake_nothing_is_a_request(door: Usher) -> None:
+    with RawClient(door) as client:
+        client.send(handshake() + b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\n\r\n")
+        assert client.response().status == 101
+        assert client.ending().code == 1002  # these bytes are no frame
+
+
 # ---- who takes a connection: on one database, as none of it reads a row ----------------------
 
 
