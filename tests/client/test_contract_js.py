@@ -12,7 +12,7 @@ import pytest
 
 from services.websocket.protocol import CloseCode
 from tests.support.contract import Driver, ScriptedRun, behaviours
-from tests.support.contract_usher import Installation, RealRun, installation
+from tests.support.contract_usher import Installations, RealRun, installations
 from tests.support.node import node_command
 from tests.support.scripted import scripted_usher
 from tests.support.server import ROOT
@@ -29,8 +29,8 @@ def driver() -> Iterator[Driver]:
 
 
 @pytest.fixture(scope="module")
-def real() -> Iterator[Installation]:
-    with installation() as running:
+def real() -> Iterator[Installations]:
+    with installations() as running:
         yield running
 
 
@@ -44,12 +44,11 @@ def test_a_behaviour_against_a_scripted_server(driver: Driver, item: Item) -> No
 
 
 @pytest.mark.parametrize("item", behaviours("usher"), ids=lambda item: item["id"])
-def test_a_behaviour_against_a_real_usher(driver: Driver, real: Installation, item: Item) -> None:
-    with real.suited(item.get("settings", {})) as suited:
-        run = RealRun(driver, suited, item)
-        run.start()
-        run.steps(item["steps"])
-        run.client.do("close")
+def test_a_behaviour_against_a_real_usher(driver: Driver, real: Installations, item: Item) -> None:
+    run = RealRun(driver, real.suited(item.get("settings", {})), item)
+    run.start()
+    run.steps(item["steps"])
+    run.client.do("close")
 
 
 # ---- the list itself -------------------------------------------------------------------------

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from websockets.sync.client import connect
@@ -28,33 +27,32 @@ from tests.support.server import (
 Json = dict[str, Any]
 
 
-@dataclass
-class Installation:
-    """A server."""
+class Installations:
+    """A server for each set of settings that an item asks for."""
 
-    server: Usher
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._running: dict[str, Usher] = {}
 
-    @contextmanager
-    def suited(self, settings: Json) -> Iterator[Installation]:
-        """One with these settings: this one, or one of its own."""
-        if not settings:
-            yield self
-            return
-        with installation(**settings) as other:
-            yield other
+    def suited(self, settings: Json) -> Usher:
+        """The one with these settings."""
+        key = json.dumps(settings, sort_keys=True)
+        if key not in self._running:
+            self._running[key] = self._stack.enter_context(usher("sqlite", **settings))
+        return self._running[key]
 
 
 @contextmanager
-def installation(**settings: object) -> Iterator[Installation]:
-    with usher("sqlite", **settings) as server:
-        yield Installation(server)
+def installations() -> Iterator[Installations]:
+    with ExitStack() as stack:
+        yield Installations(stack)
 
 
 class RealRun(Run):
     """Against a real Usher, with somebody else in the channel."""
 
-    def __init__(self, driver: Driver, installation: Installation, item: Json) -> None:
-        self.server = installation.server
+    def __init__(self, driver: Driver, server: Usher, item: Json) -> None:
+        self.server = server
         self.other = sign_up(self.server)
         self.own = sign_up(self.server, email=(email := address()))
         room = channel(self.other, self.own)
