@@ -27,6 +27,7 @@ from handlers.http.backends import (
     PublishHandler,
 )
 from handlers.http.channels import ChannelHandler, ChannelsHandler, MemberHandler
+from handlers.http.client_file import ClientFileHandler, client_file
 from handlers.http.oauth import OAuthCallbackHandler, OAuthLoginHandler
 from handlers.http.oauth_accounts import (
     BackChannelLogoutHandler,
@@ -99,6 +100,8 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
 )
 """As OpenAPI writes paths: a name in braces is one segment."""
 
+CLIENT_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (("/client/usher.js", ClientFileHandler),)
+
 DOCUMENT_ROUTES: tuple[tuple[str, type[DocumentHandler]], ...] = (
     ("/openapi.json", OpenApiHandler),
     ("/asyncapi.json", AsyncApiHandler),
@@ -116,7 +119,9 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
     """
     handed: dict[str, Any] = {"site": site}
     routes: list[Any] = [(_pattern(path), handler, handed) for path, handler in API_ROUTES]
-    documents = make_documents((*API_ROUTES, *DOCUMENT_ROUTES), site)
+    documents = make_documents((*API_ROUTES, *CLIENT_ROUTES, *DOCUMENT_ROUTES), site)
+    with_client = {**handed, "client": client_file(STATIC)}
+    routes += [(_pattern(path), handler, with_client) for path, handler in CLIENT_ROUTES]
     described = {**handed, "documents": documents}
     routes += [(re.escape(path), handler, described) for path, handler in DOCUMENT_ROUTES]
     files = {**handed, "path": str(STATIC)}
