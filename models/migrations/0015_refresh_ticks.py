@@ -12,7 +12,6 @@ import peewee
 STATEMENTS = (
     "ALTER TABLE refresh_tokens ADD COLUMN rotated_tick INTEGER",
     "ALTER TABLE login_sessions ADD COLUMN step_tick INTEGER",
-    "INSERT INTO installation (key, value) VALUES ('refresh_tick', '0')",
 )
 
 

@@ -141,7 +141,8 @@ def _advance(db: peewee.Database, by: int, seen: int | None) -> int:
     """Advance the counter, if nobody has since it was seen. Gives what it is then."""
     row = locked_one(Installation.select().where(Installation.key == TICK_KEY), db)
     if row is None:
-        Installation.insert(key=TICK_KEY, value=str(by)).execute(db)
+        first = Installation.insert(key=TICK_KEY, value=str(by))
+        first.on_conflict_ignore().execute(db)  # of several nodes that start at once
         return by
     now = int(row.value)
     if seen is not None and now != seen:
