@@ -135,13 +135,13 @@ class PostgresServer:
     def _state(self, name: str, first: str = "") -> str:
         """What a database is but its rows; "" where it can't be said."""
         try:
-            return str(self._ask(name, first, STATE))
+            return str(self._ask(name, first or "SELECT", STATE))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError):
             return ""
 
     def _ask(self, name: str, statements: str, query: str = "") -> Any:
-        """Runs statements, and a query whose one value it gives, over a connection of its own.
-        A tenth of what it takes to start a psql."""
+        """Runs statements, and a query whose one value it gives, over a connection of its own. To
+        start a psql takes longer than most of them."""
 
         async def asked() -> Any:
             link = await asyncpg.connect(self.url(name), timeout=TIMEOUT_SECONDS)
