@@ -76,13 +76,13 @@ async def test_a_redis_that_takes_no_writes_is_no_contact_and_one_that_does_is_e
     with ExitStack() as stack:
         refusing = {how: RealRedis() for how in ("READONLY", "OOM", "NOPERM")}
         writable = RealRedis()
-        stack.callback(postgres_server().start)
         talkers = []
         for redis in (*refusing.values(), writable):
             stack.callback(redis.close)
             settings = {"REDIS_URL": redis.url, "LEASE_SECONDS": LEASE}
             server = stack.enter_context(usher(database_kind, **settings))
             talkers.append(await start_talking(server, sign_up(server)))
+        stack.callback(postgres_server().start)
         *cut_off, in_touch = talkers
         before = time.monotonic()
         postgres_server().kill()
