@@ -25,6 +25,9 @@ class LoginSession(Row):
         step, step_at, step_tick: the newest step of its refresh tokens that was used, and when it
             was first: epoch seconds, and the counter of services/sessions/refresh_tokens.py.
         provider, provider_subject: the identity that it came of, None for a password.
+        client: "browser", "native" (an app), or "" where it was opened before 1.1.
+        auth_time: when the user proved who they are, epoch seconds, where that was before it was
+            opened; read `proven_at`.
         provider_sid: the provider's own session (`sid`, OIDC Back-Channel Logout section 2.1),
             where the provider names it.
     """
@@ -49,6 +52,13 @@ class LoginSession(Row):
     provider = peewee.TextField(null=True)
     provider_subject = peewee.TextField(null=True)
     provider_sid = peewee.TextField(null=True)
+    client = peewee.TextField(default="")
+    auth_time = peewee.DoubleField(null=True)
+
+    @property
+    def proven_at(self) -> float:
+        """When its user proved who they are, epoch seconds."""
+        return float(self.created_at if self.auth_time is None else self.auth_time)
 
     class Meta:
         table_name = "login_sessions"
