@@ -57,6 +57,10 @@ from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
+from services.webhooks import hooks as webhook_hooks
+from services.webhooks import parts as webhook_parts
+from services.webhooks.outbox import WebhookOutbox
+from services.webhooks.parts import WebhookParts
 from services.websocket.protocol import CloseCode
 
 log = logging.getLogger("usher")
@@ -106,6 +110,7 @@ class Services:
     publishing: Publishing
     encryption: Encryption
     oauth: OAuthParts
+    webhooks: WebhookParts
 
 
 def build(
@@ -150,7 +155,10 @@ def build(
         settings.max_memberships_given,
         settings.max_memberships_given_to_one,
     )
-    channels = Channels(database, revocations, shares=shares)
+    outbox = WebhookOutbox()
+    login_sessions.on_opening(webhook_hooks.opened(outbox))
+    revocations.on_recorded(webhook_hooks.ended(outbox))
+    channels = Channels(database, revocations, shares=shares, outbox=outbox)
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     login_sessions.on_opened(hooks.opened(audit))
@@ -179,6 +187,15 @@ def build(
         limits,
         health.keys_are_wrong,
         metrics,
+        outbox=outbox,
+    )
+    webhooks = webhook_parts.join(
+        outbox,
+        database,
+        encryption,
+        health.keys_are_wrong,
+        metrics,
+        settings.webhook_private,
     )
     return Services(
         node=node,
@@ -197,6 +214,7 @@ def build(
             Devices(tokens.devices),
             oauth.take_out,
             metrics,
+            outbox=outbox,
         ),
         login_sessions=login_sessions,
         channels=channels,
@@ -230,6 +248,7 @@ def build(
         publishing=Publishing(database, rooms, Idempotency(database)),
         encryption=encryption,
         oauth=oauth,
+        webhooks=webhooks,
     )
 
 

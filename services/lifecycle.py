@@ -19,6 +19,7 @@ from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECO
 from services.sockets.keepalive import PING_SECONDS, keep_alive
 from services.sockets.session_pool import RENEW_SECONDS
 from services.upkeep import PURGE_SECONDS, Upkeep
+from services.webhooks.socket_events import WRITE_SECONDS as WRITE_EVENTS_SECONDS
 
 log = logging.getLogger("usher")
 
@@ -58,8 +59,12 @@ async def _start(services: Services) -> None:
         services.revocations.prune()
         services.infrastructure.bus.forget_old()
 
-    keep_audit = services.infrastructure.settings.audit_retention_seconds
-    purge = Upkeep(database, keep_audit=keep_audit).purge
+    chosen = services.infrastructure.settings
+    purge = Upkeep(
+        database,
+        keep_audit=chosen.audit_retention_seconds,
+        keep_deliveries=chosen.webhook_retention_seconds,
+    ).purge
     background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
     background.every(NEWS_SECONDS, "read news", services.contact.receive)
     background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
@@ -75,6 +80,12 @@ async def _start(services: Services) -> None:
     background.every(PURGE_SECONDS, "purge rows", purge)
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
+    background.every(
+        0.0, "deliver webhooks", services.webhooks.dispatcher.step
+    )  # it waits by itself
+    background.every(
+        WRITE_EVENTS_SECONDS, "write socket events", services.webhooks.socket_events.write
+    )
     background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
     background.every(PURGE_SECONDS, "read app keys", services.app_keys.read)
 
@@ -91,6 +102,11 @@ async def stop(services: Services) -> None:
         await asyncio.wait_for(services.audit.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:
         log.error("entries of the audit trail are lost: %s", error)
+    try:
+        await asyncio.wait_for(services.webhooks.socket_events.write(), 2.0)
+    except (UsherError, asyncio.TimeoutError) as error:
+        log.error("events of sockets are lost: %s", error)
+    await services.webhooks.dispatcher.close()
     services.passwords.close()
     await services.oauth.close()
     with suppress(UsherError):

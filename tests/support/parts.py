@@ -90,6 +90,9 @@ from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.storage.database import Database
 from services.storage.encryption import Encryption
+from services.webhooks import hooks as webhook_hooks
+from services.webhooks import parts as webhook_parts
+from services.webhooks.outbox import WebhookOutbox
 from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode
@@ -286,7 +289,10 @@ def join_parts(
         settings.max_memberships_given,
         settings.max_memberships_given_to_one,
     )
-    channels = Channels(database, revocations, clock, shares=shares)
+    outbox = WebhookOutbox(clock)
+    sessions.on_opening(webhook_hooks.opened(outbox))
+    revocations.on_recorded(webhook_hooks.ended(outbox))
+    channels = Channels(database, revocations, clock, shares=shares, outbox=outbox)
     access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
@@ -318,6 +324,16 @@ def join_parts(
         health.keys_are_wrong,
         metrics,
         clock,
+        outbox,
+    )
+    webhooks = webhook_parts.join(
+        outbox,
+        database,
+        encryption,
+        health.keys_are_wrong,
+        metrics,
+        settings.webhook_private,
+        clock,
     )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
     services = Services(
@@ -340,6 +356,7 @@ def join_parts(
             oauth.take_out,
             metrics,
             clock,
+            outbox,
         ),
         login_sessions=sessions,
         channels=channels,
@@ -373,6 +390,7 @@ def join_parts(
         publishing=Publishing(database, rooms, Idempotency(database, clock), clock),
         encryption=encryption,
         oauth=oauth,
+        webhooks=webhooks,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(
