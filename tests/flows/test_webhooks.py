@@ -304,14 +304,15 @@ def test_who_may_and_what_is_refused(told: tuple[Usher, Client]) -> None:
             ("POST", "/x/deliveries/1/replay"),
         ):
             assert status(client, method, HOOKS + path) == expected
-    for wrong in (
+    refusals: tuple[dict[str, Any], ...] = (
         {"url": "ftp://x/"},
         {"url": "http://u:p@x/"},
         {"events": []},
         {"events": ["user.*"]},
         {"events": "user.created"},
         {"url": 5},
-    ):
+    )
+    for wrong in refusals:
         refused = admin.post(HOOKS, body | wrong)
         assert (refused.status, refused.body["code"]) == (400, "bad_request")
         assert next(iter(wrong)) in refused.body["detail"]
