@@ -9,6 +9,7 @@ from typing import Any
 from tornado import web
 
 from handlers.base import ApiHandler, Site, UnknownRoute
+from handlers.client_file import client_file
 from handlers.http.admin import DisconnectHandler, UserHandler, UsersHandler
 from handlers.http.audit import AuditHandler
 from handlers.http.auth import (
@@ -27,7 +28,6 @@ from handlers.http.backends import (
     PublishHandler,
 )
 from handlers.http.channels import ChannelHandler, ChannelsHandler, MemberHandler
-from handlers.http.client_file import ClientFileHandler, client_file
 from handlers.http.native import ExchangeHandler, NativeCodeHandler
 from handlers.http.oauth import OAuthCallbackHandler, OAuthLoginHandler
 from handlers.http.oauth_accounts import (
@@ -39,7 +39,7 @@ from handlers.http.oauth_accounts import (
     ProvidersHandler,
 )
 from handlers.http.ops import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.http.pages import PageHandler
+from handlers.http.pages import ClientFileHandler, PageHandler
 from handlers.http.sessions import SessionHandler, SessionsHandler
 from handlers.http.sign_in_page import LogoHandler, SignInPageHandler, ThemeHandler
 from handlers.http.tickets import TicketHandler

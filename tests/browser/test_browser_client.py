@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.support.browser import chromium
 from tests.support.js_package import SOURCE
@@ -211,7 +211,12 @@ def test_a_credential_goes_to_the_server_alone(visit: Visit, place: Place) -> No
     page = visit(place.other_site)
     page.evaluate(SIGN_IN, [email, PASSWORD])
     seen: list[dict[str, str]] = []
-    page.route("**/elsewhere", lambda route: (seen.append(route.request.headers), route.fulfill()))
+
+    def answer(route: Route) -> None:
+        seen.append(route.request.headers)
+        route.fulfill()
+
+    page.route("**/elsewhere", answer)
     page.evaluate("(url) => usher.fetch(`${url}/elsewhere`)", place.other_site)
     page.evaluate(
         "(url) => usher.fetch(new Request(`${url}/elsewhere`)).catch(() => {})",

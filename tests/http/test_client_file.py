@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.http.client_file import client_file
+from handlers.client_file import client_file
 from tests.support.checks import plain_refusal
 from tests.support.node import run_script
 from tests.support.server import ROOT, Answer, Client, Usher, usher

@@ -13,12 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from handlers.base import ApiHandler, Site
-from handlers.operations import operation
-
 ENTRY = "usher-index.js"
-JAVASCRIPT = "text/javascript"
-YEAR_SECONDS = 31_536_000
 _FROM = re.compile(r"^(?:import|export) \{([^}]*)\} from '\./([\w-]+\.js)';\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function |class |const )", re.MULTILINE)
 _NAMES_AGAIN = re.compile(r"^export \{[^}]*\};\n", re.MULTILINE)
@@ -76,34 +71,3 @@ def _modules(folder: Path) -> dict[str, str]:
 def _bare(text: str) -> str:
     """A module without its imports and exports."""
     return _EXPORT.sub("", _NAMES_AGAIN.sub("", _FROM.sub("", text)))
-
-
-class ClientFileHandler(ApiHandler):
-    """`/client/usher.js`, which pages of allowed origins import."""
-
-    def initialize(  # type: ignore[override]
-        self, site: Site, client: ClientFile
-    ) -> None:
-        super().initialize(site)
-        self.client = client
-
-    @operation(
-        "The client for pages, as one module. With the current version in `v` it may be kept for "
-        "ever; else it is asked for again by its ETag.",
-        access="anyone",
-        answer=str,
-        media_type=JAVASCRIPT,
-        query={"v": "the version of the client that the page was written for"},
-    )
-    async def get(self) -> None:
-        # Tornado sends `compute_etag`, and answers 304 where the page has that.
-        self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
-        self.set_header("Content-Type", f"{JAVASCRIPT}; charset=utf-8")
-        current = self.get_query_argument("v", "") == self.client.version
-        # Another version's name must not stick to what this node has: nodes are renewed in turn.
-        kept = f"public, max-age={YEAR_SECONDS}, immutable" if current else "no-cache"
-        self.set_header("Cache-Control", kept)
-        self.write(self.client.content)
-
-    def compute_etag(self) -> str:
-        return self.client.etag
