@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.checks import outcome
 from tests.support.databases import on_postgresql
-from tests.support.nodes import Nodes, at, nodes
+from tests.support.nodes import Nodes, nodes
 from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, until
 from tests.support.server import Client, Usher, bearer, sign_up, usher
@@ -67,39 +67,32 @@ async def test_a_node_cut_off_from_both_for_a_lease_closes_its_sockets(database_
             await again.settle()
 
 
-@pytest.mark.parametrize("how", ["READONLY", "OOM", "NOPERM"])
 @on_postgresql
 @pytest.mark.gen_test(timeout=90)
-async def test_a_redis_that_takes_no_writes_is_no_contact_with_the_others(
-    database_kind: str, how: str
+async def test_a_redis_that_takes_no_writes_is_no_contact_and_one_that_does_is_enough(
+    database_kind: str,
 ) -> None:
+    """All wait for the same lease, each on a Redis of its own."""
     with ExitStack() as stack:
-        redis = RealRedis()
-        stack.callback(redis.close)
-        server = stack.enter_context(usher(database_kind, REDIS_URL=redis.url, LEASE_SECONDS=LEASE))
+        refusing = {how: RealRedis() for how in ("READONLY", "OOM", "NOPERM")}
+        writable = RealRedis()
+        talkers = []
+        for redis in (*refusing.values(), writable):
+            stack.callback(redis.close)
+            settings = {"REDIS_URL": redis.url, "LEASE_SECONDS": LEASE}
+            server = stack.enter_context(usher(database_kind, **settings))
+            talkers.append(await start_talking(server, sign_up(server)))
         stack.callback(postgres_server().start)
-        talker = await start_talking(server, sign_up(server))
+        *cut_off, in_touch = talkers
         before = time.monotonic()
         postgres_server().kill()
-        redis.refuse(how)
-        await is_closed_after_the_lease(talker, before, time.monotonic())
-
-
-@on_postgresql
-@pytest.mark.gen_test(timeout=90)
-async def test_a_redis_that_takes_writes_is_contact_enough(database_kind: str) -> None:
-    with nodes(database_kind, LEASE_SECONDS=LEASE) as both:
-        client = sign_up(both[0])
-        talkers = [await start_talking(each, at(each, client)) for each in both]
-        try:
-            postgres_server().kill()
-            await asyncio.sleep(LEASE + SURE_SECONDS)
-            for talker in talkers:
-                await talker.settle()
-        finally:
-            postgres_server().start()
-        for talker in talkers:
-            await talker.close()
+        for how, redis in refusing.items():
+            redis.refuse(how)
+        since = time.monotonic()
+        await asyncio.gather(*(is_closed_after_the_lease(each, before, since) for each in cut_off))
+        await asyncio.sleep(before + LEASE + SURE_SECONDS - time.monotonic())
+        await in_touch.settle()
+        await in_touch.close()
 
 
 # ---- a database that can be read but not written ---------------------------------------------
@@ -130,6 +123,7 @@ def _drop_connections(name: str) -> None:
 
 
 @on_postgresql
+@pytest.mark.slow  # a lease long, and more
 @pytest.mark.gen_test(timeout=90)
 async def test_a_database_that_can_only_be_read_still_tells_of_revocations(
     database_kind: str,
@@ -176,6 +170,7 @@ def _sessions_of(name: str, client: Client) -> list[str]:
     return told.split(mark)[1::2]
 
 
+@pytest.mark.slow  # a lease long, and more
 @pytest.mark.gen_test(timeout=60)
 async def test_sockets_stay_beside_a_database_that_another_process_keeps_to_itself() -> None:
     with usher("sqlite", LEASE_SECONDS=LEASE) as server:
