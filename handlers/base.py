@@ -36,6 +36,7 @@ from services.limits.networks import network_of
 from services.logs import redact
 from services.sessions.admission import Identity
 from services.sessions.session_views import Device
+from services.settings.branding import Branding
 from services.settings.origins import Origins
 from services.settings.proxies import ClientAddress, Proxies
 from services.websocket.protocol import encode_json
@@ -61,6 +62,7 @@ class Site(msgspec.Struct, frozen=True):
     proxies: Proxies
     cookies: CookieJar
     pages: Loader
+    branding: Branding = Branding()
     held_back: set[object] = msgspec.field(default_factory=set)
     """Refusals by a limit that are under way."""
 
@@ -337,11 +339,11 @@ class ApiHandler(BaseHandler):
         headers = self.request.headers
         return self.site.origins.refused(headers.get("Origin"), headers.get("Host"))
 
-    def device(self) -> Device:
-        """Where a sign-in comes from."""
+    def device(self, client: str = "browser") -> Device:
+        """Where a sign-in comes from. `client`: "browser" or "native"."""
         agent = self.request.headers.get("User-Agent", "")
         shown = "".join(c for c in agent if c.isprintable())[:MAX_USER_AGENT]
-        return Device(shown or "unknown", self.address().ip)
+        return Device(shown or "unknown", self.address().ip, client=client)
 
     # ---- in and out ------------------------------------------------------------------------
 

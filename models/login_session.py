@@ -24,6 +24,9 @@ class LoginSession(Row):
             of them counts that one up, in one row, however many there are.
         step, step_at: the newest step of its refresh tokens that was used, and when it was first.
         provider, provider_subject: the identity that it came of, None for a password.
+        client: "browser", "native" (an app), or "" where it was opened before 1.1.
+        auth_time: when the user proved who they are, epoch seconds, where that was before it was
+            opened; read `proven_at`.
         provider_sid: the provider's own session (`sid`, OIDC Back-Channel Logout section 2.1),
             where the provider names it.
     """
@@ -47,6 +50,13 @@ class LoginSession(Row):
     provider = peewee.TextField(null=True)
     provider_subject = peewee.TextField(null=True)
     provider_sid = peewee.TextField(null=True)
+    client = peewee.TextField(default="")
+    auth_time = peewee.DoubleField(null=True)
+
+    @property
+    def proven_at(self) -> float:
+        """When its user proved who they are, epoch seconds."""
+        return float(self.created_at if self.auth_time is None else self.auth_time)
 
     class Meta:
         table_name = "login_sessions"

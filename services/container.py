@@ -25,6 +25,7 @@ from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.metrics import Metrics
+from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
@@ -105,6 +106,7 @@ class Services:
     introspection: Introspection
     publishing: Publishing
     encryption: Encryption
+    native_codes: NativeCodes
     oauth: OAuthParts
 
 
@@ -229,6 +231,7 @@ def build(
         introspection=Introspection(admission, tokens, app_tokens),
         publishing=Publishing(database, rooms, Idempotency(database)),
         encryption=encryption,
+        native_codes=NativeCodes(database, login_sessions, revocations, tokens.codes, limits),
         oauth=oauth,
     )
 

@@ -103,6 +103,12 @@ class Reason(Enum):
         "This address leads nowhere.",
         "There is no such provider here, or the link was not whole. Go back and start again.",
     )
+    NO_APP = _Words(
+        400,
+        "This sign-in cannot go back to the app that asked for it.",
+        "Nothing was sent to it. Start again in the app; if it happens again, tell "
+        "whoever made it.",
+    )
     TOO_MANY = _Words(
         429,
         "Too many sign-ins that came to nothing.",

@@ -49,6 +49,7 @@ from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.loop_watch import LoopWatch
 from services.metrics import Metrics
+from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
@@ -372,6 +373,7 @@ def join_parts(
         introspection=Introspection(admission, tokens, app_tokens),
         publishing=Publishing(database, rooms, Idempotency(database, clock), clock),
         encryption=encryption,
+        native_codes=NativeCodes(database, sessions, revocations, tokens.codes, limits, clock),
         oauth=oauth,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
