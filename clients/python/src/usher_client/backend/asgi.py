@@ -31,7 +31,7 @@ class UsherMiddleware:
 
     Args:
         app: the app behind it.
-        checks: Introspection or AppTokens.
+        checks: Introspection or AppTokens. It is closed with the server (ASGI's lifespan).
         required: whether a request without a good token is answered 401 here.
         open_paths: paths that are open to everybody, where `required`.
     """
@@ -45,8 +45,11 @@ class UsherMiddleware:
         self._open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in {"http", "websocket"}:
-            await self._app(scope, receive, send)
+        if scope["type"] == "lifespan":
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                await self._checks.close()
             return
         token = bearer(_authorization(scope))
         try:

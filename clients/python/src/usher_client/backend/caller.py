@@ -43,6 +43,10 @@ class Checks(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Let go of the connections."""
+        ...
+
 
 def caller(claims: Mapping[str, Any]) -> Caller | None:
     """The user of claims; None where they name none."""

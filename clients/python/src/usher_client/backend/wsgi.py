@@ -63,10 +63,11 @@ class UsherMiddleware:
         return self._app({**environ, KEY: found}, start_response)
 
     def close(self) -> None:
-        """End the thread."""
+        """Close `checks`, and end the thread."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is not None and thread is not None:
+            asyncio.run_coroutine_threadsafe(self._checks.close(), loop).result(CHECK_SECONDS)
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
