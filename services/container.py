@@ -47,6 +47,7 @@ from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
+from services.sessions.refresh_tokens import RefreshTicks
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets
@@ -56,6 +57,7 @@ from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
+from services.sockets.unjoined_counts import UnjoinedCounts
 from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
 from services.websocket.protocol import CloseCode
@@ -100,6 +102,7 @@ class Services:
     limits: HourlyLimits
     refreshes: Refreshes
     refresh_keys: RefreshKeys
+    refresh_ticks: RefreshTicks
     tokens: Tokens
     app_keys: AppKeys
     app_tokens: AppTokens
@@ -108,6 +111,7 @@ class Services:
     encryption: Encryption
     native_codes: NativeCodes
     oauth: OAuthParts
+    unjoined_counts: UnjoinedCounts
 
 
 def build(
@@ -217,7 +221,7 @@ def build(
         presence=Presence(store, rooms, node),
         usage=Usage(store),
         models=ModelRegistry(database, store),
-        api_keys=ApiKeys(database, cache, revocations, admission.wait_current),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current, tokens.api_keys),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
@@ -225,6 +229,7 @@ def build(
         limits=limits,
         refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
+        refresh_ticks=RefreshTicks(database),
         tokens=tokens,
         app_keys=app_keys,
         app_tokens=app_tokens,
@@ -233,6 +238,7 @@ def build(
         encryption=encryption,
         native_codes=NativeCodes(database, login_sessions, revocations, tokens.codes, limits),
         oauth=oauth,
+        unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
     )
 
 

@@ -28,7 +28,7 @@ from services.secret import Secret
 from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_cache import LoginCache, LoginState
-from services.sessions.refresh_tokens import step_of_next
+from services.sessions.refresh_tokens import Moment, current_tick, step_of_next
 from services.sessions.revocations import Revocations
 from services.sessions.session_views import (
     Device,
@@ -275,7 +275,7 @@ class LoginSessions:
         token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
         if token is None or token.expires_at <= now:
             raise Unauthenticated("refresh: token expired")
-        step = step_of_next(db, session, token, self._steady())
+        step = step_of_next(db, session, token, Moment(self._steady(), current_tick(db)))
         if step is None:
             return self._end(db, session.id, user.id, "refresh_reuse")
         LoginSession.update({LoginSession.last_seen_at: now}).where(
