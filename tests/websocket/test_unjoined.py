@@ -51,6 +51,15 @@ def test_behind_a_trusted_proxy_its_clients_are_counted_and_not_the_proxy() -> N
     assert unjoined.upgraded("10.0.0.1", ben)
 
 
+def test_what_an_address_has_on_other_nodes_counts_too() -> None:
+    elsewhere = {"192.0.2.1": 3}
+    unjoined = UnjoinedConnections(5, Proxies(), lambda group: elsewhere.get(group, 0))
+    assert [unjoined.connected("192.0.2.1") is None for _ in range(3)] == [False, False, True]
+    assert unjoined.counts == {"192.0.2.1": 2}
+    elsewhere.clear()
+    assert unjoined.connected("192.0.2.1")
+
+
 # ---- a real server -----------------------------------------------------------------------------
 
 
@@ -89,6 +98,22 @@ def _is_let_in(server: Usher) -> bool:
             return client.response().status == 200
         except (ConnectionError, EOFError):
             return False
+
+
+def test_an_address_that_fills_one_node_is_turned_away_by_the_others() -> None:
+    with nodes("sqlite", 2, MAX_UNJOINED_PER_ADDRESS=MOST) as both:
+        with ExitStack() as crowd:
+            for _ in range(MOST):
+                crowd.enter_context(RawClient(both[0]))
+            wait_until(lambda: not _is_let_in(both[1]))
+            with RawClient(both[1]) as late:
+                answer = late.response()
+                assert answer.status == 429
+                assert answer.problem["code"] == "rate_limited"
+            both.redis.kill()  # then each node counts for itself
+            wait_until(lambda: _is_let_in(both[1]))
+            assert not _is_let_in(both[0])
+        wait_until(lambda: _is_let_in(both[0]))
 
 
 def test_who_joins_is_counted_no_more(database_kind: str) -> None:
