@@ -65,7 +65,8 @@ def flagged(bits: int, one: bytes) -> bytes:
 @contextmanager
 def compressed(server: Usher, person: Client) -> Iterator[DeflatingClient]:
     """A socket that has joined and is compressed."""
-    with DeflatingClient(server) as client:
+    client = DeflatingClient(server)
+    with client:
         granted = client.upgrade("/ws", [*by_header(new_token(person)), OFFER])
         client.granted = granted.headers["sec-websocket-extensions"]
         assert client.event()["event"] == "joined"
