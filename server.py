@@ -39,6 +39,7 @@ from services.logs import LogHandler, Writer, set_up_logging
 from services.operating import operate
 from services.reload import Reloader
 from services.settings import command_line, settings
+from services.settings.branding import Branding
 from services.settings.origins import Origins, http_origin
 from services.settings.proxies import Proxies
 from services.settings.secret_values import secret_values
@@ -162,7 +163,8 @@ def _open(
     cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
     proxies = Proxies(chosen.trusted_proxies)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS}, proxies=proxies)
-    site = Site(services, origins, proxies, cookies, load_pages())
+    branding = Branding(chosen.app_name, chosen.app_logo, chosen.app_accent)
+    site = Site(services, origins, proxies, cookies, load_pages(), branding)
     upgrades = UpgradeHandler(context, origins, cookies, proxies)
     application = make_application(site, {"context": context, "upgrades": upgrades})
     door = UpgradeRouter(application, None if chosen.through_tornado else upgrades)

@@ -27,6 +27,7 @@ from handlers.http.backends import (
     PublishHandler,
 )
 from handlers.http.channels import ChannelHandler, ChannelsHandler, MemberHandler
+from handlers.http.native import ExchangeHandler, NativeCodeHandler
 from handlers.http.oauth import OAuthCallbackHandler, OAuthLoginHandler
 from handlers.http.oauth_accounts import (
     BackChannelLogoutHandler,
@@ -39,6 +40,7 @@ from handlers.http.oauth_accounts import (
 from handlers.http.ops import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.http.pages import PageHandler
 from handlers.http.sessions import SessionHandler, SessionsHandler
+from handlers.http.sign_in_page import LogoHandler, SignInPageHandler, ThemeHandler
 from handlers.http.tickets import TicketHandler
 from handlers.http.who_calls import (
     AppTokenHandler,
@@ -68,6 +70,8 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/password", PasswordHandler),
     ("/api/auth/verify", VerifyHandler),
     ("/api/auth/app-token", AppTokenHandler),
+    ("/api/auth/native-code", NativeCodeHandler),
+    ("/api/auth/exchange", ExchangeHandler),
     ("/api/introspect", IntrospectHandler),
     ("/.well-known/jwks.json", KeySetHandler),
     ("/api/sessions", SessionsHandler),
@@ -124,6 +128,9 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
         (re.escape(SOCKET_PATH), SocketHandler, sockets),
         # Plain names only: a NUL, say, would reach the file system and end in a 500.
         (r"/static/([A-Za-z0-9_./-]+)", PageHandler, files),
+        (r"/sign-in", SignInPageHandler, handed),
+        (r"/brand/theme\.css", ThemeHandler, handed),
+        (r"/brand/logo", LogoHandler, handed),
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
     ]
     return web.Application(

@@ -25,6 +25,7 @@ from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.metrics import Metrics
+from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
@@ -46,6 +47,7 @@ from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
+from services.sessions.refresh_tokens import RefreshTicks
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets
@@ -55,6 +57,7 @@ from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
+from services.sockets.unjoined_counts import UnjoinedCounts
 from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
 from services.websocket.protocol import CloseCode
@@ -99,13 +102,16 @@ class Services:
     limits: HourlyLimits
     refreshes: Refreshes
     refresh_keys: RefreshKeys
+    refresh_ticks: RefreshTicks
     tokens: Tokens
     app_keys: AppKeys
     app_tokens: AppTokens
     introspection: Introspection
     publishing: Publishing
     encryption: Encryption
+    native_codes: NativeCodes
     oauth: OAuthParts
+    unjoined_counts: UnjoinedCounts
 
 
 def build(
@@ -215,7 +221,7 @@ def build(
         presence=Presence(store, rooms, node),
         usage=Usage(store),
         models=ModelRegistry(database, store),
-        api_keys=ApiKeys(database, cache, revocations, admission.wait_current),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current, tokens.api_keys),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
@@ -223,13 +229,16 @@ def build(
         limits=limits,
         refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
+        refresh_ticks=RefreshTicks(database),
         tokens=tokens,
         app_keys=app_keys,
         app_tokens=app_tokens,
         introspection=Introspection(admission, tokens, app_tokens),
         publishing=Publishing(database, rooms, Idempotency(database)),
         encryption=encryption,
+        native_codes=NativeCodes(database, login_sessions, revocations, tokens.codes, limits),
         oauth=oauth,
+        unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
     )
 
 

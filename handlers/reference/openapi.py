@@ -178,6 +178,8 @@ def _refusals(method: str, described: Operation) -> set[type[UsherError]]:
         errors |= {Unauthenticated, TokenExpired}
     if described.access not in ("anyone", "user"):
         errors.add(Forbidden)
+    if described.access in KEY_SCOPES:
+        errors.add(RateLimited)  # API keys that are none, of one address
     if described.shows is not None:
         errors.add(Unavailable)
     if method != "get":

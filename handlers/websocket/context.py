@@ -103,7 +103,9 @@ class SocketContext:
         self.first_frames = FirstFrames(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
         most = services.infrastructure.settings.max_unjoined_per_address
-        self.unjoined = UnjoinedConnections(most, proxies or Proxies())
+        elsewhere = services.unjoined_counts.elsewhere
+        self.unjoined = UnjoinedConnections(most, proxies or Proxies(), elsewhere)
+        services.unjoined_counts.watch(self.unjoined.counts)
         self.draining = False
 
     @property

@@ -12,6 +12,7 @@ from services.logs import utc
 LOGGER = "usher.audit"
 _PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:@/-"
 _FIELDS = ("actor", "subject", "session", "address", "reason", "target")
+_LABELS = tuple(f" {name}=" for name in _FIELDS)
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
@@ -60,9 +61,9 @@ def as_json(event: Event) -> str:
 
 def as_text(event: Event) -> str:
     """The same as `name=value` behind the usual beginning of a line."""
-    seconds, at = int(event.at), _second(int(event.at))
-    parts = [f"{at},{int((event.at - seconds) * 1000):03d} INFO {LOGGER}: {event.kind}"]
-    values: tuple[str, ...] = (
+    seconds = int(event.at)
+    text = f"{_second(seconds)},{int((event.at - seconds) * 1000):03d} INFO {LOGGER}: {event.kind}"
+    values = (
         event.actor,
         event.subject,
         event.session,
@@ -71,12 +72,11 @@ def as_text(event: Event) -> str:
         event.target,
     )
     # All in one look: as a rule there are ids only, and each join and each end is a line.
-    if not _is_plain("".join(values)):
-        values = tuple(value if _is_plain(value) else ascii(value) for value in values)
-    parts += [f"{name}={value}" for name, value in zip(_FIELDS, values, strict=True) if value]
-    if event.count > 1:
-        parts.append(f"count={event.count}")
-    return " ".join(parts)
+    plain = _is_plain("".join(values))
+    for label, value in zip(_LABELS, values, strict=True):
+        if value:
+            text += label + (value if plain or _is_plain(value) else ascii(value))
+    return text if event.count <= 1 else f"{text} count={event.count}"
 
 
 @functools.lru_cache(maxsize=2)

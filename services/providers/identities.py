@@ -109,6 +109,11 @@ class Identities:
             account_rows.say_first(signed_in.user.id)
         return signed_in
 
+    async def whose(self, provider: OAuthProvider, profile: ProviderProfile) -> str | None:
+        """The id of the user whose identity it is; None before its first sign-in."""
+        found = await self._database.run(identity_rows.find, provider.name, profile.subject)
+        return None if found is None else found.user_id
+
     async def _take_role(self, provider: OAuthProvider, profile: ProviderProfile) -> None:
         """Whoever the provider gives no role any more is no administrator here either, whichever
         way they come in next."""

@@ -69,19 +69,21 @@ class Joins:
 
     async def admit_claims(self, claims: Claims) -> Identity:
         """Who the bearer of verified claims is, as `admit` says."""
-        place = self._limit.take(claims)  # issued before the look-up, and answered with it
+        place = self._limit.take(claims)
         own = (user_room(claims.sub),)
         pending = self._rooms.subscribe(own)  # on its way while Redis is asked who this is
         try:
-            identity = await self._admission.identify(claims, place.session_id)
-            waited = await self._limit.check(place)
+            identity = await self._admission.identify(claims, place)
+            beyond = self._limit.is_beyond(place)
+            if beyond:  # waits: something may be revoked meanwhile
+                await self._limit.check(place)
         except BaseException:  # cancelled too: what is subscribed must be released
             self._rooms.unsubscribe(own)
             self._limit.give_back(place)
             raise
         self._places[place.session_id] = place
         pending += self._rooms.subscribe(map(channel_room, identity.grants))
-        if pending or waited:
+        if pending or beyond:
             return await self._when_subscribed(identity, pending)
         return identity
 
@@ -127,12 +129,13 @@ class Joins:
     ) -> Identity:
         """Wait until the rooms are subscribed; what was changed or revoked meanwhile counts."""
         try:
+            place = self._places[identity.session_id]
             await self._rooms.wait_subscribed(pending)
             await self._admission.wait_current()
             for _ in range(REREADS):
                 if not self._admission.is_outdated(identity):
                     break
-                changed = await self._admission.identify(identity.claims, identity.session_id)
+                changed = await self._admission.identify(identity.claims, place)
                 # Subscribed before the others are released: a room that stays misses nothing.
                 self._rooms.subscribe(map(channel_room, changed.grants))
                 self._rooms.unsubscribe(map(channel_room, identity.grants))

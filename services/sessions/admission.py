@@ -23,6 +23,7 @@ from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets, looks_like_ticket
 from services.sessions.tokens import Tokens
+from services.sockets.socket_limit import Place
 
 REREADS = 3
 """How often rows are read anew because something changed meanwhile. Once is enough in truth; more
@@ -105,14 +106,15 @@ class Admission:
             return await self.redeem(credential)
         return self.verify(credential)
 
-    async def identify(self, claims: Claims, session_id: str = "") -> Identity:
+    async def identify(self, claims: Claims, place: Place | None = None) -> Identity:
         """The identity of verified claims, if they are still valid.
 
         When this returns, no revocation that was acknowledged here names the claims. The caller
         must admit the socket before it awaits anything else.
 
         Args:
-            session_id: of the socket that they are admitted for.
+            place: of the socket that they are admitted for. It is taken in the same round trip,
+                and knows afterwards how many there are.
 
         Raises:
             TokenExpired: too old by now.
@@ -122,7 +124,7 @@ class Admission:
         """
         if self._revocations.names(claims):
             raise Unauthenticated("revoked")
-        state = await self._state_of(claims)
+        state = await self._state_of(claims, place)
         if not self._contact.is_current():
             await self._contact.wait_current()
         for _ in range(REREADS):
@@ -147,7 +149,7 @@ class Admission:
             state.generation,
             state.personal,
             reader,
-            session_id,
+            place.session_id if place is not None else "",
             session_expires_at=state.expires_at,
         )
 
@@ -178,11 +180,14 @@ class Admission:
         if self._revocations.ends(claims, generation):
             raise Unauthenticated("revoked")
 
-    async def _state_of(self, claims: Claims) -> LoginState | None:
+    async def _state_of(self, claims: Claims, place: Place | None) -> LoginState | None:
+        beside = place.commands(self._clock()) if place is not None else ()
         try:
-            known = await self._cache.look_up(claims)
+            known = await self._cache.look_up(claims, beside)
         except StoreUnavailable:
             return await self._ask_database(claims, "redis_away")
+        if place is not None:
+            place.answered(known.beside)
         if known.revoked:
             raise Unauthenticated("revoked, says Redis")
         if known.state is None:

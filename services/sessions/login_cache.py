@@ -43,10 +43,12 @@ class LoginState(msgspec.Struct, frozen=True, gc=False):
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
-    """The answer of Redis: revoked, alive with `state`, or unknown (both unset)."""
+    """The answer of Redis: revoked, alive with `state`, or unknown (both unset). `beside`: its
+    replies to what was asked in the same group."""
 
     revoked: bool
     state: LoginState | None
+    beside: list[Any] = []
 
 
 _DECODER = msgspec.json.Decoder(LoginState)
@@ -88,24 +90,28 @@ class LoginCache:
         # A state read just before the change may be stored just after it: the key lives longer.
         self._generation_ttl = self._ttl + int(SLACK_SECONDS * 1000)
 
-    async def look_up(self, claims: Claims) -> Known:
+    async def look_up(self, claims: Claims, beside: tuple[Command, ...] = ()) -> Known:
         """Look up in one round trip whether the token or its session is revoked, and who it is.
 
+        Args:
+            beside: commands that leave with the look-up, in the same group.
+
         Raises:
-            StoreUnavailable: Redis is away.
+            StoreUnavailable: Redis is away, or refuses one of the commands.
         """
         user, sid = claims.sub, claims.sid
         revoked = revoked_key(user, sid), revoked_key(user, claims.jti)
         keys = (*revoked, login_key(user, sid), generation_key(user))
-        ((by_session, by_token, login, generation),) = await self._store.call(("MGET", *keys))
+        found, *replies = await self._store.call(("MGET", *keys), *beside)
+        by_session, by_token, login, generation = found
         if by_session is not None or by_token is not None:
-            return Known(True, None)
+            return Known(True, None, replies)
         state = None if login is None else _decoded(login)
         if state is None or state.expires_at <= self._clock():
-            return Known(False, None)
+            return Known(False, None, replies)
         if generation is not None and generation != b"%d" % state.generation:
-            return Known(False, None)  # a session that was spared, or one that is over
-        return Known(False, state)
+            return Known(False, None, replies)  # a session that was spared, or one that is over
+        return Known(False, state, replies)
 
     def look_up_maker(self, maker: str, key_id: str) -> Awaitable[list[Any]]:
         """One round trip, issued when called: whether an API key is over, and the generation and

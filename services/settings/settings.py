@@ -21,6 +21,7 @@ import msgspec
 from services.errors import SettingError
 from services.secret import Secret
 from services.settings import table
+from services.settings.branding import DEFAULT_NAME, Colour, Logo, read_logo
 from services.settings.data_dir import prepare_data_dir
 from services.settings.generated_keys import (
     ENCRYPTION_KEYS_FILE,
@@ -83,6 +84,10 @@ class Settings(Limits, frozen=True, kw_only=True):
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
     app_audiences: tuple[str, ...] = ()
+    native_redirect_uris: tuple[str, ...] = ()
+    app_name: str = DEFAULT_NAME
+    app_logo: Logo | None = None
+    app_accent: Colour | None = None
     cookie_name_prefix: str = ""
     drain_seconds: float = 2.0
     log_format: str = "text"
@@ -151,6 +156,10 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
             _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
         ),
         app_audiences=sources.value(table.APP_AUDIENCES),
+        native_redirect_uris=sources.value(table.NATIVE_REDIRECT_URIS),
+        app_name=sources.value(table.APP_NAME),
+        app_logo=_logo(sources),
+        app_accent=sources.optional(table.APP_ACCENT),
         cookie_name_prefix=sources.optional(table.COOKIE_NAME_PREFIX) or "",
         drain_seconds=sources.value(table.DRAIN_SECONDS),
         log_format=sources.value(table.LOG_FORMAT),
@@ -192,6 +201,13 @@ def exit_with(error: SettingError) -> NoReturn:
 def embedded_database(data_dir: Path) -> Secret:
     """DATABASE_URL where none is set."""
     return Secret(f"sqlite:///{data_dir / DATABASE_FILE}")
+
+
+def _logo(sources: Sources) -> Logo | None:
+    text = sources.optional(table.APP_LOGO)
+    if text is None:
+        return None
+    return read_logo(text, sources.name(table.APP_LOGO), sources.optional(table.PUBLIC_URL))
 
 
 def _provider(sources: Sources, name: str) -> OAuthProvider:

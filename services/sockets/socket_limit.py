@@ -1,38 +1,48 @@
 """Limits the open sockets of one user on all nodes.
 
-A socket takes a place in the user's index in Redis before it is admitted, in the same round trip as
-the look-up of its identity. The rank of the place decides, so concurrent joins are counted exactly.
+A socket takes a place in the user's index in Redis before it is admitted. The commands for it are
+of the same slot as the look-up of its identity, and leave with it as one group. The rank of the
+place decides, so concurrent joins are counted exactly.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from services.claims import Claims
 from services.errors import RateLimited, StoreUnavailable
-from services.redis.store import Store
+from services.redis.store import Command, Store
 from services.sockets.hub import Hub
 from services.sockets.session_pool import index_commands, user_index_key
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, gc=False):
     """A socket's place among those of its user, from before it is let in.
 
     Attributes:
         session_id: of the socket that it will be.
-        answer: of Redis: which place it is.
+        count: how many places there are on all nodes, this one included; 0 while Redis has not
+            said it.
     """
 
     user_id: str
     session_id: str
     member: str
-    answer: asyncio.Future[list[Any]]
+    count: int = 0
+
+    def commands(self, now: float) -> tuple[Command, ...]:
+        """What takes the place in Redis, or takes it again. `now`: epoch seconds."""
+        index = user_index_key(self.user_id)
+        return (*index_commands(self.user_id, self.member, now), ("ZCARD", index))
+
+    def answered(self, replies: Sequence[Any]) -> None:
+        """Take Redis' replies to `commands`."""
+        self.count = replies[-1]
 
 
 class SocketLimit:
@@ -49,9 +59,10 @@ class SocketLimit:
         self._entering: dict[str, int] = {}
 
     def take(self, claims: Claims) -> Place:
-        """Take a place for a socket that is about to join. Waits for nothing.
+        """Take a place for a socket that is about to join, on this node. Waits for nothing.
 
-        `check` it, and `give_back` it once the socket is in the hub, or is not to be.
+        `Admission.identify` takes it in Redis, too. `check` it then, and `give_back` it once the
+        socket is in the hub, or is not to be.
 
         Raises:
             RateLimited: this node alone has as many sockets of the user.
@@ -62,33 +73,28 @@ class SocketLimit:
             raise RateLimited("too many sockets of one user on this node")
         self._entering[user_id] = entering + 1
         session_id = secrets.token_urlsafe(16)
-        member = f"{claims.sid}/{session_id}"
-        entry = index_commands(user_id, member, self._clock())
-        answer = asyncio.ensure_future(self._store.call(*entry, ("ZCARD", user_index_key(user_id))))
-        return Place(user_id, session_id, member, answer)
+        return Place(user_id, session_id, f"{claims.sid}/{session_id}")
 
-    async def check(self, place: Place) -> bool:
-        """Refuse a place beyond the last. Without Redis this node's own count has to do.
+    def is_beyond(self, place: Place) -> bool:
+        """Whether a place is one too many, as far as Redis said. Without Redis this node's own
+        count has to do."""
+        return place.count > self._most
 
-        Returns:
-            Whether this had to wait: something may have been revoked meanwhile.
+    async def check(self, place: Place) -> None:
+        """Refuse a place beyond the last, unless it is one of a node that died: its entries stay
+        until they are swept.
 
         Raises:
             RateLimited: there are too many already, on all nodes together.
         """
-        waited = not place.answer.done()
+        index = user_index_key(place.user_id)
+        old = ("ZREMRANGEBYSCORE", index, "-inf", self._clock())
         try:
-            _, _, count = await place.answer
-            if count > self._most:  # of a node that died, some may be there no more
-                index = user_index_key(place.user_id)
-                waited = True
-                old = ("ZREMRANGEBYSCORE", index, "-inf", self._clock())
-                _, count = await self._store.call(old, ("ZCARD", index))
+            _, place.count = await self._store.call(old, ("ZCARD", index))
         except StoreUnavailable:
-            return waited
-        if count > self._most:
+            return
+        if self.is_beyond(place):
             raise RateLimited("too many sockets of one user")
-        return waited
 
     def give_back(self, place: Place) -> None:
         """The socket has joined, and is counted as that; or it never will."""

@@ -39,6 +39,7 @@ from services.websocket.protocol import (
     Retry,
 )
 from tests.support.markdown import table
+from tests.support.native import App
 from tests.support.provider import Provider, provider
 from tests.support.server import (
     PASSWORD,
@@ -288,6 +289,7 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         admin = nobody.sign("signup", admin_address, status=201)
         user = nobody.sign("signup", user_address, "browser", 201)
         sign_in_and_out(nobody, user_address)
+        hand_over_to_an_app(user)
         one_account(user)
         keep_channels(admin, nobody.sign("signup", address(), status=201))
         serve_backends(admin, nobody)
@@ -337,6 +339,17 @@ def come_by_a_provider(nobody: Witness, op: Provider) -> None:
         body = f"logout_token={op.logout_token(jti='once')}".encode()
         answer = nobody.call("POST", "/oauth/mock/backchannel-logout", body, form)
         assert answer.status == status
+
+
+def hand_over_to_an_app(user: Witness) -> None:
+    """The page's part of a native sign-in, and the app's."""
+    app, asks = App(user.server), "/api/auth/native-code"
+    code = app.code_from(user)
+    assert user.post(asks, {**app.query, "redirect_uri": "x"}).status == 400
+    assert user.post(asks, app.query, Origin="https://evil.example").status == 403
+    body = {"code": code, "code_verifier": app.verifier, "redirect_uri": app.uri}
+    for status in (200, 401):
+        assert user.again().post("/api/auth/exchange", body).status == status
 
 
 def one_account(user: Witness) -> None:

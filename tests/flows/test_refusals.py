@@ -14,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.databases import kinds
 from tests.support.nodes import channel, nodes
 from tests.support.redis import RealRedis, until
 from tests.support.server import PASSWORD, Client, Usher, address, sign_up, usher
 from tests.support.talk import talking
+
+database_kind = kinds("sqlite")  # what is refused before a row is read
 
 SECONDS = 6.0
 """In which a node has to notice; it takes two or so on a quiet machine."""

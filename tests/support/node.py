@@ -85,6 +85,12 @@ class Node:
         assert (status, self._noise) == (0, [])
 
 
+def node_command() -> list[str | Path]:
+    """Node, with what it needs to have a WebSocket."""
+    program = need("the tests of usher.js need it (apt-get install nodejs)", "node")
+    return [program, *_flags(program)]
+
+
 def _flags(program: Path) -> list[str]:
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     match = re.match(r"v(\d+)", version.stdout)

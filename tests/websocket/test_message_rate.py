@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.websocket.message_rate import (
+    CALM_PART,
     GOING_ON_SECONDS,
     QUIET_SECONDS,
     REFUSED_AT_ONCE,
@@ -22,6 +23,7 @@ from tests.support.raw import PING, PONG, by_subprotocol, event, frame, joined, 
 from tests.support.server import Client, Usher, sign_up
 
 BEATS = event("heartbeat", 1) * 500
+LARGE = event("heartbeat", 1, "x" * 60_000) * 20
 TINY = frame(b"", 0, final=False) * 2000
 """The middle of a message that never ends; `BEGINNING` comes before it."""
 BEGINNING = frame(b"", final=False)
@@ -43,6 +45,18 @@ def test_a_burst_is_taken_then_the_rate_and_the_wait_that_is_told_is_true() -> N
 def test_rest_brings_back_no_more_than_the_burst() -> None:
     bucket = TokenBucket(rate=50, burst=200, now=0.0)
     assert [bucket.take(1e6) for _ in range(201)].count(0.0) == 200
+
+
+def test_who_is_calmed_has_the_rate_and_a_part_of_the_burst_for_a_while() -> None:
+    bucket = TokenBucket(rate=50, burst=200, now=0.0)
+    assert [bucket.take(0.0) for _ in range(201)].count(0.0) == 200
+    bucket.calm(0.0, 4.0)
+    assert [bucket.take(3.9) for _ in range(50)].count(0.0) == 200 // CALM_PART
+    now = 3.9
+    for _ in range(4):  # who keeps to the rate has all of it
+        now += 1 / 50
+        assert bucket.take(now) == 0.0
+    assert [bucket.take(100.0) for _ in range(201)].count(0.0) == 200
 
 
 def test_of_many_at_once_as_many_are_counted_as_there_were() -> None:
@@ -166,8 +180,8 @@ def test_tiny_fragments_within_the_rate_are_a_message(hall: Usher, ada: Client) 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "block",
-    [BEATS, frame(b"", PING) * 2000, TINY],
-    ids=["events", "pings", "fragments"],
+    [BEATS, LARGE, frame(b"", PING) * 2000, TINY],
+    ids=["events", "large", "pings", "fragments"],
 )
 def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds(
     hall: Usher, ada: Client, block: bytes

@@ -9,19 +9,8 @@ from ipaddress import ip_network
 from handlers.websocket.unjoined import UnjoinedConnections
 from services.settings.proxies import Proxies
 from tests.support.nodes import nodes
-from tests.support.raw import (
-    PING,
-    PONG,
-    RawClient,
-    by_header,
-    ending_of,
-    event,
-    frame,
-    handshake,
-    joined,
-    quiet_usher,
-)
-from tests.support.server import Client, Usher, new_token, sign_up, wait_until
+from tests.support.raw import RawClient, by_header, ending_of, event, handshake, joined, quiet_usher
+from tests.support.server import TORNADO, Client, Usher, new_token, sign_up, wait_until
 
 __all__ = ["nodes"]
 
@@ -62,12 +51,21 @@ def test_behind_a_trusted_proxy_its_clients_are_counted_and_not_the_proxy() -> N
     assert unjoined.upgraded("10.0.0.1", ben)
 
 
+def test_what_an_address_has_on_other_nodes_counts_too() -> None:
+    elsewhere = {"192.0.2.1": 3}
+    unjoined = UnjoinedConnections(5, Proxies(), lambda group: elsewhere.get(group, 0))
+    assert [unjoined.connected("192.0.2.1") is None for _ in range(3)] == [False, False, True]
+    assert unjoined.counts == {"192.0.2.1": 2}
+    elsewhere.clear()
+    assert unjoined.connected("192.0.2.1")
+
+
 # ---- a real server -----------------------------------------------------------------------------
 
 
-def test_one_address_has_its_share_of_connections_and_a_time_for_each(socket_kind: str) -> None:
+def test_one_address_has_its_share_of_connections_and_a_time_for_each(database_kind: str) -> None:
     settings = {"MAX_UNJOINED_PER_ADDRESS": MOST, "JOIN_TIMEOUT_SECONDS": 60}
-    with quiet_usher(socket_kind, **settings) as server, ExitStack() as stack:
+    with quiet_usher(database_kind, **settings) as server, ExitStack() as stack:
         ada = sign_up(server)
         member = stack.enter_context(joined(server, by_header(ada.token)))
         for _ in range(2):  # and again, once they are gone
@@ -79,10 +77,6 @@ def test_one_address_has_its_share_of_connections_and_a_time_for_each(socket_kin
                     what = sent[number % len(sent)]
                     if what is None:
                         one.upgrade()
-                        for _ in range(5):
-                            # Tornado lets the request go some turns after its answer has left.
-                            one.send(frame(b"", PING))
-                            assert one.frame() == (PONG, b"")
                     else:
                         one.send(what)
                         if what.endswith(b"\r\n\r\n"):
@@ -97,6 +91,18 @@ def test_one_address_has_its_share_of_connections_and_a_time_for_each(socket_kin
             wait_until(lambda: _is_let_in(server))
 
 
+def test_a_socket_that_has_not_joined_counts_once_through_tornado_too() -> None:
+    with quiet_usher(TORNADO, MAX_UNJOINED_PER_ADDRESS=3) as server:
+        with ExitStack() as crowd:
+            for _ in range(2):
+                crowd.enter_context(RawClient(server)).upgrade()
+            # Twice for a moment, until Tornado has let the request go.
+            wait_until(lambda: _is_let_in(server))
+            crowd.enter_context(RawClient(server)).upgrade()
+            wait_until(lambda: not _is_let_in(server))
+        wait_until(lambda: _is_let_in(server))
+
+
 def _is_let_in(server: Usher) -> bool:
     with RawClient(server) as client:
         client.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -104,6 +110,22 @@ def _is_let_in(server: Usher) -> bool:
             return client.response().status == 200
         except (ConnectionError, EOFError):
             return False
+
+
+def test_an_address_that_fills_one_node_is_turned_away_by_the_others() -> None:
+    with nodes("sqlite", 2, MAX_UNJOINED_PER_ADDRESS=MOST) as both:
+        with ExitStack() as crowd:
+            for _ in range(MOST):
+                crowd.enter_context(RawClient(both[0]))
+            wait_until(lambda: not _is_let_in(both[1]))
+            with RawClient(both[1]) as late:
+                answer = late.response()
+                assert answer.status == 429
+                assert answer.problem["code"] == "rate_limited"
+            both.redis.kill()  # then each node counts for itself
+            wait_until(lambda: _is_let_in(both[1]))
+            assert not _is_let_in(both[0])
+        wait_until(lambda: _is_let_in(both[0]))
 
 
 def test_who_joins_is_counted_no_more(socket_kind: str) -> None:
