@@ -193,6 +193,11 @@ def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds
         flood = Flood(client, block).run(GOING_ON_SECONDS + 5)
         spent = cpu_seconds(hall) - before
         assert flood.ending is not None
+        if hall.through_tornado and block is not BEATS:
+            # Ended at once, see above. Who still writes may get a reset in place of the code.
+            assert flood.ending.code in {4429, 1006}
+            assert flood.took < GOING_ON_SECONDS
+            return
         assert flood.ending.code == 4429
         assert flood.ending.closing["retry"] == "backoff"
         if hall.through_tornado and block is not BEATS:
