@@ -42,6 +42,13 @@ from handlers.http.pages import PageHandler
 from handlers.http.sessions import SessionHandler, SessionsHandler
 from handlers.http.sign_in_page import LogoHandler, SignInPageHandler, ThemeHandler
 from handlers.http.tickets import TicketHandler
+from handlers.http.webhooks import (
+    DeliveriesHandler,
+    ReplayHandler,
+    WebhookHandler,
+    WebhooksHandler,
+    WebhookTestHandler,
+)
 from handlers.http.who_calls import (
     AppTokenHandler,
     IntrospectHandler,
@@ -95,6 +102,11 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/publish", PublishHandler),
     ("/api/admin/api-keys", KeysHandler),
     ("/api/admin/api-keys/{key_id}", KeyHandler),
+    ("/api/admin/webhooks", WebhooksHandler),
+    ("/api/admin/webhooks/{webhook_id}", WebhookHandler),
+    ("/api/admin/webhooks/{webhook_id}/deliveries", DeliveriesHandler),
+    ("/api/admin/webhooks/{webhook_id}/deliveries/{delivery_id}/replay", ReplayHandler),
+    ("/api/admin/webhooks/{webhook_id}/test", WebhookTestHandler),
     ("/api/models", ModelsHandler),
     ("/api/models/{model_id}", ModelHandler),
     ("/healthz", HealthHandler),
