@@ -39,6 +39,7 @@ from services.logs import LogHandler, Writer, set_up_logging
 from services.operating import operate
 from services.reload import Reloader
 from services.settings import command_line, settings
+from services.settings.branding import Branding
 from services.settings.origins import Origins, http_origin
 from services.settings.proxies import Proxies
 from services.settings.secret_values import secret_values
@@ -131,7 +132,7 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         gc.set_threshold(YOUNG_OBJECTS)
         sys.stdout.write(_welcome(infrastructure, origins, port, anybody))
         sys.stdout.flush()
-        reloader = Reloader(services, reread, tls.reload if tls is not None else None)
+        reloader = Reloader(services, reread, None if tls is None else lambda: server.renew(tls))
         reloading = asyncio.ensure_future(_reload(reloader, rereading))
         await stopping.wait()
         reloading.cancel()
@@ -166,7 +167,8 @@ def _open(
     cookies = CookieJar(origins.secure, chosen.cookie_name_prefix)
     proxies = Proxies(chosen.trusted_proxies)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS}, proxies=proxies)
-    site = Site(services, origins, proxies, cookies, load_pages())
+    branding = Branding(chosen.app_name, chosen.app_logo, chosen.app_accent)
+    site = Site(services, origins, proxies, cookies, load_pages(), branding)
     upgrades = UpgradeHandler(context, origins, cookies, proxies)
     application = make_application(site, {"context": context, "upgrades": upgrades})
     door = UpgradeRouter(application, None if chosen.through_tornado else upgrades)

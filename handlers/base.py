@@ -36,6 +36,7 @@ from services.limits.networks import network_of
 from services.logs import redact
 from services.sessions.admission import Identity
 from services.sessions.session_views import Device
+from services.settings.branding import Branding
 from services.settings.origins import Origins
 from services.settings.proxies import ClientAddress, Proxies
 from services.websocket.protocol import encode_json
@@ -61,6 +62,7 @@ class Site(msgspec.Struct, frozen=True):
     proxies: Proxies
     cookies: CookieJar
     pages: Loader
+    branding: Branding = Branding()
     held_back: set[object] = msgspec.field(default_factory=set)
     """Refusals by a limit that are under way."""
 
@@ -268,7 +270,7 @@ class ApiHandler(BaseHandler):
             return
         token = self.access_token()
         if token.startswith(KEY_PREFIX) and access in KEY_SCOPES:
-            self.key = await self.services.api_keys.check(token, *KEY_SCOPES[access])
+            self.key = await self.good_key(token, access)
             self.callers.enter("users", f"key {self.key.id}")
             self.acting()
             return
@@ -279,6 +281,21 @@ class ApiHandler(BaseHandler):
         self.services.last_seen.record(claims.sid)
         if access not in USERS_MAY and not self.identity.is_admin:
             raise Forbidden("an administrator's call")
+
+    async def good_key(self, token: str, access: Access) -> GoodKey:
+        """The API key that calls. One that is none counts for the address that it came from; a
+        good one never does.
+
+        Raises:
+            Unauthenticated, Forbidden: as `ApiKeys.check`.
+            RateLimited: too many keys that were none.
+        """
+        try:
+            return await self.services.api_keys.check(token, *KEY_SCOPES[access])
+        except Unauthenticated:
+            limits, network = self.services.limits, network_of(self.address().ip)
+            (await limits.take((limits.of.bad_keys, network))).require()
+            raise
 
     def access_token(self) -> str:
         """The access token of the request: in the header, else in the cookie.
@@ -337,11 +354,11 @@ class ApiHandler(BaseHandler):
         headers = self.request.headers
         return self.site.origins.refused(headers.get("Origin"), headers.get("Host"))
 
-    def device(self) -> Device:
-        """Where a sign-in comes from."""
+    def device(self, client: str = "browser") -> Device:
+        """Where a sign-in comes from. `client`: "browser" or "native"."""
         agent = self.request.headers.get("User-Agent", "")
         shown = "".join(c for c in agent if c.isprintable())[:MAX_USER_AGENT]
-        return Device(shown or "unknown", self.address().ip)
+        return Device(shown or "unknown", self.address().ip, client=client)
 
     # ---- in and out ------------------------------------------------------------------------
 

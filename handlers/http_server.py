@@ -17,7 +17,7 @@ from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
 from tornado.netutil import add_accept_handler
 
 from handlers.problems import PROBLEM_TYPE, problem_body
-from handlers.tls import limit_handshake
+from handlers.tls import Tls, limit_handshake
 from handlers.websocket.arrivals import Arrival, Arrivals
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import UpgradeRouter
@@ -101,6 +101,15 @@ class UsherServer(HTTPServer):
         if group:
             self._counted[stream] = group
         super().handle_stream(stream, address)
+
+    def renew(self, tls: Tls) -> None:
+        """Read the certificate anew, for connections that come from now on.
+
+        Raises:
+            SettingError: it is no good. The old one goes on.
+        """
+        tls.reload()
+        self.ssl_options = tls.context
 
     @staticmethod
     def _turn_away(sock: socket.socket) -> None:

@@ -28,6 +28,8 @@ export class Api {
   signOut = () => this.#call('POST', '/api/auth/logout', {});
   /** Gives where the browser ends the provider's own session, if there is such a place. */
   signOutThere = () => this.#call('POST', '/api/oauth/logout', {});
+  /** Gives where a native app is answered.  @param {Record<string, string>} query of the page */
+  nativeCode = (query) => this.#call('POST', '/api/auth/native-code', query);
   me = () => this.#call('GET', '/api/auth/me');
   sessions = () => this.#call('GET', '/api/sessions');
   /** @param {string} id */

@@ -9,8 +9,12 @@ export class Providers {
   /** @type {Provider[]} */ items = [];
   /** @type {Promise<void>|null} */ #loading = null;
 
-  /** @param {import('./api.js').Api} api */
-  constructor(api) { this.api = api; }
+  /** @param {import('./api.js').Api} api
+   *  @param {Record<string, string>} query what a sign-in ends at */
+  constructor(api, query = { next: '/' }) {
+    this.api = api;
+    this.query = query;
+  }
 
   /** Waits until they are known. Never rejects: without the list there is still the password. */
   ready() {
@@ -45,7 +49,7 @@ export class Providers {
   #showAtDoors() {
     for (const list of document.querySelectorAll('.providers')) {
       const ways = this.items.map(({ name, title }) => (
-        make('li', {}, this.way(name, `Continue with ${title}`, { next: '/' }) ?? '')));
+        make('li', {}, this.way(name, `Continue with ${title}`, this.query) ?? '')));
       list.replaceChildren(...ways);
       /** @type {HTMLElement} */ (list.parentElement).hidden = !ways.length;
     }

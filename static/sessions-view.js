@@ -103,10 +103,11 @@ export class SessionsView {
     });
     const provider = providerOf(item.method);
     const by = provider ? this.providers.title(provider) : item.method;
+    const app = item.client === 'native' ? 'app · ' : '';
     const about = make('div', {},
       make('strong', { title: item.device ?? '' }, device),
       ...(item.current ? [' ', make('span', { class: 'here' }, 'this one')] : []),
-      make('p', {}, `${item.ip} · by ${by} · ${sockets}`),
+      make('p', {}, `${app}${item.ip} · by ${by} · ${sockets}`),
       make('p', {}, 'Since ', timeElement(item.created_at), ' · last seen ',
         timeElement(item.last_seen_at)));
     return make('li', { 'data-id': item.id }, about, button,

@@ -1,19 +1,23 @@
 /** Where usher.js gets its credentials: a browser's cookies, or a function of the page's own. */
 
-import { UsherError, misuse } from './usher-wire.js';
+import { LONGEST_PAUSE_SECONDS, UsherError, misuse } from './usher-wire.js';
 
 const REFRESH_LOCK = 'usher-refresh';
 const PROBLEM = 'application/problem+json';
-const LONGEST_PAUSE_SECONDS = 3600;
 const WAITED_MS = 5;
 const STORED_MS = 100;
 
 /** A browser's login: HttpOnly cookies that no script can read. */
 export class CookieLogin {
+  gives = /** @type {const} */ ('ticket');
   /** @type {Promise<void>|null} */ #flight = null;
+  #renewals = 0;
 
   /** @param {{base: URL, fetch: typeof globalThis.fetch, timeoutMs: number}} options */
   constructor(options) { this.options = options; }
+
+  /** Which cookies are there: another mark, other cookies. */
+  mark() { return `${this.#renewals} ${lastRefresh()}`; }
 
   /** Renews the cookies; one flight at a time, across tabs too (a refresh token is used once,
    *  so parallel flights would race).  @returns {Promise<void>} */
@@ -28,11 +32,11 @@ export class CookieLogin {
     let begun = false;
     const refresh = async () => {
       begun = true;
-      // What another tab has stored reaches this one a little after the lock that it let go of.
-      if (performance.now() - asked > WAITED_MS) await pause(STORED_MS);
+      await stored(asked);
       if (lastRefresh() !== before) return; // another tab did it while we waited: same cookies
       const { expires_in: expiresIn } = await this.#post('api/auth/refresh');
       if (typeof expiresIn !== 'number') throw new UsherError('http_error');
+      this.#renewals++;
       markRefresh();
     };
     const locks = globalThis.navigator?.locks; // only where the page is a secure context
@@ -67,35 +71,73 @@ export class CookieLogin {
     return ticket;
   }
 
-  /** @param {string} path  @returns {Promise<any>} rejects with UsherError: the code of an answer
-   *    that is Usher's own, `http_error` of any other, `unreachable` where there was none */
-  async #post(path) {
-    const { fetch, base, timeoutMs } = this.options;
-    let answer;
-    let body;
-    try {
-      answer = await fetch(new URL(path, base).href, {
-        method: 'POST', body: '{}', headers: { 'Content-Type': 'application/json' },
-        credentials: 'include', signal: AbortSignal.timeout(timeoutMs),
-      });
-      body = JSON.parse(await answer.text() || 'null');
-    } catch (cause) {
-      if (!answer) throw new UsherError('unreachable', undefined, { cause });
-    }
-    const { status, headers } = answer;
-    if (answer.ok && body) return body; // else it is a captive portal's, or a proxy's page
-    const own = headers.get('Content-Type')?.startsWith(PROBLEM) && typeof body?.code === 'string';
-    throw new UsherError(own ? body.code : 'http_error', own ? body.title : undefined,
-      { status, after: retryAfter(headers) });
+  /** @param {string} path  @returns {Promise<any>} */
+  async #post(path) { return bodyOf(await ask(this.options, path, { credentials: 'include' })); }
+}
+
+/**
+ * One call to Usher's HTTP API.
+ * @param {{base: URL, fetch: typeof globalThis.fetch, timeoutMs: number}} options
+ * @param {string} path  @param {{method?: string, body?: object, token?: string,
+ *   credentials?: RequestCredentials}} [call]
+ * @returns {Promise<{status: number, body: any}>} a good answer; rejects with UsherError: the
+ *   code of an answer that is Usher's own, `http_error` of any other, `unreachable` where there
+ *   was none */
+export async function ask(options, path, { method = 'POST', body = {}, token, credentials } = {}) {
+  const { fetch, base, timeoutMs } = options;
+  /** @type {Record<string, string>} */
+  const headers = method === 'GET' ? {} : { 'Content-Type': 'application/json' };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  let answer;
+  let text;
+  try {
+    answer = await fetch(new URL(path, base).href, {
+      method, headers, credentials: credentials ?? 'omit', signal: AbortSignal.timeout(timeoutMs),
+      ...(method === 'GET' ? {} : { body: JSON.stringify(body) }),
+    });
+    text = await answer.text();
+  } catch (cause) {
+    throw new UsherError('unreachable', undefined, { cause });
+  }
+  if (answer.ok) return { status: answer.status, body: parsed(text) };
+  throw refusal(answer, parsed(text));
+}
+
+/** The body of an answer that has to have one: else it is a captive portal's, or a proxy's page.
+ *  @param {{status: number, body: any}} answer */
+export function bodyOf({ status, body }) {
+  if (body && typeof body === 'object') return body;
+  throw new UsherError('http_error', undefined, { status });
+}
+
+/** What an answer says that is no good one.  @param {Response} answer  @param {any} body
+ *  @returns {UsherError} */
+export function refusal({ status, headers }, body) {
+  const own = headers.get('Content-Type')?.startsWith(PROBLEM) && typeof body?.code === 'string';
+  return new UsherError(own ? body.code : 'http_error', own ? body.detail ?? body.title : undefined,
+    { status, after: retryAfter(headers), problem: own ? body : undefined });
+}
+
+/** @param {string} text  @returns {any} */
+export function parsed(text) {
+  try {
+    return JSON.parse(text || 'null');
+  } catch {
+    return undefined;
   }
 }
 
 /** An access token from a function of the page's own. */
 export class TokenLogin {
+  gives = /** @type {const} */ ('token');
   /** @type {Promise<string>|null} */ #renewal = null;
+  #last = '';
 
   /** @param {{getToken: (want: {renew: boolean}) => Promise<string>, timeoutMs: number}} options */
   constructor(options) { this.options = options; }
+
+  /** The token that was given last. */
+  mark() { return this.#last; }
 
   /** Asks for a newer token.  @returns {Promise<void>} */
   async refresh() { await this.credential(true); }
@@ -123,7 +165,7 @@ export class TokenLogin {
     } finally {
       clearTimeout(timer);
     }
-    if (typeof token === 'string' && token) return token;
+    if (typeof token === 'string' && token) return this.#last = token;
     throw misuse('getToken gave no token. Where the user has to sign in, let it throw an error '
       + 'with status 401.');
   }
@@ -157,9 +199,12 @@ const NETWORK_FAILURES = new RegExp('^(Failed to fetch|fetch failed|Load failed|
   + '|error sending request for url| ?A network error occurred)|network ?error'
   + '|Network request failed|network connection|Internet connection', 'i');
 
-/** @param {number} ms  @returns {Promise<void>} */
-function pause(ms) {
-  return new Promise((resume) => { setTimeout(resume, ms); });
+/** What another tab has stored reaches this one a little after the lock that it let go of: waits
+ *  for it where one has waited for the lock.
+ *  @param {number} asked when it was asked for, by performance.now()  @returns {Promise<void>} */
+export async function stored(asked) {
+  if (performance.now() - asked <= WAITED_MS) return;
+  await new Promise((resume) => { setTimeout(resume, STORED_MS); });
 }
 
 /** @param {Headers} headers  @returns {number | undefined} seconds (RFC 9110 section 10.2.3) */

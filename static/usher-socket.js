@@ -1,7 +1,9 @@
 /** One WebSocket, from its opening to its end: frames, replies, signs of life. Used through
  *  usher.js. */
 
-import { MAX_FRAME_BYTES, UsherError, misuse, redacted } from './usher-wire.js';
+import {
+  LONGEST_PAUSE_SECONDS, MAX_FRAME_BYTES, UsherError, misuse, redacted,
+} from './usher-wire.js';
 
 const MAX_BUFFERED_BYTES = 16 * MAX_FRAME_BYTES;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -44,6 +46,24 @@ export class Timers {
  * @property {(end: End) => void} ended told once; nothing comes after it
  */
 
+/** @param {any} data  @returns {boolean} whether it is what `joined` has to have */
+function isSession(data) {
+  return typeof data?.user?.id === 'string' && Array.isArray(data.rooms)
+    && Number.isFinite(data.expires_at);
+}
+
+/** What `closing` says, as far as it says it in the right types.
+ *  @param {any} data  @returns {Partial<End>} */
+function wordOf(data) {
+  const { code, reason, retry, after } = data ?? {};
+  return {
+    ...(Number.isInteger(code) && { code }),
+    ...(typeof reason === 'string' && { reason }),
+    ...(typeof retry === 'string' && { retry: /** @type {any} */ (retry) }),
+    ...(after > 0 && Number.isFinite(after) && { after: Math.min(after, LONGEST_PAUSE_SECONDS) }),
+  };
+}
+
 export class Connection {
   /** @type {WebSocket} */ #socket;
   /** @type {Map<number, Waiter>} */ #pending = new Map();
@@ -55,6 +75,7 @@ export class Connection {
   #heard = 0; // frames
   #opened = false;
   #over = false;
+  #unanswered = false; // a heartbeat
   /** @type {Partial<End>} the server's own word before it closes */ #closing = {};
 
   /** @param {any} options  @param {{url: string, protocols: string[], hello?: object}} opening
@@ -109,8 +130,12 @@ export class Connection {
    *    and when that was by performance.now() */
   async beat() {
     const sentAt = performance.now();
+    this.#unanswered = true;
     this.#awaitSign();
-    const { server_time: seconds } = await this.request('heartbeat', undefined, Infinity, true);
+    const answer = await this.request('heartbeat', undefined, Infinity, true);
+    this.#unanswered = false;
+    const seconds = answer?.server_time;
+    if (!Number.isFinite(seconds)) throw new UsherError('unknown', 'A heartbeat without a time.');
     return { serverMs: seconds * 1000, sentAt, heardAt: performance.now() };
   }
 
@@ -140,8 +165,9 @@ export class Connection {
     const heard = this.#heard;
     const waiting = this.#socket.bufferedAmount;
     this.#timers.later('sign', this.#options.timeoutMs, () => {
-      if (this.#heard !== heard) return;
-      if (this.#socket.bufferedAmount < waiting) this.#awaitSign(); // slow, but it gives way
+      if (this.#heard !== heard) {
+        if (this.#unanswered) this.#awaitSign(); // other frames do come
+      } else if (this.#socket.bufferedAmount < waiting) this.#awaitSign(); // slow, but it gives way
       else this.#end({ code: 1006, reason: 'heartbeat_timeout' });
     });
   }
@@ -171,8 +197,11 @@ export class Connection {
     this.#hears.passed({ direction: 'in', frame: redacted(text), size: bytes.encode(text).length });
     if (this.#over) return; // the page closed when it saw the frame
     if (frame.event === 'reply') return this.#settle(frame);
-    if (frame.event === 'joined') this.#timers.cancel('join');
-    if (frame.event === 'closing') this.#closing = frame.data ?? {};
+    if (frame.event === 'joined' && frame.room === undefined) {
+      if (!isSession(frame.data)) return this.#end({ code: 1007, reason: 'invalid_frame' });
+      this.#timers.cancel('join');
+    }
+    if (frame.event === 'closing' && frame.room === undefined) this.#closing = wordOf(frame.data);
     this.#hears.frame(frame);
   }
 

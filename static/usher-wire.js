@@ -9,6 +9,8 @@
 
 export const PROTOCOL = 'usher.v1';
 export const MAX_FRAME_BYTES = 64 * 1024;
+/** Of the pauses that a server may ask for. */
+export const LONGEST_PAUSE_SECONDS = 3600;
 
 /** Retry class by Usher's close codes (docs/protocol.md). Every other code is one that something
  *  between here and Usher made, or a connection that was lost: back-off.
@@ -25,19 +27,28 @@ export function retryOf({ retry, code }) {
   return retry !== undefined && CLASSES.has(retry) ? retry : RETRY[code] ?? 'backoff';
 }
 
-/** What went wrong: `code` is a machine word, `status` the HTTP status where there was one. */
+/** What went wrong. */
 export class UsherError extends Error {
   /** @param {string} code  @param {string} [message]
-   *  @param {{status?: number, after?: number, why?: End, cause?: unknown}} [more]
+   *  @param {{status?: number, after?: number, why?: End, cause?: unknown, problem?: any}} [more]
    *    after: seconds */
-  constructor(code, message = code, { status, after, why, cause } = {}) {
+  constructor(code, message = code, { status, after, why, cause, problem } = {}) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = 'UsherError';
+    /** A machine word: Usher's own, or one of this client. */
     this.code = code;
+    /** The HTTP status, where there was one. */
     this.status = status;
+    /** Seconds until another try makes sense, where the server said so. */
     this.after = after;
+    /** How the connection ended, of an error of `connect`. */
     this.why = why;
+    /** The problem document (RFC 9457), where Usher answered with one.  @type {any} */
+    this.problem = problem;
   }
+
+  /** @returns {number | undefined} seconds until another try makes sense, where it is known */
+  get retryAfter() { return this.after; }
 }
 
 /** What cannot work however often it is tried. @param {string} message  @param {unknown} [cause] */

@@ -41,6 +41,11 @@
  *   | ({name: 'waiting', retryAt: number, attempt: number, offline: boolean} & Why)
  *   | ({name: 'closed'} & Why)} UsherState  retryAt: epoch milliseconds by this machine's clock
  *
+ * @typedef {object} Login  where credentials come from
+ * @property {'ticket' | 'token'} gives what a credential is
+ * @property {(renew: boolean) => Promise<string>} credential `renew`: a newer one than the last
+ * @property {() => Promise<void>} refresh
+ *
  * @typedef {object} UsherOptions
  * @property {string} [baseUrl] the server, with the path that it is below; default: the page's
  *   own origin
@@ -48,6 +53,7 @@
  *   cookies; `renew` asks for a newer one than the last. An error with `status: 401` means that
  *   the user has to sign in; one with another status, or of the network, is tried again. Any
  *   other is taken for a mistake in it until the client has joined once.
+ * @property {Login} [login] in place of getToken: where the credentials come from
  * @property {'subprotocol'|'user-join'} [present] how a token from getToken is presented
  * @property {typeof globalThis.WebSocket} [WebSocket]
  * @property {typeof globalThis.fetch} [fetch]
@@ -76,7 +82,7 @@ const HISTORY_TIMEOUTS = 6; // many answers of 64 KiB take their time on a slow 
 
 export class UsherClient extends EventTarget {
   /** @type {any} */ #options;
-  /** @type {CookieLogin | TokenLogin} */ #login;
+  /** @type {Login} */ #login;
   #rooms = new Rooms((frame) => this.#hand(frame), (room) => this.#emit('gap', { room }));
   #userId = '';
   #life = BEGINNING;
@@ -92,8 +98,9 @@ export class UsherClient extends EventTarget {
   constructor(options = {}) {
     super();
     this.#options = withDefaults(options);
-    const { getToken } = this.#options;
-    this.#login = getToken ? new TokenLogin(this.#options) : new CookieLogin(this.#options);
+    const { getToken, login } = this.#options;
+    this.#login = login
+      ?? (getToken ? new TokenLogin(this.#options) : new CookieLogin(this.#options));
   }
 
   /** @returns {UsherState} */
@@ -222,12 +229,12 @@ export class UsherClient extends EventTarget {
 
   /** @param {string} credential */
   #attach(credential) {
-    const { base, getToken, present } = this.#options;
+    const { base, present } = this.#options;
     const url = new URL('ws', base);
     url.protocol = url.protocol.replace('http', 'ws');
     const protocols = [PROTOCOL];
     let hello;
-    if (!getToken) url.searchParams.set('ticket', credential);
+    if (this.#login.gives === 'ticket') url.searchParams.set('ticket', credential);
     else if (present === 'subprotocol') protocols.push(`usher.bearer.${credential}`);
     else hello = { event: 'user-join', data: { auth: { token: credential } } };
     return new Connection(this.#options, { url: url.href, protocols, hello }, {
@@ -289,8 +296,8 @@ export class UsherClient extends EventTarget {
     if (frame.room === undefined) { // else a backend published it
       if (event === 'joined') this.#joined(data);
       if (event === 'token-expiring') this.#on({ type: 'expiring' });
-      if (event === 'access-changed') this.#changed(data.rooms);
-      if (event === 'gap') this.#rooms.lost(data.room);
+      if (event === 'access-changed' && Array.isArray(data?.rooms)) this.#changed(data.rooms);
+      if (event === 'gap' && typeof data?.room === 'string') this.#rooms.lost(data.room);
     }
     this.#rooms.heard(frame);
   }

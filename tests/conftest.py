@@ -20,13 +20,20 @@ from hypothesis import settings
 from tornado.ioloop import IOLoop
 from xdist.scheduler import LoadFileScheduling
 
-from tests.support.databases import KINDS, bring_up, copied_database, empty_database
+from tests.support.databases import (
+    KINDS,
+    bring_up,
+    copied_database,
+    empty_database,
+    postgres_template,
+)
 from tests.support.left_out import (
     pytest_deselected,
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_testnodedown,
 )
+from tests.support.postgres import postgres_server
 from tests.support.server import TORNADO, Usher, usher
 
 __all__ = [
@@ -46,12 +53,18 @@ else:
 LONG = {
     "test_browser",
     "test_browser_oauth",
+    "test_commands",
+    "test_faults",
     "test_lease",
+    "test_limits",
     "test_nodes_faults",
     "test_oauth_nodes",
     "test_practice_provider",
+    "test_proxies_in_front",
     "test_readme",
+    "test_refusals",
     "test_server",
+    "test_stalls",
 }
 SLOW_SECONDS = 300
 """Bounds a test that is slow on purpose; the others have pyproject.toml's."""
@@ -123,9 +136,12 @@ def database_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session", params=(*KINDS, TORNADO))
+@pytest.fixture(scope="session", params=("sqlite", TORNADO))
 def socket_kind(request: pytest.FixtureRequest) -> str:
-    """What a server of a test about sockets runs on: each database, and the Tornado form."""
+    """How a server of a test about sockets serves them: itself, or through Tornado's handler.
+
+    What it asks the database has tests on both kinds in tests/sessions and tests/rooms.
+    """
     return str(request.param)
 
 
@@ -143,6 +159,8 @@ def up_to_date(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[s
 
         @functools.cache
         def made(kind: str) -> str:
+            if kind == "postgresql":
+                return postgres_server().url(postgres_template())
             url = stack.enter_context(empty_database(kind, tmp_path_factory.mktemp(kind)))
             bring_up(url)
             return url
@@ -166,7 +184,7 @@ def servers() -> Iterator[Callable[[str], Usher]]:
         yield functools.cache(lambda kind: stack.enter_context(usher(kind)))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # of a session it would stay that of the first kind
 def server(database_kind: str, servers: Callable[[str], Usher]) -> Usher:
     """One Usher on its defaults for all tests of a worker that need nothing special of it."""
     return servers(database_kind)

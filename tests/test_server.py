@@ -23,6 +23,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from tests.support.checks import children, content, holding, plain_refusal
+from tests.support.databases import kinds, on_both
 from tests.support.postgres import postgres_server
 from tests.support.redis import alive
 from tests.support.redis import ask as ask_redis
@@ -46,6 +47,7 @@ from tests.support.server import (
     wait_until,
 )
 
+database_kind = kinds("sqlite")  # a process, its signals and its flags are the same on both
 PEM = "-----BEGIN PUBLIC KEY-----\n" + "x" * 64 + "\n-----END PUBLIC KEY-----"
 DATABASES = {"sqlite": "SQLite, in the data folder", "postgresql": "PostgreSQL"}
 SECRET = "k" * 20 + "-never-to-be-seen-" + "z" * 20
@@ -84,6 +86,7 @@ def redis_of(server: Usher) -> int:
 # ---- starting -------------------------------------------------------------------------------
 
 
+@on_both
 def test_the_start_screen_is_calm_and_tells_where_everything_is(database_kind: str) -> None:
     with usher(database_kind) as server:
         screen = [line.strip() for line in server.output if line.startswith("  ")]
@@ -131,6 +134,7 @@ def test_a_sqlite_file_elsewhere_is_not_said_to_be_in_the_data_folder(folder: Pa
         assert "  Database  SQLite, in the file of USHER_DATABASE_URL\n" in server.output
 
 
+@on_both
 def test_what_lies_in_the_data_folder_is_for_this_user_only(database_kind: str) -> None:
     with usher(database_kind) as server:
         sign_up(server)
@@ -214,6 +218,24 @@ def test_a_setting_that_turns_out_to_be_of_no_use_is_one_line_too(
     if ended.returncode == 2:
         assert ended.stderr.splitlines() == lines
         assert f"USHER_{name}" in lines[0]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_an_option_that_nobody_knows_in_the_url_of_a_database_is_one_line_and_status_2(
+    folder: Path, kind: str
+) -> None:
+    with ExitStack() as stack:
+        if kind == "postgresql":
+            url = stack.enter_context(postgres_server().database())
+        else:
+            url = f"sqlite:///{folder}/usher.db"
+        ended = start(folder, DATABASE_URL=f"{url}{'&' if '?' in url else '?'}foo=1")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("usher: USHER_DATABASE_URL: got ")
+    assert "foo" in line
+    assert ", takes " in line
+    assert ended.returncode == 2
+    assert not (folder / "usher.db").exists()
 
 
 def test_a_database_whose_user_lacks_a_right_is_one_line_on_stderr_and_status_2(
@@ -453,11 +475,13 @@ def test_a_stop_ends_idle_connections_and_every_child(database_kind: str) -> Non
         assert [pid for pid in started if alive(pid)] == []
 
 
+@on_both
 @pytest.mark.gen_test
 async def test_a_restart_remembers_accounts_sessions_and_revocations(database_kind: str) -> None:
     await restart_and_remember(database_kind, signal.SIGTERM)
 
 
+@on_both
 @pytest.mark.gen_test
 async def test_a_kill_leaves_no_redis_and_the_next_start_remembers_everything(
     database_kind: str,
@@ -505,6 +529,7 @@ def test_a_killed_server_leaves_no_redis_behind(database_kind: str) -> None:
 # ---- secrets --------------------------------------------------------------------------------
 
 
+@on_both
 @pytest.mark.gen_test
 async def test_no_secret_reaches_the_log_redis_or_the_database(database_kind: str) -> None:
     secrets_ = ",".join(letter * 40 for letter in "pq")

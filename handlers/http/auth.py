@@ -128,7 +128,9 @@ class SignUpHandler(SignInHandler):
     )
     async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn:
         accounts = self.services.accounts
-        result = await accounts.sign_up(body.email, body.password, body.name, self.device())
+        result = await accounts.sign_up(
+            body.email, body.password, body.name, self.device(body.client)
+        )
         return self.signed_in(result, body.client)
 
 
@@ -144,7 +146,7 @@ class LogInHandler(SignInHandler):
     )
     async def post(self, body: LogIn) -> BrowserSignIn | NativeSignIn:
         kept = body.device or self.get_cookie(self.site.cookies.device) or ""
-        device = msgspec.structs.replace(self.device(), kept=kept)
+        device = msgspec.structs.replace(self.device(body.client), kept=kept)
         result = await self.services.accounts.log_in(body.email, body.password, device)
         return self.signed_in(result, body.client)
 

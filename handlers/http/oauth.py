@@ -5,7 +5,6 @@ A callback ends in the app, signed in, or on a page that says why the sign-in fa
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -27,25 +26,27 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
+from services.native.requests import (
+    CLIENT,
+    NativeRequest,
+    RedirectRefused,
+    RequestRefused,
+    answer_url,
+    read_request,
+    refusal_url,
+)
 from services.oauth.answers import refuse
 from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.authorization_requests import AUTHORIZATION_REQUEST_SECONDS, request_key
 from services.providers.flow import MAX_CODE_LENGTH, Answer, Begun
-from services.settings.origins import Origins, parse_origin
+from services.settings.origins import checked_next
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
-MAX_NEXT_LENGTH = 500
-"""Characters. The cookies of nine authorization requests still fit into the request headers."""
 ANSWER = ("state", "code", "error", "iss")
 """What a provider answers with, and nothing else of what it may add."""
 MAX_ANSWER_LENGTH = MAX_CODE_LENGTH
 MAX_AUTHORIZATION_REQUESTS = 5
 """Sign-ins that one browser may have under way; the cookies of more are taken away."""
-_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
-"""A path on this site. A second slash, or a backslash that browsers read as one, would make it a
-host; control characters are dropped by browsers and could hide either."""
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+)(?:[/?#][\x21-\x5b\x5d-\x7e]*)?")
-"""An origin, and what may follow it, as every reader reads it."""
 _WORTH_ANOTHER_TRY = frozenset(
     (
         Reason.DENIED,
@@ -59,21 +60,6 @@ _WORTH_ANOTHER_TRY = frozenset(
         Reason.NOT_ALLOWED,
     )
 )
-
-
-def checked_next(target: str, origins: Origins) -> str:
-    """Where to go after a sign-in: a path here, or a page of an allowed origin (ASVS 5.1.5).
-
-    Raises:
-        BadRequest: somewhere else; no open redirect.
-    """
-    if len(target) <= MAX_NEXT_LENGTH:
-        if _PATH.fullmatch(target):
-            return target
-        url = _URL.fullmatch(target)
-        if url is not None and origins.is_own_or_allowed(parse_origin(url[1])):
-            return target
-    raise BadRequest("next: not on this site", detail="next: a path on this site")
 
 
 class AuthorizationRequestHandler(ApiHandler):
@@ -102,6 +88,10 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
     """A page that a browser navigates to: it ends elsewhere, or in words for people."""
 
     provider = ""
+    next = "/"
+    """Where the sign-in was to end."""
+    native: NativeRequest | None = None
+    """The app that it is for, where it is for one: it is answered, and not the person."""
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -109,14 +99,25 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
             self.set_header(name, value)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """A page, for whoever navigated here (problem documents are for programs)."""
+        """A page, for whoever navigated here (problem documents are for programs), or the way back
+        to the app (RFC 6749 section 4.1.2.1)."""
         error = kwargs.get("exc_info", (None, None, None))[1]
+        native = error.request if isinstance(error, RequestRefused) else self.native
+        if native is not None:
+            refused = error if isinstance(error, UsherError) else UsherError()
+            self.set_status(302)
+            self.set_header("Cache-Control", "no-store")
+            self.go_to(refusal_url(native, self.site.origins.public_url, refused))
+            self.finish()
+            return
         if not isinstance(error, UsherError):
             super().write_error(status_code, **kwargs)
             return
         provider = self.services.oauth.providers.title(self.provider or "the provider")
         if isinstance(error, SignInRefused):
             reason, status = error.reason, error.status
+            if error.retry_after is not None:
+                self.set_header("Retry-After", str(error.retry_after))
         else:
             reason, status = _reason_of(error), error.status
         self.set_status(status)
@@ -124,12 +125,14 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
         self.set_header("Cache-Control", "no-store")
         signed_in = self._signed_in_as() is not None
         page = self.site.pages.load("oauth_refused.html").generate(
+            brand=self.site.branding,
             title=reason.title_for(provider),
             advice=reason.advice_for(provider),
             code=reason.code,
             # Who is signed in came to link, and would end up elsewhere by signing in.
             again=None if signed_in else self._another_try(reason),
             back="Back to Usher" if signed_in else "Back to sign in",
+            back_to="/" if signed_in or self.next == "/" else f"/sign-in?{self._with_next()}",
         )
         self.finish(page)
 
@@ -139,8 +142,30 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
             return None
         # The provider would name the same account again, or nobody, without asking.
         asking = reason in (Reason.NOT_ALLOWED, Reason.INTERACTION)
-        other = "?prompt=login" if asking else ""
-        return f"/oauth/{self.provider}/login{other}"
+        query = {} if self.next == "/" else {"next": self.next}
+        query |= {"prompt": "login"} if asking else {}
+        return f"/oauth/{self.provider}/login{'?' if query else ''}{urlencode(query)}"
+
+    def _with_next(self) -> str:
+        return urlencode({"next": self.next})
+
+    def given(self) -> dict[str, list[str]]:
+        """The query as it came."""
+        names = self.request.query_arguments
+        return {name: self.get_query_arguments(name, strip=False) for name in names}
+
+    def read_native(self) -> NativeRequest | None:
+        """The app that asks, where one does.
+
+        Raises:
+            RedirectRefused, RequestRefused: its request does not hold.
+        """
+        if self.get_query_argument("client", "") != CLIENT:
+            return None
+        self.native = read_request(
+            self.given(), self.services.infrastructure.settings.native_redirect_uris
+        )
+        return self.native
 
     def _signed_in_as(self) -> Claims | None:
         """Who the browser is signed in as. The token may have expired meanwhile."""
@@ -157,6 +182,8 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
 
 def _reason_of(error: UsherError) -> Reason:
     """The message for an error that does not come from the sign-in flow."""
+    if isinstance(error, RedirectRefused):
+        return Reason.NO_APP
     if isinstance(error, ProviderUnavailable):
         return Reason.UNAVAILABLE
     return Reason.NOT_NOW if isinstance(error, Unavailable) else Reason.NO_SUCH
@@ -164,26 +191,40 @@ def _reason_of(error: UsherError) -> Reason:
 
 class OAuthLoginHandler(OAuthHandler):
     @operation(
-        "Send the browser to a provider, to sign in there. Ends on the app, signed in.",
+        "Send the browser to a provider, to sign in there. Ends on the app, signed in; for a "
+        "native app (RFC 8252) at its redirect URI, with `code`, `state`, `iss`, or with `error`.",
         access="anyone",
         status=302,
         errors=(NotFound, BadRequest, ProviderUnavailable),
         query={
             "next": "where to go after: a path here, or a page of an allowed origin; usually /",
             "prompt": "`login`: the provider asks for a fresh sign-in",
+            "client": "`native`: an app on the user's machine asks, with what follows",
+            "redirect_uri": "`http://127.0.0.1` or `http://[::1]` with any port and path, or one "
+            "of NATIVE_REDIRECT_URIS",
+            "state": "comes back as it is",
+            "code_challenge": "RFC 7636",
+            "code_challenge_method": "`S256`",
         },
         media_type="text/html",
     )
     async def get(self, provider: str) -> None:
         self.provider = provider
         origins = self.site.origins
-        next_ = checked_next(self.get_query_argument("next", "/"), origins)
+        native = self.read_native()
+        if native is None:
+            self.next = checked_next(self.get_query_argument("next", "/"), origins)
+        elif self.request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            # A link on somebody's page: a person has to see first which app is asking.
+            self.go_to(f"/sign-in?{self.request.query}")
+            return
         prompt = "login" if self.get_query_argument("prompt", "") == "login" else None
         if self._elsewhere():
             # Another name of this machine: the way back would find no cookie.
             self.go_to(f"{origins.public_url}{self.request.uri}")
             return
-        begun = await self.services.oauth.flow.begin(provider, next_, prompt=prompt)
+        flow = self.services.oauth.flow
+        begun = await flow.begin(provider, self.next, prompt=prompt, native=native)
         self.set_request_cookie(begun)
         self.go_to(begun.url)
 
@@ -201,7 +242,8 @@ class OAuthCallbackHandler(OAuthHandler):
     signs_in = True
 
     @operation(
-        "The way back from a provider. Ends on the app, signed in, or on a page that says why not.",
+        "The way back from a provider. Ends on the app, signed in, or on a page that says why not; "
+        "for a native app at its redirect URI.",
         access="anyone",
         status=302,
         errors=(NotFound, SignInRefused, Unavailable),
@@ -229,10 +271,21 @@ class OAuthCallbackHandler(OAuthHandler):
         sealed = self.get_cookie(cookie) or ""
         if sealed:
             self.site.cookies.clear_authorization_request(self, cookie)
+        flow = self.services.oauth.flow
+        if (began := flow.began(provider, sealed, answer.state)) is not None:
+            self.next, self.native = began.next, began.native
         claims = self._signed_in_as()
-        finished = await self.services.oauth.flow.finish(
-            provider, sealed, answer, self.device(), claims.sid if claims else None
+        device = self.device("browser" if self.native is None else CLIENT)
+        finished = await flow.finish(
+            provider, sealed, answer, device, claims.sid if claims else None
         )
+        if finished.signed_in is not None and finished.native is not None:
+            code = await self.services.native_codes.for_signed_in(
+                finished.signed_in, finished.native
+            )
+            issuer = self.site.origins.public_url
+            self.go_to(answer_url(finished.native, issuer, code=code.reveal()))
+            return
         if finished.signed_in is not None:
             self.signed_in(finished.signed_in, "browser")
         elif claims is not None:

@@ -7,7 +7,7 @@ import msgspec
 from handlers.base import ApiHandler
 from handlers.http.auth import LogOutHandler
 from handlers.http.forms import form_values
-from handlers.http.oauth import AuthorizationRequestHandler, checked_next
+from handlers.http.oauth import AuthorizationRequestHandler
 from handlers.operations import operation
 from services.errors import (
     BadRequest,
@@ -21,6 +21,7 @@ from services.oauth.errors import LastWayIn, ProviderUnavailable
 from services.providers.authorization_requests import Link, proof_of
 from services.providers.linked_accounts import LinkedAccount
 from services.providers.logout import LogoutRefused
+from services.settings.origins import checked_next
 
 
 class ProviderItem(msgspec.Struct, frozen=True):

@@ -11,11 +11,13 @@ from services.sessions.session_views import PastSession
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A login session. Times are epoch seconds; `live_sockets` counts every node's."""
+    """A login session. Times are epoch seconds; `live_sockets` counts every node's; `client`:
+    `browser`, `native` (an app), or empty where it was opened before version 1.1."""
 
     id: str
     device: str
     ip: str
+    client: str
     method: str
     created_at: float
     last_seen_at: float

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import msgspec
 import peewee
 
+from services.native.requests import NativeRequest
 from services.oauth.errors import Reason, SignInRefused
 from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
 from services.oauth.provider import Start
@@ -52,6 +53,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
         next: where on this site to go after.
         link: for a linking.
         expires_at: epoch seconds.
+        native: for an app that asked for it through the browser.
     """
 
     purpose: str
@@ -60,6 +62,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
     next: str
     link: Link | None
     expires_at: float
+    native: NativeRequest | None = None
 
 
 _DECODER = msgspec.json.Decoder(AuthorizationRequest)
@@ -84,12 +87,12 @@ class AuthorizationRequests:
         self._encryption, self._database, self._clock = encryption, database, clock
 
     def begin(
-        self, provider: str, next_: str, link: Link | None
+        self, provider: str, next_: str, link: Link | None, native: NativeRequest | None = None
     ) -> tuple[AuthorizationRequest, Secret]:
         """A new request, and the same sealed for the browser."""
         start = Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), new_verifier())
         until = self._clock() + AUTHORIZATION_REQUEST_SECONDS
-        request = AuthorizationRequest(PURPOSE, provider, start, next_, link, until)
+        request = AuthorizationRequest(PURPOSE, provider, start, next_, link, until, native)
         return request, Secret(self._encryption.encrypt(msgspec.json.encode(request)))
 
     async def take(
@@ -107,13 +110,9 @@ class AuthorizationRequests:
             SignInRefused: not this browser's, not this provider's, too old or used before.
             DatabaseUnavailable: it can't be used up just now.
         """
-        request = self._opened(sealed)
-        if request is None or request.purpose != PURPOSE or request.provider != provider:
-            raise SignInRefused(Reason.STALE, "callback: no attempt of this browser")
-        if not secrets.compare_digest(
-            request.start.state.encode(), state.encode("utf-8", "surrogatepass")
-        ):
-            raise SignInRefused(Reason.STALE, "callback: another state")
+        request = self.read(sealed, provider, state)
+        if request is None:
+            raise SignInRefused(Reason.STALE, "callback: no attempt of this browser and state")
         if request.expires_at <= self._clock():
             raise SignInRefused(Reason.STALE, "callback: too late")
         if not spend:
@@ -122,6 +121,15 @@ class AuthorizationRequests:
         if not await self._database.run(_use, state, request.expires_at + CLOCK_SKEW_SECONDS):
             raise SignInRefused(Reason.STALE, "callback: state used before")
         return request
+
+    def read(self, sealed: str, provider: str, state: str) -> AuthorizationRequest | None:
+        """The attempt that an answer belongs to, whether or not it may still be used. None where
+        this browser began none at this provider with this state. Uses nothing up."""
+        request = self._opened(sealed)
+        if request is None or request.purpose != PURPOSE or request.provider != provider:
+            return None
+        sent, came = request.start.state.encode(), state.encode("utf-8", "surrogatepass")
+        return request if secrets.compare_digest(sent, came) else None
 
     def _opened(self, sealed: str) -> AuthorizationRequest | None:
         if not 0 < len(sealed) <= MAX_SEALED_LENGTH:

@@ -16,6 +16,7 @@ from services.errors import RateLimited, Unauthenticated, Unavailable
 from services.limits.hourly import HourlyLimits, Taken
 from services.limits.networks import network_of
 from services.metrics import Metrics
+from services.native.requests import NativeRequest
 from services.oauth.answers import reason_of, refuse
 from services.oauth.errors import (
     GrantEnded,
@@ -63,10 +64,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """A sign-in or a linking that is done. `signed_in`: None for a linking."""
+    """A sign-in or a linking that is done. `signed_in`: None for a linking. `native`: the app that
+    it was for, if it was for one and not for the browser."""
 
     signed_in: SignedIn | None
     next: str
+    native: NativeRequest | None = None
 
 
 class OAuth:
@@ -92,13 +95,19 @@ class OAuth:
         self._metrics = metrics
 
     async def begin(
-        self, provider: str, next_: str, link: Link | None = None, prompt: str | None = None
+        self,
+        provider: str,
+        next_: str,
+        link: Link | None = None,
+        prompt: str | None = None,
+        native: NativeRequest | None = None,
     ) -> Begun:
         """Begin a sign-in, or a linking.
 
         Args:
             next_: where on this site to go after; checked by the caller.
             prompt: "login": the provider asks for a fresh sign-in.
+            native: the app that it is for, where it is for one.
 
         Raises:
             NotFound: no such provider.
@@ -107,13 +116,18 @@ class OAuth:
         """
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
-        request, sealed = self._authorization_requests.begin(provider, next_, link)
+        request, sealed = self._authorization_requests.begin(provider, next_, link, native)
         try:
             url = await connection.ask(lambda p: p.authorization_url(request.start, prompt))
         except ProviderUnavailable:
             self._count(connection, "unavailable")
             raise
         return Begun(url, request_key(request.start.state), sealed)
+
+    def began(self, provider: str, sealed: str, state: str) -> AuthorizationRequest | None:
+        """What an answer belongs to, as this browser began it, whether or not it may still be
+        finished; None where it did not."""
+        return self._authorization_requests.read(sealed, provider, state)
 
     async def finish(
         self, provider: str, sealed: str, answer: Answer, device: Device, sid: str | None
@@ -154,7 +168,18 @@ class OAuth:
         try:
             taken.require()
         except RateLimited as error:
-            raise SignInRefused(Reason.TOO_MANY, error.evidence) from error
+            raise SignInRefused(Reason.TOO_MANY, error.evidence, error.seconds) from error
+        return taken
+
+    async def _counted(self, user_id: str) -> Taken:
+        """A sign-in counts for its user, whichever way it was made."""
+        taken = await self._limits.take((self._limits.of.signins, user_id))
+        try:
+            taken.require()
+        except RateLimited as error:
+            refused = SignInRefused(Reason.TOO_OFTEN, error.evidence, error.seconds)
+            refused.about = user_id
+            raise refused from error
         return taken
 
     async def _asked(
@@ -193,11 +218,19 @@ class OAuth:
                 raise SignInRefused(Reason.SIGNED_OUT, "the browser is signed in otherwise now")
             await self._linked.link(connection.settings, profile, grant, request.link)
             return Finished(None, request.next)
+        known = await self._identities.whose(connection.settings, profile)
+        taken = None if known is None else await self._counted(known)
         try:
             signed_in = await self._identities.sign_in(connection.settings, profile, grant, device)
-        except Unauthenticated as error:
-            raise SignInRefused(Reason.NOT_ALLOWED, error.evidence) from error
-        return Finished(signed_in, request.next)
+        except BaseException as error:  # cancelled too: nobody was signed in
+            if taken is not None:
+                taken.give_back()
+            if isinstance(error, Unauthenticated):
+                raise SignInRefused(Reason.NOT_ALLOWED, error.evidence) from error
+            raise
+        if taken is None:  # the first one by this identity
+            await self._limits.take((self._limits.of.signins, signed_in.user.id))
+        return Finished(signed_in, request.next, request.native)
 
     def _refuse_wrong_key(self) -> None:
         """With wrong ENCRYPTION_KEYS what is kept could never be read again by the right ones."""

@@ -28,7 +28,7 @@ from services.secret import Secret
 from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_cache import LoginCache, LoginState
-from services.sessions.refresh_tokens import step_of_next
+from services.sessions.refresh_tokens import Moment, current_tick, step_of_next
 from services.sessions.revocations import Revocations
 from services.sessions.session_views import (
     Device,
@@ -47,6 +47,8 @@ from services.storage.row_locks import locked_one
 MAX_DEVICE_LENGTH = 200
 SESSION_LIMIT = "session_limit"
 """Reason of a session that a newer one displaced."""
+
+Opening = Callable[[peewee.Database, str, str, str, float], None]
 
 log = logging.getLogger("usher.sessions")
 
@@ -77,6 +79,7 @@ class LoginSessions:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
         self._on_opened: Callable[[str, str, str], None] = lambda *_: None
+        self._on_opening: Opening = lambda *_: None
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
         self._steady = clock if steady is None else steady
 
@@ -115,12 +118,14 @@ class LoginSessions:
         method: str,
         device: Device,
         origin: ProviderSession | None = None,
+        proven_at: float | None = None,
     ) -> SignedIn:
         """The same within the caller's transaction; `announce` the result after the commit.
 
         Args:
             user: the row, locked.
             method: "password", or "oauth:" and a provider.
+            proven_at: when the user proved who they are, epoch seconds, where it was not just now.
 
         Raises:
             Unauthenticated: the account is disabled.
@@ -141,15 +146,42 @@ class LoginSessions:
             provider=origin and origin.provider,
             provider_subject=origin and origin.subject,
             provider_sid=origin and origin.sid,
+            client=device.client,
+            auth_time=proven_at,
         ).execute(db)
         network = {"user": user.id, "network": network_of(device.ip), "last_used_at": now}
         KnownNetwork.insert(network).on_conflict(
             conflict_target=[KnownNetwork.user, KnownNetwork.network],
             preserve=[KnownNetwork.last_used_at],
         ).execute(db)
-        signed_in = self._sign_in(db, user, sid, now + self._lifetime, now)
+        signed_in = self._sign_in(
+            db, user, sid, now + self._lifetime, now if proven_at is None else proven_at
+        )
+        self._on_opening(db, user.id, sid, method, now + self._lifetime)
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
+
+    def hand_over_within(
+        self, db: peewee.Database, session: LoginSession, user: User, device: Device
+    ) -> SignedIn:
+        """The first tokens of a session that was opened for somebody else to have it, within the
+        caller's transaction; `announce` the result after the commit.
+
+        Args:
+            session: the row, locked and alive.
+            user: its user.
+            device: who has it from now on.
+        """
+        until = session.created_at + self._lifetime
+        change = {
+            LoginSession.device: device.description[:MAX_DEVICE_LENGTH],
+            LoginSession.ip: device.ip,
+            LoginSession.client: device.client,
+            LoginSession.last_seen_at: self._clock(),
+            LoginSession.expires_at: until,
+        }
+        LoginSession.update(change).where(LoginSession.id == session.id).execute(db)
+        return self._sign_in(db, user, session.id, until, session.proven_at)
 
     def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
         """End sessions over the limit, with the user's row locked."""
@@ -195,6 +227,11 @@ class LoginSessions:
     def on_opened(self, act: Callable[[str, str, str], None]) -> None:
         """Call `act` with the user, the session and the method of every sign-in."""
         self._on_opened = act
+
+    def on_opening(self, act: Opening) -> None:
+        """Call `act` with the user, the session, the method and the end (epoch seconds) of every
+        sign-in, within its transaction."""
+        self._on_opening = act
 
     async def announce(self, signed_in: SignedIn) -> None:
         """Store a committed session in Redis without waiting, and close the sockets of sessions
@@ -247,13 +284,13 @@ class LoginSessions:
         token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
         if token is None or token.expires_at <= now:
             raise Unauthenticated("refresh: token expired")
-        step = step_of_next(db, session, token, self._steady())
+        step = step_of_next(db, session, token, Moment(self._steady(), current_tick(db)))
         if step is None:
             return self._end(db, session.id, user.id, "refresh_reuse")
         LoginSession.update({LoginSession.last_seen_at: now}).where(
             LoginSession.id == session.id
         ).execute(db)
-        return self._sign_in(db, user, session.id, session.expires_at, session.created_at, step)
+        return self._sign_in(db, user, session.id, session.expires_at, session.proven_at, step)
 
     def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
         query = LoginSession.select().where(LoginSession.id == sid)
@@ -390,6 +427,11 @@ class LoginSessions:
         ended = session_rows.lock_living(db, condition, now)
         session_rows.mark_ended(db, [sid for sid, _ in ended], reason, now)
         return self._revocations.record_sessions(db, ended, reason)
+
+    def end_within(self, db: peewee.Database, session: LoginSession, reason: str) -> Revocation:
+        """End a session within the caller's transaction, which holds its lock; publish the result
+        after the commit."""
+        return self._end(db, session.id, session.user_id, reason)
 
     def _end(self, db: peewee.Database, sid: str, user_id: str, reason: str) -> Revocation:
         change = {LoginSession.ended_at: self._clock(), LoginSession.end_reason: reason}

@@ -7,7 +7,7 @@ from typing import Any
 
 import peewee
 
-from models.login_session import LoginSession
+from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.claims import Claims
@@ -150,14 +150,26 @@ def state_of(db: peewee.Database, claims: Claims, now: float) -> LoginState | No
 
 
 def is_recent(db: peewee.Database, user_id: str, sid: str, now: float) -> bool:
-    """Whether a living session of a user was opened in the last `RECENT_SECONDS`."""
-    recent = LoginSession.select().where(
-        (LoginSession.id == sid)
-        & (LoginSession.user == user_id)
-        & is_living(now)
-        & (LoginSession.created_at >= now - RECENT_SECONDS)
-    )
-    return bool(recent.exists(db))
+    """Whether the user of a living session proved who they are in the last `RECENT_SECONDS`."""
+    session = living(db, user_id, sid, now)
+    return session is not None and session.proven_at >= now - RECENT_SECONDS
+
+
+def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSession | None:
+    """A login session of a user; None if there is none or it is over."""
+    mine = (LoginSession.id == sid) & (LoginSession.user == user_id) & is_living(now)
+    return LoginSession.select().where(mine).get_or_none(db)
+
+
+def withhold(db: peewee.Database, sid: str, until: float) -> None:
+    """Keep a session that was opened just now from whoever opened it: its refresh tokens are
+    gone, and it ends by itself unless it is handed over.
+
+    Args:
+        until: epoch seconds.
+    """
+    RefreshToken.delete().where(RefreshToken.session == sid).execute(db)
+    LoginSession.update({LoginSession.expires_at: until}).where(LoginSession.id == sid).execute(db)
 
 
 def touch(db: peewee.Database, seen: dict[str, float]) -> None:

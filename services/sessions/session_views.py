@@ -30,11 +30,13 @@ class Device(msgspec.Struct, frozen=True):
 
     Attributes:
         kept: the device cookie that was presented; see services/accounts/devices.py.
+        client: "browser" or "native".
     """
 
     description: str
     ip: str
     kept: str = ""
+    client: str = "browser"
 
 
 class SignedIn(msgspec.Struct, frozen=True):
@@ -70,6 +72,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     id: str
     device: str
     ip: str
+    client: str
     method: str
     created_at: float
     last_seen_at: float
@@ -97,7 +100,9 @@ def living_of(db: peewee.Database, user_id: str, now: float) -> list[SessionRow]
         .execute(db)
     )
     return [
-        SessionRow(r.id, r.device, r.ip, r.method, r.created_at, r.last_seen_at, r.expires_at)
+        SessionRow(
+            r.id, r.device, r.ip, r.client, r.method, r.created_at, r.last_seen_at, r.expires_at
+        )
         for r in rows
     ]
 

@@ -46,6 +46,9 @@ TOKEN_TYPES = frozenset({TOKEN_TYPE, "application/at+jwt"})
 REFRESH_PREFIX = "usher_rt"
 """Before refresh tokens, so that secret scanners find leaked ones."""
 
+PURPOSES = ("refresh-token", "ticket", "device", "native-code", "api-key")
+"""Of keys that are derived from the secrets."""
+
 MAX_TOKEN_LENGTH = 4096
 """Characters. Ours have about 400; more is not worth the hashing."""
 
@@ -120,12 +123,15 @@ class Tokens:
         self._ttl = ttl
         self._clock = clock
         self._signing_kid = key_id(secrets[0])
-        self._keyrings = [Keyring(secrets, name) for name in ("refresh-token", "ticket", "device")]
-        refresh, ticket, device = self._keyrings
+        self._keyrings = [Keyring(secrets, name) for name in PURPOSES]
+        refresh, ticket, device, code, api_key = self._keyrings
         self.refresh = KeyedTokens(refresh, REFRESH_PREFIX)
         """Makes refresh tokens, and knows them again."""
         self.tickets, self.devices = Checksums(ticket), Checksums(device)
         """Sign tickets, and what devices keep of a sign-in."""
+        self.api_keys = Checksums(api_key)
+        self.codes = Checksums(code)
+        """Signs the codes of native sign-ins."""
         # The header of every token of ours is one of these few texts: no need to parse it.
         self._headers = {_header_segment(kid): key for kid, key in self._keys.items()}
         self._payload = msgspec.json.Decoder(_Payload)

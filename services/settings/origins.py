@@ -11,6 +11,8 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
+from services.errors import BadRequest
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Browser extensions and apps in a web view have no host of their own on the web.
 APP_SCHEMES = frozenset(
@@ -22,6 +24,13 @@ MAX_ORIGIN_LENGTH = 300
 WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 """And how this machine itself goes there: a socket on `::` takes no IPv4 (IPV6_V6ONLY)."""
 
+MAX_NEXT_LENGTH = 500
+"""Characters. The cookies of nine authorization requests still fit into the request headers."""
+_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
+"""A path on this site. A second slash, or a backslash that browsers read as one, would make it a
+host; control characters are dropped by browsers and could hide either."""
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+)(?:[/?#][\x21-\x5b\x5d-\x7e]*)?")
+"""An origin, and what may follow it, as every reader reads it."""
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))"
@@ -58,8 +67,8 @@ class Origins:
         self.public_url = public_url or http_origin(host, port, scheme)
         self.secure = self.public_url.startswith("https://")
         own = {self.public_url} if public_url else _own_origins(host, port, bound, scheme)
-        texts = (*own, *allowed)
-        self._taken = frozenset(filter(None, map(parse_origin, texts)))
+        self._own = frozenset(filter(None, map(parse_origin, own)))
+        self._taken = self._own | frozenset(filter(None, map(parse_origin, allowed)))
 
     def is_own_or_allowed(self, origin: str | None) -> bool:
         """Whether a request with this `Origin` header may use cookies. A missing one may not:
@@ -68,6 +77,10 @@ class Origins:
             return False
         # Browsers send the normal form; the parse is for the others.
         return origin in self._taken or parse_origin(origin) in self._taken
+
+    def is_own(self, origin: str | None) -> bool:
+        """Whether this is the server's own origin, by any of its names."""
+        return origin is not None and parse_origin(origin) in self._own
 
     def refused(self, origin: str | None, host: str | None) -> str:
         """For the log: an origin that was refused, and the setting that would allow it.
@@ -82,6 +95,21 @@ class Origins:
         else:
             how = "to allow its pages, add it to USHER_ALLOWED_ORIGINS"
         return f"origin {shown} is refused; {how}"
+
+
+def checked_next(target: str, origins: Origins) -> str:
+    """Where to go after a sign-in: a path here, or a page of an allowed origin (ASVS 5.1.5).
+
+    Raises:
+        BadRequest: somewhere else; no open redirect.
+    """
+    if len(target) <= MAX_NEXT_LENGTH:
+        if _PATH.fullmatch(target):
+            return target
+        url = _URL.fullmatch(target)
+        if url is not None and origins.is_own_or_allowed(parse_origin(url[1])):
+            return target
+    raise BadRequest("next: not on this site", detail="next: a path on this site")
 
 
 def parse_origin(text: str) -> str | None:

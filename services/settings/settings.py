@@ -21,6 +21,7 @@ import msgspec
 from services.errors import SettingError
 from services.secret import Secret
 from services.settings import table
+from services.settings.branding import DEFAULT_NAME, Colour, Logo, read_logo
 from services.settings.data_dir import prepare_data_dir
 from services.settings.generated_keys import (
     ENCRYPTION_KEYS_FILE,
@@ -83,10 +84,16 @@ class Settings(Limits, frozen=True, kw_only=True):
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
     app_audiences: tuple[str, ...] = ()
+    native_redirect_uris: tuple[str, ...] = ()
+    app_name: str = DEFAULT_NAME
+    app_logo: Logo | None = None
+    app_accent: Colour | None = None
     cookie_name_prefix: str = ""
     drain_seconds: float = 2.0
     log_format: str = "text"
     audit_retention_seconds: float = 90 * 86_400.0
+    webhook_private: bool = False
+    webhook_retention_seconds: float = 7 * 86_400.0
     websocket: str = "direct"
     compression: str = "off"
     max_compressed_sockets: int = 1000
@@ -151,10 +158,16 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
             _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
         ),
         app_audiences=sources.value(table.APP_AUDIENCES),
+        native_redirect_uris=sources.value(table.NATIVE_REDIRECT_URIS),
+        app_name=sources.value(table.APP_NAME),
+        app_logo=_logo(sources),
+        app_accent=sources.optional(table.APP_ACCENT),
         cookie_name_prefix=sources.optional(table.COOKIE_NAME_PREFIX) or "",
         drain_seconds=sources.value(table.DRAIN_SECONDS),
         log_format=sources.value(table.LOG_FORMAT),
         audit_retention_seconds=sources.value(table.AUDIT_RETENTION),
+        webhook_private=sources.value(table.WEBHOOK_PRIVATE) == "on",
+        webhook_retention_seconds=sources.value(table.WEBHOOK_RETENTION),
         websocket=sources.value(table.WEBSOCKET),
         compression=sources.value(table.COMPRESSION),
         max_compressed_sockets=sources.value(table.MAX_COMPRESSED),
@@ -192,6 +205,13 @@ def exit_with(error: SettingError) -> NoReturn:
 def embedded_database(data_dir: Path) -> Secret:
     """DATABASE_URL where none is set."""
     return Secret(f"sqlite:///{data_dir / DATABASE_FILE}")
+
+
+def _logo(sources: Sources) -> Logo | None:
+    text = sources.optional(table.APP_LOGO)
+    if text is None:
+        return None
+    return read_logo(text, sources.name(table.APP_LOGO), sources.optional(table.PUBLIC_URL))
 
 
 def _provider(sources: Sources, name: str) -> OAuthProvider:

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.claims import MAX_TTL_SECONDS
 from services.settings import values
+from services.settings.branding import DEFAULT_NAME, TAKES_LOGO
 from services.settings.limits import LIMIT_SETTINGS
 from services.settings.providers import provider_names
 from services.settings.row import Setting
@@ -180,6 +181,36 @@ APP_AUDIENCES = Setting(
     "none",
     is_list=True,
 )
+NATIVE_REDIRECT_URIS = Setting(
+    "NATIVE_REDIRECT_URIS",
+    values.native_redirect_uris,
+    "",
+    "where native apps may be sent back to beside loopback addresses: exact URIs such as "
+    "com.example.app:/callback, comma-separated",
+    "none",
+    is_list=True,
+)
+APP_NAME = Setting(
+    "APP_NAME",
+    values.app_name,
+    DEFAULT_NAME,
+    "what the pages that people sign in on are headed with",
+)
+APP_LOGO = Setting(
+    "APP_LOGO",
+    values.app_logo,
+    None,
+    f"logo of these pages: {TAKES_LOGO}",
+    "a mark of Usher's own",
+)
+APP_ACCENT = Setting(
+    "APP_ACCENT",
+    values.app_accent,
+    None,
+    "colour of the buttons and links of these pages, such as #0b5c63; links are darkened or "
+    "lightened as far as reading takes it",
+    "a dark teal",
+)
 COOKIE_NAME_PREFIX = Setting(
     "COOKIE_NAME_PREFIX",
     values.cookie_prefix,
@@ -229,6 +260,20 @@ AUDIT_RETENTION = Setting(
     f"{90 * DAY}, 90 days",
 )
 
+WEBHOOK_PRIVATE = Setting(
+    "WEBHOOK_PRIVATE",
+    values.choice("off", "on"),
+    "off",
+    "whether webhooks may be at private addresses, and at http:// URLs: on or off",
+)
+WEBHOOK_RETENTION = Setting(
+    "WEBHOOK_RETENTION_SECONDS",
+    values.seconds(60, 365 * DAY),
+    str(7 * DAY),
+    "how long deliveries of webhooks are kept after they were made or have failed, in seconds",
+    f"{7 * DAY}, 7 days",
+)
+
 SETTINGS: tuple[Setting[Any], ...] = (
     HOST,
     PORT,
@@ -257,10 +302,16 @@ SETTINGS: tuple[Setting[Any], ...] = (
     LIMIT_MAILS,
     OAUTH_PROVIDERS,
     APP_AUDIENCES,
+    NATIVE_REDIRECT_URIS,
+    APP_NAME,
+    APP_LOGO,
+    APP_ACCENT,
     COOKIE_NAME_PREFIX,
     DRAIN_SECONDS,
     LOG_FORMAT,
     AUDIT_RETENTION,
+    WEBHOOK_PRIVATE,
+    WEBHOOK_RETENTION,
     WEBSOCKET,
     COMPRESSION,
     MAX_COMPRESSED,

@@ -18,6 +18,7 @@ from jwt.algorithms import HMACAlgorithm
 from services.claims import MIN_SECRET_BYTES
 from services.redis.url import TAKES_CLUSTER, TAKES_SENTINEL, names_many, read_url
 from services.secret import MASK, Secret
+from services.settings.branding import MAX_NAME_LENGTH, TAKES_LOGO, Colour, read_colour
 from services.settings.origins import APP_SCHEMES, is_host_name, is_loopback, parse_origin
 from services.settings.proxies import IPNetwork
 
@@ -34,6 +35,13 @@ MAX_LIMIT = 1_000_000_000
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _PORT = re.compile(r"[0-9]{1,5}")
 _FERNET_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
+_NATIVE_URI = re.compile(
+    r"(?:[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+:/(?!/)|https://(?P<host>[a-z0-9.-]+)(?::[1-9][0-9]{0,4})?/)"
+    r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*"
+)
+"""RFC 8252 sections 7.1 and 7.2: a private scheme with a dot, as it is made of the name of
+one's own domain, or a page that the operating system gives to the app."""
+MAX_NATIVE_URI_LENGTH = 400
 _COOKIE_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _AUDIENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/~-]{0,199}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -129,6 +137,29 @@ def cookie_prefix(text: str) -> str:
     if not _COOKIE_PREFIX.fullmatch(prefix):
         raise BadValue("1 to 32 letters, digits, hyphens and underscores, a letter first")
     return prefix
+
+
+def app_name(text: str) -> str:
+    """APP_NAME: what people see as the title of the pages."""
+    name = " ".join(text.split())
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        raise BadValue(f"a name of at most {MAX_NAME_LENGTH} printable characters")
+    return name
+
+
+def app_logo(text: str) -> str:
+    """APP_LOGO: a path or a URL; what it leads to is looked at when all settings are known."""
+    if not text.strip() or _CONTROL.search(text) or "@" in text:
+        raise BadValue(TAKES_LOGO)
+    return text.strip()
+
+
+def app_accent(text: str) -> Colour:
+    """APP_ACCENT: a colour as CSS writes it in hexadecimal digits."""
+    colour = read_colour(text)
+    if colour is None:
+        raise BadValue("a colour of 3 or 6 hexadecimal digits, such as #0b5c63")
+    return colour
 
 
 def folder(text: str) -> Path:
@@ -227,6 +258,22 @@ def audiences(text: str) -> tuple[str, ...]:
         if _AUDIENCE.fullmatch(part) is None or part == "usher":
             takes = "names or URLs of backends (letters, digits, . _ : / ~ -), but not usher"
             raise BadValue(takes, repr(part))
+        found[part] = None
+    return tuple(found)
+
+
+def native_redirect_uris(text: str) -> tuple[str, ...]:
+    """Where native apps are sent back to: compared byte by byte, so kept as they are written."""
+    found: dict[str, None] = {}
+    for part in items(text):
+        match = _NATIVE_URI.fullmatch(part) if len(part) <= MAX_NATIVE_URI_LENGTH else None
+        if match is None or (match["host"] and not is_host_name(match["host"])):
+            takes = (
+                "URIs of private schemes with a dot, such as com.example.app:/callback, or pages "
+                "on https:// that belong to an app, separated by commas; no query, no fragment "
+                "(loopback addresses need no setting)"
+            )
+            raise BadValue(takes, _shown(part) if "@" in part else repr(part))
         found[part] = None
     return tuple(found)
 

@@ -20,7 +20,7 @@ from tornado import web
 
 from handlers.reference.asyncapi import PUBLISHED
 from handlers.reference.openapi import METHODS
-from handlers.routes import API_ROUTES, DOCUMENT_ROUTES
+from handlers.routes import API_ROUTES, CLIENT_ROUTES, DOCUMENT_ROUTES
 from handlers.websocket.room_events import HISTORY_BYTES, HISTORY_PAGE, MAX_PEOPLE, ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
 from services.accounts.api_keys import Scope
@@ -39,6 +39,7 @@ from services.websocket.protocol import (
     Retry,
 )
 from tests.support.markdown import table
+from tests.support.native import App
 from tests.support.provider import Provider, provider
 from tests.support.server import (
     PASSWORD,
@@ -62,7 +63,7 @@ from tests.support.talk import Talker, talking
 
 PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
-ROUTES = (*API_ROUTES, *DOCUMENT_ROUTES)
+ROUTES = (*API_ROUTES, *CLIENT_ROUTES, *DOCUMENT_ROUTES)
 CLIENT_EVENTS = {**EVENTS, **ROOM_EVENTS}
 ALL_SERVER_EVENTS = {**SERVER_EVENTS, **ROOM_SERVER_EVENTS}
 Json = dict[str, Any]
@@ -288,13 +289,16 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         admin = nobody.sign("signup", admin_address, status=201)
         user = nobody.sign("signup", user_address, "browser", 201)
         sign_in_and_out(nobody, user_address)
+        hand_over_to_an_app(user)
         one_account(user)
         keep_channels(admin, nobody.sign("signup", address(), status=201))
         serve_backends(admin, nobody)
         come_by_a_provider(nobody, op)
+        keep_webhooks(admin)
         administer(admin, nobody.sign("login", user_address))
         for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
             nobody.get(path)
+        nobody.get("/client/usher.js")
         calls = {(path, method) for path, method, _ in described_calls(openapi)}
         assert nobody.seen == calls - {("/ws", "get")}
 
@@ -337,6 +341,17 @@ def come_by_a_provider(nobody: Witness, op: Provider) -> None:
         body = f"logout_token={op.logout_token(jti='once')}".encode()
         answer = nobody.call("POST", "/oauth/mock/backchannel-logout", body, form)
         assert answer.status == status
+
+
+def hand_over_to_an_app(user: Witness) -> None:
+    """The page's part of a native sign-in, and the app's."""
+    app, asks = App(user.server), "/api/auth/native-code"
+    code = app.code_from(user)
+    assert user.post(asks, {**app.query, "redirect_uri": "x"}).status == 400
+    assert user.post(asks, app.query, Origin="https://evil.example").status == 403
+    body = {"code": code, "code_verifier": app.verifier, "redirect_uri": app.uri}
+    for status in (200, 401):
+        assert user.again().post("/api/auth/exchange", body).status == status
 
 
 def one_account(user: Witness) -> None:
@@ -405,6 +420,25 @@ def who_calls(admin: Witness, nobody: Witness) -> None:
     assert len(nobody.get("/.well-known/jwks.json").body["keys"]) == 1
     assert admin.get("/api/auth/verify").status == 200
     assert nobody.get("/api/auth/verify").status == 401
+
+
+def keep_webhooks(admin: Witness) -> None:
+    """Made, tested, replayed and deleted. Nobody answers there: the address is a document's."""
+    hooks = "/api/admin/webhooks"
+    asked = {"url": "https://192.0.2.1/x", "events": ["user.created"]}
+    assert admin.post(hooks, asked).status == 400
+    hook = f"{hooks}/{admin.post(hooks, asked | {'url': 'https://x.invalid/x'}).body['id']}"
+    (row,) = admin.get(hooks).body["items"]
+    assert "secret" not in row
+    tested = admin.post(hook + "/test")
+    assert tested.status == 202
+    wait_until(lambda: admin.get(hook + "/deliveries?state=failed&limit=1").body["items"])
+    assert admin.get(hook + "/deliveries?state=x").status == 400
+    replay = f"{hook}/deliveries/{tested.body['id']}/replay"
+    assert admin.post(replay).status == 202
+    assert admin.post(f"{hook}/deliveries/0/replay").status == 404
+    assert admin.call("DELETE", hook).status == 204
+    assert admin.call("DELETE", hook).status == 404
 
 
 def administer(admin: Witness, user: Witness) -> None:

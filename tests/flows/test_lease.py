@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.checks import outcome
 from tests.support.databases import on_postgresql
-from tests.support.nodes import Nodes, at, nodes
+from tests.support.nodes import Nodes, nodes
 from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, until
 from tests.support.server import Client, Usher, bearer, sign_up, usher
@@ -29,13 +29,15 @@ SURE_SECONDS = 3.0
 """On top of a lease, for what must not happen."""
 
 
-async def is_closed_after_the_lease(talker: Talker, before: float, after: float) -> None:
+async def is_closed_after_the_lease(
+    talker: Talker, before: float, after: float, lease: float = LEASE
+) -> None:
     """Closed with 4503, a lease after something was cut off: between these two times."""
-    code = await talker.code(LEASE + 10)
+    code = await talker.code(lease + 10)
     closed = time.monotonic()
     assert code == 4503
-    assert closed - before >= LEASE - SWEEP, closed - before
-    assert closed - after <= LEASE + MARGIN, closed - after
+    assert closed - before >= lease - SWEEP, closed - before
+    assert closed - after <= lease + MARGIN, closed - after
 
 
 @on_postgresql  # SQLite's file does not go away
@@ -67,39 +69,48 @@ async def test_a_node_cut_off_from_both_for_a_lease_closes_its_sockets(database_
             await again.settle()
 
 
-@pytest.mark.parametrize("how", ["READONLY", "OOM", "NOPERM"])
+@pytest.mark.slow
 @on_postgresql
-@pytest.mark.gen_test(timeout=90)
-async def test_a_redis_that_takes_no_writes_is_no_contact_with_the_others(
-    database_kind: str, how: str
-) -> None:
+@pytest.mark.gen_test(timeout=120)
+async def test_the_lease_is_thirty_seconds_where_nothing_is_set(database_kind: str) -> None:
     with ExitStack() as stack:
         redis = RealRedis()
         stack.callback(redis.close)
-        server = stack.enter_context(usher(database_kind, REDIS_URL=redis.url, LEASE_SECONDS=LEASE))
+        server = stack.enter_context(usher(database_kind, REDIS_URL=redis.url))
         stack.callback(postgres_server().start)
         talker = await start_talking(server, sign_up(server))
         before = time.monotonic()
         postgres_server().kill()
-        redis.refuse(how)
-        await is_closed_after_the_lease(talker, before, time.monotonic())
+        redis.kill()
+        await is_closed_after_the_lease(talker, before, time.monotonic(), lease=30.0)
 
 
 @on_postgresql
 @pytest.mark.gen_test(timeout=90)
-async def test_a_redis_that_takes_writes_is_contact_enough(database_kind: str) -> None:
-    with nodes(database_kind, LEASE_SECONDS=LEASE) as both:
-        client = sign_up(both[0])
-        talkers = [await start_talking(each, at(each, client)) for each in both]
-        try:
-            postgres_server().kill()
-            await asyncio.sleep(LEASE + SURE_SECONDS)
-            for talker in talkers:
-                await talker.settle()
-        finally:
-            postgres_server().start()
-        for talker in talkers:
-            await talker.close()
+async def test_a_redis_that_takes_no_writes_is_no_contact_and_one_that_does_is_enough(
+    database_kind: str,
+) -> None:
+    """All wait for the same lease, each on a Redis of its own."""
+    with ExitStack() as stack:
+        refusing = {how: RealRedis() for how in ("READONLY", "OOM", "NOPERM")}
+        writable = RealRedis()
+        talkers = []
+        for redis in (*refusing.values(), writable):
+            stack.callback(redis.close)
+            settings = {"REDIS_URL": redis.url, "LEASE_SECONDS": LEASE}
+            server = stack.enter_context(usher(database_kind, **settings))
+            talkers.append(await start_talking(server, sign_up(server)))
+        stack.callback(postgres_server().start)
+        *cut_off, in_touch = talkers
+        before = time.monotonic()
+        postgres_server().kill()
+        for how, redis in refusing.items():
+            redis.refuse(how)
+        since = time.monotonic()
+        await asyncio.gather(*(is_closed_after_the_lease(each, before, since) for each in cut_off))
+        await asyncio.sleep(before + LEASE + SURE_SECONDS - time.monotonic())
+        await in_touch.settle()
+        await in_touch.close()
 
 
 # ---- a database that can be read but not written ---------------------------------------------
@@ -130,6 +141,7 @@ def _drop_connections(name: str) -> None:
 
 
 @on_postgresql
+@pytest.mark.slow  # a lease long, and more
 @pytest.mark.gen_test(timeout=90)
 async def test_a_database_that_can_only_be_read_still_tells_of_revocations(
     database_kind: str,
@@ -176,6 +188,7 @@ def _sessions_of(name: str, client: Client) -> list[str]:
     return told.split(mark)[1::2]
 
 
+@pytest.mark.slow  # a lease long, and more
 @pytest.mark.gen_test(timeout=60)
 async def test_sockets_stay_beside_a_database_that_another_process_keeps_to_itself() -> None:
     with usher("sqlite", LEASE_SECONDS=LEASE) as server:

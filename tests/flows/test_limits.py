@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.checks import plain_refusal
+from tests.support.databases import kinds, slow
 from tests.support.nodes import Nodes, nodes
 from tests.support.server import (
     PASSWORD,
@@ -26,6 +27,9 @@ from tests.support.server import (
     receive,
     sign_up,
 )
+
+# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
+database_kind = kinds("postgresql", slow("sqlite"))
 
 WRONG = "nine slow barges 41"
 STRANGER, OWNER, ELSEWHERE = "2001:db8:bad::1", "203.0.113.7", "198.51.100.9"
@@ -148,6 +152,26 @@ def test_of_120_refresh_tokens_that_are_none_100_are_answered_and_a_good_one_get
     true_wait(next(answer for answer in answers if answer.status == 429))
     good = {"refresh_token": signed_up.body["refresh_token"]}
     assert Client(pair[1]).post("/api/auth/refresh", good, **from_(STRANGER)).status == 200
+
+
+def test_of_120_api_keys_that_are_none_100_are_answered_and_a_good_one_goes_on(pair: Nodes) -> None:
+    made = pair.admin.post("/api/admin/api-keys", {"name": "billing", "scopes": ["read"]}).body
+
+    def read(number: int, key: str) -> Answer:
+        client = Client(pair[number % 2], token=key)
+        return client.call("GET", "/api/admin/users", headers=from_(STRANGER))
+
+    def junk(number: int) -> Answer:
+        length = (43, 65)[number % 3 == 0]
+        return read(number, "usher_key_" + secrets.token_urlsafe(64)[:length])
+
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(junk, range(120)))
+    assert statuses(answers) == {401: 100, 429: 20}
+    true_wait(next(answer for answer in answers if answer.status == 429))
+    assert [read(n, made["key"]).status for n in range(4)] == [200] * 4
+    assert pair.admin.call("DELETE", f"/api/admin/api-keys/{made['id']}").status == 204
+    true_wait(read(1, made["key"]))  # refused at once; and that address has no more to try
 
 
 def test_good_sign_ins_of_an_office_are_never_counted(pair: Nodes) -> None:

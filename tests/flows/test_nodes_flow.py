@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
+from tests.support.databases import kinds, slow
 from tests.support.nodes import Nodes, again, at, channel, let_in, nodes, path_of, put_out
 from tests.support.redis import until
 from tests.support.server import PASSWORD, Client, address, sign_up
 from tests.support.talk import Talker, start_talking, talking
+
+# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
+database_kind = kinds("postgresql", slow("sqlite"))
 
 AT_ONCE = 1.0
 """Seconds: the contract's bound for other nodes."""

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.databases import kinds
 from tests.support.npm import npm_packages, shown, start_node
 from tests.support.raw import quiet_usher
 from tests.support.server import Usher, sign_up, usher
+
+database_kind = kinds("sqlite")  # foreign clients see no SQL
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.support.checks import plain_refusal, problem
+from tests.support.databases import kinds, slow
 from tests.support.nodes import Nodes, nodes
 from tests.support.provider import LEFT_OUT, Provider, provider
 from tests.support.server import Client, Usher, address, close_code, connect, receive, wait_until
@@ -26,6 +27,9 @@ from tests.support.sign_in import (
     settings_for,
     sign_in,
 )
+
+# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
+database_kind = kinds("postgresql", slow("sqlite"))
 
 AT_ONCE, WITHOUT_REDIS = 1.0, 3.0
 """Seconds: the contract's bounds for other nodes."""

@@ -22,7 +22,7 @@ from websockets.sync.server import ServerConnection, serve
 from services.metrics import Metrics
 from services.settings.table import SETTINGS
 from services.sockets.keepalive import PING_SECONDS, SILENCE_SECONDS
-from tests.support.databases import on_postgresql
+from tests.support.databases import kinds, on_postgresql
 from tests.support.postgres import postgres_server
 from tests.support.proxies import (
     OUTER_PROXY,
@@ -54,6 +54,8 @@ from tests.support.server import (
     sign_up,
     wait_until,
 )
+
+database_kind = kinds("postgresql")  # a proxy sees no SQL
 
 KINDS = ("nginx", "haproxy")
 COOKIES = {"__Host-access_token", "__Secure-refresh_token", "__Secure-device"}

@@ -21,11 +21,13 @@ from typing import Any
 import pytest
 
 from services.storage.encryption import generate_key
-from tests.support.databases import empty_database
+from tests.support.databases import empty_database, kinds
 from tests.support.proxies import find
 from tests.support.redis import RealRedis
 from tests.support.server import PATIENCE, ROOT, Answer, Client, Usher, free_port, sign_up, usher
 from tests.support.tools import need
+
+database_kind = kinds("postgresql")  # a proxy sees no SQL
 
 KINDS = ("nginx", "caddy")
 FILES = {"nginx": "nginx-auth-request.conf", "caddy": "Caddyfile"}

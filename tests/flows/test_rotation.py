@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
+from tests.support.databases import kinds
 from tests.support.server import (
     PATIENCE,
     ROOT,
@@ -31,6 +32,9 @@ from tests.support.server import (
     usher,
     wait_until,
 )
+
+# Secrets are files and not rows; test_rotate_keys.py has the rows.
+database_kind = kinds("sqlite")
 
 
 def command(server: Usher, *argv: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from tests.support.server import PASSWORD, ROOT, Client, address, sign_up, usher
 EXAMPLES = 40
 SECONDS = 1800
 KEEPS_OUT = {"401"}
-OPEN_TO_STRANGERS = re.compile(r"/api/auth/(login|refresh|logout)|/oauth/")
+OPEN_TO_STRANGERS = re.compile(r"/api/auth/(login|refresh|logout|exchange|native-code)|/oauth/")
 """There a guess is answered 401, signed in or not."""
 
 

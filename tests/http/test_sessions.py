@@ -27,6 +27,7 @@ MEMBERS = {
     "id",
     "device",
     "ip",
+    "client",
     "method",
     "created_at",
     "last_seen_at",
@@ -56,6 +57,7 @@ def test_the_list_holds_what_the_contract_names(server: Usher) -> None:
     assert set(session) == MEMBERS
     assert session["id"] == session_id(client)
     assert session["ip"] == "127.0.0.1"
+    assert session["client"] == "native"
     assert session["method"] == "password"
     assert session["current"] is True
     assert session["live_sockets"] == 0

@@ -10,13 +10,14 @@ from models.channel import Channel, ChannelMember, ChannelRole
 from models.installation import Installation
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
+from models.native_code import NativeCode
 from models.refresh_key import RefreshKey
 from models.revocation import Revocation
 from models.ticket import Ticket
 from models.user import User
 from tests.support.databases import opened
 
-ACCOUNTS = (User, LoginSession, RefreshToken, Revocation, Ticket, Installation)
+ACCOUNTS = (User, LoginSession, RefreshToken, Revocation, Ticket, Installation, NativeCode)
 LIMITS = (KnownNetwork, RefreshKey)
 MODELS = (*ACCOUNTS, *LIMITS, Channel, ChannelMember, ChannelRole)
 

@@ -140,10 +140,21 @@ GOOD = [
     ("TRUSTED_PROXIES", "", ()),
     ("TRUSTED_PROXIES", "10.0.0.0/8,::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
     ("OAUTH_PROVIDERS", "", ()),
+    ("NATIVE_REDIRECT_URIS", "", ()),
+    (
+        "NATIVE_REDIRECT_URIS",
+        "com.example.app:/callback, https://app.example/in",
+        ("com.example.app:/callback", "https://app.example/in"),
+    ),
+    ("APP_NAME", "  The\tReading  Room ", "The Reading Room"),
+    ("APP_ACCENT", "#0b5c63", (0x0B, 0x5C, 0x63)),
+    ("APP_ACCENT", "FC0", (0xFF, 0xCC, 0x00)),
     ("COOKIE_NAME_PREFIX", "blue-", "blue-"),
     ("DRAIN_SECONDS", "0.5", 0.5),
     ("LOG_FORMAT", " JSON", "json"),
     ("AUDIT_RETENTION_SECONDS", "86400", 86400),
+    ("WEBHOOK_PRIVATE", "ON", True),
+    ("WEBHOOK_RETENTION_SECONDS", "86400", 86400),
 ]
 
 
@@ -154,6 +165,14 @@ def test_good_values_are_taken(name: str, text: str, value: object) -> None:
 
 BAD = {
     "APP_AUDIENCES": ["a b", "\x00"],
+    "APP_NAME": ["", " ", "a\x00b", "x" * 61, "a\u200bb", "a\u202eb"],
+    "APP_LOGO": ["", " ", "/nonexistent", "/etc/passwd", "https://elsewhere.example/logo.png",
+                 "https://u:p@h/logo.png", "//h/logo.png", "a\nb", "\x00", "javascript:alert(1)"],
+    "APP_ACCENT": ["", "teal", "#12", "#12345", "#1234567", "#gggggg", "red;}", "var(--x)"],
+    "NATIVE_REDIRECT_URIS": ["x", "myapp:/callback", "com.example.app://callback", "https://h",
+                             "http://app.example/x", "http://localhost:1/", "javascript:alert(1)",
+                             "com.example.app:/a b", "com.example.app:/a#b", "https://u@h.example/",
+                             "com.example.app:/a,", "https://-/x", "com.example.app:/a?b=c"],
     "WEBSOCKET": ["", "both", "raw"],
     "COMPRESSION": ["", "true", "1"],
     "MAX_COMPRESSED_SOCKETS": ["", "0", "-1", "1.5"],
@@ -191,6 +210,7 @@ COUNTS = ["HISTORY_MESSAGES", *(setting.name for setting in LIMIT_SETTINGS)]
 BAD |= {name: ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"] for name in COUNTS}
 BAD["COOKIE_NAME_PREFIX"] = ["", " ", "a b", "a=b", "a;b", "1a", "__Host-", "ä", "a" * 33]
 BAD["LOG_FORMAT"] = ["", "xml", "json,text"]
+BAD["WEBHOOK_PRIVATE"] = ["", "yes", "1", "on,off"]
 BAD |= {
     name: ["", "x", "-1", "1.5", "1e3", "1_0", "1000000001", "\uff11"]
     for name in (setting.name for setting in SETTINGS if setting.name.startswith("LIMIT_"))

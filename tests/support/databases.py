@@ -10,23 +10,25 @@ tests/conftest.py, each of which doubles it (`-k sqlite`, `-k postgresql` choose
   that was brought up to date; where that is the subject, `bare_database_url` has no table yet;
 - `server`: one Usher for all tests of a worker, per kind.
 
-A test whose subject is one kind is marked `@on_postgresql` or `@on_sqlite`, or names the kind:
-`usher("sqlite")`; a sentence says why. What touches no database runs once. There is one
+Where the SQL is not the subject, one kind is enough: a wing (in its conftest.py) or a file
+replaces `database_kind` by `kinds(…)`, and says why. `slow(kind)` in it leaves the half of that
+kind to `make test-slow`. A test whose subject is one kind is marked `@on_postgresql` or
+`@on_sqlite`, or names the kind: `usher("sqlite")`; a sentence says why. `@on_both` is for a test
+that needs both in a file that does not. What touches no database runs once. There is one
 PostgreSQL per test process (tests/support/postgres.py).
 """
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
 import pytest
@@ -34,15 +36,29 @@ import pytest
 from services.storage import migrations
 from services.storage.database import Database
 from services.storage.database_url import parse
-from tests.support.postgres import postgres_server
+from tests.support.postgres import aside, postgres_server
 
-T = TypeVar("T")
 KINDS = ("sqlite", "postgresql")
-on_sqlite, on_postgresql = (
-    pytest.mark.parametrize("database_kind", [kind], indirect=True, scope="session")
-    for kind in KINDS
+on_sqlite, on_postgresql, on_both = (
+    pytest.mark.parametrize("database_kind", kinds, indirect=True, scope="session")
+    for kinds in (("sqlite",), ("postgresql",), KINDS)
 )
 TIMEOUT_SECONDS = 10.0
+
+
+def kinds(*params: Any) -> Any:
+    """A `database_kind` of a wing's or a file's own: these kinds, of which some may be `slow`."""
+
+    @pytest.fixture(scope="session", params=params)
+    def database_kind(request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    return database_kind
+
+
+def slow(kind: str) -> Any:
+    """A kind whose half is left to `make test-slow`."""
+    return pytest.param(kind, marks=pytest.mark.slow)
 
 
 @contextmanager
@@ -65,6 +81,15 @@ def copied_database(url: str, folder: Path) -> Iterator[str]:
             yield copy
 
 
+@functools.cache
+def postgres_template() -> str:
+    """The name of a PostgreSQL database with today's tables and no row in them: to be copied, as
+    to bring one up takes many times what copying does. It goes with its server."""
+    name = postgres_server().create()
+    bring_up(postgres_server().url(name))
+    return name
+
+
 def bring_up(url: str) -> None:
     """Give a database today's tables."""
 
@@ -72,13 +97,7 @@ def bring_up(url: str) -> None:
         async with opened(url):
             pass
 
-    _aside(open_and_close())
-
-
-def _aside(work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a thread: this one may be in the middle of a loop."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+    aside(open_and_close())
 
 
 @asynccontextmanager
@@ -108,7 +127,7 @@ def look(url: str, query: str, *values: object) -> list[Any]:
         path = url.removeprefix("sqlite:///")
         with closing(sqlite3.connect(path, timeout=TIMEOUT_SECONDS)) as database, database:
             return database.execute(query, values).fetchall()
-    return _aside(_look_postgresql(url, query, values))
+    return aside(_look_postgresql(url, query, values))
 
 
 async def _look_postgresql(url: str, query: str, values: tuple[object, ...]) -> list[Any]:

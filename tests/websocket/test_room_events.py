@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 
+from tests.support.databases import kinds, slow
 from tests.support.nodes import channel, let_in, path_of, put_out
 from tests.support.raw import RawClient, assert_quiet, by_subprotocol, frame, joined
 from tests.support.raw import event as raw_event
-from tests.support.server import Client, Usher, sign_up, usher
+from tests.support.server import TORNADO, Client, Usher, sign_up, usher
 from tests.support.talk import Talker, start_talking, talking
+
+# Frames and handshakes differ between the forms (test_socket.py, test_upgrade.py), rooms do not.
+socket_kind = kinds("sqlite", slow(TORNADO))
 
 KIB = 1024
 

@@ -1,0 +1,112 @@
+"""The page that other apps send people to, to sign in: `/sign-in`, and how it looks."""
+
+from __future__ import annotations
+
+import msgspec
+
+from handlers.base import BaseHandler
+from handlers.http.oauth import OAuthHandler
+from services.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from services.native.requests import (
+    NativeRequest,
+    answer_url,
+    is_on_this_machine,
+    shown_target,
+)
+from services.settings.branding import stylesheet
+from services.settings.origins import checked_next
+
+IMAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""An SVG that is opened by itself is a document: no script in it runs."""
+
+
+class SignInPageHandler(OAuthHandler):
+    """Ends at `next`, or for a native app at its redirect URI, whichever way in is chosen."""
+
+    async def get(self) -> None:
+        native = self.read_native()
+        if native is None:
+            self.next = self._next()
+            if await self._is_signed_in():
+                self.set_status(302)
+                self.go_to(self.next)
+                return
+        self.set_header("Content-Type", "text/html; charset=UTF-8")
+        self.write(
+            self.site.pages.load("sign_in.html").generate(
+                brand=self.site.branding,
+                next=self.next,
+                goes_to=self._elsewhere_shown(),
+                app=None if native is None else shown_target(native.redirect_uri),
+                on_this_machine=native is not None and is_on_this_machine(native.redirect_uri),
+                query="" if native is None else msgspec.json.encode(_query(native)).decode(),
+                cancel="" if native is None else self._cancel(native),
+            )
+        )
+
+    def _next(self) -> str:
+        """Where to go after: `/` for what is not ours and not allowed."""
+        asked = self.get_query_arguments("next", strip=False)
+        try:
+            return checked_next(asked[0], self.site.origins) if len(asked) == 1 else "/"
+        except BadRequest:
+            return "/"
+
+    async def _is_signed_in(self) -> bool:
+        """By a token that holds. One that has expired is renewed by the page."""
+        token = self.get_cookie(self.site.cookies.access)
+        if not token:
+            return False
+        try:
+            await self.services.admission.identify(self.services.admission.verify(token))
+        except (Unauthenticated, Unavailable):
+            return False
+        return True
+
+    def _elsewhere_shown(self) -> str:
+        """The host that people go on to, where it is another origin."""
+        if self.next.startswith("/"):
+            return ""
+        origin = "/".join(self.next.split("/")[:3])
+        return "" if self.site.origins.is_own(origin) else shown_target(self.next)
+
+    def _cancel(self, native: NativeRequest) -> str:
+        issuer = self.site.origins.public_url
+        return answer_url(native, issuer, error="access_denied", error_description="cancelled")
+
+
+class ThemeHandler(BaseHandler):
+    """The colours of the pages, in a file of their own: their policy takes no inline styles."""
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/css; charset=UTF-8")
+        self.set_header("Cache-Control", "no-cache")
+        self.write(stylesheet(self.site.branding))
+
+    head = get
+
+
+class LogoHandler(BaseHandler):
+    """APP_LOGO, where it is a file."""
+
+    def get(self) -> None:
+        logo = self.site.branding.logo
+        if logo is None or not logo.content:
+            raise NotFound("no logo is set")
+        self.set_header("Content-Type", logo.media_type)
+        self.set_header("Content-Security-Policy", IMAGE_POLICY)
+        self.set_header("Cache-Control", "no-cache")
+        self.write(logo.content)
+
+    head = get
+
+
+def _query(native: NativeRequest) -> dict[str, str]:
+    """What `POST /api/auth/native-code` takes, and a provider's way in."""
+    asked = {
+        "client": "native",
+        "redirect_uri": native.redirect_uri,
+        "code_challenge": native.challenge,
+        "code_challenge_method": "S256",
+    }
+    return asked if native.state is None else {**asked, "state": native.state}

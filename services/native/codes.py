@@ -1,0 +1,228 @@
+"""One-time codes that hand a login session over to a native app.
+
+A code stands for a login session that is opened when the code is made. Nobody has tokens of it, and
+it ends with the code's time. Exchanging the code makes it the app's. So whatever ends login
+sessions, such as a disabled account or a logout at the provider, ends one that waits as well.
+
+A code is used up by its first use, good or not, in the transaction that locks its session. A second
+use ends the session that came of it (RFC 6749 section 4.1.2), whoever of the two was the thief.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+
+import peewee
+
+from models.login_session import LoginSession, RefreshToken
+from models.native_code import NativeCode
+from models.user import User
+from services.claims import Claims
+from services.errors import Unauthenticated
+from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.limits.hourly import HourlyLimits
+from services.limits.networks import network_of
+from services.native.requests import NativeRequest
+from services.opaque import opaque_token, token_hash
+from services.secret import Secret
+from services.sessions import session_rows
+from services.sessions.control import Revocation
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.revocations import Revocations
+from services.sessions.session_views import Device, ProviderSession, SignedIn
+from services.steady_clock import SteadyClock
+from services.storage.database import Database
+from services.storage.row_locks import locked_one
+
+CODE_SECONDS = 60.0
+CLOCK_SKEW_SECONDS = 5.0
+"""How far the clocks of nodes may be apart. A code that was made further ahead is not taken: a
+clock was set back, and nothing is known of its age."""
+PREFIX = "usher_nc_"
+"""Before codes, so that secret scanners find leaked ones."""
+MAX_CODE_LENGTH = 128
+REUSED, REFUSED = "code_reused", "code_refused"
+"""Why a login session ended whose code was used twice, or not as it was asked for."""
+
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+"""RFC 7636 section 4.1."""
+
+
+class NativeCodes:
+    """Makes codes, and exchanges each of them once.
+
+    Args:
+        checksums: tell a genuine code from others before a look-up.
+        clock: epoch seconds that are not set back while the process lives.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        login_sessions: LoginSessions,
+        revocations: Revocations,
+        checksums: Checksums,
+        limits: HourlyLimits,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._database, self._sessions = database, login_sessions
+        self._revocations, self._checksums = revocations, checksums
+        self._limits = limits
+        self._clock = SteadyClock() if clock is None else clock
+
+    # ---- making ----------------------------------------------------------------------------
+
+    async def for_browser(
+        self, claims: Claims, refresh_token: str, request: NativeRequest, device: Device
+    ) -> Secret:
+        """A code for an app, on the word of somebody who is signed in in the browser.
+
+        Args:
+            claims: of the browser's access token.
+            refresh_token: of the same login session. An access token alone may have leaked, and
+                must not become a session that outlives it.
+
+        Raises:
+            Unauthenticated: the browser's login session is over, or the refresh token is not its.
+            RateLimited: too many sign-ins of this user in this hour.
+        """
+        (await self._limits.take((self._limits.of.signins, claims.sub))).require()
+        code = self._made()
+
+        def work(db: peewee.Database) -> SignedIn:
+            user = locked_one(User.select().where(User.id == claims.sub), db)
+            browser = session_rows.living(db, claims.sub, claims.sid, self._clock())
+            token = RefreshToken.select().where(
+                (RefreshToken.hash == token_hash(refresh_token))
+                & (RefreshToken.session == claims.sid)
+                & (RefreshToken.replaced == False)  # noqa: E712  # a column, not a truth
+                & (RefreshToken.expires_at > self._clock())
+            )
+            if user is None or browser is None or not token.exists(db):
+                raise Unauthenticated("native code: the browser's login session is over")
+            signed_in = self._sessions.open_within(
+                db, user, browser.method, device, _origin_of(browser), browser.proven_at
+            )
+            self._insert(db, code, signed_in.claims.sid, request)
+            return signed_in
+
+        await self._sessions.announce(await self._database.run(work))
+        return code
+
+    async def for_signed_in(self, signed_in: SignedIn, request: NativeRequest) -> Secret:
+        """A code for an app, of a login session that was opened for it just now, and whose tokens
+        nobody has got."""
+        code = self._made()
+        await self._database.run(self._insert, code, signed_in.claims.sid, request)
+        return code
+
+    def _insert(self, db: peewee.Database, code: Secret, sid: str, request: NativeRequest) -> None:
+        now = self._clock()
+        session_rows.withhold(db, sid, now + CODE_SECONDS + CLOCK_SKEW_SECONDS)
+        NativeCode.insert(
+            hash=token_hash(code.reveal()),
+            session=sid,
+            challenge=request.challenge,
+            redirect_uri=request.redirect_uri,
+            created_at=now,
+        ).execute(db)
+
+    def _made(self) -> Secret:
+        text = opaque_token(PREFIX).reveal()
+        return Secret(text + self._checksums.sign(text))
+
+    def _is_ours(self, code: str) -> bool:
+        text, checksum = code[:-CHECKSUM_LENGTH], code[-CHECKSUM_LENGTH:]
+        return (
+            len(code) <= MAX_CODE_LENGTH
+            and text.startswith(PREFIX)
+            and self._checksums.verify(text, checksum)
+        )
+
+    # ---- exchanging ------------------------------------------------------------------------
+
+    async def exchange(
+        self, code: str, verifier: str, redirect_uri: str, device: Device
+    ) -> SignedIn:
+        """The login session of a code, which is the app's from now on. It uses the code up.
+
+        Args:
+            verifier: what the challenge was made of (RFC 7636 section 4.5).
+            redirect_uri: where the code was sent (RFC 6749 section 4.1.3).
+            device: the app.
+
+        Raises:
+            Unauthenticated: unknown, too old, used before, of a session that is over, or with
+                another verifier or redirect URI. Where the code was one, its session is over now.
+            RateLimited: too many that were none from this address in this hour, or of one code.
+        """
+        of, network = self._limits.of, network_of(device.ip)
+        if not self._is_ours(code):
+            (await self._limits.take((of.bad_tokens, network))).require()
+            raise _refused("not one of ours, by its form")
+        # Whoever has a genuine one is let try it, however many bad ones came from there before.
+        (await self._limits.take((of.refresh_reuse, code))).require()
+        outcome = await self._database.run(self._use, code, verifier, redirect_uri, device)
+        if isinstance(outcome, SignedIn):
+            await self._sessions.announce(outcome)
+            return outcome
+        await self._limits.take((of.bad_tokens, network))
+        if isinstance(outcome, Revocation):
+            await self._revocations.publish([outcome])
+            raise _refused(f"{outcome.reason}; its login session was ended", outcome.user_id)
+        raise _refused(outcome)
+
+    def _use(
+        self, db: peewee.Database, code: str, verifier: str, redirect_uri: str, device: Device
+    ) -> SignedIn | Revocation | str:
+        """Use a code up. Gives the login session, its end, or why there is none to end."""
+        mine = NativeCode.hash == token_hash(code)
+        found = NativeCode.select().where(mine).get_or_none(db)
+        sid = None if found is None else found.session_id
+        session = locked_one(LoginSession.select().where(LoginSession.id == sid), db)
+        # Read again behind the session's lock: of those who race only one finds it unused.
+        row = NativeCode.select().where(mine).get_or_none(db)
+        if row is None or session is None:
+            return "unknown, or its login session is gone"
+        now = self._clock()
+        if row.used_at is None:
+            NativeCode.update({NativeCode.used_at: now}).where(mine).execute(db)
+        user = User.select().where(User.id == session.user_id).get_or_none(db)
+        if (
+            session.ended_at is not None
+            or user is None
+            or user.disabled_at is not None
+            or user.generation != session.generation
+        ):
+            return "its login session is over"
+        if row.used_at is not None:
+            return self._sessions.end_within(db, session, REUSED)
+        timely = -CLOCK_SKEW_SECONDS <= now - row.created_at < CODE_SECONDS
+        if not timely or row.redirect_uri != redirect_uri or not _fits(row.challenge, verifier):
+            return self._sessions.end_within(db, session, REFUSED)
+        return self._sessions.hand_over_within(db, session, user, device)
+
+
+def _refused(evidence: str, about: str = "") -> Unauthenticated:
+    error = Unauthenticated(f"exchange: {evidence}", error="invalid_grant")
+    error.about = about
+    return error
+
+
+def _fits(challenge: str, verifier: str) -> bool:
+    if not _VERIFIER.fullmatch(verifier):
+        return False
+    digest = hashlib.sha256(verifier.encode()).digest()
+    made = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return hmac.compare_digest(made, challenge)
+
+
+def _origin_of(session: LoginSession) -> ProviderSession | None:
+    """A logout at the provider ends what came of its sign-in, however many steps later."""
+    if session.provider is None or session.provider_subject is None:
+        return None
+    return ProviderSession(session.provider, session.provider_subject, session.provider_sid)

@@ -1,0 +1,350 @@
+/**
+ * usher-app.js: everything an app needs of Usher. Signing in, calls as the user, and rooms.
+ *
+ *     import { createUsher } from 'usher-client'; // or from https://usher.example/client/usher.js
+ *     const usher = createUsher({ url: 'https://usher.example' });
+ *     await usher.signIn({ email, password });
+ *     await usher.connect();
+ *     const room = usher.room('channel:tea');
+ *     room.on('message', ({ from, data }) => console.log(from?.name, data));
+ *     await room.send({ text: 'hello' });
+ *
+ * The connection itself is usher.js; `usher.client` is there for what is not here.
+ *
+ * @typedef {import('./usher.js').Session} Session
+ * @typedef {import('./usher.js').UsherState} UsherState
+ * @typedef {import('./usher-tokens.js').SignedInUser} User
+ *
+ * @typedef {object} Settings
+ * @property {string | URL} [url] the server, with the path that it is below; default: the page's
+ *   own origin
+ * @property {(want: {renew: boolean}) => Promise<string>} [getToken] where the app gets access
+ *   tokens by itself; signing in and out is the app's own then
+ * @property {typeof globalThis.WebSocket} [WebSocket]
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {'cookies' | 'tokens'} [credentials] default: a page on the server's own site has
+ *   HttpOnly cookies, everything else has tokens. A browser sends no cookies to another site.
+ * @property {import('./usher-tokens.js').TokenStorage} [storage] where tokens are kept, such as
+ *   `localStorage`, which every script of the page can read; default: in memory
+ * @property {number} [heartbeatMs]
+ * @property {number} [timeoutMs] 10,000
+ * @property {number} [backoffMs]
+ * @property {number} [maxBackoffMs]
+ *
+ * @typedef {object} UsherEvents
+ * @property {UsherState} state of the connection, at every change
+ * @property {User | null} user who is signed in, when that changes; null: nobody
+ * @property {import('./usher-room.js').Gap} gap in any room
+ */
+
+import { CookieLogin, TokenLogin, ask, bodyOf, parsed, refusal } from './usher-login.js';
+import { missing, withDefaults } from './usher-options.js';
+import { Listeners, Room } from './usher-room.js';
+import { KeptLogin } from './usher-tokens.js';
+import { UsherError, misuse } from './usher-wire.js';
+import { UsherClient } from './usher.js';
+
+export const VERSION = '1.1.0';
+const RENEWABLE = new Set(['unauthenticated', 'token_expired']);
+const OF_ROOMS = new Set(['message', 'typing', 'presence']);
+
+/** @param {Settings} [settings]  @returns {Usher}
+ *  @throws {UsherError} misuse: what cannot work is said at once */
+export function createUsher(settings = {}) { return new Usher(settings); }
+
+export class Usher {
+  #options;
+  /** @type {CookieLogin | TokenLogin | KeptLogin} */ #login;
+  /** @type {Map<string, Room>} */ #rooms = new Map();
+  /** @type {User | null} */ #user = null;
+  #listeners = new Listeners();
+  /** The connection: UsherClient. */
+  client;
+
+  /** @param {Settings} settings  @throws {UsherError} misuse */
+  constructor({ url, credentials, storage, ...others }) {
+    this.#options = withDefaults({ ...others, baseUrl: url }, 'url');
+    const lack = missing(this.#options, true, 'url');
+    if (lack) throw lack;
+    if (!this.#options.fetch) throw misuse('There is no fetch here: give one as the option fetch.');
+    this.#login = this.#loginBy(credentials, storage);
+    this.client = new UsherClient({ ...others, baseUrl: this.#options.base.href, getToken: undefined,
+      login: this.#login });
+    this.client.addEventListener('state', (/** @type {any} */ { detail }) => this.#state(detail));
+    this.client.addEventListener('event', (/** @type {any} */ { detail }) => this.#event(detail));
+    this.client.addEventListener('gap', (/** @type {any} */ { detail }) => this.#gap(detail));
+  }
+
+  /** @param {string | undefined} credentials
+   *  @param {import('./usher-tokens.js').TokenStorage | undefined} storage */
+  #loginBy(credentials, storage) {
+    const { base, getToken } = this.#options;
+    if (getToken) return new TokenLogin(this.#options);
+    const kind = credentials ?? (sameSite(globalThis.location, base) ? 'cookies' : 'tokens');
+    if (kind === 'cookies') return new CookieLogin(this.#options);
+    if (kind !== 'tokens') throw misuse('credentials is neither cookies nor tokens.');
+    const kept = new KeptLogin(this.#options, storage, () => this.#became(null));
+    this.#user = kept.user;
+    return kept;
+  }
+
+  // ---- who is signed in ----------------------------------------------------------------------
+
+  /** Who is signed in, as far as it is known: with cookies it is known after `me()`, a sign-in or
+   *  `connect()`.  @returns {User | null} */
+  get user() { return this.#user; }
+
+  /** Asks the server who is signed in.  @returns {Promise<User | null>} */
+  async me() {
+    try {
+      return this.#became(bodyOf(await this.#call('api/auth/me', 'GET')));
+    } catch (error) {
+      if (!RENEWABLE.has(/** @type {UsherError} */ (error).code)) throw error;
+      return this.#became(null);
+    }
+  }
+
+  /** @param {string} path  @param {string} method
+   *  @returns {Promise<{status: number, body: any}>} a good answer; rejects with UsherError */
+  async #call(path, method) {
+    const answer = await this.fetch(path, { method });
+    const body = parsed(await answer.text());
+    if (!answer.ok) throw refusal(answer, body);
+    return { status: answer.status, body };
+  }
+
+  /** @param {{email: string, password: string}} form
+   *  @returns {Promise<User>} rejects with UsherError: `unauthenticated`, `rate_limited` with
+   *    `retryAfter`, `unreachable`, `cookies_blocked`, … */
+  async signIn({ email, password }) {
+    return /** @type {User} */ (await this.#signIn('login', { email, password }));
+  }
+
+  /** @param {{email: string, password: string, name: string, invitation?: string}} form
+   *  @returns {Promise<User | null>} null: the address has to be confirmed first; rejects as
+   *    `signIn`, and with `weak_password`, `email_taken`, … */
+  signUp({ email, password, name, invitation }) {
+    return this.#signIn('signup', { email, password, name, ...(invitation && { invitation }) });
+  }
+
+  /** @param {'login' | 'signup'} call  @param {object} form */
+  async #signIn(call, form) {
+    const login = this.#login;
+    if (login instanceof TokenLogin) throw misuse('With getToken the app signs in by itself.');
+    const user = login instanceof KeptLogin ? await login.signIn(call, form)
+      : await this.#withCookies(call, form);
+    if (user) {
+      this.client.close(); // whoever was connected may have been somebody else
+      this.#became(user);
+    }
+    return user;
+  }
+
+  /** @param {string} call  @param {object} form  @returns {Promise<User | null>} */
+  async #withCookies(call, form) {
+    const { user } = bodyOf(await ask(this.#options, `api/auth/${call}`,
+      { body: form, credentials: 'include' }));
+    if (user === undefined) return null;
+    try {
+      await ask(this.#options, 'api/auth/me', { method: 'GET', credentials: 'include' });
+    } catch (error) {
+      const { code } = /** @type {UsherError} */ (error);
+      if (code !== 'unauthenticated') throw error;
+      throw new UsherError('cookies_blocked', 'The browser keeps no cookies of the server for this '
+        + "page: it is another site to it. Create the client with credentials: 'tokens'.");
+    }
+    return user;
+  }
+
+  /** Leaves the page for a provider's sign-in.
+   *  @param {string} provider its name, as `/api/oauth/providers` gives it
+   *  @param {{next?: string | URL}} [options] where to come back to: a page of the server's own
+   *    origin or of an allowed one; default: this page
+   *  @returns {Promise<never>} rejects with UsherError: misuse */
+  async signInWith(provider, { next } = {}) {
+    const { location } = globalThis;
+    if (!location?.assign || !(this.#login instanceof CookieLogin)) {
+      throw misuse('signInWith needs a page on the site of the server, which has its cookies. '
+        + 'A program signs in through the system browser: see docs/oauth.md.');
+    }
+    const there = new URL(`oauth/${encodeURIComponent(provider)}/login`, this.#options.base);
+    there.searchParams.set('next', new URL(next ?? location.href, location.href).href);
+    location.assign(there.href);
+    return new Promise(() => {}); // the page goes
+  }
+
+  /** Ends the login session at the server, and the connection. Where the server cannot be reached
+   *  the user stays signed in, and this rejects.
+   *  @returns {Promise<void>} rejects with UsherError */
+  async signOut() {
+    const login = this.#login;
+    if (login instanceof TokenLogin) throw misuse('With getToken the app signs out by itself.');
+    try {
+      await this.#call('api/auth/logout', 'POST');
+    } catch (error) {
+      if (!RENEWABLE.has(/** @type {UsherError} */ (error).code)) throw error; // else it is over
+    }
+    if (login instanceof KeptLogin) login.forget();
+    this.client.close();
+    this.#became(null);
+  }
+
+  /** @template {User | null} U  @param {U} user  @returns {U} */
+  #became(user) {
+    const before = this.#user;
+    this.#user = user;
+    if (before?.id !== user?.id) this.#listeners.tell('user', user);
+    return user;
+  }
+
+  // ---- calls ---------------------------------------------------------------------------------
+
+  /** `fetch` as the user. A path is one of the server's. The credential goes to the server alone:
+   *  an address of any other origin is fetched without it, as by `fetch` itself. An access token
+   *  that has expired is renewed, and the call repeated once.
+   *  @param {RequestInfo | URL} input  @param {RequestInit} [init]
+   *  @returns {Promise<Response>} whatever its status; rejects with UsherError `unreachable`, or
+   *    with the reason of `init.signal` */
+  async fetch(input, init = {}) {
+    const { base, fetch } = this.#options;
+    const given = isRequest(input) ? /** @type {Request} */ (input) : null;
+    const url = new URL(given ? given.url : String(input), base);
+    if (url.origin !== base.origin || !url.pathname.startsWith(base.pathname)) {
+      return fetch(input, init);
+    }
+    // What can be read once only is kept for the second try.
+    const whole = given || isStream(init.body) ? new Request(given ?? url.href, init) : null;
+    const how = whole ? { headers: whole.headers, signal: whole.signal } : init;
+    const token = await this.#token();
+    const used = this.#login.mark();
+    const answer = await this.#asUser(whole?.clone() ?? url.href, how, token);
+    if (answer.status !== 401 || !await this.#renewed(answer, used)) return answer;
+    return this.#asUser(whole ?? url.href, how, await this.#token());
+  }
+
+  /** @param {Request | string} target  @param {RequestInit} init  @param {string} token */
+  async #asUser(target, init, token) {
+    const { fetch, timeoutMs } = this.#options;
+    const headers = new Headers(init.headers);
+    if (token && !headers.has('Authorization')) headers.set('Authorization', `Bearer ${token}`);
+    const late = new AbortController(); // an answer that has begun may take its time
+    const timer = setTimeout(() => late.abort(), timeoutMs);
+    const { signal } = init;
+    try {
+      return await fetch(target, {
+        ...init, headers, signal: signal ? either(signal, late.signal) : late.signal,
+        // A redirect could lead to another origin, and a token must not.
+        ...(this.#login.gives === 'token' ? { redirect: 'error', credentials: 'omit' }
+          : { credentials: 'include' }),
+      });
+    } catch (cause) {
+      if (signal?.aborted) throw cause;
+      throw new UsherError('unreachable', undefined, { cause });
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** @returns {Promise<string>} the access token; '': cookies, or nobody is signed in */
+  async #token() {
+    const login = this.#login;
+    if (login instanceof TokenLogin) return login.credential(false);
+    return login instanceof KeptLogin ? login.mark() : '';
+  }
+
+  /** @param {Response} answer a 401  @param {string} used the credential's mark
+   *  @returns {Promise<boolean>} whether another try makes sense */
+  async #renewed(answer, used) {
+    const login = this.#login;
+    const { code } = refusal(answer, parsed(await answer.clone().text()));
+    if (!RENEWABLE.has(code) || (login instanceof KeptLogin && !used)) return false;
+    if (login.mark() !== used) return true; // somebody else has renewed it meanwhile
+    try {
+      await (login instanceof KeptLogin ? login.renew(used) : login.refresh());
+      return true;
+    } catch (error) {
+      if (!RENEWABLE.has(/** @type {UsherError} */ (error).code)) throw error;
+      if (!(login instanceof TokenLogin)) this.#became(null);
+      return false;
+    }
+  }
+
+  // ---- the connection and its rooms ----------------------------------------------------------
+
+  /** @returns {UsherState} */
+  get state() { return this.client.state; }
+
+  /** Connects and stays connected until `close()`, `signOut()`, or an end that forbids it.
+   *  @returns {Promise<Session>} at the first join; rejects with UsherError: `unauthenticated`
+   *    where nobody is signed in */
+  connect() { return this.client.connect(); }
+
+  /** Ends the connection; the user stays signed in. */
+  close() { this.client.close(); }
+
+  /** @template {keyof UsherEvents} T
+   *  @param {T} type  @param {(detail: UsherEvents[T]) => void} listener
+   *  @returns {() => void} takes the listener away again */
+  on(type, listener) { return this.#listeners.on(type, listener); }
+
+  /** @param {string} id as the wire names it: `channel:ID` or `user:ID`  @returns {Room} the same
+   *    one each time */
+  room(id) {
+    if (typeof id !== 'string' || !/^(channel|user):./.test(id)) {
+      throw misuse(`This is no room: ${String(id)}. Rooms are channel:ID and user:ID.`);
+    }
+    const room = this.#rooms.get(id) ?? new Room(this.client, id);
+    this.#rooms.set(id, room);
+    return room;
+  }
+
+  /** @param {UsherState} state */
+  #state(state) {
+    if (state.name === 'joined' && state.session.user.id !== this.#user?.id) {
+      this.#became(state.session.user);
+    }
+    if (state.name === 'closed' && state.retry === 'login') {
+      if (this.#login instanceof KeptLogin && !state.error) this.#login.forget(this.#login.shown);
+      this.#became(null);
+    }
+    this.#listeners.tell('state', state);
+  }
+
+  /** @param {{event: string, data?: any, room?: string, id?: string, sent_at?: number}} frame */
+  #event({ event, room, data, id, sent_at }) {
+    if (room !== undefined) { // a backend published it
+      const to = this.#rooms.get(room);
+      const detail = { event, room, data, ...(id && { id }), ...(sent_at && { sent_at }) };
+      to?.tell('event', detail);
+      if (event !== 'event') to?.tell(event, detail);
+    } else if (OF_ROOMS.has(event)) this.#rooms.get(data?.room)?.tell(event, data);
+  }
+
+  /** @param {import('./usher-room.js').Gap} gap */
+  #gap(gap) {
+    this.#rooms.get(gap.room)?.tell('gap', gap);
+    this.#listeners.tell('gap', gap);
+  }
+}
+
+/** @param {AbortSignal} given  @param {AbortSignal} late  @returns {AbortSignal} */
+function either(given, late) {
+  return AbortSignal.any?.([given, late]) ?? given; // browsers of before 2024 have no `any`
+}
+
+/** @param {unknown} input  @returns {boolean} */
+function isRequest(input) { return typeof input === 'object' && input !== null && 'clone' in input; }
+
+/** @param {any} body  @returns {boolean} */
+function isStream(body) { return typeof body?.getReader === 'function'; }
+
+/** Whether a browser sends the server's SameSite cookies along with a page's calls. Where that
+ *  cannot be known (`a.co.uk` and `b.co.uk`) it is tried: see `cookies_blocked`.
+ *  @param {{protocol?: string, hostname?: string} | undefined} page  @param {URL} server */
+function sameSite(page, { protocol, hostname }) {
+  if (!page?.hostname || page.protocol !== protocol) return false;
+  if (page.hostname === hostname) return true;
+  const site = (/** @type {string} */ host) => host.split('.').slice(-2).join('.');
+  const named = /\.[a-z][a-z0-9-]*$/i.test(hostname); // an address of numbers is its own site
+  return named && site(page.hostname) === site(hostname);
+}

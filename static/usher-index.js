@@ -1,0 +1,5 @@
+/** What the package and /client/usher.js export. */
+
+export { Usher, VERSION, createUsher } from './usher-app.js';
+export { Room } from './usher-room.js';
+export { MAX_FRAME_BYTES, PROTOCOL, RETRY, UsherClient, UsherError } from './usher.js';

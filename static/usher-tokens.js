@@ -1,0 +1,167 @@
+/** The login of a native client, and of a page on another site: tokens instead of cookies. Used
+ *  through usher-app.js. */
+
+import { ask, bodyOf, stored } from './usher-login.js';
+import { UsherError } from './usher-wire.js';
+
+/**
+ * @typedef {{id: string, name: string, role: string, email?: string}} SignedInUser
+ * @typedef {{access: string, refresh: string, user: SignedInUser, device?: string}} Kept
+ * @typedef {Pick<Storage, 'getItem' | 'setItem' | 'removeItem'>} TokenStorage
+ */
+
+const LOCK = 'usher-tokens';
+
+/** Renewals under way, by where their tokens are kept: clients that share tokens share them.
+ *  @type {WeakMap<object, Map<string, Promise<void>>>} */
+const flights = new WeakMap();
+
+/** Tokens in memory: gone with the page, or the process. @returns {TokenStorage} */
+function memory() {
+  /** @type {Map<string, string>} */ const kept = new Map();
+  return {
+    getItem: (key) => kept.get(key) ?? null,
+    setItem: (key, value) => { kept.set(key, value); },
+    removeItem: (key) => { kept.delete(key); },
+  };
+}
+
+export class KeptLogin {
+  gives = /** @type {const} */ ('token');
+  #options;
+  #storage;
+  #shared;
+  #key;
+  #shown = ''; // the access token that the socket was given last
+  #forgotten;
+
+  /** @param {{base: URL, fetch: typeof globalThis.fetch, timeoutMs: number}} options
+   *  @param {TokenStorage | undefined} storage  default: memory
+   *  @param {() => void} forgotten told when the server has refused the refresh token */
+  constructor(options, storage, forgotten) {
+    this.#options = options;
+    this.#storage = storage ?? memory();
+    this.#shared = storage !== undefined; // with other tabs, perhaps
+    this.#key = `usher ${options.base.href}`;
+    this.#forgotten = forgotten;
+  }
+
+  /** @returns {Kept | null} */
+  get #kept() {
+    try {
+      const kept = JSON.parse(this.#storage.getItem(this.#key) ?? 'null');
+      return typeof kept?.refresh === 'string' ? kept : null;
+    } catch {
+      return null; // somebody else's text, or a storage that is blocked
+    }
+  }
+
+  /** @returns {SignedInUser | null} */
+  get user() { return this.#kept?.user ?? null; }
+
+  /** The access token that is there; '': none. */
+  mark() { return this.#kept?.access ?? ''; }
+
+  /** @param {'login' | 'signup'} call  @param {object} form
+   *  @returns {Promise<SignedInUser | null>} null: the address has to be confirmed first */
+  async signIn(call, form) {
+    const device = call === 'login' ? { device: this.#device } : {};
+    const body = bodyOf(await ask(this.#options, `api/auth/${call}`,
+      { body: { ...form, ...device, client: 'native' } }));
+    if (body.user === undefined) return null;
+    this.#keep(body);
+    return body.user;
+  }
+
+  /** The access token that the socket was given last. */
+  get shown() { return this.#shown; }
+
+  /** Lets go of the tokens; the mark of the device stays for the next sign-in.
+   *  @param {string} [which] the access token that they have to belong to */
+  forget(which = this.mark()) {
+    if (which !== this.mark()) return; // another sign-in's, by now
+    this.#shown = '';
+    this.#device = this.#kept?.device ?? this.#device;
+    this.#storage.removeItem(this.#key);
+  }
+
+  /** What makes this device known to the server, so that nobody's guessing locks it out. */
+  get #device() { return this.#storage.getItem(`${this.#key} device`) ?? ''; }
+
+  set #device(device) {
+    if (device) this.#storage.setItem(`${this.#key} device`, device);
+  }
+
+  /** For the socket.  @param {boolean} renew a newer one than the last  @returns {Promise<string>} */
+  async credential(renew) {
+    if (renew) await this.renew(this.#shown);
+    this.#shown = this.mark();
+    if (this.#shown) return this.#shown;
+    throw new UsherError('unauthenticated', 'Nobody is signed in.', { status: 401 });
+  }
+
+  /** @returns {Promise<void>} */
+  refresh() { return this.renew(this.mark()); }
+
+  /** Has a newer access token than this one. One flight at a time for all who share the tokens: a
+   *  refresh token is used once.
+   *  @param {string} stale  @returns {Promise<void>} rejects with UsherError */
+  renew(stale) {
+    if (this.mark() !== stale) return Promise.resolve();
+    const mine = flights.get(this.#storage) ?? new Map();
+    flights.set(this.#storage, mine);
+    let flight = mine.get(this.#key);
+    if (!flight) {
+      flight = this.#alone(stale).finally(() => mine.delete(this.#key));
+      mine.set(this.#key, flight);
+    }
+    return flight;
+  }
+
+  /** @param {string} stale  @returns {Promise<void>} */
+  async #alone(stale) {
+    const locks = this.#shared ? globalThis.navigator?.locks : null;
+    if (!locks) return this.#refresh(stale);
+    const asked = performance.now();
+    let begun = false;
+    const refresh = async () => {
+      begun = true;
+      await stored(asked);
+      return this.#refresh(stale);
+    };
+    try {
+      await locks.request(`${LOCK} ${this.#key}`,
+        { signal: AbortSignal.timeout(this.#options.timeoutMs) }, refresh);
+    } catch (error) {
+      if (begun) throw error;
+      await refresh(); // a frozen tab may keep the lock for ever; the server bears two at once
+    }
+  }
+
+  /** @param {string} stale */
+  async #refresh(stale) {
+    const kept = this.#kept;
+    if (!kept) throw new UsherError('unauthenticated', 'Nobody is signed in.', { status: 401 });
+    if (kept.access !== stale) return; // another tab did it while this one waited
+    try {
+      this.#keep(bodyOf(await ask(this.#options, 'api/auth/refresh',
+        { body: { refresh_token: kept.refresh } })));
+    } catch (error) {
+      const { code } = /** @type {UsherError} */ (error);
+      if ((code === 'unauthenticated' || code === 'token_expired') && this.mark() === stale) {
+        this.forget();
+        this.#forgotten();
+      }
+      throw error;
+    }
+  }
+
+  /** @param {any} answer of a sign-in or a refresh */
+  #keep({ access_token: access, refresh_token: refresh, user, device }) {
+    if (typeof access !== 'string' || typeof refresh !== 'string' || typeof user?.id !== 'string') {
+      throw new UsherError('http_error', 'An answer without tokens.');
+    }
+    this.#storage.setItem(this.#key, JSON.stringify({ access, refresh, user }));
+    this.#device = device;
+  }
+}

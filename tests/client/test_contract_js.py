@@ -1,0 +1,89 @@
+"""clients/js does all that clients/contract lists, against a scripted and a real Usher."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.websocket.protocol import CloseCode
+from tests.support.contract import Driver, ScriptedRun, behaviours
+from tests.support.contract_usher import Installations, RealRun, installations
+from tests.support.node import node_command
+from tests.support.scripted import scripted_usher
+from tests.support.server import ROOT
+
+DRIVER = ROOT / "tests" / "support" / "contract_driver.mjs"
+ENVIRONMENT = os.environ | {"NODE_NO_WARNINGS": "1"}
+Item = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Driver]:
+    with closing(Driver([*node_command(), DRIVER], ENVIRONMENT)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[Installations]:
+    with installations() as running:
+        yield running
+
+
+@pytest.mark.parametrize("item", behaviours("scripted"), ids=lambda item: item["id"])
+def test_a_behaviour_against_a_scripted_server(driver: Driver, item: Item) -> None:
+    with scripted_usher() as server:
+        run = ScriptedRun(driver, server, item)
+        run.start(item["start"])
+        run.steps(item["steps"])
+        run.client.do("close")
+
+
+@pytest.mark.parametrize("item", behaviours("usher"), ids=lambda item: item["id"])
+def test_a_behaviour_against_a_real_usher(driver: Driver, real: Installations, item: Item) -> None:
+    run = RealRun(driver, real.suited(item.get("settings", {})), item)
+    run.start()
+    run.steps(item["steps"])
+    run.client.do("close")
+
+
+# ---- the list itself -------------------------------------------------------------------------
+
+
+def test_every_item_is_run_and_named_once() -> None:
+    items = [*behaviours("scripted"), *behaviours("usher")]
+    names = [item["id"] for item in items]
+    assert len(set(names)) == len(names) > 100
+    for item in items:
+        assert all(item[word] for word in ("given", "when", "then", "steps")), item["id"]
+
+
+def test_every_close_code_of_usher_is_in_the_list_with_its_class() -> None:
+    items = {item["id"]: item for item in behaviours("scripted")}
+    for code in CloseCode:
+        [said] = [s["say"] for s in items[f"close-{int(code)}"]["steps"] if "say" in s]
+        assert said["data"] == {"code": code, "reason": code.reason, "retry": code.retry}
+        assert f"close-{int(code)}-unannounced" in items
+
+
+def test_a_step_that_nobody_knows_fails(driver: Driver) -> None:
+    with scripted_usher() as server:
+        run = ScriptedRun(driver, server, {"options": {}})
+        with pytest.raises(AssertionError, match="nobody knows what sing is"):
+            run.steps([{"sing": {}}])
+
+
+def test_the_readme_of_the_contract_names_every_step_and_command() -> None:
+    page = (ROOT / "clients" / "contract" / "README.md").read_text("utf-8")
+    for kind in (ScriptedRun, RealRun):
+        for name in dir(kind):
+            if name.startswith("step_"):
+                assert f"`{name.removeprefix('step_')}" in page or (
+                    f"{name.removeprefix('step_')}:" in page
+                ), name
+    script = Path(DRIVER).read_text("utf-8")
+    assert "sign_in" in script
