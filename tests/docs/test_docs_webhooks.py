@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import IO, get_args
 
 import pytest
 
@@ -52,7 +52,7 @@ def running(command: list[str], port: int, secret: str) -> Iterator[queue.Queue[
     )
     stdout = process.stdout
     assert stdout is not None
-    reader = threading.Thread(target=lambda: [lines.put(line) for line in stdout], daemon=True)
+    reader = threading.Thread(target=read_into, args=(lines, stdout), daemon=True)
     reader.start()
     try:
         wait_until(lambda: answers(port))
@@ -62,6 +62,11 @@ def running(command: list[str], port: int, secret: str) -> Iterator[queue.Queue[
         process.wait()
         reader.join(PATIENCE)
         stdout.close()
+
+
+def read_into(lines: queue.Queue[str], stdout: IO[str]) -> None:
+    for line in stdout:
+        lines.put(line)
 
 
 def answers(port: int) -> bool:
