@@ -90,7 +90,7 @@ def arguments() -> argparse.Namespace:
 
 
 def key_and_room(folder: Path, usher: str, settings: dict[str, str]) -> tuple[str, str]:
-    """The backend's key, and the room in which everybody hears of posts: made at the first start."""
+    """The backend's key, and the room where everybody hears of posts: made at the first start."""
     kept = folder / "board.json"
     if not kept.exists():
         command = [sys.executable, "server.py", "create-api-key", "board", "--json"]
