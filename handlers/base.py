@@ -270,7 +270,7 @@ class ApiHandler(BaseHandler):
             return
         token = self.access_token()
         if token.startswith(KEY_PREFIX) and access in KEY_SCOPES:
-            self.key = await self.services.api_keys.check(token, *KEY_SCOPES[access])
+            self.key = await self.good_key(token, access)
             self.callers.enter("users", f"key {self.key.id}")
             self.acting()
             return
@@ -281,6 +281,21 @@ class ApiHandler(BaseHandler):
         self.services.last_seen.record(claims.sid)
         if access not in USERS_MAY and not self.identity.is_admin:
             raise Forbidden("an administrator's call")
+
+    async def good_key(self, token: str, access: Access) -> GoodKey:
+        """The API key that calls. One that is none counts for the address that it came from; a
+        good one never does.
+
+        Raises:
+            Unauthenticated, Forbidden: as `ApiKeys.check`.
+            RateLimited: too many keys that were none.
+        """
+        try:
+            return await self.services.api_keys.check(token, *KEY_SCOPES[access])
+        except Unauthenticated:
+            limits, network = self.services.limits, network_of(self.address().ip)
+            (await limits.take((limits.of.bad_keys, network))).require()
+            raise
 
     def access_token(self) -> str:
         """The access token of the request: in the header, else in the cookie.

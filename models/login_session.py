@@ -22,7 +22,8 @@ class LoginSession(Row):
             the user were ended at once, they are filled in some time later.
         generation: the user's at sign-in. Living sessions have the user's own: whoever ends all
             of them counts that one up, in one row, however many there are.
-        step, step_at: the newest step of its refresh tokens that was used, and when it was first.
+        step, step_at, step_tick: the newest step of its refresh tokens that was used, and when it
+            was first: epoch seconds, and the counter of services/sessions/refresh_tokens.py.
         provider, provider_subject: the identity that it came of, None for a password.
         client: "browser", "native" (an app), or "" where it was opened before 1.1.
         auth_time: when the user proved who they are, epoch seconds, where that was before it was
@@ -47,6 +48,7 @@ class LoginSession(Row):
     generation = peewee.IntegerField(default=0)
     step = peewee.IntegerField(default=0)
     step_at = peewee.DoubleField(null=True)
+    step_tick = peewee.IntegerField(null=True)
     provider = peewee.TextField(null=True)
     provider_subject = peewee.TextField(null=True)
     provider_sid = peewee.TextField(null=True)
@@ -69,7 +71,8 @@ class RefreshToken(Row):
         hash: SHA-256 of the token. The token itself is nowhere.
         session: its login session. Read `session_id`.
         created_at, expires_at: epoch seconds.
-        rotated_at: epoch seconds of its first use, None before.
+        rotated_at, rotated_tick: its first use in epoch seconds, and by the counter of
+            services/sessions/refresh_tokens.py; None before.
         step: 1 for the first token of its session; each use gives one of the step after.
         replaced: whether it is worthless, because another was given in its place before it
             was ever used.
@@ -83,6 +86,7 @@ class RefreshToken(Row):
     created_at = peewee.DoubleField()
     expires_at = peewee.DoubleField(index=True)
     rotated_at = peewee.DoubleField(null=True)
+    rotated_tick = peewee.IntegerField(null=True)
     step = peewee.IntegerField(default=1)
     replaced = peewee.BooleanField(default=False)
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from services.callers import Callers
 from services.errors import StoreUnavailable, UsherError
 from services.metrics import Metrics
+from services.tasks import end_tasks
 
 log = logging.getLogger("usher.background")
 
@@ -52,7 +53,4 @@ class Background:
 
     async def close(self) -> None:
         """Stop every loop and wait until it has."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_tasks(*self._tasks)

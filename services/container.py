@@ -47,6 +47,7 @@ from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
+from services.sessions.refresh_tokens import RefreshTicks
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets
@@ -56,8 +57,13 @@ from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
+from services.sockets.unjoined_counts import UnjoinedCounts
 from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
+from services.webhooks import hooks as webhook_hooks
+from services.webhooks import parts as webhook_parts
+from services.webhooks.outbox import WebhookOutbox
+from services.webhooks.parts import WebhookParts
 from services.websocket.protocol import CloseCode
 
 log = logging.getLogger("usher")
@@ -100,6 +106,7 @@ class Services:
     limits: HourlyLimits
     refreshes: Refreshes
     refresh_keys: RefreshKeys
+    refresh_ticks: RefreshTicks
     tokens: Tokens
     app_keys: AppKeys
     app_tokens: AppTokens
@@ -108,6 +115,8 @@ class Services:
     encryption: Encryption
     native_codes: NativeCodes
     oauth: OAuthParts
+    webhooks: WebhookParts
+    unjoined_counts: UnjoinedCounts
 
 
 def build(
@@ -152,7 +161,10 @@ def build(
         settings.max_memberships_given,
         settings.max_memberships_given_to_one,
     )
-    channels = Channels(database, revocations, shares=shares)
+    outbox = WebhookOutbox()
+    login_sessions.on_opening(webhook_hooks.opened(outbox))
+    revocations.on_recorded(webhook_hooks.ended(outbox))
+    channels = Channels(database, revocations, shares=shares, outbox=outbox)
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     login_sessions.on_opened(hooks.opened(audit))
@@ -181,6 +193,15 @@ def build(
         limits,
         health.keys_are_wrong,
         metrics,
+        outbox=outbox,
+    )
+    webhooks = webhook_parts.join(
+        outbox,
+        database,
+        encryption,
+        health.keys_are_wrong,
+        metrics,
+        settings.webhook_private,
     )
     return Services(
         node=node,
@@ -199,6 +220,7 @@ def build(
             Devices(tokens.devices),
             oauth.take_out,
             metrics,
+            outbox=outbox,
         ),
         login_sessions=login_sessions,
         channels=channels,
@@ -217,7 +239,7 @@ def build(
         presence=Presence(store, rooms, node),
         usage=Usage(store),
         models=ModelRegistry(database, store),
-        api_keys=ApiKeys(database, cache, revocations, admission.wait_current),
+        api_keys=ApiKeys(database, cache, revocations, admission.wait_current, tokens.api_keys),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
@@ -225,6 +247,7 @@ def build(
         limits=limits,
         refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
+        refresh_ticks=RefreshTicks(database),
         tokens=tokens,
         app_keys=app_keys,
         app_tokens=app_tokens,
@@ -233,6 +256,8 @@ def build(
         encryption=encryption,
         native_codes=NativeCodes(database, login_sessions, revocations, tokens.codes, limits),
         oauth=oauth,
+        webhooks=webhooks,
+        unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
     )
 
 

@@ -6,19 +6,23 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from services.accounts.api_keys import READ_SECONDS
 from services.audit.trail import LINES_SECONDS, ROWS_SECONDS
 from services.container import Services
-from services.errors import StoreUnavailable, UsherError
+from services.errors import DatabaseUnavailable, StoreUnavailable, UsherError
 from services.health import CHECK_SECONDS
 from services.infrastructure import close_infrastructure
 from services.providers.refresh import KEEP_SECONDS
 from services.sessions.contact import ENFORCE_SECONDS, NEWS_SECONDS
 from services.sessions.last_seen import WRITE_SECONDS
+from services.sessions.refresh_tokens import TICK_SECONDS
 from services.sessions.revocations import SWEEP_SECONDS
 from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECONDS
 from services.sockets.keepalive import PING_SECONDS, keep_alive
 from services.sockets.session_pool import RENEW_SECONDS
+from services.sockets.unjoined_counts import SHARE_SECONDS
 from services.upkeep import PURGE_SECONDS, Upkeep
+from services.webhooks.socket_events import WRITE_SECONDS as WRITE_EVENTS_SECONDS
 
 log = logging.getLogger("usher")
 
@@ -41,10 +45,19 @@ async def _start(services: Services) -> None:
     await services.contact.sweep()
     await services.shared_grants.load()
     await services.refresh_keys.read()
+    with suppress(DatabaseUnavailable):  # it can be read, not written; the loop comes to it
+        await services.refresh_ticks.tick()
+    await services.api_keys.read()
     await services.health.check()
     await services.app_keys.read()
     services.infrastructure.watch.start()
-    background, database = services.background, services.infrastructure.database
+    _begin_loops(services)
+    _begin_upkeep(services)
+
+
+def _begin_loops(services: Services) -> None:
+    """What keeps this node current, and the others informed of it."""
+    background = services.background
 
     async def renew() -> None:
         await services.nodes.renew()
@@ -54,12 +67,6 @@ async def _start(services: Services) -> None:
     async def ping() -> None:
         await keep_alive(services.hub, services.infrastructure.watch.resumed_at)
 
-    async def prune() -> None:
-        services.revocations.prune()
-        services.infrastructure.bus.forget_old()
-
-    keep_audit = services.infrastructure.settings.audit_retention_seconds
-    purge = Upkeep(database, keep_audit=keep_audit).purge
     background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
     background.every(NEWS_SECONDS, "read news", services.contact.receive)
     background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
@@ -67,15 +74,38 @@ async def _start(services: Services) -> None:
     background.every(CHECK_SECONDS, "check health", services.health.check)
     background.every(RENEW_SECONDS, "renew leases", renew)
     background.every(CHECK_BINDINGS_SECONDS, "check bearer tokens", services.token_binding.check)
+    background.every(SHARE_SECONDS, "share counts of addresses", services.unjoined_counts.share)
     background.every(WRITE_SECONDS, "note last seen", services.last_seen.write)
     background.every(PING_SECONDS, "ping sockets", ping)
     if tuple(services.oauth.providers):
         background.every(KEEP_SECONDS, "refresh provider tokens", services.oauth.refresh.keep)
+
+
+def _begin_upkeep(services: Services) -> None:
+    """What reads rows that change seldom, writes what may wait, and takes away what is over."""
+    background, database = services.background, services.infrastructure.database
+
+    async def prune() -> None:
+        services.revocations.prune()
+        services.infrastructure.bus.forget_old()
+
+    chosen = services.infrastructure.settings
+    purge = Upkeep(
+        database,
+        keep_audit=chosen.audit_retention_seconds,
+        keep_deliveries=chosen.webhook_retention_seconds,
+    ).purge
     background.every(PURGE_SECONDS, "forget revocations", prune)
     background.every(PURGE_SECONDS, "purge rows", purge)
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
+    # It waits by itself for what there is to deliver.
+    background.every(0.0, "deliver webhooks", services.webhooks.dispatcher.step)
+    write_events = services.webhooks.socket_events.write
+    background.every(WRITE_EVENTS_SECONDS, "write socket events", write_events)
+    background.every(TICK_SECONDS, "count for refresh tokens", services.refresh_ticks.tick)
     background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
+    background.every(READ_SECONDS, "read API keys", services.api_keys.read)
     background.every(PURGE_SECONDS, "read app keys", services.app_keys.read)
 
 
@@ -91,6 +121,11 @@ async def stop(services: Services) -> None:
         await asyncio.wait_for(services.audit.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:
         log.error("entries of the audit trail are lost: %s", error)
+    try:
+        await asyncio.wait_for(services.webhooks.socket_events.write(), 2.0)
+    except (UsherError, asyncio.TimeoutError) as error:
+        log.error("events of sockets are lost: %s", error)
+    await services.webhooks.dispatcher.close()
     services.passwords.close()
     await services.oauth.close()
     with suppress(UsherError):

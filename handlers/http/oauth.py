@@ -125,6 +125,8 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
         provider = self.services.oauth.providers.title(self.provider or "the provider")
         if isinstance(error, SignInRefused):
             reason, status = error.reason, error.status
+            if error.retry_after is not None:
+                self.set_header("Retry-After", str(error.retry_after))
         else:
             reason, status = _reason_of(error), error.status
         self.set_status(status)

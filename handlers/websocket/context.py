@@ -90,6 +90,7 @@ class SocketContext:
         self.services, self.events, self.clock = services, events, clock
         self.hub, self.rooms = services.hub, services.rooms
         self.joins, self.metrics = services.joins, services.metrics
+        self.socket_events = services.webhooks.socket_events
         self.metrics.sockets.set_function(self.hub.__len__)
         self.stalled = services.infrastructure.watch.check
         self.may_overlap = services.bus.keeps_order
@@ -103,7 +104,9 @@ class SocketContext:
         self.first_frames = FirstFrames(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
         most = services.infrastructure.settings.max_unjoined_per_address
-        self.unjoined = UnjoinedConnections(most, proxies or Proxies())
+        elsewhere = services.unjoined_counts.elsewhere
+        self.unjoined = UnjoinedConnections(most, proxies or Proxies(), elsewhere)
+        services.unjoined_counts.watch(self.unjoined.counts)
         self.draining = False
 
     @property

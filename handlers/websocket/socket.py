@@ -28,7 +28,13 @@ from services.rooms.joins import Credential
 from services.sessions.admission import Identity
 from services.websocket import protocol
 from services.websocket.connection import Connection, ConnectionOwner
-from services.websocket.message_rate import BURST_SECONDS, Excess, TokenBucket
+from services.websocket.message_rate import (
+    BURST_SECONDS,
+    QUIET_SECONDS,
+    REST_SECONDS,
+    Excess,
+    TokenBucket,
+)
 from services.websocket.protocol import CloseCode, Frame
 
 RENEW_AFTER_SECONDS = 5.0
@@ -139,6 +145,8 @@ class ClientSocket(SocketIdentity):
         else:
             self._wait(frame, _refused(error), alone=False)
         if excess.is_enough(size):
+            assert self._rate is not None
+            self._rate.calm(now, REST_SECONDS + QUIET_SECONDS)
             self.connection.rest()
 
     def _dispatch(self, event: ClientEvent | None, frame: Frame) -> None:

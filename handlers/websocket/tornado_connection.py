@@ -21,12 +21,17 @@ from services.websocket.connection import (
     LIGHT_BURST,
     LIGHT_RATE,
     OUTBOX_BYTES,
+    READ_AWAY_BYTES,
+    READ_AWAY_SECONDS,
     ConnectionOwner,
 )
 from services.websocket.first_frames import FirstFrames
 from services.websocket.frames import text_of
 from services.websocket.message_rate import REST_SECONDS, TokenBucket
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
+
+LEAST_READ_AWAY = 4096
+"""Bytes that a message after the end counts for at least: each costs us about as much."""
 
 if TYPE_CHECKING:
     from tornado.websocket import WebSocketHandler
@@ -56,6 +61,7 @@ class TornadoConnection:
         "_owner",
         "_paused",
         "_queued",
+        "_read_away",
         "_resting",
         "_stalled",
         "_timer",
@@ -79,7 +85,7 @@ class TornadoConnection:
         self._resting: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._outbox: deque[bytes] = deque()
-        self._queued = 0
+        self._queued = self._read_away = 0
         self._unread: str | bytes | None = None
         self._gate: asyncio.Future[None] | None = None
         self.last_heard = loop.time()
@@ -112,7 +118,7 @@ class TornadoConnection:
         """Take a message that Tornado read. It reads the next one once the result is done."""
         self.last_heard = self._loop.time()
         if not self._open:
-            return None  # after our close frame nothing counts any more but the peer's
+            return self._read_slowly(len(message))
         self._stalled()
         if self._waits():
             self._unread = message
@@ -126,8 +132,17 @@ class TornadoConnection:
         self._gate = self._loop.create_future()
         return self._gate
 
+    def _read_slowly(self, size: int) -> asyncio.Future[None] | None:
+        """After our close frame nothing counts any more but the peer's, which comes soon."""
+        self._read_away += max(size, LEAST_READ_AWAY)
+        if self._read_away <= READ_AWAY_BYTES:
+            return None
+        pause: asyncio.Future[None] = self._loop.create_future()
+        self._loop.call_later(READ_AWAY_SECONDS, pause.set_result, None)
+        return pause
+
     def heard(self) -> None:
-        """Note a ping or pong of the peer, which Tornado has answered.
+        """Note a ping or pong of the peer, which Tornado has answered, or a small fragment.
 
         Tornado reads on whatever is done here, so who sends many is ended, not left unread.
         """
@@ -267,7 +282,8 @@ class TornadoConnection:
         self._owner.closed(code)
 
     def end_flood(self) -> None:
-        """Close a peer that goes on above its rate (4429)."""
+        """Close a peer that goes on above its rate (4429). What it has sent is read away slowly."""
+        self._read_away = READ_AWAY_BYTES
         self.close(CloseCode.RATE_LIMITED)
 
     def abort(self) -> None:

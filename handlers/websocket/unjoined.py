@@ -7,14 +7,14 @@ descriptor, and a node has a limited number of them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from services.limits.networks import network_of
 from services.settings.proxies import PEERS_KNOWN, Proxies
 
 
 class UnjoinedConnections:
-    """Counts this node's connections that have not joined, by address.
+    """Counts connections that have not joined, by address.
 
     A connection of a trusted proxy is nobody's: its clients are counted one by one, once they ask
     for a socket.
@@ -22,12 +22,20 @@ class UnjoinedConnections:
     Args:
         most: of one address.
         proxies: who is trusted to say for whom they speak.
+        elsewhere: how many an address has on other nodes.
     """
 
-    def __init__(self, most: int, proxies: Proxies) -> None:
-        self._most, self._proxies = most, proxies
+    def __init__(
+        self, most: int, proxies: Proxies, elsewhere: Callable[[str], int] = lambda _: 0
+    ) -> None:
+        self._most, self._proxies, self._elsewhere = most, proxies, elsewhere
         self._network_of = functools.lru_cache(PEERS_KNOWN)(network_of)
         self._counts: dict[str, int] = {}
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many each address has here."""
+        return self._counts
 
     def connected(self, peer_ip: str) -> str | None:
         """A connection came. Gives what to `leave` with; "" for one that is not counted, None for
@@ -55,7 +63,7 @@ class UnjoinedConnections:
 
     def _enter(self, group: str) -> str | None:
         count = self._counts.get(group, 0)
-        if count >= self._most:
+        if count + self._elsewhere(group) >= self._most:
             return None
         self._counts[group] = count + 1
         return group

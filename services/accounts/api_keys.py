@@ -3,6 +3,10 @@
 A key is valid only while its creator is an enabled administrator. What the database says of it is
 cached here for a minute. One round trip to Redis then tells whether the key was revoked or its
 creator changed. The rows of revocations tell the same when messages or Redis' keys are lost.
+
+A key ends with a keyed checksum, so that a made-up one is refused without a look-up. Keys of before
+the checksum, and those of a secret that was replaced, are known by their hashes, which are read at
+the start and every minute.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from services.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
+from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.opaque import opaque_token, token_hash
 from services.secret import Secret
 from services.sessions.control import Revocation
@@ -40,6 +45,10 @@ MAX_NAME_LENGTH = 100
 USED_EVERY_SECONDS = 60.0
 """`last_used_at` is written this often, not on every call; and a row is remembered so long."""
 MAX_REMEMBERED = 10_000
+REFUSED_SECONDS = 1.0
+"""A key of ours that the database refused is refused so long without asking it again."""
+READ_SECONDS = 60.0
+"""How often the hashes of the keys are read."""
 NOBODY = "keys"
 """In place of a maker's id, where there is none."""
 
@@ -91,6 +100,7 @@ class ApiKeys:
 
     Args:
         wait_current: waits, after a stall of the loop, until what was missed is read.
+        checksums: tell a genuine key from others before a look-up.
         monotonic: seconds; for how long something is remembered.
     """
 
@@ -100,12 +110,16 @@ class ApiKeys:
         cache: LoginCache,
         revocations: Revocations,
         wait_current: Callable[[], Awaitable[None]],
+        checksums: Checksums,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._cache, self._revocations = database, cache, revocations
         self._wait_current, self._clock, self._monotonic = wait_current, clock, monotonic
+        self._checksums = checksums
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        self._refused: OrderedDict[str, float] = OrderedDict()
+        self._hashes: frozenset[str] = frozenset()
 
     async def create(
         self,
@@ -127,7 +141,8 @@ class ApiKeys:
         if not scopes:
             raise BadRequest("key without a scope", detail="scopes: at least one")
         shown = checked_text(name, "name", MAX_NAME_LENGTH)
-        key, key_id, now = opaque_token(PREFIX), secrets.token_urlsafe(16), self._clock()
+        text, key_id, now = opaque_token(PREFIX).reveal(), secrets.token_urlsafe(16), self._clock()
+        key = Secret(text + self._checksums.sign(text))
         if expires_at is not None and expires_at <= now:
             raise BadRequest("key that is over", detail="expires_at: epoch seconds, ahead of now")
         wanted = sorted(set(scopes))
@@ -145,6 +160,7 @@ class ApiKeys:
             await self._database.run(_insert, values)
         except peewee.IntegrityError as error:
             raise Unauthenticated("API key: its maker's account is gone") from error
+        self._hashes |= {token_hash(key.reveal())}
         return KeyRow(key_id, shown, list(wanted), now, None, expires_at, created_by), key
 
     # ---- checking --------------------------------------------------------------------------
@@ -162,7 +178,10 @@ class ApiKeys:
         if len(key) > MAX_KEY_LENGTH:
             raise Unauthenticated("API key: too long")
         hash_ = token_hash(key)
-        found = await self._known(hash_) or await self._read(hash_)
+        found = await self._known(hash_)
+        if found is None:
+            self._refuse_unknown(key, hash_)
+            found = await self._read(hash_)
         await self._wait_current()
         self._refuse_over(found)
         if not found.key.scopes.intersection(scopes):
@@ -204,6 +223,18 @@ class ApiKeys:
             or self._revocations.is_of_older_generation(maker, found.generation)
         )
 
+    def _refuse_unknown(self, key: str, hash_: str) -> None:
+        """Refuse what needs no look-up: made up, or refused a moment ago."""
+        if hash_ not in self._remembered and hash_ not in self._hashes and not self._is_ours(key):
+            raise Unauthenticated("API key: not one of ours, by its form")
+        refused_at = self._refused.get(hash_)
+        if refused_at is not None and self._monotonic() - refused_at < REFUSED_SECONDS:
+            raise Unauthenticated("API key: refused a moment ago")
+
+    def _is_ours(self, key: str) -> bool:
+        text, checksum = key[:-CHECKSUM_LENGTH], key[-CHECKSUM_LENGTH:]
+        return self._checksums.verify(text, checksum)
+
     def _refuse_over(self, found: _Remembered) -> None:
         if self._revocations.is_over(found.key.id):
             raise Unauthenticated("API key: revoked")
@@ -215,16 +246,29 @@ class ApiKeys:
         as_of, read_at = self._clock(), self._monotonic()
         row = await self._database.run(_use, hash_, as_of)
         if row is None:
+            self._refused[hash_] = read_at
+            self._refused.move_to_end(hash_)
+            while len(self._refused) > MAX_REMEMBERED:
+                self._refused.popitem(last=False)
             raise Unauthenticated("API key: unknown, revoked, or its maker is no administrator now")
         key, generation = row
         good = GoodKey(key.id, frozenset(key.scopes.split()), key.created_by)
         found = _Remembered(good, key.expires_at, generation, as_of, read_at)
+        self._refused.pop(hash_, None)
         self._remembered[hash_] = found
         while len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)
         return found
 
     # ---- keeping ---------------------------------------------------------------------------
+
+    async def read(self) -> None:
+        """Read the hashes of the keys that were not revoked.
+
+        Raises:
+            DatabaseUnavailable: to be tried again later.
+        """
+        self._hashes = await self._database.run(_hashes)
 
     async def living(self) -> list[KeyRow]:
         """The keys that were not revoked, newest first; those that are over too."""
@@ -277,6 +321,11 @@ def _use(db: peewee.Database, hash_: str, now: float) -> tuple[ApiKey, int] | No
     if key.last_used_at is None or key.last_used_at < now - USED_EVERY_SECONDS:
         ApiKey.update({ApiKey.last_used_at: now}).where(ApiKey.id == key.id).execute(db)
     return key, generation
+
+
+def _hashes(db: peewee.Database) -> frozenset[str]:
+    rows = ApiKey.select(ApiKey.hash).where(ApiKey.revoked_at.is_null())
+    return frozenset(row.hash for row in rows.execute(db))
 
 
 def _living(db: peewee.Database) -> list[KeyRow]:

@@ -33,6 +33,7 @@ from hiredis import HiredisError, Reader, pack_command
 from services.embedded.binary import check_folder, record_writer, version_of, written_by
 from services.embedded.child_process import tied
 from services.errors import StoreUnavailable
+from services.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +124,7 @@ class EmbeddedRedis:
     async def stop(self) -> None:
         """Shuts the server down: SIGTERM, then SIGKILL. May be called more than once."""
         self._stopping = True
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
+        await end_tasks(self._supervisor)
         await self._end_process()
         self._pid_file.unlink(missing_ok=True)
         if self._socket.parent != self._folder:

@@ -81,6 +81,7 @@ class Limits(msgspec.Struct, frozen=True):
         session_guesses: wrong passwords of somebody signed in, by login session.
         bad_codes: authorization codes that the provider does not know, by address.
         bad_tokens: refresh tokens and tickets that are none, by address.
+        bad_keys: API keys that are none, by address.
         refresh_reuse: uses of one refresh token: parallel tabs, and what was lost on the way.
         signins, refreshes, tickets: by user.
         mails, mailbox: by address asked from, and by mailbox.
@@ -93,6 +94,7 @@ class Limits(msgspec.Struct, frozen=True):
     session_guesses: Limit
     bad_codes: Limit
     bad_tokens: Limit
+    bad_keys: Limit
     refresh_reuse: Limit
     signins: Limit
     refreshes: Limit
@@ -133,6 +135,7 @@ def limits_of(settings: LimitSettings) -> Limits:
         session_guesses=Limit("session-guesses", wrong_signins),
         bad_codes=Limit("bad-codes", wrong_signins),
         bad_tokens=Limit("bad-tokens", wrong_signins),
+        bad_keys=Limit("bad-keys", wrong_signins, is_final=True),
         refresh_reuse=Limit("refresh-reuse", part(settings.limit_refreshes, 8)),
         signins=Limit("signins", settings.limit_signins),
         refreshes=Limit("refreshes", settings.limit_refreshes),

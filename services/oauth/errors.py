@@ -16,6 +16,7 @@ GrantEnded                     the provider's `invalid_grant`: its session is ov
 from __future__ import annotations
 
 from enum import Enum
+from math import ceil
 from typing import NamedTuple
 
 from services.errors import Conflict, Forbidden, Unavailable
@@ -114,6 +115,12 @@ class Reason(Enum):
         "Too many sign-ins that came to nothing.",
         "Wait an hour, or sign in another way.",
     )
+    TOO_OFTEN = _Words(
+        429,
+        "Too many sign-ins to your account.",
+        "You, or a program in your name, signed in very often within this hour. Wait until it is "
+        "over. Where you are signed in already, you stay so.",
+    )
     SIGNED_OUT = _Words(
         403,
         "You were signed out meanwhile.",
@@ -144,11 +151,13 @@ class SignInRefused(Forbidden):
     Args:
         reason: for the user.
         evidence: for the log; no secrets, no e-mail addresses.
+        retry_after: seconds after which it may be let through, where a limit refused it.
     """
 
-    def __init__(self, reason: Reason, evidence: str) -> None:
+    def __init__(self, reason: Reason, evidence: str, retry_after: float | None = None) -> None:
         super().__init__(evidence)
         self.reason = reason
+        self.retry_after = None if retry_after is None else max(1, ceil(retry_after))
         self.status, self.code = reason.status, reason.code
 
 

@@ -173,7 +173,18 @@ class OAuth:
         try:
             taken.require()
         except RateLimited as error:
-            raise SignInRefused(Reason.TOO_MANY, error.evidence) from error
+            raise SignInRefused(Reason.TOO_MANY, error.evidence, error.seconds) from error
+        return taken
+
+    async def _counted(self, user_id: str) -> Taken:
+        """A sign-in counts for its user, whichever way it was made."""
+        taken = await self._limits.take((self._limits.of.signins, user_id))
+        try:
+            taken.require()
+        except RateLimited as error:
+            refused = SignInRefused(Reason.TOO_OFTEN, error.evidence, error.seconds)
+            refused.about = user_id
+            raise refused from error
         return taken
 
     async def _asked(
@@ -212,10 +223,18 @@ class OAuth:
                 raise SignInRefused(Reason.SIGNED_OUT, "the browser is signed in otherwise now")
             await self._linked.link(connection.settings, profile, grant, request.link)
             return Finished(None, request.next)
+        known = await self._identities.whose(connection.settings, profile)
+        taken = None if known is None else await self._counted(known)
         try:
             signed_in = await self._identities.sign_in(connection.settings, profile, grant, device)
-        except Unauthenticated as error:
-            raise SignInRefused(Reason.NOT_ALLOWED, error.evidence) from error
+        except BaseException as error:  # cancelled too: nobody was signed in
+            if taken is not None:
+                taken.give_back()
+            if isinstance(error, Unauthenticated):
+                raise SignInRefused(Reason.NOT_ALLOWED, error.evidence) from error
+            raise
+        if taken is None:  # the first one by this identity
+            await self._limits.take((self._limits.of.signins, signed_in.user.id))
         return Finished(signed_in, request.next, request.native)
 
     def _refuse_wrong_key(self) -> None:

@@ -27,6 +27,7 @@ from services.sessions.revocations import Revocations
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed
 from services.storage.one_time import use_once
+from services.tasks import end_tasks
 
 GIVE_BACK_TRIES = 3
 GIVE_BACK_AGAIN_SECONDS = 5.0
@@ -150,6 +151,4 @@ class ProviderLogout:
 
     async def close(self) -> None:
         """Give up on what is not given back yet."""
-        for task in tuple(self._giving_back):
-            task.cancel()
-        await asyncio.gather(*self._giving_back, return_exceptions=True)
+        await end_tasks(*self._giving_back)

@@ -28,6 +28,7 @@ from services.redis.link import error_word, pack
 from services.redis.log_clock import TOLERANCE_MS, LogClock
 from services.redis.store import Command, Store
 from services.secret import Secret
+from services.tasks import end_tasks
 
 PROBE_SECONDS = 0.5
 TIMEOUT_SECONDS = 1.0
@@ -289,9 +290,7 @@ class _Ear:
         self._keeper = asyncio.create_task(self._keep_up(), name="bus-keeper")
 
     async def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end_tasks(self._keeper)
         if self._line is not None:
             self._line.lose()
 

@@ -12,6 +12,7 @@ from services.errors import StoreUnavailable
 from services.redis.address import RedisAddress
 from services.redis.link import command_name, error_word, pack
 from services.redis.store import Command
+from services.tasks import end_tasks
 
 PATIENCE_SECONDS = 0.3
 """How long the slow ones of several servers are waited for once one has answered."""
@@ -126,9 +127,7 @@ async def ask_all(
                 else:
                     evidence = _evidence(error)
     finally:
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+        await end_tasks(*asked)
     if not answers:
         raise StoreUnavailable(evidence)
     return answers

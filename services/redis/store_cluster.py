@@ -24,6 +24,7 @@ from services.redis.link import Group, error_word, failed, packed, refusal
 from services.redis.store import Command
 from services.redis.store_redis import MAX_BYTES, MAX_GROUPS, RedisStore
 from services.secret import Secret
+from services.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +119,7 @@ class ClusterStore:
 
     async def close(self) -> None:
         self._closed, self.reason = True, "closed"
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end_tasks(self._keeper)
         self._owners = [None] * SLOTS
         for part in self._taken():
             part.fail("closed")

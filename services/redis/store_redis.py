@@ -35,6 +35,7 @@ from services.redis.link import (
 )
 from services.redis.store import Command
 from services.secret import Secret
+from services.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -129,9 +130,7 @@ class RedisStore:
 
     async def close(self) -> None:
         self._closed = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await end_tasks(self._keeper)
         if (link := self._link) is not None:
             link.lose("closed")
             await link.ended

@@ -28,7 +28,7 @@ from services.secret import Secret
 from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_cache import LoginCache, LoginState
-from services.sessions.refresh_tokens import step_of_next
+from services.sessions.refresh_tokens import Moment, current_tick, step_of_next
 from services.sessions.revocations import Revocations
 from services.sessions.session_views import (
     Device,
@@ -47,6 +47,8 @@ from services.storage.row_locks import locked_one
 MAX_DEVICE_LENGTH = 200
 SESSION_LIMIT = "session_limit"
 """Reason of a session that a newer one displaced."""
+
+Opening = Callable[[peewee.Database, str, str, str, float], None]
 
 log = logging.getLogger("usher.sessions")
 
@@ -77,6 +79,7 @@ class LoginSessions:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
         self._on_opened: Callable[[str, str, str], None] = lambda *_: None
+        self._on_opening: Opening = lambda *_: None
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
         self._steady = clock if steady is None else steady
 
@@ -154,6 +157,7 @@ class LoginSessions:
         signed_in = self._sign_in(
             db, user, sid, now + self._lifetime, now if proven_at is None else proven_at
         )
+        self._on_opening(db, user.id, sid, method, now + self._lifetime)
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
@@ -224,6 +228,11 @@ class LoginSessions:
         """Call `act` with the user, the session and the method of every sign-in."""
         self._on_opened = act
 
+    def on_opening(self, act: Opening) -> None:
+        """Call `act` with the user, the session, the method and the end (epoch seconds) of every
+        sign-in, within its transaction."""
+        self._on_opening = act
+
     async def announce(self, signed_in: SignedIn) -> None:
         """Store a committed session in Redis without waiting, and close the sockets of sessions
         that it displaced."""
@@ -275,7 +284,7 @@ class LoginSessions:
         token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
         if token is None or token.expires_at <= now:
             raise Unauthenticated("refresh: token expired")
-        step = step_of_next(db, session, token, self._steady())
+        step = step_of_next(db, session, token, Moment(self._steady(), current_tick(db)))
         if step is None:
             return self._end(db, session.id, user.id, "refresh_reuse")
         LoginSession.update({LoginSession.last_seen_at: now}).where(

@@ -11,41 +11,81 @@ next step. The session records the newest step that was used. These tokens are a
 
 Any other token was copied (RFC 9700 section 4.14.2). A thief and the owner cannot both go on: one
 of them presents a token that the other's use has passed or invalidated, and the session ends.
+
+The grace is measured without trusting a wall clock. A counter in the database is advanced every few
+seconds by whichever node comes first, and at every start of a node by more than a grace lasts. A
+clock that was set back, or a restart, can never make an old use look recent.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import peewee
 
+from models.installation import Installation
 from models.login_session import LoginSession, RefreshToken
+from services.storage.database import Database
+from services.storage.row_locks import locked_one
 
 REFRESH_GRACE_SECONDS = 10.0
 """Parallel tabs send the same cookie; each of them gets 200 this long."""
 CLOCK_SKEW_SECONDS = 2.0
 """How far the clocks of nodes may be apart. A first use that lies further ahead was written before
-a clock was set back: nothing is known of how long ago it was, so there is no grace."""
+a clock was set back: nothing is known of how long ago it was, so there is no grace. Where the clock
+comes to that moment again, the counter tells that time has passed."""
+
+TICK_KEY = "refresh_tick"
+TICK_SECONDS = 5.0
+"""The loops of all nodes together advance the counter once in about this time."""
+GRACE_TICKS = 3
+"""As many ticks as the grace of ten seconds may see pass."""
+
+
+class Moment(NamedTuple):
+    """Now, or when something was used first.
+
+    Attributes:
+        at: epoch seconds, of a clock that is not set back while its process lives.
+        tick: of the counter in the database.
+    """
+
+    at: float | None
+    tick: int | None
+
+    def is_lately(self, now: Moment) -> bool:
+        """Whether it was a moment ago, by the clock and by the counter."""
+        if self.at is None or self.tick is None or now.at is None or now.tick is None:
+            return False
+        passed = now.at - self.at
+        few_ticks = now.tick - self.tick <= GRACE_TICKS
+        return few_ticks and -CLOCK_SKEW_SECONDS <= passed <= REFRESH_GRACE_SECONDS
 
 
 def step_of_next(
-    db: peewee.Database, session: LoginSession, token: RefreshToken, at: float
+    db: peewee.Database, session: LoginSession, token: RefreshToken, now: Moment
 ) -> int | None:
     """Use a token. Gives the step of the token that takes its place; None for a copied one.
 
     Args:
         session: the token's, locked and alive.
         token: as it is behind that lock, not expired.
-        at: epoch seconds, of a clock that is not set back.
     """
-    racing = _is_lately(token.rotated_at, at)
+    racing = Moment(token.rotated_at, token.rotated_tick).is_lately(now)
     if not (racing or _is_newest(session, token) or _is_before_newest(session, token)):
         return None
     if token.rotated_at is None:
-        _change(db, token, {RefreshToken.rotated_at: at})
+        used = {RefreshToken.rotated_at: now.at, RefreshToken.rotated_tick: now.tick}
+        RefreshToken.update(used).where(RefreshToken.hash == token.hash).execute(db)
     if token.step > session.step:
-        changed = {LoginSession.step: token.step, LoginSession.step_at: at}
+        changed = {
+            LoginSession.step: token.step,
+            LoginSession.step_at: now.at,
+            LoginSession.step_tick: now.tick,
+        }
         LoginSession.update(changed).where(LoginSession.id == session.id).execute(db)
         return token.step + 1
-    if not racing and not _is_lately(session.step_at, at):
+    if not racing and not Moment(session.step_at, session.step_tick).is_lately(now):
         _replace(db, session)
     return session.step + 1
 
@@ -59,10 +99,6 @@ def _is_before_newest(session: LoginSession, token: RefreshToken) -> bool:
     return token.rotated_at is not None and token.step == session.step
 
 
-def _is_lately(then: float | None, at: float) -> bool:
-    return then is not None and -CLOCK_SKEW_SECONDS <= at - then <= REFRESH_GRACE_SECONDS
-
-
 def _replace(db: peewee.Database, session: LoginSession) -> None:
     """Make the tokens of an answer worthless that was lost, or went to somebody else."""
     unused = (
@@ -73,5 +109,44 @@ def _replace(db: peewee.Database, session: LoginSession) -> None:
     RefreshToken.update({RefreshToken.replaced: True}).where(unused).execute(db)
 
 
-def _change(db: peewee.Database, token: RefreshToken, change: dict[object, object]) -> None:
-    RefreshToken.update(change).where(RefreshToken.hash == token.hash).execute(db)
+# ---- the counter ---------------------------------------------------------------------------
+
+
+class RefreshTicks:
+    """Advances the counter."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: int | None = None
+
+    async def tick(self) -> None:
+        """Advance by one, unless another node has done so since the last call.
+
+        The first call advances past any grace: what was used before this start is not recent.
+
+        Raises:
+            DatabaseUnavailable: to be tried again later.
+        """
+        by = GRACE_TICKS + 1 if self._seen is None else 1
+        self._seen = await self._database.run(_advance, by, self._seen)
+
+
+def current_tick(db: peewee.Database) -> int:
+    """The counter, within the caller's transaction."""
+    row = Installation.select().where(Installation.key == TICK_KEY).get_or_none(db)
+    return 0 if row is None else int(row.value)
+
+
+def _advance(db: peewee.Database, by: int, seen: int | None) -> int:
+    """Advance the counter, if nobody has since it was seen. Gives what it is then."""
+    row = locked_one(Installation.select().where(Installation.key == TICK_KEY), db)
+    if row is None:
+        first = Installation.insert(key=TICK_KEY, value=str(by))
+        first.on_conflict_ignore().execute(db)  # of several nodes that start at once
+        return by
+    now = int(row.value)
+    if seen is not None and now != seen:
+        return now
+    change = {Installation.value: str(now + by)}
+    Installation.update(change).where(Installation.key == TICK_KEY).execute(db)
+    return now + by

@@ -46,7 +46,7 @@ TOKEN_TYPES = frozenset({TOKEN_TYPE, "application/at+jwt"})
 REFRESH_PREFIX = "usher_rt"
 """Before refresh tokens, so that secret scanners find leaked ones."""
 
-PURPOSES = ("refresh-token", "ticket", "device", "native-code")
+PURPOSES = ("refresh-token", "ticket", "device", "native-code", "api-key")
 """Of keys that are derived from the secrets."""
 
 MAX_TOKEN_LENGTH = 4096
@@ -122,11 +122,12 @@ class Tokens:
         self._clock = clock
         self._signing_kid = key_id(secrets[0])
         self._keyrings = [Keyring(secrets, name) for name in PURPOSES]
-        refresh, ticket, device, code = self._keyrings
+        refresh, ticket, device, code, api_key = self._keyrings
         self.refresh = KeyedTokens(refresh, REFRESH_PREFIX)
         """Makes refresh tokens, and knows them again."""
         self.tickets, self.devices = Checksums(ticket), Checksums(device)
         """Sign tickets, and what devices keep of a sign-in."""
+        self.api_keys = Checksums(api_key)
         self.codes = Checksums(code)
         """Signs the codes of native sign-ins."""
         # The header of every token of ours is one of these few texts: no need to parse it.

@@ -34,6 +34,11 @@ OUTBOX_BYTES = 256 * 1024
 CLOSE_HANDSHAKE_SECONDS = 1.0
 """How long a peer may take to answer our close frame (RFC 6455 section 7.1.1)."""
 ABNORMAL_CLOSURE = 1006
+READ_AWAY_BYTES = 16 * 1024 * 1024
+"""What a peer may still send after the end. It is read away, because closing TCP with unread bytes
+resets the connection, and the close frame may be lost."""
+READ_AWAY_SECONDS = 0.02
+"""Who sends more than that is read this slowly: one read, then a pause."""
 LIGHT_RATE, LIGHT_BURST = 50.0, float(LIGHT_FRAMES)
 """Pings, pongs and tiny fragments of one peer, a second and at once. Above it nothing is read for a
 while, then again; who goes on for long is closed with 4429."""
@@ -133,6 +138,7 @@ class WebSocketConnection:
         "_owner",
         "_paused",
         "_queued",
+        "_read_away",
         "_reader",
         "_resting",
         "_sock",
@@ -159,6 +165,7 @@ class WebSocketConnection:
         self._excess: Excess | None = None
         self._stalled = stalled
         self._bad_frame = False
+        self._read_away = 0
         self._ending = False
         self._corked: list[bytes] | None = None
         self._outbox: deque[bytes] | None = None
@@ -279,7 +286,15 @@ class WebSocketConnection:
         if not data:
             self._lost()
             return
+        if not self._open:
+            self._count_after_end(len(data))
         self._take(data)
+
+    def _count_after_end(self, size: int) -> None:
+        self._read_away += size
+        if self._read_away > READ_AWAY_BYTES and self._resting is None:
+            self._resting = self._loop.call_later(READ_AWAY_SECONDS, self._end_rest)
+            self._loop.remove_reader(self._fd)
 
     def _take(self, data: bytes) -> None:
         """Deliver every whole message; replies given meanwhile leave in one write."""
@@ -455,8 +470,9 @@ class WebSocketConnection:
             self._finish(code, last)
 
     def end_flood(self) -> None:
-        """Close a peer that goes on above its rate (4429). What it has sent is read away unseen."""
-        self._bad_frame = True
+        """Close a peer that goes on above its rate (4429). What it has sent is read away unseen,
+        and slowly."""
+        self._bad_frame, self._read_away = True, READ_AWAY_BYTES
         self.close(CloseCode.RATE_LIMITED)
 
     def abort(self) -> None:

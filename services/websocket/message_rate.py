@@ -18,6 +18,9 @@ REFUSED_AT_ONCE = 50
 """Replies `rate_limited` in a row, then a rest."""
 REFUSED_BYTES = 64 * 1024
 """Read only to be refused, then a rest."""
+CALM_PART = 20
+"""Who needed a rest has this part of the burst until they have been quiet. Otherwise a rest would
+bring back as many frames as it lasts, and a flood of large ones would go on at the full rate."""
 
 
 class TokenBucket:
@@ -29,11 +32,15 @@ class TokenBucket:
         now: seconds, by the loop's clock, which never goes back.
     """
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+    __slots__ = ("_at", "_burst", "_calm_until", "_rate", "_tokens")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate, self._burst, self._at = rate, burst, now
-        self._tokens = burst
+        self._tokens, self._calm_until = burst, now
+
+    def calm(self, now: float, seconds: float) -> None:
+        """Allow a part of the burst only for so long a time. The rate stays."""
+        self._calm_until = now + seconds
 
     def take(self, now: float) -> float:
         """Take one. Gives 0, or the seconds until there is one to take."""
@@ -50,7 +57,8 @@ class TokenBucket:
         return self._tokens
 
     def _refill(self, now: float) -> None:
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        burst = self._burst if now >= self._calm_until else max(1.0, self._burst / CALM_PART)
+        self._tokens = min(burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
 
 

@@ -14,11 +14,14 @@ from services.accounts.api_keys import (
     MAX_KEY_LENGTH,
     MAX_NAME_LENGTH,
     PREFIX,
+    REFUSED_SECONDS,
     USED_EVERY_SECONDS,
     ApiKeys,
     Scope,
 )
 from services.errors import BadRequest, DatabaseUnavailable, Forbidden, NotFound, Unauthenticated
+from services.opaque import token_hash
+from services.secret import Secret
 from tests.support.parts import Clock, Parts, database_away, node, redis_away
 from tests.support.redis import RealRedis, redis_server
 
@@ -44,7 +47,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(database_url: str) -> None
     async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         row, key = await parts.api_keys.create(" Billing ", ["read", "publish", "read"], root)
-        assert re.fullmatch(PREFIX + r"[A-Za-z0-9_-]{43}", key.reveal())
+        assert re.fullmatch(PREFIX + r"[A-Za-z0-9_-]{65}", key.reveal())
         assert key.reveal() not in repr((row, key))
         assert (row.name, row.scopes) == ("Billing", ["publish", "read"])
         assert (row.created_at, row.last_used_at) == (parts.clock(), None)
@@ -135,6 +138,74 @@ async def test_a_key_ends_at_its_time_and_is_not_made_with_one_that_is_past(
             await parts.api_keys.check(key.reveal(), "read")
 
 
+# ---- what cannot be one --------------------------------------------------------------------
+
+
+def _take_checksum(db: peewee.Database, key: str) -> str:
+    """Make a key one of before the checksum."""
+    old = key[: len(PREFIX) + 43]
+    ApiKey.update({ApiKey.hash: token_hash(old)}).where(ApiKey.hash == token_hash(key)).execute(db)
+    return old
+
+
+@pytest.mark.gen_test
+async def test_a_key_that_is_made_up_costs_no_query(database_url: str) -> None:
+    async with node(database_url) as parts:
+        _, key = await make(parts)
+        other = "A" if key[-1] != "A" else "B"
+        bare = key[: len(PREFIX) + 43]
+        made_up = [bare, key[:-1], key[:-1] + other, key + "A", PREFIX, PREFIX + "x" * 65, "\ud800"]
+        await database_away(parts)
+        for text in made_up:
+            with pytest.raises(Unauthenticated):
+                await parts.api_keys.check(text, "read")
+        with pytest.raises(DatabaseUnavailable):
+            await parts.api_keys.check(key, "read")
+
+
+@pytest.mark.gen_test
+async def test_a_key_of_before_the_checksum_goes_on(database_url: str) -> None:
+    async with node(database_url) as parts, node(database_url, clock=parts.clock) as upgraded:
+        key_id, key = await make(parts)
+        old = await parts.database.run(_take_checksum, key)
+        await upgraded.api_keys.read()
+        assert (await upgraded.api_keys.check(old, "read")).id == key_id
+        await upgraded.api_keys.revoke(key_id)
+        with pytest.raises(Unauthenticated):
+            await upgraded.api_keys.check(old, "read")
+
+
+@pytest.mark.gen_test
+async def test_a_key_outlives_the_secret_that_it_was_made_with(database_url: str) -> None:
+    async with node(database_url) as parts, node(database_url, clock=parts.clock) as other:
+        key_id, key = await make(parts)
+        for each in (parts, other):
+            each.tokens.replace_secrets([Secret("another secret, 32 bytes or more of it")])
+        await other.api_keys.read()
+        for each in (parts, other):
+            assert (await each.api_keys.check(key, "read")).id == key_id
+
+
+@pytest.mark.gen_test
+async def test_a_key_that_was_refused_is_looked_up_again_after_a_second(database_url: str) -> None:
+    async with node(database_url) as parts:
+        passed, (key_id, key) = Clock(0.0), await make(parts)
+        parts.api_keys._monotonic = passed
+        await parts.database.run(_revoke_silently, key_id, parts.clock())
+        with pytest.raises(Unauthenticated):
+            await parts.api_keys.check(key, "read")
+        await parts.database.run(_revoke_silently, key_id, None)
+        passed.forward(REFUSED_SECONDS - 0.01)
+        with pytest.raises(Unauthenticated):
+            await parts.api_keys.check(key, "read")
+        passed.forward(0.02)
+        assert (await parts.api_keys.check(key, "read")).id == key_id
+
+
+def _revoke_silently(db: peewee.Database, key_id: str, at: float | None) -> None:
+    ApiKey.update({ApiKey.revoked_at: at}).where(ApiKey.id == key_id).execute(db)
+
+
 # ---- what is remembered --------------------------------------------------------------------
 
 
@@ -164,6 +235,7 @@ async def test_what_is_remembered_of_a_key_holds_for_a_minute(
             parts.cache,
             parts.revocations,
             parts.admission.wait_current,
+            parts.tokens.api_keys,
             parts.clock,
             passed,
         )

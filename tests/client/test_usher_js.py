@@ -211,13 +211,24 @@ def test_a_server_that_went_silent_is_left(node: Node, scripted: Scripted) -> No
     client.result("close")
 
 
+def test_a_server_that_went_silent_right_after_an_answer_is_left(
+    node: Node, scripted: Scripted
+) -> None:
+    """The next heartbeat was sent while the earlier one's answer was still being awaited."""
+    client, link = joined(node, scripted, timeoutMs=1000, heartbeatMs=50)
+    client.next("frame", lambda passed: passed["frame"]["event"] == "reply")
+    link.mute = True
+    assert client.state("waiting")["reason"] == "heartbeat_timeout"
+    client.result("close")
+
+
 def test_a_full_send_buffer_does_not_hide_a_dead_line(node: Node, scripted: Scripted) -> None:
     client, link = joined(node, scripted, timeoutMs=2000, heartbeatMs=100)
     link.deaf.set()
     # More than the kernel and the client take; on a busy machine the line may be dead before.
     outcomes = [client.result("send", event="much", data="x" * 60_000) for _ in range(200)]
     assert outcomes[-1]["code"] in {"busy", "not_joined"}
-    assert client.state("waiting")["reason"] == "heartbeat_timeout"
+    assert client.first_state("waiting")["reason"] == "heartbeat_timeout"
     link.gone.set()
     client.result("close")
 

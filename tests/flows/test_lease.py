@@ -29,13 +29,15 @@ SURE_SECONDS = 3.0
 """On top of a lease, for what must not happen."""
 
 
-async def is_closed_after_the_lease(talker: Talker, before: float, after: float) -> None:
+async def is_closed_after_the_lease(
+    talker: Talker, before: float, after: float, lease: float = LEASE
+) -> None:
     """Closed with 4503, a lease after something was cut off: between these two times."""
-    code = await talker.code(LEASE + 10)
+    code = await talker.code(lease + 10)
     closed = time.monotonic()
     assert code == 4503
-    assert closed - before >= LEASE - SWEEP, closed - before
-    assert closed - after <= LEASE + MARGIN, closed - after
+    assert closed - before >= lease - SWEEP, closed - before
+    assert closed - after <= lease + MARGIN, closed - after
 
 
 @on_postgresql  # SQLite's file does not go away
@@ -65,6 +67,22 @@ async def test_a_node_cut_off_from_both_for_a_lease_closes_its_sockets(database_
         await until(lambda: Client(server).get("/readyz").status == 200)
         async with talking(server, client, ticket=False) as again:
             await again.settle()
+
+
+@pytest.mark.slow
+@on_postgresql
+@pytest.mark.gen_test(timeout=120)
+async def test_the_lease_is_thirty_seconds_where_nothing_is_set(database_kind: str) -> None:
+    with ExitStack() as stack:
+        redis = RealRedis()
+        stack.callback(redis.close)
+        server = stack.enter_context(usher(database_kind, REDIS_URL=redis.url))
+        stack.callback(postgres_server().start)
+        talker = await start_talking(server, sign_up(server))
+        before = time.monotonic()
+        postgres_server().kill()
+        redis.kill()
+        await is_closed_after_the_lease(talker, before, time.monotonic(), lease=30.0)
 
 
 @on_postgresql

@@ -154,6 +154,26 @@ def test_of_120_refresh_tokens_that_are_none_100_are_answered_and_a_good_one_get
     assert Client(pair[1]).post("/api/auth/refresh", good, **from_(STRANGER)).status == 200
 
 
+def test_of_120_api_keys_that_are_none_100_are_answered_and_a_good_one_goes_on(pair: Nodes) -> None:
+    made = pair.admin.post("/api/admin/api-keys", {"name": "billing", "scopes": ["read"]}).body
+
+    def read(number: int, key: str) -> Answer:
+        client = Client(pair[number % 2], token=key)
+        return client.call("GET", "/api/admin/users", headers=from_(STRANGER))
+
+    def junk(number: int) -> Answer:
+        length = (43, 65)[number % 3 == 0]
+        return read(number, "usher_key_" + secrets.token_urlsafe(64)[:length])
+
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(junk, range(120)))
+    assert statuses(answers) == {401: 100, 429: 20}
+    true_wait(next(answer for answer in answers if answer.status == 429))
+    assert [read(n, made["key"]).status for n in range(4)] == [200] * 4
+    assert pair.admin.call("DELETE", f"/api/admin/api-keys/{made['id']}").status == 204
+    true_wait(read(1, made["key"]))  # refused at once; and that address has no more to try
+
+
 def test_good_sign_ins_of_an_office_are_never_counted(pair: Nodes) -> None:
     emails = [member(pair)[0] for _ in range(4)]
     with ThreadPoolExecutor(16) as pool:

@@ -332,8 +332,27 @@ def test_made_up_codes_are_not_asked_about_for_ever(database_kind: str, op: Prov
         op.misbehave(authorize="code_wrong")
         for _ in range(100):
             refused(come_back(browser, begin(browser)), 400, "stale")
-        refused(come_back(browser, begin(browser)), 429, "too_many")
+        answer = come_back(browser, begin(browser))
+        refused(answer, 429, "too_many")
+        assert 3400 < int(answer.headers["Retry-After"]) <= 3600
         assert op.count("token") == before + 100
+
+
+def test_sign_ins_with_a_provider_count_as_those_of_the_user(
+    database_kind: str, op: Provider
+) -> None:
+    with usher(database_kind, **settings_for(op), LIMIT_SIGNINS=3) as server:
+        browser = Client(server, browser=True)
+        for _ in range(3):
+            assert come_back(browser, begin(browser)).status == 302
+        answer = come_back(browser, begin(browser))
+        refused(answer, 429, "too_often")
+        assert 3500 < int(answer.headers["Retry-After"]) <= 3600
+        assert browser.get("/api/auth/me").status == 200, "who is signed in stays so"
+        assert len(rows(server, "SELECT 1 FROM login_sessions")) == 3
+        op.user = {**op.user, "sub": address(), "email": address()}
+        other = Client(server, browser=True)
+        assert come_back(other, begin(other)).status == 302
 
 
 def test_nor_do_other_wrong_answers_fill_the_database(database_kind: str, op: Provider) -> None:

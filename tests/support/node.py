@@ -106,6 +106,8 @@ class JsClient:
         self.messages: queue.Queue[Message] = queue.Queue()
         self.states: list[str] = []
         """The states it went through, as far as they were read."""
+        self.first: dict[str, Message] = {}
+        """Of each state the first message that told it, as far as they were read."""
         self._node = node
         self._calls = itertools.count()
 
@@ -138,17 +140,26 @@ class JsClient:
                 raise AssertionError(f"no {kind}; instead: {passed}") from None
             if message["kind"] == "state":
                 self.states.append(message["detail"]["name"])
+                self.first.setdefault(message["detail"]["name"], message)
             if message["kind"] == kind and wanted(message["detail"]):
                 return message
             passed.append(message)
 
     def state(self, name: str) -> Any:
         """Wait for this state; gives its detail, and for `waiting` the `pause` in ms."""
-        message = self.next("state", lambda detail: detail["name"] == name)
-        detail = message["detail"]
-        if name == "waiting":
-            detail["pause"] = detail["retryAt"] - message["at"]
-        return detail
+        return _detail(self.next("state", lambda detail: detail["name"] == name))
+
+    def first_state(self, name: str) -> Any:
+        """As `state`, for the first time; it may have come among the messages that were skipped."""
+        skipped = self.first.get(name)
+        return self.state(name) if skipped is None else _detail(skipped)
+
+
+def _detail(message: Message) -> Any:
+    detail = message["detail"]
+    if detail["name"] == "waiting":
+        detail["pause"] = detail["retryAt"] - message["at"]
+    return detail
 
 
 class Link:

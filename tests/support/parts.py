@@ -77,6 +77,7 @@ from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.refresh_keys import RefreshKeys
+from services.sessions.refresh_tokens import RefreshTicks
 from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
 from services.sessions.session_views import Device, SignedIn
@@ -89,8 +90,12 @@ from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
+from services.sockets.unjoined_counts import UnjoinedCounts
 from services.storage.database import Database
 from services.storage.encryption import Encryption
+from services.webhooks import hooks as webhook_hooks
+from services.webhooks import parts as webhook_parts
+from services.webhooks.outbox import WebhookOutbox
 from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode
@@ -168,6 +173,7 @@ class Parts:
     limits: HourlyLimits
     refreshes: Refreshes
     refresh_keys: RefreshKeys
+    refresh_ticks: RefreshTicks
     accounts: Accounts
     channels: Channels
     shared_grants: SharedGrants
@@ -287,7 +293,10 @@ def join_parts(
         settings.max_memberships_given,
         settings.max_memberships_given_to_one,
     )
-    channels = Channels(database, revocations, clock, shares=shares)
+    outbox = WebhookOutbox(clock)
+    sessions.on_opening(webhook_hooks.opened(outbox))
+    revocations.on_recorded(webhook_hooks.ended(outbox))
+    channels = Channels(database, revocations, clock, shares=shares, outbox=outbox)
     access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
@@ -319,6 +328,16 @@ def join_parts(
         health.keys_are_wrong,
         metrics,
         clock,
+        outbox,
+    )
+    webhooks = webhook_parts.join(
+        outbox,
+        database,
+        encryption,
+        health.keys_are_wrong,
+        metrics,
+        settings.webhook_private,
+        clock,
     )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
     services = Services(
@@ -341,6 +360,7 @@ def join_parts(
             oauth.take_out,
             metrics,
             clock,
+            outbox,
         ),
         login_sessions=sessions,
         channels=channels,
@@ -359,7 +379,9 @@ def join_parts(
         presence=Presence(counting, rooms, name, clock),
         usage=Usage(counting, clock),
         models=ModelRegistry(database, counting),
-        api_keys=ApiKeys(database, cache, revocations, admission.wait_current, clock),
+        api_keys=ApiKeys(
+            database, cache, revocations, admission.wait_current, tokens.api_keys, clock
+        ),
         health=health,
         background=Background(metrics, database.callers),
         audit=audit,
@@ -367,6 +389,7 @@ def join_parts(
         limits=limits,
         refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,
+        refresh_ticks=RefreshTicks(database),
         tokens=tokens,
         app_keys=app_keys,
         app_tokens=app_tokens,
@@ -375,6 +398,8 @@ def join_parts(
         encryption=encryption,
         native_codes=NativeCodes(database, sessions, revocations, tokens.codes, limits, clock),
         oauth=oauth,
+        webhooks=webhooks,
+        unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(

@@ -19,6 +19,7 @@ from services.websocket.frames import (
     encode_text,
     unmask,
 )
+from services.websocket.masking import mask_by_integer
 from tests.support.parts import client_frame, masked
 
 Message = tuple[Opcode, bytes]
@@ -83,6 +84,7 @@ def test_a_close_frame_stays_a_control_frame_however_long_its_reason() -> None:
 @given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
 def test_unmasking_is_the_xor_of_section_5_3(payload: bytes, key: bytes) -> None:
     assert unmask(payload, key) == masked(payload, key)
+    assert mask_by_integer(key, payload) == masked(payload, key)
     assert unmask(unmask(payload, key), key) == payload
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.websocket.message_rate import (
+    CALM_PART,
     GOING_ON_SECONDS,
     QUIET_SECONDS,
     REFUSED_AT_ONCE,
@@ -22,8 +23,10 @@ from tests.support.raw import PING, PONG, by_subprotocol, event, frame, joined, 
 from tests.support.server import Client, Usher, sign_up
 
 BEATS = event("heartbeat", 1) * 500
-TINY = frame(b"", final=False) + frame(b"x", 0, final=False) * 2000
-"""The beginning of a message that never ends; good for one flood."""
+LARGE = event("heartbeat", 1, "x" * 60_000) * 20
+TINY = frame(b"", 0, final=False) * 2000
+"""The middle of a message that never ends; `BEGINNING` comes before it."""
+BEGINNING = frame(b"", final=False)
 
 
 # ---- the rule, by a clock of the test ---------------------------------------------------------
@@ -42,6 +45,18 @@ def test_a_burst_is_taken_then_the_rate_and_the_wait_that_is_told_is_true() -> N
 def test_rest_brings_back_no_more_than_the_burst() -> None:
     bucket = TokenBucket(rate=50, burst=200, now=0.0)
     assert [bucket.take(1e6) for _ in range(201)].count(0.0) == 200
+
+
+def test_who_is_calmed_has_the_rate_and_a_part_of_the_burst_for_a_while() -> None:
+    bucket = TokenBucket(rate=50, burst=200, now=0.0)
+    assert [bucket.take(0.0) for _ in range(201)].count(0.0) == 200
+    bucket.calm(0.0, 4.0)
+    assert [bucket.take(3.9) for _ in range(50)].count(0.0) == 200 // CALM_PART
+    now = 3.9
+    for _ in range(4):  # who keeps to the rate has all of it
+        now += 1 / 50
+        assert bucket.take(now) == 0.0
+    assert [bucket.take(100.0) for _ in range(201)].count(0.0) == 200
 
 
 def test_of_many_at_once_as_many_are_counted_as_there_were() -> None:
@@ -129,6 +144,8 @@ def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
         joined(hall, by_subprotocol(ada.token)) as loud,
         joined(hall, by_subprotocol(ben.token)) as other,
     ):
+        if block is TINY:
+            loud.send(BEGINNING)
         flood = Flood(loud, block)
         thread = threading.Thread(target=flood.run, args=(3.0,))
         thread.start()
@@ -139,6 +156,7 @@ def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
         if hall.through_tornado and block is not BEATS:
             # Tornado reads pings, pongs and fragments by itself: such a socket is ended.
             assert flood.ending is not None
+            assert flood.ending.code == 4429
             assert flood.pongs < 5000
             return
         assert flood.ending is None
@@ -162,19 +180,28 @@ def test_tiny_fragments_within_the_rate_are_a_message(hall: Usher, ada: Client) 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "block",
-    [BEATS, frame(b"", PING) * 2000, TINY],
-    ids=["events", "pings", "fragments"],
+    [BEATS, LARGE, frame(b"", PING) * 2000, TINY],
+    ids=["events", "large", "pings", "fragments"],
 )
 def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds(
     hall: Usher, ada: Client, block: bytes
 ) -> None:
     with joined(hall, by_subprotocol(ada.token)) as client:
+        if block is TINY:
+            client.send(BEGINNING)
         before = cpu_seconds(hall)
         flood = Flood(client, block).run(GOING_ON_SECONDS + 5)
         spent = cpu_seconds(hall) - before
         assert flood.ending is not None
+        if hall.through_tornado and block is not BEATS:
+            # Ended at once, see above. Who still writes may get a reset in place of the code.
+            assert flood.ending.code in {4429, 1006}
+            assert flood.took < GOING_ON_SECONDS
+            return
         assert flood.ending.code == 4429
         assert flood.ending.closing["retry"] == "backoff"
+        if hall.through_tornado and block is not BEATS:
+            return  # at once: Tornado reads these by itself
         assert GOING_ON_SECONDS - 1 < flood.took < GOING_ON_SECONDS + 4
         # An idle server spends about 0.5 % of a core on its own work.
         assert spent / flood.took < 0.02, f"{spent / flood.took:.2%} of a core"

@@ -10,7 +10,7 @@ from handlers.websocket.unjoined import UnjoinedConnections
 from services.settings.proxies import Proxies
 from tests.support.nodes import nodes
 from tests.support.raw import RawClient, by_header, ending_of, event, handshake, joined, quiet_usher
-from tests.support.server import Client, Usher, new_token, sign_up, wait_until
+from tests.support.server import TORNADO, Client, Usher, new_token, sign_up, wait_until
 
 __all__ = ["nodes"]
 
@@ -51,6 +51,15 @@ def test_behind_a_trusted_proxy_its_clients_are_counted_and_not_the_proxy() -> N
     assert unjoined.upgraded("10.0.0.1", ben)
 
 
+def test_what_an_address_has_on_other_nodes_counts_too() -> None:
+    elsewhere = {"192.0.2.1": 3}
+    unjoined = UnjoinedConnections(5, Proxies(), lambda group: elsewhere.get(group, 0))
+    assert [unjoined.connected("192.0.2.1") is None for _ in range(3)] == [False, False, True]
+    assert unjoined.counts == {"192.0.2.1": 2}
+    elsewhere.clear()
+    assert unjoined.connected("192.0.2.1")
+
+
 # ---- a real server -----------------------------------------------------------------------------
 
 
@@ -82,6 +91,16 @@ def test_one_address_has_its_share_of_connections_and_a_time_for_each(database_k
             wait_until(lambda: _is_let_in(server))
 
 
+def test_a_socket_that_has_not_joined_counts_once_through_tornado_too() -> None:
+    with quiet_usher(TORNADO, MAX_UNJOINED_PER_ADDRESS=3) as server:
+        with ExitStack() as crowd:
+            for _ in range(2):
+                crowd.enter_context(RawClient(server)).upgrade()
+            # Twice for a moment, until Tornado has let the request go.
+            wait_until(lambda: _is_let_in(server))
+        wait_until(lambda: _is_let_in(server))
+
+
 def _is_let_in(server: Usher) -> bool:
     with RawClient(server) as client:
         client.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -91,9 +110,25 @@ def _is_let_in(server: Usher) -> bool:
             return False
 
 
-def test_who_joins_is_counted_no_more(database_kind: str) -> None:
+def test_an_address_that_fills_one_node_is_turned_away_by_the_others() -> None:
+    with nodes("sqlite", 2, MAX_UNJOINED_PER_ADDRESS=MOST) as both:
+        with ExitStack() as crowd:
+            for _ in range(MOST):
+                crowd.enter_context(RawClient(both[0]))
+            wait_until(lambda: not _is_let_in(both[1]))
+            with RawClient(both[1]) as late:
+                answer = late.response()
+                assert answer.status == 429
+                assert answer.problem["code"] == "rate_limited"
+            both.redis.kill()  # then each node counts for itself
+            wait_until(lambda: _is_let_in(both[1]))
+            assert not _is_let_in(both[0])
+        wait_until(lambda: _is_let_in(both[0]))
+
+
+def test_who_joins_is_counted_no_more(socket_kind: str) -> None:
     with (
-        quiet_usher(database_kind, MAX_UNJOINED_PER_ADDRESS=3) as server,
+        quiet_usher(socket_kind, MAX_UNJOINED_PER_ADDRESS=3) as server,
         ExitStack() as stack,
     ):
         ada = sign_up(server)
@@ -109,9 +144,9 @@ def test_who_joins_is_counted_no_more(database_kind: str) -> None:
 
 
 def test_a_user_has_so_many_sockets_and_parallel_joins_are_counted_exactly(
-    database_kind: str,
+    socket_kind: str,
 ) -> None:
-    with quiet_usher(database_kind, MAX_SOCKETS_PER_USER=MOST) as server, ExitStack() as stack:
+    with quiet_usher(socket_kind, MAX_SOCKETS_PER_USER=MOST) as server, ExitStack() as stack:
         ada = sign_up(server)
         other = stack.enter_context(joined(server, by_header(sign_up(server).token)))
         tickets = [ada.ticket() for _ in range(MOST * 3)]

@@ -1,0 +1,99 @@
+"""Shares between nodes how many connections of an address have not joined.
+
+A connection costs no round trip: once a second each node says in Redis which addresses have many
+here, and reads what the others say. So an address that fills one node is turned away by the others
+a second later. Few connections of an address are not worth telling: all nodes together leave out a
+tenth of the limit at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Mapping
+
+import msgspec
+
+from services.errors import StoreUnavailable
+from services.redis.store import Command, Store
+from services.sockets.nodes import Nodes
+
+SHARE_SECONDS = 1.0
+LIFE_MS = 5000
+"""What a node said is forgotten after so long: it is gone, or stands still."""
+UNTOLD_PART = 10
+"""The part of the limit that all nodes together may leave out."""
+MAX_TOLD = 500
+"""Addresses that one node tells of, the largest first."""
+
+_DECODER = msgspec.json.Decoder(dict[str, int])
+
+
+class UnjoinedCounts:
+    """What other nodes count, by address.
+
+    Args:
+        nodes: which others there are.
+        most: MAX_UNJOINED_PER_ADDRESS.
+    """
+
+    def __init__(self, store: Store, nodes: Nodes, most: int) -> None:
+        self._store, self._nodes, self._most = store, nodes, most
+        self._here: Mapping[str, int] = {}
+        self._elsewhere: dict[str, int] = {}
+        self._has_told = False
+
+    def watch(self, here: Mapping[str, int]) -> None:
+        """Tell of these counts, by address, from now on."""
+        self._here = here
+
+    def elsewhere(self, group: str) -> int:
+        """How many an address has on the other nodes, as of about a second ago."""
+        return self._elsewhere.get(_mark(group), 0) if self._elsewhere else 0
+
+    async def share(self) -> None:
+        """Tell the others, and read what they tell.
+
+        Raises:
+            StoreUnavailable: Redis is away. Each node counts by itself.
+        """
+        if self._store.kind != "redis":
+            return
+        try:
+            self._elsewhere = await self._exchange()
+        except StoreUnavailable:
+            self._elsewhere = {}
+            raise
+
+    async def _exchange(self) -> dict[str, int]:
+        others = await self._nodes.living() - {self._nodes.node}
+        if not others:
+            return {}
+        commands: list[Command] = [("GET", _key(name)) for name in others]
+        told = self._told(len(others) + 1)
+        if told or self._has_told:
+            text = msgspec.json.encode(told)
+            commands.append(("SET", _key(self._nodes.node), text, "PX", LIFE_MS))
+        answers = await self._store.call(*commands)
+        self._has_told = bool(told)
+        found: dict[str, int] = {}
+        for text in answers[: len(others)]:
+            for mark, count in _DECODER.decode(text).items() if text else ():
+                found[mark] = found.get(mark, 0) + count
+        return found
+
+    def _told(self, nodes: int) -> dict[str, int]:
+        least = max(1, self._most // (UNTOLD_PART * nodes))
+        many = [item for item in self._here.items() if item[1] >= least]
+        if len(many) > MAX_TOLD:
+            many = heapq.nlargest(MAX_TOLD, many, key=lambda item: item[1])
+        return {_mark(group): count for group, count in many}
+
+
+def _key(node: str) -> str:
+    return f"usher:{{nodes}}:unjoined:{node}"
+
+
+def _mark(group: str) -> str:
+    """An address as it lies in Redis."""
+    return hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()[:16]
