@@ -368,7 +368,7 @@ def signing_up(visitor: Visitor) -> dict[str, str]:
 def test_everybody_can_use_it(visitor: Visitor, app: App, view: str) -> None:
     tab = shown(visitor, app, view)
     for scheme in ("light", "dark"):
-        tab.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # a Literal
+        tab.page.emulate_media(color_scheme=scheme)
         for width in (320, 390, 1280):
             tab.page.set_viewport_size({"width": width, "height": 800})
             page = tab.page
