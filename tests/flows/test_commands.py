@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.databases import kinds, slow
 from tests.support.server import (
     PASSWORD,
     PATIENCE,
@@ -27,6 +28,9 @@ from tests.support.server import (
     usher,
     wait_until,
 )
+
+# What a command does to rows has its tests in the packages of services/, on both kinds.
+database_kind = kinds("sqlite", slow("postgresql"))
 
 House = tuple[Usher, Client]
 EMAIL_COMMANDS = ("make-admin", "reset-password")
