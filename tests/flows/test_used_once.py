@@ -13,7 +13,7 @@ from tests.support.nodes import at, nodes
 from tests.support.server import Client, sign_up, wait_until
 from tests.support.talk import start_talking
 
-# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
+# Several nodes are run on PostgreSQL, as a rule.
 database_kind = kinds("postgresql", slow("sqlite"))
 
 ELSEWHERE = 3.0
