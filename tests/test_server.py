@@ -221,6 +221,24 @@ def test_a_setting_that_turns_out_to_be_of_no_use_is_one_line_too(
         assert f"USHER_{name}" in lines[0]
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_an_option_that_nobody_knows_in_the_url_of_a_database_is_one_line_and_status_2(
+    folder: Path, kind: str
+) -> None:
+    with ExitStack() as stack:
+        if kind == "postgresql":
+            url = stack.enter_context(postgres_server().database())
+        else:
+            url = f"sqlite:///{folder}/usher.db"
+        ended = start(folder, DATABASE_URL=f"{url}{'&' if '?' in url else '?'}foo=1")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("usher: USHER_DATABASE_URL: got ")
+    assert "foo" in line
+    assert ", takes " in line
+    assert ended.returncode == 2
+    assert not (folder / "usher.db").exists()
+
+
 def test_a_database_whose_user_lacks_a_right_is_one_line_on_stderr_and_status_2(
     folder: Path,
 ) -> None:
