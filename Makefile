@@ -9,7 +9,7 @@ FUZZ_VENV ?= .venv-fuzz
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
-SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks
+SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks clients $(wildcard examples)
 # Two workers: the tests start real servers, which need the machine as well.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=

@@ -37,6 +37,7 @@ MAX_ANSWER_BYTES = 4096
 """What a receiver says beside its status interests nobody."""
 MAX_HEADER_BYTES = 16 * 1024
 USER_AGENT = "usher-webhooks"
+REDIRECT, STATUS, PROTOCOL = "redirect", "status", "protocol"
 
 
 def new_secret() -> Secret:
@@ -132,14 +133,14 @@ class Sender:
 def _judged(status: int) -> Outcome:
     if 200 <= status < 300:
         return Outcome(status)
-    return Outcome(status, "redirect" if 300 <= status < 400 else "status")
+    return Outcome(status, REDIRECT if 300 <= status < 400 else STATUS)
 
 
 def _word(error: Exception) -> str:
     for kinds, word in _WORDS:
         if isinstance(error, kinds):
             return word
-    return "protocol"
+    return PROTOCOL
 
 
 _WORDS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
@@ -151,3 +152,5 @@ _WORDS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((OSError,), "connect"),
 )
 """The first that fits counts: some are kinds of others."""
+ERRORS = (REDIRECT, STATUS, *(word for _, word in _WORDS), PROTOCOL)
+"""Every word for why an attempt failed."""

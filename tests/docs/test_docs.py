@@ -20,7 +20,7 @@ from tornado import web
 
 from handlers.reference.asyncapi import PUBLISHED
 from handlers.reference.openapi import METHODS
-from handlers.routes import API_ROUTES, DOCUMENT_ROUTES
+from handlers.routes import API_ROUTES, CLIENT_ROUTES, DOCUMENT_ROUTES
 from handlers.websocket.room_events import HISTORY_BYTES, HISTORY_PAGE, MAX_PEOPLE, ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
 from services.accounts.api_keys import Scope
@@ -63,7 +63,7 @@ from tests.support.talk import Talker, talking
 
 PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
-ROUTES = (*API_ROUTES, *DOCUMENT_ROUTES)
+ROUTES = (*API_ROUTES, *CLIENT_ROUTES, *DOCUMENT_ROUTES)
 CLIENT_EVENTS = {**EVENTS, **ROOM_EVENTS}
 ALL_SERVER_EVENTS = {**SERVER_EVENTS, **ROOM_SERVER_EVENTS}
 Json = dict[str, Any]
@@ -298,6 +298,7 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         administer(admin, nobody.sign("login", user_address))
         for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
             nobody.get(path)
+        nobody.get("/client/usher.js")
         calls = {(path, method) for path, method, _ in described_calls(openapi)}
         assert nobody.seen == calls - {("/ws", "get")}
 
