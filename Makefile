@@ -9,7 +9,7 @@ FUZZ_VENV ?= .venv-fuzz
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
-SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks
+SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks clients $(wildcard examples)
 # Two workers: the tests start real servers, which need the machine as well.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 ARGS ?=
@@ -21,7 +21,7 @@ help:
 	@echo "make run           start the server          ARGS='--port 9000'"
 	@echo "make run-tls       start it with TLS, with a certificate that it makes itself"
 	@echo "make run-with-idp  start it beside a practice provider, to try signing in with one"
-	@echo "make test          run every test            PYTEST_ARGS='-n 4 -k tokens'"
+	@echo "make test          run the tests             PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
 	@echo "make test-providers  run Usher with real OpenID providers   ARGS='--write canaille'"
 	@echo "make conformance   run a conformance suite of RFC 6455"

@@ -128,7 +128,7 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         gc.freeze()
         sys.stdout.write(_welcome(infrastructure, origins, port, anybody))
         sys.stdout.flush()
-        reloader = Reloader(services, reread, tls.reload if tls is not None else None)
+        reloader = Reloader(services, reread, None if tls is None else lambda: server.renew(tls))
         reloading = asyncio.ensure_future(_reload(reloader, rereading))
         await stopping.wait()
         reloading.cancel()

@@ -16,13 +16,13 @@ from typing import Protocol
 
 from benchmarks import machine
 from benchmarks.accounts import Login, TokenMint, sign_in
-from benchmarks.installation import Installation
+from benchmarks.installation import DIRECT, THROUGH_TORNADO, Installation
 from benchmarks.servers import Server, bare_command, free_port, running, usher_command
 from benchmarks.sizes import LIMITS, TOKEN_TTL_SECONDS, Sizes
 
 USHER, NODES, BARE, TORNADO = "usher", "nodes", "bare", "usher-tornado"
-"""TORNADO: Usher with its sockets through Tornado's own handler."""
-"""Subjects: one node, two nodes of one installation, the baseline."""
+"""Subjects: one node, two nodes of one installation, the baseline, and one node with its sockets
+through Tornado's own handler."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,8 @@ class Lab:
             with self.server(BARE) as server:
                 yield [server]
         else:
-            with self.installation.nodes(2 if subject == NODES else 1) as servers:
+            form = THROUGH_TORNADO if subject == TORNADO else DIRECT
+            with self.installation.nodes(2 if subject == NODES else 1, form) as servers:
                 yield servers
 
     def take(self, count: int) -> list[Login]:
@@ -209,7 +210,7 @@ class Lab:
         command = bare_command() if subject == BARE else self._command
         environment = {} if subject == BARE else self.environment()
         if subject == TORNADO:
-            environment = {**environment, "USHER_WEBSOCKET": "tornado"}
+            environment = {**environment, "USHER_WEBSOCKET": THROUGH_TORNADO}
         if not self.sizes.keep_servers:
             with running(command, environment, cores) as server:
                 yield server

@@ -36,6 +36,8 @@ AHEAD_SECONDS = 60.0
 """Notes of people are dated so far ahead, as if made well after the channel was: one made just
 after a change of rights is not believed, and the database asked."""
 MAX_PIPELINE = 5_000
+DIRECT, THROUGH_TORNADO = "direct", "tornado"
+"""Forms of the socket, as the setting WEBSOCKET has them."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Installation:
             "USHER_DATABASE_URL": f"sqlite:///{folder / 'installation.db'}",
         }
         self.mint = TokenMint(secret)
-        self._open, self._kept = ExitStack(), list[Server]()
+        self._open, self._kept = ExitStack(), dict[str, list[Server]]()
         self._people: list[Person] = []
         folder.mkdir(parents=True)
         with self._running(1, None) as (server,):
@@ -88,27 +90,34 @@ class Installation:
     # ---- nodes -----------------------------------------------------------------------------
 
     @contextmanager
-    def nodes(self, count: int) -> Iterator[list[Server]]:
-        """Fresh nodes, pinned; the generator is on the load's core with Redis."""
+    def nodes(self, count: int, socket: str = DIRECT) -> Iterator[list[Server]]:
+        """Fresh nodes, pinned; the generator is on the load's core with Redis.
+
+        ``socket``: the form of their sockets, as the setting WEBSOCKET has it.
+        """
         with ExitStack() as stack:
             if self._sizes.keep_servers:
-                if not self._kept:
-                    both = self._running(2, self._cores)
-                    self._kept = self._open.enter_context(both)
-                servers = self._kept[:count]
+                if socket not in self._kept:  # both forms want the same ports and data folders
+                    self._open.close()
+                    both = self._running(2, self._cores, socket)
+                    self._kept = {socket: self._open.enter_context(both)}
+                servers = self._kept[socket][:count]
             else:
-                servers = stack.enter_context(self._running(count, self._cores))
+                servers = stack.enter_context(self._running(count, self._cores, socket))
             stack.enter_context(machine.working_on(self._cores.load))
             yield servers
 
     @contextmanager
-    def _running(self, count: int, cores: machine.Cores | None) -> Iterator[list[Server]]:
+    def _running(
+        self, count: int, cores: machine.Cores | None, socket: str = DIRECT
+    ) -> Iterator[list[Server]]:
         with ExitStack() as stack:
+            settings = {**self._settings, "USHER_WEBSOCKET": socket}
             command = usher_command(self._folder / "a", self._ports[0])
-            servers = [stack.enter_context(running(command, self._settings, cores))]
+            servers = [stack.enter_context(running(command, settings, cores))]
             if count > 1:
                 command = usher_command(self._folder / "b", self._ports[1])
-                settings = {**self._settings, "USHER_REDIS_URL": self._redis_url}
+                settings = {**settings, "USHER_REDIS_URL": self._redis_url}
                 its_cores = None if cores is None else replace(cores, server=cores.second)
                 servers.append(stack.enter_context(running(command, settings, its_cores)))
             yield servers

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from benchmarks.crowd import Member, Tally, leave_all, open_crowd
 from benchmarks.errors import BenchmarkFailed
-from benchmarks.harness import BARE, NODES, SHARES, USHER, Figure, Lab, Sample, Usage
+from benchmarks.harness import BARE, NODES, SHARES, TORNADO, USHER, Figure, Lab, Sample, Usage
 from benchmarks.installation import MARK
 from benchmarks.reactor import Reactor
 from benchmarks.servers import Server
@@ -93,7 +93,7 @@ class Fanout:
     on node A. Of two nodes each has half of the members.
     """
 
-    subjects: tuple[str, ...] = (USHER, NODES, BARE)
+    subjects: tuple[str, ...] = (USHER, TORNADO, NODES, BARE)
     figures: tuple[Figure, ...] = (
         *(
             figure
@@ -121,7 +121,8 @@ class Fanout:
     def run(self, lab: Lab, subject: str) -> Sample:
         sizes = lab.sizes
         count = sizes.large_room if self._large else sizes.room
-        messages = max(2, (sizes.deliveries if subject == BARE else sizes.many_deliveries) // count)
+        few = subject in (BARE, TORNADO)
+        messages = max(2, (sizes.deliveries if few else sizes.many_deliveries) // count)
         singles = max(1, sizes.deliveries // count // 2)
         with lab.room_servers(subject) as servers:
             reactor = Reactor()

@@ -17,10 +17,10 @@ TOKEN_TTL_SECONDS = 7_200  # longer than any run: no token expires while it is m
 class Sizes:
     """How much work one round does.
 
-    ``deliveries``: of the baseline, and one by one; ``many_deliveries``: of Usher where messages
-    are pipelined, as CPU time is counted in steps of 10 ms. ``present``: sockets in the room, of
-    which ``audience`` stay. ``keep_servers``: one process for the whole run instead of one per
-    sample.
+    ``deliveries``: of the baseline and through Tornado, and one by one; ``many_deliveries``: of
+    Usher where messages are pipelined, as CPU time is counted in steps of 10 ms. ``present``:
+    sockets in the room, of which ``audience`` stay. ``keep_servers``: one process for the whole run
+    instead of one per sample.
     """
 
     rounds: int

@@ -15,7 +15,7 @@ from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
 
 from handlers.problems import PROBLEM_TYPE, problem_body
-from handlers.tls import limit_handshake
+from handlers.tls import Tls, limit_handshake
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import UpgradeRouter
 from services.errors import HeadersTooLarge, RateLimited, UsherError
@@ -60,6 +60,15 @@ class UsherServer(HTTPServer):
         elif type(stream) is IOStream:  # Tornado makes it, and does not ask which class to use
             stream.__class__ = _AnsweringStream
         super().handle_stream(stream, address)
+
+    def renew(self, tls: Tls) -> None:
+        """Read the certificate anew, for connections that come from now on.
+
+        Raises:
+            SettingError: it is no good. The old one goes on.
+        """
+        tls.reload()
+        self.ssl_options = tls.context
 
     @staticmethod
     def _turn_away(stream: IOStream) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from tornado import web
 
 from handlers.base import ApiHandler, Site, UnknownRoute
+from handlers.client_file import client_file
 from handlers.http.admin import DisconnectHandler, UserHandler, UsersHandler
 from handlers.http.audit import AuditHandler
 from handlers.http.auth import (
@@ -38,10 +39,17 @@ from handlers.http.oauth_accounts import (
     ProvidersHandler,
 )
 from handlers.http.ops import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.http.pages import PageHandler
+from handlers.http.pages import ClientFileHandler, PageHandler
 from handlers.http.sessions import SessionHandler, SessionsHandler
 from handlers.http.sign_in_page import LogoHandler, SignInPageHandler, ThemeHandler
 from handlers.http.tickets import TicketHandler
+from handlers.http.webhooks import (
+    DeliveriesHandler,
+    ReplayHandler,
+    WebhookHandler,
+    WebhooksHandler,
+    WebhookTestHandler,
+)
 from handlers.http.who_calls import (
     AppTokenHandler,
     IntrospectHandler,
@@ -95,6 +103,11 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/publish", PublishHandler),
     ("/api/admin/api-keys", KeysHandler),
     ("/api/admin/api-keys/{key_id}", KeyHandler),
+    ("/api/admin/webhooks", WebhooksHandler),
+    ("/api/admin/webhooks/{webhook_id}", WebhookHandler),
+    ("/api/admin/webhooks/{webhook_id}/deliveries", DeliveriesHandler),
+    ("/api/admin/webhooks/{webhook_id}/deliveries/{delivery_id}/replay", ReplayHandler),
+    ("/api/admin/webhooks/{webhook_id}/test", WebhookTestHandler),
     ("/api/models", ModelsHandler),
     ("/api/models/{model_id}", ModelHandler),
     ("/healthz", HealthHandler),
@@ -102,6 +115,8 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/metrics", MetricsHandler),
 )
 """As OpenAPI writes paths: a name in braces is one segment."""
+
+CLIENT_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (("/client/usher.js", ClientFileHandler),)
 
 DOCUMENT_ROUTES: tuple[tuple[str, type[DocumentHandler]], ...] = (
     ("/openapi.json", OpenApiHandler),
@@ -120,7 +135,9 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
     """
     handed: dict[str, Any] = {"site": site}
     routes: list[Any] = [(_pattern(path), handler, handed) for path, handler in API_ROUTES]
-    documents = make_documents((*API_ROUTES, *DOCUMENT_ROUTES), site)
+    documents = make_documents((*API_ROUTES, *CLIENT_ROUTES, *DOCUMENT_ROUTES), site)
+    with_client = {**handed, "client": client_file(STATIC)}
+    routes += [(_pattern(path), handler, with_client) for path, handler in CLIENT_ROUTES]
     described = {**handed, "documents": documents}
     routes += [(re.escape(path), handler, described) for path, handler in DOCUMENT_ROUTES]
     files = {**handed, "path": str(STATIC)}

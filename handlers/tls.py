@@ -36,11 +36,13 @@ class Tls:
     def reload(self) -> None:
         """Read the files anew, for connections that begin from now on. Others are not touched.
 
+        It makes a new `context`: one that is in use keeps a certificate for each type of key, and
+        would go on to show the old RSA one to some clients after a renewal with an ECDSA key.
+
         Raises:
             SettingError: as the constructor. The old certificate goes on.
         """
-        self._load()  # a bad pair must not spoil the context that is in use
-        self.context.load_cert_chain(self._certificate, self._key)
+        self.context = self._load()
 
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -60,6 +60,10 @@ from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
 from services.steady_clock import SteadyClock
 from services.storage.encryption import Encryption
+from services.webhooks import hooks as webhook_hooks
+from services.webhooks import parts as webhook_parts
+from services.webhooks.outbox import WebhookOutbox
+from services.webhooks.parts import WebhookParts
 from services.websocket.protocol import CloseCode
 
 log = logging.getLogger("usher")
@@ -111,6 +115,7 @@ class Services:
     encryption: Encryption
     native_codes: NativeCodes
     oauth: OAuthParts
+    webhooks: WebhookParts
     unjoined_counts: UnjoinedCounts
 
 
@@ -156,7 +161,10 @@ def build(
         settings.max_memberships_given,
         settings.max_memberships_given_to_one,
     )
-    channels = Channels(database, revocations, shares=shares)
+    outbox = WebhookOutbox()
+    login_sessions.on_opening(webhook_hooks.opened(outbox))
+    revocations.on_recorded(webhook_hooks.ended(outbox))
+    channels = Channels(database, revocations, shares=shares, outbox=outbox)
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     login_sessions.on_opened(hooks.opened(audit))
@@ -185,6 +193,15 @@ def build(
         limits,
         health.keys_are_wrong,
         metrics,
+        outbox=outbox,
+    )
+    webhooks = webhook_parts.join(
+        outbox,
+        database,
+        encryption,
+        health.keys_are_wrong,
+        metrics,
+        settings.webhook_private,
     )
     return Services(
         node=node,
@@ -203,6 +220,7 @@ def build(
             Devices(tokens.devices),
             oauth.take_out,
             metrics,
+            outbox=outbox,
         ),
         login_sessions=login_sessions,
         channels=channels,
@@ -238,6 +256,7 @@ def build(
         encryption=encryption,
         native_codes=NativeCodes(database, login_sessions, revocations, tokens.codes, limits),
         oauth=oauth,
+        webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
     )
 

@@ -22,6 +22,7 @@ from services.sockets.keepalive import PING_SECONDS, keep_alive
 from services.sockets.session_pool import RENEW_SECONDS
 from services.sockets.unjoined_counts import SHARE_SECONDS
 from services.upkeep import PURGE_SECONDS, Upkeep
+from services.webhooks.socket_events import WRITE_SECONDS as WRITE_EVENTS_SECONDS
 
 log = logging.getLogger("usher")
 
@@ -88,12 +89,20 @@ def _begin_upkeep(services: Services) -> None:
         services.revocations.prune()
         services.infrastructure.bus.forget_old()
 
-    keep_audit = services.infrastructure.settings.audit_retention_seconds
-    purge = Upkeep(database, keep_audit=keep_audit).purge
+    chosen = services.infrastructure.settings
+    purge = Upkeep(
+        database,
+        keep_audit=chosen.audit_retention_seconds,
+        keep_deliveries=chosen.webhook_retention_seconds,
+    ).purge
     background.every(PURGE_SECONDS, "forget revocations", prune)
     background.every(PURGE_SECONDS, "purge rows", purge)
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
+    # It waits by itself for what there is to deliver.
+    background.every(0.0, "deliver webhooks", services.webhooks.dispatcher.step)
+    write_events = services.webhooks.socket_events.write
+    background.every(WRITE_EVENTS_SECONDS, "write socket events", write_events)
     background.every(TICK_SECONDS, "count for refresh tokens", services.refresh_ticks.tick)
     background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
     background.every(READ_SECONDS, "read API keys", services.api_keys.read)
@@ -112,6 +121,11 @@ async def stop(services: Services) -> None:
         await asyncio.wait_for(services.audit.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:
         log.error("entries of the audit trail are lost: %s", error)
+    try:
+        await asyncio.wait_for(services.webhooks.socket_events.write(), 2.0)
+    except (UsherError, asyncio.TimeoutError) as error:
+        log.error("events of sockets are lost: %s", error)
+    await services.webhooks.dispatcher.close()
     services.passwords.close()
     await services.oauth.close()
     with suppress(UsherError):

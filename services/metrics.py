@@ -93,6 +93,19 @@ class Metrics:
         self.audit_dropped = self._counter(
             "usher_audit_dropped", "Entries of the audit trail that were too many at once.", "what"
         )
+        self.webhook_deliveries = self._counter(
+            "usher_webhook_deliveries",
+            "Attempts to deliver events to webhooks, by outcome.",
+            "outcome",
+        )
+        self.webhook_pending = Gauge(
+            "usher_webhook_pending",
+            "Events that wait for webhooks, in the database; every node says the same.",
+            registry=self.registry,
+        )
+        self.webhook_dropped = self._counter(
+            "usher_webhook_dropped", "Events of sockets that were too many at once."
+        )
         self.requests = self._counter(
             "usher_http_requests", "HTTP requests, by method and status.", "method", "status"
         )

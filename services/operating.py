@@ -57,6 +57,7 @@ async def _with_users(call: Call, chosen: Settings) -> None:
             services.login_sessions,
             services.revocations,
             services.passwords,
+            services.webhooks.outbox,
         )
         if call.command == CREATE_API_KEY:
             scopes = msgspec.convert(call.repeated, list[Scope])

@@ -92,7 +92,7 @@ class Reloader:
     @staticmethod
     def _renew(reload_certificate: Callable[[], None]) -> None:
         try:
-            # On the loop: between the two files no handshake may begin, and they are small.
+            # On the loop: the files are small.
             reload_certificate()
         except SettingError as error:
             log.error("the certificate is not read anew: %s", error_line(error))

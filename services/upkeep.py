@@ -17,11 +17,14 @@ from models.ticket import Ticket
 from models.used_once import UsedOnce
 from services.sessions.session_rows import BATCH, is_living, settle
 from services.storage.database import Database
+from services.webhooks.records import BATCH as DELIVERIES_BATCH
+from services.webhooks.records import delete_done, delete_of_deleted
 
 PURGE_SECONDS = 60.0
 KEEP_SESSIONS_SECONDS = 30 * 86400.0
 """Ended sessions stay a month, for whoever asks what happened."""
 KEEP_AUDIT_SECONDS = 90 * 86400.0
+KEEP_DELIVERIES_SECONDS = 7 * 86400.0
 KEEP_NETWORKS_SECONDS = 180 * 86400.0
 """A network without a sign-in for half a year is no longer known."""
 
@@ -31,6 +34,7 @@ class Upkeep:
 
     Args:
         keep_audit: seconds that rows of the audit trail are kept.
+        keep_deliveries: seconds that deliveries of webhooks are kept once they are done.
     """
 
     def __init__(
@@ -38,7 +42,9 @@ class Upkeep:
         database: Database,
         clock: Callable[[], float] = time.time,
         keep_audit: float = KEEP_AUDIT_SECONDS,
+        keep_deliveries: float = KEEP_DELIVERIES_SECONDS,
     ) -> None:
+        self._keep_deliveries = keep_deliveries
         self._database, self._keep_audit, self._clock = database, keep_audit, clock
 
     async def purge(self) -> None:
@@ -65,8 +71,16 @@ class Upkeep:
                 pass
         while await self._database.run(_delete_orphans, now) == BATCH:
             pass
+        await self._purge_deliveries(now)
         forgotten = now - KEEP_NETWORKS_SECONDS
         while await self._database.run(_delete_networks, forgotten) == BATCH:
+            pass
+
+    async def _purge_deliveries(self, now: float) -> None:
+        done = now - self._keep_deliveries
+        while await self._database.run(delete_done, done) == DELIVERIES_BATCH:
+            pass
+        while await self._database.run(delete_of_deleted, now):
             pass
 
 

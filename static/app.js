@@ -16,7 +16,7 @@ const RESCUE_PAUSE_MS = 30_000;
 class App {
   #signedIn = false;
   #userId = '';
-  #rescuedAt = 0;
+  #rescuedAt = -Infinity; // by performance.now(): a clock that is set back must not keep it off
   #leaving = ''; // why the session ends, where it was this page that asked for something
 
   constructor() {
@@ -190,13 +190,13 @@ class App {
       this.sessionsView.load();
     }
     if (state.name !== 'closed' || state.retry !== 'login') return;
-    if (state.code === 4401 && Date.now() - this.#rescuedAt > RESCUE_PAUSE_MS) this.#rescue();
+    if (state.code === 4401 && performance.now() - this.#rescuedAt > RESCUE_PAUSE_MS) this.#rescue();
     else this.#showSignedOut(state.reason);
   }
 
   /** A ticket can be too old, after a sleep say, while the sign-in still holds: looks once. */
   async #rescue() {
-    this.#rescuedAt = Date.now();
+    this.#rescuedAt = performance.now();
     try {
       this.#showSignedIn(await this.api.me());
     } catch {

@@ -32,8 +32,7 @@ export class CookieLogin {
     let begun = false;
     const refresh = async () => {
       begun = true;
-      // What another tab has stored reaches this one a little after the lock that it let go of.
-      if (performance.now() - asked > WAITED_MS) await pause(STORED_MS);
+      await stored(asked);
       if (lastRefresh() !== before) return; // another tab did it while we waited: same cookies
       const { expires_in: expiresIn } = await this.#post('api/auth/refresh');
       if (typeof expiresIn !== 'number') throw new UsherError('http_error');
@@ -200,9 +199,12 @@ const NETWORK_FAILURES = new RegExp('^(Failed to fetch|fetch failed|Load failed|
   + '|error sending request for url| ?A network error occurred)|network ?error'
   + '|Network request failed|network connection|Internet connection', 'i');
 
-/** @param {number} ms  @returns {Promise<void>} */
-function pause(ms) {
-  return new Promise((resume) => { setTimeout(resume, ms); });
+/** What another tab has stored reaches this one a little after the lock that it let go of: waits
+ *  for it where one has waited for the lock.
+ *  @param {number} asked when it was asked for, by performance.now()  @returns {Promise<void>} */
+export async function stored(asked) {
+  if (performance.now() - asked <= WAITED_MS) return;
+  await new Promise((resume) => { setTimeout(resume, STORED_MS); });
 }
 
 /** @param {Headers} headers  @returns {number | undefined} seconds (RFC 9110 section 10.2.3) */

@@ -19,6 +19,7 @@ export function withDefaults(given, name = 'baseUrl') {
   const named = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const unknown = Object.keys(named).find((name) => !Object.hasOwn(DEFAULTS, name));
   if (unknown) throw misuse(`There is no option ${unknown}.`);
+  /** @type {any} */
   const options = { ...DEFAULTS, baseUrl: location?.origin, WebSocket, fetch, ...named };
   for (const one of FUNCTIONS) {
     const value = options[one];
@@ -35,7 +36,7 @@ export function withDefaults(given, name = 'baseUrl') {
 
 /** @param {any} options  @param {boolean} socket whether a socket is wanted
  *  @param {string} [name] of the option that is the address
- *  @returns {UsherError | null} what is missing to call the server */
+ *  @returns {import('./usher-wire.js').UsherError | null} what is missing to call the server */
 export function missing({ base, getToken, login, WebSocket, fetch }, socket, name = 'baseUrl') {
   if (!base) return misuse(`There is no page here whose origin could be the server: give ${name}.`);
   if (socket && !WebSocket) {

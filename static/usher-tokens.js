@@ -1,7 +1,7 @@
 /** The login of a native client, and of a page on another site: tokens instead of cookies. Used
  *  through usher-app.js. */
 
-import { ask, bodyOf } from './usher-login.js';
+import { ask, bodyOf, stored } from './usher-login.js';
 import { UsherError } from './usher-wire.js';
 
 /**
@@ -122,9 +122,11 @@ export class KeptLogin {
   async #alone(stale) {
     const locks = this.#shared ? globalThis.navigator?.locks : null;
     if (!locks) return this.#refresh(stale);
+    const asked = performance.now();
     let begun = false;
-    const refresh = () => {
+    const refresh = async () => {
       begun = true;
+      await stored(asked);
       return this.#refresh(stale);
     };
     try {

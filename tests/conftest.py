@@ -53,12 +53,18 @@ else:
 LONG = {
     "test_browser",
     "test_browser_oauth",
+    "test_commands",
+    "test_faults",
     "test_lease",
+    "test_limits",
     "test_nodes_faults",
     "test_oauth_nodes",
     "test_practice_provider",
+    "test_proxies_in_front",
     "test_readme",
+    "test_refusals",
     "test_server",
+    "test_stalls",
 }
 SLOW_SECONDS = 300
 """Bounds a test that is slow on purpose; the others have pyproject.toml's."""

@@ -21,6 +21,7 @@ WINGS = {
     "services.limits": {"redis"},
     "services.storage": set(),
     "services.audit": {"storage"},
+    "services.webhooks": {"storage"},
     "services.redis": set(),
     "services.embedded": set(),
     "services.websocket": set(),

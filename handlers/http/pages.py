@@ -1,4 +1,5 @@
-"""Serves the bundled front end: static files under a strict Content-Security-Policy."""
+"""Serves the bundled front end, static files under a strict Content-Security-Policy; and the client
+for other pages, as one file."""
 
 from __future__ import annotations
 
@@ -6,12 +7,16 @@ from typing import Any
 
 from tornado import web
 
-from handlers.base import BaseHandler, Site
+from handlers.base import ApiHandler, BaseHandler, Site
+from handlers.client_file import ClientFile
+from handlers.operations import operation
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+JAVASCRIPT = "text/javascript"
+YEAR_SECONDS = 31_536_000
 PAGE_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Frame-Options": "DENY",
@@ -39,3 +44,34 @@ class PageHandler(web.StaticFileHandler, BaseHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         BaseHandler.write_error(self, status_code, **kwargs)
+
+
+class ClientFileHandler(ApiHandler):
+    """`/client/usher.js`, which pages of allowed origins import."""
+
+    def initialize(  # type: ignore[override]
+        self, site: Site, client: ClientFile
+    ) -> None:
+        super().initialize(site)
+        self.client = client
+
+    @operation(
+        "The client for pages, as one module. With the current version in `v` it may be kept for "
+        "ever; else it is asked for again by its ETag.",
+        access="anyone",
+        answer=str,
+        media_type=JAVASCRIPT,
+        query={"v": "the version of the client that the page was written for"},
+    )
+    async def get(self) -> None:
+        # Tornado sends `compute_etag`, and answers 304 where the page has that.
+        self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
+        self.set_header("Content-Type", f"{JAVASCRIPT}; charset=utf-8")
+        current = self.get_query_argument("v", "") == self.client.version
+        # Another version's name must not stick to what this node has: nodes are renewed in turn.
+        kept = f"public, max-age={YEAR_SECONDS}, immutable" if current else "no-cache"
+        self.set_header("Cache-Control", kept)
+        self.write(self.client.content)
+
+    def compute_etag(self) -> str:
+        return self.client.etag

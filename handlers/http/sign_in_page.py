@@ -46,7 +46,7 @@ class SignInPageHandler(OAuthHandler):
 
     def _next(self) -> str:
         """Where to go after: `/` for what is not ours and not allowed."""
-        asked = self.get_query_arguments("next", strip=False)
+        asked = self.given().get("next", [])
         try:
             return checked_next(asked[0], self.site.origins) if len(asked) == 1 else "/"
         except BadRequest:

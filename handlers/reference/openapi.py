@@ -50,6 +50,7 @@ TAGS: tuple[tuple[str, str, str], ...] = (
     ),
     ("/api/models", "Backends", ""),
     ("/api/admin/api-keys", "Backends", ""),
+    ("/api/admin/webhooks", "Webhooks", "Who is told of what happens; see docs/webhooks.md."),
     ("/api/admin", "Administration", "For administrators, and what a key may do for them."),
     ("/", "Operation", "For machines that watch, and this reference."),
 )
@@ -61,6 +62,8 @@ PATH_PARAMETERS: dict[str, str] = {
     "key_id": "`id` of an API key, as `GET /api/admin/api-keys` gives it",
     "model_id": "the name of a model, percent-encoded",
     "provider": "the name of a provider, as `GET /api/oauth/providers` gives it",
+    "webhook_id": "`id` of a webhook, as `GET /api/admin/webhooks` gives it",
+    "delivery_id": "`id` of a delivery, as `GET …/deliveries` gives it",
     "user_id": "`id` of an account, as `GET /api/admin/users` gives it",
 }
 

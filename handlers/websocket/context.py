@@ -90,6 +90,7 @@ class SocketContext:
         self.services, self.events, self.clock = services, events, clock
         self.hub, self.rooms = services.hub, services.rooms
         self.joins, self.metrics = services.joins, services.metrics
+        self.socket_events = services.webhooks.socket_events
         self.metrics.sockets.set_function(self.hub.__len__)
         self.stalled = services.infrastructure.watch.check
         self.may_overlap = services.bus.keeps_order

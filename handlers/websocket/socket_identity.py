@@ -14,6 +14,7 @@ import msgspec
 from handlers.websocket.context import SocketContext
 from services.audit.events import Caller
 from services.claims import Claims
+from services.outbox import EventType
 from services.rooms.joins import Credential
 from services.rooms.membership import Membership
 from services.sessions.admission import Identity
@@ -107,6 +108,8 @@ class SocketIdentity:
         context.services.last_seen.record(claims.sid)
         context.metrics.joins.inc("joined")
         self._audit("socket.joined", "bearer" if bearer else "")
+        if context.socket_events.wanted:
+            self._tell("socket.joined")
         self._watch_expiry()
         return self._joined()
 
@@ -117,6 +120,18 @@ class SocketIdentity:
         self.context.services.audit.record(
             kind, subject=by.actor, reason=reason, target=self.session_id, by=by, kept=False
         )
+
+    def _tell(self, type_: EventType, **more: object) -> None:
+        """Have webhooks know. Asked for before it is called, where a join has to be quick."""
+        session = self.session
+        data = {
+            "user_id": session.user_id,
+            "session_id": session.login_session_id,
+            "socket_id": self.session_id,
+            "at": self.context.clock(),
+            **more,
+        }
+        self.context.socket_events.record(type_, session.user_id, data)
 
     def _enter_rooms(self, identity: Identity) -> None:
         services = self.context.services
@@ -168,6 +183,8 @@ class SocketIdentity:
             self.membership.leave_all()
             self.context.services.pool.remove(self._session)
             self._audit("socket.closed", str(int(code)))
+            if self.context.socket_events.wanted:
+                self._tell("socket.left", code=int(code))
 
     def _is_unauthenticated_no_more(self) -> None:
         self.context.unauthenticated.discard(self)

@@ -142,7 +142,7 @@ class TornadoConnection:
         return pause
 
     def heard(self) -> None:
-        """Note a ping or pong of the peer, which Tornado has answered.
+        """Note a ping or pong of the peer, which Tornado has answered, or a small fragment.
 
         Tornado reads on whatever is done here, so who sends many is ended, not left unread.
         """

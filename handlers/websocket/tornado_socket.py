@@ -13,13 +13,14 @@ from typing import Any
 
 from tornado.http1connection import HTTP1Connection
 from tornado.httputil import RequestStartLine, format_timestamp
-from tornado.websocket import WebSocketHandler
+from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
 from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket import handshake
 from handlers.websocket.context import SocketContext
 from handlers.websocket.deflate import acceptable_offer
 from handlers.websocket.tornado_connection import TornadoConnection
+from handlers.websocket.tornado_protocol import BoundedProtocol
 from handlers.websocket.upgrade import OpeningHandshake, UpgradeHandler
 from services.errors import UsherError
 from services.websocket.connection import ConnectionOwner
@@ -109,6 +110,13 @@ class SocketHandler(WebSocketHandler):
         self.request.headers[EXTENSIONS] = offer
         return self._context.compression.options
 
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        """What reads and writes the frames: Tornado's own, with bounds that it lacks."""
+        found = super().get_websocket_protocol()
+        if isinstance(found, WebSocketProtocol13):
+            return BoundedProtocol(self, found.params, self._note_sign_of_life)
+        return found
+
     # ---- the socket ------------------------------------------------------------------------
 
     def open(self, *args: str, **kwargs: str) -> None:
@@ -128,11 +136,13 @@ class SocketHandler(WebSocketHandler):
 
     def on_ping(self, data: bytes) -> None:
         """Note a sign of life; Tornado has answered it."""
-        if self._connection is not None:
-            self._connection.heard()
+        self._note_sign_of_life()
 
     def on_pong(self, data: bytes) -> None:
         """Note a sign of life."""
+        self._note_sign_of_life()
+
+    def _note_sign_of_life(self) -> None:
         if self._connection is not None:
             self._connection.heard()
 

@@ -12,6 +12,7 @@ from models.known_network import KnownNetwork
 from models.user import User
 from services.claims import Role
 from services.errors import LastAdmin, NotFound
+from services.outbox import NO_OUTBOX, EventType, Outbox, OutgoingEvent, user_subject
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.row_locks import locked, locked_one
@@ -40,22 +41,46 @@ def say_first(user_id: str) -> None:
     log.warning("user=%s is the administrator: it is the first account of all", user_id)
 
 
-def insert_first_or_next(db: peewee.Database, values: dict[str, object]) -> None:
+def tell(
+    db: peewee.Database, outbox: Outbox, type_: EventType, user: User, changed: str = ""
+) -> None:
+    """Write an event about an account. Its e-mail address is nobody's business.
+
+    Args:
+        user: as it is now.
+        changed: what has changed, where that is the event.
+    """
+    data: dict[str, object] = {
+        "id": user.id,
+        "name": user.name,
+        "role": user.role,
+        "disabled": user.disabled_at is not None,
+    }
+    if changed:
+        data["changed"] = changed
+    outbox.add(db, [OutgoingEvent(type_, user_subject(user.id), data)])
+
+
+def insert_first_or_next(
+    db: peewee.Database, values: dict[str, object], outbox: Outbox = NO_OUTBOX
+) -> None:
     """Insert an account; as administrator, if it is the first of all.
 
     Raises:
         peewee.IntegrityError: the address is taken, or another was first at the same moment.
     """
     if is_anybody(db):
-        insert_next(db, values)
+        insert_next(db, values, outbox)
     else:
         # `founder` is unique: of any number of racing sign-ups the database lets one be first.
         User.insert(**values, role="admin", founder=1).execute(db)
+        tell(db, outbox, "user.created", User(**values, role="admin"))
 
 
-def insert_next(db: peewee.Database, values: dict[str, object]) -> None:
+def insert_next(db: peewee.Database, values: dict[str, object], outbox: Outbox = NO_OUTBOX) -> None:
     """Insert an account that is not the first. Raises as `insert_first_or_next`."""
     User.insert(**values, role="user").execute(db)
+    tell(db, outbox, "user.created", User(**values, role="user"))
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -138,8 +163,21 @@ def for_change(db: peewee.Database, user_id: str) -> User:
     return user
 
 
+def delete(db: peewee.Database, user_id: str, outbox: Outbox = NO_OUTBOX) -> None:
+    """Delete the row of an account, if it is still there."""
+    user = lock(db, User.id == user_id, demoting=True)
+    if user is not None:
+        User.delete().where(User.id == user_id).execute(db)
+        tell(db, outbox, "user.deleted", user)
+
+
 def change_role(
-    db: peewee.Database, revocations: Revocations, user: User, role: Role, now: float
+    db: peewee.Database,
+    revocations: Revocations,
+    user: User,
+    role: Role,
+    now: float,
+    outbox: Outbox = NO_OUTBOX,
 ) -> list[Revocation]:
     """Give a locked account another role; publish what it gives after the commit.
 
@@ -152,6 +190,7 @@ def change_role(
         keep_an_admin(db, user)
     User.update({User.role: role, User.role_since: now}).where(User.id == user.id).execute(db)
     user.role = role
+    tell(db, outbox, "user.changed", user, "role")
     return [revocations.record(db, "role", user.id, user.id, "role_changed", role)]
 
 

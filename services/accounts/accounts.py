@@ -33,6 +33,7 @@ from services.errors import (
 )
 from services.limits.networks import network_of
 from services.metrics import Metrics
+from services.outbox import NO_OUTBOX, Outbox
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
@@ -87,6 +88,7 @@ class Accounts:
         devices: known again by what they keep.
         take_out_tokens: takes a user's provider tokens out of the database, within a transaction;
             what it returns has them revoked at their providers.
+        outbox: is told of accounts that are made, changed, disabled or deleted.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class Accounts:
         take_out_tokens: Callable[[peewee.Database, str], Callable[[], None]],
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
+        outbox: Outbox = NO_OUTBOX,
     ) -> None:
+        self._outbox = outbox
         self._database, self._passwords = database, passwords
         self._take_out_tokens = take_out_tokens
         self._sessions, self._revocations = login_sessions, revocations
@@ -154,10 +158,10 @@ class Accounts:
             "created_at": self._clock(),
         }
         try:
-            await self._database.run(account_rows.insert_first_or_next, values)
+            await self._database.run(account_rows.insert_first_or_next, values, self._outbox)
         except peewee.IntegrityError:
             # Lost the race to be first, or the address is taken: as a later one it will show.
-            await self._database.run(account_rows.insert_next, values)
+            await self._database.run(account_rows.insert_next, values, self._outbox)
 
     async def log_in(self, email: str, password: str, device: Device) -> SignedIn:
         """Sign in with a password.
@@ -342,7 +346,9 @@ class Accounts:
                 raise Forbidden("an administrator's account is not a key's to touch or make")
             ended: list[Revocation] = []
             if role is not None:
-                ended += account_rows.change_role(db, self._revocations, user, role, self._clock())
+                ended += account_rows.change_role(
+                    db, self._revocations, user, role, self._clock(), self._outbox
+                )
             if disabled is not None:
                 ended += self._set_disabled(db, user, disabled)
             return account_rows.row_of(user), ended
@@ -354,14 +360,18 @@ class Accounts:
     def _set_disabled(self, db: peewee.Database, user: User, disabled: bool) -> list[Revocation]:
         if disabled:
             return self._disable(db, user, "disabled")
-        user.disabled_at = None
+        was, user.disabled_at = user.disabled_at, None
         User.update({User.disabled_at: None}).where(User.id == user.id).execute(db)
+        if was is not None:
+            account_rows.tell(db, self._outbox, "user.changed", user, "disabled")
         return []
 
     def _disable(self, db: peewee.Database, user: User, reason: str) -> list[Revocation]:
         account_rows.keep_an_admin(db, user)
-        user.disabled_at = user.disabled_at or self._clock()
+        was, user.disabled_at = user.disabled_at, user.disabled_at or self._clock()
         User.update({User.disabled_at: user.disabled_at}).where(User.id == user.id).execute(db)
+        if was is None:
+            account_rows.tell(db, self._outbox, "user.disabled", user)
         return self._sessions.end_all_within(db, user.id, reason)
 
     async def delete(self, user_id: str) -> None:
@@ -383,7 +393,7 @@ class Accounts:
         await self._revocations.publish(ended)
         give_back()
         await self._sessions.forget(user_id)
-        await self._database.run(lambda db: User.delete().where(User.id == user_id).execute(db))
+        await self._database.run(account_rows.delete, user_id, self._outbox)
 
     async def disconnect(self, user_id: str) -> int:
         """Sign a user out everywhere. Gives how many sockets were closed on this node.

@@ -13,6 +13,7 @@ from services.accounts.account_rows import UserRow
 from services.accounts.accounts import normalised_email
 from services.accounts.passwords import Passwords
 from services.errors import NotFound
+from services.outbox import NO_OUTBOX, Outbox
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
@@ -39,7 +40,9 @@ class UserCommands:
         login_sessions: LoginSessions,
         revocations: Revocations,
         passwords: Passwords,
+        outbox: Outbox = NO_OUTBOX,
     ) -> None:
+        self._outbox = outbox
         self._database, self._sessions = database, login_sessions
         self._revocations, self._passwords = revocations, passwords
 
@@ -52,10 +55,13 @@ class UserCommands:
 
         def work(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
             user = _user(db, email)
-            ended = account_rows.change_role(db, self._revocations, user, "admin", now)
+            ended = account_rows.change_role(
+                db, self._revocations, user, "admin", now, self._outbox
+            )
             if user.disabled_at is not None:
                 User.update({User.disabled_at: None}).where(User.id == user.id).execute(db)
                 user.disabled_at = None
+                account_rows.tell(db, self._outbox, "user.changed", user, "disabled")
             return account_rows.row_of(user), ended
 
         row, ended = await self._database.run(work)

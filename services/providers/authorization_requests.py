@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import peewee
@@ -130,6 +130,22 @@ class AuthorizationRequests:
             return None
         sent, came = request.start.state.encode(), state.encode("utf-8", "surrogatepass")
         return request if secrets.compare_digest(sent, came) else None
+
+    def newest(self, kept: Sequence[str], provider: str) -> AuthorizationRequest | None:
+        """The attempt at this provider that a browser began last, if one is under way.
+
+        Args:
+            kept: all that the browser keeps.
+        """
+        opened = map(self._opened, kept)
+        found = [
+            request
+            for request in opened
+            if request is not None
+            and (request.purpose, request.provider) == (PURPOSE, provider)
+            and request.expires_at > self._clock()
+        ]
+        return max(found, key=lambda request: request.expires_at, default=None)
 
     def _opened(self, sealed: str) -> AuthorizationRequest | None:
         if not 0 < len(sealed) <= MAX_SEALED_LENGTH:

@@ -7,7 +7,7 @@ the provider supports it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -128,6 +128,11 @@ class OAuth:
         """What an answer belongs to, as this browser began it, whether or not it may still be
         finished; None where it did not."""
         return self._authorization_requests.read(sealed, provider, state)
+
+    def newest(self, provider: str, kept: Sequence[str]) -> AuthorizationRequest | None:
+        """What an answer without a state most likely belongs to: what the browser began last.
+        Good for saying what has failed, and for nothing else."""
+        return self._authorization_requests.newest(kept, provider)
 
     async def finish(
         self, provider: str, sealed: str, answer: Answer, device: Device, sid: str | None

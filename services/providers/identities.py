@@ -25,6 +25,7 @@ from services.oauth.errors import Reason, SignInRefused
 from services.oauth.roles import role_of
 from services.oauth.token_endpoint import Grant
 from services.oauth.userinfo import ProviderProfile, address_of, check_domain, vouched_address
+from services.outbox import NO_OUTBOX, Outbox
 from services.providers import identity_rows
 from services.providers.role_claims import RoleClaims
 from services.providers.tokens import ProviderTokens
@@ -59,7 +60,9 @@ class Identities:
         revocations: Revocations,
         tokens: ProviderTokens,
         clock: Callable[[], float] = time.time,
+        outbox: Outbox = NO_OUTBOX,
     ) -> None:
+        self._outbox = outbox
         self._database, self._sessions = database, login_sessions
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
         self._role_claims = RoleClaims()
@@ -159,7 +162,8 @@ class Identities:
             raise SignInRefused(Reason.NO_ACCOUNT, "unlinked meanwhile")
         if not identity_rows.is_of(found, profile, provider):
             raise SignInRefused(Reason.NO_ACCOUNT, "the subject of another issuer is linked")
-        identity_rows.follow_address(db, user, found, profile)
+        if identity_rows.follow_address(db, user, found, profile):
+            account_rows.tell(db, self._outbox, "user.changed", user, "email")
         identity_rows.record_use(db, found, profile, self._clock())
         return user
 
@@ -200,14 +204,16 @@ class Identities:
             "name": _shown_name(profile),
             "created_at": self._clock(),
         }
-        account_rows.insert_first_or_next(db, values)
+        account_rows.insert_first_or_next(db, values, self._outbox)
         return account_rows.for_change(db, user_id)
 
     def _give_role(self, db: peewee.Database, user: User, role: Role | None) -> list[Revocation]:
         if role is None:
             return []
         try:
-            return account_rows.change_role(db, self._revocations, user, role, self._clock())
+            return account_rows.change_role(
+                db, self._revocations, user, role, self._clock(), self._outbox
+            )
         except LastAdmin:
             return []  # the first account of all, or the last administrator: stays one
 

@@ -68,8 +68,9 @@ def is_of(identity: Identity, profile: ProviderProfile, provider: OAuthProvider)
 
 def follow_address(
     db: peewee.Database, user: User, identity: Identity, profile: ProviderProfile
-) -> None:
+) -> bool:
     """Let an account's address change where it has changed at the provider that it came from.
+    Whether it has.
 
     Else the old one would stay verified here, and whoever gets it next would be joined to the
     account. Where the new one can't be taken, nobody vouches for the old one any more.
@@ -81,9 +82,9 @@ def follow_address(
     address, vouched = address_of(profile), vouched_address(profile)
     came_from_there = identity.email == user.email
     if address is None or address == user.email or not came_from_there:
-        return
+        return False
     if not user.email_verified and user.password_hash is not None:
-        return  # they sign in with it, and it joins nobody
+        return False  # they sign in with it, and it joins nobody
     if vouched is None or User.select().where(User.email == vouched).exists(db):
         changes: dict[Any, object] = {User.email_verified: False}
         user.email_verified = False
@@ -91,6 +92,7 @@ def follow_address(
         changes = {User.email: vouched, User.email_verified: True}
         user.email, user.email_verified = vouched, True
     User.update(changes).where(User.id == user.id).execute(db)
+    return User.email in changes
 
 
 def give_up_address(db: peewee.Database, provider: str, profile: ProviderProfile) -> None:

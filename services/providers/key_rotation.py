@@ -1,4 +1,4 @@
-"""Re-encrypts provider tokens with the newest key while the server runs.
+"""Re-encrypts what is stored encrypted with the newest key while the server runs.
 
 Rows are re-encrypted in small batches, without a lock in between: a row that was refreshed
 meanwhile is encrypted with the newest key already and is skipped. The canary is re-encrypted last,
@@ -13,6 +13,7 @@ import peewee
 
 from models.app_key import AppKey
 from models.oauth_token import OAuthToken
+from models.webhook import Webhook
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed, Encryption, check_canary, rotate_canary
 
@@ -29,7 +30,8 @@ class Rotated:
 
 
 async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
-    """Re-encrypt every provider token with the newest key, and the canary when all are done.
+    """Re-encrypt every provider token, the key pairs of app tokens and the secrets of webhooks with
+    the newest key, and the canary when all are done.
 
     Raises:
         DecryptionFailed: the keys are not this installation's; nothing was changed.
@@ -47,6 +49,7 @@ async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
         done.unreadable += unreadable
         after = page[-1]
     done.unreadable += await database.run(_rotate_app_keys, encryption)
+    done.unreadable += await database.run(_rotate_webhooks, encryption)
     if not done.unreadable:
         await rotate_canary(database, encryption)
     return done
@@ -67,6 +70,19 @@ def _rotate_app_keys(db: peewee.Database, encryption: Encryption) -> int:
             unreadable += 1
             continue
         AppKey.update({AppKey.private_key: new}).where(AppKey.number == row.number).execute(db)
+    return unreadable
+
+
+def _rotate_webhooks(db: peewee.Database, encryption: Encryption) -> int:
+    """The secrets of webhooks: a handful. Gives how many no key fits."""
+    unreadable = 0
+    for row in Webhook.select().where(Webhook.deleted_at.is_null()).execute(db):
+        try:
+            new = encryption.rotate(row.secret)
+        except DecryptionFailed:
+            unreadable += 1
+            continue
+        Webhook.update({Webhook.secret: new}).where(Webhook.id == row.id).execute(db)
     return unreadable
 
 

@@ -17,6 +17,7 @@ from services.oauth.errors import LastWayIn, Reason, SignInRefused
 from services.oauth.roles import role_of
 from services.oauth.token_endpoint import Grant
 from services.oauth.userinfo import ProviderProfile, check_domain
+from services.outbox import NO_OUTBOX, Outbox
 from services.providers import identity_rows
 from services.providers.authorization_requests import Link, proof_of
 from services.providers.tokens import ProviderTokens, TokenSet
@@ -48,7 +49,9 @@ class LinkedAccounts:
         revocations: Revocations,
         tokens: ProviderTokens,
         clock: Callable[[], float] = time.time,
+        outbox: Outbox = NO_OUTBOX,
     ) -> None:
+        self._outbox = outbox
         self._database, self._sessions = database, login_sessions
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
 
@@ -78,7 +81,8 @@ class LinkedAccounts:
                 identity_rows.insert(db, provider.name, profile, user.id, self._clock())
                 identity_rows.forget_unlinked(db, user.id, provider.name)
             else:
-                identity_rows.follow_address(db, user, found, profile)
+                if identity_rows.follow_address(db, user, found, profile):
+                    account_rows.tell(db, self._outbox, "user.changed", user, "email")
                 identity_rows.record_use(db, found, profile, self._clock())
             identity_rows.record_verified(db, user, profile)
             self._tokens.insert(db, user.id, (provider.name, profile.subject), None, grant)

@@ -10,6 +10,7 @@ import peewee
 
 from services.limits.hourly import HourlyLimits
 from services.metrics import Metrics
+from services.outbox import NO_OUTBOX, Outbox
 from services.providers.authorization_requests import AuthorizationRequests
 from services.providers.flow import OAuth
 from services.providers.identities import Identities
@@ -61,11 +62,12 @@ def join(
     keys_are_wrong: Callable[[], bool],
     metrics: Metrics,
     clock: Callable[[], float] = time.time,
+    outbox: Outbox = NO_OUTBOX,
 ) -> OAuthParts:
     """Join them. Nothing runs yet."""
     tokens = ProviderTokens(encryption, clock)
-    linked = LinkedAccounts(database, login_sessions, revocations, tokens, clock)
-    identities = Identities(database, login_sessions, revocations, tokens, clock)
+    linked = LinkedAccounts(database, login_sessions, revocations, tokens, clock, outbox)
+    identities = Identities(database, login_sessions, revocations, tokens, clock, outbox)
     authorization_requests = AuthorizationRequests(encryption, database, clock)
     return OAuthParts(
         providers=providers,

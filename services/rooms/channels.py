@@ -19,7 +19,8 @@ from services.accounts.display_names import checked_text
 from services.claims import Role
 from services.errors import NotFound, OwnerStays, Unauthenticated
 from services.grants.queries import USERS_AT_ONCE, grants_among, grants_in, grants_of
-from services.grants.rules import BACKEND, Grant, Right, RightName
+from services.grants.rules import BACKEND, Found, Grant, Right, RightName
+from services.outbox import NO_OUTBOX, Outbox, OutgoingEvent, channel_subject
 from services.rooms.channel_rows import (
     ChannelDetails,
     ChannelItem,
@@ -61,7 +62,9 @@ class Channels:
         revocations: Revocations,
         clock: Callable[[], float] = time.time,
         shares: Shares = UNLIMITED,
+        outbox: Outbox = NO_OUTBOX,
     ) -> None:
+        self._outbox = outbox
         self._shares = shares
         self._database, self._revocations, self._clock = database, revocations, clock
 
@@ -161,6 +164,7 @@ class Channels:
                 created_at=now,
                 public_since=None if private else now,
             ).execute(db)
+            self._tell(db, opened, "created")
             whose = [] if owner_id is None else [owner_id]
             if not private:
                 whose.append(EVERYBODY)
@@ -206,7 +210,10 @@ class Channels:
             if changes:
                 Channel.update(changes).where(Channel.id == channel_id).execute(db)
             others = roles is not None and set_roles(db, channel_id, roles, now)
-            after = details(db, channel._replace(**changes), Right.MANAGE)
+            now_is = channel._replace(**changes)
+            after = details(db, now_is, Right.MANAGE)
+            if changes or others:
+                self._tell(db, now_is, "updated")
             if not (turned or others):
                 return after, []
             return after, [self._record(db, channel_id, EVERYBODY, "channel_changed")]
@@ -223,8 +230,9 @@ class Channels:
         """
 
         def delete(db: peewee.Database) -> list[Revocation]:
-            lock_for(db, user_id, channel_id, Right.MANAGE)
+            channel = lock_for(db, user_id, channel_id, Right.MANAGE)
             Channel.delete().where(Channel.id == channel_id).execute(db)
+            self._tell(db, channel, "deleted")
             return [self._record(db, channel_id, EVERYBODY, "channel_deleted")]
 
         await self._revocations.publish(await self._database.run(delete))
@@ -252,6 +260,7 @@ class Channels:
             member, other = set_member(db, channel_id, user_id, right, now, caller_id)
             if not other:
                 return member, []
+            self._tell(db, channel, "member_set", {"id": user_id, "right": right.word})
             return member, [self._record(db, channel_id, user_id, "member_changed")]
 
         try:
@@ -279,6 +288,7 @@ class Channels:
             if not ChannelMember.delete().where(here).execute(db):
                 raise NotFound("no such member")
             reason = "member_left" if leaves else "member_removed"
+            self._tell(db, channel, reason, {"id": user_id})
             return [self._record(db, channel_id, user_id, reason)]
 
         await self._revocations.publish(await self._database.run(remove))
@@ -287,3 +297,23 @@ class Channels:
         self, db: peewee.Database, channel_id: str, user_id: str, reason: str
     ) -> Revocation:
         return self._revocations.record(db, "access", channel_id, user_id, reason)
+
+    def _tell(
+        self,
+        db: peewee.Database,
+        channel: Found | ChannelItem,
+        change: str,
+        member: dict[str, str] | None = None,
+    ) -> None:
+        """Write an event about a channel, as it is now, or was before it went."""
+        data: dict[str, object] = {
+            "id": channel.id,
+            "name": channel.name,
+            "private": channel.private,
+            "owner_id": channel.owner_id,
+            "change": change,
+        }
+        if member is not None:
+            data["member"] = member
+        event = OutgoingEvent("channel.changed", channel_subject(channel.id), data)
+        self._outbox.add(db, [event])

@@ -48,6 +48,8 @@ MAX_DEVICE_LENGTH = 200
 SESSION_LIMIT = "session_limit"
 """Reason of a session that a newer one displaced."""
 
+Opening = Callable[[peewee.Database, str, str, str, float], None]
+
 log = logging.getLogger("usher.sessions")
 
 
@@ -77,6 +79,7 @@ class LoginSessions:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
         self._on_opened: Callable[[str, str, str], None] = lambda *_: None
+        self._on_opening: Opening = lambda *_: None
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
         self._steady = clock if steady is None else steady
 
@@ -154,6 +157,7 @@ class LoginSessions:
         signed_in = self._sign_in(
             db, user, sid, now + self._lifetime, now if proven_at is None else proven_at
         )
+        self._on_opening(db, user.id, sid, method, now + self._lifetime)
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
@@ -223,6 +227,11 @@ class LoginSessions:
     def on_opened(self, act: Callable[[str, str, str], None]) -> None:
         """Call `act` with the user, the session and the method of every sign-in."""
         self._on_opened = act
+
+    def on_opening(self, act: Opening) -> None:
+        """Call `act` with the user, the session, the method and the end (epoch seconds) of every
+        sign-in, within its transaction."""
+        self._on_opening = act
 
     async def announce(self, signed_in: SignedIn) -> None:
         """Store a committed session in Redis without waiting, and close the sockets of sessions

@@ -73,6 +73,7 @@ class Revocations:
         """By number of the row: when it came, and how many sockets it closed."""
         self._floor = 0
         self._on_made: Callable[[Sequence[Revocation]], None] = lambda _: None
+        self._on_recorded: Callable[[peewee.Database, Sequence[Revocation]], None] = lambda *_: None
         control.on_revocations(self.apply)
 
     # ---- asked on every join ---------------------------------------------------------------
@@ -122,6 +123,10 @@ class Revocations:
         """Call `act` with revocations made by this node, once they are committed."""
         self._on_made = act
 
+    def on_recorded(self, act: Callable[[peewee.Database, Sequence[Revocation]], None]) -> None:
+        """Call `act` with revocations within the transaction that makes them."""
+        self._on_recorded = act
+
     # ---- making them -----------------------------------------------------------------------
 
     def record(
@@ -149,7 +154,9 @@ class Revocations:
             generation=generation,
             spared=spared,
         ).execute(db)
-        return Revocation(kind, subject, user_id, reason, now, row_id, role, generation, spared)
+        made = Revocation(kind, subject, user_id, reason, now, row_id, role, generation, spared)
+        self._on_recorded(db, [made])
+        return made
 
     def record_sessions(
         self, db: peewee.Database, ended: Sequence[tuple[str, str]], reason: str
@@ -176,6 +183,7 @@ class Revocations:
             written += [
                 Revocation("session", r.subject, r.user_id, reason, now, r.id) for r in made
             ]
+        self._on_recorded(db, written)
         return written
 
     async def publish(self, revocations: Sequence[Revocation], request: str = "") -> int:

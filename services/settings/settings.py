@@ -92,6 +92,8 @@ class Settings(Limits, frozen=True, kw_only=True):
     drain_seconds: float = 2.0
     log_format: str = "text"
     audit_retention_seconds: float = 90 * 86_400.0
+    webhook_private: bool = False
+    webhook_retention_seconds: float = 7 * 86_400.0
     websocket: str = "direct"
     compression: str = "off"
     max_compressed_sockets: int = 1000
@@ -164,6 +166,8 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         drain_seconds=sources.value(table.DRAIN_SECONDS),
         log_format=sources.value(table.LOG_FORMAT),
         audit_retention_seconds=sources.value(table.AUDIT_RETENTION),
+        webhook_private=sources.value(table.WEBHOOK_PRIVATE) == "on",
+        webhook_retention_seconds=sources.value(table.WEBHOOK_RETENTION),
         websocket=sources.value(table.WEBSOCKET),
         compression=sources.value(table.COMPRESSION),
         max_compressed_sockets=sources.value(table.MAX_COMPRESSED),

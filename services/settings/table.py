@@ -260,6 +260,20 @@ AUDIT_RETENTION = Setting(
     f"{90 * DAY}, 90 days",
 )
 
+WEBHOOK_PRIVATE = Setting(
+    "WEBHOOK_PRIVATE",
+    values.choice("off", "on"),
+    "off",
+    "whether webhooks may be at private addresses, and at http:// URLs: on or off",
+)
+WEBHOOK_RETENTION = Setting(
+    "WEBHOOK_RETENTION_SECONDS",
+    values.seconds(60, 365 * DAY),
+    str(7 * DAY),
+    "how long deliveries of webhooks are kept after they were made or have failed, in seconds",
+    f"{7 * DAY}, 7 days",
+)
+
 SETTINGS: tuple[Setting[Any], ...] = (
     HOST,
     PORT,
@@ -296,6 +310,8 @@ SETTINGS: tuple[Setting[Any], ...] = (
     DRAIN_SECONDS,
     LOG_FORMAT,
     AUDIT_RETENTION,
+    WEBHOOK_PRIVATE,
+    WEBHOOK_RETENTION,
     WEBSOCKET,
     COMPRESSION,
     MAX_COMPRESSED,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ TAKES = "sqlite:///path or postgresql://user:password@host:port/name"
 # retry still fits in.
 SQLITE_LOCK_SHARE = 0.4
 SQLITE_FILE_MODE = 0o600
+_OPTION = re.compile(r"\?([^/?=&]+)=[^/]*\Z")
+"""Of the last part of a path: a folder may be called anything."""
 
 
 class _Sqlite(OneConnection, AsyncSqliteDatabase):  # type: ignore[misc]  # no stubs
@@ -48,10 +51,11 @@ def parse(url: str) -> DatabaseUrl:
     """Understands `url`.
 
     SQLite: all after `sqlite:///` is the path as it stands, without percent-decoding, so that
-    any folder can be named. PostgreSQL: see postgresql_url.py.
+    any folder can be named. Options at its end (`?timeout=30`) are those of other programs, and
+    refused. PostgreSQL: see postgresql_url.py.
 
     Raises:
-        SettingError: neither of the two; shows no credential.
+        SettingError: neither of the two, or with an option that is not taken; shows no credential.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -79,6 +83,10 @@ def _sqlite(rest: str) -> DatabaseUrl:
     # A database in memory would be empty again after each lost connection.
     if not path or path == ":memory:" or "\0" in path:
         raise SettingError(SETTING, f"sqlite://{rest}", "sqlite:/// and the path of a file")
+    if (option := _OPTION.search(path)) is not None:
+        name = option[1][:60]  # not its value, which may be a password
+        got = f"sqlite:///{path[: option.start()]} with the option {name}"
+        raise SettingError(SETTING, got, f"a URL without {name}: none is taken with sqlite")
     return DatabaseUrl("sqlite", f"sqlite:///{path}", path=path)
 
 

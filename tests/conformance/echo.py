@@ -16,11 +16,12 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, parse_request_start_line
 from tornado.netutil import bind_sockets
 from tornado.web import Application
-from tornado.websocket import WebSocketHandler
+from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
 from handlers.websocket import tornado_connection
 from handlers.websocket.handshake import answer, check_handshake
 from handlers.websocket.tornado_connection import TornadoConnection
+from handlers.websocket.tornado_protocol import BoundedProtocol
 from services.websocket import connection
 from services.websocket.connection import Connection, ConnectionOwner, WebSocketConnection
 from services.websocket.frames import NOT_UTF8, Opcode, encode_close, encode_frame
@@ -99,6 +100,12 @@ class TornadoEcho(WebSocketHandler):
         """Begin to echo."""
         self.echo = Echo(partial(TornadoConnection, asyncio.get_running_loop(), self))
         self.echo.connection.limit(MAX_MESSAGE_BYTES)
+
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        """As in Usher, but cases send messages in thousands of tiny fragments."""
+        found = super().get_websocket_protocol()
+        assert isinstance(found, WebSocketProtocol13)
+        return BoundedProtocol(self, found.params, lambda: None)
 
     @property
     def max_message_size(self) -> int:

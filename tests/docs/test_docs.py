@@ -20,7 +20,7 @@ from tornado import web
 
 from handlers.reference.asyncapi import PUBLISHED
 from handlers.reference.openapi import METHODS
-from handlers.routes import API_ROUTES, DOCUMENT_ROUTES
+from handlers.routes import API_ROUTES, CLIENT_ROUTES, DOCUMENT_ROUTES
 from handlers.websocket.room_events import HISTORY_BYTES, HISTORY_PAGE, MAX_PEOPLE, ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
 from services.accounts.api_keys import Scope
@@ -63,7 +63,7 @@ from tests.support.talk import Talker, talking
 
 PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
-ROUTES = (*API_ROUTES, *DOCUMENT_ROUTES)
+ROUTES = (*API_ROUTES, *CLIENT_ROUTES, *DOCUMENT_ROUTES)
 CLIENT_EVENTS = {**EVENTS, **ROOM_EVENTS}
 ALL_SERVER_EVENTS = {**SERVER_EVENTS, **ROOM_SERVER_EVENTS}
 Json = dict[str, Any]
@@ -294,9 +294,11 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         keep_channels(admin, nobody.sign("signup", address(), status=201))
         serve_backends(admin, nobody)
         come_by_a_provider(nobody, op)
+        keep_webhooks(admin)
         administer(admin, nobody.sign("login", user_address))
         for path in ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"):
             nobody.get(path)
+        nobody.get("/client/usher.js")
         calls = {(path, method) for path, method, _ in described_calls(openapi)}
         assert nobody.seen == calls - {("/ws", "get")}
 
@@ -418,6 +420,25 @@ def who_calls(admin: Witness, nobody: Witness) -> None:
     assert len(nobody.get("/.well-known/jwks.json").body["keys"]) == 1
     assert admin.get("/api/auth/verify").status == 200
     assert nobody.get("/api/auth/verify").status == 401
+
+
+def keep_webhooks(admin: Witness) -> None:
+    """Made, tested, replayed and deleted. Nobody answers there: the address is a document's."""
+    hooks = "/api/admin/webhooks"
+    asked = {"url": "https://192.0.2.1/x", "events": ["user.created"]}
+    assert admin.post(hooks, asked).status == 400
+    hook = f"{hooks}/{admin.post(hooks, asked | {'url': 'https://x.invalid/x'}).body['id']}"
+    (row,) = admin.get(hooks).body["items"]
+    assert "secret" not in row
+    tested = admin.post(hook + "/test")
+    assert tested.status == 202
+    wait_until(lambda: admin.get(hook + "/deliveries?state=failed&limit=1").body["items"])
+    assert admin.get(hook + "/deliveries?state=x").status == 400
+    replay = f"{hook}/deliveries/{tested.body['id']}/replay"
+    assert admin.post(replay).status == 202
+    assert admin.post(f"{hook}/deliveries/0/replay").status == 404
+    assert admin.call("DELETE", hook).status == 204
+    assert admin.call("DELETE", hook).status == 404
 
 
 def administer(admin: Witness, user: Witness) -> None:

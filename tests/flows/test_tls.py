@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import signal
 import socket
@@ -10,20 +11,25 @@ import ssl
 import stat
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 import websockets
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 
 from services.settings.self_signed import CERTIFICATE_FILE, KEY_FILE, make_certificate
 from tests.support.raw import quiet_usher
 from tests.support.redis import until
-from tests.support.server import PATIENCE, ROOT, Usher, any_certificate, sign_up, usher
+from tests.support.server import PATIENCE, ROOT, Usher, any_certificate, sign_up, usher, wait_until
+from tests.support.tools import first_of
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +132,72 @@ def test_a_handshake_that_stands_still_ends_in_time(server: Usher) -> None:
         assert time.monotonic() - started > 2, "an honest client on a slow line has time"
 
 
+def client_hello() -> bytes:
+    """The first message of a client that does not check certificates."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        any_certificate().wrap_bio(incoming, outgoing).do_handshake()
+    return outgoing.read()
+
+
+def test_a_handshake_may_come_a_byte_at_a_time(server: Usher) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = any_certificate().wrap_bio(incoming, outgoing)
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as line:
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                for byte in outgoing.read():
+                    line.send(bytes((byte,)))
+                incoming.write(line.recv(65536))
+    assert tls.version() == "TLSv1.3"
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["silent", "half a client hello"])
+def test_half_open_handshakes_of_one_address_keep_no_other_out_and_end(
+    pair: tuple[Path, Path], begun: bool
+) -> None:
+    half = client_hello()[:40] if begun else b""
+    limits = {"MAX_UNJOINED_PER_ADDRESS": 100}
+    with (
+        quiet_usher("sqlite", TLS_CERTIFICATE=pair[0], TLS_KEY=pair[1], **limits) as server,
+        ExitStack() as stack,
+    ):
+        ada = sign_up(server)
+        lines = []
+        for _ in range(200):
+            line = socket.create_connection(
+                ("127.0.0.1", server.port), PATIENCE, source_address=("127.0.0.2", 0)
+            )
+            lines.append(stack.enter_context(line))
+            with suppress(ConnectionError):  # more than the address may have
+                line.sendall(half)
+        started = time.monotonic()
+        assert ada.get("/api/auth/me").status == 200, "another address is served meanwhile"
+        ended = [reads_the_end(line) for line in lines]
+        assert ended == [True] * 200
+        assert 2 < time.monotonic() - started < PATIENCE
+        with (
+            closing(
+                socket.create_connection(
+                    ("127.0.0.1", server.port), PATIENCE, source_address=("127.0.0.2", 0)
+                )
+            ) as plain,
+            any_certificate().wrap_socket(plain) as tls,
+        ):
+            assert tls.version() == "TLSv1.3", "and so is the first one, afterwards"
+
+
+def reads_the_end(line: socket.socket) -> bool:
+    try:
+        return line.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
 def test_plain_http_on_the_port_is_closed_and_harms_nobody(server: Usher) -> None:
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as plain:
         plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -152,6 +224,92 @@ async def test_a_renewed_certificate_is_read_at_sighup_and_no_socket_drops(
             await until(lambda: serial_of(server) != before)
             await client.send('{"event":"heartbeat","id":1}')
             assert json.loads(await asyncio.wait_for(client.recv(), PATIENCE))["ok"] is True
+
+
+RSA_ONLY = "ECDHE-RSA-AES128-GCM-SHA256"
+
+
+def rsa_handshake(server: Usher) -> str | None:
+    """A handshake of a client that knows RSA certificates only; the version that it got."""
+    context = any_certificate()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(RSA_ONLY)
+    with (
+        closing(socket.create_connection(("127.0.0.1", server.port), PATIENCE)) as plain,
+        context.wrap_socket(plain) as tls,
+    ):
+        return tls.version()
+
+
+def write_rsa_pair(certificate: Path, key: Path) -> None:
+    """What a CA gave before the renewal."""
+    made = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "the old one")])
+    now = dt.datetime.now(dt.timezone.utc)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(made.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .sign(made, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(pem(made, None))
+
+
+def test_after_a_renewal_with_another_type_of_key_nobody_is_shown_the_old_certificate(
+    tmp_path: Path,
+) -> None:
+    # As when certbot went from RSA to ECDSA: OpenSSL keeps a certificate for each type of key.
+    certificate, key = tmp_path / CERTIFICATE_FILE, tmp_path / KEY_FILE
+    write_rsa_pair(certificate, key)
+    with quiet_usher("sqlite", TLS_CERTIFICATE=certificate, TLS_KEY=key) as server:
+        before = serial_of(server)
+        assert rsa_handshake(server) == "TLSv1.2"
+        certificate.unlink()
+        key.unlink()
+        make_certificate(tmp_path)
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: serial_of(server) != before)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            rsa_handshake(server)
+
+
+def test_handshakes_amid_renewals_get_one_pair_or_the_other(tmp_path: Path) -> None:
+    pairs = []
+    for name in ("one", "two"):
+        make_certificate(tmp_path / name)
+        pairs.append([(tmp_path / name / file) for file in (CERTIFICATE_FILE, KEY_FILE)])
+    certificate, key = tmp_path / CERTIFICATE_FILE, tmp_path / KEY_FILE
+    link(pairs[0], certificate, key)
+    with quiet_usher("sqlite", TLS_CERTIFICATE=certificate, TLS_KEY=key) as server:
+        seen, stop = set[int](), threading.Event()
+
+        def shake_hands() -> None:
+            while not stop.is_set():
+                seen.add(serial_of(server))  # raises where certificate and key do not fit
+
+        with ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(shake_hands) for _ in range(2)]
+            for number in range(1, 21):
+                before = serial_of(server)
+                link(pairs[number % 2], certificate, key)
+                server.process.send_signal(signal.SIGHUP)
+                wait_until(lambda before=before: serial_of(server) != before)
+            stop.set()
+            for one in running:
+                one.result(PATIENCE)
+        assert len(seen) == 2
+
+
+def link(pair: Sequence[Path], certificate: Path, key: Path) -> None:
+    """Let both names stand for the files of a pair, as certbot does."""
+    for name, target in zip((certificate, key), pair, strict=True):
+        name.unlink(missing_ok=True)
+        name.symlink_to(target)
 
 
 def test_a_bad_pair_at_sighup_is_a_line_in_the_log_and_the_old_one_goes_on(
@@ -182,7 +340,7 @@ def locked_key(folder: Path) -> Path:
     return path
 
 
-def pem(key: ec.EllipticCurvePrivateKey, password: bytes | None) -> bytes:
+def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: bytes | None) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -192,7 +350,9 @@ def pem(key: ec.EllipticCurvePrivateKey, password: bytes | None) -> bytes:
     )
 
 
-@pytest.mark.parametrize("wrong", ["other key", "locked key", "no key", "not there", "no pair"])
+@pytest.mark.parametrize(
+    "wrong", first_of(("other key", "locked key", "no key", "not there", "no pair"), 2)
+)
 def test_a_bad_certificate_or_key_is_one_line_and_status_2(
     tmp_path: Path, pair: tuple[Path, Path], wrong: str
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import jwt
 import pytest
@@ -271,6 +271,23 @@ def test_the_app_is_told_what_the_provider_said_no_to(
     assert said == {"error": "access_denied", "error_description": "denied"}
 
 
+def test_the_app_is_told_of_a_no_without_a_state_too(
+    app: App, op: Provider, stranger: Client
+) -> None:
+    begin(stranger, app.at(LOGIN))
+    denied = f"{CALLBACK}?error=access_denied"
+    assert app.said(stranger.get(denied).headers["Location"])["error"] == "access_denied"
+    begin(stranger, f"{LOGIN}?next=/x")
+    refused(stranger.get(denied), 403, "denied")  # of two, it is the one begun last
+
+
+def test_a_no_leads_back_to_where_the_sign_in_was_to_end(op: Provider, stranger: Client) -> None:
+    begin(stranger, f"{LOGIN}?next={ALLOWED}/board")
+    page = stranger.get(f"{CALLBACK}?error=access_denied").text.decode()
+    assert f'href="{LOGIN}?next={quote(ALLOWED, safe="")}%2Fboard"' in page
+    assert f'href="/sign-in?next={quote(ALLOWED, safe="")}%2Fboard"' in page
+
+
 def test_the_app_is_told_that_an_account_is_disabled(
     app: App, op: Provider, stranger: Client, server: Usher
 ) -> None:
@@ -330,6 +347,14 @@ def test_nothing_goes_to_a_redirect_uri_that_is_not_taken(
     for path in (LOGIN, "/sign-in"):
         words = refused(stranger.get(app.at(path, redirect_uri=uri)), 400, "no_app")
         assert "evil" not in words
+
+
+def test_bytes_that_are_no_text_are_no_request(app: App, stranger: Client) -> None:
+    for path in (LOGIN, "/sign-in"):
+        refused(stranger.get(f"{path}?client=native&redirect_uri=%ff"), 400, "no_app")
+        answer = stranger.get(app.at(path, state="_").replace("state=_", "state=%ff"))
+        assert "error=invalid_request" in answer.headers["Location"]
+    assert stranger.get("/sign-in?client=%ff").status == 200
 
 
 def test_a_link_on_another_site_leads_to_the_page_that_says_which_app_asks(

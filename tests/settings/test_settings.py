@@ -153,6 +153,8 @@ GOOD = [
     ("DRAIN_SECONDS", "0.5", 0.5),
     ("LOG_FORMAT", " JSON", "json"),
     ("AUDIT_RETENTION_SECONDS", "86400", 86400),
+    ("WEBHOOK_PRIVATE", "ON", True),
+    ("WEBHOOK_RETENTION_SECONDS", "86400", 86400),
 ]
 
 
@@ -208,6 +210,7 @@ COUNTS = ["HISTORY_MESSAGES", *(setting.name for setting in LIMIT_SETTINGS)]
 BAD |= {name: ["", "x", "0", "-1", "1.5", "1e3", "1_0", "1000001", "\uff11"] for name in COUNTS}
 BAD["COOKIE_NAME_PREFIX"] = ["", " ", "a b", "a=b", "a;b", "1a", "__Host-", "ä", "a" * 33]
 BAD["LOG_FORMAT"] = ["", "xml", "json,text"]
+BAD["WEBHOOK_PRIVATE"] = ["", "yes", "1", "on,off"]
 BAD |= {
     name: ["", "x", "-1", "1.5", "1e3", "1_0", "1000000001", "\uff11"]
     for name in (setting.name for setting in SETTINGS if setting.name.startswith("LIMIT_"))

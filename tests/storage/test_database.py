@@ -513,6 +513,26 @@ def test_a_relative_path_and_one_with_odd_characters_are_taken_as_they_are(
     assert (tmp_path / "100% #1?" / "usher.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("foo=1", "foo"),
+        ("timeout=30&mode=rwc", "timeout"),
+        ("key=s3cret", "key"),
+        ("mode=", "mode"),
+    ],
+)
+def test_an_option_of_a_sqlite_url_is_refused_by_its_name_and_makes_no_file(
+    tmp_path: Path, options: str, named: str
+) -> None:
+    with pytest.raises(SettingError) as caught:
+        asyncio.run(Database.open(f"sqlite:///{tmp_path}/usher.db?{options}"))
+    assert caught.value.name == "USHER_DATABASE_URL"
+    assert caught.value.got == f"sqlite:///{tmp_path}/usher.db with the option {named}"
+    assert "s3cret" not in str(caught.value) + caught.value.takes, "its value may be a password"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("trouble", ["not a database", "a folder", "no such folder"])
 def test_a_file_that_will_not_do_is_named(tmp_path: Path, trouble: str) -> None:
     path = tmp_path / "usher.db"

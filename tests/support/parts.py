@@ -93,6 +93,9 @@ from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
 from services.storage.database import Database
 from services.storage.encryption import Encryption
+from services.webhooks import hooks as webhook_hooks
+from services.webhooks import parts as webhook_parts
+from services.webhooks.outbox import WebhookOutbox
 from services.websocket.connection import WebSocketConnection
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode
@@ -290,7 +293,10 @@ def join_parts(
         settings.max_memberships_given,
         settings.max_memberships_given_to_one,
     )
-    channels = Channels(database, revocations, clock, shares=shares)
+    outbox = WebhookOutbox(clock)
+    sessions.on_opening(webhook_hooks.opened(outbox))
+    revocations.on_recorded(webhook_hooks.ended(outbox))
+    channels = Channels(database, revocations, clock, shares=shares, outbox=outbox)
     access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
@@ -322,6 +328,16 @@ def join_parts(
         health.keys_are_wrong,
         metrics,
         clock,
+        outbox,
+    )
+    webhooks = webhook_parts.join(
+        outbox,
+        database,
+        encryption,
+        health.keys_are_wrong,
+        metrics,
+        settings.webhook_private,
+        clock,
     )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
     services = Services(
@@ -344,6 +360,7 @@ def join_parts(
             oauth.take_out,
             metrics,
             clock,
+            outbox,
         ),
         login_sessions=sessions,
         channels=channels,
@@ -381,6 +398,7 @@ def join_parts(
         encryption=encryption,
         native_codes=NativeCodes(database, sessions, revocations, tokens.codes, limits, clock),
         oauth=oauth,
+        webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
@@ -449,15 +467,17 @@ async def redis_pair(redis: RealRedis) -> tuple[RedisStore, RedisBus]:
     return store, bus
 
 
-async def redis_away(parts: Parts, redis: RealRedis) -> None:
-    """Redis dies, and the node knows it."""
+async def redis_away(parts: Parts, redis: RealRedis, *others: Parts) -> None:
+    """Redis dies, and the node knows it; and so do the others that are named. One that is not may
+    go on for a while as if nothing had happened, also when Redis is back."""
     redis.kill()
-    await until(lambda: not parts.store.available)
+    await until(lambda: not any(each.store.available for each in (parts, *others)))
 
 
-async def redis_back(parts: Parts, redis: RealRedis) -> None:
+async def redis_back(parts: Parts, redis: RealRedis, *others: Parts) -> None:
+    """Redis starts, and these nodes know it."""
     redis.start()
-    await until(lambda: parts.store.available)
+    await until(lambda: all(each.store.available for each in (parts, *others)))
 
 
 async def database_away(parts: Parts) -> None:

@@ -24,8 +24,9 @@ from tests.support.server import Client, Usher, sign_up
 
 BEATS = event("heartbeat", 1) * 500
 LARGE = event("heartbeat", 1, "x" * 60_000) * 20
-TINY = frame(b"", final=False) + frame(b"x", 0, final=False) * 2000
-"""The beginning of a message that never ends; good for one flood."""
+TINY = frame(b"", 0, final=False) * 2000
+"""The middle of a message that never ends; `BEGINNING` comes before it."""
+BEGINNING = frame(b"", final=False)
 
 
 # ---- the rule, by a clock of the test ---------------------------------------------------------
@@ -143,6 +144,8 @@ def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
         joined(hall, by_subprotocol(ada.token)) as loud,
         joined(hall, by_subprotocol(ben.token)) as other,
     ):
+        if block is TINY:
+            loud.send(BEGINNING)
         flood = Flood(loud, block)
         thread = threading.Thread(target=flood.run, args=(3.0,))
         thread.start()
@@ -153,6 +156,7 @@ def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
         if hall.through_tornado and block is not BEATS:
             # Tornado reads pings, pongs and fragments by itself: such a socket is ended.
             assert flood.ending is not None
+            assert flood.ending.code == 4429
             assert flood.pongs < 5000
             return
         assert flood.ending is None
@@ -183,6 +187,8 @@ def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds
     hall: Usher, ada: Client, block: bytes
 ) -> None:
     with joined(hall, by_subprotocol(ada.token)) as client:
+        if block is TINY:
+            client.send(BEGINNING)
         before = cpu_seconds(hall)
         flood = Flood(client, block).run(GOING_ON_SECONDS + 5)
         spent = cpu_seconds(hall) - before
@@ -194,6 +200,8 @@ def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds
             return
         assert flood.ending.code == 4429
         assert flood.ending.closing["retry"] == "backoff"
+        if hall.through_tornado and block is not BEATS:
+            return  # at once: Tornado reads these by itself
         assert GOING_ON_SECONDS - 1 < flood.took < GOING_ON_SECONDS + 4
         # An idle server spends about 0.5 % of a core on its own work.
         assert spent / flood.took < 0.02, f"{spent / flood.took:.2%} of a core"

@@ -10,7 +10,7 @@ from handlers.websocket.unjoined import UnjoinedConnections
 from services.settings.proxies import Proxies
 from tests.support.nodes import nodes
 from tests.support.raw import RawClient, by_header, ending_of, event, handshake, joined, quiet_usher
-from tests.support.server import Client, Usher, new_token, sign_up, wait_until
+from tests.support.server import TORNADO, Client, Usher, new_token, sign_up, wait_until
 
 __all__ = ["nodes"]
 
@@ -91,6 +91,16 @@ def test_one_address_has_its_share_of_connections_and_a_time_for_each(database_k
             wait_until(lambda: _is_let_in(server))
 
 
+def test_a_socket_that_has_not_joined_counts_once_through_tornado_too() -> None:
+    with quiet_usher(TORNADO, MAX_UNJOINED_PER_ADDRESS=3) as server:
+        with ExitStack() as crowd:
+            for _ in range(2):
+                crowd.enter_context(RawClient(server)).upgrade()
+            # Twice for a moment, until Tornado has let the request go.
+            wait_until(lambda: _is_let_in(server))
+        wait_until(lambda: _is_let_in(server))
+
+
 def _is_let_in(server: Usher) -> bool:
     with RawClient(server) as client:
         client.send(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -116,9 +126,9 @@ def test_an_address_that_fills_one_node_is_turned_away_by_the_others() -> None:
         wait_until(lambda: _is_let_in(both[0]))
 
 
-def test_who_joins_is_counted_no_more(database_kind: str) -> None:
+def test_who_joins_is_counted_no_more(socket_kind: str) -> None:
     with (
-        quiet_usher(database_kind, MAX_UNJOINED_PER_ADDRESS=3) as server,
+        quiet_usher(socket_kind, MAX_UNJOINED_PER_ADDRESS=3) as server,
         ExitStack() as stack,
     ):
         ada = sign_up(server)
@@ -134,9 +144,9 @@ def test_who_joins_is_counted_no_more(database_kind: str) -> None:
 
 
 def test_a_user_has_so_many_sockets_and_parallel_joins_are_counted_exactly(
-    database_kind: str,
+    socket_kind: str,
 ) -> None:
-    with quiet_usher(database_kind, MAX_SOCKETS_PER_USER=MOST) as server, ExitStack() as stack:
+    with quiet_usher(socket_kind, MAX_SOCKETS_PER_USER=MOST) as server, ExitStack() as stack:
         ada = sign_up(server)
         other = stack.enter_context(joined(server, by_header(sign_up(server).token)))
         tickets = [ada.ticket() for _ in range(MOST * 3)]

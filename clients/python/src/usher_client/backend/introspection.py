@@ -1,0 +1,159 @@
+"""Asking Usher who a token stands for (RFC 7662), with a short memory."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from usher_client.backend.caller import Caller, caller
+from usher_client.backend.webhooks import Webhook
+from usher_client.errors import Refused, Unavailable, Unreachable
+from usher_client.http import Http, base_of
+
+MAX_KEPT = 10_000
+MAX_TOKEN_LENGTH = 8192
+ABOUT_USERS = ("user.changed", "user.disabled", "user.deleted")
+
+
+@dataclass(frozen=True)
+class _Known:
+    caller: Caller
+    until: float
+
+
+class Introspection:
+    """Who calls, asked of Usher. It takes access tokens and app tokens.
+
+    Args:
+        url: the server.
+        key: an API key with the scope `introspect`.
+        cache_seconds: how long an answer counts. A logout is seen after so long at most, or at
+            once where `forget` is told of it. 0 asks for each request.
+        timeout: seconds for one question.
+    """
+
+    def __init__(
+        self, url: str, key: str, *, cache_seconds: float = 5.0, timeout: float = 5.0
+    ) -> None:
+        self._http = Http(base_of(url), timeout)
+        self._key = key
+        self._cache_seconds = cache_seconds
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
+        self._forgotten = 0
+
+    def __repr__(self) -> str:
+        return f"Introspection({self._http.base!r})"
+
+    async def __aenter__(self) -> Introspection:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        for task in self._asking.values():
+            task.cancel()
+        await self._http.close()
+
+    async def check(self, token: str) -> Caller | None:
+        """Who it is; None for a token that is good for nothing.
+
+        Raises:
+            Refused: the key is not good for this.
+            Unavailable, Unreachable: nobody can say now.
+        """
+        if not token or len(token) > MAX_TOKEN_LENGTH:
+            return None
+        name = hashlib.sha256(token.encode("utf-8", "replace")).digest()
+        known = self._known.get(name)
+        if known is not None:
+            if monotonic() < known.until:
+                return known.caller
+            del self._known[name]
+        # Many requests with one token at once are one question.
+        asking = self._asking.get(name)
+        if asking is None:
+            asking = self._asking[name] = asyncio.ensure_future(self._ask(name, token))
+            asking.add_done_callback(lambda done: self._asked(name, done))
+        return await asyncio.shield(asking)
+
+    def _asked(self, name: bytes, done: asyncio.Task[Caller | None]) -> None:
+        if self._asking.get(name) is done:
+            del self._asking[name]
+        if not done.cancelled():
+            done.exception()  # whoever asked may be gone
+
+    async def _ask(self, name: bytes, token: str) -> Caller | None:
+        asked, forgotten = monotonic(), self._forgotten
+        try:
+            answer = await self._http.fetch(
+                "POST", "/api/introspect", token=self._key, form={"token": token}
+            )
+            said = answer.json()
+        except Refused as error:
+            # 401 here is about the key. It must not be taken for an answer about the token.
+            if isinstance(error, Unavailable) or error.status not in {401, 403}:
+                raise
+            raise Refused(f"the API key is refused: {error.code}", code="key_refused") from None
+        found = _active(said)
+        # What was asked before `forget` may be the answer of before.
+        if found is not None and forgotten == self._forgotten:
+            self._keep(name, found, asked, answer.date())
+        return found
+
+    def _keep(self, name: bytes, found: Caller, asked: float, now: float | None) -> None:
+        """Only what is good is kept, and not past the token's end by the server's own clock."""
+        seconds = self._cache_seconds
+        if now is not None:
+            seconds = min(seconds, found.expires_at - now)
+        if seconds <= 0:
+            return
+        self._known[name] = _Known(found, asked + seconds)
+        while len(self._known) > MAX_KEPT:
+            self._known.popitem(last=False)
+
+    def forget(self, *, user_id: str | None = None, session_id: str | None = None) -> None:
+        """Ask anew about a user or a login session; about everybody, where neither is named."""
+        self._forgotten += 1
+        self._asking.clear()
+        if user_id is None and session_id is None:
+            self._known.clear()
+            return
+        self._known = OrderedDict(
+            (name, known)
+            for name, known in self._known.items()
+            if known.caller.id != user_id and known.caller.session_id != session_id
+        )
+
+    def heard(self, webhook: Webhook) -> None:
+        """Let a webhook empty the memory: `session.ended`, and those about users."""
+        data = webhook.data
+        if webhook.type == "session.ended":
+            self.forget(session_id=_first(data, "session_id", "sid", "id"))
+        elif webhook.type in ABOUT_USERS:
+            self.forget(user_id=_first(data, "user_id", "sub", "id"))
+
+
+def _first(data: Mapping[str, Any], *names: str) -> str | None:
+    """The first of these members that is a text; None makes `forget` forget all."""
+    found = (data.get(name) for name in names)
+    return next((value for value in found if isinstance(value, str)), None)
+
+
+def _active(said: Any) -> Caller | None:
+    if not isinstance(said, dict) or not isinstance(said.get("active"), bool):
+        raise Unreachable("an answer that is no introspection")
+    return caller(said) if said["active"] else None

@@ -1,0 +1,337 @@
+"""The client of an app: sign in, call, connect, and be in rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from usher_client import browser
+from usher_client.credentials import (
+    ApiKey,
+    Credentials,
+    GetToken,
+    LoginSession,
+    OwnTokens,
+    Renewed,
+)
+from usher_client.errors import Misuse, SecondFactorNeeded, SignInNeeded, Unreachable
+from usher_client.events import Session, User, user
+from usher_client.http import Answer, Http, base_of
+from usher_client.life import State
+from usher_client.link import Link
+from usher_client.rooms import Room
+from usher_client.socket import Times
+from usher_client.wire import number
+
+BROWSER_SECONDS = 300.0
+APP_TOKEN_AHEAD_SECONDS = 30.0
+RENEWABLE = frozenset(("unauthenticated", "token_expired"))
+
+
+@dataclass(frozen=True)
+class Options:
+    """How patient a client is. Seconds, unless it says otherwise.
+
+    Args:
+        timeout: for a reply, an HTTP call, a sign of life, and from a socket's beginning to joined.
+        heartbeat: mean pause between heartbeats, ± 20 %.
+        backoff: ceiling of the first pause between attempts, doubled each time.
+        max_backoff: the highest ceiling.
+        max_pending: requests that may wait for a reply at once.
+        room_limit: events of one room that may wait for the app.
+    """
+
+    timeout: float = 10.0
+    heartbeat: float = 12.5
+    backoff: float = 0.5
+    max_backoff: float = 30.0
+    max_pending: int = 256
+    room_limit: int = 1000
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise Misuse(f"{name}: a number above 0")
+
+
+class Usher:
+    """A client of one server.
+
+        async with Usher("https://usher.example") as usher:
+            await usher.sign_in("ada@example.org", password)
+            await usher.connect()
+            room = usher.room("channel:…")
+            await room.send("hello")
+            async for message in room:
+                print(message.sender, message.data)
+
+    Args:
+        url: the server, with the path that it is below.
+        get_token: gives access tokens, in place of a sign-in; see credentials.GetToken. Where the
+            user has to sign in, it raises SignInNeeded.
+        key: an API key, in place of a sign-in. It makes calls; it opens no socket.
+        on_state: told each state of the connection.
+        on_refresh_token: told each new refresh token, so that `resume` can take it later. It is
+            a secret: whoever has it is the user.
+
+    Raises:
+        Misuse: the address, or an option, can't be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        get_token: GetToken | None = None,
+        key: str | None = None,
+        on_state: Callable[[State], object] = lambda _: None,
+        on_refresh_token: Renewed | None = None,
+        options: Options = Options(),
+    ) -> None:
+        self._base = base_of(url)
+        self._http = Http(self._base, options.timeout)
+        self._renewed = on_refresh_token
+        self._device = ""
+        self._app_tokens: dict[str, tuple[str, float]] = {}
+        self._login: Credentials | None = None
+        if get_token is not None and key is not None:
+            raise Misuse("get_token or key: one of the two")
+        if get_token is not None:
+            self._login = OwnTokens(get_token, options.timeout)
+        if key is not None:
+            self._login = ApiKey(key)
+        times = Times(options.heartbeat, options.timeout, options.backoff, options.max_backoff)
+        self._link = Link(self._base, times, on_state, options.max_pending, options.room_limit)
+
+    def __repr__(self) -> str:
+        return f"Usher({self._base!r}, state={self.state.name!r})"
+
+    async def __aenter__(self) -> Usher:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the socket, and all connections. The user stays signed in at the server."""
+        await self._link.close()
+        self._link.rooms.finish(None)
+        if isinstance(self._login, LoginSession):
+            await self._login.settle()
+        await self._http.close()
+
+    # ---- signing in ----------------------------------------------------------------------------
+
+    @property
+    def user(self) -> User | None:
+        """Who is signed in, as far as that is known here."""
+        if self._link.session is not None:
+            return self._link.session.user
+        return self._login.user if isinstance(self._login, LoginSession) else None
+
+    @property
+    def refresh_token(self) -> str | None:
+        """What `resume` takes, to sign in again without asking. A secret."""
+        return self._login.refresh_token if isinstance(self._login, LoginSession) else None
+
+    async def sign_in(self, email: str, password: str) -> User:
+        """Sign in with a password.
+
+        Raises:
+            SecondFactorNeeded: answer it with `second_factor`.
+            SignInNeeded: the server does not say which of the two is wrong.
+            RateLimited: `retry_after` says when to come back.
+        """
+        body = {"email": email, "password": password, "client": "native"}
+        if self._device:
+            body["device"] = self._device
+        return await self._signed_in("/api/auth/login", body)
+
+    async def second_factor(self, asked: SecondFactorNeeded, code: str) -> User:
+        """Answer with a code of the authenticator app, or a recovery code."""
+        body = {"challenge": asked.challenge, "code": code, "client": "native"}
+        return await self._signed_in("/api/auth/second-factor", body)
+
+    async def sign_up(self, email: str, password: str, name: str) -> User:
+        """Open an account, and sign in with it."""
+        body = {"email": email, "password": password, "name": name, "client": "native"}
+        return await self._signed_in("/api/auth/signup", body)
+
+    async def sign_in_with(
+        self,
+        provider: str | None = None,
+        *,
+        open_browser: browser.OpenBrowser = browser.open_system_browser,
+        timeout: float = BROWSER_SECONDS,
+    ) -> User:
+        """Sign in with the system's browser.
+
+        Args:
+            provider: its name; None for the server's own page, where the user chooses a way.
+            open_browser: opens an address. `print` shows it instead.
+            timeout: seconds that the user has.
+
+        Raises:
+            SignInRefused: the user, or the provider, did not want to.
+            TimedOut: nobody came back.
+        """
+        code = await browser.sign_in(self._base, provider, open_browser, timeout)
+        return await self._signed_in("/api/auth/exchange", dict(vars(code)))
+
+    async def resume(self, refresh_token: str) -> None:
+        """Go on with a login session of before.
+
+        Raises:
+            SignInNeeded: it is over.
+        """
+        login = LoginSession.resumed(self._http, refresh_token, self._renewed)
+        await login.token()
+        await self._become(login)
+
+    async def sign_out(self) -> None:
+        """End the login session. Its sockets are closed on every node.
+
+        Raises:
+            Unreachable, Unavailable: it could not be ended, and goes on: try again.
+        """
+        await self._link.close()
+        if isinstance(self._login, LoginSession):
+            await self._login.end()
+            self._forget()
+            self._login = None
+
+    async def _signed_in(self, path: str, body: Mapping[str, Any]) -> User:
+        answer = await self._http.call("POST", path, body=body)
+        login = LoginSession(self._http, answer, self._renewed)
+        if login.user is None:
+            raise Unreachable("an answer without a user")
+        await self._become(login)
+        return login.user
+
+    async def _become(self, login: LoginSession) -> None:
+        """Somebody else's socket must not go on."""
+        await self._link.close()
+        self._forget()
+        self._device = login.device or self._device
+        self._login = login
+
+    def _forget(self) -> None:
+        self._app_tokens.clear()
+
+    # ---- calls ---------------------------------------------------------------------------------
+
+    async def call(self, method: str, path: str, body: object = None) -> Any:
+        """As `fetch`; gives the JSON of the answer.
+
+        Raises:
+            Refused: the server's own answer.
+            Unreachable: no answer, or somebody else's.
+        """
+        return (await self.fetch(method, path, body)).json()
+
+    async def fetch(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Call the server as the signed-in user, and give its answer whatever its status. A token
+        that is refused is renewed, and the call repeated once.
+
+        Args:
+            path: begins with a slash: the credential goes to this server alone.
+
+        Raises:
+            SignInNeeded: nobody is signed in.
+            Unreachable: no answer.
+        """
+        if not path.startswith("/") or path.startswith("//"):
+            raise Misuse("path: one of this server, such as /api/auth/me")
+        login = self._needed()
+        token = await login.token()
+        answer = await self._http.fetch(method, path, token=token, body=body, headers=headers)
+        if answer.status != 401 or answer.error().code not in RENEWABLE:
+            return answer
+        try:
+            newer = await login.token(token)
+        except SignInNeeded:
+            return answer
+        return await self._http.fetch(method, path, token=newer, body=body, headers=headers)
+
+    async def me(self) -> User:
+        """The signed-in user, asked of the server."""
+        found = user(await self.call("GET", "/api/auth/me"))
+        if found is None:
+            raise Unreachable("an answer without a user")
+        return found
+
+    async def app_token(self, audience: str) -> str:
+        """A token for a backend of one's own, which that checks; kept until shortly before it ends.
+
+        Args:
+            audience: one of the installation's APP_AUDIENCES.
+        """
+        kept = self._app_tokens.get(audience)
+        if kept is not None and monotonic() < kept[1]:
+            return kept[0]
+        asked = monotonic()
+        answer = await self.call("POST", "/api/auth/app-token", {"audience": audience})
+        token = answer.get("token") if isinstance(answer, dict) else None
+        lives = number(answer.get("expires_in")) if isinstance(answer, dict) else None
+        if not isinstance(token, str) or lives is None:
+            raise Unreachable("an answer without a token")
+        ahead = min(APP_TOKEN_AHEAD_SECONDS, lives / 2)
+        self._app_tokens[audience] = (token, asked + lives - ahead)
+        return token
+
+    # ---- the socket ----------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """Where the connection is."""
+        return self._link.state
+
+    @property
+    def session(self) -> Session | None:
+        """The joined socket; None while there is none."""
+        return self._link.session
+
+    async def connect(self) -> Session:
+        """Connect, and stay connected until `disconnect`, or until the server forbids it. Returns
+        when the socket has joined for the first time.
+
+        Raises:
+            SignInNeeded: nobody is signed in, or not any more.
+            UsherError: it was given up.
+        """
+        login = self._needed()
+        if isinstance(login, ApiKey):
+            raise Misuse("an API key opens no socket: sign in, or give get_token")
+        return await self._link.connect(login)
+
+    async def disconnect(self) -> None:
+        """Close the socket, and do not come back. The user stays signed in."""
+        await self._link.close()
+
+    def room(self, name: str) -> Room:
+        """A room, such as `channel:ID` or `user:ID`. It hears from now on."""
+        return self._link.rooms.open(name)
+
+    async def request(self, event: str, data: object = None, timeout: float | None = None) -> Any:
+        """Send an event of the protocol over the joined socket; gives the data of its reply."""
+        return await self._link.request(event, data, timeout)
+
+    def _needed(self) -> Credentials:
+        if self._login is None:
+            raise SignInNeeded("nobody is signed in")
+        return self._login

@@ -1,0 +1,184 @@
+"""Where access tokens come from: a login session of one's own, or a function of the app's."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from usher_client.errors import Misuse, SignInNeeded, Unreachable, UsherError
+from usher_client.events import User, user
+from usher_client.http import Http
+
+GetToken = Callable[[bool], "str | Awaitable[str]"]
+"""Gives an access token. The argument: whether a newer one than the last is needed."""
+Renewed = Callable[[str], object]
+"""Told each new refresh token, so that an app can keep it."""
+
+
+class Credentials(Protocol):
+    """What gives access tokens."""
+
+    async def token(self, stale: str | None = None) -> str:
+        """An access token.
+
+        Args:
+            stale: one that was refused, or is about to expire; another is given.
+
+        Raises:
+            SignInNeeded: there is none to be had.
+            UsherError: not now.
+        """
+        ...
+
+
+class SingleFlight:
+    """A renewal that all who need it wait for. It goes on when one of them gives up: a refresh
+    token is used once, and the answer must not be lost."""
+
+    def __init__(self, renew: Callable[[], Awaitable[str]]) -> None:
+        self._renew = renew
+        self._flight: asyncio.Task[str] | None = None
+
+    async def fly(self) -> str:
+        """The new token."""
+        if self._flight is None or self._flight.done():
+            self._flight = asyncio.ensure_future(self._run())
+            self._flight.add_done_callback(_heard)
+        return await asyncio.shield(self._flight)
+
+    async def _run(self) -> str:
+        return await self._renew()
+
+    async def settle(self) -> None:
+        """Wait for a flight that is under way."""
+        if self._flight is not None:
+            await asyncio.gather(self._flight, return_exceptions=True)
+
+
+def _heard(flight: asyncio.Task[str]) -> None:
+    """Whoever waited may be gone: the error was not overlooked."""
+    if not flight.cancelled():
+        flight.exception()
+
+
+class LoginSession:
+    """A native client's login session: an access token, and the refresh token that renews it."""
+
+    def __init__(self, http: Http, answer: Any, renewed: Renewed | None) -> None:
+        self._http = http
+        self._renewed = renewed
+        self._access = self._refresh = self.device = ""
+        self.user: User | None = None
+        self._single = SingleFlight(self._exchange)
+        self._take(answer)
+
+    @classmethod
+    def resumed(cls, http: Http, refresh_token: str, renewed: Renewed | None) -> LoginSession:
+        """A login session of before, of which only the refresh token was kept."""
+        self = cls.__new__(cls)
+        self._http, self._renewed = http, renewed
+        self._access, self._refresh, self.device = "", refresh_token, ""
+        self.user = None
+        self._single = SingleFlight(self._exchange)
+        return self
+
+    def __repr__(self) -> str:
+        return f"LoginSession(user={self.user!r})"
+
+    @property
+    def refresh_token(self) -> str:
+        return self._refresh
+
+    async def token(self, stale: str | None = None) -> str:
+        if self._access and self._access != stale:
+            return self._access
+        return await self._single.fly()
+
+    async def settle(self) -> None:
+        """Wait for a renewal that is under way: its answer must not be lost."""
+        await self._single.settle()
+
+    async def end(self) -> None:
+        """Log out. A session that is over already is what was asked for."""
+        await self._single.settle()
+        try:
+            token = await self.token()
+            await self._http.call("POST", "/api/auth/logout", token=token)
+        except SignInNeeded:
+            pass
+
+    async def _exchange(self) -> str:
+        body = {"refresh_token": self._refresh}
+        self._take(await self._http.call("POST", "/api/auth/refresh", body=body))
+        return self._access
+
+    def _take(self, answer: Any) -> None:
+        access, refresh = _text(answer, "access_token"), _text(answer, "refresh_token")
+        if not access or not refresh:
+            raise Unreachable("an answer without tokens")
+        self._access, self._refresh = access, refresh
+        self.device = _text(answer, "device") or self.device
+        self.user = user(answer.get("user")) or self.user
+        if self._renewed is not None:
+            self._renewed(refresh)
+
+
+def _text(answer: Any, name: str) -> str:
+    value = answer.get(name) if isinstance(answer, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+class OwnTokens:
+    """Access tokens of a function that the app gave."""
+
+    def __init__(self, get_token: GetToken, timeout: float) -> None:
+        self._get_token = get_token
+        self._timeout = timeout
+        self._last = ""
+        self._single = SingleFlight(self._newer)
+
+    def __repr__(self) -> str:
+        return "OwnTokens()"
+
+    async def token(self, stale: str | None = None) -> str:
+        if stale is None:
+            return await self._ask(renew=False)
+        if self._last and self._last != stale:
+            return self._last
+        return await self._single.fly()
+
+    async def _newer(self) -> str:
+        return await self._ask(renew=True)
+
+    async def _ask(self, *, renew: bool) -> str:
+        try:
+            found = self._get_token(renew)
+            if inspect.isawaitable(found):
+                found = await asyncio.wait_for(found, self._timeout)
+        except (UsherError, asyncio.CancelledError):
+            raise
+        except (OSError, asyncio.TimeoutError) as error:
+            raise Unreachable(f"get_token: {type(error).__name__}") from error
+        except Exception as error:  # whatever the app's function throws: told, and not tried again
+            raise Misuse(f"get_token threw {type(error).__name__}") from error
+        if not isinstance(found, str) or not found:  # type: ignore[redundant-expr] # the app's
+            raise Misuse("get_token gave no token; where the user has to sign in: SignInNeeded")
+        self._last = found
+        return found
+
+
+class ApiKey:
+    """A backend's key. It makes calls, and opens no socket."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "ApiKey()"
+
+    async def token(self, stale: str | None = None) -> str:
+        if stale is not None:
+            raise SignInNeeded("the API key is refused")
+        return self._key

@@ -1,0 +1,193 @@
+"""What a server tells, as types. Each is read from JSON that may be anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from usher_client.wire import number
+
+
+@dataclass(frozen=True)
+class User:
+    """Somebody. `role` is known of oneself only."""
+
+    id: str
+    name: str
+    role: str | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A joined socket. `expires_at`: of its token, epoch seconds by the server's clock."""
+
+    session_id: str
+    user: User
+    rooms: tuple[str, ...]
+    expires_at: float
+
+
+@dataclass(frozen=True)
+class Message:
+    """What was said in a room, or published into it by a backend.
+
+    Args:
+        event: `message`, or the name that a backend gave.
+        sender: who said it; None where a backend did.
+        published: whether a backend did.
+        id, sent_at: of what is in the room's history; None of what is not kept.
+        after_gap: whether messages before this one were missed and can't be read any more.
+    """
+
+    room: str
+    event: str
+    data: Any
+    sender: User | None = None
+    id: str | None = None
+    sent_at: float | None = None
+    published: bool = False
+    after_gap: bool = False
+
+
+@dataclass(frozen=True)
+class Typing:
+    """Somebody is typing. There is no event for the end of it."""
+
+    room: str
+    sender: User
+
+
+@dataclass(frozen=True)
+class Presence:
+    """People came into a room, or left it, since the last one. Changes to a set."""
+
+    room: str
+    joined: tuple[User, ...]
+    left: tuple[User, ...]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Messages of a room were missed and can't be read any more: load it anew."""
+
+    room: str
+
+
+Event = Message | Typing | Presence | Gap
+
+
+@dataclass(frozen=True)
+class History:
+    """Messages of a room, oldest first.
+
+    Args:
+        complete: nothing between `after` and the first of them is missing.
+        more: there are more behind the last one.
+    """
+
+    messages: tuple[Message, ...]
+    complete: bool
+    more: bool
+
+
+@dataclass(frozen=True)
+class People:
+    """Who is in a room. `total`: how many they are; `users` names 1,000 at most."""
+
+    users: tuple[User, ...]
+    total: int
+
+
+def user(value: object) -> User | None:
+    """Somebody; None for what is no user."""
+    if not isinstance(value, dict) or not isinstance(value.get("id"), str):
+        return None
+    name, role = value.get("name"), value.get("role")
+    return User(
+        value["id"],
+        name if isinstance(name, str) else "",
+        role if isinstance(role, str) else None,
+    )
+
+
+def users(value: object) -> tuple[User, ...]:
+    """People; what is none is left out."""
+    found = (user(one) for one in value) if isinstance(value, list) else ()
+    return tuple(one for one in found if one is not None)
+
+
+def names(value: object) -> tuple[str, ...]:
+    """Names of rooms."""
+    return tuple(texts(value)) if isinstance(value, list) else ()
+
+
+def texts(values: Iterable[object]) -> Iterable[str]:
+    return (value for value in values if isinstance(value, str))
+
+
+def session(data: object) -> Session | None:
+    """What `joined` says; None where it is not that."""
+    if not isinstance(data, dict):
+        return None
+    me, expires_at = user(data.get("user")), number(data.get("expires_at"))
+    if me is None or expires_at is None or not isinstance(data.get("session_id"), str):
+        return None
+    return Session(data["session_id"], me, names(data.get("rooms")), expires_at)
+
+
+def message(frame: dict[str, Any]) -> Message | None:
+    """What was said or published, as it came live; None for another event.
+
+    What a backend published is told by its `room` beside `data`, whatever its data looks like.
+    """
+    if isinstance(room := frame.get("room"), str):
+        return _published(room, frame)
+    if frame["event"] != "message":
+        return None
+    return entry(frame.get("data"))
+
+
+def _published(room: str, frame: dict[str, Any]) -> Message:
+    found, sent_at = frame.get("id"), number(frame.get("sent_at"))
+    name = found if isinstance(found, str) else None
+    return Message(room, frame["event"], frame.get("data"), None, name, sent_at, published=True)
+
+
+def entry(value: object) -> Message | None:
+    """An entry of a room's history."""
+    if not isinstance(value, dict) or not isinstance(room := value.get("room"), str):
+        return None
+    if isinstance(value.get("event"), str):
+        return _published(room, value)
+    found = value.get("id")
+    if not isinstance(found, str):
+        return None
+    sender, sent_at = user(value.get("from")), number(value.get("sent_at"))
+    return Message(room, "message", value.get("data"), sender, found, sent_at)
+
+
+def history(value: object) -> History:
+    """An answer to `history`."""
+    if not isinstance(value, dict):
+        return History((), complete=False, more=False)
+    listed = value.get("messages")
+    found = (entry(one) for one in listed) if isinstance(listed, list) else ()
+    kept = tuple(one for one in found if one is not None)
+    return History(kept, value.get("complete") is True, value.get("more") is True)
+
+
+def room_event(frame: dict[str, Any]) -> Event | None:
+    """An event of a room; None for another."""
+    if (said := message(frame)) is not None:
+        return said
+    data = frame.get("data")
+    if not isinstance(data, dict) or not isinstance(room := data.get("room"), str):
+        return None
+    if frame["event"] == "gap":
+        return Gap(room)
+    if frame["event"] == "presence":
+        return Presence(room, users(data.get("joined")), users(data.get("left")))
+    if frame["event"] == "typing" and (sender := user(data.get("from"))) is not None:
+        return Typing(room, sender)
+    return None

@@ -1,0 +1,64 @@
+"""What a room was told and the app has not taken yet: bounded, and never lossy without a word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from usher_client.errors import UsherError
+from usher_client.events import Event, Gap, Typing
+
+
+class Inbox:
+    """Events of one room.
+
+    Args:
+        limit: events that may wait. Beyond it the oldest go, and a Gap is told in their place.
+    """
+
+    def __init__(self, room: str, limit: int) -> None:
+        self._room = room
+        self._limit = limit
+        self._events: deque[Event] = deque()
+        self._lost = False
+        self._over = False
+        self._error: UsherError | None = None
+        self._news = asyncio.Event()
+
+    def put(self, event: Event) -> None:
+        """Keep one for the app."""
+        if len(self._events) >= self._limit:
+            if isinstance(event, Typing):
+                return  # nothing that is missed
+            self._events.popleft()
+            self._lost = True
+        self._events.append(event)
+        self._news.set()
+
+    def finish(self, error: UsherError | None) -> None:
+        """Nothing more comes. `error`: told after what is still here."""
+        self._over, self._error = True, error
+        self._news.set()
+
+    def reopen(self) -> None:
+        """More comes after all."""
+        self._over, self._error = False, None
+
+    async def get(self) -> Event | None:
+        """The next event; None at the end.
+
+        Raises:
+            UsherError: why it ended.
+        """
+        while True:
+            if self._lost:
+                self._lost = False
+                return Gap(self._room)
+            if self._events:
+                return self._events.popleft()
+            if self._over:
+                if self._error is not None:
+                    raise self._error
+                return None
+            self._news.clear()
+            await self._news.wait()

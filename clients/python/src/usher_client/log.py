@@ -1,0 +1,118 @@
+"""A room's messages over all connections: handed on in order and once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+from usher_client.events import Event, Gap, History, Message
+
+MAX_HELD = 1000
+"""As many as the server keeps of a room: what was missed is forgotten there by then."""
+MAX_LATE = 200
+"""Messages that may be read in the history before they come live."""
+
+
+class RoomLog:
+    """What was said in one room.
+
+    Args:
+        tell: takes each event, in order.
+    """
+
+    def __init__(self, name: str, tell: Callable[[Event], None]) -> None:
+        self.name = name
+        self._tell = tell
+        self.last: str | None = None
+        """The id of the last message that was handed on."""
+        self._entered_at: float | None = None
+        self._since: float | None = None
+        self._held: list[Message] | None = None
+        self._read: dict[str, None] = {}
+        self._claimed = False
+
+    @property
+    def is_held(self) -> bool:
+        """Whether what comes live waits until what was missed has been read."""
+        return self._held is not None
+
+    def claim(self) -> bool:
+        """Whether what was missed has to be read, and nobody does so yet. Whoever asks does."""
+        free = self._held is not None and not self._claimed
+        self._claimed = self._claimed or free
+        return free
+
+    def joined(self, offset: float | None) -> None:
+        """A socket is in the room. If another one was before, live messages wait from now on.
+
+        Args:
+            offset: see `clock`.
+        """
+        if self._entered_at is None:
+            self._entered_at = monotonic()
+            if offset is not None:
+                self.clock(offset)
+        else:
+            self._held, self._read, self._claimed = [], {}, False
+
+    def left(self) -> None:
+        """Nothing of the room is missed from now on."""
+        self._held, self._entered_at, self._since, self.last = None, None, None, None
+
+    def clock(self, offset: float) -> None:
+        """The server's clock (epoch seconds) less the monotonic one, rather too small: it tells
+        by the server's clock when the room was entered."""
+        if self._since is None and self._entered_at is not None:
+            self._since = self._entered_at + offset
+
+    def heard(self, event: Event) -> None:
+        """Something came live."""
+        if not isinstance(event, Message) or event.id is None:
+            self._tell(event)
+        elif self._held is None:
+            self._live(event)
+        else:
+            self._held.append(event)
+            if len(self._held) > MAX_HELD:
+                self.gap()
+                self.release()
+
+    def gap(self) -> None:
+        """Messages were missed for good."""
+        self._tell(Gap(self.name))
+
+    def page(self, page: History, *, first: bool) -> None:
+        """A part of what was missed.
+
+        Of a room of which nothing was heard yet the history is read from its beginning. What was
+        said before it was entered is passed over, and a history that reaches back so far is whole.
+        """
+        reaches = bool(page.messages) and self._is_old(page.messages[0])
+        if first and not page.complete and not reaches:
+            self.gap()
+        old = self._is_old
+        for message in [one for one in page.messages if not old(one)]:
+            if message.id is not None:
+                self._read[message.id] = None
+                self.last = message.id
+            self._tell(message)
+
+    def _is_old(self, message: Message) -> bool:
+        if self.last is not None or self._since is None or message.sent_at is None:
+            return False
+        return message.sent_at < self._since
+
+    def release(self) -> None:
+        """All is read that was missed: hand on what came live meanwhile."""
+        held, self._held = self._held or [], None
+        for message in held:
+            self._live(message)
+        late = list(self._read)[-MAX_LATE:]
+        self._read = dict.fromkeys(late)
+
+    def _live(self, message: Message) -> None:
+        if message.id in self._read:
+            return
+        # The history and sockets have one order, but what was read may come late for a while.
+        self.last = message.id
+        self._tell(message)

@@ -1,0 +1,350 @@
+"""One WebSocket, from its opening to its end: frames, replies, signs of life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.typing import Subprotocol
+
+from usher_client.errors import Busy, ConnectionEnded, End, Misuse, TimedOut, UsherError
+from usher_client.http import AGENT, retry_after
+from usher_client.wire import (
+    MAX_RECEIVED_BYTES,
+    PROTOCOL,
+    closing,
+    decode,
+    encode,
+    number,
+    refusal,
+    seconds,
+)
+
+CLOSE_SECONDS = 2.0
+STOOD_STILL_SECONDS = 1.0
+JITTER = 0.2
+Frame = dict[str, Any]
+
+
+class QuietLog(logging.LoggerAdapter[logging.Logger]):
+    """websockets' log without its debug level, which writes headers and frames: tokens."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's own name
+        return level > logging.DEBUG and super().isEnabledFor(level)
+
+
+class _Line(ClientConnection):
+    """Counts what comes: any byte is a sign of life, also of a frame that takes its time."""
+
+    received = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.received += len(data)
+        super().data_received(data)
+
+
+class _Opening(connect):
+    """Follows no redirect: the token is in the handshake, and is for this server alone."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds.
+
+    Args:
+        heartbeat: mean pause between heartbeats, ± 20 %.
+        timeout: for a reply, a call, a sign of life, and from a socket's beginning to joined.
+        backoff: ceiling of the first pause between attempts, doubled each time.
+        max_backoff: the highest ceiling.
+    """
+
+    heartbeat: float = 12.5
+    timeout: float = 10.0
+    backoff: float = 0.5
+    max_backoff: float = 30.0
+
+
+@dataclass
+class _Waiter:
+    reply: asyncio.Future[Any]
+    urgent: bool
+
+
+class Connection:
+    """One socket. `run` reads it to its end.
+
+    Args:
+        hear: told each frame that is no reply, in order.
+        beaten: told the server's clock (epoch seconds) less this machine's monotonic clock, after
+            each heartbeat.
+        max_pending: requests that may wait for a reply at once.
+    """
+
+    def __init__(
+        self,
+        line: _Line,
+        times: Times,
+        hear: Callable[[Frame], None],
+        beaten: Callable[[float], None],
+        max_pending: int,
+    ) -> None:
+        self._line = line
+        self._times = times
+        self._hear = hear
+        self._beaten = beaten
+        self._max_pending = max_pending
+        self._pending: dict[int, _Waiter] = {}
+        self._asked = 0
+        self._next_id = 1
+        self._end: End | None = None
+        self._closing: dict[str, Any] = {}
+        self._joined = False
+
+    async def run(self) -> End:
+        """Read frames until the connection is over; says how it ended."""
+        join = asyncio.get_running_loop().call_later(self._times.timeout, self._no_join)
+        try:
+            async for text in self._line:
+                if not self._receive(text):
+                    break
+        except ConnectionClosed:
+            pass  # read from the line below
+        finally:
+            join.cancel()
+            self.drop(self._end_of_line())
+        assert self._end is not None
+        return self._end
+
+    def drop(self, end: End) -> None:
+        """Let go of the socket at once, without waiting for the other side."""
+        if self._end is not None:
+            return
+        self._end = replace(end, **self._closing)
+        for waiter in self._pending.values():
+            if not waiter.reply.done():
+                waiter.reply.set_exception(ConnectionEnded(end=self._end))
+                waiter.reply.exception()  # whoever asked may be gone
+        self._pending.clear()
+        self._line.transport.abort()
+
+    async def close(self, end: End) -> None:
+        """Say good-bye, briefly."""
+        if self._end is None:
+            with suppress(asyncio.TimeoutError, OSError, WebSocketException):  # dropped below
+                await asyncio.wait_for(self._line.close(), CLOSE_SECONDS)
+        self.drop(end)
+
+    @property
+    def is_over(self) -> bool:
+        return self._end is not None
+
+    def _end_of_line(self) -> End:
+        closed = self._line.protocol
+        if closed.close_rcvd is not None and closed.close_rcvd_then_sent is not False:
+            return End(closed.close_rcvd.code, closed.close_rcvd.reason)
+        return End(1006, "connection_lost")
+
+    def _no_join(self) -> None:
+        if not self._joined:
+            self.drop(End(1006, "join_timeout"))
+
+    # ---- frames --------------------------------------------------------------------------------
+
+    def _receive(self, text: str | bytes) -> bool:
+        frame = decode(text)
+        if frame is None:
+            self.drop(End(1007, "invalid_frame"))
+        elif frame["event"] == "reply":
+            self._settle(frame)
+        else:
+            if frame["event"] == "joined":
+                self._joined = True
+            if frame["event"] == "closing":
+                self._closing = closing(frame.get("data"))
+            self._hear(frame)
+        return self._end is None
+
+    def _settle(self, frame: Frame) -> None:
+        found = frame.get("id")
+        waiter = self._pending.get(found) if isinstance(found, int) else None
+        if waiter is None or waiter.reply.done():
+            return  # it timed out before
+        if frame.get("ok") is True:
+            waiter.reply.set_result(frame.get("data"))
+            return
+        told = frame.get("error")
+        error = told if isinstance(told, dict) else {}
+        after = seconds(error.get("retry_after")) or None
+        waiter.reply.set_exception(
+            refusal(error.get("code"), error.get("message"), retry_after=after)
+        )
+
+    async def request(
+        self, event: str, data: object = None, timeout: float | None = None, *, urgent: bool = False
+    ) -> Any:
+        """Send an event and wait for its reply; gives its data.
+
+        Args:
+            timeout: seconds.
+            urgent: the client's own: never Busy.
+
+        Raises:
+            Refused: the server's error.
+            TimedOut: no reply in time.
+            ConnectionEnded: before a reply came. What was asked may have happened.
+            Busy, TooBig, Misuse: nothing was sent.
+        """
+        if self._end is not None:
+            raise ConnectionEnded(end=self._end)
+        if not urgent and self._asked >= self._max_pending:
+            raise Busy(f"{self._asked} requests wait for replies")
+        frame_id = self._next_id
+        text = encode(event, data, frame_id)
+        self._next_id += 1
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._pending[frame_id] = _Waiter(reply, urgent)
+        self._asked += not urgent
+        try:
+            limit = self._times.timeout if timeout is None else timeout
+            return await asyncio.wait_for(self._ask(text, reply), limit)
+        except asyncio.TimeoutError:
+            raise TimedOut(f"no reply to {event} in time") from None
+        finally:
+            self._pending.pop(frame_id, None)
+            self._asked -= not urgent
+
+    async def send(self, event: str, data: object) -> None:
+        """Send an event that asks for no reply.
+
+        Raises:
+            TimedOut: the line takes nothing.
+            TooBig, Misuse: nothing was sent.
+        """
+        text = encode(event, data, None)
+        try:
+            with suppress(ConnectionClosed):
+                await asyncio.wait_for(self._line.send(text), self._times.timeout)
+        except asyncio.TimeoutError:
+            raise TimedOut(f"{event} could not be sent in time") from None
+
+    async def _ask(self, text: str, reply: asyncio.Future[Any]) -> Any:
+        with suppress(ConnectionClosed):  # `run` sees it too, and tells all who wait
+            await self._line.send(text)
+        return await reply
+
+    # ---- signs of life -------------------------------------------------------------------------
+
+    async def beat(self) -> None:
+        """One heartbeat. Without any sign of life the connection is over; a slow line that still
+        takes or brings bytes is not.
+
+        Raises:
+            UsherError: it was not answered.
+        """
+        watch = asyncio.ensure_future(self._watch())
+        try:
+            answer = await self.request("heartbeat", timeout=3600.0, urgent=True)
+        finally:
+            watch.cancel()
+        server = number(answer.get("server_time")) if isinstance(answer, dict) else None
+        if server is not None:
+            self._beaten(server - monotonic())
+
+    async def _watch(self) -> None:
+        while True:
+            before = self._line.received, self._line.transport.get_write_buffer_size()
+            asked = monotonic()
+            await asyncio.sleep(self._times.timeout)
+            if monotonic() - asked > self._times.timeout + STOOD_STILL_SECONDS:
+                continue  # this process stood still: what came meanwhile has not been read yet
+            if self._line.received > before[0]:
+                continue
+            if self._line.transport.get_write_buffer_size() < before[1]:
+                continue
+            self.drop(End(1006, "heartbeat_timeout"))
+            return
+
+    async def live(self, lasted: Callable[[], None]) -> None:
+        """Heartbeats until the connection is over. `lasted` is told at each but the first."""
+        first = True
+        while self._end is None:
+            try:
+                await self.beat()
+            except UsherError:
+                pass  # refused, or over: the next one tells
+            else:
+                if not first:
+                    lasted()
+            first = False
+            spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+            await asyncio.sleep(self._times.heartbeat * spread)
+
+
+async def open_connection(
+    base: str,
+    token: str,
+    times: Times,
+    hear: Callable[[Frame], None],
+    beaten: Callable[[float], None],
+    max_pending: int,
+) -> Connection | End:
+    """Open a socket, or say how the attempt ended.
+
+    Args:
+        base: the server's http or https address.
+        token: an access token.
+    """
+    try:
+        opening = _Opening(
+            f"ws{base[4:]}/ws",
+            subprotocols=[Subprotocol(PROTOCOL), Subprotocol(f"usher.bearer.{token}")],
+            user_agent_header=AGENT,
+            compression=None,
+            open_timeout=times.timeout,
+            close_timeout=CLOSE_SECONDS,
+            ping_interval=None,
+            max_size=MAX_RECEIVED_BYTES,
+            create_connection=_Line,
+            logger=QuietLog(logging.getLogger("usher_client.websocket"), None),
+        )
+        line = await opening
+    except ValueError as error:  # a token that is no word of a header
+        raise Misuse("the token cannot be sent") from error
+    except InvalidStatus as error:
+        return _refused(error)
+    except (OSError, WebSocketException, asyncio.TimeoutError):
+        return End(1006, "unreachable")
+    assert isinstance(line, _Line)
+    return Connection(line, times, hear, beaten, max_pending)
+
+
+def _refused(error: InvalidStatus) -> End:
+    """A handshake that was answered with a status.
+
+    With the token in the subprotocol Usher refuses it by a close code. What has a status is said
+    before a credential is looked at, or by a proxy: none of these ends a client.
+    """
+    status = error.response.status_code
+    after = retry_after_of(error)
+    if status == 429:
+        return End(4429, "rate_limited", after=after)
+    return End(4503, f"http_{status}", after=after)
+
+
+def retry_after_of(error: InvalidStatus) -> float:
+    """Seconds that the answer asks to wait."""
+    found = error.response.headers
+    wanted = {name: found[name] for name in ("Retry-After", "Date") if name in found}
+    return retry_after(httpx.Headers(wanted)) or 0.0

@@ -1,0 +1,122 @@
+"""Where webhooks may be delivered to: which URLs are taken, and which addresses are connected to.
+
+The address is checked when it is connected to, after its name was resolved: a name that is
+pointed elsewhere later (DNS rebinding) is of no use (OWASP, Server Side Request Forgery).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+from tornado.netutil import Resolver
+
+MAX_URL_LENGTH = 2048
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""RFC 6052: the last 32 bits are an IPv4 address."""
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+"""RFC 8215: whose addresses stand behind it, only its own network knows."""
+
+
+class AddressRefused(OSError):
+    """A name leads to private addresses only."""
+
+
+def is_public(text: str) -> bool:
+    """Whether an address is one of the public internet.
+
+    Args:
+        text: an IPv4 or IPv6 address; a scope id (`%eth0`) does not matter.
+    """
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = _inner(address)
+        if inner is not None:
+            return is_public(str(inner))
+        if address in _LOCAL_NAT64:
+            return False
+    return address.is_global and not (address.is_multicast or address.is_reserved)
+
+
+def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address stands for."""
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address.teredo is not None:
+        return address.teredo[1]
+    if address in _NAT64 or int(address) >> 32 == 0:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return None
+
+
+def why_not(url: str, private: bool) -> str | None:
+    """Why a URL is not taken for a webhook; None where it is.
+
+    Args:
+        private: whether private addresses and plain http are allowed.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return "not a URL"
+    if len(url) > MAX_URL_LENGTH or not url.isascii() or not url.isprintable() or " " in url:
+        return f"at most {MAX_URL_LENGTH} printable characters of ASCII without spaces"
+    if parts.scheme not in (("https", "http") if private else ("https",)):
+        return "http:// or https://" if private else "https:// is needed"
+    if not host or "@" in parts.netloc or "\\" in url or "#" in url:
+        return "a URL with a host, without a user name and without a fragment"
+    if not private and _is_private_literal(host):
+        return "an address of the public internet is needed"
+    return None
+
+
+def _is_private_literal(host: str) -> bool:
+    try:
+        return not is_public(host)
+    except ValueError:  # a name: looked at when it is connected to
+        name = host.rstrip(".").lower()
+        return name == "localhost" or name.endswith(".localhost")
+
+
+class GuardedResolver(Resolver):
+    """Resolves names in threads of its own, and gives public addresses only.
+
+    Args:
+        private: whether private addresses are given, too.
+        threads: names that are resolved at one time.
+    """
+
+    def initialize(self, private: bool, threads: int) -> None:
+        self._private = private
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="webhook-dns")
+
+    async def resolve(
+        self, host: str, port: int, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[tuple[int, Any]]:
+        """The addresses that may be connected to.
+
+        Raises:
+            socket.gaierror: the name is unknown.
+            AddressRefused: none of its addresses is public.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(
+            self._pool, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM
+        )
+        addresses: list[tuple[int, Any]] = [(kind, address) for kind, _, _, _, address in found]
+        if not self._private:
+            addresses = [a for a in addresses if is_public(str(a[1][0]))]
+        if not addresses:
+            raise AddressRefused("no public address")
+        return addresses
+
+    def close(self) -> None:
+        """Let the threads end. Does not wait for them."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

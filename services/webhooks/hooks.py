@@ -1,0 +1,64 @@
+"""Tells of login sessions that are opened or end, wherever that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import peewee
+
+from services.outbox import Outbox, OutgoingEvent, user_subject
+
+
+class Ended(Protocol):
+    """A revocation, as far as it matters here."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def spared(self) -> str: ...
+
+
+def opened(outbox: Outbox) -> Callable[[peewee.Database, str, str, str, float], None]:
+    """Tells of a session within the transaction that opens it."""
+
+    def tell(
+        db: peewee.Database, user_id: str, session_id: str, method: str, expires_at: float
+    ) -> None:
+        data = {
+            "user_id": user_id,
+            "session_id": session_id,
+            "method": method,
+            "expires_at": expires_at,
+        }
+        outbox.add(db, [OutgoingEvent("session.opened", user_subject(user_id), data)])
+
+    return tell
+
+
+def ended(outbox: Outbox) -> Callable[[peewee.Database, Sequence[Ended]], None]:
+    """Tells of sessions within the transaction that ends them. All sessions of a user are one
+    event: there may be a hundred thousand, and they end by one row."""
+
+    def tell(db: peewee.Database, revocations: Sequence[Ended]) -> None:
+        outbox.add(db, [_event(one) for one in revocations if one.kind in ("session", "user")])
+
+    return tell
+
+
+def _event(one: Ended) -> OutgoingEvent:
+    of_all = one.kind == "user"
+    data = {
+        "user_id": one.user_id,
+        "session_id": None if of_all else one.subject,
+        "all": of_all,
+        "but": one.spared or None,
+        "reason": one.reason,
+    }
+    return OutgoingEvent("session.ended", user_subject(one.user_id), data)

@@ -1,0 +1,175 @@
+"""clients/js as a package: packed, installed somewhere else, typed, and run from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.contract import Driver, ScriptedRun, behaviours
+from tests.support.js_package import SOURCE, Packed, npm, packed, type_check
+from tests.support.node import node_command
+from tests.support.scripted import scripted_usher
+from tests.support.server import ROOT, Usher, address, usher
+from tests.support.tools import need
+
+pytestmark = pytest.mark.timeout(240)
+README = (SOURCE / "README.md").read_text("utf-8")
+[EXAMPLE] = re.findall(r"^```js\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+MODULES = sorted(path.name for path in (ROOT / "static").glob("usher*.js"))
+WITHOUT_WEBSOCKET = "--no-experimental-websocket"
+NODE_22 = "node@22"
+
+
+@pytest.fixture(scope="module")
+def package() -> Iterator[Packed]:
+    with packed() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[Usher]:
+    with usher("sqlite") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def app(package: Packed) -> Path:
+    return package.app("app")
+
+
+@pytest.fixture(scope="module")
+def app_with_ws(package: Packed) -> Path:
+    return package.app("app-with-ws", "ws")
+
+
+def run(command: Sequence[str | Path], app: Path, program: str) -> tuple[int, str, str]:
+    """A program in a project. Gives its status, stdout and stderr."""
+    (app / "program.mjs").write_text(program)
+    done = subprocess.run(
+        [*command, app / "program.mjs"],
+        cwd=app,
+        env={"PATH": os.environ["PATH"], "NODE_NO_WARNINGS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def node(*flags: str) -> list[str | Path]:
+    return [need("the package of clients/js needs it (apt-get install nodejs)", "node"), *flags]
+
+
+def the_readme_prints(server: Usher, command: Sequence[str | Path], app: Path) -> None:
+    """The example of the README does what the README says."""
+    assert EXAMPLE.count("http://127.0.0.1:8888") == 1
+    program = EXAMPLE.replace("http://127.0.0.1:8888", server.url)
+    program = re.sub(r"`ada-.*?`", f"'{address()}'", program)
+    status, out, err = run(command, app, program)
+    assert (status, err) == (0, "")
+    promised = re.search(r"It prints (.*?)\.$", README, re.DOTALL | re.MULTILINE)
+    assert promised is not None
+    assert out.splitlines() == re.findall(r"`([^`]+)`", promised[1])
+
+
+# ---- what is in it -------------------------------------------------------------------------
+
+
+def test_the_package_has_the_modules_that_pages_get_and_their_types(package: Packed) -> None:
+    with tarfile.open(package.tarball) as tar:
+        names = {name.removeprefix("package/") for name in tar.getnames()}
+        types = {f"dist/{Path(name).stem}.d.ts" for name in [*MODULES, "node.js"]}
+        scripts = {f"dist/{name}" for name in [*MODULES, "node.js"]}
+        assert names == {"package.json", "README.md"} | types | scripts
+        for name in MODULES:
+            file = tar.extractfile(f"package/dist/{name}")
+            assert file is not None
+            assert file.read() == (ROOT / "static" / name).read_bytes()
+
+
+def test_the_version_is_one(package: Packed) -> None:
+    version = json.loads((SOURCE / "package.json").read_text())["version"]
+    assert f"VERSION = '{version}'" in (ROOT / "static" / "usher-app.js").read_text()
+    assert package.tarball.name == f"usher-client-{version}.tgz"
+    assert package.tarball.name in README
+    assert f"?v={version}" in README
+
+
+def test_a_strict_program_in_typescript_uses_every_call(package: Packed, app: Path) -> None:
+    assert type_check(package, app, Path(__file__).parent / "every_call.ts") == ""
+
+
+def test_every_call_of_the_readme_is_typed() -> None:
+    program = (Path(__file__).parent / "every_call.ts").read_text()
+    table = README.partition("## Calls")[2].partition("\n## ")[0]
+    calls = set(re.findall(r"`?(\w+)\(", table))
+    assert {"signIn", "signUp", "signInWith", "signOut", "fetch", "connect", "room"} <= calls
+    assert [call for call in sorted(calls) if f"{call}(" not in program] == []
+
+
+# ---- run from there ------------------------------------------------------------------------
+
+
+def test_the_example_runs_in_node(house: Usher, app: Path) -> None:
+    the_readme_prints(house, node_command(), app)
+
+
+def test_without_a_websocket_the_peer_ws_is_taken(house: Usher, app_with_ws: Path) -> None:
+    the_readme_prints(house, node(WITHOUT_WEBSOCKET), app_with_ws)
+
+
+def test_without_a_websocket_and_without_ws_it_says_so_at_once(app: Path) -> None:
+    program = """import { createUsher } from 'usher-client';
+    try { createUsher({ url: 'http://127.0.0.1:9' }); } catch ({ name, code, message }) {
+      console.log(name, code, message.includes('npm install ws'));
+    }"""
+    assert run(node(WITHOUT_WEBSOCKET), app, program) == (0, "UsherError misuse true\n", "")
+
+
+def test_a_websocket_of_the_apps_own_is_taken_before_all_others(app: Path) -> None:
+    program = """import { createUsher } from 'usher-client';
+    class Own { constructor(url) { console.log(url); } close() {} }
+    const usher = createUsher(
+      { url: 'http://127.0.0.1:9/below', WebSocket: Own, getToken: async () => 't' });
+    usher.connect().catch(({ code }) => console.log(code));
+    setTimeout(() => usher.close(), 50);"""
+    status, out, err = run(node(WITHOUT_WEBSOCKET), app, program)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == ["ws://127.0.0.1:9/below/ws", "closed_by_client"]
+
+
+@pytest.mark.slow
+def test_the_example_runs_in_node_22_with_nothing_else(house: Usher, package: Packed) -> None:
+    app = package.app("app-22")
+    npm("install", "--no-audit", "--no-fund", "--silent", NODE_22, cwd=app)
+    program = app / "node_modules" / "node" / "bin" / "node"
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("v22.")
+    the_readme_prints(house, [program], app)
+
+
+@pytest.mark.slow
+def test_the_whole_contract_holds_with_ws(app_with_ws: Path) -> None:
+    module = app_with_ws / "node_modules" / "usher-client" / "dist" / "node.js"
+    script = ROOT / "tests" / "support" / "contract_driver.mjs"
+    command = [*node(WITHOUT_WEBSOCKET), script, module.as_uri()]
+    environment = os.environ | {"NODE_NO_WARNINGS": "1"}
+    with closing(Driver(command, environment)) as driver:
+        for item in behaviours("scripted"):
+            with scripted_usher() as server:
+                run = ScriptedRun(driver, server, item)
+                try:
+                    run.start(item["start"])
+                    run.steps(item["steps"])
+                except AssertionError as error:
+                    raise AssertionError(f"{item['id']}: {error}") from error
+                run.client.do("close")

@@ -1,0 +1,222 @@
+"""Which acts are told, and that what did not take place is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any, get_args
+
+import peewee
+import pytest
+
+from models.webhook import WebhookDelivery as D
+from services.commands.users import UserCommands
+from services.errors import LastAdmin, Unauthenticated
+from services.grants.rules import Right
+from services.outbox import EventType
+from services.sessions.session_views import Device
+from tests.support.parts import Parts, node
+from tests.support.server import PASSWORD, address
+
+HERE = Device("a test", "127.0.0.1")
+ALL: list[EventType] = list(get_args(EventType))
+
+
+async def subscribe(parts: Parts) -> None:
+    await parts.services.webhooks.webhooks.create("https://example.com/", ALL, "me")
+
+
+async def told(parts: Parts) -> list[tuple[str, str, Any]]:
+    """Every event so far, oldest first: type, subject, data. They are gone then."""
+
+    def take(db: peewee.Database) -> list[tuple[str, str, Any]]:
+        rows = D.select().order_by(D.id).execute(db)
+        found = [(row.type, row.subject, json.loads(row.body)["data"]) for row in rows]
+        D.delete().execute(db)
+        return found
+
+    return await parts.database.run(take)
+
+
+@pytest.mark.gen_test
+async def test_accounts_and_sessions(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await subscribe(parts)
+        accounts, sessions = parts.services.accounts, parts.services.login_sessions
+        admin = await accounts.sign_up(address(), PASSWORD, "Ada", HERE)
+        user = await accounts.sign_up(address(), PASSWORD, "Grace", HERE)
+        id_, sid = user.user.id, user.claims.sid
+        events = await told(parts)
+        assert [(e[0], e[2].get("role")) for e in events] == [
+            ("user.created", "admin"),
+            ("session.opened", None),
+            ("user.created", "user"),
+            ("session.opened", None),
+        ]
+        assert {e[1] for e in events[2:]} == {f"user:{id_}"}
+        assert events[3][2]["session_id"] == sid
+
+        await sessions.refresh(user.refresh_token.reveal())
+        assert await told(parts) == []
+        await accounts.change_password(id_, sid, PASSWORD, PASSWORD + " x")
+        ((type_, _, data),) = await told(parts)
+        assert type_ == "session.ended"
+        assert data == {
+            "user_id": id_,
+            "session_id": None,
+            "all": True,
+            "but": sid,
+            "reason": "password_changed",
+        }
+        await sessions.end(id_, sid, "logout", "a token")
+        ((type_, _, data),) = await told(parts)
+        assert (type_, data["session_id"], data["all"]) == ("session.ended", sid, False)
+
+        await accounts.update(id_, "admin", True)
+        events = await told(parts)
+        assert [e[0] for e in events] == ["user.changed", "user.disabled", "session.ended"]
+        await accounts.update(id_, "admin", True)
+        assert "user.disabled" not in [e[0] for e in await told(parts)]
+        await accounts.update(id_, None, False)
+        ((type_, _, data),) = await told(parts)
+        assert (type_, data["changed"], data["disabled"]) == ("user.changed", "disabled", False)
+        await accounts.update(id_, None, False)
+        assert await told(parts) == []
+        await accounts.delete(id_)
+        assert [e[0] for e in await told(parts)] == [
+            "user.disabled",
+            "session.ended",
+            "user.deleted",
+        ]
+        with pytest.raises(LastAdmin):
+            await accounts.update(admin.user.id, "user", None)
+        assert await told(parts) == []
+
+
+@pytest.mark.gen_test
+async def test_a_session_over_the_limit_is_told_and_a_stolen_one(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await subscribe(parts)
+        sessions, user_id = parts.services.login_sessions, await parts.user()
+        limit = parts.services.infrastructure.settings.max_sessions_per_user
+        for _ in range(limit):
+            await sessions.open(user_id, "password", HERE)
+        last = await sessions.open(user_id, "password", HERE)
+        events = [e for e in await told(parts) if e[0] == "session.ended"]
+        assert [e[2]["reason"] for e in events] == ["session_limit"]
+        first = last.refresh_token.reveal()
+        second = (await sessions.refresh(first)).refresh_token.reveal()
+        await sessions.refresh(second)
+        parts.clock.forward(60.0)
+        with pytest.raises(Unauthenticated, match="used token"):
+            await sessions.refresh(first)
+        assert [e[2]["reason"] for e in await told(parts)] == ["refresh_reuse"]
+
+
+@pytest.mark.gen_test
+async def test_what_a_provider_says(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await subscribe(parts)
+        user = await parts.signed_in()
+        await told(parts)
+        revocations = parts.services.revocations
+
+        def end(db: peewee.Database) -> object:
+            return revocations.record_sessions(
+                db, [(user.claims.sid, user.user.id), ("other", user.user.id)], "provider_logout"
+            )
+
+        await parts.database.run(end)
+        assert [e[2]["session_id"] for e in await told(parts)] == [user.claims.sid, "other"]
+
+
+@pytest.mark.gen_test
+async def test_commands(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await subscribe(parts)
+        services = parts.services
+        email = address()
+        await services.accounts.sign_up(address(), PASSWORD, "Ada", HERE)
+        user = await services.accounts.sign_up(email, PASSWORD, "Grace", HERE)
+        await services.accounts.update(user.user.id, None, True)
+        await told(parts)
+        commands = UserCommands(
+            parts.database,
+            services.login_sessions,
+            services.revocations,
+            services.passwords,
+            services.webhooks.outbox,
+        )
+        await commands.make_admin(email, parts.clock())
+        assert [(e[0], e[2]["changed"]) for e in await told(parts)] == [
+            ("user.changed", "role"),
+            ("user.changed", "disabled"),
+        ]
+        await commands.reset_password(email)
+        ((type_, _, data),) = await told(parts)
+        assert (type_, data["reason"]) == ("session.ended", "password_reset")
+
+
+@pytest.mark.gen_test
+async def test_channels(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await subscribe(parts)
+        owner, member = await parts.user(), await parts.user()
+        channels = parts.services.channels
+        made = await channels.create(owner, "Herons")
+
+        async def change(act: Coroutine[Any, Any, object]) -> list[Any]:
+            await act
+            return [(e[1], e[2]["change"], e[2].get("member")) for e in await told(parts)]
+
+        subject = f"channel:{made.id}"
+        assert (await told(parts))[-1][1:] == (
+            subject,
+            {
+                "id": made.id,
+                "name": "Herons",
+                "private": True,
+                "owner_id": owner,
+                "change": "created",
+            },
+        )
+        id_ = made.id
+        right = {"id": member, "right": "read"}
+        for act, expected in (
+            (channels.update(owner, id_, name="Egrets"), ("updated", None)),
+            (channels.update(owner, id_, private=False), ("updated", None)),
+            (channels.update(owner, id_, roles={"user": "read"}), ("updated", None)),
+            (channels.put_member(owner, id_, member, Right.READ), ("member_set", right)),
+            (channels.remove_member(member, id_, member), ("member_left", {"id": member})),
+            (channels.put_member(owner, id_, member, Right.READ), ("member_set", right)),
+            (channels.remove_member(owner, id_, member), ("member_removed", {"id": member})),
+        ):
+            assert await change(act) == [(subject, *expected)]
+        assert await change(channels.update(owner, id_, roles={"user": "read"})) == []
+        assert await change(channels.delete(owner, id_)) == [(subject, "deleted", None)]
+
+
+@pytest.mark.gen_test
+async def test_what_is_rolled_back_is_not_told(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await subscribe(parts)
+        user_id = await parts.user()
+        await told(parts)
+
+        def fail(db: peewee.Database) -> None:
+            parts.services.login_sessions.end_all_within(db, user_id, "x")
+            raise ValueError("changed its mind")
+
+        with pytest.raises(ValueError, match="mind"):
+            await parts.database.run(fail)
+        assert await told(parts) == []
+
+
+@pytest.mark.gen_test
+async def test_where_nobody_asks_nothing_is_written(database_url: str) -> None:
+    async with node(database_url) as parts:
+        written: list[Callable[[], None]] = []
+        parts.services.webhooks.outbox.on_written(lambda: written.append(lambda: None))
+        await parts.signed_in()
+        assert await told(parts) == []
+        assert not written
