@@ -4,7 +4,8 @@
     app.add_middleware(UsherMiddleware, checks=Introspection(url, key))
 
     @app.post("/posts")
-    async def post(caller: Annotated[Caller, Depends(caller_of)]) -> …
+    async def post(request: Request) -> …:
+        caller = caller_of(request)
 
 A request without a good token reaches the app all the same, unless `required` says otherwise:
 `scope["usher"]` is the Caller or None. The app decides what strangers may do.
