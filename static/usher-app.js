@@ -208,9 +208,10 @@ export class Usher {
   async fetch(input, init = {}) {
     const { base, fetch } = this.#options;
     const given = isRequest(input) ? /** @type {Request} */ (input) : null;
-    const url = new URL(given ? given.url : String(input), base);
+    // A path is below the server's own, which need not be the root.
+    const url = new URL(given ? given.url : String(input).replace(/^\/(?![/\\])/, './'), base);
     if (url.origin !== base.origin || !url.pathname.startsWith(base.pathname)) {
-      return fetch(input, init);
+      return fetch(given ?? url.href, init);
     }
     // What can be read once only is kept for the second try.
     const whole = given || isStream(init.body) ? new Request(given ?? url.href, init) : null;

@@ -169,7 +169,7 @@ def _server(about: About) -> Json:
     return {
         "host": url.netloc,
         "protocol": "wss" if url.scheme == "https" else "ws",
-        "description": "RFC 6455, version 13, without extensions.",
+        "description": "RFC 6455, version 13; with permessage-deflate where COMPRESSION is on.",
         "security": [
             {"$ref": f"#/components/securitySchemes/{name}"} for name in _security_schemes(about)
         ],

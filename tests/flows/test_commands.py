@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.databases import kinds, slow
 from tests.support.server import (
     PASSWORD,
     PATIENCE,
@@ -27,6 +28,10 @@ from tests.support.server import (
     usher,
     wait_until,
 )
+from tests.support.tools import first_of
+
+# What a command does to rows has its tests in the packages of services/, on both kinds.
+database_kind = kinds("sqlite", slow("postgresql"))
 
 House = tuple[Usher, Client]
 EMAIL_COMMANDS = ("make-admin", "reset-password")
@@ -150,7 +155,7 @@ def test_an_address_that_nobody_has_is_one_line(house: House, name: str) -> None
     ]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", first_of(COMMANDS, 1))
 def test_an_installation_that_is_not_there_is_not_made(tmp_path: Path, name: str) -> None:
     argument = ["ada@example.org"] if name in EMAIL_COMMANDS else []
     argument = ["ci", "--scope", "read"] if name == "create-api-key" else argument
@@ -160,7 +165,7 @@ def test_an_installation_that_is_not_there_is_not_made(tmp_path: Path, name: str
     assert not (tmp_path / "mistyped" / "usher.db").exists()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", first_of(COMMANDS, 1))
 def test_help_says_what_a_command_takes_and_does_nothing(tmp_path: Path, name: str) -> None:
     done = run({"PATH": "", "USHER_DATA_DIR": str(tmp_path / "data")}, name, "--help")
     assert (done.returncode, done.stderr) == (0, "")

@@ -13,7 +13,7 @@ from websockets import InvalidStatus
 from websockets.asyncio.client import ClientConnection
 
 from tests.support.checks import outcome, plain_refusal
-from tests.support.databases import kinds, on_postgresql, slow
+from tests.support.databases import kinds, on_postgresql
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.redis import RealRedis, alive
 from tests.support.redis import ask as ask_redis
@@ -35,7 +35,7 @@ from tests.support.server import (
 )
 
 # Redis and the stores of a node are the subject; tests about one kind of database name it.
-database_kind = kinds("postgresql", slow("sqlite"))
+database_kind = kinds("postgresql")
 
 KEEPING = ("--appendonly", "yes")
 """A Redis that has its old data when it comes back."""

@@ -15,6 +15,7 @@ from websockets import ConnectionClosed
 from websockets.asyncio.client import ClientConnection
 
 from tests.support.checks import outcome, plain_refusal
+from tests.support.databases import kinds, on_both, slow
 from tests.support.redis import until
 from tests.support.server import (
     PASSWORD,
@@ -32,6 +33,8 @@ from tests.support.server import (
     sign_up,
     usher,
 )
+
+database_kind = kinds("sqlite", slow("postgresql"))  # but for the main flow
 
 OTHER_PASSWORD = "nine slow barges 41"
 REVOKED = {"code": 4410, "reason": "session_revoked", "retry": "login"}
@@ -81,6 +84,7 @@ async def cut(socket: ClientConnection) -> dict[str, Any]:
 # ---- the main flow, once on each database ---------------------------------------------------
 
 
+@on_both
 @pytest.mark.gen_test(timeout=60)
 async def test_the_main_flow(empty: Usher) -> None:
     server, email = empty, address()
@@ -132,6 +136,7 @@ async def test_the_main_flow(empty: Usher) -> None:
 
 
 @pytest.mark.slow
+@on_both
 def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(empty: Usher) -> None:
     def race(_: int) -> str:
         return str(sign_up(empty).user["role"])
@@ -141,6 +146,7 @@ def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(empty: Usher) -> None
     assert sorted(roles) == ["admin"] + ["user"] * 99
 
 
+@on_both
 def test_of_racing_sign_ups_with_one_address_exactly_one_succeeds(empty: Usher) -> None:
     email = address()
     body = {"email": email, "password": PASSWORD, "name": "Ada", "client": "native"}
@@ -150,6 +156,7 @@ def test_of_racing_sign_ups_with_one_address_exactly_one_succeeds(empty: Usher) 
     assert statuses == [201] + [409] * 7
 
 
+@on_both
 def test_of_racing_logouts_of_one_session_none_fails(empty: Usher) -> None:
     client = sign_up(empty)
     with ThreadPoolExecutor(8) as pool:

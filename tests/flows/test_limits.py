@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.checks import plain_refusal
-from tests.support.databases import kinds, slow
+from tests.support.databases import kinds
 from tests.support.nodes import Nodes, nodes
 from tests.support.server import (
     PASSWORD,
@@ -28,8 +28,8 @@ from tests.support.server import (
     sign_up,
 )
 
-# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
-database_kind = kinds("postgresql", slow("sqlite"))
+# Several nodes are run on PostgreSQL, as a rule; test_nodes_flow.py has them on one SQLite file.
+database_kind = kinds("postgresql")
 
 WRONG = "nine slow barges 41"
 STRANGER, OWNER, ELSEWHERE = "2001:db8:bad::1", "203.0.113.7", "198.51.100.9"

@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 from tests.support.checks import outcome, rows
+from tests.support.databases import kinds, slow
 from tests.support.nodes import Nodes, again, at, nodes
 from tests.support.server import PASSWORD, Client, Usher, address, log_in, new_token, sign_up
 from tests.support.talk import Talker, start_talking
+
+# tests/sessions has the rows on both kinds; thousands of them are quick or slow on PostgreSQL.
+database_kind = kinds("postgresql", slow("sqlite"))
 
 MANY = 20_000
 QUICK = 2.5

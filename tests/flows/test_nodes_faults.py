@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.databases import kinds, on_postgresql, slow
+from tests.support.databases import kinds, on_postgresql
 from tests.support.nodes import Nodes, at, channel, let_in, nodes, put_out
 from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, until
 from tests.support.server import Client, Usher, sign_up
 from tests.support.talk import Talker, start_talking, talking
 
-# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
-database_kind = kinds("postgresql", slow("sqlite"))
+# Several nodes are run on PostgreSQL, as a rule; test_nodes_flow.py has them on one SQLite file.
+database_kind = kinds("postgresql")
 
 PACE = 0.001
 """Seconds between two messages of a chatter: at 5,000 a second the log of 1,000 messages would

@@ -16,7 +16,7 @@ from tests.support.redis import until
 from tests.support.server import PASSWORD, Client, address, sign_up
 from tests.support.talk import Talker, start_talking, talking
 
-# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
+# Several nodes are run on PostgreSQL, as a rule.
 database_kind = kinds("postgresql", slow("sqlite"))
 
 AT_ONCE = 1.0

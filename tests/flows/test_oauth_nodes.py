@@ -28,7 +28,7 @@ from tests.support.sign_in import (
     sign_in,
 )
 
-# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
+# Several nodes are run on PostgreSQL, as a rule.
 database_kind = kinds("postgresql", slow("sqlite"))
 
 AT_ONCE, WITHOUT_REDIS = 1.0, 3.0

@@ -11,9 +11,13 @@ import pytest
 from cryptography.fernet import Fernet, InvalidToken
 
 from tests.support.checks import rows
+from tests.support.databases import kinds, slow
 from tests.support.provider import Provider, provider
 from tests.support.server import PATIENCE, ROOT, Client, Usher, usher
 from tests.support.sign_in import settings_for, sign_in
+
+# tests/providers/test_key_rotation.py has the rows on both kinds.
+database_kind = kinds("postgresql", slow("sqlite"))
 
 CIPHERTEXTS = "SELECT access_token, refresh_token, id_token FROM oauth_tokens"
 

@@ -12,15 +12,15 @@ from contextlib import asynccontextmanager
 import pytest
 
 from tests.flows.test_nodes_faults import blocking, deaf
-from tests.support.databases import kinds, on_postgresql, slow
+from tests.support.databases import kinds, on_postgresql
 from tests.support.nodes import at, channel, nodes
 from tests.support.postgres import postgres_server
 from tests.support.redis import until
 from tests.support.server import Client, Usher, sign_up
 from tests.support.talk import Talker, start_talking, talking
 
-# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
-database_kind = kinds("postgresql", slow("sqlite"))
+# Several nodes are run on PostgreSQL, as a rule; test_nodes_flow.py has them on one SQLite file.
+database_kind = kinds("postgresql")
 
 REVOKED = 20
 STOPPED_SECONDS = 1.5

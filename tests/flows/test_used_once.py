@@ -8,9 +8,13 @@ import time
 import pytest
 
 from tests.support.checks import outcome
+from tests.support.databases import kinds, slow
 from tests.support.nodes import at, nodes
 from tests.support.server import Client, sign_up, wait_until
 from tests.support.talk import start_talking
+
+# Several nodes are run on PostgreSQL, as a rule.
+database_kind = kinds("postgresql", slow("sqlite"))
 
 ELSEWHERE = 3.0
 """Seconds: the contract's bound where Redis is gone."""

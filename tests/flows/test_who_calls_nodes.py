@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 import jwt
 import pytest
 
-from tests.support.databases import kinds, slow
+from tests.support.databases import kinds
 from tests.support.nodes import at, nodes
 from tests.support.server import Client, sign_up
 
-# Several nodes are run on PostgreSQL, as a rule; on one SQLite file they share the same rows.
-database_kind = kinds("postgresql", slow("sqlite"))
+# Several nodes are run on PostgreSQL, as a rule; test_nodes_flow.py has them on one SQLite file.
+database_kind = kinds("postgresql")
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

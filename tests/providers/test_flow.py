@@ -14,6 +14,7 @@ from services.errors import NotFound, Unavailable
 from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
 from services.providers.authorization_requests import Link, request_key
 from services.providers.flow import MAX_CODE_LENGTH
+from tests.support.databases import on_sqlite
 from tests.support.oauth import NAME, Way, came_to, finished, hurried, real_clock, settings_of
 from tests.support.parts import DEVICE, Parts, node, settings_of_tests
 from tests.support.provider import Provider, provider
@@ -110,6 +111,7 @@ async def test_what_began_here_ends_signed_in_where_it_was_to_go(
         assert parts.count("usher_oauth_sign_ins_total", provider=NAME, outcome="signed_in") == 1
 
 
+@on_sqlite  # a fault of the provider: no row is read that others do not read
 @pytest.mark.gen_test
 @pytest.mark.parametrize("fault", sorted(AUTHORIZE_FAULTS))
 async def test_each_fault_of_the_way_back_is_refused(
@@ -126,6 +128,7 @@ async def test_each_fault_of_the_way_back_is_refused(
         assert await identities(parts) == 0
 
 
+@on_sqlite  # a fault of the provider: no row is read that others do not read
 @pytest.mark.gen_test
 @pytest.mark.parametrize(("place", "fault"), FAULTS)
 async def test_each_fault_of_an_answer_is_refused(
@@ -143,6 +146,7 @@ async def test_each_fault_of_an_answer_is_refused(
         op.behave()
 
 
+@on_sqlite  # a fault of the provider: no row is read that others do not read
 @pytest.mark.gen_test
 @pytest.mark.parametrize("fault", sorted(set(DISCOVERY_FAULTS) - {"endpoints_elsewhere"}))
 async def test_a_sign_in_does_not_begin_where_the_provider_can_not_be_asked(

@@ -29,7 +29,7 @@ from tests.support.parts import (
     redis_away,
     redis_back,
 )
-from tests.support.redis import RealRedis, redis_server, until
+from tests.support.redis import RealRedis, redis_server
 
 __all__ = ["redis_server"]
 
@@ -372,11 +372,10 @@ async def test_nothing_revoked_comes_back_in_after_redis_was_away(
         login = await here.signed_in()
         await join(there, login)
         (record,) = await there.store.call(("GET", login_key(login.user.id, login.claims.sid)))
-        await redis_away(here, redis_server)
+        await redis_away(here, redis_server, there)
         await logout(here, login)
         await refused(here, login)
-        await redis_back(here, redis_server)
-        await until(lambda: there.store.available)
+        await redis_back(here, redis_server, there)
         # As if Redis had kept its data: it never heard of the logout.
         await here.store.call(("SET", login_key(login.user.id, login.claims.sid), record))
         await refused(here, login)

@@ -178,8 +178,7 @@ async def test_without_redis_the_row_ends_them_on_every_node(
         user = await here.user()
         before, kept = await here.signed_in(user), await here.signed_in(user)
         cut, stays = await open_socket(there, before), await open_socket(there, kept)
-        await redis_away(here, redis_server)
-        await redis_away(there, redis_server)
+        await redis_away(here, redis_server, there)
         await here.login_sessions.end_all(user, "password_changed", kept.claims.sid)
         await there.revocations.sweep()
         assert await cut.close_code() == 4410

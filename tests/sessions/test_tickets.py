@@ -13,7 +13,7 @@ from services.errors import DatabaseUnavailable, StoreUnavailable, Unauthenticat
 from services.opaque import token_hash
 from services.sessions.tickets import IN_DATABASE, IN_STORE, looks_like_ticket
 from tests.support.parts import TICKET_TTL, Parts, database_away, node, redis_away, redis_back
-from tests.support.redis import RealRedis, redis_server, until
+from tests.support.redis import RealRedis, redis_server
 
 __all__ = ["redis_server"]
 
@@ -216,9 +216,8 @@ async def test_a_used_ticket_that_comes_back_with_an_older_snapshot_opens_nothin
         used, unused = [(await here.tickets.issue(claims(here))).reveal() for _ in range(2)]
         redis_server.ask("SAVE")
         assert await here.tickets.take(used) == claims(here)
-        await redis_away(here, redis_server)
-        await redis_back(here, redis_server)
-        await redis_back_for(there)
+        await redis_away(here, redis_server, there)
+        await redis_back(here, redis_server, there)
         assert redis_server.ask("EXISTS", f"usher:ticket:{{{token_hash(used)}}}") == 1
         for parts in (there, here):
             with pytest.raises((StoreUnavailable, Unauthenticated)):
@@ -252,7 +251,3 @@ async def test_issuing_and_taking_cost_one_round_trip_each_and_no_query(
         ticket = (await parts.tickets.issue(claims(parts))).reveal()
         assert await parts.tickets.take(ticket) == claims(parts)
         assert [group[0][0] for group in parts.store.groups] == ["SET", "GETDEL"]
-
-
-async def redis_back_for(parts: Parts) -> None:
-    await until(lambda: parts.store.available)

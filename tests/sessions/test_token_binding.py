@@ -170,15 +170,13 @@ async def test_while_redis_is_away_the_rows_say_who_holds_a_token_and_it_stays_s
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         first = await open_socket(a, login, bearer=True)
-        await redis_away(a, redis_server)
-        await redis_away(b, redis_server)
+        await redis_away(a, redis_server, b)
         second = await open_socket(b, login, bearer=True)
         await until(lambda: b.revocations.is_bound_by_row(login.claims.jti))
         await a.revocations.sweep()
         assert await first.close_code() == 4409
         assert second.client.connection.is_open
-        await redis_back(a, redis_server)
-        await until(lambda: b.store.available)
+        await redis_back(a, redis_server, b)
         third = await open_socket(a, login, bearer=True)
         await until(lambda: _bound_to(a) == third.client.session_id)
         await b.revocations.sweep()
@@ -200,8 +198,7 @@ async def test_two_who_bind_in_an_outage_in_whatever_order_their_rows_are_read(
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
-        await redis_away(a, redis_server)
-        await redis_away(b, redis_server)
+        await redis_away(a, redis_server, b)
         first = await open_socket(a, login, bearer=True)
         await until(lambda: a.revocations.is_bound_by_row(login.claims.jti))
         second = await open_socket(b, login, bearer=True)
@@ -248,9 +245,8 @@ async def test_a_redis_that_has_forgotten_is_noticed_and_one_socket_stays(
         if how == "emptied":
             redis_server.ask("FLUSHALL")
         else:
-            await redis_away(a, redis_server)
-            await redis_back(a, redis_server)
-            await until(lambda: b.store.available)
+            await redis_away(a, redis_server, b)
+            await redis_back(a, redis_server, b)
         second = await open_socket(b, login, bearer=True)
         for _ in range(2):
             for parts in (a, b):
@@ -273,11 +269,13 @@ async def test_an_older_name_that_comes_back_with_a_snapshot_closes_nobody(
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         await open_socket(b, login, bearer=True)
+        key = bearer_key(login.user.id, login.claims.jti)
+        await until(lambda: redis_server.ask("EXISTS", key))
         redis_server.ask("SAVE")
         mine = await open_socket(a, login, bearer=True)
-        await redis_away(a, redis_server)
-        await redis_back(a, redis_server)
-        await until(lambda: b.store.available)
+        await until(lambda: redis_server.ask("GET", key).startswith(b"a "))
+        await redis_away(a, redis_server, b)
+        await redis_back(a, redis_server, b)
         for _ in range(3):
             for parts in (a, b):
                 await parts.token_binding.check()

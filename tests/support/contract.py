@@ -334,8 +334,7 @@ class ScriptedRun(Run):
         self.server.answers[answer["path"]].extend([answer] * answer.get("times", 1))
 
     def step_expire(self, _: bool, step: Json) -> None:
-        tokens = self.server.tokens
-        tokens.expired |= {f"access-{number + 1}" for number in range(tokens.count)}
+        self.server.tokens.expire()
 
     def step_refuse_upgrade(self, how: Json, step: Json) -> None:
         self.server.refusals.extend([how["status"]] * how["times"])

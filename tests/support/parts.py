@@ -467,15 +467,17 @@ async def redis_pair(redis: RealRedis) -> tuple[RedisStore, RedisBus]:
     return store, bus
 
 
-async def redis_away(parts: Parts, redis: RealRedis) -> None:
-    """Redis dies, and the node knows it."""
+async def redis_away(parts: Parts, redis: RealRedis, *others: Parts) -> None:
+    """Redis dies, and the node knows it; and so do the others that are named. One that is not may
+    go on for a while as if nothing had happened, also when Redis is back."""
     redis.kill()
-    await until(lambda: not parts.store.available)
+    await until(lambda: not any(each.store.available for each in (parts, *others)))
 
 
-async def redis_back(parts: Parts, redis: RealRedis) -> None:
+async def redis_back(parts: Parts, redis: RealRedis, *others: Parts) -> None:
+    """Redis starts, and these nodes know it."""
     redis.start()
-    await until(lambda: parts.store.available)
+    await until(lambda: all(each.store.available for each in (parts, *others)))
 
 
 async def database_away(parts: Parts) -> None:

@@ -88,6 +88,8 @@ class Tokens:
     count: int = 0
     expired: set[str] = field(default_factory=set)
     tickets: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    """What a sign-in makes the device known by."""
     previous: str = ""
     """The refresh token that the last refresh was asked with: good until the next is used."""
 
@@ -99,7 +101,12 @@ class Tokens:
             "refresh_token": f"refresh-{self.count}",
             "token_type": "Bearer",
             "expires_in": 900,
+            **({"device": self.device} if self.device else {}),
         }
+
+    def expire(self) -> None:
+        """Let every access token given so far be too old."""
+        self.expired |= {f"access-{number + 1}" for number in range(self.count)}
 
     def refreshed(self, token: str) -> Json | None:
         if not token or token not in (f"refresh-{self.count}", self.previous):
@@ -192,6 +199,10 @@ class _Socket(websocket.WebSocketHandler):
         token = token or headers.get("Authorization", "").removeprefix("Bearer ")
         self.token = token or tickets.get(self.get_query_argument("ticket", ""), "")
         self.scripted.note(lambda: self.scripted.sockets.append(self))
+        if self.scripted.on_open is not None:
+            self.join()
+            for frame in self.scripted.on_open:
+                self.say(frame)
 
     def on_message(self, text: str | bytes) -> None:
         frame = json.loads(text)
@@ -274,6 +285,8 @@ class ScriptedUsher:
         self.refusals: deque[int] = deque()
         self.tokens = Tokens()
         self.mute = False
+        self.on_open: list[Json] | None = None
+        """Whoever opens a socket is let join, and told this."""
         self.url = self.other = ""
         self.taken: Counter[str] = Counter()
         """How many requests of each path, and how many sockets, the test has seen."""
@@ -323,6 +336,9 @@ class ScriptedUsher:
         if path == REFRESH:
             answer = tokens.refreshed((asked.body or {}).get("refresh_token", ""))
             return (200, answer) if answer else (401, "unauthenticated")
+        if path == "/expire":  # for programs that have no test beside them to do it
+            tokens.expire()
+            return 204, None
         if fault := tokens.fault(asked.token):
             return 401, fault
         good: dict[tuple[str, str], tuple[int, Any]] = {

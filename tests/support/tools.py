@@ -1,11 +1,12 @@
-"""Programs that some tests need and a machine may lack."""
+"""Programs that some tests need and a machine may lack; and tests that start one for each case."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -27,3 +28,11 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":  # a check that CI leaves out is a check nobody makes
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def first_of(values: Iterable[Any], count: int) -> list[Any]:
+    """Parameters of a test for which each starts a process: those behind the first so many, which
+    take the same way through it, are left to `make test-slow`."""
+    given = list(values)
+    rest = (pytest.param(value, marks=pytest.mark.slow) for value in given[count:])
+    return [*given[:count], *rest]
