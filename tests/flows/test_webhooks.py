@@ -260,6 +260,7 @@ def test_tested_failed_shown_and_replayed(
     assert tested.status == 202
     assert tested.body["state"] == "pending"
     wait_until(lambda: deliveries(admin, made, "?state=failed"))
+    assert receiver.url.rpartition("/")[2] not in server.log
     (row,) = deliveries(admin, made, "?state=failed")
     assert (row["type"], row["status"], row["error"]) == ("webhook.test", 418, "status")
     assert (row["attempts"], row["next_attempt_at"]) == (1, None)
