@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 import msgspec
 import peewee
 
+from services.claims import Role
+
 EventType = Literal[
     "user.created",
     "user.changed",
@@ -24,6 +26,119 @@ EventType = Literal[
 ]
 
 
+RightWord = Literal["read", "write", "manage"]
+Changed = Literal["name", "role", "email", "disabled"]
+ChannelChange = Literal[
+    "created", "updated", "deleted", "member_set", "member_removed", "member_left"
+]
+
+
+class UserEvent(msgspec.Struct, frozen=True):
+    """An account as it is now, or was before it was deleted. Never its e-mail address.
+
+    Attributes:
+        changed: what has changed, in `user.changed` only; `disabled` where it was enabled again.
+    """
+
+    id: str
+    name: str
+    role: Role
+    disabled: bool
+    changed: Changed | msgspec.UnsetType = msgspec.UNSET
+
+
+class SessionOpenedEvent(msgspec.Struct, frozen=True):
+    """A sign-in. `method`: "password", or "oauth:" and a provider. `expires_at`: epoch seconds."""
+
+    user_id: str
+    session_id: str
+    method: str
+    expires_at: float
+
+
+class SessionEndedEvent(msgspec.Struct, frozen=True):
+    """The end of a login session, or of all that a user has.
+
+    Attributes:
+        session_id: None where it is all of them.
+        but: where it is all of them, the one that goes on, if any.
+        reason: a stable word.
+    """
+
+    user_id: str
+    session_id: str | None
+    all: bool
+    but: str | None
+    reason: str
+
+
+class SocketJoinedEvent(msgspec.Struct, frozen=True):
+    """A socket that has joined.
+
+    Attributes:
+        session_id: the login session.
+        socket_id: the `session_id` of the socket's `joined`.
+        at: epoch seconds.
+    """
+
+    user_id: str
+    session_id: str
+    socket_id: str
+    at: float
+
+
+class SocketLeftEvent(SocketJoinedEvent, frozen=True):
+    """A socket that has joined and is closed. `code`: the close code."""
+
+    code: int
+
+
+class EventMember(msgspec.Struct, frozen=True):
+    """A member of a channel; `right` where it was given."""
+
+    id: str
+    right: RightWord | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChannelEvent(msgspec.Struct, frozen=True):
+    """A channel as it is now, or was before it was deleted.
+
+    Attributes:
+        owner_id: None once the owner's account is gone.
+        change: what has happened.
+        member: to whom, where it is about one.
+    """
+
+    id: str
+    name: str
+    private: bool
+    owner_id: str | None
+    change: ChannelChange
+    member: EventMember | msgspec.UnsetType = msgspec.UNSET
+
+
+EventData = (
+    UserEvent
+    | SessionOpenedEvent
+    | SessionEndedEvent
+    | SocketJoinedEvent
+    | SocketLeftEvent
+    | ChannelEvent
+)
+EVENT_DATA: dict[EventType, type[msgspec.Struct]] = {
+    "user.created": UserEvent,
+    "user.changed": UserEvent,
+    "user.disabled": UserEvent,
+    "user.deleted": UserEvent,
+    "session.opened": SessionOpenedEvent,
+    "session.ended": SessionEndedEvent,
+    "socket.joined": SocketJoinedEvent,
+    "socket.left": SocketLeftEvent,
+    "channel.changed": ChannelEvent,
+}
+"""What each event tells."""
+
+
 class OutgoingEvent(msgspec.Struct, frozen=True, gc=False):
     """One event.
 
@@ -35,7 +150,7 @@ class OutgoingEvent(msgspec.Struct, frozen=True, gc=False):
 
     type: EventType
     subject: str
-    data: object
+    data: EventData
 
 
 class Outbox(Protocol):

@@ -11,7 +11,7 @@ from handlers.operations import KEY_SCOPES, USERS_MAY, Operation, segment
 from handlers.problems import PROBLEM_TYPE, Problem
 from handlers.reference.schemas import REF, About, Json, Schemas
 from handlers.websocket.handshake import UpgradeRequired
-from handlers.websocket.upgrade import SOCKET_PATH
+from handlers.websocket.plain_head import SOCKET_PATH
 from services.errors import (
     BadRequest,
     Forbidden,
@@ -23,6 +23,7 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
+from services.outbox import EVENT_DATA, EventType
 
 Routes = Sequence[tuple[str, type[RequestHandler]]]
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -86,6 +87,7 @@ def openapi_document(routes: Routes, about: About) -> Json:
         "servers": [{"url": about.public_url}],
         "tags": [{"name": name, "description": text} for _, name, text in TAGS if text],
         "paths": paths,
+        "webhooks": {type_: {"post": _webhook(type_, schemas)} for type_ in EVENT_DATA},
         "components": {
             "schemas": schemas.components,
             "securitySchemes": _security_schemes(about),
@@ -203,6 +205,44 @@ def _refusal(status: int, titles: dict[str, str]) -> Json:
     return {
         "description": " ".join(f"`{code}`: {titles[code]}" for code in codes),
         "content": {PROBLEM_TYPE: {"schema": {"allOf": [{"$ref": REF + "Problem"}, narrowed]}}},
+    }
+
+
+def _webhook(type_: EventType, schemas: Schemas) -> Json:
+    """What a receiver is sent: OpenAPI 3.1 section 4.8.1.1."""
+    headers = {
+        "webhook-id": "the same at every attempt and in every replay",
+        "webhook-timestamp": "of the attempt, in epoch seconds",
+        "webhook-signature": "`v1,` and HMAC-SHA-256 of `id.timestamp.body` in Base64",
+    }
+    body = {
+        "type": "object",
+        "required": ["type", "timestamp", "data"],
+        "properties": {
+            "type": {"const": type_},
+            "timestamp": {"type": "string", "format": "date-time"},
+            "data": schemas.of(EVENT_DATA[type_]),
+        },
+    }
+    return {
+        "operationId": f"webhook_{type_.replace('.', '_')}",
+        "tags": ["Webhooks"],
+        "summary": f"Told to the webhooks that want `{type_}`.",
+        "parameters": [
+            {
+                "name": name,
+                "in": "header",
+                "required": True,
+                "description": text,
+                "schema": {"type": "string"},
+            }
+            for name, text in headers.items()
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "2XX": {"description": "Taken."},
+            "default": {"description": "Tried again for 24 hours."},
+        },
     }
 
 

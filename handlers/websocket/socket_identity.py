@@ -14,7 +14,7 @@ import msgspec
 from handlers.websocket.context import SocketContext
 from services.audit.events import Caller
 from services.claims import Claims
-from services.outbox import EventType
+from services.outbox import SocketJoinedEvent, SocketLeftEvent
 from services.rooms.joins import Credential
 from services.rooms.membership import Membership
 from services.sessions.admission import Identity
@@ -109,7 +109,7 @@ class SocketIdentity:
         context.metrics.joins.inc("joined")
         self._audit("socket.joined", "bearer" if bearer else "")
         if context.socket_events.wanted:
-            self._tell("socket.joined")
+            self._tell()
         self._watch_expiry()
         return self._joined()
 
@@ -117,21 +117,19 @@ class SocketIdentity:
         """Have the audit trail know: a line of the log, written later, and no row."""
         session = self.session
         by = Caller(session.user_id, session.login_session_id, self._address)
-        self.context.services.audit.record(
-            kind, subject=by.actor, reason=reason, target=self.session_id, by=by, kept=False
-        )
+        self.context.services.audit.record_line(kind, by, reason, self.session_id)
 
-    def _tell(self, type_: EventType, **more: object) -> None:
-        """Have webhooks know. Asked for before it is called, where a join has to be quick."""
-        session = self.session
-        data = {
-            "user_id": session.user_id,
-            "session_id": session.login_session_id,
-            "socket_id": self.session_id,
-            "at": self.context.clock(),
-            **more,
-        }
-        self.context.socket_events.record(type_, session.user_id, data)
+    def _tell(self, code: int | None = None) -> None:
+        """Have webhooks know of a join, or of an end with a code. Asked for before it is called:
+        a join has to be quick."""
+        user_id, session_id = self.session.user_id, self.session.login_session_id
+        at, events = self.context.clock(), self.context.socket_events
+        if code is None:
+            joined = SocketJoinedEvent(user_id, session_id, self.session_id, at)
+            events.record("socket.joined", user_id, joined)
+        else:
+            left = SocketLeftEvent(user_id, session_id, self.session_id, at, code)
+            events.record("socket.left", user_id, left)
 
     def _enter_rooms(self, identity: Identity) -> None:
         services = self.context.services
@@ -184,7 +182,7 @@ class SocketIdentity:
             self.context.services.pool.remove(self._session)
             self._audit("socket.closed", str(int(code)))
             if self.context.socket_events.wanted:
-                self._tell("socket.left", code=int(code))
+                self._tell(int(code))
 
     def _is_unauthenticated_no_more(self) -> None:
         self.context.unauthenticated.discard(self)

@@ -12,7 +12,15 @@ from models.known_network import KnownNetwork
 from models.user import User
 from services.claims import Role
 from services.errors import LastAdmin, NotFound
-from services.outbox import NO_OUTBOX, EventType, Outbox, OutgoingEvent, user_subject
+from services.outbox import (
+    NO_OUTBOX,
+    Changed,
+    EventType,
+    Outbox,
+    OutgoingEvent,
+    UserEvent,
+    user_subject,
+)
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.row_locks import locked, locked_one
@@ -42,7 +50,11 @@ def say_first(user_id: str) -> None:
 
 
 def tell(
-    db: peewee.Database, outbox: Outbox, type_: EventType, user: User, changed: str = ""
+    db: peewee.Database,
+    outbox: Outbox,
+    type_: EventType,
+    user: User,
+    changed: Changed | msgspec.UnsetType = msgspec.UNSET,
 ) -> None:
     """Write an event about an account. Its e-mail address is nobody's business.
 
@@ -50,14 +62,8 @@ def tell(
         user: as it is now.
         changed: what has changed, where that is the event.
     """
-    data: dict[str, object] = {
-        "id": user.id,
-        "name": user.name,
-        "role": user.role,
-        "disabled": user.disabled_at is not None,
-    }
-    if changed:
-        data["changed"] = changed
+    disabled, role = user.disabled_at is not None, cast("Role", user.role)
+    data = UserEvent(user.id, user.name, role, disabled, changed)
     outbox.add(db, [OutgoingEvent(type_, user_subject(user.id), data)])
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
 import peewee
 
 from models.channel import Channel, ChannelMember
@@ -20,7 +21,15 @@ from services.claims import Role
 from services.errors import NotFound, OwnerStays, Unauthenticated
 from services.grants.queries import USERS_AT_ONCE, grants_among, grants_in, grants_of
 from services.grants.rules import BACKEND, Found, Grant, Right, RightName
-from services.outbox import NO_OUTBOX, Outbox, OutgoingEvent, channel_subject
+from services.outbox import (
+    NO_OUTBOX,
+    ChannelChange,
+    ChannelEvent,
+    EventMember,
+    Outbox,
+    OutgoingEvent,
+    channel_subject,
+)
 from services.rooms.channel_rows import (
     ChannelDetails,
     ChannelItem,
@@ -260,7 +269,7 @@ class Channels:
             member, other = set_member(db, channel_id, user_id, right, now, caller_id)
             if not other:
                 return member, []
-            self._tell(db, channel, "member_set", {"id": user_id, "right": right.word})
+            self._tell(db, channel, "member_set", EventMember(user_id, right.word))
             return member, [self._record(db, channel_id, user_id, "member_changed")]
 
         try:
@@ -287,8 +296,8 @@ class Channels:
                 raise OwnerStays("the owner can't be removed")
             if not ChannelMember.delete().where(here).execute(db):
                 raise NotFound("no such member")
-            reason = "member_left" if leaves else "member_removed"
-            self._tell(db, channel, reason, {"id": user_id})
+            reason: ChannelChange = "member_left" if leaves else "member_removed"
+            self._tell(db, channel, reason, EventMember(user_id))
             return [self._record(db, channel_id, user_id, reason)]
 
         await self._revocations.publish(await self._database.run(remove))
@@ -302,18 +311,12 @@ class Channels:
         self,
         db: peewee.Database,
         channel: Found | ChannelItem,
-        change: str,
-        member: dict[str, str] | None = None,
+        change: ChannelChange,
+        member: EventMember | msgspec.UnsetType = msgspec.UNSET,
     ) -> None:
         """Write an event about a channel, as it is now, or was before it went."""
-        data: dict[str, object] = {
-            "id": channel.id,
-            "name": channel.name,
-            "private": channel.private,
-            "owner_id": channel.owner_id,
-            "change": change,
-        }
-        if member is not None:
-            data["member"] = member
+        data = ChannelEvent(
+            channel.id, channel.name, channel.private, channel.owner_id, change, member
+        )
         event = OutgoingEvent("channel.changed", channel_subject(channel.id), data)
         self._outbox.add(db, [event])

@@ -7,7 +7,13 @@ from typing import Protocol
 
 import peewee
 
-from services.outbox import Outbox, OutgoingEvent, user_subject
+from services.outbox import (
+    Outbox,
+    OutgoingEvent,
+    SessionEndedEvent,
+    SessionOpenedEvent,
+    user_subject,
+)
 
 
 class Ended(Protocol):
@@ -31,12 +37,7 @@ def opened(outbox: Outbox) -> Callable[[peewee.Database, str, str, str, float], 
     def tell(
         db: peewee.Database, user_id: str, session_id: str, method: str, expires_at: float
     ) -> None:
-        data = {
-            "user_id": user_id,
-            "session_id": session_id,
-            "method": method,
-            "expires_at": expires_at,
-        }
+        data = SessionOpenedEvent(user_id, session_id, method, expires_at)
         outbox.add(db, [OutgoingEvent("session.opened", user_subject(user_id), data)])
 
     return tell
@@ -54,11 +55,11 @@ def ended(outbox: Outbox) -> Callable[[peewee.Database, Sequence[Ended]], None]:
 
 def _event(one: Ended) -> OutgoingEvent:
     of_all = one.kind == "user"
-    data = {
-        "user_id": one.user_id,
-        "session_id": None if of_all else one.subject,
-        "all": of_all,
-        "but": one.spared or None,
-        "reason": one.reason,
-    }
+    data = SessionEndedEvent(
+        user_id=one.user_id,
+        session_id=None if of_all else one.subject,
+        all=of_all,
+        but=one.spared or None,
+        reason=one.reason,
+    )
     return OutgoingEvent("session.ended", user_subject(one.user_id), data)

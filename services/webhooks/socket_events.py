@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from services.metrics import Metrics
-from services.outbox import EventType, OutgoingEvent, user_subject
+from services.outbox import EventType, OutgoingEvent, SocketJoinedEvent, user_subject
 from services.storage.database import Database
 from services.webhooks.outbox import WebhookOutbox
 
@@ -42,7 +42,7 @@ class SocketEvents:
         """Take over what webhooks want."""
         self.wanted = bool(types & SOCKET_EVENTS)
 
-    def record(self, type_: EventType, user_id: str, data: dict[str, object]) -> None:
+    def record(self, type_: EventType, user_id: str, data: SocketJoinedEvent) -> None:
         """Note an event. Never waits. To be called while it is `wanted`."""
         if len(self._waiting) >= MAX_WAITING:
             self._metrics.webhook_dropped.inc()

@@ -10,11 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Route, expect
 
 from tests.support.browser import chromium
 from tests.support.js_package import SOURCE
+from tests.support.provider import Provider, provider
 from tests.support.server import PASSWORD, Usher, address, free_port, sign_up, usher
+from tests.support.sign_in import settings_for
 
 README = (SOURCE / "README.md").read_text("utf-8")
 [EXAMPLE] = re.findall(r"^```html\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
@@ -58,8 +60,10 @@ def site(page: str) -> Iterator[int]:
 class Place:
     """An Usher at localhost, and pages of another port and of another site."""
 
-    def __init__(self, server: Usher, url: str, port: int) -> None:
+    def __init__(self, server: Usher, url: str, port: int, op: Provider) -> None:
         self.server = server
+        self.op = op
+        """A provider, `campus`, that asks nothing."""
         self.url = url
         self.same_site = f"http://localhost:{port}"
         self.other_site = f"http://127.0.0.1:{port}"
@@ -71,9 +75,10 @@ def place() -> Iterator[Place]:
     url = f"http://localhost:{port}"
     with site(EXAMPLE.replace("http://localhost:8888", url)) as other:
         allowed = f"http://localhost:{other},http://127.0.0.1:{other}"
-        with usher("sqlite", PORT=port, PUBLIC_URL=url, ALLOWED_ORIGINS=allowed) as server:
+        own = {"PORT": port, "PUBLIC_URL": url, "ALLOWED_ORIGINS": allowed}
+        with provider() as op, usher("sqlite", **own, **settings_for(op, "campus")) as server:
             sign_up(server)
-            yield Place(server, url, other)
+            yield Place(server, url, other, op)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +107,18 @@ def visit(context: BrowserContext, place: Place) -> Callable[..., Page]:
 
 
 Visit = Callable[..., Page]
+
+
+def refreshes(context: BrowserContext) -> list[str]:
+    """The methods of the renewals of all tabs, from now on; without the questions of CORS."""
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        if request.url.endswith("/api/auth/refresh") and request.method == "POST":
+            asked.append(request.method)
+
+    context.on("request", note)
+    return asked
 
 
 def somebody(place: Place) -> tuple[str, str]:
@@ -144,6 +161,32 @@ def test_a_page_of_the_same_site_lives_from_cookies_over_reloads(
     assert page.evaluate("usher.me()") is None
 
 
+def test_a_page_of_the_same_site_signs_in_with_a_provider(visit: Visit, place: Place) -> None:
+    place.op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Grace"}
+    page = visit(place.same_site)
+    next_page = f"{place.same_site}/?back=1"
+    with page.expect_navigation(url=next_page):
+        page.evaluate("(next) => { usher.signInWith('campus', { next }); }", next_page)
+    page.evaluate(MAKE, [place.url, {}])
+    assert page.evaluate("usher.me()")["name"] == "Grace"
+    assert page.evaluate(CONNECT)
+
+
+def test_calls_with_cookies_that_have_expired_renew_them_once(
+    context: BrowserContext, visit: Visit, place: Place
+) -> None:
+    email, _ = somebody(place)
+    page = visit(place.same_site)
+    page.evaluate(SIGN_IN, [email, PASSWORD])
+    asked = refreshes(context)
+    context.clear_cookies(name="access_token")
+    called = """() => Promise.all([1, 2, 3].map(async () => (
+      await usher.fetch('/api/channels', { method: 'POST', body: '{"name":"tea"}',
+        headers: { 'Content-Type': 'application/json' } })).status))"""
+    assert page.evaluate(called) == [201, 201, 201]
+    assert asked == ["POST"]
+
+
 def test_a_page_of_another_site_lives_from_tokens(visit: Visit, place: Place) -> None:
     email, user = somebody(place)
     page = visit(place.other_site)
@@ -170,15 +213,7 @@ def test_tabs_that_share_tokens_renew_them_once(
     first.evaluate(SIGN_IN, [email, PASSWORD])
     tabs = [first, visit(place.other_site, kept=True), visit(place.other_site, kept=True)]
     assert tabs[2].evaluate("usher.user.id") == user
-    asked: list[str] = []
-    context.on(
-        "request",
-        lambda request: (
-            asked.append(request.method)
-            if request.url.endswith("/api/auth/refresh") and request.method == "POST"
-            else None
-        ),
-    )
+    asked = refreshes(context)
     # An access token that is no good any more, in the storage that all of them read.
     first.evaluate(
         """() => {

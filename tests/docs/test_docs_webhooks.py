@@ -16,7 +16,9 @@ from typing import IO, get_args
 
 import pytest
 
-from handlers.routes import API_ROUTES
+from handlers.reference.openapi import openapi_document
+from handlers.reference.schemas import About
+from handlers.routes import API_ROUTES, DOCUMENT_ROUTES
 from services.metrics import Metrics
 from services.outbox import EventType
 from services.settings.table import WEBHOOK_PRIVATE, WEBHOOK_RETENTION
@@ -104,6 +106,19 @@ def test_a_receiver_hears_what_is_signed_and_nothing_else(language: str, tmp_pat
 def test_the_events_are_those_of_the_code() -> None:
     named = [row[0].strip("`") for row in table(TEXT, "type")]
     assert named == [*get_args(EventType), TEST_EVENT]
+
+
+def test_openapi_describes_each_event() -> None:
+    about = About("1", "https://usher.example", "a", "r")
+    document = openapi_document((*API_ROUTES, *DOCUMENT_ROUTES), about)
+    assert list(document["webhooks"]) == list(get_args(EventType))
+    for row in table(TEXT, "type")[:-1]:
+        told = document["webhooks"][row[0].strip("`")]["post"]["requestBody"]
+        data = told["content"]["application/json"]["schema"]["properties"]["data"]
+        name = data["$ref"].rpartition("/")[2]
+        members = document["components"]["schemas"][name]["properties"]
+        listed = re.match(r"`([a-z_, ]+)`", row[1])
+        assert set(listed[1].split(", ") if listed else ()) <= set(members)
 
 
 def test_the_errors_are_those_of_the_code() -> None:

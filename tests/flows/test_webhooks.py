@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.settings.self_signed import CERTIFICATE_FILE, KEY_FILE, make_certificate
 from tests.support.nodes import nodes
 from tests.support.server import (
     PASSWORD,
@@ -257,6 +260,7 @@ def test_tested_failed_shown_and_replayed(
     assert tested.status == 202
     assert tested.body["state"] == "pending"
     wait_until(lambda: deliveries(admin, made, "?state=failed"))
+    assert receiver.url.rpartition("/")[2] not in server.log
     (row,) = deliveries(admin, made, "?state=failed")
     assert (row["type"], row["status"], row["error"]) == ("webhook.test", 418, "status")
     assert (row["attempts"], row["next_attempt_at"]) == (1, None)
@@ -342,6 +346,27 @@ def test_private_addresses_are_refused_where_nobody_allowed_them(
     admin = log_in(server, email)
     for url in (receiver.url, receiver.url.replace("http:", "https:"), "https://localhost/x"):
         assert admin.post(HOOKS, {"url": url, "events": ["user.created"]}).status == 400
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_certificate_is_checked_and_one_of_your_own_authority_named(
+    trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / CERTIFICATE_FILE, tmp_path / KEY_FILE)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / CERTIFICATE_FILE))
+    with webhook_receiver(tls) as receiver, usher("sqlite", WEBHOOK_PRIVATE="on") as server:
+        admin = sign_up(server)
+        made = admin.post(HOOKS, {"url": receiver.url, "events": ALL}).body
+        admin.post(f"{HOOKS}/{made['id']}/test")
+        wait_until(lambda: deliveries(admin, made)[0]["state"] != "pending")
+        (row,) = deliveries(admin, made)
+        assert (row["state"], row["error"]) == (
+            ("delivered", None) if trusted else ("failed", "tls")
+        )
+        assert len(receiver.received) == trusted
 
 
 def test_nodes_share_the_work_and_nobody_hears_twice() -> None:

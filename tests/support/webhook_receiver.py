@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ class WebhookReceiver:
     answer: says what is answered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.received: list[Received] = []
         self.answer: Answer = lambda *_: 204
         self.closing = threading.Event()
@@ -74,8 +75,10 @@ class WebhookReceiver:
                 """A client that went away in the middle: killed, as a rule."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/receive-5f2c"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}/receive-5f2c"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
@@ -95,9 +98,9 @@ class WebhookReceiver:
 
 
 @contextmanager
-def webhook_receiver() -> Iterator[WebhookReceiver]:
+def webhook_receiver(tls: ssl.SSLContext | None = None) -> Iterator[WebhookReceiver]:
     """A receiver for one test."""
-    receiver = WebhookReceiver()
+    receiver = WebhookReceiver(tls)
     try:
         yield receiver
     finally:

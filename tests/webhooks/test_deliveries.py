@@ -12,7 +12,8 @@ import pytest
 
 from models.webhook import WebhookDelivery as D
 from services.errors import Conflict, NotFound
-from services.storage.encryption import generate_key
+from services.providers.key_rotation import rotate_keys
+from services.storage.encryption import Encryption, generate_key
 from services.upkeep import Upkeep
 from services.webhooks import deliveries, records
 from services.webhooks.deliveries import (
@@ -275,6 +276,22 @@ async def test_the_secret_lies_encrypted_and_without_its_key_nothing_is_sent(
         (receiver,) = (await hooks.receivers()).values()
         assert receiver.secret is None
         assert row.id in await hooks.receivers()
+
+
+@pytest.mark.gen_test
+async def test_a_rotation_of_keys_brings_the_secret_under_the_newest(database_url: str) -> None:
+    async with node(database_url) as parts:
+        hooks, new = parts.services.webhooks.webhooks, generate_key()
+        _, secret = await hooks.create("https://example.com/", ["user.created"], "me")
+        gone, _ = await hooks.create("https://example.com/", ["user.created"], "me")
+        await hooks.delete(gone.id)
+        old = parts.services.infrastructure.settings.encryption_keys
+        done = await rotate_keys(parts.database, Encryption((new, *old)))
+        assert done.unreadable == 0
+        parts.services.encryption.replace_keys([new])
+        (receiver,) = (await hooks.receivers()).values()
+        assert receiver.secret is not None
+        assert receiver.secret.reveal() == secret.reveal()
 
 
 @pytest.mark.gen_test

@@ -11,6 +11,7 @@ import pytest
 
 from services.errors import DatabaseUnavailable
 from services.metrics import Metrics
+from services.outbox import SocketJoinedEvent
 from services.webhooks import deliveries, records
 from services.webhooks.dispatcher import PLACES, PLACES_OF_FAILING, PLACES_OF_ONE, Dispatcher
 from services.webhooks.sender import Sender
@@ -151,6 +152,10 @@ async def test_those_that_fail_leave_half_of_the_places_to_the_others(database_u
             assert max(places[id_] for id_ in failing if id_ in places) == 1
 
 
+def joined(n: int) -> SocketJoinedEvent:
+    return SocketJoinedEvent("u", "a session", f"socket {n}", 1.0)
+
+
 # ---- events of sockets ---------------------------------------------------------------------
 
 
@@ -165,18 +170,18 @@ async def test_socket_events_are_bounded_and_wait_for_the_database(database_url:
             events.want(frozenset(types))
             assert events.wanted is wanted
         for n in range(MAX_WAITING + 3):
-            events.record("socket.joined", f"u{n % 7}", {"n": n})
+            events.record("socket.joined", f"u{n % 7}", joined(n))
         dropped = metrics.registry.get_sample_value("usher_webhook_dropped_total")
         assert dropped == 3
         await events.write()
         counted = await parts.database.run(records.count_pending, [row.id])
         assert counted == {row.id: MAX_WAITING}
         full = SocketEvents(parts.database, webhooks.outbox, metrics, lambda: frozenset((row.id,)))
-        full.record("socket.joined", "u", {})
+        full.record("socket.joined", "u", joined(0))
         await full.write()
         assert await parts.database.run(records.count_pending, [row.id]) == counted
         await parts.database.close()
-        events.record("socket.joined", "u", {})
+        events.record("socket.joined", "u", joined(0))
         with pytest.raises(DatabaseUnavailable):
             await events.write()
         assert len(events._waiting) == 1

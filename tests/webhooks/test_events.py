@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Coroutine
 from typing import Any, get_args
 
+import msgspec
 import peewee
 import pytest
 
@@ -13,11 +14,19 @@ from models.webhook import WebhookDelivery as D
 from services.commands.users import UserCommands
 from services.errors import LastAdmin, Unauthenticated
 from services.grants.rules import Right
-from services.outbox import EventType
+from services.oauth.errors import SignInRefused
+from services.oauth.token_endpoint import Grant
+from services.oauth.userinfo import ProviderProfile
+from services.outbox import EVENT_DATA, EventType
+from services.providers.identities import Identities
+from services.secret import Secret
 from services.sessions.session_views import Device
+from services.settings.providers import OAuthProvider
 from tests.support.parts import Parts, node
 from tests.support.server import PASSWORD, address
 
+IDP = "https://idp.example"
+GRANT = Grant(Secret("the access token"), None, None, "openid", None)
 HERE = Device("a test", "127.0.0.1")
 ALL: list[EventType] = list(get_args(EventType))
 
@@ -32,6 +41,9 @@ async def told(parts: Parts) -> list[tuple[str, str, Any]]:
     def take(db: peewee.Database) -> list[tuple[str, str, Any]]:
         rows = D.select().order_by(D.id).execute(db)
         found = [(row.type, row.subject, json.loads(row.body)["data"]) for row in rows]
+        for type_, _, data in found:
+            read = msgspec.convert(data, EVENT_DATA[type_])
+            assert msgspec.to_builtins(read) == data  # nothing that is not described
         D.delete().execute(db)
         return found
 
@@ -111,6 +123,50 @@ async def test_a_session_over_the_limit_is_told_and_a_stolen_one(database_url: s
         with pytest.raises(Unauthenticated, match="used token"):
             await sessions.refresh(first)
         assert [e[2]["reason"] for e in await told(parts)] == ["refresh_reuse"]
+
+
+def person(**values: Any) -> ProviderProfile:
+    """Somebody that a provider vouches for."""
+    profile = ProviderProfile(IDP, "ada", "s-1", "ada@example.org", True, "Ada", {})
+    return msgspec.structs.replace(profile, **values)
+
+
+@pytest.mark.gen_test
+async def test_what_comes_of_a_sign_in_at_a_provider(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await subscribe(parts)
+        outbox, oauth = parts.services.webhooks.outbox, parts.services.oauth
+        identities = Identities(
+            parts.database,
+            parts.services.login_sessions,
+            parts.services.revocations,
+            oauth.tokens,
+            parts.clock,
+            outbox,
+        )
+        plain = OAuthProvider("idp", IDP, "client", Secret("secret"))
+        roles = OAuthProvider(
+            "idp", IDP, "client", Secret("secret"), role_claim="groups", roles=(("ops", "admin"),)
+        )
+        await parts.services.accounts.sign_up(address(), PASSWORD, "First", HERE)
+        await told(parts)
+
+        async def sign_in(who: ProviderProfile, provider: OAuthProvider = plain) -> list[Any]:
+            await identities.sign_in(provider, who, GRANT, HERE)
+            return [(e[0], e[2].get("changed") or e[2].get("method")) for e in await told(parts)]
+
+        opened = ("session.opened", "oauth:idp")
+        assert await sign_in(person()) == [("user.created", None), opened]
+        assert await sign_in(person()) == [opened]
+        moved = person(email="ada@example.net")
+        assert await sign_in(moved) == [("user.changed", "email"), opened]
+        ops = msgspec.structs.replace(moved, claims={"groups": ["ops"]})
+        assert await sign_in(ops, roles) == [("user.changed", "role"), opened]
+        # Whom the provider gives no role any more is refused, and no administrator.
+        with pytest.raises(SignInRefused):
+            await sign_in(msgspec.structs.replace(moved, claims={"groups": []}), roles)
+        ((type_, _, data),) = await told(parts)
+        assert (type_, data["changed"], data["role"]) == ("user.changed", "role", "user")
 
 
 @pytest.mark.gen_test
