@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -13,9 +14,11 @@ from tornado import httputil
 from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
+from tornado.netutil import add_accept_handler
 
 from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.tls import Tls, limit_handshake
+from handlers.websocket.arrivals import Arrival, Arrivals
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import UpgradeRouter
 from services.errors import HeadersTooLarge, RateLimited, UsherError
@@ -42,23 +45,61 @@ class UsherServer(HTTPServer):
     ) -> None:
         super().initialize(router, **options)
         self._router, self._unjoined = router, unjoined
+        self._arrivals: Arrivals | None = None
+        """Looks at connections first, where sockets do not go through Tornado."""
+        if router.upgrade_handler is not None and self.ssl_options is None:
+            self._arrivals = Arrivals(
+                router.upgrade_handler, unjoined, self._arrived, self._turn_away
+            )
+        self._listening: list[tuple[socket.socket, Callable[[], None]]] = []
         self._counted: dict[object, str] = {}
         """Connections that count for an address, until they are closed or handed over."""
         self._draining = False
         self._empty = asyncio.Event()
 
-    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        """Begin with a connection."""
-        counted = self._unjoined.connected(str(address[0]) if address else "")
-        if counted is None:
-            self._turn_away(stream)
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        """Begin to take connections."""
+        if self._arrivals is None:
+            super().add_sockets(sockets)
             return
-        if counted:
-            self._counted[stream] = counted
+        for sock in sockets:
+            self._listening.append((sock, add_accept_handler(sock, self._arrivals.accepted)))
+
+    def stop(self) -> None:
+        """Take no connections any more."""
+        super().stop()
+        for sock, remove in self._listening:
+            remove()
+            sock.close()
+        self._listening.clear()
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        """Begin with a connection that was not looked at."""
+        group = self._unjoined.connected(str(address[0]) if address else "")
+        if group is None:
+            # Before a TLS handshake nothing can be said.
+            if not isinstance(stream, SSLIOStream):
+                self._turn_away(stream.socket)
+            stream.close()
+            return
         if isinstance(stream, SSLIOStream):
             limit_handshake(stream)
         elif type(stream) is IOStream:  # Tornado makes it, and does not ask which class to use
             stream.__class__ = _AnsweringStream
+        self._serve(stream, address, group)
+
+    def _arrived(self, arrival: Arrival) -> None:
+        """Begin with a connection that is no plain handshake."""
+        stream = _AnsweringStream(
+            arrival.sock,
+            max_buffer_size=self.max_buffer_size,
+            read_chunk_size=self.read_chunk_size,
+        )
+        self._serve(stream, arrival.address, arrival.group)
+
+    def _serve(self, stream: IOStream, address: tuple[Any, ...], group: str) -> None:
+        if group:
+            self._counted[stream] = group
         super().handle_stream(stream, address)
 
     def renew(self, tls: Tls) -> None:
@@ -71,12 +112,11 @@ class UsherServer(HTTPServer):
         self.ssl_options = tls.context
 
     @staticmethod
-    def _turn_away(stream: IOStream) -> None:
+    def _turn_away(sock: socket.socket) -> None:
         """Say why in one write, before a request was read: it must cost next to nothing."""
-        if not isinstance(stream, SSLIOStream):  # before a TLS handshake nothing can be said
-            with contextlib.suppress(OSError):
-                stream.socket.send(_answer(RateLimited("too many connections of one address")))
-        stream.close()
+        with contextlib.suppress(OSError):
+            sock.send(_answer(RateLimited("too many connections of one address")))
+        sock.close()
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
@@ -103,6 +143,12 @@ class UsherServer(HTTPServer):
         answered within so many seconds. What is left then is closed."""
         self.stop()
         self._draining = True
+        if self._arrivals is not None:
+            await asyncio.gather(self._arrivals.drain(seconds), self._drain_requests(seconds))
+        else:
+            await self._drain_requests(seconds)
+
+    async def _drain_requests(self, seconds: float) -> None:
         for connection in tuple(self._connections):
             if connection not in self._router.under_way:
                 connection.stream.close()

@@ -64,8 +64,8 @@ from handlers.reference.docs import (
     ReferenceHandler,
     make_documents,
 )
+from handlers.websocket.plain_head import SOCKET_PATH
 from handlers.websocket.tornado_socket import SocketHandler
-from handlers.websocket.upgrade import SOCKET_PATH
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 

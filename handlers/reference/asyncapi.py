@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from handlers.http.backends import Publication
 from handlers.reference.schemas import About, Json, Schemas
 from handlers.websocket.context import ClientEvent
+from handlers.websocket.plain_head import SOCKET_PATH
 from handlers.websocket.socket_identity import EXPIRY_NOTICE_SECONDS
-from handlers.websocket.upgrade import SOCKET_PATH
 from services.rooms.room_protocol import History, Message, RoomHistory
 from services.rooms.usage import FADE_SECONDS
 from services.sockets.keepalive import PING_SECONDS, SILENCE_SECONDS

@@ -11,7 +11,7 @@ from handlers.operations import KEY_SCOPES, USERS_MAY, Operation, segment
 from handlers.problems import PROBLEM_TYPE, Problem
 from handlers.reference.schemas import REF, About, Json, Schemas
 from handlers.websocket.handshake import UpgradeRequired
-from handlers.websocket.upgrade import SOCKET_PATH
+from handlers.websocket.plain_head import SOCKET_PATH
 from services.errors import (
     BadRequest,
     Forbidden,

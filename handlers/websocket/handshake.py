@@ -8,8 +8,9 @@ import hashlib
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
-from tornado.httputil import HTTPHeaders, RequestStartLine, parse_cookie
+from tornado.httputil import RequestStartLine, parse_cookie
 
+from handlers.websocket.plain_head import Headers
 from services.errors import BadRequest, RateLimited, UsherError
 from services.rooms.joins import Credential
 from services.websocket.protocol import SUBPROTOCOL
@@ -26,7 +27,7 @@ class UpgradeRequired(UsherError):
     title = "This address speaks WebSocket, version 13."
 
 
-def check_handshake(start: RequestStartLine, headers: HTTPHeaders) -> str:
+def check_handshake(start: RequestStartLine, headers: Headers) -> str:
     """The `Sec-WebSocket-Accept` for a well-formed opening handshake.
 
     Raises:
@@ -54,7 +55,7 @@ def check_handshake(start: RequestStartLine, headers: HTTPHeaders) -> str:
     return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()  # noqa: S324
 
 
-def answer(accept: str, headers: HTTPHeaders) -> bytes:
+def answer(accept: str, headers: Headers) -> bytes:
     """The 101 response. Only `usher.v1` is ever echoed: a token must not come back."""
     lines = [
         "HTTP/1.1 101 Switching Protocols",
@@ -81,7 +82,7 @@ def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
     return error.status, HTTPStatus(error.status).phrase, headers
 
 
-def explicit_credentials(start: RequestStartLine, headers: HTTPHeaders) -> list[Credential]:
+def explicit_credentials(start: RequestStartLine, headers: Headers) -> list[Credential]:
     """The credentials in header, subprotocol and query. More than one is one too many."""
     found = [Credential("header", _bearer(value)) for value in headers.get_list("Authorization")]
     found += [
@@ -99,7 +100,7 @@ def explicit_credentials(start: RequestStartLine, headers: HTTPHeaders) -> list[
     return found
 
 
-def cookie_credential(headers: HTTPHeaders, name: str) -> Credential | None:
+def cookie_credential(headers: Headers, name: str) -> Credential | None:
     """The access token in the cookie of this name."""
     value = headers.get("Cookie")
     text = parse_cookie(value).get(name) if value else None

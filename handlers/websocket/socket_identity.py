@@ -117,9 +117,7 @@ class SocketIdentity:
         """Have the audit trail know: a line of the log, written later, and no row."""
         session = self.session
         by = Caller(session.user_id, session.login_session_id, self._address)
-        self.context.services.audit.record(
-            kind, subject=by.actor, reason=reason, target=self.session_id, by=by, kept=False
-        )
+        self.context.services.audit.record_line(kind, by, reason, self.session_id)
 
     def _tell(self, code: int | None = None) -> None:
         """Have webhooks know of a join, or of an end with a code. Asked for before it is called:

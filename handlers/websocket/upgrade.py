@@ -1,7 +1,8 @@
 """`GET /ws`: Origin first, then the credential, then the connection is handed over.
 
 The handshake does not go through a `RequestHandler`: that machinery costs more than all our
-checks together (docs/performance.md). Tornado parses the request line and the headers; then
+checks together (docs/performance.md). A plain one comes from arrivals.py and never was a request.
+Any other is Tornado's: it parses the request line and the headers; then
 `HTTP1Connection.detach()`, its documented way out of HTTP, gives the socket away.
 """
 
@@ -22,6 +23,7 @@ from handlers.cookies import CookieJar
 from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.websocket import handshake
 from handlers.websocket.context import SocketContext
+from handlers.websocket.plain_head import SOCKET_PATH, Headers
 from handlers.websocket.socket import ClientSocket, close_code_for
 from handlers.websocket.target import origin_form
 from services.audit.events import Caller
@@ -38,7 +40,6 @@ from services.websocket.connection import (
 )
 from services.websocket.protocol import CloseCode
 
-SOCKET_PATH = "/ws"
 MAX_BODY_BYTES = 64 * 1024
 
 log = logging.getLogger("usher.upgrade")
@@ -53,6 +54,24 @@ class OpeningHandshake(msgspec.Struct, frozen=True):
     refusal: CloseCode | None = None
     group: str = ""
     """The address that it counts for until it has joined."""
+
+
+class Presented(msgspec.Struct, frozen=True):
+    """A handshake whose Origin and form are good, with the credentials presented in it.
+
+    Attributes:
+        accept: the value of `Sec-WebSocket-Accept`.
+        address: of the client.
+        credential: the one that counts; None where `user-join` has to bring one.
+        beside: the cookie that came together with an explicit one.
+        too_many: there are two explicit ones.
+    """
+
+    accept: str
+    address: str
+    credential: Credential | None
+    beside: Credential | None = None
+    too_many: bool = False
 
 
 class UpgradeHandler:
@@ -79,10 +98,15 @@ class UpgradeHandler:
         except UsherError as error:
             refuse(error, start, connection)
             return
-        self._hand_over(connection, handshake.answer(accept, headers), entry)
+        taken = take_socket(connection)
+        if taken is None:  # the client left while its credential was looked at
+            self.abandon(entry)
+            return
+        sock, leading = taken
+        self.begin_on(sock, entry, handshake.answer(accept, headers), leading)
 
     async def examine(
-        self, start: httputil.RequestStartLine, headers: httputil.HTTPHeaders, peer: str
+        self, start: httputil.RequestStartLine, headers: Headers, peer: str
     ) -> tuple[str, OpeningHandshake]:
         """Check one handshake: its Origin, then its form, then its credential.
 
@@ -96,18 +120,49 @@ class UpgradeHandler:
         Raises:
             UsherError: it is to be refused by HTTP, with the error's status.
         """
+        presented = self.check(start, headers, peer)
+        if presented.credential is None:
+            return presented.accept, self.as_nobody(presented, headers, peer)
+        return presented.accept, await self.admit(presented, presented.credential)
+
+    def check(self, start: httputil.RequestStartLine, headers: Headers, peer: str) -> Presented:
+        """Check the Origin and the form of a handshake. Does not look at any credential.
+
+        Raises:
+            UsherError: as `examine`.
+        """
         own = self._check_origin(headers)
         accept = handshake.check_handshake(start, headers)
         if self._context.is_full:
             raise Unavailable("stopping, or too many unauthenticated")
         address = self._proxies.client_ip(peer, headers)
-        entry = await self._check_credentials(start, headers, own, address)
-        if entry.identity is None and entry.refusal is None:
-            group = self._context.unjoined.upgraded(peer, headers)
-            if group is None:
-                return accept, OpeningHandshake(address, refusal=CloseCode.RATE_LIMITED)
-            return accept, OpeningHandshake(address, group=group)
-        return accept, entry
+        explicit = handshake.explicit_credentials(start, headers)
+        cookie = handshake.cookie_credential(headers, self._cookies.access) if own else None
+        if not explicit:
+            return Presented(accept, address, cookie)
+        return Presented(accept, address, explicit[0], cookie, len(explicit) > 1)
+
+    async def admit(self, presented: Presented, credential: Credential) -> OpeningHandshake:
+        """Who the credential of a handshake belongs to, or why nobody.
+
+        Raises:
+            UsherError: as `examine`.
+        """
+        address = presented.address
+        try:
+            if presented.too_many:
+                raise TwoIdentities("two explicit credentials")
+            identity = await self._context.admit(credential, address, presented.beside)
+        except UsherError as error:
+            return self._refused(credential, error, address)
+        return OpeningHandshake(address, identity, credential.is_bearer)
+
+    def as_nobody(self, presented: Presented, headers: Headers, peer: str) -> OpeningHandshake:
+        """A socket that waits for `user-join`, unless its address has too many of them."""
+        group = self._context.unjoined.upgraded(peer, headers)
+        if group is None:
+            return OpeningHandshake(presented.address, refusal=CloseCode.RATE_LIMITED)
+        return OpeningHandshake(presented.address, group=group)
 
     def begin(
         self,
@@ -132,6 +187,22 @@ class UpgradeHandler:
         else:
             client.open_unauthenticated(head, leading, entry.group)
 
+    def begin_on(
+        self, sock: socket.socket, entry: OpeningHandshake, head: bytes, leading: bytes
+    ) -> None:
+        """The same in the direct form.
+
+        Args:
+            sock: connected and non-blocking. It is the connection's from now on.
+        """
+        context = self._context
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def connect(owner: ConnectionOwner) -> Connection:
+            return WebSocketConnection(context.loop, sock, owner, stalled=context.stalled)
+
+        self.begin(entry, connect, head, leading)
+
     def abandon(self, entry: OpeningHandshake) -> None:
         """Release what a handshake held whose client left meanwhile."""
         if entry.group:
@@ -139,7 +210,7 @@ class UpgradeHandler:
         if entry.identity is not None:
             self._context.joins.release(entry.identity)
 
-    def _check_origin(self, headers: httputil.HTTPHeaders) -> bool:
+    def _check_origin(self, headers: Headers) -> bool:
         """Whether there is an Origin, and it may use cookies.
 
         Before any credential is looked at: a foreign page must not even use up a ticket
@@ -154,27 +225,6 @@ class UpgradeHandler:
             raise OriginRefused(refused)
         return True
 
-    async def _check_credentials(
-        self,
-        start: httputil.RequestStartLine,
-        headers: httputil.HTTPHeaders,
-        own: bool,
-        address: str,
-    ) -> OpeningHandshake:
-        explicit = handshake.explicit_credentials(start, headers)
-        cookie = handshake.cookie_credential(headers, self._cookies.access) if own else None
-        credential = explicit[0] if explicit else cookie
-        if credential is None:
-            return OpeningHandshake(address)
-        try:
-            if len(explicit) > 1:
-                raise TwoIdentities("two explicit credentials")
-            beside = None if cookie is credential else cookie
-            identity = await self._context.admit(credential, address, beside)
-        except UsherError as error:
-            return self._refused(credential, error, address)
-        return OpeningHandshake(address, identity, credential.is_bearer)
-
     def _refused(self, credential: Credential, error: UsherError, address: str) -> OpeningHandshake:
         log.info("join by %s refused: %s", credential.way, error.evidence)
         audit, by = self._context.services.audit, Caller(address=address)
@@ -184,18 +234,6 @@ class UpgradeHandler:
             raise error
         return OpeningHandshake(address, refusal=close_code_for(error))
 
-    def _hand_over(self, connection: HTTP1Connection, head: bytes, entry: OpeningHandshake) -> None:
-        taken = take_socket(connection)
-        if taken is None:  # the client left while its credential was looked at
-            self.abandon(entry)
-            return
-        (sock, leading), context = taken, self._context
-
-        def connect(owner: ConnectionOwner) -> Connection:
-            return WebSocketConnection(context.loop, sock, owner, stalled=context.stalled)
-
-        self.begin(entry, connect, head, leading)
-
 
 def refuse(
     error: UsherError,
@@ -203,10 +241,7 @@ def refuse(
     connection: httputil.HTTPConnection,
 ) -> None:
     """Answer by HTTP, without an application. The client may have left meanwhile."""
-    status, reason, fields = handshake.refusal(error)
-    body = problem_body(error)
-    fields |= {"Content-Type": PROBLEM_TYPE, "Content-Length": str(len(body))}
-    fields["Date"] = httputil.format_timestamp(time.time())  # RFC 9110 section 6.6.1
+    status, reason, fields, body = refusal(error)
     try:
         connection.write_headers(
             httputil.ResponseStartLine("HTTP/1.1", status, reason),
@@ -216,6 +251,23 @@ def refuse(
         connection.finish()
     except StreamClosedError:
         log.debug("client left before it was refused")
+
+
+def refusal(error: UsherError) -> tuple[int, str, dict[str, str], bytes]:
+    """Status, reason, headers and body of an answer by HTTP that refuses."""
+    status, reason, fields = handshake.refusal(error)
+    body = problem_body(error)
+    fields |= {"Content-Type": PROBLEM_TYPE, "Content-Length": str(len(body))}
+    fields["Date"] = httputil.format_timestamp(time.time())  # RFC 9110 section 6.6.1
+    return status, reason, fields, body
+
+
+def refusal_text(error: UsherError) -> bytes:
+    """The same as it travels, spelt as Tornado spells it."""
+    status, reason, fields, body = refusal(error)
+    lines = (f"{name}: {value}" for name, value in httputil.HTTPHeaders(fields).get_all())
+    head = "\r\n".join((f"HTTP/1.1 {status} {reason}", *lines, "", ""))
+    return head.encode("latin-1") + body
 
 
 def take_socket(connection: HTTP1Connection) -> tuple[socket.socket, bytes] | None:
@@ -236,7 +288,6 @@ def take_socket(connection: HTTP1Connection) -> tuple[socket.socket, bytes] | No
         leading = read.result()
     stream.io_loop.remove_handler(stream.fileno())
     sock: socket.socket = stream.socket
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock, leading
 
 
@@ -252,7 +303,7 @@ class UpgradeRouter(httputil.HTTPServerConnectionDelegate):
         application: httputil.HTTPServerConnectionDelegate,
         upgrade_handler: UpgradeHandler | None,
     ) -> None:
-        self._application, self._upgrade_handler = application, upgrade_handler
+        self._application, self.upgrade_handler = application, upgrade_handler
         self.under_way: set[object] = set()
         """Connections whose request is not answered yet. The server takes them out."""
 
@@ -260,7 +311,7 @@ class UpgradeRouter(httputil.HTTPServerConnectionDelegate):
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
         return _Request(
-            self._application, self._upgrade_handler, server_conn, request_conn, self.under_way
+            self._application, self.upgrade_handler, server_conn, request_conn, self.under_way
         )
 
     def on_close(self, server_conn: object) -> None:

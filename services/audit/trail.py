@@ -114,6 +114,13 @@ class AuditTrail:
             kept,
         )
 
+    def record_line(self, kind: str, by: Caller, reason: str, target: str) -> None:
+        """Note what somebody did to themselves, as `record`: a line of the log and no row. Each
+        socket has two of these."""
+        at, actor = self._clock(), by.actor
+        event = Event(at, kind, actor, actor, by.session, by.address, reason, target)
+        self._add(event, kept=False)
+
     def _add(self, event: Event, kept: bool) -> None:
         refusal = event.kind.endswith(REFUSED)
         if self._has_place(self._lines, MAX_LINES, 0, refusal):

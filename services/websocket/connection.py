@@ -240,7 +240,8 @@ class WebSocketConnection:
         idle = self._paused or self._held or self._resting or self._opening
         if not idle and self._sock.fileno() >= 0:
             self._loop.add_reader(self._fd, self._readable)
-            self._take(b"")
+            if self._reader.has_more:
+                self._take(b"")
 
     def hold(self) -> None:
         """Deliver nothing and send nothing until `release()`, but for the end: a close leaves at

@@ -135,6 +135,11 @@ class FrameReader:
         self._assembled: bytearray | None = None
         self.light, self.max_light = 0, LIGHT_FRAMES
 
+    @property
+    def has_more(self) -> bool:
+        """Whether anything was fed that `next()` has not given."""
+        return self._position < len(self._buffer)
+
     def feed(self, data: bytes) -> None:
         """Take what was read."""
         if self._position == len(self._buffer):

@@ -1,0 +1,229 @@
+"""New connections until their first bytes tell who takes them: a socket at once, or Tornado.
+
+A plain opening handshake (plain_head.py) that has come whole is answered here. Every other
+connection goes to Tornado as it came: its bytes are looked at (`MSG_PEEK`) and stay unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from itertools import takewhile
+from typing import Any
+
+from handlers.websocket import handshake
+from handlers.websocket.plain_head import MAX_PLAIN_BYTES, PlainHead, plain_head
+from handlers.websocket.unjoined import UnjoinedConnections
+from handlers.websocket.upgrade import (
+    OpeningHandshake,
+    Presented,
+    UpgradeHandler,
+    refusal_text,
+)
+from services.errors import UsherError
+from services.rooms.joins import Credential
+from services.websocket.connection import READ_BYTES
+
+SILENCE_SECONDS = 0.5
+"""A connection that says nothing for so long, or up to twice as long, is Tornado's, which knows how
+long one may be idle."""
+
+FAILED = "an opening handshake failed"
+
+log = logging.getLogger("usher.arrivals")
+
+
+class Arrival:
+    """One new connection.
+
+    Attributes:
+        sock: connected and non-blocking.
+        address: of the other end, as the system gives it.
+        peer: the same without its port.
+        group: what it counts for until it has joined; see `UnjoinedConnections`.
+        at: when it came, by the loop's clock.
+    """
+
+    __slots__ = ("address", "at", "group", "peer", "sock")
+
+    def __init__(
+        self, sock: socket.socket, address: tuple[Any, ...], peer: str, group: str, at: float
+    ) -> None:
+        self.sock, self.address, self.peer, self.group, self.at = sock, address, peer, group, at
+
+
+class Arrivals:
+    """Looks at the first bytes of new connections.
+
+    Args:
+        upgrades: takes handshakes.
+        unjoined: how many connections of one address there are.
+        to_tornado: takes everything else, with what it counts for.
+        turn_away: answers a connection that is one too many of its address. It closes it.
+    """
+
+    def __init__(
+        self,
+        upgrades: UpgradeHandler,
+        unjoined: UnjoinedConnections,
+        to_tornado: Callable[[Arrival], None],
+        turn_away: Callable[[socket.socket], None],
+    ) -> None:
+        self._upgrades, self._unjoined = upgrades, unjoined
+        self._to_tornado, self._turn_away = to_tornado, turn_away
+        self._silent: dict[Arrival, None] = {}
+        """Of which nothing has come yet, the oldest first."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._under_way: dict[Arrival, asyncio.Task[None]] = {}
+        """Whose credential is being looked at."""
+
+    # ---- the first bytes -------------------------------------------------------------------
+
+    def accepted(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
+        """A connection came."""
+        peer = str(address[0])
+        group = self._unjoined.connected(peer)
+        if group is None:
+            self._turn_away(sock)
+            return
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        arrival = Arrival(sock, address, peer, group, loop.time())
+        if (first := _peek(sock)) is not None:
+            self._decide(arrival, first)
+            return
+        self._silent[arrival] = None
+        loop.add_reader(sock.fileno(), self._speaks, arrival)
+        if self._timer is None:
+            self._timer = loop.call_later(SILENCE_SECONDS, self._give_up)
+
+    def _speaks(self, arrival: Arrival) -> None:
+        first = _peek(arrival.sock)
+        if first is not None:
+            self._forget(arrival)
+            self._decide(arrival, first)
+
+    def _decide(self, arrival: Arrival, first: bytes) -> None:
+        """Let a connection go where its first bytes say."""
+        head = plain_head(first)
+        if head is None:
+            self._to_tornado(arrival)
+        else:
+            self._upgrade(arrival, head)
+
+    def _give_up(self) -> None:
+        """Leave connections to Tornado that have been silent for a while."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() - SILENCE_SECONDS
+        for arrival in tuple(takewhile(lambda each: each.at <= end, self._silent)):
+            self._forget(arrival)
+            self._to_tornado(arrival)
+        self._timer = loop.call_later(SILENCE_SECONDS, self._give_up) if self._silent else None
+
+    def _forget(self, arrival: Arrival) -> None:
+        del self._silent[arrival]
+        asyncio.get_running_loop().remove_reader(arrival.sock.fileno())
+
+    # ---- the handshake ---------------------------------------------------------------------
+
+    def _upgrade(self, arrival: Arrival, head: PlainHead) -> None:
+        upgrades = self._upgrades
+        try:
+            presented = upgrades.check(head.start, head.fields, arrival.peer)
+            if presented.credential is None:  # nothing to wait for
+                entry = upgrades.as_nobody(presented, head.fields, arrival.peer)
+                self._open(arrival, head, presented, entry)
+                return
+        except UsherError as error:
+            self._refuse(arrival, error)
+            return
+        except Exception:  # one connection's fault must not reach those accepted with it
+            log.exception(FAILED)
+            self._close(arrival)
+            return
+        work = self._admit(arrival, head, presented, presented.credential)
+        self._under_way[arrival] = asyncio.get_running_loop().create_task(work)
+
+    async def _admit(
+        self, arrival: Arrival, head: PlainHead, presented: Presented, credential: Credential
+    ) -> None:
+        try:
+            entry = await self._upgrades.admit(presented, credential)
+            self._open(arrival, head, presented, entry)
+        except UsherError as error:
+            self._refuse(arrival, error)
+        except asyncio.CancelledError:
+            self._close(arrival)
+            raise
+        except Exception:  # one connection's fault must not look like a hang
+            log.exception(FAILED)
+            self._close(arrival)
+        finally:
+            del self._under_way[arrival]
+
+    def _open(
+        self, arrival: Arrival, head: PlainHead, presented: Presented, entry: OpeningHandshake
+    ) -> None:
+        data = _take(arrival.sock)
+        # Nothing behind the head: it is asked whether that is the end of the stream.
+        if len(data) <= head.size and (not data or _peek(arrival.sock) == b""):
+            self._upgrades.abandon(entry)  # the client left while its credential was looked at
+            self._close(arrival)
+            return
+        answer = handshake.answer(presented.accept, head.fields)
+        self._upgrades.begin_on(arrival.sock, entry, answer, data[head.size :])
+        self._count_no_more(arrival)
+
+    def _refuse(self, arrival: Arrival, error: UsherError) -> None:
+        _take(arrival.sock)  # to close with bytes unread would reset the connection
+        with contextlib.suppress(OSError):  # the client may have left
+            arrival.sock.send(refusal_text(error))
+        self._close(arrival)
+
+    def _close(self, arrival: Arrival) -> None:
+        arrival.sock.close()
+        self._count_no_more(arrival)
+
+    def _count_no_more(self, arrival: Arrival) -> None:
+        if arrival.group:
+            self._unjoined.leave(arrival.group)
+
+    # ---- the end ---------------------------------------------------------------------------
+
+    async def drain(self, seconds: float) -> None:
+        """Close connections that have said nothing, and let handshakes under way be answered
+        within so many seconds. What is left then is closed."""
+        for arrival in tuple(self._silent):
+            self._forget(arrival)
+            self._close(arrival)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._under_way:
+            _, late = await asyncio.wait(tuple(self._under_way.values()), timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                log.warning("%d handshakes could not be answered in time", len(late))
+                await asyncio.wait(late)
+
+
+def _peek(sock: socket.socket) -> bytes | None:
+    """The first bytes, which stay unread. None while there are none."""
+    try:
+        return sock.recv(MAX_PLAIN_BYTES, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError:
+        return b""  # it is gone, as Tornado will see
+
+
+def _take(sock: socket.socket) -> bytes:
+    """Read what has come. Nothing where the connection is lost."""
+    try:
+        return sock.recv(READ_BYTES)
+    except OSError:
+        return b""

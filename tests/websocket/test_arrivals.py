@@ -1,0 +1,362 @@
+"""websocket/arrivals.py: both ways to a socket say the same, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+
+from handlers.cookies import CookieJar
+from handlers.websocket import arrivals as module
+from handlers.websocket.arrivals import Arrival, Arrivals
+from handlers.websocket.upgrade import UpgradeHandler
+from services.settings.origins import Origins
+from services.settings.proxies import Proxies
+from tests.support.databases import on_sqlite
+from tests.support.parts import Parts, node, settings_of_tests
+from tests.support.raw import (
+    CLOSE,
+    SECRET,
+    Headers,
+    RawClient,
+    by_cookie,
+    by_header,
+    by_subprotocol,
+    event,
+    expired,
+    forged,
+    frame,
+    handshake,
+    quiet_usher,
+)
+from tests.support.redis import until
+from tests.support.server import PATIENCE, Client, Usher, log_in, new_token, sign_up
+
+BYE = frame(b"\x03\xe8", CLOSE)
+
+
+# ---- the same bytes down both ways -----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def door() -> Iterator[Usher]:
+    settings = {"JWT_SECRETS": SECRET, "MESSAGE_RATE": 10_000, "TRUSTED_PROXIES": "127.0.0.1"}
+    with quiet_usher("sqlite", **settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ada(door: Usher) -> Client:
+    return sign_up(door, email="ada@example.org")
+
+
+@pytest.fixture(scope="module")
+def ada_in_a_browser(door: Usher, ada: Client) -> Client:
+    return log_in(door, "ada@example.org", browser=True)
+
+
+def outcome(server: Usher, head: bytes, then: bytes, in_pieces: bool = False) -> bytes:
+    """All that comes back, but for what differs from run to run."""
+    with RawClient(server) as client:
+        back = b""
+        if in_pieces:
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for place in range(len(head)):
+                client.send(head[place : place + 1])
+            back = client.socket.recv(65536)
+            if back.startswith(b"HTTP/1.1 101 "):
+                client.send(then)
+        else:
+            client.send(head + then)
+        try:
+            # To a close frame: the answer to ours, or one of the server's own.
+            while not re.search(rb"\x88.[\x03\x11]", back, re.DOTALL):
+                if not (data := client.socket.recv(65536)):
+                    break
+                back += data
+        except ConnectionError:
+            pass
+    for pattern in (rb'"session_id":"[^"]+"', rb'"expires_at":[0-9.]+', rb"Date: [^\r]+"):
+        back = re.sub(pattern, b"*", back)
+    return re.sub(rb"(\x81[\x00-\x7d]|\x81\x7e..)\{", b"\x81*{", back, flags=re.DOTALL)
+
+
+Request = Callable[[], tuple[str, Headers]]
+
+
+@pytest.fixture
+def requests(door: Usher, ada: Client, ada_in_a_browser: Client) -> dict[str, Request]:
+    """Handshakes by what is presented. Each is made anew: a token holds one socket."""
+
+    def ticket() -> str:
+        return ada.ticket()
+
+    def token() -> str | None:
+        return new_token(ada)
+
+    def cookie() -> Headers:
+        return by_cookie(ada_in_a_browser)
+
+    made: dict[str, Request] = {
+        "nothing": lambda: ("/ws", []),
+        "header": lambda: ("/ws", by_header(token())),
+        "header, expired": lambda: ("/ws", by_header(expired(ada.token))),
+        "header, forged": lambda: ("/ws", by_header(forged(ada.token, secret="x" * 32))),
+        "header, of another scheme": lambda: ("/ws", [("Authorization", "Basic abc")]),
+        "header, empty": lambda: ("/ws", [("Authorization", "")]),
+        "subprotocol": lambda: ("/ws", by_subprotocol(token())),
+        "subprotocol, expired": lambda: ("/ws", by_subprotocol(expired(ada.token))),
+        "subprotocol, no token": lambda: (
+            "/ws",
+            [("Sec-WebSocket-Protocol", "chat, usher.v1")],
+        ),
+        "ticket": lambda: (f"/ws?ticket={ticket()}", []),
+        "ticket, unknown": lambda: ("/ws?ticket=t.nothing", []),
+        "two tickets": lambda: (f"/ws?ticket={ticket()}&ticket={ticket()}", []),
+        "too many fields": lambda: ("/ws?ticket=" + "&a=b" * 40, []),
+        "cookie": lambda: ("/ws", cookie()),
+        "cookie of a foreign page": lambda: (
+            "/ws",
+            by_cookie(ada_in_a_browser, "https://evil.example"),
+        ),
+        "cookie without an Origin": lambda: (
+            "/ws",
+            [each for each in cookie() if each[0] != "Origin"],
+        ),
+        "Origin null": lambda: ("/ws", [("Origin", "null")]),
+        "Origin empty": lambda: ("/ws", [("Origin", "")]),
+        "own Origin": lambda: ("/ws", [("Origin", door.url)]),
+        "two explicit ones": lambda: (
+            f"/ws?ticket={ticket()}",
+            by_header(token()),
+        ),
+        "a bad key": lambda: ("/ws", [("Sec-WebSocket-Key", "short")]),
+        "a key of 15 bytes": lambda: ("/ws", [("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAA")]),
+        "a long target": lambda: ("/ws?" + "a" * 4100, []),
+        "a Host with anything in it": lambda: ("/ws", [("Host", "a b/c@d")]),
+        "forwarded by a proxy": lambda: ("/ws", [("X-Forwarded-For", "192.0.2.7")]),
+    }
+    return made
+
+
+NAMES = (
+    "nothing", "header", "header, expired", "header, forged", "header, of another scheme",
+    "header, empty", "subprotocol", "subprotocol, expired", "subprotocol, no token", "ticket",
+    "ticket, unknown", "two tickets", "too many fields", "cookie", "cookie of a foreign page",
+    "cookie without an Origin", "Origin null", "Origin empty", "own Origin", "two explicit ones",
+    "a bad key", "a key of 15 bytes", "a long target", "a Host with anything in it",
+    "forwarded by a proxy",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_ways_say_the_same(
+    door: Usher, ada: Client, requests: dict[str, Request], name: str
+) -> None:
+    assert set(NAMES) == set(requests)
+
+    def head() -> bytes:
+        target, headers = requests[name]()
+        return handshake(target, headers)
+
+    def then() -> bytes:
+        # What waits for user-join gets one; what has joined takes a newer token.
+        return event("user-join", 1, {"auth": {"token": new_token(ada)}}) + event("heartbeat") + BYE
+
+    plain = outcome(door, head(), then())
+    assert plain.startswith(b"HTTP/1.1 ")
+    # An empty line before the request is allowed (RFC 9112 section 2.2), and not plain.
+    assert outcome(door, b"\r\n" + head(), then()) == plain
+    assert outcome(door, head(), then(), in_pieces=True) == plain
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_kept_connection_asks_for_a_socket_later(door: Usher, ada: Client, at_once: bool) -> None:
+    first = b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\n\r\n"
+    second = handshake(headers=by_header(new_token(ada)))
+    with RawClient(door) as client:
+        client.send(first + second if at_once else first)
+        assert client.response().status == 200
+        if not at_once:
+            client.send(second)
+        assert client.response().status == 101
+        assert client.event()["event"] == "joined"
+
+
+def test_behind_a_plain_handshake_nothing_is_a_request(door: Usher) -> None:
+    with RawClient(door) as client:
+        client.send(handshake() + b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\n\r\n")
+        assert client.response().status == 101
+        assert client.ending().code == 1002  # these bytes are no frame
+
+
+# ---- who takes a connection: on one database, as none of it reads a row ----------------------
+
+
+class Door:
+    """Arrivals of one node, a listening socket of theirs, and what they left to Tornado."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        origins = Origins("http://usher.test", "127.0.0.1", 80)
+        upgrades = UpgradeHandler(parts.context, origins, CookieJar(False), Proxies())
+        self.to_tornado: list[Arrival] = []
+        self.turned_away: list[socket.socket] = []
+        self.arrivals = Arrivals(
+            upgrades, parts.context.unjoined, self.to_tornado.append, self.turned_away.append
+        )
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._clients: list[socket.socket] = []
+        self._accepted: list[socket.socket] = []
+
+    def arrive(self, sent: bytes = b"") -> socket.socket:
+        """A client that connects and has sent this when the connection is accepted."""
+        client = socket.create_connection(self._listener.getsockname())
+        client.setblocking(False)
+        self._clients.append(client)
+        client.sendall(sent)
+        sock, address = self._listener.accept()
+        self._accepted.append(sock)
+        self.arrivals.accepted(sock, address)
+        return client
+
+    async def close(self) -> None:
+        await self.arrivals.drain(PATIENCE)
+        for sock in (self._listener, *self._clients, *self.turned_away):
+            sock.close()
+        for arrival in self.to_tornado:
+            arrival.sock.close()
+        await until(lambda: all(sock.fileno() < 0 for sock in self._accepted))
+
+
+@asynccontextmanager
+async def door_of(database_url: str, **settings: int) -> AsyncIterator[Door]:
+    chosen = msgspec.structs.replace(settings_of_tests(), **settings)
+    async with node(database_url, settings=chosen) as parts:
+        door = Door(parts)
+        try:
+            yield door
+        finally:
+            await door.close()
+
+
+async def read(client: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
+    return await asyncio.wait_for(loop.sock_recv(client, 65536), PATIENCE)
+
+
+@on_sqlite
+@pytest.mark.gen_test
+async def test_a_plain_handshake_becomes_a_socket_and_never_a_request(database_url: str) -> None:
+    async with door_of(database_url) as door:
+        token = (await door.parts.signed_in()).access_token.reveal()
+        for headers in (by_subprotocol(token), []):
+            client = door.arrive(handshake(headers=headers))
+            assert (await read(client)).startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        assert len(door.parts.hub) == 1
+        assert len(door.parts.context.unauthenticated) == 1
+        assert door.to_tornado == []
+
+
+@on_sqlite
+@pytest.mark.gen_test
+@pytest.mark.parametrize(
+    "sent", [b"G", handshake()[:-1], handshake("/"), b"GET /healthz HTTP/1.1\r\n\r\n", b"\x16\x03"]
+)
+async def test_everything_else_is_left_to_tornado_unread(database_url: str, sent: bytes) -> None:
+    async with door_of(database_url) as door:
+        door.arrive(sent)
+        (arrival,) = door.to_tornado
+        assert arrival.sock.recv(65536) == sent
+        assert arrival.sock.gettimeout() == 0
+        assert arrival.group == arrival.peer == "127.0.0.1"
+
+
+@on_sqlite
+@pytest.mark.gen_test
+async def test_who_speaks_a_little_later_goes_where_the_first_bytes_say(database_url: str) -> None:
+    async with door_of(database_url) as door:
+        late, other, gone = door.arrive(), door.arrive(), door.arrive()
+        assert door.to_tornado == []
+        late.sendall(handshake())
+        assert (await read(late)).startswith(b"HTTP/1.1 101 ")
+        other.sendall(b"GET / HTTP/1.1\r\n")
+        await until(lambda: len(door.to_tornado) == 1)
+        gone.close()
+        await until(lambda: len(door.to_tornado) == 2)
+        assert [arrival.sock.recv(100) for arrival in door.to_tornado] == [
+            b"GET / HTTP/1.1\r\n",
+            b"",
+        ]
+        await door.arrivals.drain(1)
+
+
+@on_sqlite
+@pytest.mark.gen_test
+async def test_who_says_nothing_is_left_to_tornado_which_knows_how_long_that_may_last(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SILENCE_SECONDS", 0.05)
+    async with door_of(database_url) as door:
+        clients = [door.arrive() for _ in range(3)]
+        await until(lambda: len(door.to_tornado) == 3)
+        clients[0].sendall(handshake())  # it is nobody's here any more
+        await asyncio.sleep(0.1)
+        assert door.to_tornado[0].sock.recv(65536) == handshake()
+
+
+@on_sqlite
+@pytest.mark.gen_test
+async def test_a_connection_counts_for_its_address_until_it_has_joined(database_url: str) -> None:
+    async with door_of(database_url, max_unjoined_per_address=2) as door:
+        token = (await door.parts.signed_in()).access_token.reveal()
+        for _ in range(5):  # who has joined, or was refused, counts no more
+            await read(door.arrive(handshake(headers=by_subprotocol(token))))
+            await read(door.arrive(handshake(headers=by_header("none"))))
+        assert door.turned_away == []
+        door.arrive()
+        await read(door.arrive(handshake()))
+        door.arrive()
+        assert len(door.turned_away) == 1
+        await door.arrivals.drain(1)
+        door.arrive()
+        assert len(door.turned_away) == 1
+
+
+@on_sqlite
+@pytest.mark.gen_test
+async def test_a_stop_closes_who_said_nothing_and_answers_who_is_being_looked_at(
+    database_url: str,
+) -> None:
+    async with door_of(database_url) as door:
+        token = (await door.parts.signed_in()).access_token.reveal()
+        silent = door.arrive()
+        joining = door.arrive(handshake(headers=by_subprotocol(token)))
+        await door.arrivals.drain(PATIENCE)
+        assert await read(silent) == b""
+        assert (await read(joining)).startswith(b"HTTP/1.1 101 ")
+
+
+@on_sqlite
+@pytest.mark.gen_test
+async def test_who_leaves_while_their_credential_is_looked_at_has_not_joined(
+    database_url: str,
+) -> None:
+    async with door_of(database_url) as door:
+        token = (await door.parts.signed_in()).access_token.reveal()
+        before = door.parts.rooms.names()
+        for leave in (socket.socket.close, lambda sock: sock.shutdown(socket.SHUT_WR)):
+            client = door.arrive(handshake(headers=by_subprotocol(token)))
+            leave(client)
+            await door.arrivals.drain(PATIENCE)
+        assert door.parts.count("usher_joins_total", outcome="joined") == 0
+        assert door.parts.rooms.names() == before
+        # With a frame behind its handshake it had something to say.
+        door.arrive(handshake(headers=by_subprotocol(token)) + BYE).shutdown(socket.SHUT_WR)
+        await door.arrivals.drain(PATIENCE)
+        assert door.parts.count("usher_joins_total", outcome="joined") == 1
