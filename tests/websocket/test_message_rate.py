@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from services.websocket.connection import READ_AWAY_BYTES
 from services.websocket.message_rate import (
     CALM_PART,
     GOING_ON_SECONDS,
@@ -18,6 +19,7 @@ from services.websocket.message_rate import (
     Excess,
     TokenBucket,
 )
+from services.websocket.protocol import MAX_MESSAGE_BYTES
 from tests.support.flood import Flood, cpu_seconds
 from tests.support.raw import PING, PONG, by_subprotocol, event, frame, joined, quiet_usher
 from tests.support.server import Client, Usher, sign_up
@@ -164,6 +166,20 @@ def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
         assert len(flood.events) + flood.pongs < 1000
         rest = Flood(loud, frame(b"", PING)).run(1.0)
         assert rest.ending is None
+
+
+def test_who_sends_on_after_the_end_is_read_slowly(hall: Usher, ada: Client) -> None:
+    with joined(hall, by_subprotocol(ada.token)) as client:
+        client.send(frame(b"x" * (MAX_MESSAGE_BYTES + 1)))  # closed with 1009
+        sent, block, end = 0, b"\0" * 256 * 1024, time.monotonic() + 10
+        try:
+            while time.monotonic() < end:
+                sent += client.socket.send(block)
+        except OSError:
+            pass  # TCP is closed a second after the end
+        assert time.monotonic() < end
+        # Beside what is read away at once there is room in the kernel's buffers.
+        assert sent < READ_AWAY_BYTES + 32 * 1024 * 1024
 
 
 def test_tiny_fragments_within_the_rate_are_a_message(hall: Usher, ada: Client) -> None:
