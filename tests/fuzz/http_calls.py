@@ -33,7 +33,8 @@ def fuzz_http(folder: Path, say: Callable[[str], None], examples: int = EXAMPLES
     """Run it. Gives the number of operations that failed, or let nobody in, and one more where too
     few were answered well."""
     folder.mkdir(parents=True, exist_ok=True)
-    with provider() as op, usher("sqlite", **settings_for(op), APP_AUDIENCES=AUDIENCE) as server:
+    more = {"APP_AUDIENCES": AUDIENCE, "WEBHOOK_PRIVATE": "on"}
+    with provider() as op, usher("sqlite", **settings_for(op), **more) as server:
         email = address()
         sign_up(server, email=email)  # the first account is an administrator
         answers = folder / "answers.json"

@@ -16,6 +16,8 @@ from tests.support.server import PASSWORD, address
 
 SCOPES = ["publish", "disconnect", "read", "introspect", "channels", "users"]
 AUDIENCE = "shop"
+NOWHERE = "http://127.0.0.1:9/hook"
+"""A web hook that nobody listens at."""
 
 
 class Caller(NamedTuple):
@@ -53,6 +55,7 @@ class Fixtures:
             "key_id": lambda caller: str(self._key(caller)["id"]),
             "model_id": self._model,
             "provider": lambda _: "mock",
+            "webhook_id": self._webhook,
         }
         self._members: dict[str, Callable[[str, Caller], Any]] = {
             "email": lambda op, caller: address() if "signup" in op else caller.email,
@@ -65,6 +68,8 @@ class Fixtures:
             "room": lambda op, caller: f"channel:{self._id(op, 'channel_id', caller)}",
             "event": lambda *_: "message",
             "scopes": lambda *_: ["publish"],
+            "url": lambda *_: NOWHERE,
+            "events": lambda *_: ["user.created"],
             "audience": lambda *_: AUDIENCE,
             "title": lambda *_: "Small",
             "token": lambda _, caller: caller.token,
@@ -180,6 +185,10 @@ class Fixtures:
         return self._call(
             "POST", "/api/admin/api-keys", {"name": "n", "scopes": SCOPES}, caller.token
         )
+
+    def _webhook(self, caller: Caller) -> str:
+        body = {"url": NOWHERE, "events": ["user.created"]}
+        return str(self._call("POST", "/api/admin/webhooks", body, caller.token)["id"])
 
     def _model(self, caller: Caller) -> str:
         self._numbers += 1
