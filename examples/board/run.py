@@ -37,6 +37,8 @@ def main() -> int:
     """Start everything, and wait until it is stopped or a part of it ends."""
     chosen = arguments()
     usher, page, backend = (f"http://localhost:{port}" for port in chosen.ports)
+    if chosen.another_site:
+        page = f"http://127.0.0.1:{chosen.ports[1]}"
     with ExitStack() as stack:
         parts: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -84,6 +86,9 @@ def arguments() -> argparse.Namespace:
         nargs=3,
         default=[8888, 8001, 8002],
         metavar=("USHER", "PAGE", "BACKEND"),
+    )
+    parser.add_argument(
+        "--another-site", action="store_true", help="the page at 127.0.0.1, Usher at localhost"
     )
     parser.add_argument("--data-dir", type=Path, default=HERE / "data")
     return parser.parse_args()

@@ -15,6 +15,7 @@ import msgspec
 import peewee
 
 from models.webhook import WebhookDelivery as D
+from services.storage.row_locks import locked
 
 DELAYS = (1.0, 5.0, 30.0, *(60.0 * 2**n for n in range(10)), 24_984.0)
 """Seconds from each failed attempt to the next: 24 hours together."""
@@ -84,7 +85,7 @@ def claim(
     """
     claimed: list[Claimed] = []
     more = False
-    for webhook_id, most in places.items():
+    for webhook_id, most in sorted(places.items()):  # as every node does
         rows = _candidates(db, webhook_id, now)
         more = more or len(rows) == CANDIDATES
         ready = [id_ for id_, _, head in rows if id_ == head]
@@ -97,15 +98,24 @@ def claim(
 
 def _candidates(db: peewee.Database, webhook_id: str, now: float) -> list[tuple[int, str, int]]:
     """Rows that are due: the id, the queue, and the id of the first in that queue."""
+    due = (D.webhook_id == webhook_id) & (D.due_at <= now) & D.claim.is_null()
+    query: Any = D.select(D.id).where(due).order_by(D.due_at, D.id).limit(CANDIDATES)
+    ids = [row.id for row in query.execute(db)]
+    if db.for_update:  # another node claims at the same time: one after the other, in one order
+        first: Any = D.select(D.id).where(D.id.in_(ids)).order_by(D.id)
+        list(locked(first, db).execute(db))
+    return _with_heads(db, ids, now)
+
+
+def _with_heads(db: peewee.Database, ids: Sequence[int], now: float) -> list[tuple[int, str, int]]:
     row, before = _aliases()
     head = before.select(peewee.fn.MIN(before.id)).where(
         (before.webhook_id == row.webhook_id) & (before.queue == row.queue)
     )
-    due = (row.webhook_id == webhook_id) & (row.due_at <= now) & row.claim.is_null()
+    due = row.id.in_(ids) & (row.due_at <= now) & row.claim.is_null()
     query = row.select(row.id, row.queue, head).where(due).order_by(row.due_at, row.id)
-    found = query.limit(CANDIDATES).tuples().execute(db)
     # Peewee takes the subquery for a text.
-    return [(id_, queue, int(first)) for id_, queue, first in found]
+    return [(id_, queue, int(first)) for id_, queue, first in query.tuples().execute(db)]
 
 
 def _aliases() -> tuple[Any, Any]:
@@ -140,13 +150,15 @@ def _put_off(db: peewee.Database, blocked: Sequence[tuple[int, str, int]], now: 
     )
     times = {
         id_: now + SOON_SECONDS
-        if claim_ is not None or due_at is None or due_at <= now
+        if claim_ is not None or due_at <= now
         else min(due_at, now + LATER_SECONDS)
         for id_, claim_, due_at in heads.tuples().execute(db)
+        if due_at is not None  # else it is done by now, and the next is not to be put off
     }
     by_time: dict[float, list[int]] = {}
     for id_, _, head in blocked:
-        by_time.setdefault(times.get(head, now + SOON_SECONDS), []).append(id_)
+        if head in times:
+            by_time.setdefault(times[head], []).append(id_)
     for at, ids in by_time.items():
         same = D.id.in_(ids) & (D.due_at <= now) & D.claim.is_null()
         D.update({D.due_at: at}).where(same).execute(db)
@@ -161,7 +173,7 @@ def claims(db: peewee.Database) -> dict[int, str]:
 def release(db: peewee.Database, stale: Mapping[int, str]) -> int:
     """Take claims away, if they are still the same. Gives how many were."""
     done = 0
-    for id_, token in stale.items():
+    for id_, token in sorted(stale.items()):
         same = (D.id == id_) & (D.claim == token)
         done += int(D.update({D.claim: None, D.due_at: 0.0}).where(same).execute(db))
     return done

@@ -11,7 +11,9 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,9 +37,16 @@ class Board:
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
+    with started(tmp_path_factory.mktemp("board") / "data") as found:
+        yield found
+
+
+@contextmanager
+def started(folder: Path, *options: str) -> Iterator[Board]:
+    """run.py, until what it starts is there."""
     ports = [str(free_port()) for _ in range(3)]
     command = [sys.executable, "examples/board/run.py", "--ports", *ports]
-    command += ["--data-dir", str(tmp_path_factory.mktemp("board") / "data")]
+    command += ["--data-dir", str(folder), *options]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("USHER_", "BOARD_"))}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -140,3 +149,24 @@ def test_a_stranger_reads_and_is_shown_where_to_sign_in(board: Board, browser: B
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()
     expect(page.locator("#form")).to_be_hidden()
     page.context.close()
+
+
+def test_a_page_on_another_site_has_tokens_in_place_of_cookies(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with started(tmp_path / "data", "--another-site") as board:
+        assert board.page.startswith("http://127.0.0.1:")
+        page = browser.new_context().new_page()
+        page.goto(board.page)
+        page.locator("#email").fill(address())
+        page.locator("#password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign up").click()
+        expect(page.locator("body")).to_have_attribute("data-state", "joined")
+        say(page, "From afar")
+        expect(page.locator("#posts li")).to_have_count(1)
+        # The tokens were in the page's memory, and no cookie of Usher's came to anybody.
+        assert page.context.cookies() == []
+        page.reload()
+        expect(page.get_by_role("button", name="Sign up")).to_be_visible()
+        expect(page.get_by_role("link", name="Sign in")).to_be_hidden()
+        page.context.close()

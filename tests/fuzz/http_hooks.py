@@ -9,57 +9,41 @@ from __future__ import annotations
 import json
 import os
 import random
-import urllib.request
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import schemathesis
 
-URL = os.environ["FUZZ_URL"]
-KNOWN: dict[str, str] = json.loads(os.environ["FUZZ_KNOWN"])
-"""Path parameters that exist."""
-SIGN_IN: dict[str, str] = json.loads(os.environ["FUZZ_SIGN_IN"])
+from tests.fuzz.http_fixtures import Fixtures, Refused
+
 ANSWERS = Path(os.environ["FUZZ_ANSWERS"])
+SIGNED_IN, GOOD = 0.67, 0.3
+"""Parts of the requests: those that are signed in, and those that are meant to be answered well."""
 
 
 class Counts:
-    """The tokens by operation, and the answers."""
+    """The answers by operation."""
 
     def __init__(self) -> None:
-        self.tokens: dict[str, str] = {}
         self.answers: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
-    def token(self, operation: str) -> str:
-        """Of a session that no other operation can end."""
-        if operation not in self.tokens:
-            self.tokens[operation] = _signed_in()
-        return self.tokens[operation]
-
-    def count(self, operation: str, status: int, token: str) -> None:
+    def count(self, operation: str, status: int) -> None:
         self.answers[operation][str(status)] += 1
-        # Another operation may have ended its session, or it has itself.
-        if status == 401 and token == self.tokens.get(operation):
-            del self.tokens[operation]
         ANSWERS.write_text(json.dumps(self.answers))
 
 
-def _signed_in() -> str:
-    request = urllib.request.Request(
-        f"{URL}/api/auth/login",
-        json.dumps({**SIGN_IN, "client": "native"}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request) as answer:
-        return str(json.load(answer)["access_token"])
-
-
 class SignedIn:
-    """Two of three requests are signed in."""
+    """Most requests are signed in."""
 
     def get(self, case: Any, context: Any) -> str | None:
         """A token, or None for a stranger."""
-        return counts.token(case.operation.label) if random.random() < 0.67 else None
+        if chance.random() >= SIGNED_IN:
+            return None
+        try:
+            return fixtures.caller(case.operation.label).token
+        except Refused:
+            return None
 
     def set(self, case: Any, token: str | None, context: Any) -> None:
         if token is not None:
@@ -67,21 +51,32 @@ class SignedIn:
 
 
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Half of the requests mean something that exists."""
-    if random.random() < 0.5:
-        for name in set(case.path_parameters or ()) & set(KNOWN):
-            case.path_parameters[name] = KNOWN[name]
+    """Some requests are as good as they can be made; of the others half name what exists."""
+    operation = case.operation.label
+    try:
+        if chance.random() < GOOD and case.method == operation.split()[0]:
+            fixtures.make_good(case)
+        elif chance.random() < 0.5:
+            fixtures.name_existing(case)
+    except Refused:
+        fixtures.forget(operation)
+    fixtures.spare_root(case)
 
 
 def after_call(context: Any, case: Any, response: Any) -> None:
     """Count."""
     sent = response.request
+    operation = case.operation.label
     if sent.method.lower() == case.operation.method:  # it tries others, and OPTIONS is answered
-        token = str(sent.headers.get("Authorization", "")).removeprefix("Bearer ")
-        counts.count(case.operation.label, response.status_code, token)
+        counts.count(operation, response.status_code)
+        # Another request of this operation may have ended the session, or taken away the thing.
+        if response.status_code in (401, 403, 404, 409):
+            fixtures.forget(operation, str(sent.headers.get("Authorization", "")))
 
 
-counts = Counts()
+# Hypothesis seeds the module's own generator anew for each case: it would say the same every time.
+chance = random.SystemRandom()
+counts, fixtures = Counts(), Fixtures(os.environ["FUZZ_URL"], json.loads(os.environ["FUZZ_ROOT"]))
 # Asked anew for each request: an interval would keep a token that was ended meanwhile.
 schemathesis.auth(refresh_interval=None)(SignedIn)
 schemathesis.hook(before_call)

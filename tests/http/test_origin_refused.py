@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.databases import kinds
 from tests.support.raw import RawClient, handshake
 from tests.support.server import Client, Usher, address, sign_up, usher, wait_until
+
+database_kind = kinds("sqlite")  # refused before a row is read
 
 FOREIGN = "https://app.example"
 BODY = {"email": address(), "password": "a quiet heron at dusk 7", "name": "Ada"}

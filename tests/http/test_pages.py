@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.checks import plain_refusal
+from tests.support.databases import kinds
 from tests.support.server import ROOT, Client, Usher
+
+database_kind = kinds("sqlite")  # a page asks no database
 
 STATIC = ROOT / "static"
 FILES = sorted(path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file())

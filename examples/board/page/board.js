@@ -53,13 +53,28 @@ at('sign-out').addEventListener('click', async () => {
   location.reload();
 });
 
+// On Usher's own site it is the hosted page that signs people in, and a cookie that keeps it. To a page
+// on another site browsers send no such cookie: it has a form, and tokens in its memory.
+const elsewhere = location.hostname !== new URL(url).hostname;
 at('sign-in').href = `${url}/sign-in?next=${encodeURIComponent(location.href)}`;
-await load();
-const me = await usher.me();
-at('who').textContent = me ? me.name : '';
-at('sign-in').hidden = me !== null;
-at('sign-out').hidden = at('form').hidden = me === null;
-if (me) {
+at('door').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const [email, password] = [at('email').value, at('password').value];
+  try {
+    const way = event.submitter.value; // signIn or signUp
+    await welcome(await usher[way]({ email, password, name: email.split('@')[0] }));
+  } catch (error) {
+    at('note').textContent = error.message;
+  }
+});
+
+async function welcome(me) {
+  at('who').textContent = me?.name ?? '';
+  at('sign-in').hidden = me !== null || elsewhere;
+  at('door').hidden = me !== null || !elsewhere;
+  at('sign-out').hidden = at('form').hidden = me === null;
+  at('note').textContent = '';
+  if (!me) return;
   usher.room(room).on('posted', ({ data }) => show(data));
   usher.room(room).on('counted', ({ data }) => { at('count').textContent = `${data.posts} posts`; });
   // What is published without "keep" is missed by who is away: back again, the page loads anew.
@@ -70,3 +85,6 @@ if (me) {
   });
   await usher.connect();
 }
+
+await load();
+await welcome(await usher.me());

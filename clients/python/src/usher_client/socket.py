@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
@@ -35,7 +35,13 @@ JITTER = 0.2
 Frame = dict[str, Any]
 
 
-class QuietLog(logging.LoggerAdapter[logging.Logger]):
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # it takes no parameter before Python 3.11
+
+
+class QuietLog(_Adapter):
     """websockets' log without its debug level, which writes headers and frames: tokens."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's own name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
@@ -141,16 +140,17 @@ class Introspection:
     def heard(self, webhook: Webhook) -> None:
         """Let a webhook empty the memory: `session.ended`, and those about users."""
         data = webhook.data
-        if webhook.type == "session.ended":
-            self.forget(session_id=_first(data, "session_id", "sid", "id"))
+        if webhook.type == "session.ended" and isinstance(data.get("session_id"), str):
+            self.forget(session_id=data["session_id"])
+        elif webhook.type == "session.ended":  # all of a user's at once
+            self.forget(user_id=_text(data.get("user_id")))
         elif webhook.type in ABOUT_USERS:
-            self.forget(user_id=_first(data, "user_id", "sub", "id"))
+            self.forget(user_id=_text(data.get("id")))
 
 
-def _first(data: Mapping[str, Any], *names: str) -> str | None:
-    """The first of these members that is a text; None makes `forget` forget all."""
-    found = (data.get(name) for name in names)
-    return next((value for value in found if isinstance(value, str)), None)
+def _text(value: object) -> str | None:
+    """A text; None of anything else, which makes `forget` forget all."""
+    return value if isinstance(value, str) else None
 
 
 def _active(said: Any) -> Caller | None:

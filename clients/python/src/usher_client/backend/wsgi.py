@@ -1,4 +1,4 @@
-"""Middleware for WSGI: Flask, Django and others.
+"""Middleware for WSGI: Flask and others.
 
     app.wsgi_app = UsherMiddleware(app.wsgi_app, checks)
 
