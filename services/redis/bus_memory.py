@@ -49,17 +49,17 @@ class MemoryBus:
     ) -> None:
         self._size, self._keep_ms, self._clock = keep_messages, int(keep_seconds * 1000), clock
         self._logs: dict[str, _Log] = {}
-        self._heard: set[str] = set()
+        self._subscribed: set[str] = set()
         self._listener: BusListener | None = None
 
     def listen(self, listener: BusListener) -> None:
         self._listener = listener
 
     def subscribe(self, room: str) -> None:
-        self._heard.add(room)
+        self._subscribed.add(room)
 
     def unsubscribe(self, room: str) -> None:
-        self._heard.discard(room)
+        self._subscribed.discard(room)
 
     def keep(self, room: str, body: bytes, sender: str = "") -> asyncio.Future[str]:
         log = self._logs.setdefault(room, _Log(self._size))
@@ -68,7 +68,7 @@ class MemoryBus:
         log.last_order = (now, 0) if now > last else (last, number + 1)
         message = LoggedMessage(f"{log.last_order[0]}-{log.last_order[1]}", body)
         log.add(sender, message)
-        if self._listener is not None and room in self._heard:
+        if self._listener is not None and room in self._subscribed:
             self._listener.logged(room, message)
         kept: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         kept.set_result(message.id)
@@ -76,7 +76,7 @@ class MemoryBus:
 
     def send(self, room: str, body: bytes) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
-        if self._listener is not None and room in self._heard:
+        if self._listener is not None and room in self._subscribed:
             loop.call_soon(self._listener.ephemeral, room, body)
         sent = loop.create_future()
         sent.set_result(None)

@@ -106,7 +106,7 @@ class RedisLink(asyncio.Protocol):
         self._waiting_bytes = 0
         self._replies: list[Any] = []  # of the first group in line
         self._outgoing: list[bytes] = []  # of this tick
-        self._heard = loop.time()
+        self._last_received = loop.time()
         self._check: asyncio.TimerHandle | None = None
         self._due = self._probed_at = 0.0
         self._probe: Command = PING
@@ -145,7 +145,7 @@ class RedisLink(asyncio.Protocol):
         self._outgoing.clear()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
+        self._last_received = self._loop.time()
         replies, get = self._replies, self._reader.gets
         try:
             self._reader.feed(data)
@@ -191,7 +191,7 @@ class RedisLink(asyncio.Protocol):
         if self._waiting and not stalled and now - self._waiting[0].issued > self._timeout:
             self.lose("redis: no answer in time")
             return
-        silent = not self._waiting and now - self._heard >= PROBE_SECONDS
+        silent = not self._waiting and now - self._last_received >= PROBE_SECONDS
         if silent or (self._probe is not PING and now - self._probed_at >= WRITE_SECONDS):
             self._probed_at = now
             self.send((self._probe,)).add_done_callback(self._probed)
