@@ -332,6 +332,33 @@ def test_an_access_token_that_ran_out_is_renewed_without_a_word(visitor: Visitor
     tab.joined()
 
 
+def test_a_ticket_that_came_too_late_signs_nobody_out_whatever_the_clock_did_meanwhile(
+    visitor: Visitor,
+) -> None:
+    tab = visitor.arrive()
+    late = json.dumps({"ticket": "x" * 43, "expires_in": 30})
+    for hours in (0, -1):
+        # Half a minute after the last such rescue, with a clock that was set back in between.
+        tab.page.evaluate(
+            """(hours) => {
+              const [now, tick] = [Date.now.bind(Date), performance.now.bind(performance)];
+              Date.now = () => now() + hours * 3_600_000;
+              performance.now = () => tick() + 31_000;
+            }""",
+            hours,
+        )
+        tab.at("#toggle-socket").click()
+        expect(tab.at("#state")).to_have_attribute("data-state", "closed")
+        visitor.context.route(
+            "**/api/ws/ticket",
+            lambda route: route.fulfill(status=201, content_type="application/json", body=late),
+            times=1,
+        )
+        with tab.page.expect_response("**/api/auth/me"):  # it looks whether the sign-in holds
+            tab.at("#toggle-socket").click()
+        tab.joined()
+
+
 def test_after_a_restart_of_the_server_the_page_comes_back_by_itself(
     database_kind: str, visit: Visit
 ) -> None:
