@@ -118,6 +118,8 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
     scheme = "http" if tls is None else "https"
     origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins, bound, scheme)
     infrastructure = await open_infrastructure(chosen)
+    if infrastructure.lock is not None:
+        infrastructure.lock.record_public_url(origins.public_url)
     services = container.build(infrastructure, origins.public_url, log_handler.writer.write)
     try:
         await running.start(services)

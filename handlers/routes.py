@@ -17,6 +17,7 @@ from handlers.http.auth import (
     LogOutHandler,
     MeHandler,
     PasswordHandler,
+    PasswordResetHandler,
     RefreshHandler,
     SignUpHandler,
 )
@@ -41,7 +42,12 @@ from handlers.http.oauth_accounts import (
 from handlers.http.ops import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.http.pages import ClientFileHandler, PageHandler
 from handlers.http.sessions import SessionHandler, SessionsHandler
-from handlers.http.sign_in_page import LogoHandler, SignInPageHandler, ThemeHandler
+from handlers.http.sign_in_page import (
+    LogoHandler,
+    SetPasswordPageHandler,
+    SignInPageHandler,
+    ThemeHandler,
+)
 from handlers.http.tickets import TicketHandler
 from handlers.http.webhooks import (
     DeliveriesHandler,
@@ -76,6 +82,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/logout", LogOutHandler),
     ("/api/auth/me", MeHandler),
     ("/api/auth/password", PasswordHandler),
+    ("/api/auth/password/reset", PasswordResetHandler),
     ("/api/auth/verify", VerifyHandler),
     ("/api/auth/app-token", AppTokenHandler),
     ("/api/auth/native-code", NativeCodeHandler),
@@ -146,6 +153,7 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
         # Plain names only: a NUL, say, would reach the file system and end in a 500.
         (r"/static/([A-Za-z0-9_./-]+)", PageHandler, files),
         (r"/sign-in", SignInPageHandler, handed),
+        (r"/set-password", SetPasswordPageHandler, handed),
         (r"/brand/theme\.css", ThemeHandler, handed),
         (r"/brand/logo", LogoHandler, handed),
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
+from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
 from services.audit import hooks
@@ -103,6 +104,7 @@ class Services:
     background: Background
     audit: AuditTrail
     passwords: Passwords
+    password_links: PasswordLinks
     limits: HourlyLimits
     refreshes: Refreshes
     refresh_keys: RefreshKeys
@@ -244,6 +246,16 @@ def build(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        password_links=PasswordLinks(
+            database,
+            passwords,
+            login_sessions,
+            revocations,
+            tokens.links,
+            limits,
+            issuer,
+            outbox,
+        ),
         limits=limits,
         refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,

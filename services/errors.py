@@ -11,10 +11,13 @@
     │   ├── WrongPassword  403  wrong_password
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
+    │   ├── LinkRefused    403  link_refused
     │   └── IdentityMismatch 403 identity_mismatch: another user's or session's token
     ├── NotFound           404  not_found
     ├── Conflict           409  conflict
     │   ├── SignupRefused  409  signup_refused
+    │   ├── EmailTaken     409  email_taken: said to who may look for addresses
+    │   ├── AccountDisabled 409 account_disabled
     │   ├── LastAdmin      409  last_admin
     │   ├── TooManyChannels 409 too_many: channels owned, or memberships given
     │   └── OwnerStays     409  owner_stays
@@ -133,6 +136,12 @@ class OriginRefused(Forbidden):
     title = "Requests from this origin are not taken. The server's log says how to allow it."
 
 
+class LinkRefused(Forbidden):
+    """Of a one-time link, whatever is wrong with it. No 401: nobody is to sign in or refresh."""
+
+    code, title = "link_refused", "This link does not work, or not any more. Ask for a new one."
+
+
 class IdentityMismatch(Forbidden):
     """A token of another user or login session on a socket that is already someone's."""
 
@@ -152,6 +161,16 @@ class SignupRefused(Conflict):
 
     code = "signup_refused"
     title = "This account cannot be created. If you already have one, sign in."
+
+
+class EmailTaken(Conflict):
+    """Said to administrators and keys, who may look for addresses anyway."""
+
+    code, title = "email_taken", "There is an account with that address already."
+
+
+class AccountDisabled(Conflict):
+    code, title = "account_disabled", "The account is disabled."
 
 
 class LastAdmin(Conflict):

@@ -10,9 +10,10 @@ import msgspec
 from services import container
 from services.accounts.account_rows import UserRow
 from services.accounts.api_keys import KeyRow, Scope
+from services.accounts.password_links import PasswordLink
 from services.audit.events import Caller
 from services.commands import keys
-from services.commands.users import NewPassword, UserCommands
+from services.commands.users import UserCommands
 from services.container import Services
 from services.errors import DatabaseUnavailable
 from services.infrastructure import command_infrastructure
@@ -25,6 +26,8 @@ from services.settings.command_line import (
     ROTATE_JWT,
     Call,
 )
+from services.settings.data_dir import running_server
+from services.settings.origins import Origins
 from services.settings.settings import Settings
 from services.storage.database_url import is_there
 
@@ -49,14 +52,12 @@ async def _with_users(call: Call, chosen: Settings) -> None:
     if not is_there(chosen.database_url.reveal()):
         raise DatabaseUnavailable("there is no database at that place yet; is it the right one?")
     infrastructure = await command_infrastructure(chosen)
-    services = container.build(infrastructure, "", lambda _: None)
+    services = container.build(infrastructure, _public_url(chosen), lambda _: None)
     try:
         services.audit.acting(Caller("command-line"))
         users = UserCommands(
             infrastructure.database,
-            services.login_sessions,
             services.revocations,
-            services.passwords,
             services.webhooks.outbox,
         )
         if call.command == CREATE_API_KEY:
@@ -73,9 +74,10 @@ async def _with_users(call: Call, chosen: Settings) -> None:
             services.audit.record("user.changed", subject=user.id, reason="make-admin")
             _say(call, user, f"administrator now: {_user_text(user)}")
         else:
-            reset = await users.reset_password(call.argument)
-            services.audit.record("user.changed", subject=reset.user.id, reason="reset-password")
-            _say(call, reset, _password_text(reset))
+            link = await services.password_links.for_address(call.argument)
+            services.audit.record("link.created", subject=link.user.id, reason="reset-password")
+            shown = {"user": link.user, "url": link.url.reveal(), "expires_at": link.expires_at}
+            _say(call, shown, _link_text(link))
         await services.audit.write_rows()
     finally:
         await _close(services)
@@ -98,10 +100,22 @@ def _user_text(user: UserRow) -> str:
     return f"{user.id}  {user.email}  {user.role}{disabled}  {name}"
 
 
-def _password_text(reset: NewPassword) -> str:
+def _public_url(chosen: Settings) -> str:
+    """Where the links lead: to the server that runs on DATA_DIR, else to where one would listen
+    with these settings."""
+    running = running_server(chosen.data_dir) if chosen.embedded else None
+    if chosen.public_url is None and running is not None and running.public_url:
+        return running.public_url
+    scheme = "http" if chosen.tls_certificate is None else "https"
+    return Origins(chosen.public_url, chosen.host, chosen.port, scheme=scheme).public_url
+
+
+def _link_text(link: PasswordLink) -> str:
     return (
-        f"new password of {reset.user.email}: {reset.password}\n"
-        "It is shown this once. All login sessions of the account have ended."
+        f"a new password for {link.user.email}: {link.url.reveal()}\n"
+        "It works once, within 30 minutes, and is shown this once. Give it to the owner of the "
+        "account only.\nUntil it is used nothing changes; then all login sessions of the account "
+        "end."
     )
 
 

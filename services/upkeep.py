@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import peewee
 
+from models.account_link import AccountLink
 from models.audit_event import AuditEvent
 from models.idempotency_key import IdempotencyKey
 from models.known_network import KnownNetwork
@@ -48,7 +49,7 @@ class Upkeep:
         self._database, self._keep_audit, self._clock = database, keep_audit, clock
 
     async def purge(self) -> None:
-        """Delete expired revocations, tickets, refresh tokens and old sessions, and provider
+        """Delete expired revocations, tickets, links, refresh tokens and old sessions, and provider
         tokens of login sessions that are over.
 
         Raises:
@@ -58,6 +59,7 @@ class Upkeep:
         for row, key, ends, before in (
             (Revocation, Revocation.id, Revocation.expires_at, now),
             (Ticket, Ticket.hash, Ticket.expires_at, now),
+            (AccountLink, AccountLink.hash, AccountLink.expires_at, now),
             (UsedOnce, UsedOnce.hash, UsedOnce.expires_at, now),
             (IdempotencyKey, IdempotencyKey.hash, IdempotencyKey.expires_at, now),
             (RefreshToken, RefreshToken.hash, RefreshToken.expires_at, now),

@@ -25,6 +25,8 @@ export class Api {
   signIn = (form) => this.#once('POST', '/api/auth/login', form);
   /** @param {{current_password: string, new_password: string}} form */
   changePassword = (form) => this.#call('POST', '/api/auth/password', form);
+  /** @param {{token: string, new_password: string}} form */
+  resetPassword = (form) => this.#once('POST', '/api/auth/password/reset', form);
   signOut = () => this.#call('POST', '/api/auth/logout', {});
   /** Gives where the browser ends the provider's own session, if there is such a place. */
   signOutThere = () => this.#call('POST', '/api/oauth/logout', {});

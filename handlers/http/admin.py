@@ -11,7 +11,7 @@ from handlers.operations import PATH_SEGMENT, operation
 from services.accounts.account_rows import UserRow
 from services.accounts.accounts import MAX_PAGE
 from services.claims import Role
-from services.errors import BadRequest, Forbidden, LastAdmin, NotFound
+from services.errors import BadRequest, EmailTaken, Forbidden, LastAdmin, NotFound
 
 
 class UserPage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -26,6 +26,20 @@ class ChangeUser(msgspec.Struct):
 
     role: Role | msgspec.UnsetType = msgspec.UNSET
     disabled: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class NewUser(msgspec.Struct):
+    email: str
+    name: str
+
+
+class UserMade(msgspec.Struct, frozen=True):
+    """`set_password_url`: to be given to the new user; it works once, until `expires_at`, and is
+    shown this once."""
+
+    user: UserRow
+    set_password_url: str
+    expires_at: float
 
 
 class UsersHandler(ApiHandler):
@@ -54,6 +68,20 @@ class UsersHandler(ApiHandler):
         rows = await self.services.accounts.page(after, limit + 1)
         items = rows[:limit]
         return UserPage(items, items[-1].id if len(rows) > limit else None)
+
+    @operation(
+        "Open an account without a password, and get the link by which its user sets one. It is "
+        "never an administrator's.",
+        access="users",
+        body=NewUser,
+        status=201,
+        answer=UserMade,
+        errors=(EmailTaken,),
+        audit="user.created",
+    )
+    async def post(self, body: NewUser) -> UserMade:
+        made = await self.services.password_links.open_account(body.email, body.name)
+        return UserMade(made.user, made.url.reveal(), made.expires_at)
 
 
 class UserHandler(ApiHandler):

@@ -13,6 +13,7 @@ from handlers.operations import operation
 from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
+    LinkRefused,
     NotFound,
     RateLimited,
     ReauthenticationNeeded,
@@ -57,6 +58,13 @@ class ChangePassword(msgspec.Struct):
 
     new_password: str
     current_password: str | None = None
+
+
+class ResetPassword(msgspec.Struct):
+    """`token`: what stands behind `#token=` in the link."""
+
+    token: str
+    new_password: str
 
 
 class BrowserSignIn(msgspec.Struct, frozen=True):
@@ -247,3 +255,18 @@ class PasswordHandler(ApiHandler):
         await accounts.change_password(
             claims.sub, claims.sid, body.current_password, body.new_password
         )
+
+
+class PasswordResetHandler(ApiHandler):
+    @operation(
+        "Set a password by a one-time link, and end every login session of the account. Whatever "
+        "is wrong with a link, the refusal is the same.",
+        access="anyone",
+        body=ResetPassword,
+        status=204,
+        errors=(WeakPassword, LinkRefused, RateLimited),
+    )
+    async def post(self, body: ResetPassword) -> None:
+        links = self.services.password_links
+        user_id = await links.use(body.token, body.new_password, self.address().ip)
+        self.services.audit.record("password.reset", subject=user_id, actor=user_id)

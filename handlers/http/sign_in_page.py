@@ -1,4 +1,5 @@
-"""The page that other apps send people to, to sign in: `/sign-in`, and how it looks."""
+"""The pages that people are sent to: `/sign-in` by other apps, `/set-password` by a link; and how
+they look."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import msgspec
 
 from handlers.base import BaseHandler
 from handlers.http.oauth import OAuthHandler
+from handlers.http.pages import PAGE_HEADERS
 from services.errors import BadRequest, NotFound, Unauthenticated, Unavailable
 from services.native.requests import (
     NativeRequest,
@@ -73,6 +75,23 @@ class SignInPageHandler(OAuthHandler):
     def _cancel(self, native: NativeRequest) -> str:
         issuer = self.site.origins.public_url
         return answer_url(native, issuer, error="access_denied", error_description="cancelled")
+
+
+class SetPasswordPageHandler(BaseHandler):
+    """The page of a one-time link. The token is in the fragment, which comes here in no request of
+    the browser but the page's own, so the page is the same for everybody."""
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        for name, value in PAGE_HEADERS.items():
+            self.set_header(name, value)
+
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/html; charset=UTF-8")
+        self.set_header("Cache-Control", "no-store")
+        self.write(self.site.pages.load("set_password.html").generate(brand=self.site.branding))
+
+    head = get
 
 
 class ThemeHandler(BaseHandler):

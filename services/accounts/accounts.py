@@ -12,7 +12,7 @@ from typing import cast
 import peewee
 
 from models.user import User
-from services.accounts import account_rows
+from services.accounts import account_rows, link_rows
 from services.accounts.account_rows import UserRow
 from services.accounts.devices import Devices
 from services.accounts.display_names import checked_text
@@ -139,7 +139,7 @@ class Accounts:
         return signed_in
 
     async def _make(self, address: str, password: str, name: str) -> str:
-        await self._passwords.check_strength(password, _hints(address, name))
+        await self._passwords.check_strength(password, hints(address, name))
         password_hash = await self._passwords.hash(password)
         user_id = secrets.token_urlsafe(16)
         try:
@@ -250,7 +250,7 @@ class Accounts:
         """
         user = await self._confirmed(user_id, session_id, current_password)
         known_hash = user.password_hash
-        await self._passwords.check_strength(new_password, _hints(user.email, user.name))
+        await self._passwords.check_strength(new_password, hints(user.email, user.name))
         new_hash = await self._passwords.hash(new_password)
 
         def change(db: peewee.Database) -> list[Revocation]:
@@ -272,7 +272,7 @@ class Accounts:
         user = await self._database.run(account_rows.by_id, user_id)
         if user is None or user.password_hash is not None:
             raise ReauthenticationNeeded("password change: the current one is not given")
-        await self._passwords.check_strength(new_password, _hints(user.email, user.name))
+        await self._passwords.check_strength(new_password, hints(user.email, user.name))
         new_hash = await self._passwords.hash(new_password)
 
         def work(db: peewee.Database) -> None:
@@ -370,6 +370,7 @@ class Accounts:
         account_rows.keep_an_admin(db, user)
         was, user.disabled_at = user.disabled_at, user.disabled_at or self._clock()
         User.update({User.disabled_at: user.disabled_at}).where(User.id == user.id).execute(db)
+        link_rows.forget(db, user.id)  # those made before stay worthless when it is enabled again
         if was is None:
             account_rows.tell(db, self._outbox, "user.disabled", user)
         return self._sessions.end_all_within(db, user.id, reason)
@@ -406,7 +407,7 @@ class Accounts:
         return await self._sessions.end_all(user_id, "signed_out_by_admin")
 
 
-def _hints(address: str, name: str) -> tuple[str, ...]:
+def hints(address: str, name: str) -> tuple[str, ...]:
     """What an attacker knows of somebody and tries first: the address, its parts, the name."""
     return address, *re.split(r"[@.+_-]", address), name
 

@@ -1,34 +1,22 @@
-"""`make-admin`, `reset-password`, `list-users`: recover access to an installation."""
+"""`make-admin`, `list-users`: recover access to an installation. `reset-password` makes a link, see
+services/accounts/password_links.py."""
 
 from __future__ import annotations
 
-import secrets
-
-import msgspec
 import peewee
 
 from models.user import User
 from services.accounts import account_rows
 from services.accounts.account_rows import UserRow
 from services.accounts.accounts import normalised_email
-from services.accounts.passwords import Passwords
 from services.errors import NotFound
 from services.outbox import NO_OUTBOX, Outbox
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 
-GENERATED_BYTES = 12
 PAGE = 500
-
-
-class NewPassword(msgspec.Struct, frozen=True):
-    """`password`: shown this once."""
-
-    user: UserRow
-    password: str
 
 
 class UserCommands:
@@ -37,14 +25,11 @@ class UserCommands:
     def __init__(
         self,
         database: Database,
-        login_sessions: LoginSessions,
         revocations: Revocations,
-        passwords: Passwords,
         outbox: Outbox = NO_OUTBOX,
     ) -> None:
         self._outbox = outbox
-        self._database, self._sessions = database, login_sessions
-        self._revocations, self._passwords = revocations, passwords
+        self._database, self._revocations = database, revocations
 
     async def make_admin(self, email: str, now: float) -> UserRow:
         """Make an account an administrator, and one that may sign in.
@@ -67,25 +52,6 @@ class UserCommands:
         row, ended = await self._database.run(work)
         await self._revocations.publish(ended)
         return row
-
-    async def reset_password(self, email: str) -> NewPassword:
-        """Give an account a new password and end all of its login sessions.
-
-        Raises:
-            NotFound: there is no such account.
-        """
-        password = secrets.token_urlsafe(GENERATED_BYTES)
-        hash_ = await self._passwords.hash(password)
-
-        def work(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
-            user = _user(db, email)
-            User.update({User.password_hash: hash_}).where(User.id == user.id).execute(db)
-            ended = self._sessions.end_all_within(db, user.id, "password_reset")
-            return account_rows.row_of(user), ended
-
-        row, ended = await self._database.run(work)
-        await self._revocations.publish(ended)
-        return NewPassword(row, password)
 
     async def list_users(self) -> list[UserRow]:
         """Every account, by id."""

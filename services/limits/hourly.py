@@ -80,9 +80,10 @@ class Limits(msgspec.Struct, frozen=True):
             account, whatever others do to the address.
         session_guesses: wrong passwords of somebody signed in, by login session.
         bad_codes: authorization codes that the provider does not know, by address.
-        bad_tokens: refresh tokens and tickets that are none, by address.
+        bad_tokens: refresh tokens, tickets, codes and links that are none, by address.
         bad_keys: API keys that are none, by address.
-        refresh_reuse: uses of one refresh token: parallel tabs, and what was lost on the way.
+        refresh_reuse: uses of one refresh token, code or link: parallel tabs, and what was lost on
+            the way.
         signins, refreshes, tickets: by user.
         mails, mailbox: by address asked from, and by mailbox.
     """

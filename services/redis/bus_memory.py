@@ -27,7 +27,7 @@ class _Log:
         self.last_order = (0, 0)
 
     def add(self, sender: str, message: LoggedMessage) -> None:
-        """Append a message, and forget one where there are too many."""
+        """Append a message, and remove one if the log is full."""
         self.count += 1
         self.entries.append(_Entry(self.count, sender, message))
         if len(self.entries) > self._size:
@@ -36,7 +36,7 @@ class _Log:
 
 
 class MemoryBus:
-    """`Bus` within one process. Same arguments as RedisBus, where they mean something here."""
+    """`Bus` within one process. `keep_messages` and `keep_seconds` are as for RedisBus."""
 
     keeps_order = True
     epoch, in_time = "", True
@@ -111,12 +111,12 @@ class MemoryBus:
         """See `Bus.touch`.
 
         Raises:
-            StoreUnavailable: always: there is nobody else in this memory.
+            StoreUnavailable: always, because no other node shares this memory.
         """
         raise StoreUnavailable("memory: no other node says anything here")
 
     def forget_old(self) -> None:
-        """Drop logs whose last message is too old, as Redis does. To be called now and then."""
+        """Remove logs whose last message is too old, as Redis does. Call it periodically."""
         oldest = int(self._clock() * 1000) - self._keep_ms
         for room in [r for r, log in self._logs.items() if log.last_order[0] < oldest]:
             del self._logs[room]

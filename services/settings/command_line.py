@@ -38,7 +38,8 @@ MAKE_ADMIN = Command("make-admin", "EMAIL", "make an account an administrator")
 RESET_PASSWORD = Command(
     "reset-password",
     "EMAIL",
-    "give an account a new password, shown this once, and end all of its login sessions",
+    "make a link, shown this once, by which the owner of an account sets a new password within 30 "
+    "minutes; that ends all of its login sessions, and until then nothing changes",
 )
 LIST_USERS = Command("list-users", "", "list the accounts: id, e-mail address, name, role")
 ROTATE_JWT = Command(

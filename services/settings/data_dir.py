@@ -15,6 +15,7 @@ from services.errors import SettingError
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 LOCK_FILE = "usher.lock"
+MAX_RECORD_BYTES = 1000
 TAKES = "a folder that this user can read and write"
 # What a fresh volume brings along, and what only Usher puts there.
 _NOT_CONTENT = frozenset({"lost+found"})
@@ -56,10 +57,12 @@ def prepare_data_dir(path: Path, setting: str = "USHER_DATA_DIR") -> list[str]:
 
 
 class RunningServer(NamedTuple):
-    """The server that holds a DATA_DIR. `reloads`: how often it has read its settings anew."""
+    """The server that holds a DATA_DIR. `reloads`: how often it has read its settings anew.
+    `public_url`: where browsers reach it; empty while it starts."""
 
     process: int
     reloads: int
+    public_url: str = ""
 
 
 def running_server(path: Path) -> RunningServer | None:
@@ -71,11 +74,17 @@ def running_server(path: Path) -> RunningServer | None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        numbers = [int(word) for word in os.pread(file, 40, 0).split() if word.isdigit()]
-        return RunningServer(*(*numbers, 0)[:2]) if numbers else None
+        return _recorded(os.pread(file, MAX_RECORD_BYTES, 0).decode("ascii", "replace").split())
     finally:
         os.close(file)
     return None
+
+
+def _recorded(words: list[str]) -> RunningServer | None:
+    numbers = [int(word) for word in words[:2] if word.isdigit()]
+    if not numbers:
+        return None
+    return RunningServer(numbers[0], numbers[1] if len(numbers) > 1 else 0, "".join(words[2:3]))
 
 
 class DataDirLock:
@@ -91,6 +100,7 @@ class DataDirLock:
     def __init__(self, path: Path, setting: str = "USHER_DATA_DIR") -> None:
         self._path, self._setting = path, setting
         self._file: int | None = None
+        self._reloads, self._public_url = 0, ""
 
     def acquire(self) -> None:
         """Takes the lock or fails at once.
@@ -116,8 +126,19 @@ class DataDirLock:
 
     def record_reloads(self, count: int) -> None:
         """Say how often the settings were read anew, for who waits for it."""
+        self._reloads = count
+        self._record()
+
+    def record_public_url(self, url: str) -> None:
+        """Say where browsers reach this server, for commands that write links."""
+        self._public_url = url
+        self._record()
+
+    def _record(self) -> None:
+        # What is written never gets shorter, so nothing of the last one is left behind it.
         if self._file is not None:
-            os.pwrite(self._file, f"{os.getpid()}\n{count}\n".encode(), 0)
+            text = f"{os.getpid()}\n{self._reloads}\n{self._public_url}\n"
+            os.pwrite(self._file, text.encode("ascii", "replace"), 0)
 
     def release(self) -> None:
         """Gives the lock back; a second call does nothing. The file stays: removing it would

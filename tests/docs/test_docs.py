@@ -397,12 +397,23 @@ def serve_backends(admin: Witness, nobody: Witness) -> None:
     assert backend.call("DELETE", "/api/models/small%2F1").status == 404
     assert backend.post(f"/api/admin/users/{admin.user['id']}/disconnect").status == 403
     assert backend.get(keys).status == 401
+    open_an_account(admin, nobody)
     who_calls(admin, nobody)
     row = admin.get(keys).body["items"][-1]
     assert "key" not in row
     assert admin.call("DELETE", f"{keys}/{row['id']}").status == 204
     assert admin.call("DELETE", f"{keys}/{row['id']}").status == 404
     assert backend.post("/api/publish", said).status == 401
+
+
+def open_an_account(admin: Witness, nobody: Witness) -> None:
+    """For somebody who sets the password by a link."""
+    asked = {"email": address(), "name": "Grace"}
+    url = admin.post("/api/admin/users", asked).body["set_password_url"]
+    assert admin.post("/api/admin/users", asked).status == 409
+    reset = {"token": url.rpartition("=")[2], "new_password": PASSWORD}
+    for status in (204, 403):
+        assert nobody.post("/api/auth/password/reset", reset).status == status
 
 
 def who_calls(admin: Witness, nobody: Witness) -> None:

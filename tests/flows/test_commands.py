@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.support.server import (
     Client,
     Usher,
     address,
+    ask,
     bearer,
     close_code,
     connect,
@@ -92,22 +94,50 @@ def audit(admin: Client, kind: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.gen_test
-async def test_a_reset_password_opens_and_the_old_sessions_end(house: House) -> None:
-    server, _ = house
-    email = address()
+async def test_a_link_of_reset_password_opens_and_only_then_the_old_sessions_end(
+    house: House,
+) -> None:
+    server, admin = house
+    email, new = address(), "a heron waits in cold water"
     client = sign_up(server, email=email)
     async with connect(server, subprotocols=bearer(client.token)) as socket:
         await event(socket, "joined")
         done = command(server, "reset-password", email)
         assert done.returncode == 0, done
+        # The port is the system's: where the server is reached the server has told.
+        start = f"a new password for {email}: {server.url}/set-password#token="
+        assert done.stdout.startswith(start)
+        token = done.stdout.splitlines()[0].rpartition("=")[2]
+        assert (await ask(socket, "heartbeat"))["ok"]
+        body = {"token": token, "new_password": new}
+        assert Client(server).post("/api/auth/password/reset", body).status == 204
         assert await close_code(socket) == 4410
-    password = done.stdout.splitlines()[0].rpartition(": ")[2]
-    assert log_in(server, email, password=password).get("/api/auth/me").status == 200
+    assert log_in(server, email, password=new).get("/api/auth/me").status == 200
     body = {"email": email, "password": PASSWORD}
     assert Client(server).post("/api/auth/login", body).status == 401
     assert client.get("/api/auth/me").status == 401
-    assert password not in server.log
+    (row,) = audit(admin, "link.created")
+    assert (row["actor"], row["subject"]) == ("command-line", client.user["id"])
+    assert token not in server.log
     assert email not in server.log
+
+
+def test_a_link_leads_to_the_public_url_and_is_json_where_that_is_asked_for(house: House) -> None:
+    server, admin = house
+    email = address()
+    user = sign_up(server, email=email)
+    asked = ("reset-password", email, "--json", "--public-url", "https://usher.example")
+    made = told(command(server, *asked))
+    assert made["url"].startswith("https://usher.example/set-password#token=")
+    assert made["user"]["id"] == user.user["id"]
+    assert 1700 < made["expires_at"] - time.time() <= 1800
+    disabled = admin.call("PATCH", f"/api/admin/users/{user.user['id']}", {"disabled": True})
+    assert disabled.status == 200
+    done = command(server, "reset-password", email)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "usher: cannot reset-password: the account is disabled; enable it first"
+    ]
 
 
 def test_a_key_is_made_that_has_no_maker(house: House) -> None:

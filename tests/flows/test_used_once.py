@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.support.checks import outcome
 from tests.support.databases import kinds, slow
 from tests.support.nodes import at, nodes
-from tests.support.server import Client, sign_up, wait_until
+from tests.support.server import PASSWORD, Client, address, log_in, sign_up, wait_until
 from tests.support.talk import start_talking
 
 # Several nodes are run on PostgreSQL, as a rule.
@@ -89,3 +90,25 @@ async def test_a_ticket_opens_one_socket_though_redis_restarts_from_an_older_sna
         assert await outcome(both[0], f"?ticket={used}") in (4401, 4503)
         assert await outcome(both[0], f"?ticket={unused}") == 4503
         assert await outcome(both[0], f"?ticket={newer}") == 0
+
+
+@pytest.mark.slow
+def test_of_a_thousand_tries_of_one_link_on_two_nodes_one_sets_the_password(
+    database_kind: str,
+) -> None:
+    limits = {"LIMIT_WRONG_SIGNINS": 0, "LIMIT_REFRESHES": 0, "LIMIT_SIGNINS": 0}
+    with nodes(database_kind, **limits) as both:
+        email = address()
+        made = both.admin.post("/api/admin/users", {"email": email, "name": "Grace"})
+        token = made.body["set_password_url"].rpartition("=")[2]
+
+        def attempt(number: int) -> int:
+            body = {"token": token, "new_password": f"{PASSWORD} {number}"}
+            return Client(both[number % 2]).post("/api/auth/password/reset", body).status
+
+        with ThreadPoolExecutor(50) as pool:
+            statuses = list(pool.map(attempt, range(1000)))
+        assert statuses.count(204) == 1
+        assert set(statuses) <= {204, 403, 503}, "503: more passwords at once than it hashes"
+        good = statuses.index(204)
+        assert log_in(both[1], email, password=f"{PASSWORD} {good}").user["email"] == email

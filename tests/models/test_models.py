@@ -6,6 +6,7 @@ import time
 import peewee
 import pytest
 
+from models.account_link import AccountLink
 from models.channel import Channel, ChannelMember, ChannelRole
 from models.installation import Installation
 from models.known_network import KnownNetwork
@@ -18,8 +19,9 @@ from models.user import User
 from tests.support.databases import opened
 
 ACCOUNTS = (User, LoginSession, RefreshToken, Revocation, Ticket, Installation, NativeCode)
+LINKS = (AccountLink,)
 LIMITS = (KnownNetwork, RefreshKey)
-MODELS = (*ACCOUNTS, *LIMITS, Channel, ChannelMember, ChannelRole)
+MODELS = (*ACCOUNTS, *LINKS, *LIMITS, Channel, ChannelMember, ChannelRole)
 
 
 def user(user_id: str, **fields: object) -> dict[str, object]:

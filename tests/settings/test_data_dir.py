@@ -102,14 +102,17 @@ def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
         DataDirLock(tmp_path / "nowhere").acquire()
 
 
-def test_a_running_server_is_known_with_how_often_it_read_its_settings(tmp_path: Path) -> None:
+def test_a_running_server_is_known_with_its_reloads_and_where_it_is_reached(tmp_path: Path) -> None:
     assert running_server(tmp_path / "nowhere") is None
     assert running_server(tmp_path) is None
     lock = DataDirLock(tmp_path)
     with lock:
-        assert running_server(tmp_path) == (os.getpid(), 0)
+        assert running_server(tmp_path) == (os.getpid(), 0, "")
+        lock.record_reloads(9)
+        assert running_server(tmp_path) == (os.getpid(), 9, "")
+        lock.record_public_url("https://usher.example:8443")
         lock.record_reloads(12)
-        assert running_server(tmp_path) == (os.getpid(), 12)
+        assert running_server(tmp_path) == (os.getpid(), 12, "https://usher.example:8443")
         with pytest.raises(SettingError) as error:
             DataDirLock(tmp_path).acquire()
         assert f"process {os.getpid()}" in error.value.got

@@ -31,6 +31,7 @@ from models.user import User
 from services.accounts.accounts import Accounts
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
+from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
 from services.audit import hooks
@@ -386,6 +387,9 @@ def join_parts(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        password_links=PasswordLinks(
+            database, passwords, sessions, revocations, tokens.links, limits, ISSUER, outbox, clock
+        ),
         limits=limits,
         refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits, database.callers),
         refresh_keys=refresh_keys,

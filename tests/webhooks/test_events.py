@@ -198,9 +198,7 @@ async def test_commands(database_url: str) -> None:
         await told(parts)
         commands = UserCommands(
             parts.database,
-            services.login_sessions,
             services.revocations,
-            services.passwords,
             services.webhooks.outbox,
         )
         await commands.make_admin(email, parts.clock())
@@ -208,7 +206,17 @@ async def test_commands(database_url: str) -> None:
             ("user.changed", "role"),
             ("user.changed", "disabled"),
         ]
-        await commands.reset_password(email)
+
+
+@pytest.mark.gen_test
+async def test_accounts_opened_for_somebody_and_their_first_password(database_url: str) -> None:
+    async with node(database_url) as parts:
+        await subscribe(parts)
+        links = parts.services.password_links
+        made = await links.open_account(address(), "Grace")
+        ((type_, _, data),) = await told(parts)
+        assert (type_, data["id"], data["role"]) == ("user.created", made.user.id, "user")
+        await links.use(made.url.reveal().rpartition("=")[2], PASSWORD, "192.0.2.9")
         ((type_, _, data),) = await told(parts)
         assert (type_, data["reason"]) == ("session.ended", "password_reset")
 

@@ -1,0 +1,34 @@
+"""One-time links to an account."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.base import Row
+from models.user import User
+
+
+class AccountLink(Row):
+    """A link that works once, for one purpose, while the account is as it was.
+
+    Attributes:
+        hash: SHA-256 of the token in the link. The token itself is nowhere.
+        user: whose account.
+        purpose: "password".
+        state: of the account when the link was made, as services/accounts/link_rows.py words it.
+        created_at: epoch seconds, of a clock that is not set back.
+        expires_at: epoch seconds.
+    """
+
+    hash = peewee.TextField(primary_key=True)
+    user = peewee.ForeignKeyField(
+        User, column_name="user_id", on_delete="CASCADE", lazy_load=False, backref="+"
+    )
+    user_id: str
+    purpose = peewee.TextField()
+    state = peewee.TextField()
+    created_at = peewee.DoubleField()
+    expires_at = peewee.DoubleField()
+
+    class Meta:
+        table_name = "account_links"

@@ -1,0 +1,80 @@
+"""Inserts, finds and deletes rows of one-time links, within the caller's transaction."""
+
+from __future__ import annotations
+
+import peewee
+
+from models.account_link import AccountLink
+from models.user import User
+from services.opaque import token_hash
+from services.storage.row_locks import locked_one
+
+PASSWORD = "password"  # noqa: S105  # a purpose
+CLOCK_SKEW_SECONDS = 60.0
+"""How far the clocks of nodes may be apart. A link that was made further ahead is not taken: a
+clock was set back, and nothing is known of its age."""
+
+
+def insert(
+    db: peewee.Database, hash_: str, user: User, purpose: str, now: float, seconds: float
+) -> None:
+    """Insert a link to an account.
+
+    Args:
+        hash_: of its token.
+        user: as it is now, which is what the link is good for.
+        seconds: how long it works.
+    """
+    AccountLink.insert(
+        hash=hash_,
+        user=user.id,
+        purpose=purpose,
+        state=_state_of(user),
+        created_at=now,
+        expires_at=now + seconds,
+    ).execute(db)
+
+
+def account_of(db: peewee.Database, hash_: str, purpose: str, now: float) -> User | None:
+    """The account of a link that works now, not locked; None where it does not."""
+    link = AccountLink.select().where(AccountLink.hash == hash_).get_or_none(db)
+    if link is None:
+        return None
+    user = User.select().where(User.id == link.user_id).get_or_none(db)
+    return user if _works(link, user, purpose, now) else None
+
+
+def take(db: peewee.Database, hash_: str, purpose: str, now: float) -> User | None:
+    """The same, with the account locked until the commit, and the link used up: of those who race
+    only one gets the account."""
+    link = AccountLink.select().where(AccountLink.hash == hash_).get_or_none(db)
+    if link is None:
+        return None
+    user = locked_one(User.select().where(User.id == link.user_id), db)
+    # Read again behind the account's lock: whoever was faster has deleted it.
+    link = AccountLink.select().where(AccountLink.hash == hash_).get_or_none(db)
+    if link is None or not _works(link, user, purpose, now):
+        return None
+    AccountLink.delete().where(AccountLink.hash == hash_).execute(db)
+    return user
+
+
+def forget(db: peewee.Database, user_id: str) -> None:
+    """Make every link to an account worthless."""
+    AccountLink.delete().where(AccountLink.user == user_id).execute(db)
+
+
+def _works(link: AccountLink, user: User | None, purpose: str, now: float) -> bool:
+    return (
+        user is not None
+        and user.disabled_at is None
+        and link.purpose == purpose
+        and link.state == _state_of(user)
+        and link.created_at - CLOCK_SKEW_SECONDS <= now < link.expires_at
+    )
+
+
+def _state_of(user: User) -> str:
+    """Another password, another address, or one that was proven meanwhile: then whoever got the
+    link may be somebody else than whose account it is now."""
+    return token_hash(f"{user.email}\0{bool(user.email_verified)}\0{user.password_hash or ''}")

@@ -1,0 +1,197 @@
+"""One-time links by which the owner of an account sets its password.
+
+A link is `PUBLIC_URL/set-password#token=…`: a browser keeps a fragment to itself, so it reaches no
+log of a server or proxy. It works once, on one of any number of nodes, and only while the account
+is as it was when the link was made: a password or address changed meanwhile makes it worthless, and
+so does disabling the account. When one is used, the account's others die, and so do its login
+sessions.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+import msgspec
+import peewee
+
+from models.user import User
+from services.accounts import account_rows, link_rows
+from services.accounts.account_rows import UserRow
+from services.accounts.accounts import checked_name, hints, normalised_email
+from services.accounts.passwords import Passwords
+from services.errors import AccountDisabled, EmailTaken, LinkRefused, NotFound
+from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.limits.hourly import HourlyLimits
+from services.limits.networks import network_of
+from services.opaque import opaque_token, token_hash
+from services.outbox import NO_OUTBOX, Outbox
+from services.secret import Secret
+from services.sessions.control import Revocation
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.revocations import Revocations
+from services.steady_clock import SteadyClock
+from services.storage.database import Database
+from services.storage.row_locks import locked_one
+
+RESET_SECONDS = 30 * 60.0
+NEW_ACCOUNT_SECONDS = 7 * 86400.0
+"""A new account's first link: nobody waits for it, and until then there is nothing to lose."""
+PREFIX = "usher_pl_"
+"""Before tokens, so that secret scanners find leaked ones."""
+MAX_TOKEN_LENGTH = 128
+PAGE = "/set-password"
+REASON = "password_reset"
+"""Why login sessions end whose account got a password by a link."""
+
+
+class PasswordLink(msgspec.Struct, frozen=True):
+    """A link, shown this once. `expires_at`: epoch seconds."""
+
+    user: UserRow
+    url: Secret
+    expires_at: float
+
+
+class PasswordLinks:
+    """Makes links, and sets a password by each of them once.
+
+    Args:
+        checksums: tell a genuine token from others before a look-up.
+        public_url: where browsers reach the server, without a slash at its end.
+        outbox: is told of accounts that are made.
+        clock: epoch seconds that are not set back while the process lives.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        login_sessions: LoginSessions,
+        revocations: Revocations,
+        checksums: Checksums,
+        limits: HourlyLimits,
+        public_url: str,
+        outbox: Outbox = NO_OUTBOX,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._database, self._passwords = database, passwords
+        self._sessions, self._revocations = login_sessions, revocations
+        self._checksums, self._limits = checksums, limits
+        self._public_url, self._outbox = public_url, outbox
+        self._clock = SteadyClock() if clock is None else clock
+
+    # ---- making ----------------------------------------------------------------------------
+
+    async def open_account(self, email: str, name: str) -> PasswordLink:
+        """Open an account without a password, and make the link that gives it one. Never an
+        administrator's, even where it is the first of all.
+
+        Raises:
+            BadRequest: the address or the name can't be one.
+            EmailTaken: there is an account with that address.
+        """
+        values = {
+            "id": secrets.token_urlsafe(16),
+            "email": normalised_email(email),
+            "name": checked_name(name),
+            "created_at": self._clock(),
+        }
+
+        def work(db: peewee.Database) -> PasswordLink:
+            account_rows.insert_next(db, values, self._outbox)
+            user = User.select().where(User.id == values["id"]).get(db)
+            return self._make(db, user, NEW_ACCOUNT_SECONDS)
+
+        try:
+            return await self._database.run(work)
+        except peewee.IntegrityError as error:
+            raise EmailTaken("new account: address taken") from error
+
+    async def for_address(self, email: str) -> PasswordLink:
+        """A link for the account with an address. Until it is used, nothing changes.
+
+        Raises:
+            BadRequest: it can't be an address.
+            NotFound: there is no such account.
+            AccountDisabled: it is disabled, and the link would not work.
+        """
+        address = normalised_email(email)
+
+        def work(db: peewee.Database) -> PasswordLink:
+            user = locked_one(User.select().where(User.email == address), db)
+            if user is None:
+                raise NotFound("there is no account with that address")
+            if user.disabled_at is not None:
+                raise AccountDisabled("the account is disabled; enable it first")
+            return self._make(db, user, RESET_SECONDS)
+
+        return await self._database.run(work)
+
+    def _make(self, db: peewee.Database, user: User, seconds: float) -> PasswordLink:
+        text = opaque_token(PREFIX).reveal()
+        token, now = text + self._checksums.sign(text), self._clock()
+        link_rows.insert(db, token_hash(token), user, link_rows.PASSWORD, now, seconds)
+        url = Secret(f"{self._public_url}{PAGE}#token={token}")
+        return PasswordLink(account_rows.row_of(user), url, now + seconds)
+
+    # ---- using -----------------------------------------------------------------------------
+
+    async def use(self, token: str, new_password: str, ip: str) -> str:
+        """Set the password of a link's account; every login session of it ends. Gives the id of
+        its user. A password that is refused does not use the link up.
+
+        Args:
+            token: as it stands in the link.
+            ip: the address that it came from.
+
+        Raises:
+            LinkRefused: whatever is wrong with the link: made up, used, too old, of an account
+                that was changed, disabled or deleted meanwhile.
+            WeakPassword: with advice.
+            RateLimited: too many from this address in this hour that were none, or too many tries
+                of one link. Who has a good link is let try it, however many bad ones came from
+                there.
+        """
+        if not self._is_ours(token):
+            raise await self._refused("not one of ours, by its form", ip)
+        (await self._limits.take((self._limits.of.refresh_reuse, token))).require()
+        hash_ = token_hash(token)
+        user = await self._database.run(
+            link_rows.account_of, hash_, link_rows.PASSWORD, self._clock()
+        )
+        if user is None:
+            raise await self._refused("used, too old, or its account has changed", ip)
+        await self._passwords.check_strength(new_password, hints(user.email, user.name))
+        new_hash = await self._passwords.hash(new_password)
+        ended = await self._database.run(self._set, hash_, new_hash)
+        if ended is None:
+            raise await self._refused("used, or its account has changed, at this moment", ip)
+        await self._revocations.publish(ended)
+        return str(user.id)
+
+    def _set(self, db: peewee.Database, hash_: str, new_hash: str) -> list[Revocation] | None:
+        user = link_rows.take(db, hash_, link_rows.PASSWORD, self._clock())
+        if user is None:
+            return None
+        User.update({User.password_hash: new_hash}).where(User.id == user.id).execute(db)
+        link_rows.forget(db, user.id)
+        return self._sessions.end_all_within(db, user.id, REASON)
+
+    def _is_ours(self, token: str) -> bool:
+        text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
+        return (
+            len(token) <= MAX_TOKEN_LENGTH
+            and text.startswith(PREFIX)
+            and self._checksums.verify(text, checksum)
+        )
+
+    async def _refused(self, evidence: str, ip: str) -> LinkRefused:
+        """Count a link that was none for the address that it came from.
+
+        Raises:
+            RateLimited: too many.
+        """
+        limits = self._limits
+        (await limits.take((limits.of.bad_tokens, network_of(ip)))).require()
+        return LinkRefused(f"set password: {evidence}")
