@@ -334,6 +334,27 @@ ROWS: dict[str, dict[str, Row]] = {
             "created_at": 1.5,
         },
     },
+    "0017_webhooks": {
+        "webhooks": {
+            "id": "w",
+            "url": "https://receiver.test/",
+            "secret": "sealed",
+            "created_at": 1.5,
+            "created_by": "u",
+        },
+        "webhook_subscriptions": {"type": "user.created", "webhook_id": "w"},
+        "webhook_deliveries": {
+            "webhook_id": "w",
+            "event_id": "e",
+            "type": "user.created",
+            "subject": "u",
+            "queue": "u",
+            "body": "{}",
+            "state": "waiting",
+            "due_at": 1.5,
+            "created_at": 1.5,
+        },
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
 
