@@ -14,22 +14,22 @@ from services.redis.store import Command
 
 
 class Address(Protocol):
-    """Where a Redis is: one server, the master that sentinels name, or a node of a cluster."""
+    """Where Redis is: one server, the master named by sentinels, or a node of a cluster."""
 
     @property
     def greeting(self) -> tuple[Command, ...]:
-        """What has to be said, and answered without an error, before anything else."""
+        """The commands sent first on a connection. Each must be answered without an error."""
 
     @property
     def lost_by(self) -> frozenset[str]:
-        """Error words which tell that another server is meant: the link ends with them."""
+        """Error words that mean this is the wrong server: the link is closed on any of them."""
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
-        """Find the server anew and connect to it. The caller sets a limit of time.
+        """Look the server up and connect to it. The caller sets a timeout.
 
         Raises:
-            OSError: it can't be reached.
-            StoreUnavailable: nobody knows where it is, or it is not what it should be.
+            OSError: the server cannot be reached.
+            StoreUnavailable: the server cannot be found, or does not have the expected role.
         """
 
 
@@ -37,7 +37,7 @@ class RedisAddress:
     """A Redis URL of one server, read once.
 
     Raises:
-        ValueError: it cannot be used; the text never quotes it, for it may hold a password.
+        ValueError: the URL is invalid. The text never quotes it, because it may hold a password.
     """
 
     lost_by: frozenset[str] = frozenset()
@@ -48,7 +48,7 @@ class RedisAddress:
             kind = options.pop("connection_class", None)
             self._tls = _tls(options) if kind is SSLConnection else None
         except (ValueError, TypeError, OSError, RedisError):
-            # `from None`: the library's text may quote a part of the password.
+            # `from None`: the library's message may quote a part of the password.
             raise ValueError("not a redis://, rediss:// or unix:// URL that works") from None
         self._path: str | None = options.get("path") if kind is UnixDomainSocketConnection else None
         if kind is UnixDomainSocketConnection and not self._path:
@@ -58,13 +58,13 @@ class RedisAddress:
         self.greeting = _greeting(options)
 
     def at(self, host: str, port: int) -> RedisAddress:
-        """Another server of the same set: same login, same TLS."""
+        """The address of another server with the same login and TLS options."""
         other = copy.copy(self)
         other.host, other.port = host, port
         return other
 
     async def connect(self, protocol: asyncio.Protocol) -> None:
-        """See `Address.connect`; TLS and unix sockets as the URL says."""
+        """See `Address.connect`. Uses TLS or a unix socket if the URL says so."""
         loop = asyncio.get_running_loop()
         if self._path is not None:
             await loop.create_unix_connection(lambda: protocol, self._path)
@@ -84,5 +84,5 @@ def _greeting(options: dict[str, Any]) -> tuple[Command, ...]:
         greeting.append(("AUTH", user, password) if user else ("AUTH", password))
     if database := options.get("db", 0):
         greeting.append(("SELECT", database))
-    # Refused while Redis still loads its data or wants a password: not available then.
+    # Redis refuses PING while it loads its data or needs a password: it is unavailable then.
     return (*greeting, ("PING",))

@@ -26,7 +26,7 @@ class LoggedMessage(msgspec.Struct, frozen=True):
 
     @property
     def order(self) -> tuple[int, int]:
-        """To compare ids with: as text, "9-0" would come after "10-0"."""
+        """The id as a sort key: as text, "9-0" would sort after "10-0"."""
         return id_order(self.id)
 
 
@@ -34,13 +34,14 @@ class Window(msgspec.Struct, frozen=True):
     """A part of a room's log, oldest first.
 
     Attributes:
-        complete: nothing between `after` and the first of `messages` has been forgotten.
-        more: the log goes on behind the last of `messages`.
-        now: of `read_behind`: when it was read, epoch seconds by the clock that ids are made of.
-        epoch: of `read_behind`: see `Bus.epoch`.
-        known: of `read_behind`: the log has the message `after` itself.
-        in_time: of `read_behind`: ids tell when their messages were said. False where Redis' clock
-            has gone back: each node goes on from what it knows, and one that is new does not.
+        complete: no message between `after` and the first of `messages` has been removed.
+        more: the log has messages after the last of `messages`.
+        now: `read_behind` only: when the log was read, epoch seconds by the clock used for ids.
+        epoch: `read_behind` only: see `Bus.epoch`.
+        known: `read_behind` only: the log still has the message `after`.
+        in_time: `read_behind` only: the ids tell when messages were sent. False if Redis' clock
+            went back: nodes then continue from the latest time they know, and new nodes do not
+            know it.
     """
 
     messages: Sequence[LoggedMessage]
@@ -53,7 +54,7 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class BusListener(Protocol):
-    """Receives messages. Called within the loop; must not wait."""
+    """Receives messages. Its methods are called on the event loop and must not block."""
 
     def logged(self, room: str, message: LoggedMessage) -> None:
         """A logged message, in the order of its room's log; may be delivered twice after a gap."""
@@ -62,88 +63,95 @@ class BusListener(Protocol):
         """An ephemeral message."""
 
     def gap(self, room: str) -> None:
-        """Messages of the room may have been missed: the log knows those that were kept."""
+        """Messages of the room may have been missed. Logged ones can be read from the log."""
 
 
 class Bus(Protocol):
     """Carries messages of rooms between nodes."""
 
     def listen(self, listener: BusListener) -> None:
-        """Tell this listener; there is one."""
+        """Set the listener; there is exactly one."""
 
     def subscribe(self, room: str) -> asyncio.Future[None] | None:
-        """Subscribe to a room. Issued when called; None if it is subscribed already, else a
-        future that is done when the subscription is confirmed."""
+        """Subscribe to a room. The command is issued when this is called.
+
+        Returns:
+            None if the room is already subscribed, else a future that is done when the
+            subscription is confirmed.
+        """
 
     def unsubscribe(self, room: str) -> None:
         """Unsubscribe from a room."""
 
     @property
     def keeps_order(self) -> bool:
-        """Whether a room's log has the order of the calls of `keep`, also of those that were
-        issued before the last was answered."""
+        """Whether messages are logged in the order of the calls of `keep`, even if a call is
+        issued before the reply to the previous one."""
 
     @property
     def epoch(self) -> str:
-        """What goes with the logs: another one means that all began anew. Empty while it is not
-        known."""
+        """A value stored with the logs. If it changes, all logs were lost and started again. Empty
+        while it is not known."""
 
     @property
     def in_time(self) -> bool:
-        """Whether every new id is larger than those before, whoever gives it."""
+        """Whether every new id is larger than all earlier ones, on every node."""
 
     def keep(self, room: str, body: bytes, sender: str = "") -> Awaitable[str]:
-        """Append to the room's log and send to every node. Issued when called; gives the id.
+        """Append a message to the room's log and send it to every node. Issued when called.
 
         Args:
-            sender: who says it. In a log that is full, a sender that has more than half of it loses
-                their own oldest message for the new one: nobody empties it for the others.
+            sender: the sender's id. If the log is full and more than half of it is this sender's,
+                the sender's oldest message is removed, so that one sender cannot push out the
+                messages of the others.
+
+        Returns:
+            An awaitable of the message's id.
 
         Raises:
-            StoreUnavailable: when awaited: it may or may not have been appended.
+            StoreUnavailable: when awaited; the message may or may not have been appended.
         """
 
     def send(self, room: str, body: bytes) -> Awaitable[object]:
-        """Send an ephemeral message. Issued when called; raises a failure when awaited.
+        """Send an ephemeral message. Issued when called; failures are raised when awaited.
 
         Raises:
             StoreUnavailable: when awaited.
         """
 
     async def read(self, room: str, after: str | None, limit: int, since: float = 0.0) -> Window:
-        """The room's log behind `after`, or from its beginning.
+        """Read the room's log after the id `after`, or from its beginning.
 
         Args:
-            since: epoch seconds; what was said before is passed over, and makes the window
-                incomplete.
+            since: epoch seconds; older messages are skipped, and make the window incomplete.
 
         Raises:
-            StoreUnavailable: the log can't be read.
+            StoreUnavailable: the log cannot be read.
         """
 
     async def read_behind(self, room: str, after: str, limit: int) -> Window:
-        """The log behind an id, whether or not that id is in it: `complete` says that.
+        """Read the log after an id, which need not be in the log any more; see `Window.known`.
 
         Raises:
-            StoreUnavailable: the log can't be read.
+            StoreUnavailable: the log cannot be read.
         """
 
     async def touch(self, room: str) -> None:
-        """Write beside the room's log, and say nothing.
+        """Check that the room's log accepts writes, without sending a message.
 
         Raises:
-            StoreUnavailable: nobody could say anything in the room now.
+            StoreUnavailable: no message could be sent to the room now.
         """
 
     def forget_old(self) -> None:
-        """Drop logs that are too old, where nobody else does. To be called now and then."""
+        """Remove expired logs if the backend does not do so itself. Call it periodically."""
 
     async def close(self) -> None:
         """Close all subscriptions."""
 
 
 def id_order(message_id: str) -> tuple[int, int]:
-    """The order of an id; (0, 0) for what is none."""
+    """The sort key of a message id; (0, 0) if the text is not a message id."""
     milliseconds, _, number = message_id.partition("-")
     digits = milliseconds + number
     if not (milliseconds and number and digits.isascii() and digits.isdecimal()):

@@ -27,7 +27,7 @@ class _Log:
         self.last_order = (0, 0)
 
     def add(self, sender: str, message: LoggedMessage) -> None:
-        """Append a message, and forget one where there are too many."""
+        """Append a message, and remove one if the log is full."""
         self.count += 1
         self.entries.append(_Entry(self.count, sender, message))
         if len(self.entries) > self._size:
@@ -36,7 +36,7 @@ class _Log:
 
 
 class MemoryBus:
-    """`Bus` within one process. Same arguments as RedisBus, where they mean something here."""
+    """`Bus` within one process. `keep_messages` and `keep_seconds` are as for RedisBus."""
 
     keeps_order = True
     epoch, in_time = "", True
@@ -49,17 +49,17 @@ class MemoryBus:
     ) -> None:
         self._size, self._keep_ms, self._clock = keep_messages, int(keep_seconds * 1000), clock
         self._logs: dict[str, _Log] = {}
-        self._heard: set[str] = set()
+        self._subscribed: set[str] = set()
         self._listener: BusListener | None = None
 
     def listen(self, listener: BusListener) -> None:
         self._listener = listener
 
     def subscribe(self, room: str) -> None:
-        self._heard.add(room)
+        self._subscribed.add(room)
 
     def unsubscribe(self, room: str) -> None:
-        self._heard.discard(room)
+        self._subscribed.discard(room)
 
     def keep(self, room: str, body: bytes, sender: str = "") -> asyncio.Future[str]:
         log = self._logs.setdefault(room, _Log(self._size))
@@ -68,7 +68,7 @@ class MemoryBus:
         log.last_order = (now, 0) if now > last else (last, number + 1)
         message = LoggedMessage(f"{log.last_order[0]}-{log.last_order[1]}", body)
         log.add(sender, message)
-        if self._listener is not None and room in self._heard:
+        if self._listener is not None and room in self._subscribed:
             self._listener.logged(room, message)
         kept: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         kept.set_result(message.id)
@@ -76,7 +76,7 @@ class MemoryBus:
 
     def send(self, room: str, body: bytes) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
-        if self._listener is not None and room in self._heard:
+        if self._listener is not None and room in self._subscribed:
             loop.call_soon(self._listener.ephemeral, room, body)
         sent = loop.create_future()
         sent.set_result(None)
@@ -111,12 +111,12 @@ class MemoryBus:
         """See `Bus.touch`.
 
         Raises:
-            StoreUnavailable: always: there is nobody else in this memory.
+            StoreUnavailable: always, because no other node shares this memory.
         """
         raise StoreUnavailable("memory: no other node says anything here")
 
     def forget_old(self) -> None:
-        """Drop logs whose last message is too old, as Redis does. To be called now and then."""
+        """Remove logs whose last message is too old, as Redis does. Call it periodically."""
         oldest = int(self._clock() * 1000) - self._keep_ms
         for room in [r for r, log in self._logs.items() if log.last_order[0] < oldest]:
             del self._logs[room]

@@ -36,15 +36,16 @@ Place = tuple[str, int]
 
 
 def slot_of(command: Command) -> int | None:
-    """The slot that a command belongs to; None where any node can answer it.
+    """The slot of a command; None if any node can answer it.
 
-    The keys are those of the commands in store.py, of EVAL, XREAD and of everything with one
-    key behind its name. PUBLISH is one of these: a channel's messages keep their order when
-    the same node sends them all, to every node of the cluster.
+    Supports the commands in store.py, EVAL, XREAD, and every command whose only key follows its
+    name. PUBLISH is treated as one of these: a channel's messages stay in order if one node
+    publishes them all.
 
     Raises:
-        ValueError: its keys lie in several slots, which no cluster can do; or it is empty.
-        TypeError: a key is no text, bytes or number.
+        ValueError: the keys are in several slots, which a cluster does not allow, or the command
+            is empty.
+        TypeError: a key is not text, bytes or a number.
     """
     if not command:
         raise ValueError("an empty command")
@@ -81,18 +82,18 @@ def _slot(key: object) -> int:
 
 
 def tag_between(first: int, last: int) -> str:
-    """A hash tag whose keys have one of these slots."""
+    """A hash tag whose keys belong to one of these slots."""
     return next(tag for n in count() if first <= key_slot((tag := f"t{n}").encode()) <= last)
 
 
 class View(msgspec.Struct, frozen=True):
-    """What one node says of the cluster.
+    """One node's view of the cluster.
 
     Attributes:
-        up: the node takes commands.
-        epoch: the higher, the newer.
-        ranges: first slot, last slot, and the master that has them.
-        nodes: every node with slots, the replicas too.
+        up: whether the node accepts commands.
+        epoch: the configuration epoch; a higher one is newer.
+        ranges: first slot, last slot, and the master that serves them.
+        nodes: every node that has slots, including replicas.
     """
 
     up: bool
@@ -102,7 +103,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 def read_view(asked: str, info: bytes, slots: Sequence[Any]) -> View:
-    """Read the replies to CLUSTER INFO and CLUSTER SLOTS of the node at host `asked`."""
+    """Parse the replies to CLUSTER INFO and CLUSTER SLOTS from the node at host `asked`."""
     facts = dict(line.partition(b":")[::2] for line in info.splitlines())
     ranges, nodes = [], set()
     for first, last, *places in slots:
@@ -118,16 +119,16 @@ def read_view(asked: str, info: bytes, slots: Sequence[Any]) -> View:
 
 
 def place(asked: str, host: bytes | str | None, port: int | str) -> Place:
-    """Host and port as a node tells them. It may not know its own host: then as we know it."""
+    """Host and port as a node reports them. If it does not know its own host, `asked` is used."""
     text = host.decode() if isinstance(host, bytes) else host
     return asked if not text or text == "?" else text, int(port)
 
 
 class ClusterAddress:
-    """`Address` of any node of a cluster that is up: for a subscription, and to look around.
+    """`Address` of any cluster node that is up, for the subscription and to read the topology.
 
     Args:
-        seeds: the nodes that the URL names. Others are learned from them.
+        seeds: the nodes named in the URL. The other nodes are discovered from them.
     """
 
     lost_by: frozenset[str] = frozenset()
@@ -149,10 +150,10 @@ class ClusterAddress:
         await random.choice(ways).connect(protocol)  # noqa: S311 - no secret
 
     async def look(self) -> View:
-        """The newest view of the cluster, of a node that is up where there is one.
+        """The newest view of the cluster, from a node that is up if there is one.
 
-        It is up when no master in it says otherwise: one that just came back takes no commands
-        for a while, though the others count on it.
+        The cluster is up if none of its masters reports otherwise: a master that has just
+        returned refuses commands for a while, although the others already list it.
 
         Raises:
             StoreUnavailable: no node answers.

@@ -19,7 +19,7 @@ _FACTS = ("run_id", "master_replid")
 
 
 class _Answers(Group):
-    """Replies as they are, errors among them: a user who may not ask has a link all the same."""
+    """Collects replies, including errors: the link is usable even if INFO is refused."""
 
     def __init__(self, future: asyncio.Future[list[Any]]) -> None:
         super().__init__(_QUESTIONS)
@@ -35,8 +35,8 @@ class _Answers(Group):
 
 
 async def epoch_of(link: RedisLink) -> str | None:
-    """The epoch of the server at the other end; None where it does not say (INFO needs the ACL
-    category @dangerous, or +info).
+    """The epoch of the connected server; None if INFO is refused (it needs the ACL category
+    @dangerous, or +info).
 
     Raises:
         StoreUnavailable: the link is lost.

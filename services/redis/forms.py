@@ -13,8 +13,8 @@ def address_of(url: Secret | str) -> RedisAddress | SentinelAddress | ClusterAdd
     """Read a URL in any of its forms (redis_url.py has those with several servers).
 
     Raises:
-        ValueError: it, or a certificate file that it names, cannot be used; the text never
-            quotes it, for it may hold a password.
+        ValueError: the URL, or a certificate file that it names, cannot be used. The text never
+            quotes the URL, because it may hold a password.
     """
     text = url.reveal() if isinstance(url, Secret) else url
     if not names_many(text):

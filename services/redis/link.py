@@ -37,7 +37,7 @@ _INCOMPLETE = object()
 
 
 class Group:
-    """Commands that were issued together and wait for their replies."""
+    """Commands that are issued together, and receive their replies together."""
 
     __slots__ = ("commands", "issued", "size")
 
@@ -47,16 +47,16 @@ class Group:
         self.size = 0
 
     def take(self, replies: list[Any]) -> None:
-        """All replies are there, `ReplyError` among them. Called within the loop, once."""
+        """Receive all replies, which may include `ReplyError`. Called once, on the event loop."""
         raise NotImplementedError
 
     def fail(self, reason: str) -> None:
-        """There will be no replies; whether the commands were carried out is not known."""
+        """No replies will arrive. The commands may or may not have been executed."""
         raise NotImplementedError
 
 
 class _Awaited(Group):
-    """A group with a future."""
+    """A group whose replies are the result of a future."""
 
     __slots__ = ("future", "link")
 
@@ -84,8 +84,8 @@ class _Awaited(Group):
 class RedisLink(asyncio.Protocol):
     """One connection to Redis.
 
-    A group stays in line until all its replies are there, whatever became of its caller:
-    the order of replies is the only thing that ties them to commands.
+    A group stays in the queue until all its replies have arrived, even if its caller was
+    cancelled: replies are matched to commands by their order only.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class RedisLink(asyncio.Protocol):
         self._waiting_bytes = 0
         self._replies: list[Any] = []  # of the first group in line
         self._outgoing: list[bytes] = []  # of this tick
-        self._heard = loop.time()
+        self._last_received = loop.time()
         self._check: asyncio.TimerHandle | None = None
         self._due = self._probed_at = 0.0
         self._probe: Command = PING
@@ -145,7 +145,7 @@ class RedisLink(asyncio.Protocol):
         self._outgoing.clear()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = self._loop.time()
+        self._last_received = self._loop.time()
         replies, get = self._replies, self._reader.gets
         try:
             self._reader.feed(data)
@@ -164,16 +164,16 @@ class RedisLink(asyncio.Protocol):
             self.lose("redis: not the Redis protocol")
 
     def refused(self, evidence: str) -> None:
-        """An error was answered: by some, such as READONLY, the link is of no use any more."""
+        """Handle an error reply. After some of them, such as READONLY, the link is closed."""
         if last_word(evidence) in self._lost_by:
             self.lose(evidence)
 
     def watch(self, probe: Command = PING) -> None:
-        """Starts to look at the age of what waits, instead of a timer for every call.
+        """Start checking the age of pending groups, which replaces a timer for each call.
 
         Args:
-            probe: what a silent link is asked. A command that writes is also asked now and then
-                where the link is not silent: most of what is asked may be reads.
+            probe: the command sent on an idle link. If it writes, it is also sent periodically
+                on a busy link, because most of its commands may be reads.
         """
         self._probe = probe
         self._watch()
@@ -185,13 +185,13 @@ class RedisLink(asyncio.Protocol):
 
     def _judge(self, interval: float) -> None:
         now = self._loop.time()
-        # After a stall of our own loop the replies may lie in the socket, unread. They are
-        # read before the next look, so a busy node does not blame Redis for its own delay.
+        # After a stall of our own loop the replies may still be unread in the socket. They are
+        # read before the next check, so the stall is not mistaken for a timeout of Redis.
         stalled = now - self._due > interval
         if self._waiting and not stalled and now - self._waiting[0].issued > self._timeout:
             self.lose("redis: no answer in time")
             return
-        silent = not self._waiting and now - self._heard >= PROBE_SECONDS
+        silent = not self._waiting and now - self._last_received >= PROBE_SECONDS
         if silent or (self._probe is not PING and now - self._probed_at >= WRITE_SECONDS):
             self._probed_at = now
             self.send((self._probe,)).add_done_callback(self._probed)
@@ -215,7 +215,7 @@ class RedisLink(asyncio.Protocol):
             self.ended.set_result(None)
 
     def lose(self, reason: str) -> None:
-        """Ends the link: all that waits fails now, and nothing is taken any more."""
+        """Close the link. Pending groups fail at once, and new ones are refused."""
         if not self.alive:
             return
         self.alive = False
@@ -233,7 +233,7 @@ pack = cast("Callable[[Command], bytes]", pack_command)
 
 
 def packed(commands: tuple[Command, ...]) -> bytes:
-    """Commands as they travel; all or nothing, so that a bad argument leaves no gap.
+    """Encode commands. If one of them is invalid, none is encoded.
 
     Raises:
         TypeError, ValueError: see `Store.call`.
@@ -245,7 +245,7 @@ def packed(commands: tuple[Command, ...]) -> bytes:
 
 
 def failed(future: asyncio.Future[list[Any]], evidence: str) -> asyncio.Future[list[Any]]:
-    """A future that has failed with StoreUnavailable, silently if nobody awaits it."""
+    """A future that has failed with StoreUnavailable. Nothing is logged if it is never awaited."""
     # An error of its own for every group, because each raise adds to its traceback.
     future.set_exception(StoreUnavailable(evidence))
     future.exception()  # marks it as seen: a group that nobody awaits fails silently
@@ -259,12 +259,12 @@ def command_name(command: Command) -> str:
 
 
 def last_word(evidence: str) -> str:
-    """The error word at the end of a failure's evidence."""
+    """The Redis error word at the end of an error's `evidence`."""
     return evidence.rpartition(" ")[2]
 
 
 def refusal(command: Command, reply: ReplyError) -> str:
-    """What was refused and by which word; of a missing right also what it is about."""
+    """The refused command and the error word; for NOPERM also what the missing right concerns."""
     word = error_word(reply)
     pattern = _PATTERN.search(str(reply)) if word == "NOPERM" else None
     about = f" of the {pattern[1]}s usher:*" if pattern is not None else ""
@@ -272,16 +272,16 @@ def refusal(command: Command, reply: ReplyError) -> str:
 
 
 def error_word(reply: object) -> str:
-    """Redis' error word, such as NOAUTH. What follows it may quote a key or a value."""
+    """Redis' error word, such as NOAUTH, without the rest, which may quote a key or a value."""
     word = str(reply).partition(" ")[0] if isinstance(reply, ReplyError) else ""
     return word if word.isalpha() and word.isupper() else "ERR"
 
 
 def trial(tag: str) -> tuple[Command, ...]:
-    """Every command that Usher needs, once, on keys with this hash tag, which vanish.
+    """Every command that Usher needs, once, on keys with this hash tag, which expire soon.
 
-    A server that would refuse one of them is of no use, and is told apart before it is used: by
-    the command's name, so that whoever gives rights (ACL) sees which is missing.
+    They are tried before a server is used. If the server refuses one, it is not used, and the
+    log names the command, which shows which right is missing in the ACL.
     """
     key = f"usher:{{{tag}}}:"
     text, number, sorted_set, table, ids, log, channel = (
@@ -326,5 +326,5 @@ def trial(tag: str) -> tuple[Command, ...]:
 
 
 def write_probe(tag: str) -> Command:
-    """A command that writes and leaves nothing for long."""
+    """A command that writes a key that expires soon."""
     return ("SET", f"usher:{{{tag}}}:text", b"1", "PX", TRIAL_MS)

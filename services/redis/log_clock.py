@@ -1,8 +1,8 @@
-"""The clock that message ids are made of, as this node remembers it. It never goes back.
+"""The clock used for message ids, as this node knows it. It never goes back.
 
-Ids are the time of Redis. A Redis that replaces another, empty and with its clock behind, would
-start again with smaller ids, and clients that know larger ones would take every new message for an
-old one. So a node passes the latest time that it knows to a Redis that is new to it.
+Ids contain the time of Redis. An empty Redis that replaces another, with its clock behind, would
+start again with smaller ids, and clients that know larger ids would ignore every new message. So a
+node passes the latest time it knows to a new Redis.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ TOLERANCE_MS = 2_000
 
 
 class LogClock:
-    """What this node knows of the time in Redis.
+    """Tracks the time of Redis.
 
     Args:
-        max_lead_ms: a Redis that is behind by more is believed. Its log has forgotten what was
-            said then, and a clock that once ran years ahead must not last.
-        monotonic: seconds; never goes back.
+        max_lead_ms: if Redis is behind by more than this, its time is accepted. Messages that
+            old have expired from the log, and a clock that once ran years ahead must not
+            determine ids for ever.
+        monotonic: a monotonic clock, in seconds.
     """
 
     def __init__(self, max_lead_ms: int, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -28,14 +29,14 @@ class LogClock:
         self._ahead_ms: int | None = None  # of the monotonic clock
 
     def now_ms(self) -> int:
-        """What time it is in Redis at least, epoch milliseconds; 0 where that is not known."""
+        """The earliest time that it can be in Redis, epoch milliseconds; 0 if not known."""
         return 0 if self._ahead_ms is None else self._ahead_ms + int(self._monotonic() * 1000)
 
     def look(self, redis_ms: int) -> bool:
-        """Take over what Redis says.
+        """Record a time read from Redis.
 
         Returns:
-            False where Redis is behind what is known.
+            False if Redis is behind the time known so far.
         """
         behind = self.now_ms() - redis_ms
         if TOLERANCE_MS < behind <= self._max_lead_ms:

@@ -21,7 +21,7 @@ _INCOMPLETE = object()
 
 
 class Question(asyncio.Protocol):
-    """Says a few commands and collects the replies; then its connection may be handed on."""
+    """Sends a few commands and collects the replies. Then its connection may be handed over."""
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self._commands = commands
@@ -62,13 +62,13 @@ class Question(asyncio.Protocol):
     def _fail(self, evidence: str) -> None:
         if not self._answer.done():
             self._answer.set_exception(StoreUnavailable(evidence))
-            self._answer.exception()  # marks it as seen: perhaps nobody waits any more
+            self._answer.exception()  # marked as retrieved: the caller may be gone
 
     def hand_over(self, protocol: asyncio.Protocol) -> None:
         """Give the connection to another protocol, as if it were new.
 
         Raises:
-            StoreUnavailable: it was lost in between.
+            StoreUnavailable: the connection was lost in between.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
@@ -82,11 +82,11 @@ class Question(asyncio.Protocol):
 
 
 async def ask(address: RedisAddress, *commands: Command) -> list[Any]:
-    """Ask one server; the login and the rest of the greeting go first.
+    """Send commands to one server, after the login and the rest of the greeting.
 
     Raises:
-        OSError: it can't be reached.
-        StoreUnavailable: it answered with an error, or hung up.
+        OSError: the server cannot be reached.
+        StoreUnavailable: the server replied with an error, or closed the connection.
     """
     question = Question((*address.greeting, *commands))
     try:
@@ -99,14 +99,14 @@ async def ask(address: RedisAddress, *commands: Command) -> list[Any]:
 async def ask_all(
     addresses: Sequence[RedisAddress], *commands: Command
 ) -> list[tuple[RedisAddress, list[Any]]]:
-    """Ask several servers at once. The caller sets a limit of time.
+    """Query several servers at once. The caller sets a timeout.
 
     Returns:
-        The answers of those that gave one, at least one. The first is waited for, the others
-        for a moment: one that is frozen or cut off must not hold up a fail-over.
+        The replies of the servers that answered, at least one. After the first reply the others
+        have a short time: a frozen or unreachable server must not delay a fail-over.
 
     Raises:
-        StoreUnavailable: no one answered without an error.
+        StoreUnavailable: no server answered without an error.
     """
     loop = asyncio.get_running_loop()
     asked = {loop.create_task(ask(address, *commands)): address for address in addresses}

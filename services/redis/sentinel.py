@@ -17,15 +17,15 @@ from services.redis.query import Question, ask_all
 
 
 class SentinelAddress:
-    """`Address` of whichever server is the master now.
+    """`Address` of the current master.
 
     Args:
-        sentinels: where the sentinels are.
-        master_name: what they call the master.
+        sentinels: the addresses of the sentinels.
+        master_name: the name of the master in the sentinels' configuration.
         server: login, database and TLS of the Redis servers; its host is not used.
     """
 
-    # A master that was demoted while we were connected answers so to every write.
+    # The reply to every write on a master that was demoted while we were connected.
     lost_by = frozenset({"READONLY"})
 
     def __init__(
@@ -54,7 +54,7 @@ class SentinelAddress:
             ("SENTINEL", "MASTER", self._name),
             ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name),
         )
-        # A sentinel that comes back from a restart or a partition still names the old master.
+        # After a restart or a partition a sentinel still names the old master.
         views = [view for _, replies in answers if (view := _read(*replies)) is not None]
         if not views:
             raise StoreUnavailable("sentinel: the master is down, no other is chosen yet")
@@ -67,7 +67,7 @@ def _read(state: list[bytes], address: list[bytes] | None) -> tuple[int, tuple[s
     if address is None:
         return None
     host, port = address
-    # While the others are told of a new master, `address` is it and `facts` are the old one's.
+    # During a fail-over, `address` may be the new master while `facts` describe the old one.
     same = (host, port) == (facts[b"ip"], facts[b"port"])
     down = {b"s_down", b"o_down"} & set(facts[b"flags"].split(b","))
     if same and down:

@@ -1,16 +1,16 @@
 """The port to the shared key-value store: Redis, or the memory of this process.
 
-Both implementations take Redis commands and return Redis replies, so every rule above is written
-once. The commands that both support:
+Every implementation takes Redis commands and returns Redis replies, so the rules that use the store
+are written once. The commands that all of them support:
 
     GET MGET SET [EX|PX] [NX|GET] GETDEL DEL EXISTS INCR PING
     EXPIRE PEXPIRE TTL PTTL
     ZADD ZREM ZRANGEBYSCORE [WITHSCORES] [LIMIT] ZREMRANGEBYSCORE ZCARD
     HSET HGET HGETALL HDEL
 
-Replies are RESP2 as Redis sends them: texts are `bytes`, counts are `int`, nothing is `None`,
-`SET` gives `b"OK"`, with GET what was there before, and `HGETALL` is one flat list of fields and
-values in no fixed order.
+Replies are RESP2 values: strings are `bytes`, integers are `int`, and a null reply is `None`.
+`SET` returns `b"OK"`, or with GET the previous value. `HGETALL` returns one flat list of fields
+and values in no fixed order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Command: TypeAlias = tuple[str | bytes | int | float, ...]
 
 
 class Store(Protocol):
-    """A store of short-lived facts that the nodes of one installation share."""
+    """A store of short-lived keys that the nodes of one installation share."""
 
     @property
     def kind(self) -> str:
@@ -34,29 +34,29 @@ class Store(Protocol):
         """False while the backend does not answer; in memory always true."""
 
     def epoch(self, key: str) -> str | None:
-        """Which memory holds a key now, as redis/epoch.py has it; None where it is not known."""
+        """The epoch (redis/epoch.py) of the server that holds a key; None if it is not known."""
 
     def call(self, *commands: Command) -> Awaitable[list[Any]]:
-        """Issues a group of commands at once: when called, not when awaited.
+        """Issue a group of commands. They are issued when this is called, not when it is awaited.
 
-        The group's commands run in their order, and groups in the order of their calls, but a
-        group is no transaction: other nodes' commands may come in between, and an error in one
-        command does not stop those after it. A caller that is cancelled, or never awaits,
-        withdraws nothing.
+        The commands of a group run in order, and groups run in the order of the calls. A group
+        is not a transaction: commands of other nodes may run in between, and an error in one
+        command does not stop the commands after it. Cancelling or never awaiting the result
+        does not withdraw the commands.
 
-        Commands that block or do not give exactly one reply (BLPOP, XREAD BLOCK, SUBSCRIBE,
-        MONITOR, CLIENT REPLY) must not be sent: the connection is shared by everybody.
+        Commands that block or do not return exactly one reply (BLPOP, XREAD BLOCK, SUBSCRIBE,
+        MONITOR, CLIENT REPLY) must not be sent, because all callers share the connection.
 
         Returns:
             An awaitable of the replies, one for each command, in order.
 
         Raises:
-            StoreUnavailable: when awaited: the backend is gone, did not answer in time, has too
-                much waiting, or answered one of the commands with an error. Commands of a group
-                that fails may have been carried out. A failure that nobody awaits is dropped
-                without the loop's "exception was never retrieved".
-            TypeError, ValueError: at once: an argument that is no text, bytes or number, a text
-                that is not valid Unicode, or an empty command. Nothing was issued then.
+            StoreUnavailable: when awaited: the backend is unavailable, did not reply in time, has
+                too many pending groups, or replied to one of the commands with an error. Commands
+                of a failed group may have been executed. A failure that is never awaited is not
+                logged.
+            TypeError, ValueError: when called: an argument is not text, bytes or a number, a text
+                is not valid Unicode, or a command is empty. Nothing is issued then.
         """
 
     async def close(self) -> None:

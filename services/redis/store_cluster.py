@@ -45,9 +45,9 @@ class ClusterStore:
     Args:
         where: a redis+cluster:// or rediss+cluster:// URL (redis_url.py), or an address.
         timeout: seconds that a reply, or a whole attempt to connect to a node, may take.
-        tried: every connection is tried with writes, see `RedisStore`.
+        tried: whether every connection is tested with writes, see `RedisStore`.
         on_change: called with `available` whenever it changes, within the loop.
-        max_groups, max_bytes: how much may wait for the replies of one node.
+        max_groups, max_bytes: how much may be pending at one node.
 
     Raises:
         ValueError: the URL cannot be used; the text never quotes it.
@@ -87,7 +87,7 @@ class ClusterStore:
         """See `Store.call`.
 
         Raises:
-            ValueError: also where the keys of one command do not share a slot.
+            ValueError: also if the keys of one command do not share a slot.
         """
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         if not commands:
@@ -110,7 +110,7 @@ class ClusterStore:
         return None if node is None else node.epoch()
 
     async def connect(self) -> None:
-        """Looks at the cluster once, then keeps up with it until `close()`; never raises."""
+        """Read the topology once, then keep it up to date until `close()`. Never raises."""
         if self._keeper is None and not self._closed:
             await self._refresh()
             if not self.available:
@@ -133,7 +133,7 @@ class ClusterStore:
     ) -> list[tuple[RedisStore | None, _Part]]:
         slots = [slot_of(command) for command in commands]
         first = next((slot for slot in slots if slot is not None), None)
-        # What any node can answer goes with the rest of its group.
+        # A command that any node can answer is sent with the rest of its group.
         usual = self._any_node() if first is None else self._owners[first]
         owners = self._owners
         nodes = [usual if slot is None else owners[slot] for slot in slots]
@@ -153,7 +153,7 @@ class ClusterStore:
     # What was refused
 
     def sort_out(self, part: _Part, commands: Iterable[Command], replies: Iterable[Any]) -> None:
-        """Take the replies of a part, errors among them; what was refused is sent again."""
+        """Take the replies of a part, and send refused commands again."""
         again: dict[tuple[RedisStore | None, bool], list[int]] = {}
         kept = dict(zip(part.places, commands, strict=True))
         for number, reply in zip(part.places, replies, strict=True):
@@ -175,13 +175,13 @@ class ClusterStore:
             self._send_again(part, [kept[i] for i in numbers], numbers, node, asking)
 
     def _may_wait(self, word: str) -> bool:
-        # Nobody is made to wait for a cluster that is known to be down: the database decides.
+        # If the cluster is known to be down, callers do not wait: the database is used.
         return not self._closed and (word != "CLUSTERDOWN" or self.available)
 
     def _target(
         self, word: str, reply: ReplyError, asked: RedisStore | None
     ) -> tuple[RedisStore | None, bool]:
-        """The node that a refusal names, and whether it wants ASKING; None: look around first."""
+        """The node that a refusal names, and whether it needs ASKING; None: read the topology."""
         if word not in {"MOVED", "ASK"}:
             return None, False
         _, slot, where = str(reply).split()[:3]
@@ -276,7 +276,7 @@ class ClusterStore:
         self._masters = frozenset(self._nodes[where] for where in there)
         self._whole = view.up and None not in owners
         self.reason = "" if self._whole else "cluster: down, or a slot is without a node"
-        # A node without slots is kept while it answers: slots may be on their way to it.
+        # A node without slots is kept while it answers: slots may be migrating to it.
         gone = {at for at, node in known.items() if at not in there and not node.available}
         await asyncio.gather(*(self._nodes.pop(at).close() for at in gone))
         self._judge()
@@ -310,12 +310,12 @@ class ClusterStore:
         if self._on_change is not None:
             try:
                 self._on_change(available)
-            except Exception:  # a listener's fault must not cost us the store
+            except Exception:  # an error of the listener must not stop the store
                 log.exception("A listener to the store's availability failed")
 
 
 class _Reply:
-    """The replies of one call, as its parts bring them."""
+    """Assembles the replies of one call from its parts."""
 
     __slots__ = ("_future", "_missing", "_replies")
 
@@ -347,7 +347,7 @@ class _Reply:
 class _Part(Group):
     """The commands of one call that go to one node.
 
-    `places` says which replies of the call are theirs.
+    `places` are the positions of their replies among the replies of the call.
     """
 
     __slots__ = ("_asking", "_cluster", "node", "places", "reply", "tries")

@@ -40,10 +40,10 @@ class MemoryStore:
     Expired keys are swept at every call, soonest first, so no timer is needed.
 
     Args:
-        max_entries: what may be held; beyond it, commands that would add something are refused
-            as a full Redis refuses them (OOM), and nothing is evicted: a revocation or a
-            used ticket that were forgotten would let somebody back in.
-        clock: a monotonic time in seconds.
+        max_entries: the most entries held. Beyond it, commands that would add one are refused
+            with OOM, as a full Redis does, and nothing is evicted: without its revocation or
+            its mark as used, a credential would be valid again.
+        clock: a monotonic clock, in seconds.
     """
 
     kind = "memory"
@@ -51,7 +51,7 @@ class MemoryStore:
 
     @staticmethod
     def epoch(_key: str) -> str | None:
-        """See `Store.epoch`: a memory that is lost as a whole brings nothing back."""
+        """See `Store.epoch`. It never changes: memory is never restored from an older copy."""
         return "memory"
 
     def __init__(
@@ -74,12 +74,12 @@ class MemoryStore:
         packed = [[_packed(part) for part in command] for command in commands]
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._sweep()
-        # Redis goes on with the commands behind one that it refuses, and so do we.
+        # Like Redis, execute the commands after one that is refused.
         replies = [self._run(name.upper(), arguments) for name, *arguments in packed]
         refused = (reply for reply in replies if isinstance(reply, StoreUnavailable))
         if (error := next(refused, None)) is not None:
             future.set_exception(error)
-            future.exception()  # marks it as seen: a group that nobody awaits fails silently
+            future.exception()  # marked as retrieved: a group that is never awaited fails silently
         else:
             future.set_result(replies)
         return future
@@ -211,7 +211,7 @@ class MemoryStore:
     def ping(self, text: bytes = b"PONG") -> bytes:
         return text
 
-    # Hashes and sorted sets: both are made by their first member and gone with their last.
+    # Hashes and sorted sets: both are created with their first member and deleted with their last.
 
     def _add(self, key: bytes, kind: str, members: dict[bytes, Any]) -> int:
         value = self._get(key, kind)
@@ -310,7 +310,7 @@ _COMMANDS: dict[bytes, tuple[Callable[..., Any] | None, int, int]] = {
 
 
 def _packed(part: object) -> bytes:
-    """An argument as hiredis would send it, with hiredis' refusals."""
+    """An argument as hiredis encodes it, with the same errors."""
     kind = type(part)
     if kind is bytes:
         return part  # type: ignore[return-value]
@@ -340,7 +340,7 @@ def _number(score: float) -> bytes:
 
 
 def _bound(text: bytes) -> tuple[float, bool]:
-    """A limit of a range, and whether it is itself left out, as in `(5`."""
+    """A bound of a range, and whether it is exclusive, as in `(5`."""
     return _score(text.removeprefix(b"(")), text.startswith(b"(")
 
 

@@ -54,17 +54,18 @@ class RedisStore:
         where: a redis://, rediss:// or unix:// URL, with user, password, database number and
             `ssl_*` options as redis-py takes them; other options are not used. Or a
             redis+sentinel:// URL (redis_url.py), or an address. For a cluster: ClusterStore.
-        timeout: seconds that a reply, or a whole attempt to connect, may take. The link is
-            judged as a whole: one late reply means that all behind it are late as well.
-        tried_as: a hash tag: every connection is tried with all that Usher needs, writes too,
-            before it is used, and again and again; and one that refuses by READONLY, OOM, NOPERM
-            and the like (`REFUSALS`) is left. Empty: PING has to do.
+        timeout: seconds that a reply, or a whole attempt to connect, may take. One late reply
+            closes the link, because all replies after it are late as well.
+        tried_as: a hash tag. Every connection is tested with all commands that Usher needs,
+            including writes, before it is used and periodically after that. It is closed if one
+            is refused with READONLY, OOM, NOPERM or another word of `REFUSALS`. If empty, only
+            PING is sent.
         on_change: called with `available` whenever it changes, within the loop.
-        max_groups, max_bytes: how much may wait for replies at one time.
+        max_groups, max_bytes: how much may be pending at one time.
 
     Raises:
         ValueError: the URL, or a certificate file it names, cannot be used. The text never
-            quotes the URL, for it may hold a password.
+            quotes the URL, because it may hold a password.
     """
 
     kind = "redis"
@@ -111,19 +112,20 @@ class RedisStore:
         return link.send(commands)
 
     def refused(self, evidence: str) -> None:
-        """A group that looks at its replies itself was answered with this error."""
+        """Handle an error reply to a group that was issued with `issue`."""
         if self._link is not None:
             self._link.refused(evidence)
 
     def issue(self, group: Group, payload: bytes) -> None:
-        """Like `call`, for a group that looks at its replies itself."""
+        """Like `call`, for a group that handles error replies itself."""
         if self._link is None:
             group.fail(self.reason)
         else:
             self._link.issue(group, payload)
 
     async def connect(self) -> None:
-        """Tries once, then keeps the link in the background until `close()`; never raises."""
+        """Connect once, then keep the link connected in the background until `close()`. Never
+        raises."""
         if self._keeper is None and not self._closed:
             await self._attempt()
             self._keeper = asyncio.create_task(self._keep(), name="redis-keeper")
@@ -141,7 +143,7 @@ class RedisStore:
             if self._link is not None:
                 since = asyncio.get_running_loop().time()
                 await self._lost.wait()
-                # A link that is lost as soon as it is there goes on backing off.
+                # If the link was lost at once, the back-off continues.
                 if asyncio.get_running_loop().time() - since > LAST_DELAY_SECONDS:
                     delay = FIRST_DELAY_SECONDS
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
@@ -164,7 +166,7 @@ class RedisStore:
             self._unreachable(link, "no answer in time")
         except OSError as error:  # ssl.SSLError is one too
             self._unreachable(link, error.strerror or type(error).__name__)
-        except Exception as error:  # a fault of ours must not end the loop that reconnects
+        except Exception as error:  # a bug must not end the loop that reconnects
             log.exception("Connecting to Redis failed in an unexpected way")
             self._unreachable(link, type(error).__name__)
         except asyncio.CancelledError:
@@ -202,13 +204,13 @@ class RedisStore:
                 raise
 
     def on_moved(self, act: Callable[[], None]) -> None:
-        """Call `act` when commands work again after they were refused, as READONLY: it may be
-        another server now, behind the same name."""
+        """Call `act` when commands work again after they were refused, for example with READONLY:
+        the same name may now lead to another server."""
         self._on_moved = act
 
     def _unreachable(self, link: RedisLink, reason: str) -> None:
         link.lose(reason)
-        # Once, not at every attempt; "SET: OOM" says nothing new behind "EVAL: OOM".
+        # Logged once, not at every attempt; "SET: OOM" after "EVAL: OOM" is the same reason.
         refused = last_word(reason) in REFUSALS and last_word(reason) == last_word(self.reason)
         if reason != self.reason and not refused:
             log.warning("Redis cannot be used: %s", reason)
@@ -216,7 +218,7 @@ class RedisStore:
         self.reason = reason
 
     def _on_lost(self, link: RedisLink, reason: str) -> None:
-        # Runs before the waiting groups fail, so that whoever wakes up sees the new state.
+        # Runs before the pending groups fail, so that their callers see the new state.
         if link is self._link:
             self._link = None
             self.reason = reason
@@ -230,5 +232,5 @@ class RedisStore:
         if self._on_change is not None:
             try:
                 self._on_change(available)
-            except Exception:  # a listener's fault must not cost us the link
+            except Exception:  # an error of the listener must not close the link
                 log.exception("A listener to the store's availability failed")

@@ -30,9 +30,9 @@ class RedisUrl(msgspec.Struct, frozen=True):
 
     Attributes:
         hosts: the sentinels, or nodes of the cluster.
-        server: a plain URL of one of the Redis servers; its host is a stand-in.
-        sentinel: the same for one of the sentinels.
-        master_name: what the sentinels call the master; empty for a cluster.
+        server: a URL with the options of the Redis servers; its host is a placeholder.
+        sentinel: the same for the sentinels.
+        master_name: the sentinels' name of the master; empty for a cluster.
     """
 
     hosts: tuple[tuple[str, int], ...]
@@ -50,7 +50,7 @@ def read_url(url: str) -> RedisUrl:
     """Take a URL of several servers apart.
 
     Raises:
-        ValueError: it is none; the text says what it should be and never quotes it.
+        ValueError: the URL is invalid. The text says what is accepted and never quotes the URL.
     """
     scheme, _, rest = url.strip().partition("://")
     tls, _, form = scheme.lower().partition("+")

@@ -1,4 +1,4 @@
-"""Applies a change of rights in a channel to the sockets of this node that it concerns."""
+"""Applies changed channel rights to the affected sockets of this node."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Access:
         self._turn = asyncio.Lock()
 
     async def apply(self, change: Revocation) -> None:
-        """Look the right up anew, and act. What can't be looked up now is tried again."""
+        """Look the rights up again and apply them. A failed look-up is retried later."""
         try:
-            async with self._turn:  # what is read first is applied first, or an old right wins
+            async with self._turn:  # applied in the order of the reads, or an old right could win
                 await self._apply(change)
         except Unavailable as error:
             log.warning("rights not looked up yet: %s", error.evidence)
@@ -40,7 +40,7 @@ class Access:
                 self._waiting[change.subject, change.user_id] = change
 
     async def try_again(self) -> None:
-        """Apply what could not be looked up before. To be called every second or so."""
+        """Retry failed look-ups. Call it about once a second."""
         waiting, self._waiting = self._waiting, {}
         for change in waiting.values():
             await self.apply(change)
@@ -61,11 +61,11 @@ class Access:
             await asyncio.sleep(0)
 
     async def _concerned(self, channel_id: str) -> set[str]:
-        """Whose sockets a change of a channel as a whole may concern."""
+        """The users whose sockets a change of the whole channel may affect."""
         anybody = await self._shared.refresh(channel_id)
         room = channel_room(channel_id)
         return {
             client.session.user_id
-            for client in self._hub  # only now: whoever joins from here on joins by what was read
+            for client in self._hub  # only now: sockets that join from here on use what was read
             if anybody or client.membership.grant_in(room) is not None
         }

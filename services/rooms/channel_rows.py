@@ -23,11 +23,11 @@ _CURSOR = re.compile(r"([0-9]{1,12}\.[0-9]{1,9})~([A-Za-z0-9_-]{1,64})", re.ASCI
 
 
 class ChannelItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel as somebody who may read it sees it.
+    """A channel, as shown to a user who may read it.
 
     Attributes:
-        owner_id: None once the owner's account is gone.
-        right: the caller's.
+        owner_id: None once the owner's account is deleted.
+        right: the caller's right.
         created_at: epoch seconds.
     """
 
@@ -40,7 +40,7 @@ class ChannelItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """A member of a channel. `since`: epoch seconds of when the member was let in."""
+    """A member of a channel. `since`: when the member was added, epoch seconds."""
 
     id: str
     name: str
@@ -49,12 +49,12 @@ class Membership(msgspec.Struct, frozen=True):
 
 
 class ChannelDetails(ChannelItem, frozen=True, kw_only=True):
-    """A channel; for who manages it, with who else may enter.
+    """A channel, with its members and roles if the caller manages it.
 
     Attributes:
         members: at most 1,000, by id; the owner is not among them.
-        members_next: give it as `members_after` for the next ones; absent at the end.
-        roles: the right of each role named. Administrators manage every channel anyway.
+        members_next: pass it as `members_after` for the next page; absent on the last page.
+        roles: the right of each role listed. Administrators manage every channel anyway.
     """
 
     members: list[Membership] | msgspec.UnsetType = msgspec.UNSET
@@ -66,10 +66,10 @@ class ChannelDetails(ChannelItem, frozen=True, kw_only=True):
 
 
 def older_than(cursor: str) -> Any:
-    """The condition that a channel comes after the cursor of a page; "" is the first page's.
+    """The condition that a channel comes after a page's cursor; "" for the first page.
 
     Raises:
-        BadRequest: no page gave that cursor.
+        BadRequest: the cursor is malformed.
     """
     if not cursor:
         return Channel.id.is_null(False)
@@ -82,7 +82,7 @@ def older_than(cursor: str) -> Any:
 
 
 def cursor_of(item: ChannelItem) -> str:
-    """Where a page begins that follows this channel."""
+    """The cursor of the page that follows this channel."""
     return f"{item.created_at!r}~{item.id}"
 
 
@@ -102,7 +102,7 @@ def readable(db: peewee.Database, user_id: str, channel_id: str) -> tuple[Found,
     """A channel that a user may read, and the user's right.
 
     Raises:
-        NotFound: there is none, or not for this user: the caller cannot tell which.
+        NotFound: the channel does not exist, or this user may not read it; both look the same.
     """
     reader = reader_of(db, user_id)
     rows = find_channels(db, reader, Channel.id == channel_id, 1) if reader else []
@@ -115,7 +115,7 @@ def readable(db: peewee.Database, user_id: str, channel_id: str) -> tuple[Found,
 def details(
     db: peewee.Database, channel: Found, right: Right, members_after: str = ""
 ) -> ChannelDetails:
-    """A channel as somebody with this right sees it."""
+    """A channel, as shown to a user with this right."""
     shown = _shown(channel, right)
     if right < Right.MANAGE:
         return ChannelDetails(**shown)
@@ -143,7 +143,7 @@ def _shown(channel: Found, right: Right) -> dict[str, Any]:
 
 
 def list_members(db: peewee.Database, channel_id: str, after: str) -> list[Membership]:
-    """Members by id, those after `after`; one more than a page, to tell whether it is the last."""
+    """Members after `after`, by id: one more than a page holds, to detect the last page."""
     query: Any = (
         ChannelMember.select(
             ChannelMember.user, User.name, ChannelMember.right, ChannelMember.since
@@ -160,13 +160,13 @@ def list_members(db: peewee.Database, channel_id: str, after: str) -> list[Membe
 
 
 def lock_for(db: peewee.Database, user_id: str, channel_id: str, needed: Right) -> Found:
-    """A channel that a user may change, locked until the commit: changes go one by one.
+    """A channel that a user may change, locked until the commit, so that changes are serialised.
 
-    The right is looked up behind the lock: who lost it to the change before makes no other.
+    The right is read under the lock, so a user who lost it in the previous change is refused.
 
     Raises:
         NotFound: as `readable`.
-        Forbidden: it may be read, but more is needed.
+        Forbidden: the user may read the channel, but not change it.
     """
     locked_one(Channel.select(Channel.id).where(Channel.id == channel_id), db)
     channel, had = readable(db, user_id, channel_id)
@@ -178,9 +178,9 @@ def lock_for(db: peewee.Database, user_id: str, channel_id: str, needed: Right) 
 def set_roles(
     db: peewee.Database, channel_id: str, roles: Mapping[Role, RightName], now: float
 ) -> bool:
-    """Let these roles in and no others. Whether that was a change.
+    """Set the roles that may enter. Returns whether anything changed.
 
-    A role that stays keeps its `since`, also with another right.
+    A role that remains keeps its `since`, even if its right changes.
     """
     before = {role: word for role, (word, _) in roles_of(db, channel_id).items()}
     here = ChannelRole.channel == channel_id
@@ -197,7 +197,7 @@ def set_roles(
 
 
 def is_member(db: peewee.Database, channel_id: str, user_id: str) -> bool:
-    """Whether a user is a member already."""
+    """Whether a user is already a member."""
     here = (ChannelMember.channel == channel_id) & (ChannelMember.user == user_id)
     return bool(ChannelMember.select().where(here).exists(db))
 
@@ -205,11 +205,14 @@ def is_member(db: peewee.Database, channel_id: str, user_id: str) -> bool:
 def set_member(
     db: peewee.Database, channel_id: str, user_id: str, right: Right, now: float, added_by: str
 ) -> tuple[Membership, bool]:
-    """Make a user a member, or give a member another right. The member, and whether it changed.
+    """Add a member, or change a member's right.
+
+    Returns:
+        The member, and whether anything changed.
 
     Raises:
-        NotFound: no such user.
-        peewee.IntegrityError: the user is being deleted at this moment.
+        NotFound: the user does not exist.
+        peewee.IntegrityError: the user is being deleted concurrently.
     """
     user = User.select(User.name).where(User.id == user_id).get_or_none(db)
     if user is None:

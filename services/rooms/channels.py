@@ -1,8 +1,8 @@
-"""Channels: anybody can create them, and users with the right `manage` administer them.
+"""Channels: every user can create them, and users with the right `manage` administer them.
 
-Changes of one channel run one after the other, and each checks then whether the caller may make
-it. A change of rights writes a row of kind "access" in the same transaction. The nodes act upon it
-after the commit, as they do on revocations.
+Changes to one channel are serialised, and each checks the caller's right under the lock. A change
+of rights writes a row of kind "access" in the same transaction. The nodes apply it after the
+commit, as they do with revocations.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ EVERYBODY = "*"
 
 
 class Channels:
-    """Which channels there are, and who may do what in them.
+    """Creates, reads, changes and deletes channels and their members.
 
-    Methods for one channel raise NotFound also where the caller may not read it: a stranger
-    cannot tell a private channel from none. Forbidden: it may be read, but not managed.
+    Methods for one channel raise NotFound if the channel does not exist or the caller may not
+    read it, so that a private channel cannot be detected. They raise Forbidden if the caller may
+    read the channel but not manage it.
     """
 
     def __init__(
@@ -80,31 +81,31 @@ class Channels:
     # ---- who may -----------------------------------------------------------------------------
 
     async def grants_of(self, user_id: str) -> dict[str, Grant]:
-        """Every channel that a user may read; see `grants_of` for the bound.
+        """The channels that a user may read, up to the limit in `queries.grants_of`.
 
         Raises:
-            DatabaseUnavailable: the database can't be asked.
+            DatabaseUnavailable: the database cannot be read.
         """
         return await self._database.run(grants_of, user_id)
 
     async def grants_in(self, channel_id: str, user_ids: Iterable[str]) -> dict[str, Grant]:
-        """The rights of these users in a channel; who has none is left out.
+        """The rights of these users in a channel, without users who have none.
 
         Raises:
-            DatabaseUnavailable: the database can't be asked.
+            DatabaseUnavailable: the database cannot be read.
         """
         ids, granted = list(dict.fromkeys(user_ids)), dict[str, Grant]()
-        # Many short transactions: SQLite has one at a time, and each has its own time limit.
+        # Many short transactions: SQLite runs one at a time, and each has its own timeout.
         for start in range(0, len(ids), USERS_AT_ONCE):
             some = ids[start : start + USERS_AT_ONCE]
             granted |= await self._database.run(grants_in, channel_id, some)
         return granted
 
     async def grants_among(self, user_id: str, channel_ids: Iterable[str]) -> dict[str, Grant]:
-        """What a user may do in these channels; those that may not be read are left out.
+        """A user's rights in these channels, without channels that the user may not read.
 
         Raises:
-            DatabaseUnavailable: the database can't be asked.
+            DatabaseUnavailable: the database cannot be read.
         """
         return await self._database.run(grants_among, user_id, list(channel_ids))
 
@@ -113,13 +114,13 @@ class Channels:
     async def page(
         self, user_id: str, after: str, limit: int
     ) -> tuple[list[ChannelItem], str | None]:
-        """Channels that a user may read, newest first, and where the next page begins.
+        """A page of the channels that a user may read, newest first, and the next page's cursor.
 
         Args:
-            after: where the page before said that this one begins; "" for the first.
+            after: the cursor that the previous page returned; "" for the first page.
 
         Raises:
-            BadRequest: `after` is nothing that a page gave.
+            BadRequest: `after` is not such a cursor.
         """
         # One more than asked for tells whether this is the last page.
         items = await self._database.run(list_channels, user_id, older_than(after), limit + 1)
@@ -127,7 +128,7 @@ class Channels:
         return page, cursor_of(page[-1]) if len(items) > limit else None
 
     async def get(self, user_id: str, channel_id: str, members_after: str = "") -> ChannelDetails:
-        """One channel. Members and roles are shown to who manages it.
+        """One channel, with its members and roles if the caller manages it.
 
         Raises:
             NotFound: see the class.
@@ -142,15 +143,16 @@ class Channels:
     # ---- changing ----------------------------------------------------------------------------
 
     async def create(self, owner_id: str | None, name: str, private: bool = True) -> ChannelItem:
-        """Open a channel.
+        """Create a channel.
 
         Args:
-            owner_id: who opens it, or who made the API key that does; None: it is nobody's.
+            owner_id: the user who creates it, or who created the API key that does; None for a
+                channel without an owner.
 
         Raises:
-            BadRequest: the name can't be one.
-            Unauthenticated: the account is gone.
-            TooManyChannels: the caller owns as many as one may.
+            BadRequest: the name is invalid.
+            Unauthenticated: the owner's account is deleted.
+            TooManyChannels: the owner already has the maximum number of channels.
         """
         now = self._clock()
         opened = ChannelItem(
@@ -173,7 +175,7 @@ class Channels:
                 created_at=now,
                 public_since=None if private else now,
             ).execute(db)
-            self._tell(db, opened, "created")
+            self._write_event(db, opened, "created")
             whose = [] if owner_id is None else [owner_id]
             if not private:
                 whose.append(EVERYBODY)
@@ -195,16 +197,16 @@ class Channels:
         private: bool | None = None,
         roles: Mapping[Role, RightName] | None = None,
     ) -> ChannelDetails:
-        """Rename a channel, open or close it to everybody, or say which roles may enter.
+        """Rename a channel, make it public or private, or set the roles that may enter.
 
         Args:
-            roles: all of them; one that is left out loses its right.
+            roles: the complete list; a role that is not in it loses its right.
 
         Returns:
-            The channel as the caller left it, who may have lost the right to it by that.
+            The changed channel, even if the change took away the caller's right to read it.
 
         Raises:
-            BadRequest: the name can't be one.
+            BadRequest: the name is invalid.
             NotFound, Forbidden: see the class.
         """
         shown = None if name is None else checked_text(name, "name", MAX_NAME_LENGTH)
@@ -222,7 +224,7 @@ class Channels:
             now_is = channel._replace(**changes)
             after = details(db, now_is, Right.MANAGE)
             if changes or others:
-                self._tell(db, now_is, "updated")
+                self._write_event(db, now_is, "updated")
             if not (turned or others):
                 return after, []
             return after, [self._record(db, channel_id, EVERYBODY, "channel_changed")]
@@ -241,7 +243,7 @@ class Channels:
         def delete(db: peewee.Database) -> list[Revocation]:
             channel = lock_for(db, user_id, channel_id, Right.MANAGE)
             Channel.delete().where(Channel.id == channel_id).execute(db)
-            self._tell(db, channel, "deleted")
+            self._write_event(db, channel, "deleted")
             return [self._record(db, channel_id, EVERYBODY, "channel_deleted")]
 
         await self._revocations.publish(await self._database.run(delete))
@@ -251,12 +253,13 @@ class Channels:
     async def put_member(
         self, caller_id: str, channel_id: str, user_id: str, right: Right = Right.WRITE
     ) -> Membership:
-        """Let a user in, or give a member another right.
+        """Add a member, or change a member's right.
 
         Raises:
             NotFound, Forbidden: see the class; NotFound also for an unknown user.
             OwnerStays: the user owns the channel.
-            TooManyChannels: the caller has let this user, or all, into as many as one may.
+            TooManyChannels: the caller has given the maximum number of memberships, to this user
+                or in total.
         """
 
         def put(db: peewee.Database) -> tuple[Membership, list[Revocation]]:
@@ -269,7 +272,7 @@ class Channels:
             member, other = set_member(db, channel_id, user_id, right, now, caller_id)
             if not other:
                 return member, []
-            self._tell(db, channel, "member_set", EventMember(user_id, right.word))
+            self._write_event(db, channel, "member_set", EventMember(user_id, right.word))
             return member, [self._record(db, channel_id, user_id, "member_changed")]
 
         try:
@@ -280,10 +283,10 @@ class Channels:
         return member
 
     async def remove_member(self, caller_id: str, channel_id: str, user_id: str) -> None:
-        """Take a member's right away; a member may leave without managing the channel.
+        """Remove a member. Members may remove themselves without managing the channel.
 
         Raises:
-            NotFound, Forbidden: see the class; NotFound also for who is no member.
+            NotFound, Forbidden: see the class; NotFound also if the user is not a member.
             OwnerStays: the user owns the channel.
         """
         leaves = caller_id == user_id
@@ -297,7 +300,7 @@ class Channels:
             if not ChannelMember.delete().where(here).execute(db):
                 raise NotFound("no such member")
             reason: ChannelChange = "member_left" if leaves else "member_removed"
-            self._tell(db, channel, reason, EventMember(user_id))
+            self._write_event(db, channel, reason, EventMember(user_id))
             return [self._record(db, channel_id, user_id, reason)]
 
         await self._revocations.publish(await self._database.run(remove))
@@ -307,14 +310,14 @@ class Channels:
     ) -> Revocation:
         return self._revocations.record(db, "access", channel_id, user_id, reason)
 
-    def _tell(
+    def _write_event(
         self,
         db: peewee.Database,
         channel: Found | ChannelItem,
         change: ChannelChange,
         member: EventMember | msgspec.UnsetType = msgspec.UNSET,
     ) -> None:
-        """Write an event about a channel, as it is now, or was before it went."""
+        """Write an event about a channel, with its current state, or its last one if deleted."""
         data = ChannelEvent(
             channel.id, channel.name, channel.private, channel.owner_id, change, member
         )

@@ -1,8 +1,9 @@
 """Admits a credential: from what a client presents to an identity with its rooms subscribed.
 
-There is one way down. The credential becomes claims (an access token is verified, a ticket is
-redeemed). Claims become an identity (`Admission.identify`: revocations known here, the login cache
-in Redis, the database only if Redis cannot answer). Then the identity's rooms are subscribed.
+It has three steps. The credential becomes claims: an access token is verified, a ticket is
+redeemed. The claims become an identity (`Admission.identify`): it checks the revocations known
+here, then the login cache in Redis, and the database only if Redis cannot answer. Then the
+identity's rooms are subscribed.
 """
 
 from __future__ import annotations
@@ -29,38 +30,39 @@ class TwoIdentities(UsherError):
 
 
 class Credential(msgspec.Struct, frozen=True, gc=False):
-    """One credential as it was presented: where, and its text."""
+    """A credential: where it was presented, and its text."""
 
     way: Way
     text: str
 
     @property
     def is_bearer(self) -> bool:
-        """Whether it is an access token that may hold one live socket only."""
+        """Whether it is an access token that may hold only one live socket."""
         if self.way == "message":
             return not looks_like_ticket(self.text)
         return self.way in ("header", "subprotocol")
 
 
 class Joins:
-    """Admits who joins by socket, with their rooms subscribed."""
+    """Admits the credentials of sockets, and subscribes to their rooms."""
 
     def __init__(self, admission: Admission, rooms: Rooms, limit: SocketLimit) -> None:
         self._admission, self._rooms, self._limit = admission, rooms, limit
         self._places: dict[str, Place] = {}
 
     async def admit(self, credential: Credential, beside: Credential | None = None) -> Identity:
-        """Who a credential belongs to. Their rooms are subscribed when this returns.
+        """Identify a credential. The identity's rooms are subscribed when this returns.
 
-        The caller enters the identity or calls `release` before it awaits anything else.
+        The caller must enter the identity into the hub, or call `release`, before it awaits
+        anything else.
 
         Args:
-            beside: the cookie that came together with an explicit credential.
+            beside: the cookie that was sent together with an explicit credential.
 
         Raises:
-            TwoIdentities: the cookie is of another login session.
+            TwoIdentities: the cookie belongs to another login session.
             TokenExpired, Unauthenticated, Unavailable: as `Admission.identify`.
-            RateLimited: the user has too many sockets already.
+            RateLimited: the user already has the maximum number of sockets.
         """
         claims = await self._claims_of(credential)
         if beside is not None:
@@ -68,10 +70,10 @@ class Joins:
         return await self.admit_claims(claims)
 
     async def admit_claims(self, claims: Claims) -> Identity:
-        """Who the bearer of verified claims is, as `admit` says."""
+        """Identify verified claims. Returns and raises as `admit`."""
         place = self._limit.take(claims)
         own = (user_room(claims.sub),)
-        pending = self._rooms.subscribe(own)  # on its way while Redis is asked who this is
+        pending = self._rooms.subscribe(own)  # issued together with the look-up in Redis
         try:
             identity = await self._admission.identify(claims, place)
             beyond = self._limit.is_beyond(place)
@@ -88,10 +90,10 @@ class Joins:
         return identity
 
     async def renew(self, credential: Credential, held: Claims) -> Identity:
-        """Who a newer credential of a socket that has joined belongs to. Rooms stay as they are.
+        """Identify a newer credential of a joined socket. Its rooms are not changed.
 
         Raises:
-            IdentityMismatch: another user's, or of another login session.
+            IdentityMismatch: it belongs to another user or another login session.
             TokenExpired, Unauthenticated, Unavailable: as `Admission.identify`.
         """
         claims = await self._claims_of(credential)
@@ -100,7 +102,7 @@ class Joins:
         return await self._admission.identify(claims)
 
     def release(self, identity: Identity) -> None:
-        """Release what `admit` subscribed: rooms that were entered stay, by who is in them."""
+        """Release the subscriptions of `admit`. Rooms that have members stay subscribed."""
         self._rooms.unsubscribe((user_room(identity.user_id),))
         self._rooms.unsubscribe(map(channel_room, identity.grants))
         self._limit.give_back(self._places.pop(identity.session_id))
@@ -114,7 +116,7 @@ class Joins:
         return self._admission.verify(credential.text)
 
     def _check_same_session(self, claims: Claims, cookie: Credential) -> None:
-        """A cookie beside an explicit credential must not be somebody else's."""
+        """Refuse a cookie of another login session beside an explicit credential."""
         try:
             other = self._admission.verify(cookie.text)
         except TokenExpired as error:
@@ -127,7 +129,7 @@ class Joins:
     async def _when_subscribed(
         self, identity: Identity, pending: list[asyncio.Future[None]]
     ) -> Identity:
-        """Wait until the rooms are subscribed; what was changed or revoked meanwhile counts."""
+        """Wait until the rooms are subscribed, then apply what was changed or revoked meanwhile."""
         try:
             place = self._places[identity.session_id]
             await self._rooms.wait_subscribed(pending)
@@ -136,7 +138,7 @@ class Joins:
                 if not self._admission.is_outdated(identity):
                     break
                 changed = await self._admission.identify(identity.claims, place)
-                # Subscribed before the others are released: a room that stays misses nothing.
+                # New rooms are subscribed before old ones are released: no room misses a message.
                 self._rooms.subscribe(map(channel_room, changed.grants))
                 self._rooms.unsubscribe(map(channel_room, identity.grants))
                 identity = changed
@@ -147,7 +149,7 @@ class Joins:
         return identity
 
     def _up_to_date(self, identity: Identity) -> Identity:
-        """What was opened to many, or closed, while rooms were subscribed counts. No waiting."""
+        """Apply changes to open channels that were made during the subscription. Does not wait."""
         changed = self._admission.current(identity)
         if changed.grants.keys() != identity.grants.keys():
             self._rooms.subscribe(map(channel_room, changed.grants))

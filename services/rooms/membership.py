@@ -1,4 +1,4 @@
-"""The rooms of one socket: those it may enter, and those it is in."""
+"""The rooms of one socket: the ones it may enter, and the ones it is in."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ OWN_ROOM = Grant(Right.WRITE, 0.0)
 
 
 class Membership:
-    """The rooms of a socket that has joined.
+    """The rooms of a joined socket.
 
     Args:
         member: the socket.
-        user: who it is.
-        grants: what the user may do, by channel id.
+        user: the socket's user.
+        grants: the user's rights, by channel id.
     """
 
     __slots__ = ("_grants", "_joined", "_member", "_presence", "_rooms", "_user")
@@ -42,7 +42,7 @@ class Membership:
         return list(self._joined)
 
     def grant_in(self, room: str) -> Grant | None:
-        """What the socket may do in a room; None when it may not even listen."""
+        """The socket's right in a room; None if it may not read it."""
         if room == user_room(self._user.id):
             return OWN_ROOM
         kind, _, channel_id = room.partition(":")
@@ -55,7 +55,7 @@ class Membership:
     # ---- going in and out ------------------------------------------------------------------
 
     def enter(self, names: Iterable[str]) -> None:
-        """Go into rooms that are held. No waiting."""
+        """Enter rooms that are subscribed. Does not wait."""
         for name in names:
             if name not in self._joined:
                 self._joined[name] = None
@@ -63,7 +63,7 @@ class Membership:
                 self._presence.came(name, self._user, self._member.session_id)
 
     def leave(self, name: str) -> bool:
-        """Go out of a room. False when the socket was not in it."""
+        """Leave a room. Returns False if the socket was not in it."""
         if name not in self._joined:
             return False
         del self._joined[name]
@@ -72,12 +72,12 @@ class Membership:
         return True
 
     def leave_all(self) -> None:
-        """Go out of every room."""
+        """Leave every room."""
         for name in self.names():
             self.leave(name)
 
     async def go_in(self, names: Iterable[str]) -> None:
-        """Enter rooms once they are subscribed. A right that is lost meanwhile counts."""
+        """Enter rooms once they are subscribed, except those whose right was revoked meanwhile."""
         wanted = [name for name in names if name not in self._joined]
         try:
             await self._rooms.wait_subscribed(self._rooms.subscribe(wanted))
@@ -89,7 +89,7 @@ class Membership:
     # ---- rights ----------------------------------------------------------------------------
 
     async def match(self, grants: Mapping[str, Grant]) -> None:
-        """Take over rights that were looked up anew; leave and enter rooms to match."""
+        """Replace the rights with newly read ones, and leave and enter rooms to match."""
         self._grants = dict(grants)
         for name in self.names():
             if self.grant_in(name) is None:
@@ -97,10 +97,13 @@ class Membership:
         await self.go_in(self.allowed())
 
     async def change(self, channel_id: str, grant: Grant | None, by_name: bool = False) -> bool:
-        """Take over the right in one channel. What is lost is left at once. True if it changed.
+        """Replace the right in one channel. Leaves the room at once if the right is revoked.
 
         Args:
-            by_name: the socket asks for it by name.
+            by_name: the client asked for the room by name.
+
+        Returns:
+            Whether the right changed.
         """
         before = self._grants.get(channel_id)
         if before == grant:
@@ -110,7 +113,8 @@ class Membership:
             self.leave(channel_room(channel_id))
         else:
             self._grants[channel_id] = grant
-            # Beyond so many a room is entered by name only: others may add one to any number.
+            # Beyond this number, rooms are entered by name only: other users can add a user to any
+            # number of channels.
             if before is None and (by_name or len(self._joined) <= MAX_ROOMS):
                 await self.go_in((channel_room(channel_id),))
         return True

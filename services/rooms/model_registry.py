@@ -33,7 +33,7 @@ class ModelRow(msgspec.Struct, frozen=True):
 
 
 class ModelRegistry:
-    """Registers models and knows them."""
+    """Registers, lists and removes models."""
 
     def __init__(
         self, database: Database, store: Store, clock: Callable[[], float] = time.time
@@ -44,7 +44,7 @@ class ModelRegistry:
         """Whether `usage` may name this model.
 
         Raises:
-            StoreUnavailable, DatabaseUnavailable: it can't be looked up.
+            StoreUnavailable, DatabaseUnavailable: the look-up failed.
         """
         title, count = await self._store.call(
             ("HGET", REGISTRY_KEY, model), ("HGET", REGISTRY_KEY, LOADED)
@@ -68,10 +68,10 @@ class ModelRegistry:
         return await self._database.run(_all)
 
     async def put(self, model: str, title: str) -> ModelRow:
-        """Register a model, or give it another title.
+        """Register a model, or change its title.
 
         Raises:
-            BadRequest: an id or a title with what is not seen in it.
+            BadRequest: the id or the title has invisible characters.
         """
         if checked_text(model, "model_id", MAX_ID_LENGTH) != model:
             raise BadRequest("model: its id is not what one would see", field="model_id")
@@ -81,18 +81,18 @@ class ModelRegistry:
         return ModelRow(model, shown)
 
     async def remove(self, model: str) -> None:
-        """Strike a model off.
+        """Remove a model.
 
         Raises:
-            NotFound: it is not registered.
+            NotFound: the model is not registered.
         """
-        # PostgreSQL takes no NUL, not even to look for it.
+        # PostgreSQL accepts no NUL character, not even in a comparison.
         if "\0" in model or not await self._database.run(_remove, model):
             raise NotFound("no such model")
         self._forget()
 
     def _forget(self) -> None:
-        """Let the next look read the rows. Without Redis there is nothing to forget."""
+        """Invalidate the cache in Redis. Without Redis there is no cache."""
         self._store.call(("DEL", REGISTRY_KEY))
 
 

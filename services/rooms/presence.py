@@ -24,7 +24,7 @@ from services.sockets.session_pool import RENEW_BATCH
 from services.websocket.protocol import Member, encode_event, encode_json
 
 PEOPLE_AT_ONCE = 500
-"""In one notice: ten thousand would be half a megabyte, and close whoever reads slowly."""
+"""Users in one notification: ten thousand would take half a megabyte and close slow readers."""
 PEOPLE_BYTES = 63 * 1024
 """Of people in one frame: with what is around them it has 64 KiB, which many clients read."""
 QUICKEST_SECONDS = 0.05
@@ -42,7 +42,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
 
 
 class PresenceChange(msgspec.Struct, frozen=True):
-    """The event `presence`: who came into a room and who left it."""
+    """The event `presence`: the users who entered and left a room."""
 
     room: str
     joined: list[Member]
@@ -50,7 +50,7 @@ class PresenceChange(msgspec.Struct, frozen=True):
 
 
 def as_fit(people: list[Member], most: int, size: int = PEOPLE_BYTES) -> tuple[list[Member], int]:
-    """The first people, `most` of them and in so many bytes of JSON; and what is left of these."""
+    """The first users, at most `most` and at most this many bytes of JSON; and the bytes left."""
     for count, member in enumerate(people[:most]):
         needs = len(encode_json(member)) + 1
         if needs > size:
@@ -62,136 +62,137 @@ def as_fit(people: list[Member], most: int, size: int = PEOPLE_BYTES) -> tuple[l
 _CHANGE = msgspec.json.Decoder(Change)
 
 
-class _Picture:
-    """One room's people as this node knows them."""
+class _RoomPresence:
+    """The users present in one room, as far as this node knows."""
 
-    __slots__ = ("complete", "counts", "entries", "looks", "notice", "own", "shown")
+    __slots__ = ("complete", "counts", "entries", "own", "pending_notification", "reads", "shown")
 
     def __init__(self) -> None:
         self.own: dict[str, Member] = {}
-        """This node's sockets: whose each is."""
+        """The user of each of this node's sockets."""
         self.counts: dict[str, int] = {}
-        """This node's users: how many sockets each."""
+        """The number of this node's sockets, by user id."""
         self.entries: dict[tuple[str, str], Here] = {}
         """By user and node."""
         self.shown: dict[str, Member] = {}
         """The presence that members were last notified of."""
-        self.notice: asyncio.TimerHandle | None = None
+        self.pending_notification: asyncio.TimerHandle | None = None
         self.complete = False
-        """Whether Redis was ever asked who else is there."""
-        self.looks: list[set[tuple[str, str]]] = []
-        """Of every question that is under way: what has changed since it was asked."""
+        """Whether presence was read from Redis at least once."""
+        self.reads: list[set[tuple[str, str]]] = []
+        """For each read in progress: the entries that changed since it was issued."""
 
     def people(self) -> dict[str, Member]:
         return {h.user_id: Member(h.user_id, h.name) for h in self.entries.values()}
 
 
 class Presence:
-    """Presence in the rooms of this node. A room of one user (`user:…`) has none.
+    """Presence in the rooms of this node. A user's own room (`user:…`) has none.
 
     Args:
-        node: id of this process.
+        node: the id of this process.
     """
 
     def __init__(
         self, store: Store, rooms: Rooms, node: str, clock: Callable[[], float] = time.time
     ) -> None:
         self._index, self._rooms, self._node = RoomIndex(store, clock), rooms, node
-        self._pictures: dict[str, _Picture] = {}
+        self._presence: dict[str, _RoomPresence] = {}
         self._looks: set[asyncio.Task[None]] = set()
-        rooms.on_ephemeral(EPHEMERAL, self._heard)
+        rooms.on_ephemeral(EPHEMERAL, self._on_change)
 
-    # ---- this node's people ----------------------------------------------------------------
+    # ---- sockets of this node --------------------------------------------------------------
 
     def came(self, room: str, member: Member, session_id: str) -> None:
         """A socket of a user entered a room here."""
         if room.startswith(USER):
             return
-        picture = self._pictures.get(room)
-        if picture is None:
-            picture = self._pictures[room] = _Picture()
-            self._look_soon(room)
-        picture.own[session_id] = member
+        presence = self._presence.get(room)
+        if presence is None:
+            presence = self._presence[room] = _RoomPresence()
+            self._read_soon(room)
+        presence.own[session_id] = member
         self._index.write(room, [self._entry(session_id, member)])
-        sockets = picture.counts[member.id] = picture.counts.get(member.id, 0) + 1
+        sockets = presence.counts[member.id] = presence.counts.get(member.id, 0) + 1
         if sockets == 1:
             here = Here(member.id, self._node, member.name)
-            self._tell(room, picture, Change(here, came=True))
+            self._publish(room, presence, Change(here, came=True))
 
     def went(self, room: str, session_id: str) -> None:
         """A socket of a user left a room here."""
-        picture = self._pictures.get(room)
-        member = None if picture is None else picture.own.pop(session_id, None)
-        if picture is None or member is None:
+        presence = self._presence.get(room)
+        member = None if presence is None else presence.own.pop(session_id, None)
+        if presence is None or member is None:
             return
         self._index.remove(room, self._entry(session_id, member))
-        picture.counts[member.id] -= 1
-        if picture.counts[member.id]:
+        presence.counts[member.id] -= 1
+        if presence.counts[member.id]:
             return
-        del picture.counts[member.id]
+        del presence.counts[member.id]
         here = Here(member.id, self._node, member.name)
-        self._tell(room, picture, Change(here, came=False))
-        if not picture.own:  # nobody here wants to know any more
-            del self._pictures[room]
-            if picture.notice is not None:
-                picture.notice.cancel()
+        self._publish(room, presence, Change(here, came=False))
+        if not presence.own:  # no socket of this node is in the room any more
+            del self._presence[room]
+            if presence.pending_notification is not None:
+                presence.pending_notification.cancel()
 
     def _entry(self, session_id: str, member: Member) -> Entry:
         return Entry(member.id, self._node, member.name, session_id)
 
     async def people(self, room: str) -> list[Member]:
-        """Who is in a room, on every node.
+        """The users in a room, on all nodes.
 
         Raises:
-            StoreUnavailable: it was not known before, and Redis is away.
+            StoreUnavailable: presence has not been read yet, and Redis is unavailable.
         """
-        picture = self._pictures.get(room)
-        if picture is not None and not picture.complete:
-            await self._look(room)  # somebody has only just come in here
-            picture = self._pictures.get(room)
-        if picture is not None:
-            return list(picture.people().values())
+        presence = self._presence.get(room)
+        if presence is not None and not presence.complete:
+            await self._read(room)  # the first socket has just entered on this node
+            presence = self._presence.get(room)
+        if presence is not None:
+            return list(presence.people().values())
         here = {entry.user_id: entry for entry in await self._index.read(room)}
         return [Member(user_id, each.name) for user_id, each in here.items()]
 
-    # ---- telling ---------------------------------------------------------------------------
+    # ---- notifications ---------------------------------------------------------------------
 
-    def _tell(self, room: str, picture: _Picture, change: Change) -> None:
-        self._apply(room, picture, change)
+    def _publish(self, room: str, presence: _RoomPresence, change: Change) -> None:
+        self._apply(room, presence, change)
         self._rooms.send_ephemeral(room, EPHEMERAL, msgspec.json.encode(change))
 
-    def _heard(self, room: str, body: bytes) -> None:
-        picture = self._pictures.get(room)
-        if picture is None:
+    def _on_change(self, room: str, body: bytes) -> None:
+        presence = self._presence.get(room)
+        if presence is None:
             return
         try:
             change = _CHANGE.decode(body)
         except msgspec.DecodeError:
-            return  # a node of another version; Redis tells who is there
+            return  # a node of another version; the next comparison with Redis corrects this
         if change.here.node != self._node:
-            self._apply(room, picture, change)
+            self._apply(room, presence, change)
 
-    def _apply(self, room: str, picture: _Picture, change: Change) -> None:
+    def _apply(self, room: str, presence: _RoomPresence, change: Change) -> None:
         key = change.here.user_id, change.here.node
         if change.came:
-            picture.entries[key] = change.here
+            presence.entries[key] = change.here
         else:
-            picture.entries.pop(key, None)
-        for changed in picture.looks:
+            presence.entries.pop(key, None)
+        for changed in presence.reads:
             changed.add(key)
-        self._notice_soon(room, picture)
+        self._notify_soon(room, presence)
 
-    def _notice_soon(self, room: str, picture: _Picture) -> None:
-        """Gather changes: a thousand people coming at once must not be a thousand frames each."""
-        if picture.notice is None:
+    def _notify_soon(self, room: str, presence: _RoomPresence) -> None:
+        """Batch changes, so that a thousand users who enter at once do not cause a thousand frames
+        for each socket."""
+        if presence.pending_notification is None:
             members = len(self._rooms.members(room))
             delay = max(QUICKEST_SECONDS, members / NOTICES_PER_SECOND)
             loop = asyncio.get_running_loop()
-            picture.notice = loop.call_later(delay, self._notice, room, picture)
+            presence.pending_notification = loop.call_later(delay, self._notify, room, presence)
 
-    def _notice(self, room: str, picture: _Picture) -> None:
-        picture.notice = None
-        shown, now = picture.shown, picture.people()
+    def _notify(self, room: str, presence: _RoomPresence) -> None:
+        presence.pending_notification = None
+        shown, now = presence.shown, presence.people()
         joined = [member for user_id, member in now.items() if user_id not in shown]
         left = [member for user_id, member in shown.items() if user_id not in now]
         changes = len(joined) + len(left)
@@ -205,60 +206,60 @@ class Presence:
             event = PresenceChange(room, joined, left)
             self._rooms.send_here(room, encode_event("presence", event))
         if more:
-            self._notice_soon(room, picture)
+            self._notify_soon(room, presence)
 
     # ---- leases ----------------------------------------------------------------------------
 
     async def renew(self) -> None:
-        """Renew this node's entries and look at everybody else's. To be called every few seconds.
+        """Renew this node's entries and read those of the others. Call it every few seconds.
 
         Raises:
-            StoreUnavailable: Redis is away; who is known stays known.
+            StoreUnavailable: Redis is unavailable; the known presence is kept.
         """
-        rooms = list(self._pictures)
+        rooms = list(self._presence)
         for start in range(0, len(rooms), ROOMS_AT_ONCE):
             await asyncio.gather(*map(self._renew, rooms[start : start + ROOMS_AT_ONCE]))
 
     async def _renew(self, room: str) -> None:
-        picture = self._pictures.get(room)
-        if picture is None:
+        presence = self._presence.get(room)
+        if presence is None:
             return
-        # Drawn batch by batch: who leaves meanwhile must not come back.
+        # Read batch by batch: a user who leaves meanwhile must not be added again.
         waiting = (
             self._entry(session_id, member)
-            for session_id, member in tuple(picture.own.items())
-            if session_id in picture.own
+            for session_id, member in tuple(presence.own.items())
+            if session_id in presence.own
         )
         while batch := list(islice(waiting, RENEW_BATCH)):
             written = self._index.write(room, batch)
             if len(batch) == RENEW_BATCH:
                 await written  # else on its way together with the look
-        await self._look(room)
+        await self._read(room)
 
-    def _look_soon(self, room: str) -> None:
-        task = asyncio.get_running_loop().create_task(self._look_quietly(room))
+    def _read_soon(self, room: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._read_quietly(room))
         self._looks.add(task)
         task.add_done_callback(self._looks.discard)
 
-    async def _look_quietly(self, room: str) -> None:
-        with suppress(StoreUnavailable):  # the next renewal looks again
-            await self._look(room)
+    async def _read_quietly(self, room: str) -> None:
+        with suppress(StoreUnavailable):  # the next renewal reads again
+            await self._read(room)
 
-    async def _look(self, room: str) -> None:
-        """Make the picture of a room what Redis says, but for this node's own people and for
-        what was told after Redis was asked."""
-        picture = self._pictures.get(room)
-        if picture is None:
+    async def _read(self, room: str) -> None:
+        """Update a room's presence from Redis, except for this node's own sockets and changes
+        received after the read was issued."""
+        presence = self._presence.get(room)
+        if presence is None:
             return
         changed = set[tuple[str, str]]()
-        picture.looks.append(changed)
+        presence.reads.append(changed)
         try:
             found = {(h.user_id, h.node): h for h in await self._index.read(room)}
         finally:
-            picture.looks.remove(changed)
+            presence.reads.remove(changed)
         kept = {
             key: here
-            for key, here in picture.entries.items()
+            for key, here in presence.entries.items()
             if here.node == self._node or key in changed
         }
         others = {
@@ -266,6 +267,6 @@ class Presence:
             for key, here in found.items()
             if here.node != self._node and key not in changed
         }
-        picture.entries, picture.complete = kept | others, True
-        if self._pictures.get(room) is picture:
-            self._notice_soon(room, picture)
+        presence.entries, presence.complete = kept | others, True
+        if self._presence.get(room) is presence:
+            self._notify_soon(room, presence)

@@ -18,7 +18,7 @@ MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
 def null() -> msgspec.Raw:
-    """What data is where none is given. A function: a schema can't hold raw JSON."""
+    """The default of `data`. It is a function because a JSON schema cannot hold raw JSON."""
     return msgspec.Raw(b"null")
 
 
@@ -29,7 +29,7 @@ class InRoom(msgspec.Struct):
 
 
 class Say(msgspec.Struct):
-    """`data`: anything; it is passed on as it is."""
+    """`data`: any JSON value; it is forwarded unchanged."""
 
     room: RoomName
     data: msgspec.Raw
@@ -42,7 +42,7 @@ class UseModel(msgspec.Struct):
 
 
 class AskRoom(msgspec.Struct):
-    """`after`: the id of the last message that is known; without it, the whole window."""
+    """`after`: the id of the last message known to the client; without it, the whole history."""
 
     room: RoomName
     after: MessageId | None = None
@@ -133,25 +133,26 @@ KEPT = b'"event":'
 
 
 def message_body(room: str, sender: Member, data: msgspec.Raw, sent_at: float) -> bytes:
-    """The inside of a message but for its id, which the room's log gives: no brace before."""
+    """The JSON members of a message without its id, which the room's log assigns. It has no opening
+    brace."""
     return _encode(_Body(room, sender, data, sent_at))[1:]
 
 
 def message_with_id(message_id: str, body: bytes) -> bytes:
-    """The JSON of a whole message."""
+    """The JSON of a message with its id."""
     return b'{"id":"%b",%b' % (message_id.encode(), body)
 
 
 def message_event(message_id: str, body: bytes) -> bytes:
-    """The text of the event that a logged message is: `message`, or what a backend published."""
+    """The text of the event of a logged message: `message`, or the event a backend published."""
     if body.startswith(KEPT):
         return message_with_id(message_id, body)
     return b'{"event":"message","data":%b}' % message_with_id(message_id, body)
 
 
 def kept_body(event: str, room: str, data: msgspec.Raw, sent_at: float) -> bytes:
-    """The inside of what a backend published to be kept, as `message_body`. It is known by its
-    beginning: that of a message is its room."""
+    """The log entry of an event that a backend published with history. Its first member tells it
+    apart from a message, whose first member is `room`."""
     parts = KEPT, _encode(event), _encode(room), bytes(data), _encode(sent_at)
     return b'%b%b,"room":%b,"data":%b,"sent_at":%b}' % parts
 
@@ -175,11 +176,11 @@ ROOM_SERVER_EVENTS: dict[str, ServerEvent] = {
 
 
 def raw(text: bytes) -> msgspec.Raw:
-    """JSON that is passed on as it is."""
+    """JSON that is forwarded unchanged."""
     return msgspec.Raw(text)
 
 
 def published(event: str, room: str, data: msgspec.Raw) -> bytes:
-    """The text of what a backend pushes: as given, with the room beside."""
+    """The text of an event that a backend publishes: as given, with the room added."""
     parts = _encode(event), _encode(room), bytes(data)
     return b'{"event":%b,"room":%b,"data":%b}' % parts

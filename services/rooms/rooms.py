@@ -47,20 +47,20 @@ def channel_room(channel_id: str) -> str:
 
 
 class RoomMember(Protocol):
-    """A socket, as its rooms see it."""
+    """The interface of a socket that rooms use."""
 
     session_id: str
     connection: Connection
 
 
 class _Room:
-    """One room that is subscribed here."""
+    """One room that is subscribed on this node."""
 
     __slots__ = (
         "behind",
         "catching_up",
         "epoch",
-        "gap_told",
+        "gap_sent",
         "held",
         "last",
         "lost_at",
@@ -75,7 +75,7 @@ class _Room:
         self.members: dict[RoomMember, float] = {}
         """When each came in, epoch seconds by this node's clock; the last is the newest."""
         self.held = 0
-        self.last = self.gap_told = (0, 0)
+        self.last = self.gap_sent = (0, 0)
         self.since, self.epoch = since, epoch
         self.behind, self.lost_at = False, since
         self.catching_up: asyncio.Task[None] | None = None
@@ -85,12 +85,12 @@ class _Room:
 
 
 class Rooms:
-    """The rooms of this node. Listens to the bus.
+    """The rooms of this node. It is the listener of the bus.
 
     Args:
-        as_event: the text of the event that a kept message becomes.
-        as_gap: the text of the event that says of a room that messages of it are lost.
-        stalled: asked before a room's messages go out, see `WebSocketConnection`.
+        as_event: returns the text of the event for a logged message.
+        as_gap: returns the text of the event that reports lost messages of a room.
+        stalled: checked before a room's messages are sent, see `WebSocketConnection`.
     """
 
     def __init__(
@@ -109,13 +109,13 @@ class Rooms:
         self._on_ephemeral: dict[bytes, Callable[[str, bytes], None]] = {b"e": self._relay}
         bus.listen(self)
 
-    # ---- other parts that use the line -----------------------------------------------------
+    # ---- other uses of the bus -------------------------------------------------------------
 
     async def receive_from_nodes(self, on_message: Callable[[bytes], None]) -> None:
-        """Subscribe to the nodes' own room, now or once Redis is available."""
+        """Subscribe to the room of messages between nodes, now or once Redis is available."""
         self._on_control = on_message
         await self.wait_subscribed(self.subscribe((CONTROL_ROOM,)))
-        with suppress(StoreUnavailable):  # the log's clock, not ours: its ids are compared with
+        with suppress(StoreUnavailable):  # the log's clock, not ours: it is compared with ids
             here = self._rooms[CONTROL_ROOM]
             behind_all = f"{MAX_NUMBER}-{MAX_NUMBER}"
             window = await self._bus.read_behind(CONTROL_ROOM, behind_all, 1)
@@ -125,10 +125,10 @@ class Rooms:
         """Read messages between nodes that the subscription did not deliver.
 
         Returns:
-            False where a part of it may be lost: the log does not know the last that came.
+            False if messages may be lost, because the log has no entry for the last one received.
 
         Raises:
-            StoreUnavailable: the log can't be read.
+            StoreUnavailable: the log cannot be read.
         """
         here = self._rooms[CONTROL_ROOM]
         complete = True
@@ -139,7 +139,7 @@ class Rooms:
         return complete
 
     def on_ephemeral(self, kind: bytes, act: Callable[[str, bytes], None]) -> None:
-        """Hand ephemeral messages of a kind (one byte) to another part."""
+        """Register the receiver of ephemeral messages of a kind (one byte)."""
         self._on_ephemeral[kind] = act
 
     # ---- membership ------------------------------------------------------------------------
@@ -147,8 +147,10 @@ class Rooms:
     def subscribe(self, names: Iterable[str]) -> list[asyncio.Future[None]]:
         """Subscribe to rooms before a socket enters them, so that no later message is missed.
 
-        Every name must be released with `unsubscribe`. Returns those not confirmed yet:
-        wait for it with `wait_subscribed`.
+        Every name must be released with `unsubscribe`.
+
+        Returns:
+            The subscriptions that are not confirmed yet, for `wait_subscribed`.
         """
         fresh: list[asyncio.Future[None]] = []
         for name in names:
@@ -162,9 +164,9 @@ class Rooms:
         return fresh
 
     async def wait_subscribed(self, held: Collection[asyncio.Future[None]]) -> None:
-        """Wait until rooms are subscribed, or the connection is lost: joins work without Redis.
+        """Wait until rooms are subscribed or the connection is lost: joins work without Redis.
 
-        No timeout of its own: it is on every join, and the line gives up by itself in time.
+        It needs no timeout, because the bus closes an unresponsive connection by itself.
         """
         for future in held:
             if not future.done():
@@ -178,13 +180,13 @@ class Rooms:
                 self._forget_if_empty(name, room)
 
     def enter(self, member: RoomMember, name: str) -> None:
-        """Put a socket into a room that is held for it."""
+        """Add a socket to a room that is subscribed for it."""
         room = self._rooms[name]
-        self._flush(room)  # what was said before is not for who comes now
+        self._flush(room)  # earlier messages must not reach the new member
         room.members.setdefault(member, self._clock())
 
     def leave(self, member: RoomMember, name: str) -> None:
-        """Take a socket out of a room."""
+        """Remove a socket from a room."""
         room = self._rooms.get(name)
         if room is None or member not in room.members:
             return
@@ -198,7 +200,7 @@ class Rooms:
         return [] if room is None else list(room.members)
 
     def names(self) -> list[str]:
-        """The rooms that have a member here."""
+        """The rooms that have a member on this node."""
         return [name for name, room in self._rooms.items() if room.members]
 
     def _forget_if_empty(self, name: str, room: _Room) -> None:
@@ -208,7 +210,7 @@ class Rooms:
             if room.catching_up is not None:
                 room.catching_up.cancel()
 
-    # ---- saying something ------------------------------------------------------------------
+    # ---- publishing ------------------------------------------------------------------------
 
     def send_frame(self, name: str, text: bytes, but: str = "") -> None:
         """Send a frame's text to every member on every node, except one socket session."""
@@ -223,8 +225,8 @@ class Rooms:
         await self._bus.send(name, b"e " + text)
 
     def keep(self, name: str, body: bytes, sender: str) -> Awaitable[str]:
-        """Say something to every member on every node that is in the room's log, too. Issued when
-        called; gives its id.
+        """Append a message to the room's log and send it to every member on every node. Issued
+        when called; the result is an awaitable of the message's id.
 
         Raises:
             StoreUnavailable: when awaited.
@@ -232,26 +234,26 @@ class Rooms:
         return self._bus.keep(name, body, sender)
 
     def send_ephemeral(self, name: str, kind: bytes, body: bytes) -> None:
-        """Send something to the same part on every node. `kind`: one byte, see `on_ephemeral`."""
+        """Send an ephemeral message to every node. `kind`: one byte, see `on_ephemeral`."""
         self._bus.send(name, kind + body)
 
     def send_here(self, name: str, text: bytes) -> None:
         """Send a frame's text to the members on this node."""
         self._to_members(name, encode_text(text))
 
-    # ---- what the bus tells ----------------------------------------------------------------
+    # ---- messages from the bus -------------------------------------------------------------
 
     def logged(self, room: str, message: LoggedMessage) -> None:
-        """A message of the room's log."""
+        """Deliver a message of the room's log."""
         here = self._rooms.get(room)
         if here is None:
             return
         if here.catching_up is not None:
-            self._let_wait(here, message)  # its turn is behind what was missed
+            self._defer(here, message)  # delivered after the missed messages
         elif message.order > here.last:
             here.last = message.order
             self._deliver(room, message)
-        elif not self._bus.in_time:  # else it is known already
+        elif not self._bus.in_time:  # else it was delivered already
             self.gap(room)
 
     def ephemeral(self, room: str, body: bytes) -> None:
@@ -261,19 +263,19 @@ class Rooms:
             act(room, body[1:])
 
     @staticmethod
-    def _let_wait(room: _Room, message: LoggedMessage) -> None:
+    def _defer(room: _Room, message: LoggedMessage) -> None:
         if len(room.waiting) < MAX_WAITING:
             room.waiting.append(message)
         else:
             room.waiting, room.behind = [], True  # read with the others
 
     def gap(self, room: str) -> None:
-        """The line was lost for a while: read the log from where delivery stopped."""
+        """The subscription was interrupted: read the log from where delivery stopped."""
         here = self._rooms.get(room)
         if here is None:
             return
         here.lost_at = self._clock()
-        here.behind = True  # also when it is lost again while the log is being read
+        here.behind = True  # also if it is interrupted again while the log is being read
         if here.catching_up is None:
             task = asyncio.get_running_loop().create_task(self._catch_up(room, here))
             here.catching_up = task
@@ -297,24 +299,24 @@ class Rooms:
                     self._deliver_late(name, room, message, ahead)
 
     async def _read_missed(self, name: str, room: _Room) -> float | None:
-        """Deliver what the log has behind the last message.
+        """Deliver the log's messages after the last delivered one.
 
         Returns:
-            Seconds by which the log's clock is ahead of ours. It was read a little ago, so that
-            is rather too little: nobody is kept from what was said after they came in. None where
-            ids do not tell when something was said.
+            Seconds by which the log's clock is ahead of ours. It is estimated a little too low,
+            so that no member misses a message sent after it entered. None if the ids do not tell
+            when messages were sent.
         """
-        # Where nothing was delivered yet, what came after the room was first heard counts.
-        # An id is passed over itself: the first of that millisecond has the number 0.
+        # If nothing was delivered yet, read from the time of the subscription.
+        # The start id is exclusive, and the first id of a millisecond has the number 0.
         first = room.last if room.last != (0, 0) else (int(room.since * 1000) - 1, MAX_NUMBER)
         after = f"{first[0]}-{first[1]}"
         window = await self._bus.read_behind(name, after, GAP_PAGE)
         if self._is_lost(room, window):
-            room.gap_told = room.last
-            self._tell_gap(name, room)
-        if self._began_anew(room, window):
-            # All of it is new, whatever its ids are.
-            room.last = room.gap_told = (0, 0)
+            room.gap_sent = room.last
+            self._send_gap(name, room)
+        if self._started_again(room, window):
+            # After a restart of the log, all of its messages are new, whatever their ids are.
+            room.last = room.gap_sent = (0, 0)
             after = "0-0"
             window = await self._bus.read_behind(name, after, GAP_PAGE)
             window = msgspec.structs.replace(window, in_time=False)
@@ -330,19 +332,19 @@ class Rooms:
 
     @staticmethod
     def _is_lost(room: _Room, window: Window) -> bool:
-        """Whether messages may be missing that no log has any more, and that was not told yet."""
-        if Rooms._began_anew(room, window):
+        """Whether messages may be missing from the log that no `gap` was sent for yet."""
+        if Rooms._started_again(room, window):
             return True
-        return room.last != room.gap_told and not window.complete
+        return room.last != room.gap_sent and not window.complete
 
     @staticmethod
-    def _began_anew(room: _Room, window: Window) -> bool:
-        """Whether it is another log than the one that was heard last. One that was emptied under a
-        line that stood is not: the last message that was delivered lies in it."""
-        is_heard = window.known and window.in_time
-        return bool(room.epoch) and window.epoch not in {"", room.epoch} and not is_heard
+    def _started_again(room: _Room, window: Window) -> bool:
+        """Whether the log was lost and started again since the last delivery. A log that was
+        emptied while the subscription stood does not count: it holds the last delivered message."""
+        is_same = window.known and window.in_time
+        return bool(room.epoch) and window.epoch not in {"", room.epoch} and not is_same
 
-    def _tell_gap(self, name: str, room: _Room) -> None:
+    def _send_gap(self, name: str, room: _Room) -> None:
         if self._as_gap is None or name == CONTROL_ROOM:
             return
         self._flush(room)
@@ -354,8 +356,8 @@ class Rooms:
     def _deliver_late(
         self, name: str, room: _Room, message: LoggedMessage, ahead: float | None
     ) -> None:
-        """Deliver what was said a while ago to those who were in by then. Who came after it may
-        have had no right to it, and has read the log already if they wanted to know."""
+        """Deliver a missed message to the members who had entered before it was sent. Later members
+        may have had no right to it, and can read the history."""
         if message.order <= room.last:
             return
         room.last = message.order
@@ -402,13 +404,13 @@ class Rooms:
             self._flush(room)
 
     def _flush(self, room: _Room) -> None:
-        """Send what was gathered in this turn of the loop: one system call a member, not one a
-        message."""
+        """Send the messages of this iteration of the event loop, with one system call for each
+        member instead of one for each message."""
         frames, room.unsent, room.unsent_bytes = room.unsent, [], 0
         if not frames:
             return
         self._stalled()
         joined = frames[0] if len(frames) == 1 else b"".join(frames)
-        # A copy: a member that is too slow is closed by this, and leaves.
+        # A copy, because a member that is too slow is closed here and leaves.
         for member in tuple(room.members):
             member.connection.send_frames(frames, joined)

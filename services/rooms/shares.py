@@ -1,7 +1,7 @@
 """Limits on the channels that a user may own and the memberships that a user may give.
 
-They keep one user from filling the channel lists of others. Administrators, and what is done in
-their name, are not limited. Plain Peewee code, for use within a transaction (`Database.run`).
+They keep one user from filling the channel lists of others. Administrators and their API keys are
+not limited. All functions are plain Peewee code, for use within a transaction (`Database.run`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from services.errors import TooManyChannels, Unauthenticated
 
 
 class Shares(msgspec.Struct, frozen=True):
-    """What one user who is no administrator may have.
+    """The limits of one user who is not an administrator.
 
     Attributes:
-        channels: that one owns.
-        given: memberships that one has given and that stand.
-        given_to_one: of these, to one and the same user.
+        channels: channels owned.
+        given: current memberships that the user has given.
+        given_to_one: current memberships given to the same user.
     """
 
     channels: int
@@ -35,11 +35,11 @@ UNLIMITED = Shares(sys.maxsize, sys.maxsize, sys.maxsize)
 
 
 def check_new_channel(db: peewee.Database, shares: Shares, owner_id: str) -> None:
-    """Whether somebody may own one more channel; parallel ones wait for each other.
+    """Check that a user may own one more channel. Concurrent checks of one user are serialised.
 
     Raises:
-        TooManyChannels: there are as many already.
-        Unauthenticated: the account is gone.
+        TooManyChannels: the limit is reached.
+        Unauthenticated: the account is deleted.
     """
     if _is_limited(db, owner_id):
         owned = Channel.select().where(Channel.owner == owner_id)
@@ -47,11 +47,11 @@ def check_new_channel(db: peewee.Database, shares: Shares, owner_id: str) -> Non
 
 
 def check_new_member(db: peewee.Database, shares: Shares, giver_id: str, user_id: str) -> None:
-    """Whether somebody may let a user into one more channel; likewise.
+    """Check that a user may give one more membership. Concurrent checks are serialised.
 
     Raises:
-        TooManyChannels: as many were given already, to all or to this user.
-        Unauthenticated: the account is gone.
+        TooManyChannels: the limit is reached, in total or for this member.
+        Unauthenticated: the account is deleted.
     """
     if _is_limited(db, giver_id):
         given = ChannelMember.select().where(ChannelMember.added_by == giver_id)

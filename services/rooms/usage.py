@@ -1,4 +1,4 @@
-"""Which models are in use and by whom. A use expires unless it is repeated.
+"""The models in use and the socket sessions that use them. A use expires unless it is repeated.
 
 Two sorted sets in Redis, scored by expiry: one of models, and one per model of its socket sessions.
 Reading removes what has expired, so no sweep is needed.
@@ -28,10 +28,10 @@ class Usage:
         self._store, self._clock = store, clock
 
     async def use(self, model: str, session_id: str) -> list[str]:
-        """Note that a socket session uses a model now. Gives the models in use.
+        """Record that a socket session uses a model. Returns the models in use.
 
         Raises:
-            StoreUnavailable: Redis is away.
+            StoreUnavailable: Redis is unavailable.
         """
         now = self._clock()
         fades, key = now + FADE_SECONDS, sessions_key(model)
@@ -46,20 +46,20 @@ class Usage:
         return sorted(model.decode() for model in models)
 
     async def models(self) -> list[str]:
-        """The models in use now.
+        """The models in use.
 
         Raises:
-            StoreUnavailable: Redis is away.
+            StoreUnavailable: Redis is unavailable.
         """
         now = self._clock()
         (models,) = await self._store.call(("ZRANGEBYSCORE", MODELS_KEY, now, "+inf"))
         return sorted(model.decode() for model in models)
 
     async def sessions(self, model: str) -> list[str]:
-        """The socket sessions that use a model now.
+        """The socket sessions that use a model.
 
         Raises:
-            StoreUnavailable: Redis is away.
+            StoreUnavailable: Redis is unavailable.
         """
         now, key = self._clock(), sessions_key(model)
         _, sessions = await self._store.call(

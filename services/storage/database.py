@@ -27,7 +27,7 @@ from services.storage.database_url import DatabaseUrl, SqliteFile
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Another node may be in the middle of a long migration: its lock is waited for.
+# Another node may be running a long migration: wait for its lock.
 MIGRATION_TIMEOUT_SECONDS = 120.0
 
 NODE_RUNS = 256
@@ -37,11 +37,11 @@ logger = logging.getLogger(__name__)
 
 
 class _BrokenOff(Exception):
-    """Nobody waits for this run any more: roll back."""
+    """The caller of this run has gone: roll back."""
 
 
 class _Run:
-    """One call of `Database.run`: what has to be known to break it off safely."""
+    """The state of one call of `Database.run` that is needed to abort it safely."""
 
     __slots__ = ("broken_off", "committing", "connection", "lost", "task", "turn")
 
@@ -59,9 +59,9 @@ class Database:
 
     Args:
         bridge: an AsyncSqliteDatabase or AsyncPostgresqlDatabase.
-        url: what it was opened with.
-        timeout: seconds that a run may take, waiting for a connection included.
-        max_waiting: runs under way or waiting at once, before `Busy`.
+        url: the URL that it was opened with.
+        timeout: seconds that a run may take, including the wait for a connection.
+        max_waiting: the most runs in progress or waiting; beyond it, `Busy` is raised.
     """
 
     def __init__(
@@ -94,19 +94,20 @@ class Database:
         max_waiting: int = 1024,
         callers: Callers | None = None,
     ) -> Database:
-        """Connects and brings the schema up to date.
+        """Connect to the database and apply pending migrations.
 
         Args:
             url: `sqlite:///path` or `postgresql://user:password@host:port/name?options`.
             timeout: seconds that one run may take.
-            max_waiting: runs of users under way or waiting at once, before `Busy`; strangers
-                have half of it.
-            callers: on whose behalf tasks work.
+            max_waiting: the most runs of users in progress or waiting, before `Busy` is raised;
+                unauthenticated callers have half of it.
+            callers: the caller that each task works for.
 
         Raises:
-            SettingError: the URL names neither, has an option that is not taken, or its user
-                lacks a right; the line says which.
-            DatabaseUnavailable: it cannot be reached, read or written. Names no password.
+            SettingError: the URL is of another database, has an unsupported option, or its user
+                lacks a privilege; the message says which.
+            DatabaseUnavailable: the database cannot be reached, read or written. The text
+                contains no password.
         """
         _quieten_parameter_logs()
         parsed = database_url.parse(url)
@@ -123,7 +124,7 @@ class Database:
             if parsed.kind == "sqlite":
                 database._file = SqliteFile(parsed.path)
             await database._migrate()
-        except BaseException:  # cancelled too: SQLite's thread would outlive the start
+        except BaseException:  # also if cancelled, or SQLite's thread would outlive the start
             await database.close()
             raise
         return database
@@ -134,16 +135,18 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Runs `work(db, *args, **kwargs)` in one transaction; committed when it returns.
+        """Run `work(db, *args, **kwargs)` in one transaction, which is committed when it returns.
 
-        `work` may run twice: it must do nothing but use `db`. It must return values, not
-        queries, since `db` is of no use afterwards. What it raises rolls back and passes.
+        `work` may run twice, so it must have no side effects except through `db`. It must return
+        values, not queries, because `db` cannot be used afterwards. An exception in `work` rolls
+        back and is raised to the caller.
 
         Raises:
-            DatabaseUnavailable: the database is gone or slower than the timeout. When it
-                was lost during the commit itself, nobody knows whether that took place.
-            Busy: too many runs are waiting already.
-            peewee.IntegrityError: a constraint; with its name, without the values.
+            DatabaseUnavailable: the database is unavailable or slower than the timeout. If the
+                connection was lost during the commit, the commit may or may not have happened.
+            Busy: too many runs are waiting.
+            peewee.IntegrityError: a constraint was violated. The text has the constraint's name
+                and no values.
         """
 
         def call(db: peewee.Database) -> T:
@@ -157,8 +160,8 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """As `run`, for `work` that only reads: it also succeeds where nothing can be written, as
-        on a full disk, beside another process's lock, or on a standby.
+        """Like `run`, for `work` that only reads. It also succeeds if the database cannot be
+        written: on a full disk, while another process holds the write lock, or on a standby.
 
         Raises:
             DatabaseUnavailable, Busy: as `run`.
@@ -170,7 +173,7 @@ class Database:
         return await self._supervise(partial(self._reading, call))
 
     async def ping(self) -> None:
-        """Asks the database whether it would take a write just now.
+        """Check whether the database accepts writes.
 
         Raises:
             DatabaseUnavailable, Busy: as `run`.
@@ -178,7 +181,7 @@ class Database:
         await self.run(_ping)
 
     async def close(self) -> None:
-        """Lets what is under way end within the timeout, then closes every connection."""
+        """Wait up to the timeout for runs in progress, then close every connection."""
         self._closed = True
         tasks = {run.task for run in self._runs if run.task is not None}
         if tasks:
@@ -199,14 +202,14 @@ class Database:
     # -- supervision: bounds in number and time --------------------------------------------
 
     async def _supervise(self, job: Callable[[_Run], T], timeout: float | None = None) -> T:
-        """Runs `job` in a task of its own and gives up on it without waiting for its end."""
+        """Run `job` in its own task, so that the caller can leave without waiting for its end."""
         if self._closed:
             raise DatabaseUnavailable("the database is closed")
         caller = self.callers.current
         run = _Run(self._queue.request(caller.kind, caller.key))
         self._runs.add(run)
-        # Not asyncio.wait_for: that would go on waiting for a rollback that a hanging server
-        # never answers.
+        # Not asyncio.wait_for, which would wait for a rollback that a hanging server never
+        # answers.
         run.task = asyncio.ensure_future(self._in_turn(job, run))
         run.task.add_done_callback(partial(self._ended, run))
         limit = self._timeout if timeout is None else timeout
@@ -222,26 +225,26 @@ class Database:
         return result
 
     def _ended(self, run: _Run, task: asyncio.Task[Any]) -> None:
-        # The place is free only now, not when its caller left: what hangs counts as waiting.
+        # The slot is freed only now, not when the caller left: a hanging run keeps its slot.
         self._runs.discard(run)
         run.turn.release()
         if not task.cancelled():
-            task.exception()  # seen here, or asyncio logs it when the caller has left
+            task.exception()  # retrieved here, or asyncio logs it if the caller has left
 
     def _break_off(self, run: _Run) -> None:
-        """Ends a run whose caller has left, so that its connection is not handed on half-used."""
+        """Abort a run whose caller has left, so that its connection is not reused half-way."""
         run.broken_off = True
         if run.task is None or run.task.done():
             return
         if run.connection is None:
             run.task.cancel()
         elif self.kind == "postgresql":
-            # Not a cancellation: its rollback and its reset would be waited for on a line that
-            # may be dead. Without the connection the server rolls back by itself.
+            # Not a cancellation, which would wait for the rollback and the reset on a connection
+            # that may be dead. Without the connection the server rolls back by itself.
             _terminate(run.connection)
-        # SQLite: its thread is in the middle of a statement that will end; the run sees
-        # `broken_off` then and rolls back. A cancellation would race with that statement and
-        # return the connection with a transaction begun.
+        # SQLite: its thread is executing a statement. After it the run sees `broken_off` and
+        # rolls back. A cancellation would race with the statement and could return the
+        # connection inside a transaction.
 
     async def _in_turn(self, job: Callable[[_Run], T], run: _Run) -> T:
         await run.turn.wait()
@@ -279,7 +282,7 @@ class Database:
         except DRIVER_ERRORS as error:
             self._refuse_at_start(error)
             cause = database_errors.origin(error)
-            # The text is the server's own or the system's; neither repeats the password.
+            # The text comes from the server or the system; neither contains the password.
             raise DatabaseUnavailable(f"{self._shown}: {cause}") from None
 
     async def _release(self, run: _Run) -> None:
@@ -287,10 +290,10 @@ class Database:
         try:
             if self.kind == "postgresql" and (run.lost or run.broken_off or connection.stale()):
                 _terminate(connection)
-                await connection.close()  # lets go of asyncpg's proxy, which is void now
+                await connection.close()  # releases asyncpg's proxy, which is invalid now
             await self._bridge.aclose()
         except DRIVER_ERRORS as error:
-            # The transaction is over by now; whether it worked must not depend on this.
+            # The transaction has ended; this must not change its result.
             logger.info("%s: connection dropped on release: %s", self.kind, _name(error))
         finally:
             run.connection = None
@@ -330,9 +333,9 @@ class Database:
 
 
 def _shares(url: DatabaseUrl, max_waiting: int) -> tuple[int, list[Lane]]:
-    """How the connections are shared: the node's own work (its ping, the sweep of revocations) and
-    users have what nobody else takes, and strangers have a part of the rest in their turn. SQLite
-    has one connection, and they share its time: the node's work is next whenever there is some."""
+    """The lanes that share the connections. Internal work (ping, the sweep of revocations) and
+    users each have a reserved connection. Unauthenticated callers may use a part of the rest, in
+    rotation. SQLite has one connection, which the lanes share over time: internal work is next."""
     places = 1 if url.postgresql is None else url.postgresql.connections
     half, some = max(1, max_waiting // 2), max(1, max_waiting // 8)
     return places, [
@@ -343,7 +346,7 @@ def _shares(url: DatabaseUrl, max_waiting: int) -> tuple[int, list[Lane]]:
 
 
 def _may_retry(error: Exception, run: _Run) -> bool:
-    # Lost in the commit: it may have taken place, and a second time would be one too many.
+    # Lost during the commit: it may have happened, so the work must not run again.
     if run.lost and not run.committing:
         return True
     return database_errors.is_rolled_back(error)
@@ -354,12 +357,12 @@ def _terminate(connection: Any) -> None:
         if connection.conn is not None:
             connection.conn.terminate()
     except asyncpg.InterfaceError:
-        pass  # given back already
+        pass  # already returned
 
 
 def _ping(db: peewee.Database) -> None:
     if migrations.is_sqlite(db):
-        return  # BEGIN IMMEDIATE was the question
+        return  # BEGIN IMMEDIATE was the check
     row = db.execute_sql("SELECT current_setting('transaction_read_only')").fetchone()
     if row[0] == "on":
         raise DatabaseUnavailable("postgresql: takes no writes, it is a standby")
@@ -370,6 +373,6 @@ def _name(error: Exception) -> str:
 
 
 def _quieten_parameter_logs() -> None:
-    # Both write every query with its values (e-mail addresses, hashes) at DEBUG.
+    # Both log every query with its values (e-mail addresses, hashes) at DEBUG.
     for name in ("peewee", "aiosqlite"):
         logging.getLogger(name).setLevel(logging.INFO)

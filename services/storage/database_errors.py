@@ -10,8 +10,8 @@ import peewee
 
 from services.errors import DatabaseUnavailable
 
-# What a run may raise that is not the work's own. Peewee wraps most of the drivers' errors,
-# but by the name of the class only, so several of asyncpg's arrive bare.
+# Errors of the database, as opposed to errors raised by `work`. Peewee wraps most of the drivers'
+# errors, but by class name only, so several of asyncpg's are raised unwrapped.
 DRIVER_ERRORS: tuple[type[Exception], ...] = (
     peewee.PeeweeException,
     peewee.DoesNotExist,
@@ -22,7 +22,7 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     asyncio.TimeoutError,  # a subclass of OSError from Python 3.11 on only
 )
-# The connection is gone or of no use; a new one may help at once.
+# The connection is lost or unusable; a new one may work at once.
 DROPPED = (
     OSError,
     asyncio.TimeoutError,
@@ -32,7 +32,7 @@ DROPPED = (
     asyncpg.IdleInTransactionSessionTimeoutError,  # 25P03
     asyncpg.ReadOnlySQLTransactionError,  # 25006: not the primary any more
 )
-# The server is there but will not or cannot do it now.
+# The server is reachable, but refuses or fails now.
 OVERLOADED = (
     asyncpg.OperatorInterventionError,  # class 57: statement_timeout, starting up
     asyncpg.InsufficientResourcesError,  # class 53
@@ -40,23 +40,23 @@ OVERLOADED = (
     asyncpg.PostgresSystemError,  # class 58
     asyncpg.InternalServerError,  # class XX: corrupt
     asyncpg.TransactionRollbackError,  # class 40, and twice in a row
-    asyncpg.InsufficientPrivilegeError,  # 42501: a right was taken away meanwhile
+    asyncpg.InsufficientPrivilegeError,  # 42501: a privilege was revoked meanwhile
 )
 
 
 def origin(error: BaseException) -> BaseException:
-    """The driver's own error, which Peewee keeps inside its wrapper."""
+    """The driver's error inside Peewee's wrapper."""
     inner = getattr(error, "orig", None)
     return inner if isinstance(inner, BaseException) else error
 
 
 def is_dropped(error: BaseException) -> bool:
-    """The connection must not be used again."""
+    """Whether the connection must not be used again."""
     return isinstance(origin(error), DROPPED)
 
 
 def is_rolled_back(error: BaseException) -> bool:
-    """The database undid the transaction to let another one pass: it may be tried again."""
+    """Whether the database rolled the transaction back (deadlock, serialisation): retry it."""
     cause = origin(error)
     if isinstance(cause, sqlite3.OperationalError):
         return "locked" in str(cause)  # sqlite_errorcode only exists from Python 3.11 on
@@ -64,17 +64,17 @@ def is_rolled_back(error: BaseException) -> bool:
 
 
 def refusal(error: BaseException, kind: str, lost: bool) -> Exception:
-    """What the caller of `Database.run` gets to see.
+    """Map an error to the one that `Database.run` raises.
 
     Args:
-        error: as it came out of Peewee or the driver.
+        error: the error raised by Peewee or the driver.
         kind: "sqlite" or "postgresql".
-        lost: whether its connection is closed by now.
+        lost: whether the connection is closed.
 
     Returns:
-        DatabaseUnavailable where the database is the trouble. Otherwise an error of the same
-        class without the values that the drivers and Peewee put into the text ("Key
-        (email)=(…) already exists"), because an error that nobody expected ends in the log.
+        DatabaseUnavailable if the database failed. Otherwise an error of the same class, without
+        the values that the drivers and Peewee put into the text ("Key (email)=(…) already
+        exists"), because unexpected errors are logged.
     """
     cause = origin(error)
     if lost or _is_unavailable(cause):
@@ -88,15 +88,15 @@ def _is_unavailable(cause: BaseException) -> bool:
     if isinstance(cause, (*DROPPED, *OVERLOADED)):
         return True
     if isinstance(cause, (sqlite3.OperationalError, peewee.OperationalError)):
-        # A full disk, a read-only file, a lock held too long. A mistake in the SQL has the
-        # same class on SQLite, but not the right to pass for an outage.
+        # A full disk, a read-only file, a lock held too long. On SQLite, invalid SQL raises the
+        # same class, but must not be reported as an outage.
         return not str(cause).startswith(("no such ", "near ", "table "))
-    # Only what is no subclass: "file is not a database", "database disk image is malformed".
+    # Only the class itself: "file is not a database", "database disk image is malformed".
     return type(cause) is sqlite3.DatabaseError
 
 
 def describe(cause: BaseException) -> str:
-    """The error in words that hold no value of any row."""
+    """Describe the error without any value of a row."""
     if isinstance(cause, asyncpg.PostgresError):
         constraint = getattr(cause, "constraint_name", None)
         suffix = f" ({constraint})" if constraint else ""

@@ -15,7 +15,7 @@ from services.errors import SettingError
 from services.storage import database_errors
 from services.storage.postgresql_url import SETTING, TAKES
 
-# The models' modules are read here: a table is asked for whether or not its module was used yet.
+# All modules of models are imported here, so that every table is checked.
 for _module in iter_modules(models.__path__, "models."):
     import_module(_module.name)
 
@@ -46,7 +46,7 @@ _POOLER_REFUSES = ("unsupported startup parameter", "transaction blocks not allo
 
 
 def missing_rights(db: peewee.Database) -> list[str]:
-    """What the user may not do with Usher's tables. PostgreSQL only.
+    """The privileges on Usher's tables that the database user lacks. PostgreSQL only.
 
     Returns:
         For example `["DELETE, INSERT on table users", "USAGE on sequence revocations_id_seq"]`.
@@ -64,10 +64,10 @@ def _models(base: type[Row]) -> Iterator[type[Row]]:
 
 
 def check_rights(db: peewee.Database, shown: str) -> None:
-    """Look for rights that are missing, in a transaction of its own. PostgreSQL only.
+    """Check the privileges of the database user, in a separate transaction. PostgreSQL only.
 
     Raises:
-        SettingError: names them.
+        SettingError: privileges are missing; the text names them.
     """
     with db.atomic():
         (user,) = db.execute_sql("SELECT current_user::text").fetchone()
@@ -77,14 +77,14 @@ def check_rights(db: peewee.Database, shown: str) -> None:
 
 
 def explain(error: BaseException, shown: str, user: str) -> SettingError | None:
-    """The line for an error at the start that no second try would mend; None for others.
+    """The message for a permanent error at the start; None for errors that a retry may solve.
 
-    The server's texts that are taken over name tables, schemas, users and parameters, and no
-    value of any row and no password.
+    The server's texts that are included name tables, schemas, users and parameters. They contain
+    no value of a row and no password.
 
     Args:
-        shown: the URL, fit for messages.
-        user: as whom it was tried.
+        shown: the URL without credentials.
+        user: the database user.
     """
     cause = database_errors.origin(error)
     if isinstance(cause, asyncpg.InsufficientPrivilegeError):

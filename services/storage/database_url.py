@@ -18,8 +18,7 @@ from services.storage.postgresql import OneConnection, open_postgresql
 from services.storage.postgresql_url import SETTING, PostgresqlUrl
 
 TAKES = "sqlite:///path or postgresql://user:password@host:port/name"
-# Waiting for another process's write lock takes this share of the timeout, so that the one
-# retry still fits in.
+# The share of the timeout for another process's write lock; the one retry must fit in the rest.
 SQLITE_LOCK_SHARE = 0.4
 SQLITE_FILE_MODE = 0o600
 _OPTION = re.compile(r"\?([^/?=&]+)=[^/]*\Z")
@@ -32,13 +31,13 @@ class _Sqlite(OneConnection, AsyncSqliteDatabase):  # type: ignore[misc]  # no s
 
 @dataclass(frozen=True)
 class DatabaseUrl:
-    """A DATABASE_URL, understood.
+    """A parsed DATABASE_URL.
 
     Attributes:
         kind: "sqlite" or "postgresql".
-        shown: the URL without user, password and options, fit for messages.
+        shown: the URL without user, password and options, for messages.
         path: the SQLite file; relative to the working directory unless it starts with "/".
-        postgresql: of a PostgreSQL URL the rest, the password too; not in the repr.
+        postgresql: the parsed PostgreSQL URL, including the password; not in the repr.
     """
 
     kind: str
@@ -48,14 +47,14 @@ class DatabaseUrl:
 
 
 def parse(url: str) -> DatabaseUrl:
-    """Understands `url`.
+    """Parse a DATABASE_URL.
 
-    SQLite: all after `sqlite:///` is the path as it stands, without percent-decoding, so that
-    any folder can be named. Options at its end (`?timeout=30`) are those of other programs, and
-    refused. PostgreSQL: see postgresql_url.py.
+    SQLite: everything after `sqlite:///` is the path, without percent-decoding, so that any folder
+    can be named. Options (`?timeout=30`), which other programs accept, are refused. PostgreSQL: see
+    postgresql_url.py.
 
     Raises:
-        SettingError: neither of the two, or with an option that is not taken; shows no credential.
+        SettingError: the URL is of neither, or has an unsupported option. Shows no credential.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -69,7 +68,7 @@ def parse(url: str) -> DatabaseUrl:
 
 
 def is_there(url: str) -> bool:
-    """Whether a SQLite file exists; of a server only a connection tells, so it counts as there.
+    """Whether the SQLite file exists; always true for PostgreSQL, where only connecting can tell.
 
     Raises:
         SettingError: as `parse`.
@@ -80,7 +79,7 @@ def is_there(url: str) -> bool:
 
 def _sqlite(rest: str) -> DatabaseUrl:
     path = rest[1:] if rest.startswith("/") else ""
-    # A database in memory would be empty again after each lost connection.
+    # An in-memory database would be empty again after each lost connection.
     if not path or path == ":memory:" or "\0" in path:
         raise SettingError(SETTING, f"sqlite://{rest}", "sqlite:/// and the path of a file")
     if (option := _OPTION.search(path)) is not None:
@@ -91,33 +90,33 @@ def _sqlite(rest: str) -> DatabaseUrl:
 
 
 def open_bridge(url: DatabaseUrl, timeout: float) -> Any:
-    """The bridge to either; of SQLite the file must be there (`prepare_sqlite`)."""
+    """Open the bridge to either database. A SQLite file must exist (`prepare_sqlite`)."""
     if url.postgresql is not None:
         return open_postgresql(url.postgresql, timeout)
     return open_sqlite(url, timeout)
 
 
 def open_sqlite(url: DatabaseUrl, timeout: float) -> Any:
-    """The bridge to one SQLite connection: whoever comes second waits, and nothing deadlocks."""
+    """Open the bridge to SQLite with one connection, so that runs queue and cannot deadlock."""
     return _Sqlite(
         url.path,
         pool_size=1,
         acquire_timeout=timeout,
         timeout=timeout * SQLITE_LOCK_SHARE,
-        # journal_mode is set by prepare_sqlite and stays with the file. NORMAL loses at most
-        # the last moments at a power cut and cannot corrupt the file in WAL mode.
+        # journal_mode is set by prepare_sqlite and stored in the file. In WAL mode, NORMAL may
+        # lose the last commits at a power failure, and cannot corrupt the file.
         pragmas={"foreign_keys": 1, "synchronous": 1},
     )
 
 
 class SqliteFile:
-    """The file of a database that is open, told from another of its name.
+    """Detects that the file of an open database was deleted or replaced.
 
-    SQLite goes on writing into a file that was deleted or moved away, and says nothing: what is
-    committed then is gone with the process.
+    SQLite keeps writing to a file that was deleted or moved, without an error, and those commits
+    are lost when the process ends.
 
     Raises:
-        DatabaseUnavailable: it is not there.
+        DatabaseUnavailable: the file does not exist.
     """
 
     def __init__(self, path: str) -> None:
@@ -125,10 +124,10 @@ class SqliteFile:
         self._identity = self._look()
 
     def check(self) -> None:
-        """See that it is still the same: a system call, a few microseconds.
+        """Check that the file is still the same. It costs one system call, a few microseconds.
 
         Raises:
-            DatabaseUnavailable: it is gone, or another has taken its place.
+            DatabaseUnavailable: the file was deleted or replaced.
         """
         if self._look() != self._identity:
             raise DatabaseUnavailable(
@@ -144,10 +143,10 @@ class SqliteFile:
 
 
 def prepare_sqlite(url: DatabaseUrl, timeout: float) -> None:
-    """Creates the file (0600), puts it into WAL mode and tries to write. Blocks: run in a thread.
+    """Create the file (0600), set WAL mode and try to write. It blocks: run it in a thread.
 
     Raises:
-        DatabaseUnavailable: says which file, and why it will not do.
+        DatabaseUnavailable: the file cannot be used; the text has its path and the reason.
     """
     try:
         _create_file(url.path)
@@ -158,8 +157,8 @@ def prepare_sqlite(url: DatabaseUrl, timeout: float) -> None:
 
 
 def _create_file(path: str) -> None:
-    # Made here and not by SQLite, which would leave it readable to all: it holds hashes.
-    # The -wal and -shm files take their mode from it.
+    # Created here because SQLite would make it readable to everybody, and it holds hashes.
+    # The -wal and -shm files get the same mode.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SQLITE_FILE_MODE))
 
 
@@ -174,7 +173,7 @@ def _enter_wal_mode(path: str, timeout: float) -> None:
             connection.execute("ROLLBACK")
             return
         except sqlite3.OperationalError as error:
-            # Entering WAL mode does not wait for other processes that are doing the same.
+            # SQLite does not wait if another process is setting WAL mode at the same time.
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

@@ -22,24 +22,24 @@ CANARY_TEXT = b"usher: these keys are the right ones"
 
 
 class DecryptionFailed(UsherError):
-    """The ciphertext was made with another key, or was changed."""
+    """The ciphertext was encrypted with another key, or was modified."""
 
 
 class Encryption:
-    """Encrypts with the newest key, decrypts with any.
+    """Encrypts with the newest key, and decrypts with any of the keys.
 
     Args:
         keys: Fernet keys, newest first.
 
     Raises:
-        SettingError: there is none, or one is not a Fernet key.
+        SettingError: there is no key, or one is not a Fernet key.
     """
 
     def __init__(self, keys: Sequence[Secret]) -> None:
         self._fernet = _keyring(keys)
 
     def replace_keys(self, keys: Sequence[Secret]) -> None:
-        """Go on with other keys, newest first.
+        """Replace the keys. Newest first.
 
         Raises:
             SettingError: as the constructor; nothing is changed.
@@ -47,15 +47,15 @@ class Encryption:
         self._fernet = _keyring(keys)
 
     def encrypt(self, plain: bytes | str) -> str:
-        """Ciphertext, URL-safe. Text is taken as UTF-8."""
+        """Encrypt bytes, or text as UTF-8. The ciphertext is URL-safe."""
         data = plain.encode() if isinstance(plain, str) else plain
         return self._fernet.encrypt(data).decode("ascii")
 
     def decrypt(self, ciphertext: str) -> bytes:
-        """The plain bytes.
+        """Decrypt a ciphertext.
 
         Raises:
-            DecryptionFailed: no key fits, or it was changed.
+            DecryptionFailed: none of the keys fits, or the ciphertext was modified.
         """
         try:
             return self._fernet.decrypt(ciphertext.encode("ascii"))
@@ -63,10 +63,10 @@ class Encryption:
             raise DecryptionFailed("no encryption key fits") from error
 
     def rotate(self, ciphertext: str) -> str:
-        """The same content under the newest key, with its original time stamp.
+        """Re-encrypt a ciphertext with the newest key. Its time stamp is kept.
 
         Raises:
-            DecryptionFailed: no key fits, or it was changed.
+            DecryptionFailed: none of the keys fits, or the ciphertext was modified.
         """
         try:
             return self._fernet.rotate(ciphertext.encode("ascii")).decode("ascii")
@@ -75,15 +75,15 @@ class Encryption:
 
 
 def generate_key() -> Secret:
-    """A new Fernet key from the system's random source."""
+    """Generate a Fernet key from the system's random source."""
     return Secret(Fernet.generate_key().decode("ascii"))
 
 
 async def check_canary(database: Database, encryption: Encryption) -> bool:
-    """Whether these are the keys that this installation's data were encrypted with.
+    """Whether these are the keys that the installation's data is encrypted with.
 
-    The first start leaves a known text encrypted. Later starts decrypt it. With a wrong key
-    nothing is changed: bringing the right key back is all it takes.
+    The first start stores an encrypted known text, the canary. Later starts decrypt it. With a
+    wrong key nothing is changed, and restoring the right key is enough.
 
     Raises:
         DatabaseUnavailable, Busy: as `Database.run`.
@@ -96,8 +96,8 @@ async def check_canary(database: Database, encryption: Encryption) -> bool:
 
 
 async def rotate_canary(database: Database, encryption: Encryption) -> None:
-    """Puts the canary under the newest key. The last step of a key rotation, after all data:
-    until then dropping the old key is still noticed.
+    """Re-encrypt the canary with the newest key. This is the last step of a key rotation, so that
+    removing the old key too early is still detected.
 
     Raises:
         DecryptionFailed: the keys are not this installation's.
@@ -117,12 +117,12 @@ def _fernet(key: Secret, place: int) -> Fernet:
     try:
         return Fernet(key.reveal())
     except ValueError:
-        # The library's message is about the key's content; it stays out of the chain.
+        # The library's message describes the key, so it is not chained.
         raise SettingError(SETTING, f"{MASK} as key {place}", TAKES) from None
 
 
 def _stored_canary(db: peewee.Database, fresh: str) -> str:
-    # Of several nodes that start for the first time at once the first one's stays.
+    # If several nodes start for the first time at once, the first one's canary is kept.
     row = {"key": CANARY, "value": fresh}
     Installation.insert(row).on_conflict_ignore().execute(db)
     found = Installation.select().where(Installation.key == CANARY).get(db)

@@ -1,4 +1,4 @@
-"""Migrates a database to the schema of this version, once, however many nodes start together.
+"""Migrates a database to the schema of this version, once, even if several nodes start together.
 
 Peewee's runner applies the numbered files of models/migrations in order, in one transaction and
 under one lock, so that a start that fails half-way changes nothing.
@@ -14,24 +14,25 @@ from playhouse.migrations import Runner
 
 DIRECTORY = Path(__file__).resolve().parents[2] / "models" / "migrations"
 HISTORY_TABLE = "schema_migrations"
-# Any number will do as long as every node takes the same one: "Usher" in ASCII.
+# An arbitrary number that is the same on every node: "Usher" in ASCII.
 ADVISORY_LOCK = 0x5573686572
 
 logger = logging.getLogger(__name__)
 
 
 def migrate(db: peewee.Database, directory: Path = DIRECTORY) -> list[str]:
-    """Applies what is pending. Runs inside the greenlet bridge, outside any transaction.
+    """Apply pending migrations. Runs inside the greenlet bridge, outside any transaction.
 
     Args:
         db: an SQLite or PostgreSQL database.
-        directory: holds the numbered files, each with `up(migrator, db)`.
+        directory: contains the numbered files, each with `up(migrator, db)`.
 
     Returns:
-        The names applied; empty when another node was faster or nothing was pending.
+        The names of the applied migrations; empty if another node applied them, or none was
+        pending.
 
     Raises:
-        peewee.PeeweeException: the schema could not be changed; nothing was.
+        peewee.PeeweeException: a migration failed; nothing was changed.
         playhouse.migrations.MigrationError: a file does not define `up`.
     """
     return _on_sqlite(db, directory) if is_sqlite(db) else _on_postgresql(db, directory)
@@ -55,8 +56,8 @@ def _on_sqlite(db: peewee.Database, directory: Path) -> list[str]:
 
 def _on_postgresql(db: peewee.Database, directory: Path) -> list[str]:
     with db.atomic():
-        # The lock is waited for as long as the other node's migrations take; the caller
-        # bounds the whole. SET LOCAL ends with the transaction, and so does the lock.
+        # Waits for the lock as long as the other node's migrations take; the caller sets the
+        # timeout. SET LOCAL ends with the transaction, and so does the lock.
         db.execute_sql("SET LOCAL statement_timeout = 0")
         db.execute_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
         return _apply(db, directory)
@@ -70,6 +71,6 @@ def _apply(db: peewee.Database, directory: Path) -> list[str]:
         # Usual in a rolling upgrade: the old version meets the new one's schema.
         logger.warning("the database is newer than this version: %s", ", ".join(unknown))
     if all(row.applied for row in rows):
-        return []  # its `up` would ask for the right to create a table that is there
+        return []  # its `up` would need the privilege to create a table that exists
     names: list[str] = runner.up()
     return names

@@ -9,16 +9,16 @@ from services.opaque import token_hash
 
 
 def use_once(db: peewee.Database, kind: str, what: str, until: float) -> bool:
-    """Use something up. False when it was used before.
+    """Mark a value as used. Returns False if it was used before.
 
-    To be called within a transaction; if that rolls back, nothing was used.
+    Call it within a transaction; a rollback undoes it.
 
     Args:
-        kind: a word that keeps things of different kinds apart.
-        what: the thing; only its hash is kept.
-        until: epoch seconds after which nobody would take it anyway.
+        kind: a namespace that separates values of different kinds.
+        what: the value; only its hash is stored.
+        until: when the value expires and the row can be deleted, epoch seconds.
     """
     row = {"hash": token_hash(f"{kind}\0{what}"), "expires_at": until}
-    # RETURNING: SQLite counts an ignored row as none, but tells the last id all the same.
+    # RETURNING, because SQLite reports the last id even if the row was ignored.
     done = UsedOnce.insert(row).on_conflict_ignore().returning(UsedOnce.hash).execute(db)
     return bool(list(done))

@@ -3,10 +3,10 @@
 A pooler in transaction pooling mode (PgBouncer, and what hosters put in front) gives each
 transaction whichever server connection is free, so no state may outlive a transaction:
 
-- **No named statements.** A name made on one server connection is unknown on the next, or names
-  another statement there. Peewee's bridge prepares each query anew in any case, and asyncpg then
-  names it and closes the name later, with a round trip of its own. Without names that round trip is
-  saved: docs/adr/0002 has the figures.
+- **No named statements.** A statement prepared on one server connection is unknown on the next, or
+  its name belongs to another statement there. Peewee's bridge prepares each query again in any
+  case, and asyncpg would name it and close it later, which costs a round trip: docs/adr/0002 has
+  the figures.
 - **No session settings.** Timeouts and the isolation level are sent with BEGIN, in the same round
   trip; PgBouncer refuses them on connect.
 
@@ -37,7 +37,7 @@ _KEEPALIVE_OPTIONS = (
     ("keepalives_count", "TCP_KEEPCNT", 1),
     ("tcp_user_timeout", "TCP_USER_TIMEOUT", 1),
 )
-# A host that is passed over for the next one: not there, starting up, or a standby.
+# Errors after which the next host is tried: unreachable, starting up, or a standby.
 _NEXT_HOST = (
     OSError,
     asyncio.TimeoutError,
@@ -47,11 +47,11 @@ _NEXT_HOST = (
 
 
 class OneConnection:
-    """Keeps one run on one connection.
+    """Keeps each run on one connection.
 
-    Peewee's bridge takes another connection where the one in use has gone, even in the middle
-    of a transaction. What follows would then be committed statement by statement, without what
-    came before. A lost connection has to end the run instead.
+    If a connection is lost, Peewee's bridge takes another one, even in the middle of a
+    transaction. The remaining statements would then be committed one by one, without the previous
+    ones. Here a lost connection ends the run instead.
     """
 
     async def aconnect(self) -> Any:
@@ -62,18 +62,18 @@ class OneConnection:
 
 
 class _Transaction(AsyncPgAtomic):  # type: ignore[misc]  # no stubs
-    """A transaction, or a savepoint inside one, in plain SQL: asyncpg's own takes no settings."""
+    """A transaction or savepoint in plain SQL, because asyncpg's transactions take no settings."""
 
     async def _abegin(self) -> None:
         depth = self.db.transaction_depth()
         self._savepoint = f"usher_{depth}" if depth else ""
-        await self._say(f"SAVEPOINT {self._savepoint}" if depth else self.db.begin_statement)
+        await self._execute(f"SAVEPOINT {self._savepoint}" if depth else self.db.begin_statement)
 
     async def acommit(self, begin: bool = True) -> None:
         if self._savepoint:
-            await self._say(f"RELEASE SAVEPOINT {self._savepoint}")
-        elif await self._say("COMMIT") != "COMMIT":
-            # After an error that somebody caught the server answers ROLLBACK, without an error.
+            await self._execute(f"RELEASE SAVEPOINT {self._savepoint}")
+        elif await self._execute("COMMIT") != "COMMIT":
+            # If an error was caught, the server answers COMMIT with ROLLBACK and no error.
             raise InternalError("the transaction had failed before its commit")
         if begin:
             await self._abegin()
@@ -81,13 +81,13 @@ class _Transaction(AsyncPgAtomic):  # type: ignore[misc]  # no stubs
     async def arollback(self, begin: bool = True) -> None:
         if self._savepoint:
             name = self._savepoint
-            await self._say(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+            await self._execute(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
         else:
-            await self._say("ROLLBACK")
+            await self._execute("ROLLBACK")
         if begin:
             await self._abegin()
 
-    async def _say(self, statement: str) -> str:
+    async def _execute(self, statement: str) -> str:
         connection = await self.db.aconnect()
         with driver_errors:
             status: str = await connection.conn.execute(statement)
@@ -98,8 +98,8 @@ class _Bridge(OneConnection, AsyncPostgresqlDatabase):  # type: ignore[misc]  # 
     begin_statement = "BEGIN"
 
     async def register_adapters(self, conn: Any) -> None:
-        # It asks the server about types: a query in two round trips, which a pooler may send to
-        # two server connections unless they are one transaction.
+        # It queries the server's types in two round trips, which a pooler may send to two server
+        # connections unless they are in one transaction.
         async with conn.transaction():
             await super().register_adapters(conn)
 
@@ -110,12 +110,12 @@ class _Bridge(OneConnection, AsyncPostgresqlDatabase):  # type: ignore[misc]  # 
 
 
 class _Connector:
-    """Connects to the first of the URL's hosts that will do. asyncpg's `connect` of a pool."""
+    """Connects to the first suitable host of the URL. It is the `connect` of asyncpg's pool."""
 
     def __init__(self, url: PostgresqlUrl, timeout: float) -> None:
         self._url = url
         self._tls = ssl.create_default_context() if url.system_roots else None
-        # One that swallows packets must leave the next host its time.
+        # A host that drops packets must leave time for the next one.
         share = timeout / max(1, len(url.hosts))
         self._limit = min(share, url.connect_seconds or share)
 
@@ -147,14 +147,16 @@ class _Connector:
         return connection
 
     async def _check_target(self, connection: Any) -> None:
-        """As asyncpg does it, but in one transaction: see `register_adapters`."""
-        told = connection.get_settings()
-        standby = getattr(told, "in_hot_standby", None)  # from PostgreSQL 14 on, not by PgBouncer
+        """Check the target as asyncpg does, but in one transaction: see `register_adapters`."""
+        reported = connection.get_settings()
+        standby = getattr(
+            reported, "in_hot_standby", None
+        )  # from PostgreSQL 14 on, not by PgBouncer
         if standby is None:
             async with connection.transaction():
                 row = await connection.fetchval("SELECT pg_catalog.pg_is_in_recovery()")
             standby = "on" if row else "off"
-        read_only = getattr(told, "default_transaction_read_only", "off")
+        read_only = getattr(reported, "default_transaction_read_only", "off")
         if standby == "on" or (self._url.target == "read-write" and read_only == "on"):
             raise asyncpg.TargetServerAttributeNotMatched(
                 f"no host is as target_session_attrs={self._url.target} wants it"
@@ -164,7 +166,7 @@ class _Connector:
 def _keep_alive(connection: Any, wanted: Mapping[str, int]) -> None:
     if not wanted.get("keepalives", 1):
         return
-    # asyncpg shows its transport to nobody, and uvloop's stand-in for a socket sets no options.
+    # asyncpg does not expose its transport, and uvloop's pseudo-socket cannot set options.
     line = connection._transport.get_extra_info("socket")  # noqa: SLF001 - no public way
     with socket.socket(fileno=os.dup(line.fileno())) as twin:
         if twin.family not in {socket.AF_INET, socket.AF_INET6}:
@@ -177,13 +179,13 @@ def _keep_alive(connection: Any, wanted: Mapping[str, int]) -> None:
 
 
 async def _keep(_: object) -> None:
-    """Nothing to reset: no code here changes a session's settings, listens or locks by
-    session, and a broken-off transaction takes its connection with it. Spares a round trip.
+    """Skip the reset, which saves a round trip. No code here changes session settings, listens or
+    takes session locks, and an aborted transaction closes its connection.
     """
 
 
 def open_postgresql(url: PostgresqlUrl, timeout: float) -> Any:
-    """The bridge to PostgreSQL; connects when first used.
+    """Open the bridge to PostgreSQL. It connects on first use.
 
     Args:
         timeout: seconds that connecting, a statement, or half of an idle spell inside a
@@ -192,7 +194,7 @@ def open_postgresql(url: PostgresqlUrl, timeout: float) -> Any:
     bridge = _Bridge(
         url.asyncpg,
         pool_size=url.connections,
-        # With a floor asyncpg keeps reconnecting in the background, a traceback each time.
+        # With a minimum size asyncpg reconnects in the background, and logs a traceback each time.
         pool_min_size=0,
         acquire_timeout=timeout,
         statement_cache_size=0,
@@ -201,8 +203,8 @@ def open_postgresql(url: PostgresqlUrl, timeout: float) -> Any:
         server_settings={"application_name": "usher", **url.settings},
     )
     limit = int(timeout * 1000)
-    # What this node gave up on must not go on holding locks over there, nor must a
-    # transaction of a node that was suspended or cut off in the middle of it.
+    # A run that was abandoned must not keep its locks on the server. Nor must the transaction of
+    # a node that was suspended or disconnected.
     bridge.begin_statement = (
         "BEGIN ISOLATION LEVEL READ COMMITTED; "
         f"SET LOCAL statement_timeout = {limit}; "

@@ -1,8 +1,8 @@
 """A postgresql:// URL as hosters provide it: every option is applied, or refused by its name.
 
-asyncpg knows most of libpq's options (libpq, section 34.1.2). It passes unknown options to the
-server as server settings, which ends in an error that names neither the URL nor the remedy. So
-options of libpq and of other clients' pools are handled here. The rest are server settings
+asyncpg supports most of libpq's options (libpq, section 34.1.2). It passes unknown options to the
+server as server settings, and the resulting error names neither the URL nor the remedy. So options
+of libpq and of other clients' pools are handled here. The rest are server settings
 (`search_path=…`); the server reports unknown ones.
 """
 
@@ -53,7 +53,7 @@ _OF_ASYNCPG = frozenset(
     }
 )
 _FILES = frozenset({"sslcert", "sslkey", "sslrootcert", "sslcrl"})
-# What Usher does anyway, by the option that asks for it: these values are taken, no others.
+# Options for things that Usher always does: only these values are accepted.
 _ALREADY_SO: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "channel_binding": ("prefer", "disable"),
@@ -62,7 +62,7 @@ _ALREADY_SO: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "client_encoding": ("auto", "utf8", "UTF8", "utf-8", "UTF-8"),
         "sslcompression": ("0",),
         "sslsni": ("1",),
-        "pgbouncer": ("true", "false"),  # Prisma's: no statement keeps a name here
+        "pgbouncer": ("true", "false"),  # Prisma's: Usher names no statements
         "statement_cache_size": ("0",),
         "schema": ("public",),
     }
@@ -74,8 +74,8 @@ _INSTEAD: Mapping[str, str] = MappingProxyType(
         "schema": "options=-c%20search_path%3DNAME in its place",
     }
 )
-# Options of libpq that change what is promised or where a connection goes, and that asyncpg
-# does not have. Passed over in silence they would promise what does not take place.
+# Options of libpq that change the security or the target of a connection, and that asyncpg does
+# not support. If they were ignored, the connection would be other than configured.
 _REFUSED = frozenset(
     {
         "gssdelegation",
@@ -100,19 +100,19 @@ _REFUSED = frozenset(
 
 
 class PostgresqlUrl(msgspec.Struct, frozen=True, kw_only=True):
-    """A URL, understood.
+    """A parsed postgresql:// URL.
 
     Attributes:
-        shown: the URL without user, password and options, fit for messages.
-        hosts: in the order in which they are tried; empty for libpq's usual places.
-        login: `user`, `password` and `database` where the URL says them. Has no repr.
-        asyncpg: the options that asyncpg reads for itself, as a URL of these alone.
-        settings: of the server, for each connection.
-        target: which server will do, as `target_session_attrs`.
-        system_roots: TLS certificates are checked with the system's list (sslrootcert=system).
-        connect_seconds: how long one host may take to answer, where the URL says so.
-        keepalive: libpq's `keepalives…` and `tcp_user_timeout`, where the URL says them.
-        connections: how many to open at most.
+        shown: the URL without user, password and options, for messages.
+        hosts: in the order in which they are tried; empty for libpq's defaults.
+        login: `user`, `password` and `database`, if given in the URL. Has no repr.
+        asyncpg: a URL with only the options that asyncpg handles itself.
+        settings: server settings of each connection.
+        target: the required kind of server, as `target_session_attrs`.
+        system_roots: certificates are verified with the system's roots (sslrootcert=system).
+        connect_seconds: the connect timeout of one host, if given in the URL.
+        keepalive: libpq's `keepalives…` and `tcp_user_timeout`, if given in the URL.
+        connections: the maximum number of connections.
     """
 
     shown: str
@@ -131,16 +131,16 @@ class PostgresqlUrl(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(url: str) -> PostgresqlUrl:
-    """Understands a postgresql:// URL.
+    """Parse a postgresql:// URL.
 
     Raises:
-        SettingError: it is none, or has an option that is not taken. Shows no credential.
+        SettingError: the URL is invalid or has an unsupported option. Shows no credential.
     """
     try:
         parts = urlsplit(url)
         pairs = parse_qsl(parts.query, True, strict_parsing=True) if parts.query else []
     except ValueError:
-        raise _no_url() from None  # its own text may quote the URL
+        raise _no_url() from None  # the library's text may quote the URL
     options = dict(pairs)
     user_info, _, places = parts.netloc.rpartition("@")
     user, _, password = user_info.partition(":")
@@ -185,7 +185,7 @@ def _with_options(
 
 
 class _Options:
-    """The options of a URL, taken out one after the other."""
+    """The options of a URL, consumed one after the other."""
 
     def __init__(self, shown: str, options: dict[str, str]) -> None:
         self._shown, self._left = shown, options
@@ -228,7 +228,7 @@ class _Options:
 
     def take_target(self, hosts: int) -> str | None:
         value = self._left.pop("target_session_attrs", None)
-        if value is None:  # one of several may be a standby, and Usher writes
+        if value is None:  # some of the hosts may be standbys, and Usher writes
             return "read-write" if hosts > 1 else None
         if value not in {"any", "primary", "read-write"}:
             takes = "target_session_attrs=read-write, primary or any: Usher writes"

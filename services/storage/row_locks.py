@@ -10,15 +10,15 @@ Row = TypeVar("Row", bound=peewee.Model)
 
 
 def locked(query: peewee.ModelSelect[Row], db: peewee.Database) -> peewee.ModelSelect[Row]:
-    """The query with its rows locked until the commit, where the database has row locks.
+    """Lock the rows of a query until the commit, if the database has row locks.
 
-    SQLite has one writer at a time: there the transaction itself is the lock.
+    SQLite has one writer at a time, so the transaction itself is the lock.
     """
     return query.for_update() if db.for_update else query
 
 
 def locked_one(query: peewee.ModelSelect[Row], db: peewee.Database) -> Row | None:
-    """The one row of a query, locked likewise; None where there is none."""
-    # Not `get_or_none`: Peewee words an error for a missing row, and fails at that, because a
-    # query bound to no database has no FOR UPDATE.
+    """The first row of a query, locked as by `locked`; None if there is none."""
+    # Not `get_or_none`: for a missing row Peewee formats the query for its error, which fails,
+    # because a query that is bound to no database does not support FOR UPDATE.
     return next(iter(locked(query, db).execute(db)), None)

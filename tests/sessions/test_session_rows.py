@@ -106,7 +106,7 @@ async def test_ending_all_takes_as_many_statements_and_rows_for_one_as_for_thous
             taken.append(await parts.database.run(end))
             living = await parts.login_sessions.living(user)
             assert [row.id for row in living] == ([kept] if spare else [])
-        assert taken[0] == taken[1] <= 3
+        assert taken[0] == taken[1] <= 4  # one of them asks who is told by webhooks
         assert await parts.database.run(lambda db: Row.select().count(db)) == 2
 
 
