@@ -3,7 +3,7 @@
 A link is `PUBLIC_URL/set-password#token=…`: a browser keeps a fragment to itself, so it reaches no
 log of a server or proxy. It works once, on one of any number of nodes, and only while the account
 is as it was when the link was made: a password or address changed meanwhile makes it worthless, and
-so does disabling the account. When one is used, the account's others die, and so do its login
+so does disabling the account or making it an administrator's. When one is used, the account's others die, and so do its login
 sessions.
 """
 
