@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +16,7 @@ import pytest
 from tests.support.databases import kinds, slow
 from tests.support.nodes import Nodes, again, at, channel, let_in, nodes, path_of, put_out
 from tests.support.redis import until
-from tests.support.server import PASSWORD, Client, address, sign_up
+from tests.support.server import PASSWORD, ROOT, Client, address, sign_up
 from tests.support.talk import Talker, start_talking, talking
 
 # Several nodes are run on PostgreSQL, as a rule.
@@ -323,6 +326,15 @@ def _disconnect(three: Nodes, client: Client, email: str) -> None:
     assert three.admin.post(path).status in (200, 204)
 
 
+def _reset_password(three: Nodes, client: Client, email: str) -> None:
+    words = [sys.executable, "server.py", "reset-password", email, "--json"]
+    told = subprocess.check_output(words, cwd=ROOT, env=three[1].environment, timeout=60)
+    assert json.loads(told)["url"].startswith(three.settings["PUBLIC_URL"])
+    token = json.loads(told)["url"].rpartition("=")[2]
+    reset = {"token": token, "new_password": "another quiet heron 8"}
+    assert Client(three[0]).post("/api/auth/password/reset", reset).status == 204
+
+
 def _change_role(three: Nodes, client: Client, email: str) -> None:
     path = f"/api/admin/users/{client.user['id']}"
     assert three.admin.call("PATCH", path, {"role": "admin"}).status == 200
@@ -339,6 +351,7 @@ def _change_role(three: Nodes, client: Client, email: str) -> None:
         (_disable, 4410),
         (_delete, 4410),
         (_disconnect, 4410),
+        (_reset_password, 4410),
         (_change_role, 4419),
     ],
 )

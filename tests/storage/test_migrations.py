@@ -355,6 +355,16 @@ ROWS: dict[str, dict[str, Row]] = {
             "created_at": 1.5,
         },
     },
+    "0018_account_links": {
+        "account_links": {
+            "hash": "h",
+            "user_id": "u",
+            "purpose": "password",
+            "state": "s",
+            "created_at": 1.5,
+            "expires_at": FAR,
+        },
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
 

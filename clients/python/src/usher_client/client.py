@@ -306,6 +306,14 @@ class Usher:
         """The joined socket; None while there is none."""
         return self._link.session
 
+    def watch(self, tell: Callable[[State], object]) -> Callable[[], None]:
+        """Have one more function told each state of the connection, beside `on_state`.
+
+        Returns:
+            what ends it.
+        """
+        return self._link.watch(tell)
+
     async def connect(self) -> Session:
         """Connect, and stay connected until `disconnect`, or until the server forbids it. Returns
         when the socket has joined for the first time.

@@ -47,7 +47,7 @@ class Link:
     ) -> None:
         self._base = base
         self._times = times
-        self._tell = tell
+        self._watchers: dict[object, Callable[[State], object]] = {object(): tell}
         self._max_pending = max_pending
         self.rooms = Rooms(self.request, self.send, limit)
         self.state = State("idle")
@@ -174,12 +174,23 @@ class Link:
         self.rooms.finish(error)
         self._set(state)
 
+    def watch(self, tell: Callable[[State], object]) -> Callable[[], None]:
+        """Have a function told each new state, too; gives what ends that."""
+        name = object()
+        self._watchers[name] = tell
+
+        def end() -> None:
+            self._watchers.pop(name, None)
+
+        return end
+
     def _set(self, state: State) -> None:
         self.state = state
-        try:
-            self._tell(state)
-        except Exception:  # the app's own function: its mistakes do not cut the line
-            log.exception("on_state failed")
+        for tell in tuple(self._watchers.values()):
+            try:
+                tell(state)
+            except Exception:  # the app's own function: its mistakes do not cut the line
+                log.exception("on_state failed")
 
     # ---- what the server tells -----------------------------------------------------------------
 

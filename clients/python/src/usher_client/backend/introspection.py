@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
@@ -12,8 +13,10 @@ from typing import Any
 
 from usher_client.backend.caller import Caller, caller
 from usher_client.backend.webhooks import Webhook
+from usher_client.client import Usher
 from usher_client.errors import Refused, Unavailable, Unreachable
 from usher_client.http import Http, base_of
+from usher_client.life import State
 
 MAX_KEPT = 10_000
 MAX_TOKEN_LENGTH = 8192
@@ -32,8 +35,8 @@ class Introspection:
     Args:
         url: the server.
         key: an API key with the scope `introspect`.
-        cache_seconds: how long an answer counts. A logout is seen after so long at most, or at
-            once where `forget` is told of it. 0 asks for each request.
+        cache_seconds: how long an answer counts. A logout is seen after so long at most, or
+            sooner where `heard`, `follow` or `forget` tells of it. 0 asks for each request.
         timeout: seconds for one question.
     """
 
@@ -146,6 +149,31 @@ class Introspection:
             self.forget(user_id=_text(data.get("user_id")))
         elif webhook.type in ABOUT_USERS:
             self.forget(user_id=_text(data.get("id")))
+
+    def follow(self, usher: Usher) -> Callable[[], None]:
+        """Let a user's own socket empty the memory of that user, whenever the socket ends.
+
+        A socket tells of its own user alone, by its end (4401, 4410 where the sign-in is over), and
+        an API key opens none. It is for a backend that holds the sockets of its users; of all
+        others only webhooks tell.
+
+        Args:
+            usher: a client with which the user is signed in; connected now, or later.
+
+        Returns:
+            what ends it.
+        """
+        user_id = None if usher.user is None else usher.user.id
+
+        def tell(state: State) -> None:
+            nonlocal user_id
+            if usher.session is not None:
+                user_id = usher.session.user.id
+            # A line that was lost may come back to a sign-in that has ended meanwhile.
+            if state.name in {"waiting", "closed"} and user_id is not None:
+                self.forget(user_id=user_id)
+
+        return usher.watch(tell)
 
 
 def _text(value: object) -> str | None:
