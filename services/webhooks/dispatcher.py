@@ -35,7 +35,7 @@ PLACES = 32
 """Attempts under way on one node."""
 PLACES_OF_ONE = 8
 PLACES_OF_FAILING = PLACES // 2
-SLOW_SECONDS = 2.0
+SLOW_SECONDS = 4.0
 """An attempt that takes longer holds its place at the cost of others, whatever its outcome."""
 STOP_SECONDS = 2.0
 RECORD_TRIES = 3
@@ -158,8 +158,8 @@ class Dispatcher:
         failing = PLACES_OF_FAILING - sum(self._under_way[id_] for id_ in self._failing)
         ids = [id_ for id_ in self._receivers if id_ not in self._unreadable]
         random.shuffle(ids)
-        # Those that answer first: what fails has what they leave.
-        ids.sort(key=lambda id_: id_ in self._failing)
+        # Those that answer first: what fails has what they leave. Among them, whoever has least.
+        ids.sort(key=lambda id_: (id_ in self._failing, self._under_way[id_]))
         places: dict[str, int] = {}
         for id_ in ids:
             most = 1 if id_ in self._failing else PLACES_OF_ONE
