@@ -1,5 +1,5 @@
-"""Speaks HTTP and WebSocket: parse a request, call one service, answer.
+"""HTTP and WebSocket: a handler parses a request, calls one service, and sends the response.
 
-`routes.py` lists every route. `base.py` holds what all HTTP handlers share, `operations.py` how a
-call is described, `problems.py` error responses, and `cookies.py` the cookies.
+`routes.py` lists every route. `base.py` has the base classes of HTTP handlers, `operations.py` the
+description of a call, `problems.py` error responses, and `cookies.py` the cookies.
 """

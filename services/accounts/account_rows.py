@@ -29,7 +29,7 @@ log = logging.getLogger("usher.accounts")
 
 
 class UserRow(msgspec.Struct, frozen=True):
-    """An account as an administrator may see it. Times are epoch seconds."""
+    """An account, as shown to administrators. Times are epoch seconds."""
 
     id: str
     email: str
@@ -40,12 +40,13 @@ class UserRow(msgspec.Struct, frozen=True):
 
 
 def is_anybody(db: peewee.Database) -> bool:
-    """Whether there is an account."""
+    """Whether any account exists."""
     return bool(User.select().exists(db))
 
 
 def say_first(user_id: str) -> None:
-    """Who tried a script, or a provider, first should not learn much later what that made of it."""
+    """Log the first account, so that an operator who tested a script or a provider first learns at
+    once that this account became administrator."""
     log.warning("user=%s is the administrator: it is the first account of all", user_id)
 
 
@@ -56,11 +57,11 @@ def tell(
     user: User,
     changed: Changed | msgspec.UnsetType = msgspec.UNSET,
 ) -> None:
-    """Write an event about an account. Its e-mail address is nobody's business.
+    """Write an event about an account. Events do not contain its e-mail address.
 
     Args:
-        user: as it is now.
-        changed: what has changed, where that is the event.
+        user: the account in its current state.
+        changed: the changed fields, if the event is a change.
     """
     disabled, role = user.disabled_at is not None, cast("Role", user.role)
     data = UserEvent(user.id, user.name, role, disabled, changed)
@@ -70,15 +71,15 @@ def tell(
 def insert_first_or_next(
     db: peewee.Database, values: dict[str, object], outbox: Outbox = NO_OUTBOX
 ) -> None:
-    """Insert an account; as administrator, if it is the first of all.
+    """Insert an account, as administrator if it is the first one.
 
     Raises:
-        peewee.IntegrityError: the address is taken, or another was first at the same moment.
+        peewee.IntegrityError: the address is taken, or another account was first concurrently.
     """
     if is_anybody(db):
         insert_next(db, values, outbox)
     else:
-        # `founder` is unique: of any number of racing sign-ups the database lets one be first.
+        # `founder` is unique, so only one of several concurrent sign-ups can be the first.
         User.insert(**values, role="admin", founder=1).execute(db)
         tell(db, outbox, "user.created", User(**values, role="admin"))
 
@@ -90,10 +91,10 @@ def insert_next(db: peewee.Database, values: dict[str, object], outbox: Outbox =
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An account that somebody wants to sign in to.
+    """An account that a client tries to sign in to.
 
     Attributes:
-        is_known_here: it has signed in from this network before.
+        is_known_here: whether it has signed in from this network before.
     """
 
     id: str
@@ -102,7 +103,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def find(db: peewee.Database, address: str, network: str) -> Found | None:
-    """The account with this normalised address, as seen from a network."""
+    """The account with this normalised address, and whether it is known in this network."""
     known = (KnownNetwork.user == User.id) & (KnownNetwork.network == network)
     query = (
         User.select(User.id, User.password_hash, KnownNetwork.network)
@@ -114,12 +115,12 @@ def find(db: peewee.Database, address: str, network: str) -> Found | None:
 
 
 def by_id(db: peewee.Database, user_id: str) -> User | None:
-    """An account, if it is there."""
+    """The account with this id, or None."""
     return User.select().where(User.id == user_id).get_or_none(db)
 
 
 def swap_hash(db: peewee.Database, user_id: str, old: str, new: str) -> bool:
-    """Put another password hash in the place of `old`. False when it is not there any more."""
+    """Replace the password hash `old`. Returns False if the hash has changed meanwhile."""
     same = (User.id == user_id) & (User.password_hash == old)
     return bool(User.update({User.password_hash: new}).where(same).execute(db))
 
@@ -131,24 +132,23 @@ def page(db: peewee.Database, after: str, limit: int) -> list[UserRow]:
 
 
 def by_address(db: peewee.Database, address: str) -> list[UserRow]:
-    """The account with this normalised address, if it is there."""
+    """The account with this normalised address, or None."""
     return [row_of(user) for user in User.select().where(User.email == address).execute(db)]
 
 
 def row_of(user: User) -> UserRow:
-    """What an administrator may see."""
+    """The account as shown to administrators."""
     disabled, role = user.disabled_at is not None, cast("Role", user.role)
     return UserRow(user.id, user.email, user.name, role, disabled, user.created_at)
 
 
 def lock(db: peewee.Database, which: peewee.Expression, demoting: bool) -> User | None:
-    """An account, locked until the commit; None where there is none.
+    """Lock an account until the commit; None if there is none.
 
     Args:
-        which: one account at most.
-        demoting: whether it may cease to be an administrator's. Then all administrators are
-            locked first, in one order: who held one and waited for the others would wait for
-            somebody who does the same.
+        which: a condition that at most one account meets.
+        demoting: whether the account may lose the role of administrator. Then all administrators
+            are locked first, in a fixed order, to avoid a deadlock between two such changes.
     """
     if demoting:
         user = User.select(User.role).where(which).get_or_none(db)
@@ -158,10 +158,10 @@ def lock(db: peewee.Database, which: peewee.Expression, demoting: bool) -> User 
 
 
 def for_change(db: peewee.Database, user_id: str) -> User:
-    """An account, locked until the commit, whatever is done to it.
+    """Lock an account until the commit, for any kind of change.
 
     Raises:
-        NotFound: no such account.
+        NotFound: the account does not exist.
     """
     user = lock(db, User.id == user_id, demoting=True)
     if user is None:
@@ -170,7 +170,7 @@ def for_change(db: peewee.Database, user_id: str) -> User:
 
 
 def delete(db: peewee.Database, user_id: str, outbox: Outbox = NO_OUTBOX) -> None:
-    """Delete the row of an account, if it is still there."""
+    """Delete the row of an account, if it still exists."""
     user = lock(db, User.id == user_id, demoting=True)
     if user is not None:
         User.delete().where(User.id == user_id).execute(db)
@@ -185,10 +185,10 @@ def change_role(
     now: float,
     outbox: Outbox = NO_OUTBOX,
 ) -> list[Revocation]:
-    """Give a locked account another role; publish what it gives after the commit.
+    """Change the role of a locked account. Publish the returned change after the commit.
 
     Raises:
-        LastAdmin: nobody would be left to administer.
+        LastAdmin: no administrator would be left.
     """
     if role == user.role:
         return []
@@ -201,7 +201,7 @@ def change_role(
 
 
 def keep_an_admin(db: peewee.Database, user: User) -> None:
-    """Refuse to take away the last administrator who can sign in."""
+    """Refuse a change that would leave no administrator who can sign in."""
     if user.role != "admin" or user.disabled_at is not None:
         return
     if _lock_admins(db) == [user.id]:
@@ -209,6 +209,6 @@ def keep_an_admin(db: peewee.Database, user: User) -> None:
 
 
 def _lock_admins(db: peewee.Database) -> list[str]:
-    """The administrators who can sign in, locked: two who demote each other must not both."""
+    """Lock the administrators who can sign in, so that two cannot demote each other."""
     query = User.select(User.id).where((User.role == "admin") & User.disabled_at.is_null())
     return [row.id for row in locked(query.order_by(User.id), db).execute(db)]

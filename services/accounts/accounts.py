@@ -49,12 +49,12 @@ _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"
 
 
 def normalised_email(email: str) -> str:
-    """The one spelling of an address: NFKC, no space around it, no capitals, IDNA domain.
+    """Normalise an e-mail address: NFKC, stripped, lower case, IDNA domain.
 
-    Two accounts never have addresses that look the same.
+    So no two accounts have addresses that look the same.
 
     Raises:
-        BadRequest: it can't be an address. Whether it exists, only a message to it can tell.
+        BadRequest: the text cannot be an e-mail address. Whether the address exists is not checked.
     """
     text = unicodedata.normalize("NFKC", email).strip().casefold()
     local, _, domain = text.rpartition("@")
@@ -70,10 +70,10 @@ def normalised_email(email: str) -> str:
 
 
 def checked_name(name: str) -> str:
-    """A name that can be shown to others: no space around it, nothing invisible in it.
+    """Normalise a display name: stripped, and without invisible characters.
 
     Raises:
-        BadRequest: empty, too long, or with what is not seen.
+        BadRequest: the name is empty, too long, or has invisible characters.
     """
     return checked_text(name, "name", MAX_NAME_LENGTH)
 
@@ -82,13 +82,13 @@ _NEVER_IN_ADDRESS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 
 class Accounts:
-    """Who has an account, and what may be done with it.
+    """Signs users up and in, and manages accounts.
 
     Args:
-        devices: known again by what they keep.
-        take_out_tokens: takes a user's provider tokens out of the database, within a transaction;
-            what it returns has them revoked at their providers.
-        outbox: is told of accounts that are made, changed, disabled or deleted.
+        devices: creates and verifies device tokens.
+        take_out_tokens: deletes a user's provider tokens within a transaction; the function that
+            it returns revokes them at their providers.
+        outbox: receives events when accounts are created, changed, disabled or deleted.
     """
 
     def __init__(
@@ -115,21 +115,21 @@ class Accounts:
     # ---- signing up and in -----------------------------------------------------------------
 
     async def sign_up(self, email: str, password: str, name: str, device: Device) -> SignedIn:
-        """Open an account and sign it in. The very first one becomes administrator.
+        """Create an account and sign it in. The first account becomes administrator.
 
         Raises:
-            BadRequest: the address or the name can't be one.
-            WeakPassword: with advice.
-            SignupRefused: the address is taken; said so as not to confirm it.
-            RateLimited: too many of this address in this hour.
+            BadRequest: the e-mail address or the name is invalid.
+            WeakPassword: with suggestions.
+            SignupRefused: the e-mail address is taken; the response does not confirm that.
+            RateLimited: too many sign-ups from this client address in an hour.
         """
         address, shown = normalised_email(email), checked_name(name)
         taken = await self._limits.begin_sign_up(network_of(device.ip))
         try:
             user_id = await self._make(address, password, shown)
         except SignupRefused:
-            raise  # who asks for many addresses learns which are taken: it counts
-        except BaseException:  # cancelled too: what did not come about must not count
+            raise  # counted, because many attempts would reveal which addresses are taken
+        except BaseException:  # also if cancelled: a sign-up that failed must not count
             taken.give_back()
             raise
         self._metrics.sign_ins.labels(outcome="signed_up").inc()
@@ -160,19 +160,20 @@ class Accounts:
         try:
             await self._database.run(account_rows.insert_first_or_next, values, self._outbox)
         except peewee.IntegrityError:
-            # Lost the race to be first, or the address is taken: as a later one it will show.
+            # Another account was first concurrently, or the address is taken: insert it as a
+            # later one, which tells.
             await self._database.run(account_rows.insert_next, values, self._outbox)
 
     async def log_in(self, email: str, password: str, device: Device) -> SignedIn:
         """Sign in with a password.
 
-        An unknown account, a wrong password and a disabled account give one answer and take
-        one time: each verifies one Argon2id hash (ASVS 2.2.x, OWASP: no user enumeration).
+        An unknown account, a wrong password and a disabled account give the same response in the
+        same time: each verifies one Argon2id hash (ASVS 2.2.x, OWASP: no user enumeration).
 
         Raises:
-            Unauthenticated: for all of them.
-            RateLimited: too many wrong ones lately (services/accounts/sign_in_limits.py), or
-                too many right ones of this user.
+            Unauthenticated: in all of these cases.
+            RateLimited: too many failed sign-ins (services/accounts/sign_in_limits.py), or too
+                many successful ones of this user.
         """
         address = _key_of(email)
         known_device = self.devices.recognise(device.kept, address)
@@ -189,7 +190,7 @@ class Accounts:
         except RateLimited:
             raise
         except BaseException:  # cancelled too
-            attempt.give_back()  # nobody knows whether it was good
+            attempt.give_back()  # the result is unknown, so nothing is counted
             raise
         self._metrics.sign_ins.labels(outcome="signed_in").inc()
         return signed_in
@@ -200,7 +201,7 @@ class Accounts:
         network = network_of(device.ip)
         found = await self._database.run(account_rows.find, address, network)
         if found is not None and found.is_known_here:
-            # One account is one who asks: who guesses at it from there is behind its owner only.
+            # The account is the key of the queue: guesses at one account delay only its owner.
             self._database.callers.enter("users", f"account {found.id}")
         known_hash = found.password_hash if found else None
         verdict = await self._passwords.verify(password, known_hash)
@@ -215,23 +216,23 @@ class Accounts:
         return await self._sessions.open(found.id, "password", device, known_hash)
 
     async def _rehash(self, user_id: str, password: str, known_hash: str) -> str:
-        """Bring an old hash up to today's parameters, unless it was changed meanwhile."""
+        """Rehash the password with the current parameters, unless it was changed meanwhile."""
         new_hash = await self._passwords.hash(password)
         if await self._database.run(account_rows.swap_hash, user_id, known_hash, new_hash):
             return new_hash
-        # A parallel sign-in may have done the same: then the password is right there as well.
+        # A concurrent sign-in may have done the same, with the same password.
         user = await self._database.run(account_rows.by_id, user_id)
         current = user.password_hash if user is not None else None
         verdict = await self._passwords.verify(password, current)
         return current if current is not None and verdict.ok else known_hash
 
-    # ---- one's own account -----------------------------------------------------------------
+    # ---- the caller's own account ----------------------------------------------------------
 
     async def profile(self, user_id: str) -> Profile:
-        """A user, as the user may see it.
+        """The user's own profile.
 
         Raises:
-            Unauthenticated: the account is gone.
+            Unauthenticated: the account is deleted.
         """
         user = await self._database.run(account_rows.by_id, user_id)
         if user is None:
@@ -244,9 +245,9 @@ class Accounts:
         """Change the password and end every other session (ASVS 3.3.3).
 
         Raises:
-            WrongPassword: the current password is not that.
-            WeakPassword: with advice.
-            RateLimited: too many wrong guesses lately.
+            WrongPassword: the current password is wrong.
+            WeakPassword: with suggestions.
+            RateLimited: too many wrong passwords.
         """
         user = await self._confirmed(user_id, session_id, current_password)
         known_hash = user.password_hash
@@ -261,13 +262,13 @@ class Accounts:
         await self._revocations.publish(await self._database.run(change))
 
     async def set_first_password(self, user_id: str, session_id: str, new_password: str) -> None:
-        """Give an account its first password. It ends no session: nothing was known that could
+        """Set the first password of an account. No session is ended, because no password could
         have been stolen.
 
         Raises:
-            ReauthenticationNeeded: there is one already, which has to be given; or the sign-in is
-                not recent: a second way in is as good as the account.
-            WeakPassword: with advice.
+            ReauthenticationNeeded: the account already has a password, which must be given, or
+                the sign-in is not recent, which is needed to add a credential.
+            WeakPassword: with suggestions.
         """
         user = await self._database.run(account_rows.by_id, user_id)
         if user is None or user.password_hash is not None:
@@ -285,13 +286,18 @@ class Accounts:
         await self._database.run(work)
 
     async def confirm(self, user_id: str, session_id: str, password: str) -> str:
-        """Check that it is really the user who is signed in (ASVS 3.7.1). Gives the hash of the
-        password, so that what it is good for ends when it is changed. Raises as a change of the
-        password does."""
+        """Verify the password of a signed-in user again (ASVS 3.7.1).
+
+        Returns:
+            The password hash. The confirmation must not be used once the hash has changed.
+
+        Raises:
+            WrongPassword, RateLimited: as `change_password`.
+        """
         return str((await self._confirmed(user_id, session_id, password)).password_hash)
 
     async def has_password(self, user_id: str) -> bool:
-        """Whether an account can be signed in to with a password."""
+        """Whether an account has a password."""
         user = await self._database.run(account_rows.by_id, user_id)
         return user is not None and user.password_hash is not None
 
@@ -311,7 +317,7 @@ class Accounts:
     # ---- administration --------------------------------------------------------------------
 
     async def is_anybody_there(self) -> bool:
-        """Whether there is an account. The first one of all becomes administrator."""
+        """Whether any account exists. The first one becomes administrator."""
         return await self._database.run(account_rows.is_anybody)
 
     async def page(self, after: str, limit: int) -> list[UserRow]:
@@ -319,25 +325,25 @@ class Accounts:
         return await self._database.run(account_rows.page, after, limit)
 
     async def with_address(self, email: str) -> list[UserRow]:
-        """The account with an address, if there is one.
+        """The account with an e-mail address, or None.
 
         Raises:
-            BadRequest: it can't be an address.
+            BadRequest: the text cannot be an e-mail address.
         """
         return await self._database.run(account_rows.by_address, normalised_email(email))
 
     async def update(
         self, user_id: str, role: Role | None, disabled: bool | None, spare_admins: bool = False
     ) -> UserRow:
-        """Give an account another role, disable or enable it. Sockets that may not stay are closed.
+        """Change an account's role, disable it or enable it. Sockets that lose access are closed.
 
         Args:
-            spare_admins: whoever asks may neither make nor touch an administrator.
+            spare_admins: refuse changes to administrators, and changes that would create one.
 
         Raises:
-            NotFound: no such account.
-            Forbidden: it is an administrator's, or would be.
-            LastAdmin: nobody would be left to administer.
+            NotFound: the account does not exist.
+            Forbidden: the change concerns an administrator, and `spare_admins` is set.
+            LastAdmin: no administrator would be left.
         """
 
         def change(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
@@ -376,20 +382,20 @@ class Accounts:
         return self._sessions.end_all_within(db, user.id, reason)
 
     async def delete(self, user_id: str) -> None:
-        """Delete an account with everything that belongs to it, revoke its provider tokens, and
-        close its sockets.
+        """Delete an account and its data, revoke its provider tokens, and close its sockets.
 
         Raises:
-            NotFound: no such account.
-            LastAdmin: nobody would be left to administer.
+            NotFound: the account does not exist.
+            LastAdmin: no administrator would be left.
         """
 
         def end(db: peewee.Database) -> tuple[list[Revocation], Callable[[], None]]:
             ended = self._disable(db, account_rows.for_change(db, user_id), "deleted")
             return ended, self._take_out_tokens(db, user_id)
 
-        # First what must not fail or take long: from here on nobody gets in. Rows of sessions may
-        # be many, and go batch by batch; what is interrupted leaves a disabled account.
+        # First disable the account, which is quick: from here on it admits nobody. The sessions'
+        # rows may be many, and are deleted in batches. If that is interrupted, the account stays
+        # disabled.
         ended, give_back = await self._database.run(end)
         await self._revocations.publish(ended)
         give_back()
@@ -397,10 +403,10 @@ class Accounts:
         await self._database.run(account_rows.delete, user_id, self._outbox)
 
     async def disconnect(self, user_id: str) -> int:
-        """Sign a user out everywhere. Gives how many sockets were closed on this node.
+        """End all login sessions of a user. Returns how many sockets were closed on this node.
 
         Raises:
-            NotFound: no such account.
+            NotFound: the account does not exist.
         """
         if await self._database.run(account_rows.by_id, user_id) is None:
             raise NotFound("no such account")
@@ -408,12 +414,12 @@ class Accounts:
 
 
 def hints(address: str, name: str) -> tuple[str, ...]:
-    """What an attacker knows of somebody and tries first: the address, its parts, the name."""
+    """Words that an attacker would try first: the e-mail address, its parts, and the name."""
     return address, *re.split(r"[@.+_-]", address), name
 
 
 def _key_of(email: str) -> str:
-    """The address to look for. What can't be one belongs to nobody, and takes as long."""
+    """The address to look up. An invalid address has no account, and takes the same time."""
     try:
         return normalised_email(email)
     except UsherError:

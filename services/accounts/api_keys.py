@@ -1,12 +1,12 @@
 """API keys for backends: created by an administrator, shown once, stored as a hash, with scopes.
 
-A key is valid only while its creator is an enabled administrator. What the database says of it is
-cached here for a minute. One round trip to Redis then tells whether the key was revoked or its
-creator changed. The rows of revocations tell the same when messages or Redis' keys are lost.
+A key is valid only while its creator is an enabled administrator. The database row is cached here
+for a minute. During that time one round trip to Redis tells whether the key was revoked or its
+creator changed. If messages or Redis' keys are lost, the revocation rows tell the same.
 
-A key ends with a keyed checksum, so that a made-up one is refused without a look-up. Keys of before
-the checksum, and those of a secret that was replaced, are known by their hashes, which are read at
-the start and every minute.
+A key ends with a keyed checksum, so that an invented one is refused without a look-up. Keys created
+before the checksum existed, or with a secret that was replaced, are recognised by their hashes,
+which are read at the start and every minute.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ PREFIX = "usher_key_"
 MAX_KEY_LENGTH = 128
 MAX_NAME_LENGTH = 100
 USED_EVERY_SECONDS = 60.0
-"""`last_used_at` is written this often, not on every call; and a row is remembered so long."""
+"""How often `last_used_at` is written, and how long a row is cached."""
 MAX_REMEMBERED = 10_000
 REFUSED_SECONDS = 1.0
-"""A key of ours that the database refused is refused so long without asking it again."""
+"""How long a key with a valid checksum that the database refused is refused without a query."""
 READ_SECONDS = 60.0
 """How often the hashes of the keys are read."""
 NOBODY = "keys"
@@ -56,10 +56,10 @@ Scope = Literal["publish", "disconnect", "read", "introspect", "channels", "user
 
 
 class KeyRow(msgspec.Struct, frozen=True):
-    """A key as an administrator may see it. Times are epoch seconds.
+    """A key, as shown to administrators. Times are epoch seconds.
 
-    `created_by`: the id of who made it; None for one made on the command line, or where that
-    account is gone. `expires_at`: None for a key without an end.
+    `created_by`: the id of its creator; None if it was created on the command line, or if the
+    creator's account is deleted. `expires_at`: None for a key that does not expire.
     """
 
     id: str
@@ -72,7 +72,7 @@ class KeyRow(msgspec.Struct, frozen=True):
 
 
 class GoodKey(msgspec.Struct, frozen=True):
-    """A key that calls. `maker`: the administrator who made it, None for the command line's."""
+    """A valid key. `maker`: the administrator who created it, None for the command line."""
 
     id: str
     scopes: frozenset[str]
@@ -80,11 +80,11 @@ class GoodKey(msgspec.Struct, frozen=True):
 
 
 class _Remembered(msgspec.Struct, frozen=True):
-    """What the database said of a key.
+    """The cached row of a key.
 
     Attributes:
-        generation: of its maker.
-        as_of: epoch seconds, as `Revocations.changed_since` takes it.
+        generation: the generation of its creator's account.
+        as_of: epoch seconds, for `Revocations.changed_since`.
         read_at: seconds of the monotonic clock.
     """
 
@@ -96,12 +96,12 @@ class _Remembered(msgspec.Struct, frozen=True):
 
 
 class ApiKeys:
-    """Makes, checks, lists and revokes keys.
+    """Creates, checks, lists and revokes keys.
 
     Args:
-        wait_current: waits, after a stall of the loop, until what was missed is read.
-        checksums: tell a genuine key from others before a look-up.
-        monotonic: seconds; for how long something is remembered.
+        wait_current: after a stall of the event loop, waits until missed messages are read.
+        checksums: verify a key's checksum before a look-up.
+        monotonic: a monotonic clock in seconds, for the age of cached rows.
     """
 
     def __init__(
@@ -128,15 +128,15 @@ class ApiKeys:
         created_by: str | None,
         expires_at: float | None = None,
     ) -> tuple[KeyRow, Secret]:
-        """A new key. The secret is given this one time.
+        """Create a key. Its secret is returned only here.
 
         Args:
             created_by: the administrator; None on the command line.
             expires_at: epoch seconds.
 
         Raises:
-            BadRequest: no scope, a name that can't be one, or an end that is not ahead.
-            Unauthenticated: the account of who makes it is gone.
+            BadRequest: there is no scope, the name is invalid, or `expires_at` is in the past.
+            Unauthenticated: the creator's account is deleted.
         """
         if not scopes:
             raise BadRequest("key without a scope", detail="scopes: at least one")
@@ -166,14 +166,15 @@ class ApiKeys:
     # ---- checking --------------------------------------------------------------------------
 
     async def check(self, key: str, *scopes: Scope) -> GoodKey:
-        """A good key that may do this.
+        """Verify a key and its scope.
 
         Args:
-            scopes: any one of them will do.
+            scopes: the key needs any one of them.
 
         Raises:
-            Unauthenticated: unknown, revoked, expired, or its maker may not make keys any more.
-            Forbidden: good, but not for this.
+            Unauthenticated: the key is unknown, revoked or expired, or its creator is not an
+                enabled administrator any more.
+            Forbidden: the key is valid, but has none of the scopes.
         """
         if len(key) > MAX_KEY_LENGTH:
             raise Unauthenticated("API key: too long")
@@ -189,12 +190,12 @@ class ApiKeys:
         return found.key
 
     def remembers(self, key: str, scope: Scope) -> bool:
-        """Whether a key was good for this a moment ago. No waiting; it proves nothing."""
+        """Whether the cache holds a valid key with this scope. Does not wait, and is no check."""
         found = self._remembered.get(token_hash(key)) if len(key) <= MAX_KEY_LENGTH else None
         return found is not None and scope in found.key.scopes
 
     async def _known(self, hash_: str) -> _Remembered | None:
-        """What is remembered and still holds, by one round trip to Redis."""
+        """The cached row, if one round trip to Redis confirms that it is current."""
         found = self._remembered.get(hash_)
         if found is None or not self._cache.is_shared:
             return None
@@ -212,7 +213,7 @@ class ApiKeys:
         return found if same and role_changed is None and self._holds(found) else None
 
     def _holds(self, found: _Remembered) -> bool:
-        """Whether nothing is known here that would make the row another."""
+        """Whether this node knows of no change to the cached row."""
         if self._monotonic() - found.read_at >= USED_EVERY_SECONDS:
             return False
         maker = found.key.maker
@@ -224,7 +225,7 @@ class ApiKeys:
         )
 
     def _refuse_unknown(self, key: str, hash_: str) -> None:
-        """Refuse what needs no look-up: made up, or refused a moment ago."""
+        """Refuse keys that need no look-up: with a wrong checksum, or refused a moment ago."""
         if hash_ not in self._remembered and hash_ not in self._hashes and not self._is_ours(key):
             raise Unauthenticated("API key: not one of ours, by its form")
         refused_at = self._refused.get(hash_)
@@ -266,19 +267,19 @@ class ApiKeys:
         """Read the hashes of the keys that were not revoked.
 
         Raises:
-            DatabaseUnavailable: to be tried again later.
+            DatabaseUnavailable: the read failed; retry later.
         """
         self._hashes = await self._database.run(_hashes)
 
     async def living(self) -> list[KeyRow]:
-        """The keys that were not revoked, newest first; those that are over too."""
+        """The keys that are not revoked, newest first, including expired ones."""
         return await self._database.run(_living)
 
     async def revoke(self, key_id: str) -> None:
-        """Make a key good for nothing, from now on and on every node.
+        """Revoke a key, at once and on every node.
 
         Raises:
-            NotFound: there is no such good key.
+            NotFound: there is no such key, or it is already revoked.
         """
 
         def work(db: peewee.Database) -> list[Revocation]:
@@ -306,7 +307,7 @@ def _row(key: ApiKey) -> KeyRow:
 
 
 def _use(db: peewee.Database, hash_: str, now: float) -> tuple[ApiKey, int] | None:
-    """A key whose maker may still make keys, and the maker's generation."""
+    """A key whose creator is still an enabled administrator, and the creator's generation."""
     good = (ApiKey.hash == hash_) & ApiKey.revoked_at.is_null()
     key = ApiKey.select().where(good).get_or_none(db)
     if key is None:
@@ -334,10 +335,10 @@ def _living(db: peewee.Database) -> list[KeyRow]:
 
 
 def _revoke(db: peewee.Database, key_id: str, now: float) -> str:
-    """Gives the id of its maker.
+    """Revoke a key. Returns the id of its creator.
 
     Raises:
-        NotFound: there is no such good key.
+        NotFound: there is no such key, or it is already revoked.
     """
     good = (ApiKey.id == key_id) & ApiKey.revoked_at.is_null()
     changed = ApiKey.update({ApiKey.revoked_at: now}).where(good).execute(db)

@@ -16,22 +16,22 @@ from services.keyed_tokens import Checksums
 
 ID_BYTES = 12
 MAX_TOKENS = 5
-"""Accounts that one browser is known for; the one longest unused goes first."""
+"""Accounts that one browser is known for; beyond it, the least recently used one is removed."""
 MAX_LENGTH = 1024
 SEPARATOR = "~"
 
 
 class Devices:
-    """Makes device tokens, and knows them again."""
+    """Creates and verifies device tokens."""
 
     def __init__(self, checksums: Checksums) -> None:
         self._checksums = checksums
 
     def token(self, address: str) -> str:
-        """A token for the device that an account has just signed in on.
+        """Create a token for a device that an account has just signed in on.
 
         Args:
-            address: the account's, normalised.
+            address: the account's normalised e-mail address.
         """
         device_id = random.token_urlsafe(ID_BYTES)
         return f"{device_id}.{self._checksums.sign(_signed(device_id, address))}"
@@ -40,8 +40,8 @@ class Devices:
         """The id of a device that has signed in to an account before; None for any other.
 
         Args:
-            kept: what the device presents: a token, or several as `keep` joins them.
-            address: the account's, normalised.
+            kept: the value that the device presents: one token, or several as joined by `keep`.
+            address: the account's normalised e-mail address.
         """
         for token in _tokens(kept):
             device_id, _, checksum = token.partition(".")
@@ -50,7 +50,7 @@ class Devices:
         return None
 
     def keep(self, kept: str, address: str) -> str:
-        """What a browser keeps from now on: what it had, and a token of this account in front."""
+        """The value that a browser stores: its previous tokens, with this account's in front."""
         others = [token for token in _tokens(kept) if self.recognise(token, address) is None]
         return SEPARATOR.join((self.token(address), *others[: MAX_TOKENS - 1]))
 

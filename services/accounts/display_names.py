@@ -13,14 +13,14 @@ _JOINERS = frozenset("\u200c\u200d")
 
 
 def checked_text(text: str, field: str, most: int) -> str:
-    """A text that can be shown: NFC, no space around it, nothing invisible in it.
+    """Normalise a text for display: NFC, stripped, and without invisible characters.
 
     Args:
-        field: of the request, named in a refusal.
-        most: characters.
+        field: the request's field, named in the error.
+        most: the maximum number of characters.
 
     Raises:
-        BadRequest: empty, too long, or with what is not seen.
+        BadRequest: the text is empty, too long, or has invisible characters.
     """
     shown = unicodedata.normalize("NFC", text).strip()
     if not 0 < len(shown) <= most:

@@ -24,7 +24,7 @@ MAX_ACCOUNTS = 20_000
 
 
 class KnownNetworks:
-    """Answers for whole addresses.
+    """Caches the known accounts of each address.
 
     Args:
         clock: a monotonic time in seconds.
@@ -42,7 +42,7 @@ class KnownNetworks:
         """
         at, task = self._read.get(network, (0.0, None))
         if task is None or self._clock() - at > KEEP_SECONDS or _failed(task):
-            # One query for all who ask meanwhile; it outlives whoever asked first.
+            # One query for all concurrent callers; it continues if the first caller is cancelled.
             task = asyncio.create_task(self._database.run(_accounts_of, network))
             task.add_done_callback(_failed)
             self._read[network] = self._clock(), task
@@ -64,5 +64,5 @@ def _accounts_of(db: peewee.Database, network: str) -> frozenset[int]:
         .order_by(KnownNetwork.last_used_at.desc())
         .limit(MAX_ACCOUNTS)
     )
-    # Hashes of this process: eight bytes each, and no addresses in memory for half a minute.
+    # Hashes that are valid in this process only: eight bytes each, and no addresses in memory.
     return frozenset(hash(email) for (email,) in query.tuples().execute(db))

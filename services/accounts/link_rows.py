@@ -21,9 +21,9 @@ def insert(
     """Insert a link to an account.
 
     Args:
-        hash_: of its token.
-        user: as it is now, which is what the link is good for.
-        seconds: how long it works.
+        hash_: the hash of its token.
+        user: the account; the link is valid only while its state is the same.
+        seconds: how long the link is valid.
     """
     AccountLink.insert(
         hash=hash_,
@@ -36,7 +36,7 @@ def insert(
 
 
 def account_of(db: peewee.Database, hash_: str, purpose: str, now: float) -> User | None:
-    """The account of a link that works now, not locked; None where it does not."""
+    """The account of a valid link, not locked; None if the link is not valid."""
     link = AccountLink.select().where(AccountLink.hash == hash_).get_or_none(db)
     if link is None:
         return None
@@ -45,8 +45,8 @@ def account_of(db: peewee.Database, hash_: str, purpose: str, now: float) -> Use
 
 
 def take(db: peewee.Database, hash_: str, purpose: str, now: float) -> User | None:
-    """The same, with the account locked until the commit, and the link used up: of those who race
-    only one gets the account."""
+    """Like `account_of`, but lock the account until the commit, and use the link up. Of concurrent
+    callers only one gets the account."""
     link = AccountLink.select().where(AccountLink.hash == hash_).get_or_none(db)
     if link is None:
         return None
@@ -60,7 +60,7 @@ def take(db: peewee.Database, hash_: str, purpose: str, now: float) -> User | No
 
 
 def forget(db: peewee.Database, user_id: str) -> None:
-    """Make every link to an account worthless."""
+    """Invalidate every link to an account."""
     AccountLink.delete().where(AccountLink.user == user_id).execute(db)
 
 

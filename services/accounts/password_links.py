@@ -1,10 +1,9 @@
 """One-time links by which the owner of an account sets its password.
 
-A link is `PUBLIC_URL/set-password#token=…`: a browser keeps a fragment to itself, so it reaches no
-log of a server or proxy. It works once, on one of any number of nodes, and only while the account
-is as it was when the link was made: a password or address changed meanwhile makes it worthless, and
-so does disabling the account. When one is used, the account's others die, and so do its login
-sessions.
+A link is `PUBLIC_URL/set-password#token=…`: browsers do not send the fragment, so it appears in no
+log of a server or proxy. A link works once, on any node, and only while the account is unchanged: a
+new password or e-mail address invalidates it, and so does disabling the account. Using a link
+invalidates the account's other links and ends its login sessions.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ REASON = "password_reset"
 
 
 class PasswordLink(msgspec.Struct, frozen=True):
-    """A link, shown this once. `expires_at`: epoch seconds."""
+    """A link, which is shown only once. `expires_at`: epoch seconds."""
 
     user: UserRow
     url: Secret
@@ -54,13 +53,13 @@ class PasswordLink(msgspec.Struct, frozen=True):
 
 
 class PasswordLinks:
-    """Makes links, and sets a password by each of them once.
+    """Creates links, and sets a password once with each of them.
 
     Args:
-        checksums: tell a genuine token from others before a look-up.
-        public_url: where browsers reach the server, without a slash at its end.
-        outbox: is told of accounts that are made.
-        clock: epoch seconds that are not set back while the process lives.
+        checksums: verify a token's checksum before a look-up.
+        public_url: the URL at which browsers reach the server, without a trailing slash.
+        outbox: receives events when accounts are created.
+        clock: epoch seconds that never go back within the process.
     """
 
     def __init__(
@@ -84,12 +83,12 @@ class PasswordLinks:
     # ---- making ----------------------------------------------------------------------------
 
     async def open_account(self, email: str, name: str) -> PasswordLink:
-        """Open an account without a password, and make the link that gives it one. Never an
-        administrator's, even where it is the first of all.
+        """Create an account without a password, and a link to set one. It never becomes an
+        administrator, even if it is the first account.
 
         Raises:
-            BadRequest: the address or the name can't be one.
-            EmailTaken: there is an account with that address.
+            BadRequest: the e-mail address or the name is invalid.
+            EmailTaken: an account with that address exists.
         """
         values = {
             "id": secrets.token_urlsafe(16),
@@ -109,12 +108,12 @@ class PasswordLinks:
             raise EmailTaken("new account: address taken") from error
 
     async def for_address(self, email: str) -> PasswordLink:
-        """A link for the account with an address. Until it is used, nothing changes.
+        """Create a link for the account with an e-mail address. The account is not changed.
 
         Raises:
-            BadRequest: it can't be an address.
+            BadRequest: the text cannot be an e-mail address.
             NotFound: there is no such account.
-            AccountDisabled: it is disabled, and the link would not work.
+            AccountDisabled: the account is disabled, so the link would not work.
         """
         address = normalised_email(email)
 
@@ -138,20 +137,19 @@ class PasswordLinks:
     # ---- using -----------------------------------------------------------------------------
 
     async def use(self, token: str, new_password: str, ip: str) -> str:
-        """Set the password of a link's account; every login session of it ends. Gives the id of
-        its user. A password that is refused does not use the link up.
+        """Set the password of a link's account, and end all of its login sessions. A refused
+        password does not use the link up. Returns the user's id.
 
         Args:
-            token: as it stands in the link.
-            ip: the address that it came from.
+            token: the token of the link.
+            ip: the client's address.
 
         Raises:
-            LinkRefused: whatever is wrong with the link: made up, used, too old, of an account
-                that was changed, disabled or deleted meanwhile.
-            WeakPassword: with advice.
-            RateLimited: too many from this address in this hour that were none, or too many tries
-                of one link. Who has a good link is let try it, however many bad ones came from
-                there.
+            LinkRefused: the link is invented, used or expired, or its account was changed,
+                disabled or deleted meanwhile.
+            WeakPassword: with suggestions.
+            RateLimited: too many invalid links from this address in an hour, or too many attempts
+                with one link. A valid link is accepted even if its address sent many invalid ones.
         """
         if not self._is_ours(token):
             raise await self._refused("not one of ours, by its form", ip)
@@ -187,10 +185,10 @@ class PasswordLinks:
         )
 
     async def _refused(self, evidence: str, ip: str) -> LinkRefused:
-        """Count a link that was none for the address that it came from.
+        """Count an invalid link for the client's address.
 
         Raises:
-            RateLimited: too many.
+            RateLimited: too many invalid links.
         """
         limits = self._limits
         (await limits.take((limits.of.bad_tokens, network_of(ip)))).require()

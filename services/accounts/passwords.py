@@ -40,7 +40,7 @@ SALT_BYTES, HASH_BYTES = 16, 32
 PHC_PREFIX = f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$"
 
 MIN_CHARACTERS = 8  # NIST SP 800-63B 5.1.1.1
-MAX_CHARACTERS = 1024  # only against abuse; nobody types that much
+MAX_CHARACTERS = 1024  # a limit against abuse only
 MIN_SCORE = 2  # zxcvbn: 10^6 to 10^8 guesses; online guessing is rate-limited besides
 SCORED_CHARACTERS = 72  # zxcvbn's own limit; its time grows with the square and more
 UNAUTHENTICATED_NICE = 10
@@ -59,8 +59,8 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Verdict:
     """Attributes:
-    ok: the password is the right one.
-    needs_rehash: it is, and its hash was made with other parameters than today's.
+    ok: the password is correct.
+    needs_rehash: the password is correct, but its hash was made with outdated parameters.
     """
 
     ok: bool
@@ -70,15 +70,15 @@ class Verdict:
 class Passwords:
     """Hashes and checks passwords in a pool of its own.
 
-    The threads are shared fairly: whoever is known (a device or an address that has signed in
-    before) comes first, unauthenticated callers are served in rotation by address, and no
-    address has all threads.
+    The threads are shared fairly: known clients (a device or an address that has signed in
+    before) have priority, unauthenticated callers are served in rotation by address, and no
+    address can occupy all threads.
 
     Args:
         workers: threads; one busy thread takes one core and 19 MiB.
         max_waiting: calls that may wait for a thread before `Busy`: so many
             unauthenticated ones, and as many others.
-        callers: on whose behalf tasks work.
+        callers: the caller that each task works for.
     """
 
     def __init__(
@@ -97,43 +97,43 @@ class Passwords:
         )
         self._queue = FairQueue(workers, (known, unauthenticated))
         self._closed = False
-        # First in the pool's queue, so that it is there before anything can ask for it.
+        # First in the pool's queue, so that it is ready before the first call.
         self._dummy: Future[str] = self._pool.submit(_derive, secrets.token_urlsafe())
         # zxcvbn keeps the hints of a call in a module-level table.
         self._zxcvbn = threading.Lock()
 
     async def hash(self, password: str) -> str:
-        """The password's PHC string, with a fresh salt.
+        """Hash a password, with a new salt. Returns a PHC string.
 
         Raises:
-            WeakPassword: longer than 1,024 characters.
-            Busy: too many are waiting.
+            WeakPassword: the password is longer than 1,024 characters.
+            Busy: too many calls are waiting.
         """
         _refuse_too_long(password)
         return await self._in_pool(partial(_derive, password))
 
     async def verify(self, password: str, phc: str | None) -> Verdict:
-        """Whether `password` belongs to `phc`.
+        """Verify `password` against the PHC string `phc`.
 
-        Does the same work for None (no such account, or one without a password), so that the
-        time does not tell which addresses have an account (ASVS 2.2.x). A PHC string that
-        cannot be read is not ok, and is logged.
+        For None (no such account, or one without a password) the same work is done, so that the
+        time does not reveal which addresses have an account (ASVS 2.2.x). A malformed PHC string
+        is not ok, and is logged.
 
         Raises:
-            Busy: too many are waiting.
+            Busy: too many calls are waiting.
         """
         return await self._in_pool(partial(self._verify, password, phc))
 
     async def check_strength(self, password: str, hints: Sequence[str]) -> None:
-        """Refuses what an attacker tries first (ASVS 2.1.1, 2.1.7; NIST SP 800-63B 5.1.1.2).
+        """Refuse short and easily guessed passwords (ASVS 2.1.1, 2.1.7; NIST SP 800-63B 5.1.1.2).
 
         Args:
             password: as typed.
-            hints: what an attacker knows of the user: address, name. Counted as guessed.
+            hints: words that an attacker knows, such as address and name. They count as guessed.
 
         Raises:
             WeakPassword: with `suggestions` (list of sentences) and `warning` for the user.
-            Busy: too many are waiting.
+            Busy: too many calls are waiting.
         """
         _refuse_too_long(password)
         if len(_normalised(password)) < MIN_CHARACTERS:
@@ -143,7 +143,7 @@ class Passwords:
             raise advice
 
     def close(self) -> None:
-        """Drops what waits and lets the threads end. Does not block."""
+        """Drop waiting calls and let the threads end. Does not block."""
         self._closed = True
         for pool in (self._pool, self._unauthenticated):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -157,13 +157,13 @@ class Passwords:
             future = self._submitted(
                 self._unauthenticated if is_unauthenticated else self._pool, work
             )
-        except BaseException:  # cancelled too: nothing was begun
+        except BaseException:  # also if cancelled: nothing was started
             turn.release()
             raise
         loop = asyncio.get_running_loop()
 
         def release(_: object) -> None:
-            # When the thread is done with it, not when the caller leaves: the work goes on.
+            # When the thread is done, not when the caller leaves: the work continues.
             with suppress(RuntimeError):  # the loop is closed, and the queue with it
                 loop.call_soon_threadsafe(turn.release)
 
@@ -194,7 +194,7 @@ class Passwords:
         words = _hint_words(hints)
         with self._zxcvbn:
             result = zxcvbn(text, user_inputs=words)
-            # Once more without: the table would keep the address until the next call.
+            # Call it again without hints: the table would keep the address until the next call.
             zxcvbn("x", user_inputs=[])
         if result["score"] >= MIN_SCORE:
             return None
@@ -203,7 +203,7 @@ class Passwords:
 
 
 def _stand_back() -> None:
-    """Lower the priority of this thread. Linux has one for each; elsewhere it is the process'."""
+    """Lower the priority of this thread. Only Linux has a priority for each thread."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), UNAUTHENTICATED_NICE)
@@ -218,7 +218,7 @@ def _normalised(password: str) -> str:
 
 
 def _octets(password: str) -> bytes:
-    # JSON can carry lone surrogates; they are as good as any other character here.
+    # JSON can contain lone surrogates; they are accepted like any other character.
     return _normalised(password).encode("utf-8", "surrogatepass")
 
 
@@ -239,7 +239,7 @@ def _matches(password: str, phc: str) -> bool:
     try:
         Argon2id.verify_phc_encoded(_octets(password), phc)
     except InvalidKey as error:
-        # One class for "wrong password" and for "cannot be read"; only the text differs.
+        # The library raises one class for a wrong password and a malformed hash; the text differs.
         if "match" not in str(error):
             raise _Unreadable(str(error)) from error
         return False
@@ -258,11 +258,11 @@ def _weak(*suggestions: str, warning: str = "") -> WeakPassword:
 
 
 def _scorable(password: str) -> str:
-    """What zxcvbn gets to see: no more than it can score in reasonable time."""
+    """The part of a password that zxcvbn can score in reasonable time."""
     text = password[:SCORED_CHARACTERS]
     signs = set(text)
     readings = prod(max(1, len(signs.intersection(L33T_TABLE[key]))) for key in L33T_TABLE)
-    # Read as plain letters it scores the same or lower, never higher.
+    # Read as plain letters, the password scores the same or lower, never higher.
     return text.translate(SIGN_TO_LETTER) if readings > MAX_READINGS else text
 
 

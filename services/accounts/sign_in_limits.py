@@ -19,7 +19,7 @@ class SignInAttempt:
     """One sign-in attempt, counted as failed until it succeeds.
 
     Attributes:
-        is_doubtful: it may go on only if the account is known at its address: `require_known`.
+        is_doubtful: it may continue only if the account is known at its address: `require_known`.
     """
 
     def __init__(self, taken: Taken, known_device: bool) -> None:
@@ -37,26 +37,26 @@ class SignInAttempt:
             raise RateLimited("sign-in: too many wrong ones", retry_after=wait)
 
     def require_known(self, is_known: bool) -> None:
-        """Let a doubtful attempt go on only where the account has signed in from before.
+        """Refuse a doubtful attempt unless the account has signed in from this address before.
 
         Raises:
-            RateLimited: it has not. The attempt counts for address and account together, so that
-                who goes on is soon refused without a look-up.
+            RateLimited: it has not. The attempt is counted for address and account together, so
+                that further attempts are soon refused without a look-up.
         """
         if self.is_doubtful and not is_known:
             wait = self._wait or 1.0
             raise RateLimited("sign-in: too many failures, and no known device", retry_after=wait)
 
     def give_back(self) -> None:
-        """It was good, or nobody knows: nothing is counted."""
+        """Do not count the attempt: it succeeded, or its result is unknown."""
         self._taken.give_back()
 
 
 class SignInLimits:
-    """Limits attempts at passwords and sign-ins.
+    """Limits sign-in attempts and password checks.
 
     Args:
-        limits: counts.
+        limits: the hourly counters.
     """
 
     def __init__(self, limits: HourlyLimits) -> None:
@@ -66,12 +66,12 @@ class SignInLimits:
         """Begin an attempt.
 
         Args:
-            account: the address that is tried, normalised, whether or not it has an account.
-            network: where from.
-            device_id: of a device that has signed in to this account before.
+            account: the normalised e-mail address, whether or not it has an account.
+            network: the client's network.
+            device_id: the id of a device that has signed in to this account before.
 
         Raises:
-            RateLimited: right or wrong, known or unknown.
+            RateLimited: whether or not the password is correct and the account exists.
         """
         of = self._limits.of
         own = f"{account}\0{network}" if device_id is None else f"device {device_id}"
@@ -81,31 +81,31 @@ class SignInLimits:
         return SignInAttempt(await self._limits.take(*wanted), device_id is not None)
 
     async def begin_confirmation(self, session_id: str) -> Taken:
-        """Begin to check the password of somebody signed in: counted for their login session, so
-        that who has taken one over does not lock the owner out of the others.
+        """Begin to verify the password of a signed-in user. Failures count for the login session,
+        so that a stolen session cannot lock the owner out of the others.
 
         Raises:
-            RateLimited: too many were wrong.
+            RateLimited: too many passwords were wrong.
         """
         taken = await self._limits.take((self._limits.of.session_guesses, session_id))
         taken.require()
         return taken
 
     async def begin_sign_up(self, network: str) -> Taken:
-        """Begin to open an account.
+        """Begin a sign-up.
 
         Raises:
-            RateLimited: too many of this address.
+            RateLimited: too many from this address.
         """
         taken = await self._limits.take((self._limits.of.signups, network))
         taken.require()
         return taken
 
     async def count_sign_in(self, user_id: str) -> None:
-        """One more sign-in of a user whose password was right.
+        """Count a sign-in of a user whose password was correct.
 
         Raises:
-            RateLimited: too many.
+            RateLimited: too many sign-ins.
         """
         (await self._limits.take((self._limits.of.signins, user_id))).require()
 

@@ -1,4 +1,4 @@
-"""What backends of one's own build on: who calls them, and pushing into rooms.
+"""Services for an app's own backends: identifying callers, and publishing into rooms.
 
 Begin with `introspection.py` (ask Usher), `app_tokens.py` (check offline) and `publishing.py`.
 

@@ -1,4 +1,4 @@
-"""The commands of `server.py`, which work beside a running server or without one.
+"""The commands of `server.py`, which work with or without a running server.
 
 Begin with `keys.py` and `users.py`. `services/settings/command_line.py` lists the commands.
 

@@ -23,11 +23,11 @@ USERS_AT_ONCE = 500
 
 
 def grants_of(db: peewee.Database, user_id: str) -> dict[str, Grant]:
-    """The channels that a user is joined to, `MAX_ROOMS` at most: all that may be read, or else as
-    many as fit. Whatever does not fit can be joined by name.
+    """The channels that a user's sockets join by themselves: all that the user may read, up to
+    `MAX_ROOMS`. The others can be joined by name.
 
-    Those that the user owns come first; then those that the user is a member of, the oldest
-    membership first: whatever others add later, or open to everybody, pushes out none of these.
+    Owned channels come first, then memberships, the oldest first. So memberships that others add
+    later and public channels do not displace these.
     """
     reader = reader_of(db, user_id)
     if reader is None:
@@ -40,7 +40,7 @@ def grants_of(db: peewee.Database, user_id: str) -> dict[str, Grant]:
 
 
 def personal_grants(db: peewee.Database, user_id: str) -> tuple[Reader, dict[str, Grant]]:
-    """The same without what is open to everybody of a role, or to everybody: see `merge`."""
+    """Like `grants_of`, without channels that are open to a role or to everybody: see `merge`."""
     reader = reader_of(db, user_id)
     if reader is None:
         return Reader(user_id, "", 0.0, 0.0), {}
@@ -53,7 +53,7 @@ def personal_grants(db: peewee.Database, user_id: str) -> tuple[Reader, dict[str
 
 
 def grants_among(db: peewee.Database, user_id: str, channel_ids: Iterable[str]) -> dict[str, Grant]:
-    """What a user may do in these channels; those that may not be read are left out."""
+    """A user's rights in these channels, without channels that the user may not read."""
     reader = reader_of(db, user_id)
     if reader is None:
         return {}
@@ -70,7 +70,8 @@ def _granted(found: Iterable[Found], reader: Reader) -> dict[str, Grant]:
 
 
 def reader_of(db: peewee.Database, user_id: str) -> Reader | None:
-    """What counts of a user; None if there is no such user. BACKEND may do all."""
+    """The properties of a user that rights depend on; None if there is no such user. BACKEND has
+    every right."""
     if user_id == BACKEND:
         return Reader(BACKEND, "admin", 0.0, 0.0)
     query: Any = User.select(*_READER).where(User.id == user_id)
@@ -84,7 +85,7 @@ def readable_by(reader: Reader) -> Any:
         return Channel.id.is_null(False)
     public = Channel.alias("public")
     anybody = public.select(public.id).where(public.public_since.is_null(False))
-    # A union of indexed look-ups: OR between them would read every channel there is.
+    # A union of indexed look-ups: with OR, the database would read every channel.
     return Channel.id.in_(_personal(reader) | _of_role(reader) | anybody)
 
 
@@ -112,7 +113,7 @@ def _of_role(reader: Reader) -> Any:
 
 
 def _newest_open_to(db: peewee.Database, reader: Reader) -> list[Found]:
-    """The newest channels that are open to many. Never reads all there are: anybody opens some."""
+    """The newest open channels. Their number is bounded, because any user can create them."""
     if reader.role == "admin":
         return _newest(db, reader, Channel.id.is_null(False))
     either = _newest(db, reader, Channel.id.in_(_of_role(reader)))
@@ -132,7 +133,7 @@ def find_channels(
     limit: int,
     order: tuple[Any, ...] = (Channel.created_at.desc(), Channel.id.desc()),
 ) -> list[Found]:
-    """Channels that meet a condition, with what they say of the reader; newest first."""
+    """Channels that meet a condition, with the rows about the reader; newest first."""
     member = (ChannelMember.channel == Channel.id) & (ChannelMember.user == reader.id)
     role = (ChannelRole.channel == Channel.id) & (ChannelRole.role == reader.role)
     query: Any = (
@@ -147,7 +148,7 @@ def find_channels(
     return [Found(*row) for row in query.tuples().execute(db)]
 
 
-# ---- open to many --------------------------------------------------------------------------
+# ---- open channels -------------------------------------------------------------------------
 
 
 def open_channels(db: peewee.Database) -> dict[str, OpenChannel]:
@@ -181,7 +182,7 @@ def _roles_of_many(
 
 
 def open_channel(db: peewee.Database, channel_id: str) -> OpenChannel | None:
-    """How far a channel is open to many; None where there is none."""
+    """Which roles a channel is open to, and whether it is public; None if it does not exist."""
     query: Any = Channel.select(*_OPEN).where(Channel.id == channel_id)
     row = query.tuples().get_or_none(db)
     return None if row is None else OpenChannel(row[0], row[1], row[2], roles_of(db, channel_id))
@@ -191,7 +192,7 @@ def open_channel(db: peewee.Database, channel_id: str) -> OpenChannel | None:
 
 
 def grants_in(db: peewee.Database, channel_id: str, user_ids: Iterable[str]) -> dict[str, Grant]:
-    """The rights of these users in a channel; who has none is left out.
+    """The rights of these users in a channel, without users who have none.
 
     Takes any number of users, in queries of a bounded size.
     """

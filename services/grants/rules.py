@@ -1,4 +1,4 @@
-"""Who may do what in a channel, and since when: the rules.
+"""The rules of rights in channels: which right a user has, and since when.
 
 A right has several sources: owner, administrator, member, a role that the channel admits, or a
 public channel. The highest right counts. `since` is the earliest source that still holds; messages
@@ -16,13 +16,13 @@ import msgspec
 RightName = Literal["read", "write", "manage"]
 
 BACKEND = "*backend"
-"""In place of a user id: a backend that may keep all channels. No account has such an id."""
+"""Used as user id for a backend that may manage all channels. No account has this id."""
 MAX_ROOMS = 1000
 """Channels that `grants_of` gives: a socket is joined to no more of them by itself."""
 
 
 class Right(enum.IntEnum):
-    """What somebody may do in a channel; each right holds those before it."""
+    """A right in a channel. Each right includes those before it."""
 
     READ = 1
     WRITE = 2
@@ -43,7 +43,7 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     """A right in one channel.
 
     Attributes:
-        since: epoch seconds from which it has been possible to read without a break.
+        since: epoch seconds since when the user could read the channel without interruption.
     """
 
     right: Right
@@ -51,7 +51,7 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reader(NamedTuple):
-    """Whose rights are asked for."""
+    """The user whose rights are computed."""
 
     id: str
     role: str
@@ -60,7 +60,7 @@ class Reader(NamedTuple):
 
 
 class OpenChannel(NamedTuple):
-    """A channel, as far as it is open to many. `roles`: right and since, by role."""
+    """The access that a channel gives to roles and everybody. `roles`: right and since, by role."""
 
     id: str
     created_at: float
@@ -69,12 +69,12 @@ class OpenChannel(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a role that it lets in, or it lets in everybody."""
+        """Whether it is open to a role or to everybody."""
         return bool(self.roles) or self.public_since is not None
 
 
 class Found(NamedTuple):
-    """A channel beside the rows that say something of one reader."""
+    """A channel, with the rows about one reader."""
 
     id: str
     name: str
@@ -89,7 +89,7 @@ class Found(NamedTuple):
 
 
 def grant(channel: Found, reader: Reader) -> Grant | None:
-    """The right of a reader in a channel, None where there is none."""
+    """The right of a reader in a channel, or None."""
     sources = list(_sources(channel, reader))
     if not sources:
         return None
@@ -104,7 +104,7 @@ def _sources(channel: Found, reader: Reader) -> Iterator[Grant]:
     if channel.member_right is not None and channel.member_since is not None:
         yield Grant(Right.of(channel.member_right), channel.member_since)
     if channel.role_right is not None and channel.role_since is not None:
-        # Who took on the role later has had the right no longer than the role.
+        # A user who got the role later has the right since then.
         yield Grant(Right.of(channel.role_right), max(channel.role_since, reader.role_since))
     if channel.public_since is not None:
         yield Grant(Right.WRITE, max(channel.public_since, reader.created_at))
@@ -113,7 +113,7 @@ def _sources(channel: Found, reader: Reader) -> Iterator[Grant]:
 def merge(
     reader: Reader, personal: Mapping[str, Grant], shared: Iterable[OpenChannel]
 ) -> dict[str, Grant]:
-    """What somebody may do by themselves, and as one of many; `MAX_ROOMS` channels at most."""
+    """Merge personal grants with open channels, up to `MAX_ROOMS` channels."""
     granted = dict(personal)
     others = []
     for channel in shared:

@@ -17,10 +17,10 @@ from services.storage.database import Database
 
 
 class SharedGrants:
-    """What this node knows of channels that are open to many.
+    """The open channels, as known to this node.
 
     Args:
-        life: seconds that the login cache may hold what a channel gave before it was deleted.
+        life: seconds that the login cache may hold the grants of a deleted channel.
     """
 
     def __init__(
@@ -31,24 +31,25 @@ class SharedGrants:
         self._gone: dict[str, float] = {}
         self._full = False
         self.version = 0
-        """Grows before each look-up: what was read of a channel before may be old."""
+        """Increases before each look-up: results of earlier look-ups may be stale."""
 
     async def load(self) -> None:
-        """Read them all. To be called before the first join.
+        """Read all open channels. Call it before the first join.
 
         Raises:
-            DatabaseUnavailable: they can't be read.
+            DatabaseUnavailable: the database cannot be read.
         """
         self._take(await self._database.run(open_channels))
 
     async def refresh(self, channel_id: str) -> bool:
-        """Read one channel anew, as something in it has changed.
+        """Read one channel again after a change.
 
         Returns:
-            Whether it was or is open to many, or was not known for a while: it may concern anybody.
+            Whether the change may affect any user: the channel was or is open, or was not known
+            for a while.
 
         Raises:
-            Unavailable: it can't be read. Until it is, nobody is let in by it.
+            Unavailable: the channel cannot be read. Until it is, it admits nobody.
         """
         self.version += 1
         before = channel_id in self._open or channel_id in self._gone
@@ -70,7 +71,7 @@ class SharedGrants:
         return before or found.is_open
 
     def merged(self, reader: Reader, personal: Mapping[str, Grant]) -> dict[str, Grant]:
-        """What somebody may do, in `MAX_ROOMS` channels at most: their own first."""
+        """Merge a user's personal grants with open channels, up to `MAX_ROOMS`; personal first."""
         if not (self._open or self._gone):
             return dict(personal)
         own = {c: had for c, had in personal.items() if c not in self._gone}

@@ -32,7 +32,7 @@ from services.redis.store import Command, Store
 WINDOW_SECONDS = 3600
 KEY_PREFIX = "usher:limits"
 MAX_REMEMBERED = 20_000
-"""Full windows that a node knows by itself, so that who goes on is refused without Redis."""
+"""Full windows that a node remembers, so that further calls are refused without Redis."""
 
 TAKE = """
 local count = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -58,9 +58,9 @@ log = logging.getLogger("usher.limits")
 
 class Limit(msgspec.Struct, frozen=True):
     """Attributes:
-    name: a word that keeps limits apart.
+    name: a unique word.
     amount: how often in an hour; 0 for no limit.
-    is_final: what is taken is never given back, so that a full window stays full.
+    is_final: hits are never given back, so a full window stays full.
     """
 
     name: str
@@ -76,14 +76,13 @@ class Limits(msgspec.Struct, frozen=True):
         wrong_signins: by address.
         account_guesses: wrong passwords without a known device, by account; far above the limit
             of one address, so that it takes many addresses to reach it.
-        own_guesses: what a device or address that has signed in to an account keeps for that
-            account, whatever others do to the address.
-        session_guesses: wrong passwords of somebody signed in, by login session.
+        own_guesses: attempts reserved for a device or address that has signed in to an account,
+            even if others have used up the address's limit.
+        session_guesses: wrong passwords of signed-in users, by login session.
         bad_codes: authorization codes that the provider does not know, by address.
-        bad_tokens: refresh tokens, tickets, codes and links that are none, by address.
-        bad_keys: API keys that are none, by address.
-        refresh_reuse: uses of one refresh token, code or link: parallel tabs, and what was lost on
-            the way.
+        bad_tokens: invalid refresh tokens, tickets, codes and links, by address.
+        bad_keys: invalid API keys, by address.
+        refresh_reuse: uses of one refresh token, code or link: parallel tabs, and lost responses.
         signins, refreshes, tickets: by user.
         mails, mailbox: by address asked from, and by mailbox.
     """
@@ -105,7 +104,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class LimitSettings(Protocol):
-    """The settings that make the limits: each so many in an hour, 0 for any number."""
+    """The settings of the limits, each a number in an hour; 0 for no limit."""
 
     @property
     def limit_signups(self) -> int: ...
@@ -122,7 +121,7 @@ class LimitSettings(Protocol):
 
 
 def limits_of(settings: LimitSettings) -> Limits:
-    """The limits that the settings make."""
+    """Create the limits from the settings."""
     wrong_signins, mails = settings.limit_wrong_signins, settings.limit_mails
 
     def part(whole: int, of: int) -> int:
@@ -147,10 +146,10 @@ def limits_of(settings: LimitSettings) -> Limits:
 
 
 class Taken:
-    """What came of taking from several limits.
+    """The result of taking from several limits.
 
     Attributes:
-        waits: for each limit, None where one was taken, else the seconds until there may be one.
+        waits: for each limit, None if a hit was taken, else the seconds until one may be free.
     """
 
     def __init__(
@@ -162,20 +161,20 @@ class Taken:
         self._held = {number for number, wait in enumerate(waits) if wait is None}
 
     def give_back(self, *numbers: int) -> None:
-        """Put back what was taken: of these limits, or of all. Waits for nothing."""
+        """Give hits back, to these limits or to all. Does not wait."""
         for number in self._held.intersection(numbers or self._held):
             self._held.discard(number)
             self._give_back(number)
 
     def keep(self) -> None:
-        """Count it, whatever is given back afterwards."""
+        """Keep the hit, even if `give_back` is called afterwards."""
         self._held.clear()
 
     def require(self, *numbers: int) -> None:
-        """Go on only if one was taken of each of these limits, or of all; else nothing is kept.
+        """Require that a hit was taken from each of these limits, or of all; else give all back.
 
         Raises:
-            RateLimited: with the seconds after which there is room in all of them.
+            RateLimited: with the seconds until all of them have room.
         """
         asked = numbers or range(len(self.waits))
         full = {number: wait for number in asked if (wait := self.waits[number]) is not None}
@@ -186,10 +185,10 @@ class Taken:
 
 
 class _Asking:
-    """What one call of `take` asks for.
+    """The limits of one call of `take`.
 
     Attributes:
-        numbers: the limits that have to be asked, of all that are wanted.
+        numbers: the positions of the limits that have to be checked.
     """
 
     def __init__(self, keys: list[str], limits: list[Limit]) -> None:
@@ -206,12 +205,12 @@ class _Asking:
 
 
 class HourlyLimits:
-    """Takes from limits, in Redis or here.
+    """Takes hits from limits, in Redis or in this process.
 
     Args:
-        store: what the nodes share.
-        limits: of this installation.
-        clock: a monotonic time in seconds.
+        store: the store that the nodes share.
+        limits: the limits of this installation.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -227,20 +226,20 @@ class HourlyLimits:
         self._full: OrderedDict[str, float] = OrderedDict()
 
     def refuse_known_full(self, limit: Limit, key: str) -> None:
-        """Refuse what is known to be full, without asking anybody.
+        """Refuse if this node knows that the limit is used up. Does not access Redis.
 
         Raises:
-            RateLimited: it is.
+            RateLimited: the limit is used up.
         """
         wait = self._known_full(_key(limit, key))
         if wait is not None:
             raise RateLimited(f"{limit.name}: no more in this hour", retry_after=wait)
 
     def take(self, *wanted: tuple[Limit, str]) -> Awaitable[Taken]:
-        """Take one of each limit, for a key that is hashed before it goes anywhere.
+        """Take one hit from each limit, for a key, which is hashed.
 
-        Asked when called, not when awaited: commands that are issued behind it leave in the
-        same write. `Taken.waits` has one entry for each, in this order.
+        Issued when called, not when awaited, so commands that are issued next are sent in the same
+        write. `Taken.waits` has one entry for each limit, in this order.
         """
         asking = _Asking([_key(limit, key) for limit, key in wanted], [one for one, _ in wanted])
         for number, (limit, key) in enumerate(zip(asking.limits, asking.keys, strict=True)):
@@ -249,7 +248,7 @@ class HourlyLimits:
                 asking.numbers.append(number)
         replies: asyncio.Future[list[Any]] | None = None
         if asking.numbers and self._store.kind == "redis":
-            # Each command is of one key: in a cluster they part, and yet are one round trip.
+            # Each command has one key: in a cluster they go to several nodes, in one round trip.
             replies = asyncio.ensure_future(self._store.call(*asking.commands()))
         return self._finish(asking, replies)
 
@@ -278,7 +277,7 @@ class HourlyLimits:
 
     def _give_back(self, key: str, shared: bool) -> None:
         if shared:
-            # Not awaited: a failure costs one of the limit, and fails silently (see Store.call).
+            # Not awaited: a failure leaves one hit counted, and is not logged (see Store.call).
             self._store.call(("EVAL", GIVE_BACK, 1, key))
         else:
             self._here.give_back(key)
@@ -300,7 +299,7 @@ class HourlyLimits:
 
 
 async def _answers(replies: asyncio.Future[list[Any]]) -> list[Any] | None:
-    """What Redis says; None where it does not."""
+    """The replies of Redis; None if it is unavailable."""
     try:
         return await replies
     except StoreUnavailable as error:
@@ -309,6 +308,6 @@ async def _answers(replies: asyncio.Future[list[Any]]) -> list[Any] | None:
 
 
 def _key(limit: Limit, key: str) -> str:
-    # Hashed: no e-mail address lies in Redis. The braces are for nobody yet but a cluster.
+    # Hashed, so that Redis holds no e-mail addresses. The braces are the hash tag of a cluster.
     hashed = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return f"{KEY_PREFIX}:{limit.name}:{{{hashed}}}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 
 IPV6_PREFIX = 64
-"""One subscriber has a whole /64 at least (RFC 6177, RFC 7934): its addresses are one."""
+"""A subscriber has at least a /64 (RFC 6177, RFC 7934), so its addresses count as one."""
 
 
 def network_of(ip: str) -> str:
-    """The address that something is counted for: an IPv4 address, or the /64 of an IPv6 one.
+    """The network that an address is counted as: an IPv4 address, or the /64 of an IPv6 one.
 
-    What is no address stands for itself, such as the path of a unix socket.
+    A text that is not an address, such as the path of a unix socket, is returned unchanged.
     """
     try:
         address = ipaddress.ip_address(ip.partition("%")[0])

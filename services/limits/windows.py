@@ -6,25 +6,26 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 MAX_WINDOWS = 100_000
-"""Some ten MB. Beyond it the oldest window is forgotten: who fills it from that many addresses
-is not held back by counting addresses."""
+"""About ten MB. Beyond it the oldest window is removed: an attacker with that many addresses cannot
+be limited by address anyway."""
 
 
 class Windows:
     """Fixed windows of one length, each beginning with its first hit.
 
     Args:
-        seconds: their length.
-        clock: a monotonic time in seconds.
+        seconds: the length of a window.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds, self._clock = seconds, clock
-        # All are equally long, so the order in which they began is that in which they end.
+        # All windows are equally long, so they end in the order in which they began.
         self._windows: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def take(self, key: str, amount: int) -> tuple[bool, float]:
-        """Take one of `amount`; whether there was one, and the seconds until the window ends."""
+        """Take one of `amount`. Returns whether one was left, and the seconds until the window
+        ends."""
         now = self._clock()
         self._forget(now)
         count, ends_at = self._windows.get(key, (0, now + self._seconds))
@@ -34,7 +35,7 @@ class Windows:
         return True, ends_at - now
 
     def give_back(self, key: str) -> None:
-        """Put one back, if its window is still there."""
+        """Give one back, if its window has not ended."""
         count, ends_at = self._windows.get(key, (0, 0.0))
         if count > 1:
             self._windows[key] = (count - 1, ends_at)

@@ -1,7 +1,7 @@
-"""Webhooks: tells other systems what happened, at least once and in order for one subject.
+"""Webhooks: deliver events to other systems, at least once and in order for each subject.
 
-Begin with `outbox.py`, which writes events in the transaction of what they tell, and
-`dispatcher.py`, which delivers them. docs/webhooks.md is what a receiver has to know.
+Begin with `outbox.py`, which writes events in the transaction of the change, and `dispatcher.py`,
+which delivers them. docs/webhooks.md describes them for receivers.
 
 May import: storage.
 """
