@@ -55,7 +55,7 @@ log = logging.getLogger("usher.http")
 
 
 class Site(msgspec.Struct, frozen=True):
-    """What handlers are handed: the services, and what is known of the way here."""
+    """The services that handlers use, and the settings of the HTTP side."""
 
     services: Services
     origins: Origins
@@ -76,7 +76,7 @@ class MethodNotAllowed(UsherError):
 
 
 class BaseHandler(web.RequestHandler):
-    """Security headers, refusals as problem documents, and logs without secrets."""
+    """Sets security headers, sends errors as problem documents, and logs without secrets."""
 
     site: Site
     signs_in = False
@@ -88,7 +88,7 @@ class BaseHandler(web.RequestHandler):
         self.site = site
 
     def set_default_headers(self) -> None:
-        self.clear_header("Server")  # its version is nobody's business (ASVS 14.3.3)
+        self.clear_header("Server")  # do not disclose the version (ASVS 14.3.3)
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
@@ -102,16 +102,16 @@ class BaseHandler(web.RequestHandler):
 
     @property
     def callers(self) -> Callers:
-        """On whose behalf requests are worked at."""
+        """The caller that each request's tasks work for."""
         return self.services.infrastructure.database.callers
 
     def address(self) -> ClientAddress:
-        """Where the request comes from; forwarded addresses count from trusted proxies only."""
-        # Without `xheaders` Tornado gives the peer of the connection, whatever headers say.
+        """The client's address. Forwarded addresses are used only from trusted proxies."""
+        # Without `xheaders` Tornado returns the peer of the connection and ignores headers.
         return self.site.proxies.client_address(self.request.remote_ip or "", self.request.headers)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Every refusal is a problem document (RFC 9457)."""
+        """Send the error as a problem document (RFC 9457)."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         refused = error if isinstance(error, UsherError) else _as_refusal(status_code)
         self.set_status(refused.status)
@@ -130,7 +130,7 @@ class BaseHandler(web.RequestHandler):
         self.finish(problem_body(refused))
 
     def taken_methods(self) -> list[str]:
-        """The methods of this address, for `Allow` (RFC 9110 section 15.5.6)."""
+        """The methods of this resource, for `Allow` (RFC 9110 section 15.5.6)."""
         mine, default = type(self), web.RequestHandler
         taken = [m for m in _METHODS if getattr(mine, m.lower()) is not getattr(default, m.lower())]
         return taken if "GET" in taken else [m for m in taken if m != "HEAD"]
@@ -141,7 +141,7 @@ class BaseHandler(web.RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Path only: query strings hold tickets and OAuth codes."""
+        """Log an error with the path only: query strings hold tickets and OAuth codes."""
         where = f"{self.request.method} {self.request.path}"
         if isinstance(value, AUDITED) or (self.signs_in and isinstance(value, UsherError)):
             self.audit_refusal(value)
@@ -153,7 +153,7 @@ class BaseHandler(web.RequestHandler):
             log.error("%s failed", where, exc_info=(typ, value, tb))  # type: ignore[arg-type]
 
     def audit_refusal(self, error: UsherError) -> None:
-        """Have the audit trail know of a request that was refused."""
+        """Record a refused request in the audit trail."""
         where = "" if self.signs_in else redact(f"{self.request.method} {self.request.path}")
         self.services.audit.record(
             "session.refused" if self.signs_in else "request.refused",
@@ -171,21 +171,21 @@ class BaseHandler(web.RequestHandler):
 
 
 class ApiHandler(BaseHandler):
-    """JSON calls. `identity` is the caller, once an operation has admitted one."""
+    """Handles JSON calls. `identity` is the caller, once an operation has admitted one."""
 
     identity: Identity
     key: GoodKey | None = None
     """The API key that called, once an operation has admitted one."""
 
     def acting(self) -> None:
-        """Let the audit trail know who acts: where from, and who, as far as that is known."""
+        """The actor for the audit trail: the client's address, and the caller if known."""
         actor, session = f"key:{self.key.id}" if self.key else "", ""
         if (identity := getattr(self, "identity", None)) is not None:
             actor, session = identity.user_id, identity.claims.sid
         self.services.audit.acting(Caller(actor, session, self.address().ip))
 
     def audit_operation(self, done: Operation, result: object) -> None:
-        """Have the audit trail know of an act that is done."""
+        """Record a completed operation in the audit trail."""
         kind = done.audit
         if not kind and done.access == "admin" and self.request.method not in SAFE_METHODS:
             kind = ADMIN_KIND
@@ -194,7 +194,7 @@ class ApiHandler(BaseHandler):
         path = list(self.path_args)
         subject = path.pop() if path and kind in ABOUT_USERS else ""
         target = path[0] if path else str(getattr(result, "id", ""))
-        if not self.path_args:  # about oneself: a new account, or one's own
+        if not self.path_args:  # the caller's own account, or a new one
             subject = getattr(getattr(result, "user", None), "id", "")
             subject = subject or (self.identity.user_id if result is None else "")
         self.services.audit.record(
@@ -212,39 +212,40 @@ class ApiHandler(BaseHandler):
         origin = self.request.headers.get("Origin")
         safe = self.request.method in SAFE_METHODS
         if safe and origin is not None and not self.site.origins.is_own_or_allowed(origin):
-            # Not refused here: the browser does it, as it misses our leave (CORS).
+            # Not refused here: the browser does it, because the CORS headers are missing.
             log.warning("%s %s: %s", self.request.method, self.request.path, self._refused())
 
     def answer_origin(self) -> None:
-        """Let pages of allowed origins read the answer (CORS)."""
+        """Allow pages of allowed origins to read the response (CORS)."""
         origin = self.request.headers.get("Origin")
         self.set_header("Vary", "Origin")
         if origin is not None and self.site.origins.is_own_or_allowed(origin):
             self.set_header("Access-Control-Allow-Origin", origin)
             self.set_header("Access-Control-Allow-Credentials", "true")
-            # Else a page of another origin cannot know how long it is to wait (Fetch, 3.3.3).
+            # Without it a page of another origin cannot read Retry-After (Fetch, 3.3.3).
             self.set_header("Access-Control-Expose-Headers", "Retry-After")
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """As everywhere; a page of an allowed origin may read refusals too."""
+        """Send the error. Pages of allowed origins may read errors too."""
         self.answer_origin()
         super().write_error(status_code, **kwargs)
 
     async def head(self, *path: str) -> None:
-        """As GET; Tornado leaves the body out (RFC 9110 section 9.3.2)."""
+        """Handle like GET; Tornado omits the body (RFC 9110 section 9.3.2)."""
         await cast("Awaitable[None]", self.get(*path))
 
     def options(self, *_: str) -> None:
-        """A browser's question before a cross-origin call (CORS preflight)."""
+        """Answer a CORS preflight request."""
         self.set_header("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE")
         self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type")
         self.set_header("Access-Control-Max-Age", "600")
         self.set_status(204)
 
     async def hold_back(self) -> None:
-        """Let who goes on past a limit wait for the refusal, so that they cannot fill the loop.
+        """Delay the refusal of a client that continues past a limit, so that it cannot occupy the
+        event loop.
 
-        Not everybody: what waits is bounded too.
+        The number of delayed responses is bounded.
         """
         held = self.site.held_back
         if len(held) < MAX_HELD_BACK:
@@ -257,13 +258,13 @@ class ApiHandler(BaseHandler):
     # ---- who calls -------------------------------------------------------------------------
 
     async def admit(self, access: Access) -> None:
-        """Let the caller in, or not.
+        """Authenticate and authorise the caller.
 
         Raises:
-            Unauthenticated, TokenExpired: no credential, or not a good one.
-            OriginRefused: a cookie speaks, and it is not clear that the user's page sent it.
-            Forbidden: an administrator's call, and the caller is none; or an API key without
-                the scope.
+            Unauthenticated, TokenExpired: there is no credential, or it is invalid.
+            OriginRefused: the credential is a cookie, and the request may be forged.
+            Forbidden: the call needs an administrator, and the caller is none; or the API key
+                lacks the scope.
         """
         if access == "anyone":
             self.refuse_foreign_page()
@@ -283,12 +284,12 @@ class ApiHandler(BaseHandler):
             raise Forbidden("an administrator's call")
 
     async def good_key(self, token: str, access: Access) -> GoodKey:
-        """The API key that calls. One that is none counts for the address that it came from; a
-        good one never does.
+        """Verify the request's API key. An invalid key is counted for the client's address; a valid
+        one never is.
 
         Raises:
             Unauthenticated, Forbidden: as `ApiKeys.check`.
-            RateLimited: too many keys that were none.
+            RateLimited: too many invalid keys.
         """
         try:
             return await self.services.api_keys.check(token, *KEY_SCOPES[access])
@@ -298,11 +299,11 @@ class ApiHandler(BaseHandler):
             raise
 
     def access_token(self) -> str:
-        """The access token of the request: in the header, else in the cookie.
+        """The access token of the request, from the header, else from the cookie.
 
         Raises:
-            Unauthenticated: there is none.
-            OriginRefused: it is in the cookie, and the request could be forged.
+            Unauthenticated: there is no access token.
+            OriginRefused: it is in the cookie, and the request may be forged.
         """
         header = self.request.headers.get("Authorization")
         if header is not None:
@@ -317,14 +318,14 @@ class ApiHandler(BaseHandler):
         return cookie.text
 
     def asked_method(self) -> str:
-        """The method that the rules against other sites' pages go by."""
+        """The request method that the CSRF rules apply to."""
         return self.request.method or ""
 
     def require_own_page(self) -> None:
         """Refuse a cookie-borne request that another site could have made (CSRF, ASVS 4.2.2).
 
         Raises:
-            OriginRefused: foreign, or no sign of where it comes from.
+            OriginRefused: it comes from another site, or its origin is not stated.
         """
         if self.asked_method() in SAFE_METHODS:
             return
@@ -336,10 +337,10 @@ class ApiHandler(BaseHandler):
             )
 
     def refuse_foreign_page(self) -> None:
-        """Refuse what another site's page sends: also a sign-in (login CSRF).
+        """Refuse requests from pages of other sites, including sign-ins (login CSRF).
 
         Raises:
-            OriginRefused: it is foreign.
+            OriginRefused: it comes from another site.
         """
         if self.asked_method() in SAFE_METHODS:
             return
@@ -355,21 +356,21 @@ class ApiHandler(BaseHandler):
         return self.site.origins.refused(headers.get("Origin"), headers.get("Host"))
 
     def device(self, client: str = "browser") -> Device:
-        """Where a sign-in comes from. `client`: "browser" or "native"."""
+        """Describe the device of a sign-in. `client`: "browser" or "native"."""
         agent = self.request.headers.get("User-Agent", "")
         shown = "".join(c for c in agent if c.isprintable())[:MAX_USER_AGENT]
         return Device(shown or "unknown", self.address().ip, client=client)
 
-    # ---- in and out ------------------------------------------------------------------------
+    # ---- requests and responses ------------------------------------------------------------
 
     def decoded_body(self, decoder: msgspec.json.Decoder[Any]) -> Any:
-        """The JSON body in its type; no body counts as `{}`.
+        """Decode the JSON body to its type; an empty body counts as `{}`.
 
         Raises:
-            BadRequest: it does not fit; `detail` says where.
+            BadRequest: the body is invalid; `detail` says where.
         """
         try:
-            # As text first: raw parts are passed on unread, and have to be UTF-8.
+            # Decoded to text first: raw parts are forwarded unparsed, and must be UTF-8.
             return decoder.decode(str(self.request.body, "utf-8") or "{}")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             detail = str(error) if isinstance(error, msgspec.DecodeError) else "not JSON"
@@ -379,7 +380,7 @@ class ApiHandler(BaseHandler):
         """The `limit` of the query, within bounds.
 
         Raises:
-            BadRequest: not a whole number above 0.
+            BadRequest: it is not a whole number above 0.
         """
         text = self.get_query_argument("limit", str(default))
         if not text.isdecimal() or not 0 < len(text) < 6 or int(text) == 0:
@@ -387,11 +388,11 @@ class ApiHandler(BaseHandler):
         return min(int(text), most)
 
     def go_to(self, url: str) -> None:
-        """Send the browser on. The status is the operation's."""
+        """Redirect the browser, with the operation's status."""
         self.set_header("Location", url)
 
     def answer(self, status: int, body: object) -> None:
-        """Send the good answer."""
+        """Send the successful response."""
         self.set_status(status)
         if body is not None:
             self.set_header("Content-Type", "application/json")
@@ -399,7 +400,7 @@ class ApiHandler(BaseHandler):
 
 
 class UnknownRoute(ApiHandler):
-    """Whatever no route knows."""
+    """Answers requests that match no route."""
 
     def prepare(self) -> None:
         super().prepare()
@@ -414,7 +415,7 @@ def _counted(method: str | None) -> str:
 
 
 def _as_refusal(status: int) -> UsherError:
-    """Tornado's own errors in our words."""
+    """Map Tornado's errors to Usher's."""
     kinds: dict[int, type[UsherError]] = {
         400: BadRequest,
         403: Forbidden,

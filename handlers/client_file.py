@@ -1,7 +1,7 @@
-"""The client for pages, as one file: the modules of static/usher*.js put together at the start.
+"""The client for pages, as one file: the modules of static/usher*.js are concatenated at the start.
 
-The modules are written for it: imports of each other, one statement each, and no name at the top of
-a file that another has. tests/http/test_client_file.py holds them to that; there is no bundler.
+The modules are written for that: each imports others with one statement, and no two of them have
+the same top-level name. tests/http/test_client_file.py checks it. There is no bundler.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _VERSION = re.compile(r"^export const VERSION = '([^']+)';$", re.MULTILINE)
 
 
 class ClientFile(msgspec.Struct, frozen=True):
-    """The file. `etag`: a strong one, quoted (RFC 9110 section 8.8.3). `version`: the package's."""
+    """The file. `etag`: strong and quoted (RFC 9110 section 8.8.3). `version`: of the package."""
 
     content: bytes
     etag: str
@@ -29,16 +29,16 @@ class ClientFile(msgspec.Struct, frozen=True):
 
 
 def client_file(folder: Path) -> ClientFile:
-    """Put the modules together.
+    """Concatenate the modules in the order of their imports.
 
     Args:
-        folder: where they are.
+        folder: the folder of the modules.
 
     Raises:
-        ValueError: they cannot be; graphlib.CycleError where they import each other in a circle.
+        ValueError: a module does not follow the rules. graphlib.CycleError: imports are cyclic.
     """
     texts = _modules(folder)
-    # Lists, as sets have another order in each process: every node has to give one ETag.
+    # Lists, because the order of sets differs between processes, and all nodes need the same ETag.
     needs = {name: [other for _, other in _FROM.findall(text)] for name, text in texts.items()}
     order = graphlib.TopologicalSorter(needs).static_order()
     public = sorted(
@@ -57,7 +57,7 @@ def client_file(folder: Path) -> ClientFile:
 
 
 def _modules(folder: Path) -> dict[str, str]:
-    """What the entry imports, and what that imports, by name."""
+    """The entry module and everything that it imports, by name."""
     found: dict[str, str] = {}
     wanted = [ENTRY]
     while wanted:

@@ -20,21 +20,21 @@ class CookieJar:
 
     Args:
         secure: whether browsers reach this server by https.
-        prefix: COOKIE_NAME_PREFIX. Cookies know no ports (RFC 6265 section 8.5): two servers on
-            one host would sign each other's users out.
+        prefix: COOKIE_NAME_PREFIX. Cookies are not separated by port (RFC 6265 section 8.5), so
+            two servers on one host would sign each other's users out.
     """
 
     def __init__(self, secure: bool, prefix: str = "") -> None:
         self._secure = secure
         host, safe = ("__Host-", "__Secure-") if secure else ("", "")
         self.access = f"{host}{prefix}access_token"
-        # __Host- asks for path "/", which a refresh token should not have.
+        # __Host- requires the path "/", which a refresh token should not have.
         self.refresh = f"{safe}{prefix}refresh_token"
         self.device = f"{safe}{prefix}device"
         self.authorization_request = f"{host}{prefix}oauth_"
 
     def set_access(self, handler: RequestHandler, token: str, seconds: float) -> None:
-        """Give the access token for so many seconds."""
+        """Set the cookie of the access token, for a number of seconds."""
         handler.set_cookie(
             self.access,
             token,
@@ -46,7 +46,7 @@ class CookieJar:
         )
 
     def set_refresh(self, handler: RequestHandler, token: str, seconds: float) -> None:
-        """Give the refresh token for so many seconds."""
+        """Set the cookie of the refresh token, for a number of seconds."""
         handler.set_cookie(
             self.refresh,
             token,
@@ -58,7 +58,7 @@ class CookieJar:
         )
 
     def set_device(self, handler: RequestHandler, kept: str) -> None:
-        """Let the browser keep that somebody has signed in on it. It outlives the sign-in."""
+        """Set the device cookie, which remains after a sign-out."""
         handler.set_cookie(
             self.device,
             kept,
@@ -72,9 +72,9 @@ class CookieJar:
     def set_authorization_request(
         self, handler: RequestHandler, name: str, sealed: str, seconds: float
     ) -> None:
-        """Let the browser keep a sign-in at a provider that is under way."""
-        # Lax: the provider sends the browser back, from another site. Path "/", as __Host- asks:
-        # a neighbour host must not plant a sign-in of its own (login CSRF).
+        """Set the cookie of an authorization request at a provider."""
+        # Lax, because the provider's redirect comes from another site. The path is "/", as __Host-
+        # requires, so that another host of the domain cannot set the cookie (login CSRF).
         handler.set_cookie(
             name,
             sealed,
@@ -86,12 +86,12 @@ class CookieJar:
         )
 
     def clear_authorization_request(self, handler: RequestHandler, name: str) -> None:
-        """Take one away."""
+        """Clear the cookie of an authorization request."""
         handler.clear_cookie(name, path="/", httponly=True, samesite="Lax", secure=self._secure)
 
     def clear(self, handler: RequestHandler) -> None:
-        """Take both away."""
-        # Not set_cookie with a `max_age` of 0: Tornado leaves that out, and an empty cookie stays.
+        """Clear the cookies of both tokens."""
+        # Not set_cookie with `max_age=0`, which Tornado omits, leaving an empty cookie.
         handler.clear_cookie(
             self.access, path="/", httponly=True, samesite="Lax", secure=self._secure
         )

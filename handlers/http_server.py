@@ -35,9 +35,9 @@ class UsherServer(HTTPServer):
     """Serves one router.
 
     Args:
-        router: which connections have a request under way, it notes itself.
-        unjoined: how many connections of one address there are.
-        options: as HTTPServer takes them.
+        router: the root router. The server itself tracks connections with a request in progress.
+        unjoined: counts the connections of each address.
+        options: options of HTTPServer.
     """
 
     def initialize(  # type: ignore[override]  # one kind of router, and options passed on
@@ -58,7 +58,7 @@ class UsherServer(HTTPServer):
         self._empty = asyncio.Event()
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """Begin to take connections."""
+        """Start accepting connections."""
         if self._arrivals is None:
             super().add_sockets(sockets)
             return
@@ -66,7 +66,7 @@ class UsherServer(HTTPServer):
             self._listening.append((sock, add_accept_handler(sock, self._arrivals.accepted)))
 
     def stop(self) -> None:
-        """Take no connections any more."""
+        """Stop accepting connections."""
         super().stop()
         for sock, remove in self._listening:
             remove()
@@ -74,10 +74,10 @@ class UsherServer(HTTPServer):
         self._listening.clear()
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        """Begin with a connection that was not looked at."""
+        """Handle a connection whose first bytes were not examined."""
         group = self._unjoined.connected(str(address[0]) if address else "")
         if group is None:
-            # Before a TLS handshake nothing can be said.
+            # Before the TLS handshake no response can be sent.
             if not isinstance(stream, SSLIOStream):
                 self._turn_away(stream.socket)
             stream.close()
@@ -89,7 +89,7 @@ class UsherServer(HTTPServer):
         self._serve(stream, address, group)
 
     def _arrived(self, arrival: Arrival) -> None:
-        """Begin with a connection that is no plain handshake."""
+        """Handle a connection that does not begin with a plain handshake."""
         stream = _AnsweringStream(
             arrival.sock,
             max_buffer_size=self.max_buffer_size,
@@ -103,17 +103,17 @@ class UsherServer(HTTPServer):
         super().handle_stream(stream, address)
 
     def renew(self, tls: Tls) -> None:
-        """Read the certificate anew, for connections that come from now on.
+        """Reload the certificate, for new connections.
 
         Raises:
-            SettingError: it is no good. The old one goes on.
+            SettingError: the new certificate is invalid. The old one stays in use.
         """
         tls.reload()
         self.ssl_options = tls.context
 
     @staticmethod
     def _turn_away(sock: socket.socket) -> None:
-        """Say why in one write, before a request was read: it must cost next to nothing."""
+        """Refuse a connection with one write, before its request is read, to keep it cheap."""
         with contextlib.suppress(OSError):
             sock.send(_answer(RateLimited("too many connections of one address")))
         sock.close()
@@ -121,7 +121,7 @@ class UsherServer(HTTPServer):
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
-        """A connection waits for its first request, or for the next: nothing is under way."""
+        """Record that a connection is idle, waiting for a request."""
         self._router.under_way.discard(server_conn)
         if self._draining:
             assert isinstance(server_conn, HTTP1ServerConnection)
@@ -129,7 +129,7 @@ class UsherServer(HTTPServer):
         return super().start_request(server_conn, request_conn)
 
     def on_close(self, server_conn: object) -> None:
-        """A connection is closed, or was handed over as a WebSocket."""
+        """Record that a connection is closed, or was handed over as a WebSocket."""
         self._router.under_way.discard(server_conn)
         super().on_close(server_conn)
         stream = getattr(server_conn, "stream", None)
@@ -139,8 +139,8 @@ class UsherServer(HTTPServer):
             self._empty.set()
 
     async def drain(self, seconds: float) -> None:
-        """Take no connection any more, close those that wait, and let requests under way be
-        answered within so many seconds. What is left then is closed."""
+        """Stop accepting connections, close idle ones, and wait up to a number of seconds for
+        requests in progress. Then close the remaining connections."""
         self.stop()
         self._draining = True
         if self._arrivals is not None:
@@ -162,15 +162,15 @@ class UsherServer(HTTPServer):
 
 
 class _AnsweringStream(IOStream):
-    """Says 431 to headers that are too large (RFC 6585 section 5), where Tornado closes without a
-    word. A class and not a function of each stream: that would be a circle, which every join then
-    leaves to the garbage collector.
+    """Answers headers that are too large with 431 (RFC 6585 section 5), where Tornado only closes
+    the connection. It is a class because a function stored on each stream would be a reference
+    cycle, which every join would leave to the garbage collector.
 
-    A socket that speaks TLS can't be taken over: its client sees the connection close.
+    With TLS the socket cannot be taken over, so the client sees the connection close.
     """
 
     def close(self, exc_info: Any = False) -> None:
-        """Close, with an answer where a header was the reason."""
+        """Close, and send 431 if the headers were too large."""
         left: socket.socket | None = None
         if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
             with contextlib.suppress(OSError):

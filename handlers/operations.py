@@ -1,4 +1,4 @@
-"""Describes what a call takes and returns, for checking requests and for OpenAPI."""
+"""Describes the parameters and responses of a call, to check requests and for OpenAPI."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OPEN_SEGMENTS = {"model_id": "[^/?#]{1,128}"}
 
 
 def segment(name: str) -> str:
-    """The pattern of what stands for a name in braces."""
+    """The regular expression of a path parameter."""
     return OPEN_SEGMENTS.get(name, PATH_SEGMENT)
 
 
@@ -55,18 +55,18 @@ class Operation(msgspec.Struct, frozen=True):
     Attributes:
         summary: one sentence.
         access: who may call it.
-        body: the type of the JSON that it takes, if any.
-        status: of the good answer.
-        answer: the type of the good answer, if it has a body.
-        errors: refusals of its own, beside those that every call may give.
+        body: the type of the JSON body, if any.
+        status: the status of the successful response.
+        answer: the type of the successful response, if it has a body.
+        errors: errors of this call, in addition to those of every call.
         query: query parameters and what they mean.
-        media_type: of the good answer.
-        unready: the type of a 503 that is no problem document, if any.
-        shows: the token that the call looks at, where `access` does not say it.
-        ok_answer: the type of a 200 that is given in place of `status` where the method returns it.
-        form: fields of a form that it takes in place of JSON, and what they mean.
+        media_type: of the successful response.
+        unready: the type of a 503 response that is not a problem document, if any.
+        shows: the token that the call reads, if `access` does not tell.
+        ok_answer: the type of a 200 response that is sent instead of `status` if returned.
+        form: fields of a form that is sent instead of JSON, and what they mean.
         headers: header parameters and what they mean.
-        audit: the kind of the audit trail's entry for it. Administrators' acts have one anyway.
+        audit: the kind of its entry in the audit trail. Administrators' calls always have one.
     """
 
     summary: str
@@ -102,10 +102,10 @@ def operation(
     audit: str = "",
     headers: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Awaitable[None]]]:
-    """Make a handler's method an operation: the caller is checked first, then the body.
+    """Turn a handler's method into an operation: the caller is checked first, then the body.
 
-    The method gets the path's arguments, then the decoded body; what it returns is the answer.
-    The caller, where one is needed, is `self.identity`.
+    The method receives the path's arguments, then the decoded body, and returns the response.
+    `self.identity` is the caller, if the operation needs one.
     """
     described = Operation(
         summary,

@@ -26,7 +26,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def problem_body(error: UsherError) -> bytes:
-    """What the client may know of an error."""
+    """The part of an error that is shown to the client."""
     return encode_json(
         {"status": error.status, "title": error.title, "code": error.code, **error.public}
     )

@@ -137,8 +137,8 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
     """The Tornado application.
 
     Args:
-        sockets: what SocketHandler is handed. In the direct form, requests for `/ws` do not come
-            here: handlers/websocket/upgrade.py takes them first.
+        sockets: the context of SocketHandler. In the direct form, requests for `/ws` do not reach
+            the application: handlers/websocket/upgrade.py handles them first.
     """
     handed: dict[str, Any] = {"site": site}
     routes: list[Any] = [(_pattern(path), handler, handed) for path, handler in API_ROUTES]
@@ -150,7 +150,7 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
     files = {**handed, "path": str(STATIC)}
     routes += [
         (re.escape(SOCKET_PATH), SocketHandler, sockets),
-        # Plain names only: a NUL, say, would reach the file system and end in a 500.
+        # Plain names only: a NUL, for example, would reach the file system and cause a 500.
         (r"/static/([A-Za-z0-9_./-]+)", PageHandler, files),
         (r"/sign-in", SignInPageHandler, handed),
         (r"/set-password", SetPasswordPageHandler, handed),
@@ -168,7 +168,7 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
 
 
 def _no_access_log(_: web.RequestHandler) -> None:
-    """Tornado's would write query strings, with tickets and OAuth codes in them."""
+    """Disable Tornado's access log, which has query strings with tickets and OAuth codes."""
 
 
 def _pattern(path: str) -> str:

@@ -1,4 +1,4 @@
-"""TLS in the process: one context for all connections, whose certificate can be read anew."""
+"""TLS in the process: one context for all connections, whose certificate can be reloaded."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tls:
         key: PEM file of its private key, without a password.
 
     Raises:
-        SettingError: a file can't be read, is none, or the key is another certificate's.
+        SettingError: a file cannot be read or is invalid, or the key is another certificate's.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
@@ -34,13 +34,13 @@ class Tls:
         self.context = self._load()
 
     def reload(self) -> None:
-        """Read the files anew, for connections that begin from now on. Others are not touched.
+        """Reload the files, for new connections. Existing ones are not affected.
 
-        It makes a new `context`: one that is in use keeps a certificate for each type of key, and
-        would go on to show the old RSA one to some clients after a renewal with an ECDSA key.
+        It creates a new `context`, because an existing one keeps a certificate for each type of
+        key: after a renewal with an ECDSA key, it would still send the old RSA one to some clients.
 
         Raises:
-            SettingError: as the constructor. The old certificate goes on.
+            SettingError: as the constructor. The old certificate stays in use.
         """
         self.context = self._load()
 
@@ -55,7 +55,7 @@ class Tls:
             except OSError as error:
                 raise SettingError(name, f"{path} ({error.strerror})", "a PEM file") from error
         try:
-            # A key with a password would make OpenSSL ask for it on the terminal.
+            # For a key with a password, OpenSSL would prompt on the terminal.
             context.load_cert_chain(self._certificate, self._key, password=_refuse_to_ask)
         except (ssl.SSLError, ValueError) as error:
             reason = getattr(error, "reason", "") or str(error)
@@ -69,7 +69,7 @@ class Tls:
 
 
 def limit_handshake(stream: SSLIOStream) -> None:
-    """Close a connection whose TLS handshake is not done in time."""
+    """Close a connection whose TLS handshake does not complete in time."""
     loop = asyncio.get_running_loop()
     done = stream.wait_for_handshake()
     timer = loop.call_later(HANDSHAKE_SECONDS, stream.close)

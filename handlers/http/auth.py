@@ -87,15 +87,15 @@ class NativeSignIn(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def whole(seconds: float) -> int | float:
-    """Seconds as most clients read them (RFC 6749 section 5.1): without a fraction of nothing."""
+    """Seconds as an integer if possible, because many clients expect one (RFC 6749 section 5.1)."""
     return int(seconds) if seconds == int(seconds) else seconds
 
 
 class SignInHandler(ApiHandler):
-    """What answers with tokens."""
+    """The base of handlers that respond with tokens."""
 
     def signed_in(self, result: SignedIn, client: Client) -> BrowserSignIn | NativeSignIn:
-        """What answers a sign-in: the tokens, and what makes the device known from now on."""
+        """The response to a sign-in: the tokens, and the device token."""
         answer = self.with_tokens(result, client)
         devices, address = self.services.accounts.devices, result.user.email
         if isinstance(answer, NativeSignIn):
@@ -105,7 +105,7 @@ class SignInHandler(ApiHandler):
         return answer
 
     def with_tokens(self, result: SignedIn, client: Client) -> BrowserSignIn | NativeSignIn:
-        """Tokens in cookies for a browser, in the answer for anything else; never in both."""
+        """Put tokens into cookies for a browser, into the body for other clients; never both."""
         now = time.time()
         seconds = whole(round(result.claims.exp - result.claims.iat, 3))
         if client == "native":
@@ -205,21 +205,21 @@ class LogOutHandler(ApiHandler):
             await self.leave(claims)
             return None
         outcome = Outcome(0, 0, [])
-        with suppress(NotFound):  # over already, which is what was asked for
+        with suppress(NotFound):  # already ended, as requested
             outcome = await self.services.logout_ack.end(*_logged_out(claims))
         self.site.cookies.clear(self)
         return outcome
 
     async def leave(self, claims: Claims) -> None:
-        """End the login session; over already is as good."""
+        """End the login session. Succeeds if it has already ended."""
         with suppress(NotFound):
             await self.services.login_sessions.end(*_logged_out(claims))
         self.site.cookies.clear(self)
 
     async def leaving(self) -> Claims:
-        """Whose session it is. An expired token may still do this: it ends, it opens nothing."""
+        """Identify the session. An expired token is accepted: it can only end the session."""
         token = self.access_token()
-        self.drop_cookies = True  # good for nothing, if they are refused now
+        self.drop_cookies = True  # useless, since they were refused
         try:
             claims = self.services.admission.verify(token)
             claims = (await self.services.admission.identify(claims)).claims

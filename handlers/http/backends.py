@@ -73,10 +73,10 @@ class Publication(msgspec.Struct):
     keep: bool = False
 
     def names(self) -> list[str]:
-        """The rooms.
+        """The rooms to publish into.
 
         Raises:
-            BadRequest: none or both are given, or one can't be a room of clients.
+            BadRequest: neither or both fields are given, or a name is not that of a room.
         """
         if (self.room is msgspec.UNSET) == (self.rooms is msgspec.UNSET):
             raise BadRequest("publish", detail="room or rooms: one of the two")

@@ -42,10 +42,10 @@ class GiveRight(msgspec.Struct):
 
 
 class ForChannels(ApiHandler):
-    """Called by users, and by backends that keep all channels."""
+    """Called by users, and by backends that manage all channels."""
 
     def caller_id(self) -> str:
-        """Whose rights count."""
+        """The id of the user, or BACKEND, whose rights apply."""
         return BACKEND if self.key is not None else self.identity.user_id
 
 

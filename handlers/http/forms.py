@@ -1,4 +1,4 @@
-"""Parses forms as programs and other sites' pages post them."""
+"""Parses forms that programs and pages of other sites post."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MAX_FIELDS = 50
 def form_values(request: HTTPServerRequest, name: str) -> list[str]:
     """Every value of a field, in the order sent.
 
-    The media type is compared in any case (RFC 9110 section 8.3.1), and may be left out: some
-    providers send none. Tornado's own reading knows one spelling.
+    The media type is case-insensitive (RFC 9110 section 8.3.1), and may be missing, because some
+    providers omit it. Tornado's own parser accepts one spelling only.
     """
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type not in ("", FORM):

@@ -1,4 +1,4 @@
-"""Native apps: the code that the bundled page asks for, and what it is exchanged for."""
+"""Native apps: the one-time code that the bundled page requests, and its exchange for tokens."""
 
 from __future__ import annotations
 
@@ -57,22 +57,23 @@ class NativeCodeHandler(ApiHandler):
         return GoThere(answer_url(request, self.site.origins.public_url, code=code.reveal()))
 
     def access_token(self) -> str:
-        """Of the cookie: a bearer token must not become a login session that outlives it.
+        """The access token of the cookie. A bearer token must not be turned into a login session,
+        which would outlive it.
 
         Raises:
-            Forbidden: there is one in the header.
-            Unauthenticated, OriginRefused: as everywhere.
+            Forbidden: there is a token in the header.
+            Unauthenticated, OriginRefused: as in the base class.
         """
         if "Authorization" in self.request.headers:
             raise Forbidden("native code: asked for by a program")
         return super().access_token()
 
     def require_own_page(self) -> None:
-        """Allowed origins may act with the cookies. To make tokens of them is for the bundled page,
-        which asks the user.
+        """Refuse all pages but the bundled one, which asks the user. Other allowed origins may use
+        the cookies, but not turn them into tokens.
 
         Raises:
-            OriginRefused: of another page, or no sign of where it comes from.
+            OriginRefused: it comes from another page, or its origin is not stated.
         """
         headers = self.request.headers
         origin = headers.get("Origin")

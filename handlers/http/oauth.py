@@ -67,14 +67,14 @@ _WORTH_ANOTHER_TRY = frozenset(
 
 
 class AuthorizationRequestHandler(ApiHandler):
-    """Keeps sign-ins that are under way in cookies of the browser."""
+    """Stores authorization requests in cookies of the browser."""
 
     def request_cookie(self, key: str) -> str:
         """The name of the cookie of an authorization request."""
         return self.site.cookies.authorization_request + key
 
     def kept_requests(self) -> list[str]:
-        """Every authorization request that the browser keeps, sealed."""
+        """All encrypted authorization requests in the browser's cookies."""
         stem = self.site.cookies.authorization_request
         return [cookie.value for name, cookie in self.cookies.items() if name.startswith(stem)]
 
@@ -94,7 +94,7 @@ class AuthorizationRequestHandler(ApiHandler):
 
 
 class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
-    """A page that a browser navigates to: it ends elsewhere, or in words for people."""
+    """A resource that a browser navigates to: it redirects, or shows an error page."""
 
     provider = ""
     next = "/"
@@ -108,8 +108,8 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
             self.set_header(name, value)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """A page, for whoever navigated here (problem documents are for programs), or the way back
-        to the app (RFC 6749 section 4.1.2.1)."""
+        """Show an error page, because a person navigated here, or redirect to the native app with
+        the error (RFC 6749 section 4.1.2.1)."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         native = error.request if isinstance(error, RequestRefused) else self.native
         if native is not None:
@@ -138,7 +138,7 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
             title=reason.title_for(provider),
             advice=reason.advice_for(provider),
             code=reason.code,
-            # Who is signed in came to link, and would end up elsewhere by signing in.
+            # A signed-in user came to link an account, and a sign-in would lead elsewhere.
             again=None if signed_in else self._another_try(reason),
             back="Back to Usher" if signed_in else "Back to sign in",
             back_to="/" if signed_in or self.next == "/" else f"/sign-in?{self._with_next()}",
@@ -146,10 +146,10 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
         self.finish(page)
 
     def _another_try(self, reason: Reason) -> str | None:
-        """Where to start again, if that may help."""
+        """The URL to try again with, if that may help."""
         if reason not in _WORTH_ANOTHER_TRY or self.provider not in self.services.oauth.providers:
             return None
-        # The provider would name the same account again, or nobody, without asking.
+        # The provider would return the same account or error again, without a prompt.
         asking = reason in (Reason.NOT_ALLOWED, Reason.INTERACTION)
         query = {} if self.next == "/" else {"next": self.next}
         query |= {"prompt": "login"} if asking else {}
@@ -159,17 +159,17 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
         return urlencode({"next": self.next})
 
     def given(self) -> dict[str, list[str]]:
-        """The query as it came. What is not UTF-8 becomes what no parameter takes."""
+        """The query as sent. Invalid UTF-8 is replaced, so that no parameter accepts it."""
         return {
             name: [value.decode(errors="replace") for value in values]
             for name, values in self.request.query_arguments.items()
         }
 
     def read_native(self) -> NativeRequest | None:
-        """The app that asks, where one does.
+        """The native app's request, if there is one.
 
         Raises:
-            RedirectRefused, RequestRefused: its request does not hold.
+            RedirectRefused, RequestRefused: the app's request is invalid.
         """
         given = self.given()
         if CLIENT not in given.get("client", ()):
@@ -179,7 +179,7 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
         return self.native
 
     def _signed_in_as(self) -> Claims | None:
-        """Who the browser is signed in as. The token may have expired meanwhile."""
+        """The user that the browser is signed in as. The token may have expired meanwhile."""
         token = self.get_cookie(self.site.cookies.access)
         if not token:
             return None
@@ -226,12 +226,12 @@ class OAuthLoginHandler(OAuthHandler):
         if native is None:
             self.next = checked_next(self.get_query_argument("next", "/"), origins)
         elif self.request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
-            # A link on somebody's page: a person has to see first which app is asking.
+            # Another site may link here, so the user must first see which app requests the sign-in.
             self.go_to(f"/sign-in?{self.request.query}")
             return
         prompt = "login" if self.get_query_argument("prompt", "") == "login" else None
         if self._elsewhere():
-            # Another name of this machine: the way back would find no cookie.
+            # Another name of this host: the callback would receive no cookie.
             self.go_to(f"{origins.public_url}{self.request.uri}")
             return
         flow = self.services.oauth.flow
@@ -240,7 +240,7 @@ class OAuthLoginHandler(OAuthHandler):
         self.go_to(begun.url)
 
     def _elsewhere(self) -> bool:
-        """Whether the browser came by another host than the one that the provider sends it to."""
+        """Whether the browser used another host than that of the redirect URI."""
         public = urlsplit(self.site.origins.public_url).hostname
         asked = (self.address().host or "").partition(":")[0]
         return asked != public and {asked, public} <= _LOCAL
@@ -267,7 +267,7 @@ class OAuthCallbackHandler(OAuthHandler):
         media_type="text/html",
     )
     async def get(self, provider: str) -> None:
-        self.services.oauth.providers.get(provider)  # no page speaks of one that there is not
+        self.services.oauth.providers.get(provider)  # pages do not name providers that do not exist
         self.provider = provider
         answer = Answer(
             self._only("state") or "",
@@ -276,7 +276,7 @@ class OAuthCallbackHandler(OAuthHandler):
             self._only("iss"),
         )
         if not answer.state and answer.error:
-            # Some providers leave the state out when they refuse. Nothing is at stake.
+            # Some providers omit the state in errors. That is safe: an error grants nothing.
             self._is_for(self.services.oauth.flow.newest(provider, self.kept_requests()))
             refuse(answer.error)
         cookie = self.request_cookie(request_key(answer.state))
@@ -327,8 +327,8 @@ class OAuthCallbackHandler(OAuthHandler):
             if len(values) > 1 or sum(map(len, values)) > MAX_ANSWER_LENGTH:
                 raise SignInRefused(Reason.UNTRUSTED, f"callback: {name} more than once, or long")
             brought |= dict.fromkeys([name] if values else [], "".join(values))
-        # Another site's page has posted it, so the cookies of the sign-in have not come along.
-        # They do when the browser follows this.
+        # A page of the provider has posted the form, so SameSite cookies were not sent. They are
+        # sent when the browser follows the redirect.
         self.go_to(f"{self.request.path}?{urlencode(brought)}")
 
     def _is_for(self, began: AuthorizationRequest | None) -> None:
@@ -336,10 +336,10 @@ class OAuthCallbackHandler(OAuthHandler):
             self.next, self.native = began.next, began.native
 
     def refuse_foreign_page(self) -> None:
-        """A provider's page posts to it. Nothing is done for that but to send the browser on."""
+        """Allow a post by the provider's page, which only leads to a redirect."""
 
     def _only(self, name: str) -> str | None:
-        """A parameter that may stand there once (RFC 6749 section 3.1)."""
+        """A parameter that may occur only once (RFC 6749 section 3.1)."""
         values = self.get_query_arguments(name, strip=False)
         if len(values) > 1:
             raise SignInRefused(Reason.UNTRUSTED, f"callback: {name} more than once")

@@ -116,7 +116,7 @@ class LinkHandler(AuthorizationRequestHandler):
     )
     async def post(self, provider: str, body: LinkAccount) -> GoThere:
         next_ = checked_next(body.next, self.site.origins)
-        self.services.oauth.providers.get(provider)  # before a password is asked for
+        self.services.oauth.providers.get(provider)  # before the password is verified
         claims = self.identity.claims
         known_hash = await self._reauthenticate(claims.sub, claims.sid, body.current_password)
         link = Link(claims.sub, claims.sid, proof_of(known_hash))
@@ -125,7 +125,7 @@ class LinkHandler(AuthorizationRequestHandler):
         return GoThere(begun.url)
 
     async def _reauthenticate(self, user_id: str, sid: str, password: str | None) -> str | None:
-        """Gives the hash of the password that was given; None where the account has none."""
+        """Verify the password. Returns its hash; None if the account has no password."""
         accounts = self.services.accounts
         if password is not None:
             return await accounts.confirm(user_id, sid, password)

@@ -1,5 +1,5 @@
-"""Serves the bundled front end, static files under a strict Content-Security-Policy; and the client
-for other pages, as one file."""
+"""Serves the bundled front end, static files with a strict Content-Security-Policy, and the client
+library as one file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PageHandler(web.StaticFileHandler, BaseHandler):
             self.set_header(name, value)
 
     def set_extra_headers(self, path: str) -> None:
-        self.set_header("Cache-Control", "no-cache")  # asked again each time, by its ETag
+        self.set_header("Cache-Control", "no-cache")  # revalidated each time, by its ETag
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         BaseHandler.write_error(self, status_code, **kwargs)
@@ -64,11 +64,11 @@ class ClientFileHandler(ApiHandler):
         query={"v": "the version of the client that the page was written for"},
     )
     async def get(self) -> None:
-        # Tornado sends `compute_etag`, and answers 304 where the page has that.
+        # Tornado sends `compute_etag`, and answers 304 if the client has that version.
         self.set_header("Cross-Origin-Resource-Policy", "cross-origin")
         self.set_header("Content-Type", f"{JAVASCRIPT}; charset=utf-8")
         current = self.get_query_argument("v", "") == self.client.version
-        # Another version's name must not stick to what this node has: nodes are renewed in turn.
+        # During a rolling upgrade, this node's file must not be cached as another version.
         kept = f"public, max-age={YEAR_SECONDS}, immutable" if current else "no-cache"
         self.set_header("Cache-Control", kept)
         self.write(self.client.content)

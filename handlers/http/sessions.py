@@ -61,7 +61,7 @@ class SessionsHandler(ApiHandler):
         )
 
     async def _live_sockets(self, user_id: str) -> dict[str, int]:
-        """Open sockets by login session; while Redis is away, those of this node."""
+        """Open sockets by login session; if Redis is unavailable, only those of this node."""
         try:
             return await self.services.pool.counts(user_id)
         except StoreUnavailable:

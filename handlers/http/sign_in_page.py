@@ -1,5 +1,5 @@
-"""The pages that people are sent to: `/sign-in` by other apps, `/set-password` by a link; and how
-they look."""
+"""The pages `/sign-in`, which other apps redirect to, and `/set-password`, which a one-time link
+opens, and their branding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IMAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 
 
 class SignInPageHandler(OAuthHandler):
-    """Ends at `next`, or for a native app at its redirect URI, whichever way in is chosen."""
+    """The sign-in page. Every way to sign in leads to `next`, or to a native app's redirect URI."""
 
     async def get(self) -> None:
         native = self.read_native()
@@ -47,7 +47,7 @@ class SignInPageHandler(OAuthHandler):
         )
 
     def _next(self) -> str:
-        """Where to go after: `/` for what is not ours and not allowed."""
+        """The URL to go to after the sign-in; `/` if the given one is not of an allowed origin."""
         asked = self.given().get("next", [])
         try:
             return checked_next(asked[0], self.site.origins) if len(asked) == 1 else "/"
@@ -55,7 +55,7 @@ class SignInPageHandler(OAuthHandler):
             return "/"
 
     async def _is_signed_in(self) -> bool:
-        """By a token that holds. One that has expired is renewed by the page."""
+        """Whether there is a valid access token. The page refreshes an expired one."""
         token = self.get_cookie(self.site.cookies.access)
         if not token:
             return False
@@ -66,7 +66,7 @@ class SignInPageHandler(OAuthHandler):
         return True
 
     def _elsewhere_shown(self) -> str:
-        """The host that people go on to, where it is another origin."""
+        """The host of the next page, if it is of another origin."""
         if self.next.startswith("/"):
             return ""
         origin = "/".join(self.next.split("/")[:3])
@@ -78,8 +78,8 @@ class SignInPageHandler(OAuthHandler):
 
 
 class SetPasswordPageHandler(BaseHandler):
-    """The page of a one-time link. The token is in the fragment, which comes here in no request of
-    the browser but the page's own, so the page is the same for everybody."""
+    """The page of a one-time link. It is the same for all links, because browsers do not send the
+    fragment, which has the token; the page's script sends it."""
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -95,7 +95,7 @@ class SetPasswordPageHandler(BaseHandler):
 
 
 class ThemeHandler(BaseHandler):
-    """The colours of the pages, in a file of their own: their policy takes no inline styles."""
+    """The colours of the pages, in a separate file: their policy allows no inline styles."""
 
     def get(self) -> None:
         self.set_header("Content-Type", "text/css; charset=UTF-8")
@@ -106,7 +106,7 @@ class ThemeHandler(BaseHandler):
 
 
 class LogoHandler(BaseHandler):
-    """APP_LOGO, where it is a file."""
+    """Serves APP_LOGO, if it is a file."""
 
     def get(self) -> None:
         logo = self.site.branding.logo

@@ -1,4 +1,5 @@
-"""For apps of one's own: who calls, asked by a backend, by a proxy, or told by a token."""
+"""Identifies callers for an app's own backends: introspection, forward authentication by a proxy,
+and app tokens."""
 
 from __future__ import annotations
 
@@ -60,14 +61,14 @@ class IntrospectHandler(ApiHandler):
     looking: asyncio.Future[Introspected] | None = None
 
     async def admit(self, access: Access) -> None:
-        """Of a key that was good a moment ago, the token is asked for in the same round trip."""
+        """Verify the API key. If it is cached, the token is looked up in the same round trip."""
         key = self.request.headers.get("Authorization", "").partition(" ")[2].strip()
         asked = form_values(self.request, "token")
         if len(asked) == 1 and asked[0] and self.services.api_keys.remembers(key, "introspect"):
             self.looking = asyncio.ensure_future(self.services.introspection.look(asked[0]))
         try:
             await super().admit(access)
-        except BaseException:  # cancelled too: the look-up must not go on for nobody
+        except BaseException:  # also if cancelled: the look-up must end
             if self.looking is not None:
                 self.looking.cancel()
                 with suppress(asyncio.CancelledError, UsherError):
@@ -75,10 +76,10 @@ class IntrospectHandler(ApiHandler):
             raise
 
     def token(self) -> str:
-        """The token that is asked about.
+        """The token to introspect.
 
         Raises:
-            BadRequest: there is not one (RFC 7662 section 2.1, RFC 6749 section 3.2).
+            BadRequest: there is not exactly one (RFC 7662 section 2.1, RFC 6749 section 3.2).
         """
         found = form_values(self.request, "token")
         if len(found) != 1 or not found[0]:
@@ -101,10 +102,10 @@ class VerifyHandler(ApiHandler):
         self.set_header("X-Usher-Session-Id", identity.claims.sid)
 
     def asked_method(self) -> str:
-        """The method of the request that the proxy holds, where a trusted one says it.
+        """The method of the request that the proxy forwards, if the proxy is trusted.
 
-        A WebSocket handshake is a GET, and yet another site's page must not open one with the
-        user's cookie (RFC 6455 section 10.2): it counts as unsafe.
+        A WebSocket handshake counts as unsafe although it is a GET, because a page of another site
+        must not open a socket with the user's cookie (RFC 6455 section 10.2).
         """
         headers = self.request.headers
         if METHOD_HEADER not in headers:

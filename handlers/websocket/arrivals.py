@@ -1,7 +1,7 @@
-"""New connections until their first bytes tell who takes them: a socket at once, or Tornado.
+"""Dispatches new connections by their first bytes: to a socket at once, or to Tornado.
 
-A plain opening handshake (plain_head.py) that has come whole is answered here. Every other
-connection goes to Tornado as it came: its bytes are looked at (`MSG_PEEK`) and stay unread.
+A complete plain opening handshake (plain_head.py) is answered here. Every other connection is
+handed to Tornado unchanged: its bytes are only peeked at (`MSG_PEEK`) and stay unread.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class Arrival:
 
     Attributes:
         sock: connected and non-blocking.
-        address: of the other end, as the system gives it.
-        peer: the same without its port.
-        group: what it counts for until it has joined; see `UnjoinedConnections`.
-        at: when it came, by the loop's clock.
+        address: the peer's address, as the system reports it.
+        peer: the same without the port.
+        group: the address that it counts for until it joins; see `UnjoinedConnections`.
+        at: when it was accepted, by the event loop's clock.
     """
 
     __slots__ = ("address", "at", "group", "peer", "sock")
@@ -56,13 +56,13 @@ class Arrival:
 
 
 class Arrivals:
-    """Looks at the first bytes of new connections.
+    """Examines the first bytes of new connections.
 
     Args:
-        upgrades: takes handshakes.
-        unjoined: how many connections of one address there are.
-        to_tornado: takes everything else, with what it counts for.
-        turn_away: answers a connection that is one too many of its address. It closes it.
+        upgrades: handles handshakes.
+        unjoined: counts the connections of each address.
+        to_tornado: handles all other connections, and receives their group.
+        turn_away: refuses and closes a connection beyond the limit of its address.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Arrivals:
     # ---- the first bytes -------------------------------------------------------------------
 
     def accepted(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
-        """A connection came."""
+        """Handle a new connection."""
         peer = str(address[0])
         group = self._unjoined.connected(peer)
         if group is None:
@@ -107,7 +107,7 @@ class Arrivals:
             self._decide(arrival, first)
 
     def _decide(self, arrival: Arrival, first: bytes) -> None:
-        """Let a connection go where its first bytes say."""
+        """Dispatch a connection by its first bytes."""
         head = plain_head(first)
         if head is None:
             self._to_tornado(arrival)
@@ -115,7 +115,7 @@ class Arrivals:
             self._upgrade(arrival, head)
 
     def _give_up(self) -> None:
-        """Leave connections to Tornado that have been silent for a while."""
+        """Hand connections that have been silent for a while to Tornado."""
         loop = asyncio.get_running_loop()
         end = loop.time() - SILENCE_SECONDS
         for arrival in tuple(takewhile(lambda each: each.at <= end, self._silent)):
@@ -140,7 +140,7 @@ class Arrivals:
         except UsherError as error:
             self._refuse(arrival, error)
             return
-        except Exception:  # one connection's fault must not reach those accepted with it
+        except Exception:  # an error of one connection must not affect others accepted with it
             log.exception(FAILED)
             self._close(arrival)
             return
@@ -158,7 +158,7 @@ class Arrivals:
         except asyncio.CancelledError:
             self._close(arrival)
             raise
-        except Exception:  # one connection's fault must not look like a hang
+        except Exception:  # an error must not leave the connection hanging
             log.exception(FAILED)
             self._close(arrival)
         finally:
@@ -170,7 +170,7 @@ class Arrivals:
         data = _take(arrival.sock)
         # Nothing behind the head: it is asked whether that is the end of the stream.
         if len(data) <= head.size and (not data or _peek(arrival.sock) == b""):
-            self._upgrades.abandon(entry)  # the client left while its credential was looked at
+            self._upgrades.abandon(entry)  # the client left while its credential was checked
             self._close(arrival)
             return
         answer = handshake.answer(presented.accept, head.fields)
@@ -178,7 +178,7 @@ class Arrivals:
         self._count_no_more(arrival)
 
     def _refuse(self, arrival: Arrival, error: UsherError) -> None:
-        _take(arrival.sock)  # to close with bytes unread would reset the connection
+        _take(arrival.sock)  # closing with unread bytes would reset the connection
         with contextlib.suppress(OSError):  # the client may have left
             arrival.sock.send(refusal_text(error))
         self._close(arrival)
@@ -194,8 +194,8 @@ class Arrivals:
     # ---- the end ---------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> None:
-        """Close connections that have said nothing, and let handshakes under way be answered
-        within so many seconds. What is left then is closed."""
+        """Close silent connections, and wait up to a number of seconds for handshakes in progress.
+        Then close the remaining connections."""
         for arrival in tuple(self._silent):
             self._forget(arrival)
             self._close(arrival)
@@ -212,7 +212,7 @@ class Arrivals:
 
 
 def _peek(sock: socket.socket) -> bytes | None:
-    """The first bytes, which stay unread. None while there are none."""
+    """Peek at the first bytes, which stay unread. None if there are none yet."""
     try:
         return sock.recv(MAX_PLAIN_BYTES, socket.MSG_PEEK)
     except (BlockingIOError, InterruptedError):
@@ -222,7 +222,7 @@ def _peek(sock: socket.socket) -> bytes | None:
 
 
 def _take(sock: socket.socket) -> bytes:
-    """Read what has come. Nothing where the connection is lost."""
+    """Read the received bytes; empty if the connection is lost."""
     try:
         return sock.recv(READ_BYTES)
     except OSError:

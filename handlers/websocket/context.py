@@ -1,4 +1,4 @@
-"""What the sockets of a node share: the services that admit them, and the events they may send."""
+"""The state that the sockets of a node share: the services they use, and the events of clients."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class ClientEvent(msgspec.Struct, frozen=True):
     """An event that clients may send.
 
     Attributes:
-        act: what is done with it. It answers, or gives what the answer waits for.
-        decoder: of its data.
+        act: handles the event. It replies, or returns an awaitable that the reply waits for.
+        decoder: decodes its data.
         data: the type of its data.
-        reply: the type of the good reply.
-        errors: what it may be refused with.
+        reply: the type of the successful reply.
+        errors: the errors of an unsuccessful reply.
         summary: for the docs.
-        overlaps: what it does is issued when `act` is called, in that order, so that others of
-            its kind may follow before it is answered.
+        overlaps: its commands are issued when `act` is called, in order, so further events of
+            this kind may be handled before its reply is sent.
     """
 
     act: Callable[..., Awaitable[None] | None]
@@ -61,7 +61,7 @@ def client_event(
     errors: tuple[type[UsherError], ...] = (),
     overlaps: bool = False,
 ) -> ClientEvent:
-    """An entry for EVENTS: what is decoded and what is described are one type."""
+    """Create an entry of EVENTS, whose decoder and documentation use the same type."""
     return ClientEvent(act, msgspec.json.Decoder(data), data, reply, errors, summary, overlaps)
 
 
@@ -73,11 +73,11 @@ class UnauthenticatedConnection(Protocol):
 
 
 class SocketContext:
-    """What every socket of a node shares. Handed to each; nothing is looked up globally.
+    """The state that all sockets of a node share. It is passed to each; there is no global state.
 
     Args:
-        events: what clients may send.
-        proxies: who may say for whom a connection is.
+        events: the events that clients may send.
+        proxies: the proxies whose forwarded addresses are trusted.
     """
 
     def __init__(
@@ -116,11 +116,11 @@ class SocketContext:
     async def admit(
         self, credential: Credential, address: str, beside: Credential | None = None
     ) -> Identity:
-        """Who a credential belongs to, as `Joins.admit`. A ticket that is none counts for the
-        address that it came from; a good one never does.
+        """Identify a credential with `Joins.admit`. An invalid ticket is counted for the client's
+        address; a valid one never is.
 
         Raises:
-            RateLimited: too many tickets that were none, beside what `Joins.admit` raises.
+            RateLimited: too many invalid tickets. Also everything that `Joins.admit` raises.
         """
         try:
             return await self.joins.admit(credential, beside)
@@ -131,11 +131,11 @@ class SocketContext:
             raise
 
     async def close_spread(self, seconds: float) -> int:
-        """Close every socket with 1012, one after the other within so many seconds, each with a
-        random time to stay away: they must not all knock at the next node in the same moment.
+        """Close all sockets with 1012, spread over a number of seconds. Each is given a random
+        delay before it reconnects, so that they do not all reconnect at the same moment.
 
         Returns:
-            How many there were.
+            The number of closed sockets.
         """
         clients = [*self.unauthenticated, *self.hub]
         started, done = self.loop.time(), 0
@@ -147,7 +147,7 @@ class SocketContext:
                 client.close(CloseCode.SERVICE_RESTART, after)
             done = due
             await asyncio.sleep(CLOSE_STEP_SECONDS)
-        # Whose credential was still being looked at when it began.
+        # Sockets whose credential was still being checked when the closing began.
         self.close_all(CloseCode.SERVICE_RESTART, RECONNECT_SPREAD_SECONDS)
         return len(clients)
 

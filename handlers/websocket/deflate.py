@@ -1,8 +1,8 @@
 """permessage-deflate (RFC 7692): which offers are granted, and how many sockets may have it.
 
-Tornado 6.6 drops parameters that have no value, and so answers an offer of
-`server_no_context_takeover` as if it were not there: some clients then refuse after the 101. An
-offer that it would answer wrongly is left out here; where a client makes several, the next counts.
+Tornado 6.6 ignores parameters without a value, so it answers an offer of
+`server_no_context_takeover` as if the parameter were missing, and some clients then fail the
+connection after the 101. Offers that it would answer wrongly are skipped here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WINDOWS = frozenset(str(bits) for bits in range(9, 16))
 
 
 def acceptable_offer(headers: Iterable[str]) -> str | None:
-    """The first offer that Tornado answers as the RFC asks for, in the form to show it.
+    """The first offer that Tornado answers correctly, in the form to pass to it.
 
     Args:
         headers: the values of `Sec-WebSocket-Extensions`.
@@ -40,7 +40,7 @@ def acceptable_offer(headers: Iterable[str]) -> str | None:
 
 
 def _shown(parameters: dict[str, str]) -> str | None:
-    """The offer without its hints; None where something in it can't be granted."""
+    """The offer without its hints; None if part of it cannot be granted."""
     wanted = {key: value for key, value in parameters.items() if key not in HINTS}
     window = wanted.pop("server_max_window_bits", None)
     hints_are_good = parameters.get("client_no_context_takeover", "") == "" and parameters.get(
@@ -52,10 +52,10 @@ def _shown(parameters: dict[str, str]) -> str | None:
 
 
 class Compression:
-    """How many sockets may be compressed at once: each takes about 160 KiB.
+    """Limits the number of compressed sockets, each of which takes about 160 KiB.
 
     Args:
-        most: 0 where compression is off.
+        most: the limit; 0 if compression is off.
     """
 
     def __init__(self, most: int) -> None:
@@ -65,16 +65,16 @@ class Compression:
 
     @property
     def options(self) -> dict[str, Any]:
-        """As Tornado takes them: the least of CPU and memory."""
+        """Tornado's options for the lowest use of CPU and memory."""
         return {"compression_level": 1, "mem_level": 4}
 
     def take(self) -> bool:
-        """Take one place; False when there is none left."""
+        """Take a place. Returns False if none is left."""
         if self.count >= self._most:
             return False
         self.count += 1
         return True
 
     def give_back(self) -> None:
-        """The socket that had it is closed."""
+        """Give a place back, because its socket is closed."""
         self.count -= 1

@@ -31,8 +31,8 @@ def check_handshake(start: RequestStartLine, headers: Headers) -> str:
     """The `Sec-WebSocket-Accept` for a well-formed opening handshake.
 
     Raises:
-        UpgradeRequired: it asks for something else.
-        BadRequest: it asks for a WebSocket in a way that can't be answered.
+        UpgradeRequired: the request is not a WebSocket handshake of version 13.
+        BadRequest: the handshake is malformed.
     """
     upgrade = _has_token(headers.get("Upgrade", ""), "websocket")
     connection = _has_token(headers.get("Connection", ""), "upgrade")
@@ -56,7 +56,7 @@ def check_handshake(start: RequestStartLine, headers: Headers) -> str:
 
 
 def answer(accept: str, headers: Headers) -> bytes:
-    """The 101 response. Only `usher.v1` is ever echoed: a token must not come back."""
+    """The 101 response. Only `usher.v1` is echoed, never the subprotocol that carries a token."""
     lines = [
         "HTTP/1.1 101 Switching Protocols",
         "Upgrade: websocket",
@@ -69,7 +69,7 @@ def answer(accept: str, headers: Headers) -> bytes:
 
 
 def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
-    """Status, reason and headers of a handshake that is refused by HTTP."""
+    """Status, reason and headers of an HTTP response that refuses a handshake."""
     headers: dict[str, str] = {"Connection": "close", "Cache-Control": "no-store"}
     if error.status == HTTPStatus.UPGRADE_REQUIRED:
         # RFC 9110 section 7.8: who sends Upgrade names it in Connection, too.
@@ -83,7 +83,7 @@ def refusal(error: UsherError) -> tuple[int, str, dict[str, str]]:
 
 
 def explicit_credentials(start: RequestStartLine, headers: Headers) -> list[Credential]:
-    """The credentials in header, subprotocol and query. More than one is one too many."""
+    """The credentials in header, subprotocol and query. More than one is an error."""
     found = [Credential("header", _bearer(value)) for value in headers.get_list("Authorization")]
     found += [
         Credential("subprotocol", name.removeprefix(BEARER_PREFIX))
@@ -108,7 +108,7 @@ def cookie_credential(headers: Headers, name: str) -> Credential | None:
 
 
 def _bearer(value: str) -> str:
-    """The token of an `Authorization: Bearer` header (RFC 6750 section 2.1), or nothing good."""
+    """The token of an `Authorization: Bearer` header (RFC 6750 section 2.1), or an invalid one."""
     scheme, _, token = value.strip().partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
@@ -118,6 +118,6 @@ def _list(value: str) -> list[str]:
 
 
 def _has_token(value: str, token: str) -> bool:
-    """Whether a token stands in a list of them; as a rule it is the only one."""
+    """Whether a comma-separated header value contains a token, which usually is its only one."""
     lowered = value.lower()
     return lowered == token or token in _list(lowered)

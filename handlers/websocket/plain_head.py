@@ -1,9 +1,9 @@
-"""Recognises plain opening handshakes: heads that no two HTTP parsers read differently.
+"""Recognises plain opening handshakes: request heads that all HTTP parsers read alike.
 
-A usual join is read here, which costs a tenth of what Tornado needs for a request. This is no HTTP
-parser: it knows one form and gives None for everything else, which then goes to Tornado unread.
-So a doubt is never decided here (RFC 9112 section 11.2, request smuggling lives on such doubts):
-whitespace around names, folded lines, a line end without CR, a name that comes twice, a body.
+Usual joins are parsed here, at a tenth of the cost of a request in Tornado. This is not an HTTP
+parser: it accepts one form and returns None for everything else, which Tornado then parses. So
+nothing ambiguous is interpreted here (RFC 9112 section 11.2, request smuggling): whitespace around
+names, folded lines, a line end without CR, a repeated name, a body.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _UNUSUAL = frozenset(
 
 
 class PlainFields(Mapping[str, str]):
-    """The header fields of a plain head, by name in any case. Each is there once."""
+    """The header fields of a plain head, by case-insensitive name. Each occurs once."""
 
     __slots__ = ("_values",)
 
     def __init__(self, values: dict[str, str]) -> None:
-        """`values`: by lower-case name."""
+        """`values`: the values, by lower-case name."""
         self._values = values
 
     def __getitem__(self, name: str) -> str:
@@ -68,7 +68,7 @@ class PlainFields(Mapping[str, str]):
         return len(self._values)
 
     def get_list(self, name: str) -> list[str]:
-        """All values of this name: one, or none."""
+        """The values of this name, as a list of at most one."""
         value = self._values.get(name.lower())
         return [] if value is None else [value]
 
@@ -78,7 +78,7 @@ Headers: TypeAlias = HTTPHeaders | PlainFields
 
 
 class PlainHead(msgspec.Struct, frozen=True, gc=False):
-    """A plain opening handshake. `size`: bytes, with the empty line behind it."""
+    """A plain opening handshake. `size`: bytes, including the empty line at its end."""
 
     start: RequestStartLine
     fields: PlainFields
@@ -86,7 +86,7 @@ class PlainHead(msgspec.Struct, frozen=True, gc=False):
 
 
 def plain_head(data: bytes) -> PlainHead | None:
-    """The opening handshake that these bytes begin with; None if it is not whole or not plain."""
+    """Parse the opening handshake at the start of `data`; None if it is incomplete or not plain."""
     if not data.startswith(_BEGINNING):
         return None
     end = data.find(b"\r\n\r\n")
@@ -118,7 +118,7 @@ def _values(lines: list[str]) -> dict[str, str] | None:
 
 
 def _is_usual(values: dict[str, str]) -> bool:
-    """Whether the fields ask for a WebSocket of version 13, and for nothing else."""
+    """Whether the fields request a WebSocket of version 13, and nothing else."""
     return (
         values.get("upgrade", "").lower() == "websocket"
         and values.get("connection", "").lower() in _CONNECTION

@@ -1,9 +1,9 @@
 """The in-flight replies of one socket, sent in the order of their requests.
 
-Most events are handled one at a time, and frames behind them stay unread in the kernel's buffer. A
+Most events are handled one at a time, and later frames stay unread in the kernel's buffer. A
 message is sent to Redis as soon as it is read, and only its reply is queued: Redis appends in the
-order of the commands, so a sender need not wait for one reply before the next message. Replies to
-both kinds are sent in request order.
+order of the commands, so a sender need not wait for one reply before the next message. All replies
+are sent in request order.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ with large messages must not fill it."""
 
 
 class ReplyQueue:
-    """The replies of one socket. Made for a frame that has to wait, gone with the last answer."""
+    """The queued replies of one socket. It exists only while replies are pending."""
 
     __slots__ = ("_alone", "_bytes", "_full", "_waiting", "task")
 
@@ -34,13 +34,13 @@ class ReplyQueue:
         self.task: asyncio.Task[None] | None = None
 
     def add(self, frame: Frame, outcome: Awaitable[None], alone: bool) -> bool:
-        """Take a frame and what it waits for.
+        """Add a frame and the awaitable of its reply.
 
         Args:
-            alone: nothing behind it may begin before it is answered.
+            alone: no later frame may be handled before its reply is sent.
 
         Returns:
-            Whether it is the last to be taken for now; `done` tells when there is room again.
+            Whether reading must pause; `done` tells when it may continue.
         """
         self._waiting.append((frame, outcome))
         self._bytes += len(frame.data)
@@ -54,8 +54,8 @@ class ReplyQueue:
         return self._waiting[0] if self._waiting else None
 
     def done(self) -> bool:
-        """The first has been answered. True if it was full and others may be taken again: at half,
-        not at each, because to stop reading and to go on are a system call each."""
+        """Remove the first reply, which was sent. Returns True if reading may continue: that is at
+        half of the limit, because pausing and resuming cost a system call each."""
         frame, _ = self._waiting.popleft()
         self._bytes -= len(frame.data)
         room = not self._waiting if self._alone else self._is_half_empty

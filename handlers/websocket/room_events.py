@@ -49,17 +49,17 @@ def _myself(socket: ClientSocket) -> Member:
 
 
 async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
-    """Look up one's rights anew; leave and enter rooms to match."""
+    """Look up the user's rights again, and leave and enter rooms to match."""
     services, user_id = socket.context.services, socket.session.user_id
     as_of = socket.context.clock()
     grants = await services.channels.grants_of(user_id)
     for _ in range(REREADS):
-        # A right that was taken away while the rows were read must not come back by this.
+        # A right that was revoked while the rows were read must not be restored.
         if not services.revocations.changed_since(user_id, as_of):
             break
         as_of = socket.context.clock()
         grants = await services.channels.grants_of(user_id)
-    # Rooms that were joined by name, as they do not fit into that, stay where they may.
+    # Rooms beyond that limit, which were joined by name, stay joined if still allowed.
     beyond = [room.removeprefix(CHANNEL) for room in socket.membership.names()]
     if beyond := [channel_id for channel_id in beyond if channel_id not in grants]:
         grants = grants | await _looked_up(socket, beyond)
@@ -67,8 +67,8 @@ async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
     socket.answer(frame, rooms.RoomList(socket.membership.names()))
 
 
-async def _know(socket: ClientSocket, room: str) -> None:
-    """Look up a room that does not belong to those joined by themselves: there are only so many."""
+async def _look_up(socket: ClientSocket, room: str) -> None:
+    """Look up the right in a room beyond the limit of rooms that are joined by themselves."""
     channel_id = room.removeprefix(CHANNEL)
     if channel_id == room or socket.membership.grant_in(room) is not None:
         return
@@ -78,7 +78,7 @@ async def _know(socket: ClientSocket, room: str) -> None:
 
 
 async def _looked_up(socket: ClientSocket, channel_ids: list[str]) -> dict[str, Grant]:
-    """What the rows say of channels now, also if something changes while they are read."""
+    """The current rights in channels, read again if a right changes during the read."""
     services, user_id = socket.context.services, socket.session.user_id
     found: dict[str, Grant] = {}
     for _ in range(REREADS):
@@ -91,8 +91,8 @@ async def _looked_up(socket: ClientSocket, channel_ids: list[str]) -> dict[str, 
 
 
 async def join(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
-    """Enter a room."""
-    await _know(socket, data.room)
+    """Join a room."""
+    await _look_up(socket, data.room)
     _granted(socket, data.room, Right.READ)
     await socket.membership.go_in((data.room,))
     _granted(socket, data.room, Right.READ)
@@ -100,17 +100,17 @@ async def join(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
 
 
 def leave(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
-    """Leave a room; nothing of it arrives any more."""
+    """Leave a room, which stops its notifications."""
     if not socket.membership.leave(data.room):
         _granted(socket, data.room, Right.READ)
     socket.answer(frame, rooms.OneRoom(data.room))
 
 
 def message(socket: ClientSocket, frame: Frame, data: rooms.Say) -> Awaitable[None]:
-    """Say something to everybody in a room, oneself included.
+    """Send a message to all members of a room, including the sender.
 
-    The right is checked and the message issued at once, in the loop iteration that read it;
-    what comes back is waited for. So it may overlap with others of the same socket.
+    The right is checked and the message is issued in the loop iteration that read it. Only the
+    reply waits for Redis, so several messages of one socket may overlap.
     """
     _granted(socket, data.room, Right.WRITE)
     context = socket.context
@@ -124,7 +124,7 @@ async def _said(socket: ClientSocket, frame: Frame, message_id: Awaitable[str]) 
 
 
 def typing(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
-    """Let the others in a room know that one is typing."""
+    """Notify the other members of a room that the user is typing."""
     _granted(socket, data.room, Right.WRITE)
     event = encode_event("typing", rooms.Typing(data.room, _myself(socket)))
     socket.context.rooms.send_frame(data.room, event, but=socket.session_id)
@@ -132,7 +132,7 @@ def typing(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
 
 
 async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
-    """Who is in a room, on every node."""
+    """Reply with the users in a room, on all nodes."""
     _granted(socket, data.room, Right.READ)
     users = await socket.context.services.presence.people(data.room)
     if not data.room.startswith(CHANNEL):
@@ -142,7 +142,7 @@ async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> No
 
 
 async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> None:
-    """Say that one uses a model now; it fades unless it is said again."""
+    """Record that the session uses a model. The use expires unless it is repeated."""
     context = socket.context
     if not await context.services.models.is_known(data.model):
         detail = "data.model: not one of the models that are registered"
@@ -152,10 +152,10 @@ async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> Non
 
 
 async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) -> None:
-    """The messages of a room that the caller had the right to read.
+    """Reply with the messages of a room that the user has the right to read.
 
-    The right is looked up at this moment, not taken from when the socket joined: a reader who
-    was let in later must not see what was said before.
+    The right is looked up now, not taken from the join, because its `since` decides which messages
+    are shown.
     """
     if data.rooms is not msgspec.UNSET and data.room is msgspec.UNSET:
         await _history_of_many(socket, frame, data.rooms)
@@ -171,7 +171,7 @@ async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) ->
 
 
 def _as_fit(window: Window, size: int, *, at_least_one: bool) -> tuple[list[msgspec.Raw], int]:
-    """The first messages of a window that fit into so many bytes, and what is left of these."""
+    """The first messages of a window that fit into a number of bytes, and the bytes left."""
     texts: list[msgspec.Raw] = []
     for kept in window.messages:
         text = rooms.message_with_id(kept.id, kept.body)
@@ -183,7 +183,7 @@ def _as_fit(window: Window, size: int, *, at_least_one: bool) -> tuple[list[msgs
 
 
 async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms.AskRoom]) -> None:
-    """The same of several rooms in one answer: as many as fit into a frame, at least one."""
+    """The history of several rooms in one reply: as many as fit into a frame, at least one."""
     granted = await _granted_among(socket, [each.room for each in asked])
     answers: list[rooms.RoomHistory] = []
     left = HISTORY_BYTES - len(frame.id)
@@ -192,7 +192,7 @@ async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms
         some = asked[start : start + ROOMS_AT_ONCE]
         windows = await _read_many(socket, some, granted, limit)
         for each, read in zip(some, windows, strict=True):
-            # Checked once more: rights that were revoked while the logs were read give nothing.
+            # Checked again: rights may have been revoked while the logs were read.
             window = read if socket.membership.grant_in(each.room) else None
             part, left = _part_of(each, window, left, first=not answers)
             if part is not None:
@@ -206,7 +206,7 @@ async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms
 def _part_of(
     asked: rooms.AskRoom, window: Window | None, left: int, *, first: bool
 ) -> tuple[rooms.RoomHistory | None, int]:
-    """What is answered of one room, and the bytes that are left; 0 once the frame is full."""
+    """The reply for one room, and the bytes that are left; 0 once the frame is full."""
     left -= AROUND_A_ROOM + len(asked.room.encode())
     if window is None:
         error = Refusal(Forbidden.code, Forbidden.title)
@@ -221,7 +221,7 @@ def _part_of(
 async def _read_many(
     socket: ClientSocket, asked: list[rooms.AskRoom], granted: dict[str, Grant], limit: int
 ) -> list[Window | None]:
-    """The logs of several rooms, read at the same time; None for those that may not be."""
+    """The logs of several rooms, read concurrently; None for rooms without the right to read."""
     bus = socket.context.services.bus
 
     async def read(each: rooms.AskRoom) -> Window | None:
@@ -234,7 +234,7 @@ async def _read_many(
 
 
 async def _granted_among(socket: ClientSocket, names: list[str]) -> dict[str, Grant]:
-    """What one may do in these rooms, as the rows say it now; the others are left out."""
+    """The current rights in these rooms, without rooms that the user may not read."""
     had = {name: socket.membership.grant_in(name) for name in names}
     may = {name: grant for name, grant in had.items() if grant is not None}
     ids = [name.removeprefix(CHANNEL) for name in may if name.startswith(CHANNEL)]

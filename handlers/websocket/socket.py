@@ -1,6 +1,6 @@
-"""One client's socket: its frames, handled and answered in order.
+"""One client's socket: its frames are handled, and replies are sent in order.
 
-Who the socket belongs to, and until when, is in socket_identity.py.
+The socket's identity and expiry are in socket_identity.py.
 """
 
 from __future__ import annotations
@@ -70,16 +70,16 @@ class ClientSocket(SocketIdentity):
     # ---- opening ---------------------------------------------------------------------------
 
     def open_joined(self, head: bytes, leading: bytes, identity: Identity, bearer: bool) -> None:
-        """Begin as somebody known: `joined` follows the handshake's answer a moment later."""
+        """Open with an identity. `joined` is sent right after the handshake's response."""
         joined = self._enter(identity, bearer)
         self.connection.open(head, self.context.first_frames, leading)
         self.connection.send(protocol.encode_event("joined", joined))
 
     def open_unauthenticated(self, head: bytes, leading: bytes, group: str = "") -> None:
-        """Begin as nobody: `user-join` has to come in time.
+        """Open without an identity. The client must send `user-join` in time.
 
         Args:
-            group: the address that it counts for until then.
+            group: the address that the socket counts for until it joins.
         """
         self._group = group
         self.context.unauthenticated.add(self)
@@ -89,7 +89,7 @@ class ClientSocket(SocketIdentity):
         self.connection.start(leading, head)
 
     def open_refused(self, head: bytes, code: CloseCode, group: str = "") -> None:
-        """Open only to say why not: a browser cannot see an HTTP status.
+        """Open only to close with a code, because a browser cannot see an HTTP status.
 
         Args:
             group: the address that it counts for until it is gone.
@@ -109,7 +109,7 @@ class ClientSocket(SocketIdentity):
     # ---- frames from the connection --------------------------------------------------------
 
     def received(self, message: bytes, is_text: bool) -> None:
-        """A message came: answer it, or refuse it and live on, or end."""
+        """Handle a message: reply, or send an error, or close the socket."""
         try:
             if not is_text:
                 raise protocol.NotAFrame("binary message")
@@ -118,7 +118,7 @@ class ClientSocket(SocketIdentity):
             log.info("socket=%s closed: %s", self.session_id, error.evidence)
             self.close(CloseCode.BAD_REQUEST)
             return
-        if self._rate is None:  # most sockets say little: those that are silent have no bucket
+        if self._rate is None:  # idle sockets have no bucket, to save memory
             rate = self.context.message_rate
             self._rate = TokenBucket(rate, rate * BURST_SECONDS, self.connection.last_heard)
         wait = self._rate.take(self.connection.last_heard)
@@ -134,7 +134,7 @@ class ClientSocket(SocketIdentity):
             self._dispatch(event, frame)
 
     def _refuse_excess(self, frame: Frame, wait: float, size: int) -> None:
-        """More than the rate allows: say so, then read no more for a while, then end it."""
+        """Enforce the message rate: send an error, then pause reading, then close the socket."""
         now, metrics = self.context.loop.time(), self.context.metrics
         metrics.frames.inc("rate_limited")
         excess = self._excess
@@ -180,7 +180,7 @@ class ClientSocket(SocketIdentity):
         return outcome
 
     async def _after_those_before(self, event: ClientEvent | None, frame: Frame) -> None:
-        """Begin with a frame only now that those before it are answered."""
+        """Handle a frame once the replies to all earlier frames are sent."""
         if self.context.stalled():
             await self.context.services.infrastructure.watch.passed()
         if self.connection.is_open:
@@ -189,7 +189,7 @@ class ClientSocket(SocketIdentity):
                 await outcome
 
     def _wait(self, frame: Frame, outcome: Awaitable[None], alone: bool) -> None:
-        """Answer a frame in its turn. What may not begin before then waits unread."""
+        """Queue the reply to a frame. Frames that must not overlap with it stay unread."""
         replies = self._replies
         if replies is None:
             replies = self._replies = ReplyQueue()
@@ -209,20 +209,20 @@ class ClientSocket(SocketIdentity):
             await outcome
         except UsherError as error:
             self._answer_refusal(frame, error)
-        except Exception:  # one socket's fault must not look like a hang, nor reach the others
+        except Exception:  # an error must neither leave the socket hanging nor affect others
             log.exception("socket=%s event=%s failed", self.session_id, frame.event[:64])
             self._answer_refusal(frame, UsherError())
 
     def closed(self, code: int) -> None:
-        """The connection is closed: leave everything that was joined."""
+        """Leave everything that was joined, because the connection is closed."""
         self.context.metrics.closes.inc(str(code) if code in COUNTED else "other")
         self._leave(code)
 
-    # ---- answering -------------------------------------------------------------------------
+    # ---- replies ---------------------------------------------------------------------------
 
     def answer(self, frame: Frame, data: object) -> None:
-        """Give the good reply to a frame."""
-        if frame.id:  # a frame without an id asks for no answer
+        """Send the successful reply to a frame."""
+        if frame.id:  # a frame without an id needs no reply
             self.connection.send(protocol.encode_reply(bytes(frame.id), data))
 
     def _answer_refusal(self, frame: Frame, error: UsherError) -> None:
@@ -233,7 +233,7 @@ class ClientSocket(SocketIdentity):
     # ---- events ----------------------------------------------------------------------------
 
     def user_join(self, frame: Frame, data: protocol.UserJoin) -> Awaitable[None]:
-        """Say who one is; on a joined socket, the same user's newer token is taken."""
+        """Join with a credential; on a joined socket, replace the token with a newer one."""
         return self._join(frame, Credential("message", data.auth.token))
 
     async def _join(self, frame: Frame, credential: Credential) -> None:
@@ -261,7 +261,7 @@ class ClientSocket(SocketIdentity):
             self.connection.send(protocol.encode_event("joined", joined))
 
     def token_refresh(self, frame: Frame, data: protocol.TokenRefresh) -> Awaitable[None]:
-        """Go on with a newer token of the same user and login session, never another's."""
+        """Replace the token with a newer one of the same user and login session, and no other."""
         return self._refresh(frame, Credential("message", data.token))
 
     async def _refresh(self, frame: Frame, credential: Credential) -> None:
@@ -271,7 +271,7 @@ class ClientSocket(SocketIdentity):
             self.answer(frame, protocol.Expiry(identity.claims.exp))
 
     def heartbeat(self, frame: Frame, data: object) -> None:
-        """A sign of life; renews the lease of the session."""
+        """Renew the lease of the socket session."""
         now = self.context.clock()
         if self._session is not None and now - self._renewed_at >= RENEW_AFTER_SECONDS:
             self._renewed_at = now
@@ -313,7 +313,7 @@ EVENTS: dict[str, ClientEvent] = {
 
 
 def close_code_for(error: UsherError) -> CloseCode:
-    """The close code that says what an error says, and no more."""
+    """The close code of an error."""
     for kind, code in _CLOSE_CODES:
         if isinstance(error, kind):
             return code

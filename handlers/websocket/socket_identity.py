@@ -1,6 +1,6 @@
-"""Who a socket belongs to, and until when: joining, token refresh, expiry, and leaving.
+"""The identity and expiry of a socket: joining, token refresh, expiry, and leaving.
 
-socket.py is the other half: the frames of a socket and their replies.
+socket.py has the frames of a socket and their replies.
 """
 
 from __future__ import annotations
@@ -58,22 +58,22 @@ class SocketIdentity:
         self._timer: asyncio.TimerHandle | None = None
         self._group = ""
 
-    # ---- what the hub asks -----------------------------------------------------------------
+    # ---- the hub's interface ---------------------------------------------------------------
 
     @property
     def session(self) -> SocketSession:
-        """Who this is. Only a socket that has joined is in the hub, and asked."""
+        """The socket session. Only a joined socket is in the hub, so only then is this called."""
         assert self._session is not None, "not joined"
         return self._session
 
     @property
     def membership(self) -> Membership:
-        """The rooms of a socket that has joined."""
+        """The rooms of a joined socket."""
         assert self._membership is not None, "not joined"
         return self._membership
 
     def close(self, code: CloseCode, after: float | None = None) -> None:
-        """Close at once; nothing goes in or out any more."""
+        """Close at once. No further frame is received or sent."""
         self.connection.close(code, after)
 
     # ---- identity --------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class SocketIdentity:
         return await self.context.joins.renew(credential, self._claims)
 
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
-        """Become somebody: known to the hub, to Redis and in rooms. Waits for nothing."""
+        """Set the identity, and add the socket to the hub, Redis and rooms. Does not wait."""
         context, claims, now = self.context, identity.claims, self.context.clock()
         self._is_unauthenticated_no_more()
         self._claims, self._renewed_at = claims, now
@@ -109,19 +109,19 @@ class SocketIdentity:
         context.metrics.joins.inc("joined")
         self._audit("socket.joined", "bearer" if bearer else "")
         if context.socket_events.wanted:
-            self._tell()
+            self._record_event()
         self._watch_expiry()
         return self._joined()
 
     def _audit(self, kind: str, reason: str) -> None:
-        """Have the audit trail know: a line of the log, written later, and no row."""
+        """Record an entry in the audit trail: a log line, written later, and no row."""
         session = self.session
         by = Caller(session.user_id, session.login_session_id, self._address)
         self.context.services.audit.record_line(kind, by, reason, self.session_id)
 
-    def _tell(self, code: int | None = None) -> None:
-        """Have webhooks know of a join, or of an end with a code. Asked for before it is called:
-        a join has to be quick."""
+    def _record_event(self, code: int | None = None) -> None:
+        """Record a webhook event for a join, or for a close with a code. Callers first check that
+        the event is wanted, to keep joins quick."""
         user_id, session_id = self.session.user_id, self.session.login_session_id
         at, events = self.context.clock(), self.context.socket_events
         if code is None:
@@ -141,13 +141,13 @@ class SocketIdentity:
         self.context.joins.release(identity)
 
     def _bind_bearer(self, token_id: str | None) -> None:
-        """A bearer token holds one live socket, on whichever node."""
+        """Bind the bearer token to this socket: it may hold one live socket on all nodes."""
         self.context.hub.bind_bearer(self, token_id)
         if token_id is not None:
             self.context.services.token_binding.bind(self.session, token_id)
 
     def _adopt(self, identity: Identity, bearer: bool) -> None:
-        """Take over a newer token of who is here already."""
+        """Replace the token with a newer one of the same identity."""
         claims = identity.claims
         self._claims, self.generation = claims, identity.generation
         self._session = msgspec.structs.replace(
@@ -184,7 +184,7 @@ class SocketIdentity:
             self.context.services.pool.remove(self._session)
             self._audit("socket.closed", str(int(code)))
             if self.context.socket_events.wanted:
-                self._tell(int(code))
+                self._record_event(int(code))
 
     def _is_unauthenticated_no_more(self) -> None:
         self.context.unauthenticated.discard(self)
@@ -217,7 +217,7 @@ class SocketIdentity:
 
     def _expired(self) -> None:
         assert self._claims is not None
-        if self.context.clock() < self._claims.exp:  # timers and the clock of the wall may differ
+        if self.context.clock() < self._claims.exp:  # timers and the wall clock may differ
             self._at(self._claims.exp, self._expired)
         else:
             self.close(CloseCode.TOKEN_EXPIRED)

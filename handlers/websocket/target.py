@@ -12,9 +12,9 @@ SCHEMES = ("http://", "https://", "ws://", "wss://")
 
 
 def origin_form(start: RequestStartLine, headers: HTTPHeaders) -> RequestStartLine:
-    """The start line with the target in origin form. A server has to take both.
+    """The start line with the target in origin form. A server must accept both forms.
 
-    The host of an absolute target counts instead of the Host header, which is replaced.
+    The host of an absolute target replaces the Host header.
 
     Raises:
         BadRequest: an absolute target without a host, or with a user in it.

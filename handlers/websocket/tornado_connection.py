@@ -1,8 +1,8 @@
-"""One WebSocket through Tornado's own handler, with the face of the direct form.
+"""One WebSocket through Tornado's handler, with the interface of the direct form.
 
-`services.websocket.connection` has the direct form and says what each method promises. Here Tornado
-reads and writes the frames, which TLS and compression need. One message at a time is handed to
-Tornado's stream: what waits behind it can still be dropped by a close, as after a revocation.
+`services.websocket.connection` implements the direct form and documents the methods. Here Tornado
+reads and writes the frames, as TLS and compression require. Messages are passed to Tornado's stream
+one at a time, so that a close, for example after a revocation, can still drop the others.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TornadoConnection:
 
     Args:
         loop: the running event loop.
-        handler: Tornado's side of it.
+        handler: Tornado's handler of the socket.
         owner: receives messages and the close.
         stalled: as in the direct form.
     """
@@ -99,17 +99,17 @@ class TornadoConnection:
         return self._open
 
     def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
-        """Begin a moment after the handshake's answer, which Tornado has sent by now."""
+        """Start in the next loop iteration. Tornado has already sent the handshake's response."""
         assert leading == head == b"", "Tornado has sent the one and reads the other"
         self._opening = True
         first_frames.add(self._begin_frames)
 
     def start(self, leading: bytes = b"", head: bytes = b"") -> None:
-        """Begin to read. Tornado does by itself, once the handler's `open` has returned."""
+        """Start reading. Tornado does so itself once the handler's `open` has returned."""
         assert leading == head == b"", "Tornado has sent the one and reads the other"
 
     def limit(self, max_message: int) -> None:
-        """Allow messages of so many bytes from now on."""
+        """Set the maximum message size, in bytes."""
         self._max_message = max_message
 
     def _begin_frames(self) -> None:
@@ -119,7 +119,7 @@ class TornadoConnection:
     # ---- reading ---------------------------------------------------------------------------
 
     def receive(self, message: str | bytes) -> asyncio.Future[None] | None:
-        """Take a message that Tornado read. It reads the next one once the result is done."""
+        """Handle a message that Tornado read. It reads the next one once the result is done."""
         self.last_heard = self._loop.time()
         if not self._open:
             return self._read_slowly(len(message))
@@ -137,7 +137,7 @@ class TornadoConnection:
         return self._gate
 
     def _read_slowly(self, size: int) -> asyncio.Future[None] | None:
-        """After our close frame nothing counts any more but the peer's, which comes soon."""
+        """After our close frame, discard everything but the peer's close frame."""
         self._read_away += max(size, LEAST_READ_AWAY)
         if self._read_away <= READ_AWAY_BYTES:
             return None
@@ -146,9 +146,9 @@ class TornadoConnection:
         return pause
 
     def heard(self) -> None:
-        """Note a ping or pong of the peer, which Tornado has answered, or a small fragment.
+        """Record a ping or pong of the peer, which Tornado has answered, or a small fragment.
 
-        Tornado reads on whatever is done here, so who sends many is ended, not left unread.
+        Tornado continues to read in any case, so a peer that floods is closed, not paused.
         """
         now = self.last_heard = self._loop.time()
         if self._light is None:
@@ -167,16 +167,16 @@ class TornadoConnection:
             self._owner.received(payload, isinstance(message, str))
 
     def pause(self) -> None:
-        """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
+        """Deliver nothing until `resume()`. Later data waits in the kernel."""
         self._paused = True
 
     def resume(self) -> None:
-        """Deliver again, first what was already read."""
+        """Resume delivery, beginning with data that was already read."""
         self._paused = False
         self._go_on()
 
     def rest(self) -> None:
-        """Deliver nothing for a while: the peer has sent more than it may."""
+        """Deliver nothing for a while, because the peer exceeded its message rate."""
         if self._resting is None and self._open:
             self._resting = self._loop.call_later(REST_SECONDS, self._end_rest)
 
@@ -187,11 +187,11 @@ class TornadoConnection:
         self._go_on()
 
     def hold(self) -> None:
-        """Deliver nothing and send nothing until `release()`, but for the end."""
+        """Deliver nothing and send nothing until `release()`, except the close."""
         self._held = self._open
 
     def release(self) -> None:
-        """Deliver and send again, what waited first."""
+        """Resume delivery and sending, beginning with what waited."""
         self._held = False
         self._go_on()
 
@@ -210,7 +210,7 @@ class TornadoConnection:
     # ---- writing ---------------------------------------------------------------------------
 
     def send(self, text: bytes) -> None:
-        """Send a text message; nothing happens once the connection is closed."""
+        """Send a text message. Does nothing once the connection is closed."""
         if not self._open:
             return
         if self._outbox or self._is_writing or self._held or self._opening:
@@ -231,7 +231,7 @@ class TornadoConnection:
             self.send_frame(frame)
 
     def ping(self) -> None:
-        """Ask the peer for a sign of life (RFC 6455 section 5.5.2)."""
+        """Send a ping (RFC 6455 section 5.5.2)."""
         if self._open:
             try:
                 self._handler.ping()
@@ -242,7 +242,7 @@ class TornadoConnection:
         try:
             future = self._handler.write_message(text)
         except WebSocketClosedError:
-            # Later, not here: the caller may be walking over the members of a room.
+            # Later, not here: the caller may be iterating over the members of a room.
             self._loop.call_soon(self._lost)
             return
         self._is_writing = self._stream_is_writing()
@@ -266,10 +266,10 @@ class TornadoConnection:
             self._queued -= len(text)
             self._write(text)
 
-    # ---- the end ---------------------------------------------------------------------------
+    # ---- closing ---------------------------------------------------------------------------
 
     def close(self, code: CloseCode, after: float | None = None) -> None:
-        """Say `closing`, send a close frame and let nothing else in or out."""
+        """Send `closing` and a close frame. Nothing else is received or sent."""
         if not self._open:
             return
         self._open = False
@@ -286,12 +286,12 @@ class TornadoConnection:
         self._owner.closed(code)
 
     def end_flood(self) -> None:
-        """Close a peer that goes on above its rate (4429). What it has sent is read away slowly."""
+        """Close a peer that stays above its rate (4429). Its remaining data is discarded slowly."""
         self._read_away = READ_AWAY_BYTES
         self.close(CloseCode.RATE_LIMITED)
 
     def abort(self) -> None:
-        """Drop a peer that does not answer, without a closing handshake."""
+        """Drop an unresponsive peer, without a closing handshake."""
         connection = self._handler.ws_connection
         if connection is not None and connection.stream is not None:
             connection.stream.close()
@@ -305,7 +305,7 @@ class TornadoConnection:
             self._gone = act
 
     def ended(self, code: int | None) -> None:
-        """Tornado says that the connection is over. `code`: what the peer sent, if anything."""
+        """Handle the end of the connection. `code`: the peer's close code, if any."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -324,6 +324,6 @@ class TornadoConnection:
 
 
 def _seen(future: asyncio.Future[None]) -> None:
-    """Take the outcome of a last write: that the peer is gone is told by the end of the stream."""
+    """Retrieve the result of the last write; a lost peer is reported by the end of the stream."""
     if not future.cancelled():
         future.exception()

@@ -1,7 +1,7 @@
-"""Tornado's side of a WebSocket, with the bounds that the direct form has and Tornado does not.
+"""Tornado's WebSocket protocol, with the limits of the direct form that Tornado lacks.
 
-It overrides methods that Tornado does not publish, as there is no other way in. Each does what it
-did and something beside it; tests/websocket/test_tornado_protocol.py holds them on the installed
+It overrides private methods of Tornado, because there is no public interface. Each calls the
+original and adds a check. tests/websocket/test_tornado_protocol.py verifies them with the installed
 version.
 """
 
@@ -23,8 +23,8 @@ class BoundedProtocol(WebSocketProtocol13):
     """Reads and writes the frames of one socket.
 
     Args:
-        handler: of the socket.
-        params: as Tornado makes them.
+        handler: the socket's handler.
+        params: as Tornado creates them.
         on_fragment: called for each small fragment, so that a flood of them can be ended.
     """
 
@@ -54,12 +54,12 @@ class BoundedProtocol(WebSocketProtocol13):
             return None
         try:
             return super()._handle_message(opcode, data)
-        except zlib.error:  # what can't be inflated: a traceback in the log, and left open
+        except zlib.error:  # for invalid deflate data, Tornado logs a traceback and stays open
             self._abort()
             return None
 
     def _create_compressors(self, side: str, agreed: dict[str, Any], *options: Any) -> None:
         super()._create_compressors(side, agreed, *options)
-        # So that a token is never compressed beside another message (CRIME). Each message is then
-        # inflated by itself; a client that goes on with its context is understood all the same.
+        # So that a token is never compressed together with another message (CRIME). Each message is
+        # inflated separately; clients that keep their context are still supported.
         agreed["client_no_context_takeover"] = None

@@ -1,7 +1,7 @@
-"""`/ws` as a Tornado `WebSocketHandler`: for TLS, for compression, and for who knows Tornado.
+"""`/ws` as a Tornado `WebSocketHandler`, for TLS and compression.
 
-It does what upgrade.py does for the direct form: the same checks in the same order, and the same
-`ClientSocket` behind them. docs/adr/0001 says what each form costs.
+It does the same as upgrade.py for the direct form: the same checks in the same order, and then the
+same `ClientSocket`. docs/adr/0001 has the costs of both forms.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ EXTENSIONS = "Sec-WebSocket-Extensions"
 
 
 class SocketHandler(WebSocketHandler):
-    """One socket. Handed what all sockets of a node share."""
+    """One socket. It receives the context that all sockets of a node share."""
 
     def initialize(self, context: SocketContext, upgrades: UpgradeHandler) -> None:
-        """Called by Tornado with what the route hands over."""
+        """Called by Tornado with the arguments of the route."""
         self._context, self._upgrades = context, upgrades
         self._handshake = OpeningHandshake()
         self._connection: TornadoConnection | None = None
         self._is_compressed = False
 
     def set_default_headers(self) -> None:
-        """Say nothing of the software and its version; a 101 needs no date either."""
+        """Omit `Server`, which discloses the version, and `Date`, which a 101 does not need."""
         self.clear_header("Server")
         self.clear_header("Date")
 
@@ -58,7 +58,7 @@ class SocketHandler(WebSocketHandler):
             self._refuse(error)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Refuse as everything else is refused, also what Tornado itself refuses."""
+        """Send all errors, including Tornado's own, in the usual form."""
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self._refuse(handshake.UpgradeRequired("another method"))
         else:
@@ -73,7 +73,7 @@ class SocketHandler(WebSocketHandler):
         body = problem_body(error)
         self.set_header("Content-Length", str(len(body)))
         self.set_header("Date", format_timestamp(time.time()))
-        # Tornado would keep the connection, whatever the header says.
+        # Tornado would keep the connection open, regardless of the header.
         self.finish(body).add_done_callback(lambda _: self._hang_up())
 
     def _hang_up(self) -> None:
@@ -82,23 +82,23 @@ class SocketHandler(WebSocketHandler):
             connection.stream.close()
 
     def check_origin(self, origin: str) -> bool:
-        """Whether pages of this origin may open a socket. `prepare` has asked before, too."""
+        """Whether pages of this origin may open a socket. `prepare` has already checked it."""
         return self._upgrades.origins.is_own_or_allowed(origin)
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """`usher.v1` where it is offered; never the one that carries the token."""
+        """`usher.v1` if it is offered; never the subprotocol that carries the token."""
         return SUBPROTOCOL if SUBPROTOCOL in subprotocols else None
 
     @property
     def max_message_size(self) -> int:
-        """Bytes of a message, after inflating. Before a socket has joined it is less."""
+        """The maximum size of an inflated message, in bytes. It is lower before the join."""
         return MAX_MESSAGE_BYTES
 
     def get_compression_options(self) -> dict[str, Any] | None:
-        """Options of permessage-deflate; None where it is not spoken.
+        """The options of permessage-deflate; None if it is not used.
 
-        Tornado answers some offers wrongly, so it is shown only one that it answers right. A socket
-        that has not shown a credential yet will send one, and so is not compressed (CRIME).
+        Tornado answers some offers wrongly, so only an offer that it answers correctly is passed
+        on. A socket without a credential will send one, so it is not compressed (CRIME).
         """
         offer = acceptable_offer(self.request.headers.get_list(EXTENSIONS))
         if offer is None or self._handshake.identity is None:
@@ -111,7 +111,7 @@ class SocketHandler(WebSocketHandler):
         return self._context.compression.options
 
     def get_websocket_protocol(self) -> WebSocketProtocol | None:
-        """What reads and writes the frames: Tornado's own, with bounds that it lacks."""
+        """Tornado's protocol, with the limits that it lacks."""
         found = super().get_websocket_protocol()
         if isinstance(found, WebSocketProtocol13):
             return BoundedProtocol(self, found.params, self._note_sign_of_life)
@@ -120,7 +120,7 @@ class SocketHandler(WebSocketHandler):
     # ---- the socket ------------------------------------------------------------------------
 
     def open(self, *args: str, **kwargs: str) -> None:
-        """The handshake is answered: begin as somebody, as nobody yet, or with a refusal."""
+        """Open the socket after the handshake: with an identity, without one, or refused."""
         self.set_nodelay(True)
         self._upgrades.begin(self._handshake, self._connect)
 
@@ -130,16 +130,16 @@ class SocketHandler(WebSocketHandler):
         return self._connection
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
-        """Hand a message on. Tornado reads the next one once what this returns is done."""
+        """Handle a message. Tornado reads the next one once the returned future is done."""
         assert self._connection is not None
         return self._connection.receive(message)
 
     def on_ping(self, data: bytes) -> None:
-        """Note a sign of life; Tornado has answered it."""
+        """Record a ping, which Tornado has answered."""
         self._note_sign_of_life()
 
     def on_pong(self, data: bytes) -> None:
-        """Note a sign of life."""
+        """Record a pong."""
         self._note_sign_of_life()
 
     def _note_sign_of_life(self) -> None:
@@ -147,7 +147,7 @@ class SocketHandler(WebSocketHandler):
             self._connection.heard()
 
     def on_close(self) -> None:
-        """The connection is over, or the client left before it was answered."""
+        """Handle the end of the connection, or a client that left before the response."""
         if self._is_compressed:
             self._is_compressed = False
             self._context.compression.give_back()

@@ -16,13 +16,13 @@ from services.settings.proxies import PEERS_KNOWN, Proxies
 class UnjoinedConnections:
     """Counts connections that have not joined, by address.
 
-    A connection of a trusted proxy is nobody's: its clients are counted one by one, once they ask
-    for a socket.
+    Connections of a trusted proxy are not counted. Its clients are counted once they request a
+    socket.
 
     Args:
-        most: of one address.
-        proxies: who is trusted to say for whom they speak.
-        elsewhere: how many an address has on other nodes.
+        most: the limit of one address.
+        proxies: the trusted proxies.
+        elsewhere: how many connections an address has on other nodes.
     """
 
     def __init__(
@@ -34,21 +34,21 @@ class UnjoinedConnections:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many each address has here."""
+        """The number of connections on this node, by address."""
         return self._counts
 
     def connected(self, peer_ip: str) -> str | None:
-        """A connection came. Gives what to `leave` with; "" for one that is not counted, None for
-        one too many."""
+        """Count a new connection. Returns the argument for `leave`; "" if the connection is not
+        counted, None if it exceeds the limit."""
         if not peer_ip or self._proxies.is_trusted(peer_ip):
             return ""
         return self._enter(self._network_of(peer_ip))
 
     def upgraded(self, peer_ip: str, headers: Mapping[str, str]) -> str | None:
-        """A connection became a socket that has not joined. Gives the same."""
+        """Count a connection that became a socket. Returns the same as `connected`."""
         if self._proxies.is_trusted(peer_ip):
             return self._enter(self._network_of(self._proxies.client_ip(peer_ip, headers)))
-        # Counted as a connection, which it is no more in a moment.
+        # Still counted as a connection too, until its group is left.
         group = self._network_of(peer_ip)
         self._counts[group] = self._counts.get(group, 0) + 1
         return group
@@ -65,7 +65,7 @@ class UnjoinedConnections:
         return group
 
     def leave(self, group: str) -> None:
-        """It has joined, or is gone."""
+        """Stop counting a connection, because it has joined or is closed."""
         left = self._counts.get(group, 0) - 1
         if left > 0:
             self._counts[group] = left

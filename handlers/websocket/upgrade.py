@@ -1,9 +1,9 @@
-"""`GET /ws`: Origin first, then the credential, then the connection is handed over.
+"""`GET /ws`: checks the Origin, then the credential, then takes the connection over.
 
-The handshake does not go through a `RequestHandler`: that machinery costs more than all our
-checks together (docs/performance.md). A plain one comes from arrivals.py and never was a request.
-Any other is Tornado's: it parses the request line and the headers; then
-`HTTP1Connection.detach()`, its documented way out of HTTP, gives the socket away.
+The handshake does not use a `RequestHandler`, which costs more than all our checks together
+(docs/performance.md). Plain handshakes come from arrivals.py. For all others Tornado parses the
+request line and the headers, and `HTTP1Connection.detach()`, its public method for that, releases
+the socket.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ log = logging.getLogger("usher.upgrade")
 
 
 class OpeningHandshake(msgspec.Struct, frozen=True):
-    """What the check of the credentials came to: somebody, nobody yet, or a refusal."""
+    """The result of the credential check: an identity, none yet, or a refusal."""
 
     address: str = ""
     identity: Identity | None = None
@@ -57,14 +57,14 @@ class OpeningHandshake(msgspec.Struct, frozen=True):
 
 
 class Presented(msgspec.Struct, frozen=True):
-    """A handshake whose Origin and form are good, with the credentials presented in it.
+    """A handshake with a valid Origin and form, and the credentials presented in it.
 
     Attributes:
         accept: the value of `Sec-WebSocket-Accept`.
-        address: of the client.
-        credential: the one that counts; None where `user-join` has to bring one.
-        beside: the cookie that came together with an explicit one.
-        too_many: there are two explicit ones.
+        address: the client's address.
+        credential: the credential to check; None if `user-join` must present one.
+        beside: the cookie that was sent together with an explicit credential.
+        too_many: there are two explicit credentials.
     """
 
     accept: str
@@ -75,7 +75,7 @@ class Presented(msgspec.Struct, frozen=True):
 
 
 class UpgradeHandler:
-    """Takes handshakes and opens sockets."""
+    """Checks handshakes and opens sockets."""
 
     def __init__(
         self, context: SocketContext, origins: Origins, cookies: CookieJar, proxies: Proxies
@@ -89,7 +89,7 @@ class UpgradeHandler:
         headers: httputil.HTTPHeaders,
         connection: httputil.HTTPConnection,
     ) -> None:
-        """Answer one handshake. Called while Tornado waits behind the headers."""
+        """Answer one handshake. Called after Tornado has parsed the headers."""
         assert isinstance(connection, HTTP1Connection)
         # Tornado's context of a connection knows the peer.
         peer = str(getattr(connection.context, "remote_ip", ""))
@@ -99,7 +99,7 @@ class UpgradeHandler:
             refuse(error, start, connection)
             return
         taken = take_socket(connection)
-        if taken is None:  # the client left while its credential was looked at
+        if taken is None:  # the client left while its credential was checked
             self.abandon(entry)
             return
         sock, leading = taken
@@ -111,14 +111,14 @@ class UpgradeHandler:
         """Check one handshake: its Origin, then its form, then its credential.
 
         Args:
-            peer: the address at the other end of the connection.
+            peer: the address of the peer.
 
         Returns:
-            The value of `Sec-WebSocket-Accept`, and what the credential came to: to be handed to
-            `begin`, or to `abandon`.
+            The value of `Sec-WebSocket-Accept`, and the result of the credential check, which must
+            be passed to `begin` or `abandon`.
 
         Raises:
-            UsherError: it is to be refused by HTTP, with the error's status.
+            UsherError: the handshake must be refused with the error's HTTP status.
         """
         presented = self.check(start, headers, peer)
         if presented.credential is None:
@@ -126,7 +126,7 @@ class UpgradeHandler:
         return presented.accept, await self.admit(presented, presented.credential)
 
     def check(self, start: httputil.RequestStartLine, headers: Headers, peer: str) -> Presented:
-        """Check the Origin and the form of a handshake. Does not look at any credential.
+        """Check the Origin and the form of a handshake, without reading any credential.
 
         Raises:
             UsherError: as `examine`.
@@ -143,7 +143,7 @@ class UpgradeHandler:
         return Presented(accept, address, explicit[0], cookie, len(explicit) > 1)
 
     async def admit(self, presented: Presented, credential: Credential) -> OpeningHandshake:
-        """Who the credential of a handshake belongs to, or why nobody.
+        """Identify the credential of a handshake, or return the refusal.
 
         Raises:
             UsherError: as `examine`.
@@ -158,7 +158,7 @@ class UpgradeHandler:
         return OpeningHandshake(address, identity, credential.is_bearer)
 
     def as_nobody(self, presented: Presented, headers: Headers, peer: str) -> OpeningHandshake:
-        """A socket that waits for `user-join`, unless its address has too many of them."""
+        """Accept a socket that waits for `user-join`, unless its address has too many of them."""
         group = self._context.unjoined.upgraded(peer, headers)
         if group is None:
             return OpeningHandshake(presented.address, refusal=CloseCode.RATE_LIMITED)
@@ -171,12 +171,12 @@ class UpgradeHandler:
         head: bytes = b"",
         leading: bytes = b"",
     ) -> None:
-        """Open a socket as somebody, as nobody yet, or to say why not.
+        """Open a socket with an identity, without one, or to report a refusal.
 
         Args:
-            connect: makes its connection.
-            head: the answer to the handshake, where it is not sent yet.
-            leading: what the client sent behind its handshake.
+            connect: creates its connection.
+            head: the handshake's response, if it is not sent yet.
+            leading: data that the client sent after its handshake.
         """
         session_id = "" if entry.identity is None else entry.identity.session_id
         client = ClientSocket(self._context, connect, entry.address, session_id)
@@ -190,10 +190,10 @@ class UpgradeHandler:
     def begin_on(
         self, sock: socket.socket, entry: OpeningHandshake, head: bytes, leading: bytes
     ) -> None:
-        """The same in the direct form.
+        """Like `begin`, for the direct form.
 
         Args:
-            sock: connected and non-blocking. It is the connection's from now on.
+            sock: connected and non-blocking. The connection owns it from now on.
         """
         context = self._context
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -204,17 +204,17 @@ class UpgradeHandler:
         self.begin(entry, connect, head, leading)
 
     def abandon(self, entry: OpeningHandshake) -> None:
-        """Release what a handshake held whose client left meanwhile."""
+        """Release the resources of a handshake whose client left meanwhile."""
         if entry.group:
             self._context.unjoined.leave(entry.group)
         if entry.identity is not None:
             self._context.joins.release(entry.identity)
 
     def _check_origin(self, headers: Headers) -> bool:
-        """Whether there is an Origin, and it may use cookies.
+        """Check the Origin. Returns whether there is one, and it may use cookies.
 
-        Before any credential is looked at: a foreign page must not even use up a ticket
-        (cross-site WebSocket hijacking, RFC 6455 section 10.2).
+        It runs before any credential is read: a page of another origin must not even use up a
+        ticket (cross-site WebSocket hijacking, RFC 6455 section 10.2).
         """
         origin = headers.get("Origin")
         if origin is None:
@@ -241,7 +241,7 @@ def refuse(
     start: httputil.RequestStartLine,
     connection: httputil.HTTPConnection,
 ) -> None:
-    """Answer by HTTP, without an application. The client may have left meanwhile."""
+    """Send an HTTP error response. The client may have left meanwhile."""
     status, reason, fields, body = refusal(error)
     try:
         connection.write_headers(
@@ -255,7 +255,7 @@ def refuse(
 
 
 def refusal(error: UsherError) -> tuple[int, str, dict[str, str], bytes]:
-    """Status, reason, headers and body of an answer by HTTP that refuses."""
+    """Status, reason, headers and body of an HTTP response that refuses a handshake."""
     status, reason, fields = handshake.refusal(error)
     body = problem_body(error)
     fields |= {"Content-Type": PROBLEM_TYPE, "Content-Length": str(len(body))}
@@ -264,7 +264,7 @@ def refusal(error: UsherError) -> tuple[int, str, dict[str, str], bytes]:
 
 
 def refusal_text(error: UsherError) -> bytes:
-    """The same as it travels, spelt as Tornado spells it."""
+    """The bytes of that response, spelt as Tornado spells them."""
     status, reason, fields, body = refusal(error)
     lines = (f"{name}: {value}" for name, value in httputil.HTTPHeaders(fields).get_all())
     head = "\r\n".join((f"HTTP/1.1 {status} {reason}", *lines, "", ""))
@@ -272,16 +272,16 @@ def refusal_text(error: UsherError) -> bytes:
 
 
 def take_socket(connection: HTTP1Connection) -> tuple[socket.socket, bytes] | None:
-    """Take the raw socket from Tornado, with what the client sent behind its handshake.
+    """Take the raw socket from Tornado, with the data that the client sent after its handshake.
 
-    None when the connection is closed by now.
+    Returns None if the connection is already closed.
     """
     stream = connection.detach()
     if stream.closed():
         return None
     leading = b""
-    # The stream may have read ahead. A read that can be answered at once is; otherwise it
-    # stays unanswered for ever, as the stream is not used any more.
+    # The stream may have read ahead. If so, the read completes at once; otherwise it stays
+    # pending, because the stream is not used any more.
     read = asyncio.ensure_future(stream.read_bytes(READ_BYTES, partial=True))
     if read.done():
         if read.exception() is not None:
@@ -296,7 +296,7 @@ class UpgradeRouter(httputil.HTTPServerConnectionDelegate):
     """Sends `/ws` to the upgrade handler and everything else to the Tornado application.
 
     Args:
-        upgrade_handler: None where sockets go through Tornado, as its application has a route.
+        upgrade_handler: None if sockets use Tornado's application, which has a route for them.
     """
 
     def __init__(
@@ -320,7 +320,7 @@ class UpgradeRouter(httputil.HTTPServerConnectionDelegate):
 
 
 class _Request(httputil.HTTPMessageDelegate):
-    """One request, until its headers tell where it goes."""
+    """One request, until its headers determine its handler."""
 
     def __init__(
         self,
@@ -351,7 +351,7 @@ class _Request(httputil.HTTPMessageDelegate):
         if direct is not None and start_line.path.partition("?")[0] == SOCKET_PATH:
             return direct.upgrade(start_line, headers, self._request_conn)
         length = headers.get("Content-Length", "").lstrip("0")
-        # Many digits first: Python refuses to read a number of more than 4,300 of them.
+        # Check the length first: Python refuses to parse a number of more than 4,300 digits.
         if length.isdecimal() and (len(length) > 9 or int(length) > MAX_BODY_BYTES):
             refuse(TooLarge("request body"), start_line, self._request_conn)
             return None
