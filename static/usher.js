@@ -199,7 +199,8 @@ export class UsherClient extends EventTarget {
     finish: () => this.#finish(),
     renew: () => { this.#renew(); },
     'renew-later': ({ end }) => {
-      this.#later('renew', (end.after ?? RENEW_AGAIN_SECONDS) * 1000, 'expiring');
+      // Not the timer of the renewal ahead of time: a late first heartbeat plans that one anew.
+      this.#later('renew-again', (end.after ?? RENEW_AGAIN_SECONDS) * 1000, 'expiring');
       this.#showJoined();
     },
     stay: () => this.#showJoined(),
@@ -398,7 +399,7 @@ export class UsherClient extends EventTarget {
   /** Puts a newer token on the live socket. */
   async #renew() {
     const connection = this.#connection;
-    this.#timers.cancel('renew');
+    for (const name of ['renew', 'renew-again']) this.#timers.cancel(name);
     this.#setState({ name: 'refreshing', live: true });
     try {
       const token = await this.#login.credential(true);

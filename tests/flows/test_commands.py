@@ -152,6 +152,14 @@ def test_a_key_is_made_that_has_no_maker(house: House) -> None:
     (listed,) = admin.get("/api/admin/api-keys").body["items"]
     assert (listed["id"], listed["created_by"]) == (made["id"], None)
     assert made["key"] not in server.log
+    rooms = told(command(server, "create-api-key", "rooms", "--scope", "channels", "--json"))
+    other = Client(server, token=rooms["key"])
+    channel = other.post("/api/channels", {"name": "tea"})
+    assert (channel.status, channel.body["owner_id"]) == (201, None)
+    path = f"/api/channels/{channel.body['id']}"
+    assert other.call("PUT", f"{path}/members/{admin.user['id']}", {}).status == 200
+    assert other.call("PATCH", path, {"name": "coffee"}).body["name"] == "coffee"
+    assert other.call("DELETE", path).status == 204
     for wrong in ((), ("--scope",), ("--scope", "root")):
         done = command(server, "create-api-key", "ci", *wrong)
         assert (done.returncode, done.stdout) == (2, "")

@@ -319,6 +319,11 @@ class ScriptedRun(Run):
     def step_mute(self, mute: bool, step: Json) -> None:
         self.server.mute = mute
 
+    def step_answer_heartbeats(self, _: bool, step: Json) -> None:
+        socket = self.server.newest
+        self.server.wait(lambda: socket.unanswered, "a heartbeat")
+        self.server.do(socket.answer_heartbeats)
+
     def step_reply(self, data: Any, step: Json) -> None:
         self.server.do(lambda: self.server.newest.reply(self._frame, meant(data)))
 

@@ -177,6 +177,8 @@ class _Socket(websocket.WebSocketHandler):
         self.join_id: Any = None
         self.frames: list[Json] = []
         self.heartbeats = 0
+        self.unanswered: list[Json] = []
+        """Heartbeats."""
 
     def check_origin(self, origin: str) -> bool:
         return True
@@ -208,9 +210,10 @@ class _Socket(websocket.WebSocketHandler):
         frame = json.loads(text)
         event, data = frame["event"], frame.get("data")
         if event == "heartbeat":
-            if not self.scripted.mute:
-                self.reply(frame, {"server_time": time.time()})
-                self.scripted.note(self._beaten)
+            if self.scripted.mute:
+                self.scripted.note(lambda: self.unanswered.append(frame))
+            else:
+                self._answer_heartbeat(frame)
         elif event == "history":
             asyncio.get_running_loop().create_task(self._history(frame))
         elif event == "user-join":
@@ -220,6 +223,15 @@ class _Socket(websocket.WebSocketHandler):
             self.scripted.note(lambda: setattr(self, "token", found))
         else:
             self.scripted.note(lambda: self.frames.append(frame))
+
+    def _answer_heartbeat(self, frame: Json) -> None:
+        self.reply(frame, {"server_time": time.time()})
+        self.scripted.note(self._beaten)
+
+    def answer_heartbeats(self) -> None:
+        """Those that were left unanswered."""
+        while self.unanswered:
+            self._answer_heartbeat(self.unanswered.pop(0))
 
     def _beaten(self) -> None:
         self.heartbeats += 1
