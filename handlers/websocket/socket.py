@@ -88,8 +88,13 @@ class ClientSocket(SocketIdentity):
         )
         self.connection.start(leading, head)
 
-    def open_refused(self, head: bytes, code: CloseCode) -> None:
-        """Open only to close with a code, because a browser cannot see an HTTP status."""
+    def open_refused(self, head: bytes, code: CloseCode, group: str = "") -> None:
+        """Open only to close with a code, because a browser cannot see an HTTP status.
+
+        Args:
+            group: the address that it counts for until it is gone.
+        """
+        self._group = group
         self.connection.open(head, self.context.first_frames)
         self._refuse(code)
 

@@ -175,7 +175,9 @@ class SocketIdentity:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._is_unauthenticated_no_more()
+        self.context.unauthenticated.discard(self)
+        if self._group:  # it uses a file descriptor until its closing handshake is over
+            self.connection.when_gone(self._count_no_more)
         if self._session is not None:
             self.context.hub.remove(self)
             self.membership.leave_all()
@@ -186,6 +188,9 @@ class SocketIdentity:
 
     def _is_unauthenticated_no_more(self) -> None:
         self.context.unauthenticated.discard(self)
+        self._count_no_more()
+
+    def _count_no_more(self) -> None:
         if self._group:
             self.context.unjoined.leave(self._group)
             self._group = ""

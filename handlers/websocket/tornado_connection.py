@@ -49,8 +49,10 @@ class TornadoConnection:
 
     __slots__ = (
         "_gate",
+        "_gone",
         "_handler",
         "_held",
+        "_is_over",
         "_is_writing",
         "_light",
         "_loop",
@@ -88,6 +90,8 @@ class TornadoConnection:
         self._queued = self._read_away = 0
         self._unread: str | bytes | None = None
         self._gate: asyncio.Future[None] | None = None
+        self._gone: Callable[[], None] | None = None
+        self._is_over = False
         self.last_heard = loop.time()
 
     @property
@@ -293,12 +297,23 @@ class TornadoConnection:
             connection.stream.close()
         self._lost()
 
+    def when_gone(self, act: Callable[[], None]) -> None:
+        """Call `act` once Tornado has closed the stream."""
+        if self._is_over:
+            act()
+        else:
+            self._gone = act
+
     def ended(self, code: int | None) -> None:
         """Handle the end of the connection. `code`: the peer's close code, if any."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._lost(ABNORMAL_CLOSURE if code is None else code)
+        self._is_over = True
+        if self._gone is not None:
+            act, self._gone = self._gone, None
+            act()
 
     def _lost(self, code: int = ABNORMAL_CLOSURE) -> None:
         if self._open:

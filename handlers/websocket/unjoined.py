@@ -53,6 +53,17 @@ class UnjoinedConnections:
         self._counts[group] = self._counts.get(group, 0) + 1
         return group
 
+    def refused(self, client_ip: str) -> str:
+        """A connection became a socket that is only told why it is refused. Gives the same.
+
+        It is counted whatever the limit: it is there until its closing handshake is over.
+        """
+        if not client_ip:
+            return ""
+        group = self._network_of(client_ip)
+        self._counts[group] = self._counts.get(group, 0) + 1
+        return group
+
     def leave(self, group: str) -> None:
         """Stop counting a connection, because it has joined or is closed."""
         left = self._counts.get(group, 0) - 1

@@ -53,7 +53,7 @@ class OpeningHandshake(msgspec.Struct, frozen=True):
     is_bearer: bool = False
     refusal: CloseCode | None = None
     group: str = ""
-    """The address that it counts for until it has joined."""
+    """The address that it counts for until it has joined, or is gone."""
 
 
 class Presented(msgspec.Struct, frozen=True):
@@ -183,7 +183,7 @@ class UpgradeHandler:
         if entry.identity is not None:
             client.open_joined(head, leading, entry.identity, entry.is_bearer)
         elif entry.refusal is not None:
-            client.open_refused(head, entry.refusal)
+            client.open_refused(head, entry.refusal, entry.group)
         else:
             client.open_unauthenticated(head, leading, entry.group)
 
@@ -232,7 +232,8 @@ class UpgradeHandler:
         if credential.way == "header" and not isinstance(error, TwoIdentities):
             self._context.metrics.joins.inc(error.code)
             raise error
-        return OpeningHandshake(address, refusal=close_code_for(error))
+        group = self._context.unjoined.refused(address)
+        return OpeningHandshake(address, refusal=close_code_for(error), group=group)
 
 
 def refuse(

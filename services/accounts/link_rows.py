@@ -76,5 +76,7 @@ def _works(link: AccountLink, user: User | None, purpose: str, now: float) -> bo
 
 def _state_of(user: User) -> str:
     """Another password, another address, or one that was proven meanwhile: then whoever got the
-    link may be somebody else than whose account it is now."""
-    return token_hash(f"{user.email}\0{bool(user.email_verified)}\0{user.password_hash or ''}")
+    link may be somebody else than whose account it is now. An administrator's account is another
+    as well: a key that may not touch one must not get in by a link that it was given before."""
+    state = f"{user.email}\0{bool(user.email_verified)}\0{user.password_hash or ''}"
+    return token_hash(f"{state}\0admin" if user.role == "admin" else state)

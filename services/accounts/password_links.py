@@ -2,8 +2,8 @@
 
 A link is `PUBLIC_URL/set-password#token=…`: browsers do not send the fragment, so it appears in no
 log of a server or proxy. A link works once, on any node, and only while the account is unchanged: a
-new password or e-mail address invalidates it, and so does disabling the account. Using a link
-invalidates the account's other links and ends its login sessions.
+new password or e-mail address invalidates it, and so does disabling the account or making it an
+administrator's. Using a link invalidates the account's other links and ends its login sessions.
 """
 
 from __future__ import annotations

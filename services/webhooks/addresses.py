@@ -18,8 +18,11 @@ from tornado.netutil import Resolver
 MAX_URL_LENGTH = 2048
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """RFC 6052: the last 32 bits are an IPv4 address."""
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
-"""RFC 8215: whose addresses stand behind it, only its own network knows."""
+
+
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+"""All that IANA has given out of IPv6 (RFC 4291 section 2.4). Outside of it `is_global` holds for
+some that are private: site-local addresses (`fec0::/10`, RFC 3879) are still used within sites."""
 
 
 class AddressRefused(OSError):
@@ -37,7 +40,7 @@ def is_public(text: str) -> bool:
         inner = _inner(address)
         if inner is not None:
             return is_public(str(inner))
-        if address in _LOCAL_NAT64:
+        if address not in _GLOBAL_UNICAST:
             return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 

@@ -1,7 +1,7 @@
 """Delivers what waits, from whichever node, with a share of the places for each webhook.
 
-A webhook whose last attempt failed has one place, and all of those together have half of them: a
-receiver that does not answer holds up no other.
+A webhook whose last attempt failed or took long has one place, and all of those together have half
+of them: a receiver that does not answer, or answers late, holds up no other.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ PLACES = 32
 """Attempts under way on one node."""
 PLACES_OF_ONE = 8
 PLACES_OF_FAILING = PLACES // 2
+SLOW_SECONDS = 4.0
+"""An attempt that takes longer holds its place at the cost of others, whatever its outcome."""
 STOP_SECONDS = 2.0
 RECORD_TRIES = 3
 MAX_PENDING_SOCKET_EVENTS = 20_000
@@ -77,6 +79,7 @@ class Dispatcher:
         self._tasks: dict[asyncio.Task[None], Claimed] = {}
         self._under_way: Counter[str] = Counter()
         self._failing: set[str] = set()
+        """Webhooks whose last attempt failed or took long."""
         self.full: frozenset[str] = frozenset()
         """Webhooks that have too much waiting to be told of sockets."""
         self._unreadable: set[str] = set()
@@ -155,8 +158,8 @@ class Dispatcher:
         failing = PLACES_OF_FAILING - sum(self._under_way[id_] for id_ in self._failing)
         ids = [id_ for id_ in self._receivers if id_ not in self._unreadable]
         random.shuffle(ids)
-        # Those that answer first: what fails has what they leave.
-        ids.sort(key=lambda id_: id_ in self._failing)
+        # Those that answer first: what fails has what they leave. Among them, whoever has least.
+        ids.sort(key=lambda id_: (id_ in self._failing, self._under_way[id_]))
         places: dict[str, int] = {}
         for id_ in ids:
             most = 1 if id_ in self._failing else PLACES_OF_ONE
@@ -191,8 +194,9 @@ class Dispatcher:
             return
         if self._sender is None:
             self._sender = self._make_sender(PLACES)
+        began = self._monotonic()
         outcome = await self._sender.send(receiver.url, receiver.secret, one)
-        if outcome.error is None:
+        if outcome.error is None and self._monotonic() - began < SLOW_SECONDS:
             self._failing.discard(one.webhook_id)
         else:
             self._failing.add(one.webhook_id)

@@ -109,6 +109,10 @@ class Connection(Protocol):
     def abort(self) -> None:
         """Drop a peer that does not answer, without a closing handshake."""
 
+    def when_gone(self, act: Callable[[], None]) -> None:
+        """Call `act` once the connection uses no file descriptor any more: a closed one does until
+        its closing handshake is over. Of several calls the last one counts."""
+
 
 class WebSocketConnection:
     """A WebSocket after its handshake.
@@ -129,6 +133,7 @@ class WebSocketConnection:
         "_ending",
         "_excess",
         "_fd",
+        "_gone",
         "_held",
         "_light",
         "_loop",
@@ -172,6 +177,7 @@ class WebSocketConnection:
         self._queued = 0
         self._begun = False
         self._timer: asyncio.TimerHandle | None = None
+        self._gone: Callable[[], None] | None = None
         self.last_heard = loop.time()
 
     @property
@@ -480,6 +486,13 @@ class WebSocketConnection:
         """Drop a peer that does not answer, without a closing handshake."""
         self._lost()
 
+    def when_gone(self, act: Callable[[], None]) -> None:
+        """Call `act` once the socket is closed."""
+        if self._sock.fileno() < 0:
+            act()
+        else:
+            self._gone = act
+
     def _finish(self, code: int, last_bytes: bytes) -> None:
         if not self._open:
             return
@@ -558,3 +571,6 @@ class WebSocketConnection:
             self._outbox = None
         self._sock.close()
         self._bad_frame = True
+        if self._gone is not None:
+            act, self._gone = self._gone, None
+            act()

@@ -166,6 +166,11 @@ async def prove_address(parts: Parts, email: str, user_id: str) -> None:
     del email
 
 
+async def make_administrator(parts: Parts, email: str, user_id: str) -> None:
+    await parts.accounts.update(user_id, "admin", None)
+    del email
+
+
 async def let_it_end(parts: Parts, email: str, user_id: str) -> None:
     parts.clock.forward(RESET_SECONDS)
     del email, user_id
@@ -188,6 +193,7 @@ async def test_what_changes_the_account_makes_a_link_worthless(database_url: str
             delete,
             change_address,
             prove_address,
+            make_administrator,
             let_it_end,
             set_the_clock_back,
         ):
@@ -204,7 +210,6 @@ async def test_what_does_not_change_the_account_leaves_a_link_as_it_is(database_
         email, user_id = await signed_up(parts)
         tokens = [token_of(await links(parts).for_address(email)) for _ in range(2)]
         await parts.accounts.log_in(email, PASSWORD, DEVICE)
-        await parts.accounts.update(user_id, "admin", None)
         await parts.accounts.disconnect(user_id)
         parts.clock.forward(RESET_SECONDS - 1)
         assert await used(parts, tokens[0]) == user_id

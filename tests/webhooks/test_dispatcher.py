@@ -13,7 +13,13 @@ from services.errors import DatabaseUnavailable
 from services.metrics import Metrics
 from services.outbox import SocketJoinedEvent
 from services.webhooks import deliveries, records
-from services.webhooks.dispatcher import PLACES, PLACES_OF_FAILING, PLACES_OF_ONE, Dispatcher
+from services.webhooks.dispatcher import (
+    PLACES,
+    PLACES_OF_FAILING,
+    PLACES_OF_ONE,
+    SLOW_SECONDS,
+    Dispatcher,
+)
 from services.webhooks.sender import Sender
 from services.webhooks.socket_events import MAX_WAITING, SocketEvents
 from tests.support.parts import Parts, node
@@ -150,6 +156,35 @@ async def test_those_that_fail_leave_half_of_the_places_to_the_others(database_u
             assert places[good] == PLACES_OF_ONE
             assert sum(places[id_] for id_ in failing if id_ in places) == PLACES_OF_FAILING
             assert max(places[id_] for id_ in failing if id_ in places) == 1
+
+
+@pytest.mark.gen_test
+async def test_one_that_answers_late_has_one_place_until_it_answers_in_time(
+    database_url: str,
+) -> None:
+    ticks = Ticks()
+    with webhook_receiver() as receiver:
+        async with node(database_url) as parts:
+            id_ = await hook(parts, receiver)
+            async with dispatching(parts, ticks) as one:
+
+                async def delivered(seconds: float) -> int:
+                    """Has one delivered in so many seconds. Gives the places it has then."""
+                    before = len(receiver.received)
+
+                    def answer(*_: object) -> int:
+                        ticks.now += seconds
+                        return 204
+
+                    receiver.answer = answer
+                    await enqueue(parts, id_, f"s{before}")
+                    one.look_again()
+                    await until(lambda: len(receiver.received) > before and not one._tasks)
+                    return one._places()[id_]
+
+                assert await delivered(SLOW_SECONDS) == 1
+                assert await delivered(0.1) == PLACES_OF_ONE
+            assert await states(parts, id_) == ["delivered"] * 2
 
 
 def joined(n: int) -> SocketJoinedEvent:

@@ -10,7 +10,16 @@ from ipaddress import ip_network
 from handlers.websocket.unjoined import UnjoinedConnections
 from services.settings.proxies import Proxies
 from tests.support.nodes import nodes
-from tests.support.raw import RawClient, by_header, ending_of, event, handshake, joined, quiet_usher
+from tests.support.raw import (
+    RawClient,
+    by_header,
+    by_subprotocol,
+    ending_of,
+    event,
+    handshake,
+    joined,
+    quiet_usher,
+)
 from tests.support.server import TORNADO, Client, Usher, new_token, sign_up, wait_until
 
 __all__ = ["nodes"]
@@ -131,6 +140,31 @@ def test_an_address_that_fills_one_node_is_turned_away_by_the_others() -> None:
             wait_until(lambda: _is_let_in(both[1]))
             assert not _is_let_in(both[0])
         wait_until(lambda: _is_let_in(both[0]))
+
+
+def test_a_socket_that_was_refused_counts_until_its_closing_handshake_is_over(
+    socket_kind: str,
+) -> None:
+    with quiet_usher(socket_kind, MAX_UNJOINED_PER_ADDRESS=3) as server:
+        for head, then in (
+            (handshake(headers=by_subprotocol("a.b.c")), b""),
+            (handshake("/ws?ticket=none"), b""),
+            (handshake(), event("user-join", 1, {"auth": {"token": "none"}})),
+        ):
+            with ExitStack() as crowd:
+                for _ in range(200):  # each is there for a second at most
+                    one = crowd.enter_context(RawClient(server))
+                    one.send(head)
+                    try:
+                        refused = one.response().status != 101
+                        one.send(then)
+                    except (ConnectionError, EOFError):
+                        refused = True
+                    if refused or not _is_let_in(server):
+                        break
+                else:
+                    raise AssertionError("an address may have any number of refused sockets")
+            wait_until(lambda: _is_let_in(server))
 
 
 def test_who_joins_is_counted_no_more(socket_kind: str) -> None:
