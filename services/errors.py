@@ -81,6 +81,15 @@ class SettingError(UsherError):
 class BadRequest(UsherError):
     status, code, title = 400, "bad_request", "The request is not one that this call takes."
 
+    @classmethod
+    def of(cls, field: str, said: str) -> BadRequest:
+        """One that names the member that is wrong, for programs and for people.
+
+        Args:
+            said: what it has to be, or what it is instead; without the value itself.
+        """
+        return cls(f"{field}: {said}", field=field, detail=f"{field}: {said}")
+
 
 class UnknownEvent(BadRequest):
     code, title = "unknown_event", "There is no such event."
