@@ -1,7 +1,7 @@
-"""Where webhooks may be delivered to: which URLs are taken, and which addresses are connected to.
+"""Checks the URLs of webhooks, and the addresses that deliveries connect to.
 
-The address is checked when it is connected to, after its name was resolved: a name that is
-pointed elsewhere later (DNS rebinding) is of no use (OWASP, Server Side Request Forgery).
+The address is checked after the name was resolved for the connection, so changing the name's
+address later (DNS rebinding) does not help an attacker (OWASP, Server Side Request Forgery).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ some that are private: site-local addresses (`fec0::/10`, RFC 3879) are still us
 
 
 class AddressRefused(OSError):
-    """A name leads to private addresses only."""
+    """A name resolves to private addresses only."""
 
 
 def is_public(text: str) -> bool:
@@ -46,7 +46,7 @@ def is_public(text: str) -> bool:
 
 
 def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for."""
+    """The IPv4 address that is embedded in an IPv6 address."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
@@ -59,7 +59,7 @@ def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 def why_not(url: str, private: bool) -> str | None:
-    """Why a URL is not taken for a webhook; None where it is.
+    """The reason why a URL is not allowed for a webhook; None if it is allowed.
 
     Args:
         private: whether private addresses and plain http are allowed.
@@ -89,11 +89,11 @@ def _is_private_literal(host: str) -> bool:
 
 
 class GuardedResolver(Resolver):
-    """Resolves names in threads of its own, and gives public addresses only.
+    """Resolves names in its own threads, and returns public addresses only.
 
     Args:
-        private: whether private addresses are given, too.
-        threads: names that are resolved at one time.
+        private: whether private addresses are returned, too.
+        threads: names that are resolved concurrently.
     """
 
     def initialize(self, private: bool, threads: int) -> None:

@@ -54,7 +54,7 @@ def signature(secret: Secret, event_id: str, timestamp: int, body: str) -> str:
         timestamp: epoch seconds of the attempt.
 
     Raises:
-        ValueError: the secret is none.
+        ValueError: the secret is malformed.
     """
     try:
         key = base64.b64decode(secret.reveal().removeprefix(SECRET_PREFIX), validate=True)
@@ -65,13 +65,13 @@ def signature(secret: Secret, event_id: str, timestamp: int, body: str) -> str:
 
 
 class Sender:
-    """Sends deliveries. To be made within the loop that it runs on.
+    """Sends deliveries. Create it on the event loop that it runs on.
 
     Args:
-        private: whether private addresses are delivered to.
-        at_once: attempts under way at one time.
-        clock: epoch seconds, for the receiver to compare with its own.
-        seconds: that one attempt may take.
+        private: whether private addresses are allowed.
+        at_once: the most concurrent attempts.
+        clock: epoch seconds, for the time stamp in the signature.
+        seconds: the timeout of one attempt.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Sender:
         )
 
     async def send(self, url: str, secret: Secret, one: Claimed) -> Outcome:
-        """Make one attempt. Whatever goes wrong is an outcome."""
+        """Make one attempt. Errors are returned as its outcome."""
         status: list[int] = []
 
         def header(line: str) -> None:
@@ -123,11 +123,11 @@ class Sender:
             answer = await asyncio.wait_for(fetched, self._seconds + 1.0)
             return _judged(answer.code)
         except Exception as error:  # noqa: BLE001 - whatever it is, of names, TLS or HTTP: it failed
-            # What came after the status does not matter: too much of it, or no end in time.
+            # The body does not matter, even if it is too long or does not end in time.
             return _judged(status[-1]) if status else Outcome(error=_word(error))
 
     def close(self) -> None:
-        """End what is under way."""
+        """Abort attempts in progress."""
         self._client.close()
         self._resolver.close()
 
