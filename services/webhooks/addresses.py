@@ -98,6 +98,9 @@ class GuardedResolver(Resolver):
 
     def initialize(self, private: bool, threads: int) -> None:
         self._private = private
+        self._under_way: dict[tuple[str, int, int], asyncio.Future[list[Any]]] = {}
+        """A look-up cannot be ended, and outlives the attempts that wait for it. So there is one of
+        a name at a time: a name server that does not answer holds one thread."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="webhook-dns")
 
     async def resolve(
@@ -109,16 +112,29 @@ class GuardedResolver(Resolver):
             socket.gaierror: the name is unknown.
             AddressRefused: none of its addresses is public.
         """
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._pool, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM
-        )
+        found = await asyncio.shield(self._look_up(host, port, family))
         addresses: list[tuple[int, Any]] = [(kind, address) for kind, _, _, _, address in found]
         if not self._private:
             addresses = [a for a in addresses if is_public(str(a[1][0]))]
         if not addresses:
             raise AddressRefused("no public address")
         return addresses
+
+    def _look_up(self, host: str, port: int, family: int) -> asyncio.Future[list[Any]]:
+        key = (host, port, family)
+        found = self._under_way.get(key)
+        if found is None:
+            found = asyncio.get_running_loop().run_in_executor(
+                self._pool, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM
+            )
+            self._under_way[key] = found
+            found.add_done_callback(lambda done: self._ended(key, done))
+        return found
+
+    def _ended(self, key: tuple[str, int, int], done: asyncio.Future[list[Any]]) -> None:
+        del self._under_way[key]
+        if not done.cancelled():
+            done.exception()  # whoever asked may not wait any more
 
     def close(self) -> None:
         """Let the threads end. Does not wait for them."""

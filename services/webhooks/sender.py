@@ -36,6 +36,8 @@ ATTEMPT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 4096
 """What a receiver says beside its status interests nobody."""
 MAX_HEADER_BYTES = 16 * 1024
+LOOK_UPS = 64
+"""Names that are resolved at one time: more than there may be webhooks."""
 USER_AGENT = "usher-webhooks"
 REDIRECT, STATUS, PROTOCOL = "redirect", "status", "protocol"
 
@@ -80,7 +82,7 @@ class Sender:
         seconds: float = ATTEMPT_SECONDS,
     ) -> None:
         self._clock, self._seconds = clock, seconds
-        self._resolver = GuardedResolver(private=private, threads=at_once)
+        self._resolver = GuardedResolver(private=private, threads=LOOK_UPS)
         self._client = SimpleAsyncHTTPClient(
             force_instance=True,
             max_clients=2 * at_once,
