@@ -9,14 +9,14 @@ from models.user import User
 
 
 class AccountLink(Row):
-    """A link that works once, for one purpose, while the account is as it was.
+    """A link that works once, for one purpose, while the account is unchanged.
 
     Attributes:
-        hash: SHA-256 of the token in the link. The token itself is nowhere.
-        user: whose account.
+        hash: SHA-256 of the token in the link. The token itself is not stored.
+        user: the account.
         purpose: "password".
-        state: of the account when the link was made, as services/accounts/link_rows.py words it.
-        created_at: epoch seconds, of a clock that is not set back.
+        state: the account's state when the link was created, see services/accounts/link_rows.py.
+        created_at: epoch seconds, of a clock that never goes back.
         expires_at: epoch seconds.
     """
 

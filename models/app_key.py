@@ -11,7 +11,7 @@ class AppKey(Row):
     """One key pair for ES256 (RFC 7518 section 3.4).
 
     Attributes:
-        number: counts up; the newest has the highest. Of two that are made at once one stays.
+        number: increasing; the newest has the highest. Of two concurrent ones one is kept.
         kid: its JWK thumbprint (RFC 7638).
         private_key: PKCS #8 in PEM, encrypted with ENCRYPTION_KEYS.
         public_key: a JWK (RFC 7517) as JSON.

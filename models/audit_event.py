@@ -8,21 +8,21 @@ from models.base import Row
 
 
 class AuditEvent(Row):
-    """One entry of the audit trail. Holds ids only: no e-mail address, no secret.
+    """One entry of the audit trail. It has ids only: no e-mail address, no secret.
 
-    No foreign keys: it has to outlive whom it speaks of.
+    It has no foreign keys, because it must outlive the users and objects that it names.
 
     Attributes:
-        id: counts up.
+        id: increasing.
         at: epoch seconds.
-        kind: what happened, a stable name such as "session.opened".
-        actor: who did it: a user id, "key:" and the id of an API key, "command-line", or empty.
-        subject: whom it happened to: a user id, or empty.
-        session: the login session it is about, or in which it was done.
-        address: where the request came from.
-        reason: why: a stable word.
-        target: what else it is about: a channel, an API key.
-        count: how many alike came together.
+        kind: the kind of event, a fixed name such as "session.opened".
+        actor: a user id, "key:" and the id of an API key, "command-line", or empty.
+        subject: the id of the affected user, or empty.
+        session: the affected login session, or the actor's.
+        address: the client's address.
+        reason: the reason, a fixed word.
+        target: another affected object: a channel, an API key.
+        count: the number of equal events that were combined.
     """
 
     id = peewee.BigAutoField()

@@ -1,4 +1,4 @@
-"""What backends manage: API keys, and the model registry."""
+"""API keys of backends, and the model registry."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class ApiKey(Row):
     """A key of a backend.
 
     Attributes:
-        hash: SHA-256 of the key. The key itself is nowhere.
-        scopes: what it may do, separated by spaces.
-        created_by: the administrator who made it; None once that account is gone, and for one
-            made on the command line.
-        made_by_command: made on the command line: it does not die with anybody's rights.
-        expires_at: epoch seconds, None for a key without an end.
-        last_used_at: epoch seconds, give or take a minute.
-        revoked_at: epoch seconds, None while the key is good.
+        hash: SHA-256 of the key. The key itself is not stored.
+        scopes: its scopes, separated by spaces.
+        created_by: the administrator who created it; None once that account is deleted, and for a
+            key created on the command line.
+        made_by_command: created on the command line, so it depends on no user's rights.
+        expires_at: epoch seconds; None for a key that does not expire.
+        last_used_at: epoch seconds, accurate to a minute.
+        revoked_at: epoch seconds; None if it is not revoked.
     """
 
     id = peewee.TextField(primary_key=True)

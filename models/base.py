@@ -1,6 +1,6 @@
-"""What every model shares.
+"""The base class of all models.
 
-Models hold no rules and are bound to no database. A query runs with the database that it is given,
+Models contain no rules and are bound to no database. A query receives its database as an argument,
 `User.select().where(...).get_or_none(db)`, inside `services.storage.database.Database.run`.
 
 Times are seconds since the epoch (RFC 7519 section 2, NumericDate), as in the protocol.
@@ -15,7 +15,7 @@ import peewee
 
 
 class Row(peewee.Model):
-    """Base of all tables. Each names its own table, plural, and no reserved word of SQL."""
+    """Base of all tables. Each sets a table name: plural, and not a reserved word of SQL."""
 
     DoesNotExist: ClassVar[type[peewee.DoesNotExist]]  # set by Peewee, unknown to its stubs
 

@@ -15,7 +15,7 @@ class Channel(Row):
         id: random, URL-safe; its room is `channel:{id}`.
         name: as shown to others.
         private: only its owner, members, roles and administrators may read it.
-        owner: who opened it; None once that account is gone. Read `owner_id`.
+        owner: the creator; None once that account is deleted. Read `owner_id`.
         created_at: epoch seconds.
         public_since: epoch seconds from which every user may read it; None while private.
     """
@@ -43,10 +43,10 @@ class ChannelMember(Row):
     """One user's right in one channel. The owner has no row: ownership is enough.
 
     Attributes:
-        right: "read", "write" or "manage", each with those before it. The column is called
-            otherwise because RIGHT is a reserved word of SQL.
-        since: epoch seconds of when the user was let in; a change of right does not move it.
-        added_by: who let the user in; None once that account is gone.
+        right: "read", "write" or "manage"; each includes those before it. The column has another
+            name, because RIGHT is a reserved word of SQL.
+        since: when the user was added, epoch seconds; a change of the right does not change it.
+        added_by: the user who added the member; None once that account is deleted.
     """
 
     channel = peewee.ForeignKeyField(

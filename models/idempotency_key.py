@@ -1,4 +1,4 @@
-"""What was asked for with an Idempotency-Key."""
+"""Requests with an Idempotency-Key."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from models.base import Row
 
 
 class IdempotencyKey(Row):
-    """One request that may be sent again and counts once.
+    """One request that may be repeated and is executed once.
 
     Attributes:
-        hash: SHA-256 of who asked and of the key that they chose.
-        fingerprint: SHA-256 of what was asked for.
-        token: random; of the attempt that has it in hand.
-        claimed_at: epoch seconds of that attempt's beginning.
-        done_at: epoch seconds, None until it is done.
-        expires_at: epoch seconds; from then on the key may be used for something else.
+        hash: SHA-256 of the caller and its key.
+        fingerprint: SHA-256 of the request.
+        token: the random claim of the current attempt.
+        claimed_at: when that attempt started, epoch seconds.
+        done_at: epoch seconds; None until it is done.
+        expires_at: epoch seconds; afterwards the key may be used for another request.
     """
 
     hash = peewee.TextField(primary_key=True)

@@ -15,10 +15,10 @@ class Identity(Row):
         provider: the provider's name in the settings.
         subject: `sub` of its ID tokens (OIDC Core section 2), never reassigned; or GitHub's
             numeric user id.
-        issuer: who said so. The same name in the settings may come to mean another provider,
-            and its subjects are other people.
+        issuer: the provider's issuer. The same name in the settings may later mean another
+            provider, whose subjects are other users.
         user: the account here. Read `user_id`.
-        email: as the provider last gave it, to tell linked accounts apart; never looked up by.
+        email: the address last sent by the provider, for display only; never used for look-ups.
         linked_at, last_used_at: epoch seconds.
     """
 
@@ -40,8 +40,8 @@ class Identity(Row):
 
 
 class Unlinked(Row):
-    """A provider that somebody has unlinked: no account there joins theirs by its address, until
-    they link one themselves.
+    """A provider that a user has unlinked: no account of it is linked by its e-mail address again,
+    until the user links one.
 
     Attributes:
         user: the account here. Read `user_id`.

@@ -8,7 +8,7 @@ from models.base import Row
 
 
 class Installation(Row):
-    """One named fact, e.g. the canary that shows whether ENCRYPTION_KEYS are the right ones."""
+    """One named value, e.g. the canary that shows whether ENCRYPTION_KEYS are the right ones."""
 
     key = peewee.TextField(primary_key=True)
     value = peewee.TextField()

@@ -13,7 +13,7 @@ class KnownNetwork(Row):
 
     Attributes:
         user: the account. Read `user_id`.
-        network: as services/limits/networks.py writes it.
+        network: as formatted by services/limits/networks.py.
         last_used_at: epoch seconds of the newest sign-in.
     """
 

@@ -9,25 +9,25 @@ from models.user import User
 
 
 class LoginSession(Row):
-    """One sign-in on one device; every token and socket that comes of it carries its id.
+    """One sign-in on one device; all of its tokens and sockets have its id.
 
     Attributes:
         id: random, URL-safe; the `sid` of its tokens.
-        user: the account. Read `user_id`: the row behind it is not fetched by itself.
+        user: the account. Read `user_id`: the account's row is not fetched automatically.
         method: "password", or "oauth:" and the provider's name.
-        device, ip: where it was opened from, for the user's own list of sessions.
+        device, ip: the client's device and address, for the user's own list of sessions.
         created_at, last_seen_at: epoch seconds.
-        expires_at: epoch seconds, absolute: no refresh moves it (ASVS 3.3.2).
-        ended_at, end_reason: set once, when it was signed out or revoked. Where all sessions of
-            the user were ended at once, they are filled in some time later.
-        generation: the user's at sign-in. Living sessions have the user's own: whoever ends all
-            of them counts that one up, in one row, however many there are.
+        expires_at: epoch seconds, absolute: no refresh extends it (ASVS 3.3.2).
+        ended_at, end_reason: set once, when it was signed out or revoked. If all sessions of
+            the user were ended at once, they are set some time later.
+        generation: the user's generation at sign-in. Active sessions have the user's current one:
+            to end all of them, it is incremented in the user's row.
         step, step_at, step_tick: the newest step of its refresh tokens that was used, and when it
             was first: epoch seconds, and the counter of services/sessions/refresh_tokens.py.
-        provider, provider_subject: the identity that it came of, None for a password.
-        client: "browser", "native" (an app), or "" where it was opened before 1.1.
-        auth_time: when the user proved who they are, epoch seconds, where that was before it was
-            opened; read `proven_at`.
+        provider, provider_subject: the identity that it was opened with; None for a password.
+        client: "browser", "native" (an app), or "" if it was opened before version 1.1.
+        auth_time: when the user authenticated, epoch seconds, if that was before it was opened;
+            read `proven_at`.
         provider_sid: the provider's own session (`sid`, OIDC Back-Channel Logout section 2.1),
             where the provider names it.
     """
@@ -57,7 +57,7 @@ class LoginSession(Row):
 
     @property
     def proven_at(self) -> float:
-        """When its user proved who they are, epoch seconds."""
+        """When its user authenticated, epoch seconds."""
         return float(self.created_at if self.auth_time is None else self.auth_time)
 
     class Meta:
@@ -65,17 +65,16 @@ class LoginSession(Row):
 
 
 class RefreshToken(Row):
-    """One refresh token, used or not: a used one that comes back is a theft (RFC 9700 4.14).
+    """One refresh token, used or not. Reuse of a used one indicates a theft (RFC 9700 4.14).
 
     Attributes:
-        hash: SHA-256 of the token. The token itself is nowhere.
+        hash: SHA-256 of the token. The token itself is not stored.
         session: its login session. Read `session_id`.
         created_at, expires_at: epoch seconds.
         rotated_at, rotated_tick: its first use in epoch seconds, and by the counter of
             services/sessions/refresh_tokens.py; None before.
-        step: 1 for the first token of its session; each use gives one of the step after.
-        replaced: whether it is worthless, because another was given in its place before it
-            was ever used.
+        step: 1 for the first token of its session; each use issues one of the next step.
+        replaced: whether it is invalid, because another was issued instead before it was used.
     """
 
     hash = peewee.TextField(primary_key=True)
