@@ -237,7 +237,7 @@ def _welcome(infrastructure: Infrastructure, origins: Origins, port: int, anybod
     else:
         redis = "USHER_REDIS_URL"
     if not infrastructure.store.available:
-        redis += ", not answering yet: the database decides"
+        redis += ", not answering yet: the database is used instead"
     database = "PostgreSQL" if infrastructure.database.kind == "postgresql" else "SQLite"
     if database == "SQLite":
         own = settings.embedded_database(chosen.data_dir) == chosen.database_url

@@ -306,7 +306,7 @@ class ClusterStore:
         if available:
             log.info("The Redis cluster answers: %d nodes have all slots", len(self._masters))
         elif not self._closed:
-            log.warning("The Redis cluster is not whole, the database decides meanwhile")
+            log.warning("The Redis cluster is incomplete, the database is used meanwhile")
         if self._on_change is not None:
             try:
                 self._on_change(available)

@@ -225,7 +225,7 @@ class RedisStore:
             self._refused |= last_word(reason) in REFUSALS
             self._lost.set()
             if not self._closed:
-                log.warning("Redis is lost, the database decides meanwhile: %s", reason)
+                log.warning("Redis is lost, the database is used meanwhile: %s", reason)
             self._tell(False)
 
     def _tell(self, available: bool) -> None:
