@@ -61,11 +61,11 @@ def normalised_email(email: str) -> str:
     try:
         domain = domain.rstrip(".").encode("idna").decode()
     except UnicodeError as error:
-        raise BadRequest("e-mail: its domain is not a domain", field="email") from error
+        raise BadRequest.of("email", "its domain is not a domain") from error
     address = f"{local}@{domain}"
     hidden = any(unicodedata.category(c) in _NEVER_IN_ADDRESS for c in address)
     if len(address) > MAX_EMAIL_LENGTH or hidden or not _EMAIL.fullmatch(address):
-        raise BadRequest("e-mail: not an address", field="email")
+        raise BadRequest.of("email", "not an address")
     return address
 
 

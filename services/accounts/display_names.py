@@ -24,9 +24,9 @@ def checked_text(text: str, field: str, most: int) -> str:
     """
     shown = unicodedata.normalize("NFC", text).strip()
     if not 0 < len(shown) <= most:
-        raise BadRequest(f"{field}: 1 to {most} characters", field=field)
+        raise BadRequest.of(field, f"1 to {most} characters")
     if any(unicodedata.category(c) in _NEVER_SHOWN and c not in _JOINERS for c in shown):
-        raise BadRequest(f"{field}: control characters", field=field)
+        raise BadRequest.of(field, "control characters")
     if all(c in _JOINERS for c in shown):
-        raise BadRequest(f"{field}: nothing of it can be seen", field=field)
+        raise BadRequest.of(field, "nothing of it can be seen")
     return shown

@@ -31,6 +31,8 @@ _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 host; control characters are dropped by browsers and could hide either."""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+)(?:[/?#][\x21-\x5b\x5d-\x7e]*)?")
 """An origin, and what may follow it, as every reader reads it."""
+_DOT = re.compile("%2e", re.IGNORECASE)
+_SIGN_INS = "oauth"
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))"
@@ -104,12 +106,28 @@ def checked_next(target: str, origins: Origins) -> str:
         BadRequest: somewhere else; no open redirect.
     """
     if len(target) <= MAX_NEXT_LENGTH:
-        if _PATH.fullmatch(target):
-            return target
-        url = _URL.fullmatch(target)
-        if url is not None and origins.is_own_or_allowed(parse_origin(url[1])):
+        path, url = _PATH.fullmatch(target), _URL.fullmatch(target)
+        is_here = path is not None or (url is not None and origins.is_own(parse_origin(url[1])))
+        if is_here and _begins_a_sign_in(target):
+            raise BadRequest("next: another sign-in", detail="next: a page, not a sign-in")
+        if is_here or (url is not None and origins.is_own_or_allowed(parse_origin(url[1]))):
             return target
     raise BadRequest("next: not on this site", detail="next: a path on this site")
+
+
+def _begins_a_sign_in(target: str) -> bool:
+    """Whether a browser would ask for a call under `/oauth/`. What the bundled page navigates to
+    comes from our own origin, and such a call trusts that a person has seen who asks."""
+    path = re.split("[?#]", target, maxsplit=1)[0]
+    _, _, rest = path.partition("://") if path[:1] != "/" else ("", "", path)
+    segments: list[str] = []
+    # As the URL Standard reads a path: `%2e` is a dot, and two dots lead up.
+    for segment in _DOT.sub(".", rest).split("/")[1:]:
+        if segment == "..":
+            del segments[-1:]
+        elif segment != ".":
+            segments.append(segment)
+    return segments[:1] == [_SIGN_INS]
 
 
 def parse_origin(text: str) -> str | None:

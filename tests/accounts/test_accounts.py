@@ -148,7 +148,10 @@ def test_an_address_has_one_spelling(email: str, spelling: str) -> None:
 def test_what_cannot_be_an_address_or_cannot_be_seen_is_refused(email: str) -> None:
     with pytest.raises(BadRequest) as caught:
         normalised_email(email)
-    assert caught.value.public == {"field": "email"}
+    assert set(caught.value.public) == {"field", "detail"}
+    assert caught.value.public["field"] == "email"
+    assert str(caught.value.public["detail"]).startswith("email: ")
+    assert "ada" not in str(caught.value.public), "no address in an answer"
     assert "ada" not in str(caught.value), "no address in an error"
 
 
@@ -213,7 +216,9 @@ def test_a_name_is_kept_as_people_write_it(name: str, shown: str) -> None:
 def test_a_name_that_cannot_be_seen_or_reads_as_another_is_refused(name: str) -> None:
     with pytest.raises(BadRequest) as caught:
         checked_name(name)
-    assert caught.value.public == {"field": "name"}
+    assert set(caught.value.public) == {"field", "detail"}
+    assert caught.value.public["field"] == "name"
+    assert str(caught.value.public["detail"]).startswith("name: ")
 
 
 # ---- signing up ----------------------------------------------------------------------------

@@ -263,6 +263,7 @@ def test_what_cannot_be_an_address_or_a_name_is_a_bad_request(
     body = credentials(address(), name="Ada") | {field: value}
     told = problem(Client(server).post("/api/auth/signup", body), 400, "bad_request")
     assert told["field"] == field
+    assert told["detail"].startswith(f"{field}: ")
 
 
 # ---- signing in -----------------------------------------------------------------------------

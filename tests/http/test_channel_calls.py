@@ -78,6 +78,7 @@ def test_a_channel_that_cannot_be_opened_is_refused(
     owner = user(server)
     refusal = problem(owner.post("/api/channels", body), 400, "bad_request")
     assert refusal.get("field") == field
+    assert "name" in refusal["detail"] or "private" in refusal["detail"]
     assert listed(owner) == []
 
 

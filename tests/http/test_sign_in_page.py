@@ -48,6 +48,10 @@ GOOD = [
     ALLOWED,
     f"{ALLOWED}?x",
     "/a//b",
+    "/a?b=/oauth/google/login",
+    "/a/oauth/x",
+    "/oauth/../a",
+    f"{ALLOWED}/oauth/x",
     "/%5cevil",
 ]
 BAD = [
@@ -91,6 +95,13 @@ BAD = [
     "https://\u0430pp.example:8443/",
     "https://app\u3002example:8443/",
     "/\u2028",
+    "/oauth/google/login?client=native",
+    "/./oauth/google/login",
+    "/a/../oauth/google/login",
+    "/a/%2E%2e/oauth/google/login",
+    "/%2e/oauth/google/login",
+    "/a//../../oauth/google/login",
+    "/../oauth/google/login#x",
     "/" + "x" * MAX_NEXT_LENGTH,
 ]
 
@@ -125,6 +136,8 @@ def test_names_of_this_machine_are_ours_with_our_port_only(server: Usher) -> Non
     own = f"http://127.0.0.1:{server.port}/x"
     assert checked_next(own, origins) == own
     assert next_of(Client(server).get(f"/sign-in?next={own}")) == own
+    ours = f"http://127.0.0.1:{server.port}/a/../oauth/google/login?client=native"
+    assert next_of(Client(server).get(f"/sign-in?next={quote(ours, safe='')}")) == "/"
     other = f"http://127.0.0.1:{server.port + 1}/x"
     assert next_of(Client(server).get(f"/sign-in?next={other}")) == "/"
     assert not origins.is_own(ALLOWED)
