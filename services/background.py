@@ -19,7 +19,7 @@ class Background:
     """The background loops of one server.
 
     Args:
-        callers: the loops run on behalf of the node itself.
+        callers: used to run the loops in the node's own lane.
     """
 
     def __init__(self, metrics: Metrics, callers: Callers | None = None) -> None:
@@ -27,9 +27,9 @@ class Background:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` again and again, `seconds` (give or take a tenth) after it last ended.
+        """Run `work` repeatedly, with a pause of `seconds` (± 10 %) between runs.
 
-        The spread keeps nodes that were started together from knocking together.
+        The random part keeps nodes that were started together from running in step.
         """
         task = asyncio.get_running_loop().create_task(self._loop(seconds, name, work))
         self._tasks.add(task)
@@ -47,10 +47,10 @@ class Background:
             except UsherError as error:
                 self._metrics.loop_errors.labels(loop=name).inc()
                 log.warning("%s: %s: %s", name, error.code, error.evidence)
-            except Exception:  # a loop must outlive any fault of its work; counted and logged
+            except Exception:  # a loop must survive any error of its work; counted and logged
                 self._metrics.loop_errors.labels(loop=name).inc()
                 log.exception("%s failed; it will be tried again", name)
 
     async def close(self) -> None:
-        """Stop every loop and wait until it has."""
+        """Stop all loops and wait for their end."""
         await end_tasks(*self._tasks)

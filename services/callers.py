@@ -1,4 +1,4 @@
-"""On whose behalf a task runs, which decides its share of the database and of password hashing.
+"""The caller that a task works for, which determines its share of the database and of hashing.
 
 It is a context variable of the task: a handler sets it once, and every call below runs in that
 lane without passing it on.
@@ -19,8 +19,8 @@ Kind = Literal["node", "users", "unauthenticated"]
 
 class Caller(msgspec.Struct, frozen=True):
     """Attributes:
-    kind: which share is used.
-    key: who within it: an address, a user, a device.
+    kind: the share (lane) that is used.
+    key: the caller within it: an address, a user, a device.
     """
 
     kind: Kind
@@ -31,23 +31,23 @@ UNNAMED = Caller("users")
 
 
 class Callers:
-    """Knows on whose behalf the running task works; users' where nobody has said it."""
+    """The caller of the running task. Without one, a task works in the lane of users."""
 
     def __init__(self) -> None:
         self._current: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
     @property
     def current(self) -> Caller:
-        """For whom the running task works."""
+        """The caller of the running task."""
         return self._current.get() or UNNAMED
 
     def enter(self, kind: Kind, key: str = "") -> None:
-        """Work for somebody from now on, in this task and in those that it begins."""
+        """Set the caller of this task and of the tasks that it starts."""
         self._current.set(Caller(kind, key))
 
     @contextmanager
     def on_behalf_of(self, kind: Kind, key: str = "") -> Iterator[None]:
-        """Work for somebody for a while."""
+        """A context manager that sets the caller temporarily."""
         token = self._current.set(Caller(kind, key))
         try:
             yield

@@ -25,11 +25,11 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
         sid: login session id.
         jti: id of this one token.
         iat: issued at, epoch seconds with fractions.
-        exp: expires at, epoch seconds with fractions; the token is dead from this instant.
+        exp: expires at, epoch seconds with fractions; the token is invalid from this instant.
         role: the user's role when the token was issued.
-        auth_time: when the user last proved who they are, epoch seconds; 0 where that is not
-            known, in tokens of before 1.1.
-        acr: by how many factors.
+        auth_time: when the user last authenticated, epoch seconds; 0 if that is not known, in
+            tokens issued before version 1.1.
+        acr: the number of factors of that authentication.
     """
 
     sub: str

@@ -1,4 +1,4 @@
-"""Builds the parts of one server and connects them."""
+"""Creates the services of one server and connects them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ log = logging.getLogger("usher")
 
 @dataclass(frozen=True)
 class Services:
-    """What handlers may call."""
+    """The services that handlers may call."""
 
     node: str
     infrastructure: Infrastructure
@@ -124,11 +124,11 @@ class Services:
 def build(
     infrastructure: Infrastructure, issuer: str, write_lines: Callable[[str], None]
 ) -> Services:
-    """Join the parts. Nothing runs yet.
+    """Create the services and connect them. Nothing is started.
 
     Args:
         issuer: `iss` of the tokens: the public URL.
-        write_lines: where lines of the audit trail go. Must not wait.
+        write_lines: writes lines of the audit trail. It must not block.
     """
     settings, metrics = infrastructure.settings, infrastructure.metrics
     store, database = infrastructure.store, infrastructure.database
@@ -274,6 +274,6 @@ def build(
 
 
 def _replace(hub: Hub, session_id: str) -> None:
-    """The bearer token of a socket here has opened another one on another node."""
+    """Close a socket whose bearer token has opened another socket on another node."""
     if (client := hub.get(session_id)) is not None:
         client.close(CloseCode.REPLACED)

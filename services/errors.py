@@ -1,12 +1,12 @@
-"""Everything that Usher refuses, as one tree.
+"""All errors of Usher, as one tree.
 
     UsherError
     ├── SettingError            stops the start: one line on stderr, exit status 2
     ├── BadRequest         400  bad_request
     │   ├── UnknownEvent   400  unknown_event, on a socket
-    │   └── WeakPassword   400  weak_password, with advice
+    │   └── WeakPassword   400  weak_password, with suggestions
     ├── Unauthenticated    401  unauthenticated
-    │   └── TokenExpired   401  token_expired: genuine, only too old
+    │   └── TokenExpired   401  token_expired: genuine, but expired
     ├── Forbidden          403  forbidden
     │   ├── WrongPassword  403  wrong_password
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
@@ -16,7 +16,7 @@
     ├── NotFound           404  not_found
     ├── Conflict           409  conflict
     │   ├── SignupRefused  409  signup_refused
-    │   ├── EmailTaken     409  email_taken: said to who may look for addresses
+    │   ├── EmailTaken     409  email_taken: for callers who may look up addresses
     │   ├── AccountDisabled 409 account_disabled
     │   ├── LastAdmin      409  last_admin
     │   ├── TooManyChannels 409 too_many: channels owned, or memberships given
@@ -42,7 +42,7 @@ from services.claims import Claims
 
 
 class UsherError(Exception):
-    """Base of all refusals.
+    """Base class of all errors.
 
     Args:
         evidence: what happened, for the log only; no secrets, no e-mail addresses.
@@ -66,8 +66,8 @@ class SettingError(UsherError):
 
     Args:
         name: the setting, with its prefix, as the user wrote it.
-        got: its value, already masked where it is secret.
-        takes: what would be accepted.
+        got: its value, already masked if it is secret.
+        takes: the values that are accepted.
     """
 
     code = "bad_setting"
@@ -96,7 +96,7 @@ class UnknownEvent(BadRequest):
 
 
 class WeakPassword(BadRequest):
-    """Refused by length or by zxcvbn; `suggestions` says what would help (ASVS 2.1.7)."""
+    """The password is too short, too long or easily guessed; has `suggestions` (ASVS 2.1.7)."""
 
     code, title = "weak_password", "That password is too easy to guess."
 
@@ -109,8 +109,8 @@ class TokenExpired(Unauthenticated):
     """Genuine but past its `exp` (RFC 7519 section 4.1.4): the client should refresh.
 
     Args:
-        evidence: as for every refusal.
-        claims: what the token said; for us, never for the client.
+        evidence: as in UsherError.
+        claims: the token's claims; never shown to the client.
     """
 
     code, title = "token_expired", "The access token has expired."
@@ -125,13 +125,13 @@ class Forbidden(UsherError):
 
 
 class WrongPassword(Forbidden):
-    """Said to who is signed in already; a 401 would send a client to refresh its token."""
+    """A wrong password of a signed-in user. Not 401, which would make clients refresh the token."""
 
     code, title = "wrong_password", "The current password is not right."
 
 
 class ReauthenticationNeeded(Forbidden):
-    """What was asked for adds a way in: the password once more, or a sign-in of just now
+    """The request adds a credential, which needs the password again or a recent sign-in
     (ASVS 2.2.4, 3.7.1)."""
 
     code = "reauthentication_needed"
@@ -139,20 +139,20 @@ class ReauthenticationNeeded(Forbidden):
 
 
 class OriginRefused(Forbidden):
-    """A foreign or missing Origin where a cookie would speak for the user (RFC 6455 10.2)."""
+    """The Origin is foreign or missing, and the credential is a cookie (RFC 6455 10.2)."""
 
     code = "origin_refused"
     title = "Requests from this origin are not taken. The server's log says how to allow it."
 
 
 class LinkRefused(Forbidden):
-    """Of a one-time link, whatever is wrong with it. No 401: nobody is to sign in or refresh."""
+    """A one-time link is invalid, for any reason. Not 401, because no sign-in or refresh helps."""
 
     code, title = "link_refused", "This link does not work, or not any more. Ask for a new one."
 
 
 class IdentityMismatch(Forbidden):
-    """A token of another user or login session on a socket that is already someone's."""
+    """A token of another user or login session on a socket that has already joined."""
 
     code, title = "identity_mismatch", "The token belongs to another sign-in."
 
@@ -166,14 +166,14 @@ class Conflict(UsherError):
 
 
 class SignupRefused(Conflict):
-    """Said for a taken address, in words that do not confirm it (ASVS 2.2.2)."""
+    """The e-mail address is taken; the text does not confirm that (ASVS 2.2.2)."""
 
     code = "signup_refused"
     title = "This account cannot be created. If you already have one, sign in."
 
 
 class EmailTaken(Conflict):
-    """Said to administrators and keys, who may look for addresses anyway."""
+    """The e-mail address is taken; for administrators and API keys, who may look up addresses."""
 
     code, title = "email_taken", "There is an account with that address already."
 
@@ -187,13 +187,13 @@ class LastAdmin(Conflict):
 
 
 class TooManyChannels(Conflict):
-    """Somebody owns as many channels as one may, or has let as many others into channels."""
+    """A user has reached the limit of owned channels, or of memberships given."""
 
     code, title = "too_many", "You have as many of these as one may have."
 
 
 class OwnerStays(Conflict):
-    """The owner of a channel manages it, and has no member's right to change or take away."""
+    """The owner always manages the channel, and has no membership to change or remove."""
 
     code, title = "owner_stays", "The owner of a channel stays its manager."
 
@@ -210,12 +210,12 @@ class HeadersTooLarge(UsherError):
 
 
 class RateLimited(UsherError):
-    """More than a limit allows.
+    """A rate limit is exceeded.
 
     Args:
-        evidence: as for every refusal.
-        retry_after: seconds after which it will be let through again; `Retry-After` has them
-            rounded up (RFC 9110 section 10.2.3), a socket as they are.
+        evidence: as in UsherError.
+        retry_after: seconds until a retry is allowed. `Retry-After` has them rounded up
+            (RFC 9110 section 10.2.3), a socket's error has them unrounded.
     """
 
     status, code, title = 429, "rate_limited", "Too many at once. Wait a little."

@@ -18,13 +18,13 @@ from services.errors import Busy
 
 class Lane(msgspec.Struct, frozen=True):
     """Attributes:
-    name: names it.
-    weight: its share of what nobody has reserved, against the other lanes'.
-    reserved: places that no other lane takes, even while this one has no use for them.
-    most: places that it may have at one time.
-    most_of_one: places that one who asks may have at one time.
-    waiting: how many may wait or have a place.
-    waiting_of_one: how many of one who asks.
+    name: a unique name.
+    weight: its share of the unreserved places, relative to the other lanes.
+    reserved: places that no other lane may use, even while they are free.
+    most: the most places of the lane at one time.
+    most_of_one: the most places of one caller at one time.
+    waiting: the most requests of the lane that wait or have a place.
+    waiting_of_one: the most requests of one caller that wait or have a place.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 class Turn:
-    """One request for a place. To be released in the end, whatever came of it."""
+    """One request for a place. It must be released in any case."""
 
     __slots__ = ("_queue", "granted", "has_place", "is_over", "key", "lane")
 
@@ -47,22 +47,22 @@ class Turn:
         self.has_place = self.is_over = False
 
     async def wait(self) -> None:
-        """Wait for the place."""
+        """Wait until the place is granted."""
         await self.granted
 
     def release(self) -> None:
-        """Give the place to the next, or cease to wait for it. More than once does no harm."""
+        """Release the place, or stop waiting for it. May be called more than once."""
         if not self.is_over:
             self.is_over = True
             self._queue.release(self)
 
 
 class FairQueue:
-    """Places.
+    """Grants a limited number of places.
 
     Args:
-        places: how many there are.
-        lanes: who shares them.
+        places: the number of places.
+        lanes: the lanes that share them.
     """
 
     def __init__(self, places: int, lanes: Sequence[Lane]) -> None:
@@ -71,13 +71,13 @@ class FairQueue:
         self._virtual = 0.0
 
     def request(self, lane: str, key: str) -> Turn:
-        """Ask for a place in a lane.
+        """Request a place in a lane.
 
         Args:
-            key: who asks.
+            key: the caller.
 
         Raises:
-            Busy: too many wait in this lane, or of this one.
+            Busy: too many requests of this lane or this caller are waiting.
         """
         state = self._lanes[lane]
         if state.under_way >= state.lane.waiting:
@@ -113,7 +113,7 @@ class FairQueue:
             state.grant()
 
     def _may_have(self, state: _LaneState) -> bool:
-        """Whether a place may go to a lane, with what the others have reserved left to them."""
+        """Whether a lane may have a place, without using the reserved places of others."""
         owed = sum(
             max(0, other.lane.reserved - other.running)
             for other in self._lanes.values()
@@ -125,10 +125,10 @@ class FairQueue:
 
 
 class _LaneState:
-    """Who waits in a lane, and who has a place.
+    """The waiting and granted requests of a lane.
 
     Attributes:
-        served: what the lane has had, by its weight.
+        served: the number of granted requests, divided by the weight.
     """
 
     def __init__(self, lane: Lane) -> None:
@@ -149,7 +149,7 @@ class _LaneState:
         self._waiting[turn.key].append(turn)
 
     def has_ready(self) -> bool:
-        """Bring somebody who may have a place to the front, if anybody is there."""
+        """Rotate a caller that may have a place to the front. Returns whether there is one."""
         for _ in range(len(self._ring)):
             if self._running_of[self._ring[0]] < self.lane.most_of_one:
                 return True
@@ -157,7 +157,7 @@ class _LaneState:
         return False
 
     def grant(self) -> None:
-        """Give a place to whoever is in front."""
+        """Grant a place to the caller in front."""
         key = self._ring.popleft()
         turn = self._waiting[key].popleft()
         if self._waiting[key]:

@@ -40,7 +40,8 @@ class Health:
     """Watches the database and Redis.
 
     Args:
-        node: id of this process: each writes a row of its own, or they would wait for each other.
+        node: id of this process. Each node writes its own row, so that nodes do not lock each
+            other out.
     """
 
     def __init__(
@@ -60,11 +61,11 @@ class Health:
         self._key_ok: bool | None = None
 
     def keys_are_wrong(self) -> bool:
-        """Whether ENCRYPTION_KEYS are not those of what is in the database."""
+        """Whether ENCRYPTION_KEYS do not fit the data in the database."""
         return self._key_ok is False
 
     def readiness(self) -> Readiness:
-        """The state as last seen, at most a few seconds old. Asks nobody."""
+        """The last known state, at most a few seconds old. Makes no call."""
         if self._store.kind == "memory":
             redis: Literal["ok", "fallback", "memory"] = "memory"
         else:
@@ -81,9 +82,9 @@ class Health:
         )
 
     async def check(self) -> None:
-        """Ask the database and look at Redis."""
+        """Check the database and Redis."""
         try:
-            # A full disk answers every question, and whether it would take a write.
+            # A database on a full disk still answers reads, so the check writes.
             if not self._database_ok or self._checks % CHECKS_PER_WRITE == 0:
                 await self._database.run(_write, self._node, self._clock())
             else:
@@ -100,10 +101,10 @@ class Health:
         self._metrics.redis_up.set(self._store.kind == "redis" and self._store.available)
 
     async def recheck_key(self) -> None:
-        """Look again whether the keys fit: others may have been read.
+        """Check again whether the keys fit, after a reload.
 
         Raises:
-            DatabaseUnavailable: the database does not say.
+            DatabaseUnavailable: the database cannot be read.
         """
         await self._check_key()
 
@@ -116,7 +117,7 @@ class Health:
 
 
 def _write(db: peewee.Database, node: str, now: float) -> None:
-    """Write a row that the upkeep takes away once the node is gone."""
+    """Write a row, which the upkeep deletes once the node is gone."""
     row = {"hash": token_hash(f"health\0{node}"), "expires_at": now + ROW_SECONDS}
     UsedOnce.insert(row).on_conflict(
         conflict_target=[UsedOnce.hash], update={UsedOnce.expires_at: now + ROW_SECONDS}

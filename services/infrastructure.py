@@ -34,7 +34,7 @@ log = logging.getLogger("usher")
 
 @dataclass(frozen=True)
 class Infrastructure:
-    """The infrastructure of the services, to be closed at the end."""
+    """The infrastructure of the services. It must be closed at the end."""
 
     settings: Settings
     lock: DataDirLock | None
@@ -50,8 +50,8 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
     """Open the data folder, Redis and the database.
 
     Raises:
-        SettingError: DATA_DIR is another Usher's, or a URL leads nowhere.
-        DatabaseUnavailable, StoreUnavailable: what is needed to start does not start.
+        SettingError: DATA_DIR is used by another Usher, or a URL is invalid.
+        DatabaseUnavailable, StoreUnavailable: the database or Redis does not start.
     """
     metrics, watch = Metrics(), LoopWatch()
     lock = DataDirLock(settings.data_dir) if settings.embedded else None
@@ -62,12 +62,12 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
     bus: Bus | None = None
     database: Database | None = None
     try:
-        # Both URLs are read before anything is begun: of a bad one there is one line, no more.
+        # Both URLs are parsed before anything is opened, so that an invalid one causes one line.
         remote = _remote_store(settings)
         database = await Database.open(settings.database_url.reveal())
         redis, store = await _open_store(settings, remote, metrics)
         bus = await _open_bus(settings, redis, store, watch)
-    except BaseException:  # cancelled too: no server and no lock may stay behind
+    except BaseException:  # also if cancelled: no server and no lock may remain
         if database is not None:
             await database.close()
         await _release(bus, store, redis, lock)
@@ -76,12 +76,12 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
 
 
 async def command_infrastructure(settings: Settings) -> Infrastructure:
-    """What a command needs beside a running server: the database alone. Others learn of what it
-    changes from the rows.
+    """Open the infrastructure of a command that may run beside a server: only the database. Servers
+    read its changes from the rows.
 
     Raises:
-        SettingError: the URL leads nowhere.
-        DatabaseUnavailable: the database can't be opened.
+        SettingError: the URL is invalid.
+        DatabaseUnavailable: the database cannot be opened.
     """
     database = await Database.open(settings.database_url.reveal())
     bus = MemoryBus(settings.history_messages, settings.history_seconds)

@@ -2,8 +2,8 @@
 
 The checksum is an HMAC-SHA256 (RFC 2104), truncated to 128 bits, under a key derived from
 JWT_SECRETS with HKDF (RFC 5869). It proves only that the token was issued here. Whether it is still
-valid is decided by whoever stores its hash. A leaked secret does not weaken the tokens: the random
-part alone makes them unguessable.
+valid is decided by the service that stores its hash. A leaked secret does not weaken the tokens:
+the random part alone makes them unguessable.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ MAX_LENGTH = 512
 
 
 class Ours(msgspec.Struct, frozen=True):
-    """A token of our form.
+    """The parts of a token.
 
     Attributes:
-        subject: whom it was made for.
-        key_id: names the secret behind its checksum.
+        subject: the subject that it was issued for.
+        key_id: the id of the key of its checksum.
     """
 
     subject: str
@@ -45,7 +45,7 @@ class Keyring:
 
     Args:
         secrets: newest first: the first signs, all verify.
-        purpose: keeps keys of different kinds apart.
+        purpose: separates keys of different kinds.
     """
 
     def __init__(self, secrets: Sequence[Secret], purpose: str) -> None:
@@ -56,11 +56,11 @@ class Keyring:
         self.replace(secrets)
 
     def replace(self, secrets: Sequence[Secret], settle: float = 0.0) -> None:
-        """Go on with other secrets.
+        """Replace the secrets.
 
         Args:
-            settle: seconds until a new first one signs, as other nodes have to know it by then,
-                where the one that signs now stays in the list.
+            settle: seconds until a new first secret signs, so that other nodes can load it. It
+                applies only if the currently signing one stays in the list.
         """
         signing = self.signing_id if self.keys else ""
         derived = [_derived_key(secret, self._purpose) for secret in secrets]
@@ -70,13 +70,13 @@ class Keyring:
 
     @property
     def signing_id(self) -> str:
-        """The id of the key that signs now."""
+        """The id of the key that currently signs."""
         is_settling = self._signing in self.keys and time.monotonic() < self._since
         return self._signing if is_settling else next(iter(self.keys))
 
 
 class Checksums:
-    """Signs texts for one purpose, and knows its own signatures."""
+    """Signs texts for one purpose, and verifies the signatures."""
 
     def __init__(self, keyring: Keyring) -> None:
         self.keyring = keyring
@@ -86,7 +86,7 @@ class Checksums:
         return _checksum(self.keyring.keys[self.keyring.signing_id], text)
 
     def verify(self, text: str, checksum: str) -> bool:
-        """Whether a checksum was made here, for this text."""
+        """Whether a checksum is valid for this text."""
         given = checksum.encode("utf-8", "surrogatepass")
         return any(
             hmac.compare_digest(given, _checksum(key, text).encode())
@@ -95,17 +95,17 @@ class Checksums:
 
 
 class KeyedTokens:
-    """Makes tokens `PREFIX.KEY_ID.SUBJECT.RANDOM.CHECKSUM`, and knows them again.
+    """Creates and verifies tokens `PREFIX.KEY_ID.SUBJECT.RANDOM.CHECKSUM`.
 
     Args:
-        prefix: fixed text before them, so that secret scanners find leaked ones.
+        prefix: a fixed prefix, so that secret scanners find leaked tokens.
     """
 
     def __init__(self, keyring: Keyring, prefix: str) -> None:
         self.keyring, self._prefix = keyring, prefix
 
     def make(self, subject: str) -> Secret:
-        """A new token.
+        """Create a token.
 
         Args:
             subject: URL-safe, without a dot.
@@ -116,7 +116,7 @@ class KeyedTokens:
         return Secret(f"{text}.{_checksum(self.keyring.keys[key_id], text)}")
 
     def read(self, token: str) -> Ours | None:
-        """What stands in a token that was made here; None for any other. Looks nothing up."""
+        """Parse and verify a token; None if it was not issued here. Makes no look-up."""
         found = self.outline(token)
         key = self.keyring.keys.get(found.key_id) if found is not None else None
         if key is None:
@@ -125,7 +125,7 @@ class KeyedTokens:
         return found if hmac.compare_digest(checksum, _checksum(key, text)) else None
 
     def outline(self, token: str) -> Ours | None:
-        """The same for whatever has the form of one: its checksum is not looked at."""
+        """Parse a token without verifying its checksum."""
         parts = token.split(".") if len(token) <= MAX_LENGTH and token.isascii() else []
         if len(parts) != 5 or parts[0] != self._prefix:
             return None
@@ -148,5 +148,5 @@ def _checksum(key: bytes, text: str) -> str:
 
 
 def _key_id(key: bytes) -> str:
-    # Of the derived key, not of the secret: it is shown to whoever holds a token.
+    # Derived from the derived key, not the secret, because every token shows it.
     return _url_safe(hmac.digest(key, b"key id", "sha256")[:KEY_ID_BYTES])

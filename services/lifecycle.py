@@ -28,24 +28,24 @@ log = logging.getLogger("usher")
 
 
 async def start(services: Services) -> None:
-    """Read what was revoked before this start, then begin the background loops.
+    """Read the revocations made before this start, then start the background loops.
 
     Raises:
-        DatabaseUnavailable: it went away meanwhile.
+        DatabaseUnavailable: the database became unavailable meanwhile.
     """
-    # Also of the tasks that listen to the other nodes, which begin here.
+    # This also applies to the tasks started here that listen to the other nodes.
     with services.infrastructure.database.callers.on_behalf_of("node"):
         await _start(services)
 
 
 async def _start(services: Services) -> None:
     await services.control.open()
-    with suppress(StoreUnavailable):  # the loop that renews says it again
+    with suppress(StoreUnavailable):  # the renewal loop logs it again
         await services.nodes.renew()
     await services.contact.sweep()
     await services.shared_grants.load()
     await services.refresh_keys.read()
-    with suppress(DatabaseUnavailable):  # it can be read, not written; the loop comes to it
+    with suppress(DatabaseUnavailable):  # the database can be read, not written; the loop retries
         await services.refresh_ticks.tick()
     await services.api_keys.read()
     await services.health.check()
@@ -56,7 +56,7 @@ async def _start(services: Services) -> None:
 
 
 def _begin_loops(services: Services) -> None:
-    """What keeps this node current, and the others informed of it."""
+    """Start the loops that keep this node up to date and notify the others."""
     background = services.background
 
     async def renew() -> None:
@@ -82,7 +82,7 @@ def _begin_loops(services: Services) -> None:
 
 
 def _begin_upkeep(services: Services) -> None:
-    """What reads rows that change seldom, writes what may wait, and takes away what is over."""
+    """Start the loops that read rarely changing rows, write buffered data, and delete old rows."""
     background, database = services.background, services.infrastructure.database
 
     async def prune() -> None:
@@ -99,7 +99,7 @@ def _begin_upkeep(services: Services) -> None:
     background.every(PURGE_SECONDS, "purge rows", purge)
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
-    # It waits by itself for what there is to deliver.
+    # It waits itself until there is something to deliver.
     background.every(0.0, "deliver webhooks", services.webhooks.dispatcher.step)
     write_events = services.webhooks.socket_events.write
     background.every(WRITE_EVENTS_SECONDS, "write socket events", write_events)
@@ -115,7 +115,7 @@ async def stop(services: Services) -> None:
     await services.background.close()
     try:
         await asyncio.wait_for(services.last_seen.write(), 2.0)
-    except (UsherError, asyncio.TimeoutError) as error:  # a courtesy; stopping must go on
+    except (UsherError, asyncio.TimeoutError) as error:  # not essential; the stop must continue
         log.debug("last seen not written: %s", error)
     try:
         await asyncio.wait_for(services.audit.write(), 2.0)

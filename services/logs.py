@@ -1,8 +1,8 @@
 """The log on stderr: without secrets, with repeated lines collapsed, as text or as JSON.
 
-One handler of the root logger does it all, so it applies to every logger: Tornado logs headers that
-it could not parse, asyncio the representation of what failed. A thread writes, so that a blocked
-stderr does not block the event loop.
+It is one handler of the root logger, so it applies to all loggers: Tornado logs headers that it
+could not parse, and asyncio the repr of what failed. A thread writes, so that a blocked stderr does
+not block the event loop.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SECRET = re.compile(
 # 32 random bytes in base64url: refresh tokens, tickets, codes. Ids have 22 characters.
 _LONG = re.compile(r"(?<![A-Za-z0-9_-])(?=[a-z0-9_-]*[A-Z])(?=[A-Z0-9_-]*[a-z])[A-Za-z0-9_-]{40,}")
 _LOCAL = r"[\w.!#$%&'+=?^`{|}~-]"
-# A user of a database at its host is no address.
+# user@host in a database URL is not an e-mail address.
 _NO_URL = "".join(f"(?<!{scheme}://)" for scheme in ("postgresql", "redis", "rediss", "smtp"))
 _EMAIL = re.compile(rf"(?<!{_LOCAL}){_NO_URL}{_LOCAL}+(?:@|%40)\w[\w.-]*")
 _QUERY = re.compile(r"(?<=[\w/%.~-])[?#](?=[^\s'\"<>)]*=|[^\s'\"<>)]{16})[^\s'\"<>)]+")
@@ -61,7 +61,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """Text without tokens, e-mail addresses and query strings.
 
     Args:
-        secrets: values that are hidden wherever they stand.
+        secrets: values that are always masked.
     """
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
@@ -70,10 +70,10 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 class Writer:
-    """Writes lines from a thread of its own, in the order in which they came.
+    """Writes lines in a separate thread, in order.
 
     Args:
-        stream: where to, usually stderr.
+        stream: the output, usually stderr.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -84,7 +84,7 @@ class Writer:
         self._process = 0
 
     def write(self, lines: str) -> None:
-        """Write one or more whole lines, soon. Never waits."""
+        """Queue one or more whole lines. Never waits."""
         if self._thread is None or self._process != os.getpid():  # a fork leaves threads behind
             self._process = os.getpid()
             self._thread = threading.Thread(target=self._run, name="usher-log", daemon=True)
@@ -104,10 +104,10 @@ class Writer:
                 if self._lines.empty():
                     self._stream.flush()
             except (OSError, ValueError):
-                continue  # nobody reads; there is nowhere left to say so
+                continue  # stderr is closed, so this cannot be reported
 
     def close(self) -> None:
-        """Write what waits, for at most two seconds."""
+        """Write the queued lines, for at most two seconds."""
         thread, self._thread = self._thread, None
         if thread is not None and self._process == os.getpid():
             try:
@@ -119,7 +119,7 @@ class Writer:
 
 @dataclass
 class _Window:
-    """How often something came that was not said: `count` times since `began`."""
+    """How often a repeated line was suppressed: `count` times since `began`."""
 
     began: float
     seconds: float
@@ -132,10 +132,10 @@ class LogHandler(logging.Handler):
     """The handler of the root logger.
 
     Args:
-        writer: of the lines.
+        writer: writes the lines.
         log_format: "text" or "json".
         secrets: values that are hidden wherever they stand.
-        clock: seconds, monotonic.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -153,18 +153,18 @@ class LogHandler(logging.Handler):
         self.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Hide these values too."""
+        """Add values to mask."""
         self._secrets = tuple(sorted({*self._secrets, *secrets}, key=len, reverse=True))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or count it."""
+        """Write a record, or count it if it is a repetition."""
         place = (record.name, record.levelno, str(record.msg))
         self._make_harmless(record)
         for line in (*self._over(), *self._admitted(record, place)):
             self.writer.write(self.format(line) + "\n")
 
     async def tell(self) -> None:
-        """Say what was counted and is due. To be called now and then. Waits for nothing."""
+        """Write the counts of repeated lines that are due. Call it periodically. Never waits."""
         self._tell()
 
     def _tell(self) -> None:
@@ -176,7 +176,7 @@ class LogHandler(logging.Handler):
             self.release()
 
     def close(self) -> None:
-        """Say what was counted, and write what waits."""
+        """Write all counts of repeated lines, and the queued lines."""
         for window in self._windows.values():
             window.seconds = 0.0
         self._tell()
@@ -233,7 +233,7 @@ class LogHandler(logging.Handler):
                 said.msg = f"{said.msg} (and {window.count} more like it in {seconds} s)"
                 said.exc_text = None
                 yield said
-                # What goes on is said ever more seldom.
+                # The longer the repetition lasts, the more rarely it is logged.
                 longer = max(FIRST_WINDOW_SECONDS, window.seconds * 2)
                 self._open(key, min(longer, LAST_WINDOW_SECONDS))
 
@@ -267,7 +267,7 @@ def utc(seconds: float) -> str:
 
 
 def set_up_logging(handler: logging.Handler) -> None:
-    """Give the root logger this one handler, and what Python itself writes to stderr too."""
+    """Install the handler for the root logger, and for errors that Python writes to stderr."""
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

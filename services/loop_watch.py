@@ -1,7 +1,7 @@
-"""Detects that the event loop stood still: a stopped process, a suspended machine, a long pause.
+"""Detects stalls of the event loop: a stopped process, a suspended machine, a long pause.
 
-What a node knew before the stall may be out of date: other nodes may have revoked sessions and gone
-on without its acknowledgement. So every path that lets data in or out checks here first. The check
+After a stall a node's state may be outdated: other nodes may have revoked sessions, and continued
+without its acknowledgement. So every path that receives or sends data checks here first. The check
 is one clock reading per read from the network, not one per frame.
 """
 
@@ -22,23 +22,23 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def boot_time() -> float:
-    """Seconds on a clock that never goes back and that counts the time of a suspended machine."""
+    """Seconds of a monotonic clock that continues while the machine is suspended."""
     return time.clock_gettime(_CLOCK)
 
 
 def never_stalled() -> bool:
-    """In place of `LoopWatch.check` where nobody watches."""
+    """A substitute for `LoopWatch.check` without a watch."""
     return False
 
 
 class LoopWatch:
-    """Whether the loop has stood still since somebody last looked.
+    """Detects whether the loop has stalled since the last check.
 
     Attributes:
         clock: seconds, as `boot_time`.
-        seen: when it was last looked at, by that clock.
-        behind: it has, and what was missed has not been read yet (`caught_up`).
-        resumed_at: when that last ended, by the loop's clock.
+        seen: when it was last checked, by that clock.
+        behind: it has stalled, and missed messages have not been read yet (`caught_up`).
+        resumed_at: when the last stall was caught up with, by the loop's clock.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:
@@ -53,20 +53,20 @@ class LoopWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def on_stall(self, act: Callable[[float], None]) -> None:
-        """Call `act` with the seconds of every stall, before anything else goes in or out."""
+        """Call `act` with the seconds of every stall, before anything is received or sent."""
         self._on_stall.append(act)
 
     def on_resume(self, act: Callable[[], None]) -> None:
-        """Call `act` once what was missed in a stall has been read."""
+        """Call `act` once the messages missed in a stall have been read."""
         self._on_resume.append(act)
 
     def start(self) -> None:
-        """Begin to watch. Without it only other activity shows that the loop is running."""
+        """Start watching. Without it, a stall is measured only from the last activity."""
         self.seen = self.clock()
         self._tick()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -76,7 +76,7 @@ class LoopWatch:
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 
     def check(self) -> bool:
-        """Look at the clock. True while nothing may go in or out. No waiting."""
+        """Check the clock. Returns True while nothing may be received or sent. Does not wait."""
         now = self.clock()
         if now - self.seen >= STALL_SECONDS:
             stood, self.seen = now - self.seen, now
@@ -92,14 +92,14 @@ class LoopWatch:
             act(seconds)
 
     async def passed(self) -> None:
-        """Wait until what was missed has been read."""
+        """Wait until missed messages have been read."""
         while self.behind:
             if self._passed is None:
                 self._passed = asyncio.Event()
             await self._passed.wait()
 
     def caught_up(self) -> None:
-        """What was missed has been read: things go in and out again."""
+        """Missed messages have been read: resume receiving and sending."""
         if not self.behind:
             return
         self.behind = False

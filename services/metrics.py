@@ -9,15 +9,15 @@ CUT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0
 
 
 class LabelledCounter:
-    """A counter with one label, for what is counted all the time: to look up a label's child
-    costs more than to count."""
+    """A counter with one label that caches its children, because looking one up costs more than
+    counting."""
 
     def __init__(self, counter: Counter, label: str) -> None:
         self._counter, self._label = counter, label
         self._children: dict[str, Counter] = {}
 
     def inc(self, value: str) -> None:
-        """Count one more under a value of the label; there must be few of them."""
+        """Increment the counter of a label value. There must be only few values."""
         child = self._children.get(value)
         if child is None:
             child = self._children[value] = self._counter.labels(**{self._label: value})
@@ -25,7 +25,7 @@ class LabelledCounter:
 
 
 class Metrics:
-    """Everything that is counted. No label holds a user, an address or a token."""
+    """All metrics. No label contains a user, an address or a token."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)

@@ -33,10 +33,10 @@ from services.storage.database_url import is_there
 
 
 async def operate(call: Call, chosen: Settings) -> None:
-    """Do what a command says, and write the outcome to stdout.
+    """Execute a command, and write the result to stdout.
 
     Raises:
-        SettingError, UsherError: it can't be done; nothing was written to stdout.
+        SettingError, UsherError: the command failed; nothing was written to stdout.
     """
     if call.command == ROTATE_JWT:
         jwt = await keys.rotate_jwt(chosen)
@@ -101,8 +101,8 @@ def _user_text(user: UserRow) -> str:
 
 
 def _public_url(chosen: Settings) -> str:
-    """Where the links lead: to the server that runs on DATA_DIR, else to where one would listen
-    with these settings."""
+    """The base URL of links: that of the server that runs on DATA_DIR, else the URL at which one
+    would listen with these settings."""
     running = running_server(chosen.data_dir) if chosen.embedded else None
     if chosen.public_url is None and running is not None and running.public_url:
         return running.public_url

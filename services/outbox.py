@@ -1,6 +1,6 @@
-"""What other systems are told: events, written in the transaction of what they tell.
+"""Events for other systems, written in the transaction of the change.
 
-The parts that change something are handed an Outbox. services/webhooks/ has the real one.
+Services that change something receive an Outbox. services/webhooks/ has the implementation.
 """
 
 from __future__ import annotations
@@ -154,17 +154,17 @@ class OutgoingEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Outbox(Protocol):
-    """Where events are written."""
+    """The interface for writing events."""
 
     def add(self, db: peewee.Database, events: Sequence[OutgoingEvent]) -> None:
-        """Write events, within the caller's transaction; where nobody wants them, nothing."""
+        """Write events in the caller's transaction, if there is a webhook for them."""
 
 
 class NoOutbox(msgspec.Struct, frozen=True):
-    """Tells nobody: for parts that are used without webhooks."""
+    """Writes nothing, for services that are used without webhooks."""
 
     def add(self, db: peewee.Database, events: Sequence[OutgoingEvent]) -> None:
-        """Writes nothing."""
+        """Do nothing."""
 
 
 NO_OUTBOX = NoOutbox()

@@ -28,12 +28,12 @@ log = logging.getLogger("usher")
 
 
 class Reloader:
-    """Reads the settings anew.
+    """Reloads the settings.
 
     Args:
-        services: whose secrets are replaced.
-        read: the settings as a start would read them.
-        reload_certificate: reads the files of TLS_CERTIFICATE and TLS_KEY anew, where TLS is on.
+        services: the services whose secrets are replaced.
+        read: reads the settings as at the start.
+        reload_certificate: reloads the files of TLS_CERTIFICATE and TLS_KEY, if TLS is on.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Reloader:
         self._reloads = 0
 
     async def reload(self) -> bool:
-        """Take what may change. A bad setting changes nothing, and is a line in the log.
+        """Apply the settings that may change. An invalid setting changes nothing, and is logged.
 
         Returns:
             Whether the settings could be read.
@@ -57,7 +57,7 @@ class Reloader:
             self._renew(self._reload_certificate)
         missing = [path for path in self._current.key_files if not path.exists()]
         if missing:
-            # A start would make new ones, and sign everybody out.
+            # A start would generate new ones, and sign all users out.
             log.error("settings are not read anew: %s is gone", missing[0])
             return False
         try:

@@ -16,7 +16,7 @@ _LABELS = tuple(f" {name}=" for name in _FIELDS)
 
 
 class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who acts. `actor`: a user id, "key:" and an API key's, "command-line", or empty."""
+    """The caller. `actor`: a user id, "key:" and the id of an API key, "command-line", or empty."""
 
     actor: str = ""
     session: str = ""
@@ -24,18 +24,18 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One entry. Ids and stable words only: no e-mail address, no secret.
+    """One entry. It has ids and fixed words only: no e-mail address, no secret.
 
     Attributes:
         at: epoch seconds.
         kind: what happened.
         actor: who did it.
-        subject: the user whom it happened to.
+        subject: the affected user.
         session: the login session.
         address: where the request came from.
         reason: why.
-        target: what else it is about.
-        count: how many alike came together.
+        target: another object that it is about.
+        count: the number of equal entries that were combined.
     """
 
     at: float
@@ -50,7 +50,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 def as_json(event: Event) -> str:
-    """One line, with the members of every other line and those of an entry that has them."""
+    """One line of JSON, with the members of every log line and the non-empty ones of the entry."""
     line: dict[str, object] = {"time": utc(event.at), "level": "info", "logger": LOGGER}
     line["kind"] = event.kind
     line |= {name: value for name in _FIELDS if (value := getattr(event, name))}
@@ -60,7 +60,7 @@ def as_json(event: Event) -> str:
 
 
 def as_text(event: Event) -> str:
-    """The same as `name=value` behind the usual beginning of a line."""
+    """One line of text: the usual beginning of a log line, then `name=value` pairs."""
     seconds = int(event.at)
     text = f"{_second(seconds)},{int((event.at - seconds) * 1000):03d} INFO {LOGGER}: {event.kind}"
     values = (

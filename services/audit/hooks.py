@@ -20,7 +20,7 @@ LINES_ONLY = frozenset(("token", "access"))
 
 
 class Revoked(Protocol):
-    """A revocation, as far as it matters here."""
+    """The attributes of a revocation that are recorded."""
 
     @property
     def kind(self) -> str: ...
@@ -33,7 +33,7 @@ class Revoked(Protocol):
 
 
 def opened(audit: AuditTrail) -> Callable[[str, str, str], None]:
-    """Notes a sign-in: by whom, of which session, by which method."""
+    """Records a sign-in: the user, the session and the method."""
 
     def note(user_id: str, session_id: str, method: str) -> None:
         audit.record(
@@ -44,7 +44,7 @@ def opened(audit: AuditTrail) -> Callable[[str, str, str], None]:
 
 
 def revoked(audit: AuditTrail) -> Callable[[Sequence[Revoked]], None]:
-    """Notes revocations that this node has made."""
+    """Records the revocations of this node."""
 
     def note(entries: Sequence[Revoked]) -> None:
         for entry in entries:

@@ -1,7 +1,7 @@
 """Writes and reads the audit trail.
 
-`record` never waits. Entries are gathered in a bounded buffer and written in the background. Events
-that unauthenticated clients can cause have a share of the buffer.
+`record` never waits. Entries are collected in a bounded buffer and written in the background.
+Events that unauthenticated clients can cause may use only a part of the buffer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REFUSED = ".refused"
 
 
 class AuditRow(msgspec.Struct, frozen=True):
-    """An entry as an administrator sees it. `at`: epoch seconds. What is empty does not apply."""
+    """An entry, as shown to administrators. `at`: epoch seconds. Empty members do not apply."""
 
     id: int
     at: float
@@ -52,7 +52,7 @@ class AuditTrail:
     """The audit trail of one node.
 
     Args:
-        write_lines: where lines of the log go, each with its line end. Must not wait.
+        write_lines: writes log lines, each with its line end. It must not block.
         log_format: "text" or "json".
     """
 
@@ -76,7 +76,7 @@ class AuditTrail:
     # ---- writing ---------------------------------------------------------------------------
 
     def acting(self, caller: Caller) -> None:
-        """Everything that this task and those that it begins do from now on is this caller's."""
+        """Set the caller of this task and of the tasks that it starts."""
         self._caller.set(caller)
 
     def record(
@@ -91,13 +91,13 @@ class AuditTrail:
         by: Caller | None = None,
         kept: bool = True,
     ) -> None:
-        """Note what happened. Never waits, and never fails.
+        """Record an event. Never waits, and never fails.
 
         Args:
-            session: where it is not the caller's own.
-            actor: where `acting` did not name one.
-            by: in place of who `acting` named.
-            kept: whether it is a row, beside being a line of the log.
+            session: the login session, if it is not the caller's own.
+            actor: the actor, if `acting` did not set one.
+            by: the caller, instead of the one set by `acting`.
+            kept: whether to write a database row in addition to the log line.
         """
         by = by or self._caller.get(NOBODY)
         self._add(
@@ -115,8 +115,8 @@ class AuditTrail:
         )
 
     def record_line(self, kind: str, by: Caller, reason: str, target: str) -> None:
-        """Note what somebody did to themselves, as `record`: a line of the log and no row. Each
-        socket has two of these."""
+        """Record an event of a user about the same user as a log line, without a row. Each socket
+        has two of these."""
         at, actor = self._clock(), by.actor
         event = Event(at, kind, actor, actor, by.session, by.address, reason, target)
         self._add(event, kept=False)
@@ -139,7 +139,7 @@ class AuditTrail:
         return False
 
     async def write_lines(self) -> None:
-        """Write the lines that wait."""
+        """Write the buffered log lines."""
         lines, self._lines = self._lines, []
         uncounted, self._uncounted, self._refused[0] = self._uncounted, 0, 0
         if uncounted:
@@ -148,10 +148,10 @@ class AuditTrail:
             self._write_lines("".join(f"{self._as_line(event)}\n" for event in lines))
 
     async def write_rows(self) -> None:
-        """Write the rows that wait; those alike as one.
+        """Write the buffered rows, combining equal ones.
 
         Raises:
-            DatabaseUnavailable, Busy: they wait on.
+            DatabaseUnavailable, Busy: the write failed; the rows stay in the buffer.
         """
         self._refused[1] = 0
         while batch := self._rows[:BATCH]:
@@ -165,7 +165,7 @@ class AuditTrail:
             del self._rows[: len(batch)]
 
     async def write(self) -> None:
-        """Both, at the end of a process. Raises as `write_rows`."""
+        """Write lines and rows, at the end of the process. Raises as `write_rows`."""
         await self.write_lines()
         await self.write_rows()
 
@@ -177,15 +177,15 @@ class AuditTrail:
         """Entries, newest first.
 
         Args:
-            before: the id of the last entry of the page before.
-            actor, subject: of these only.
-            kind: of this kind, or, where it ends with a dot, of kinds that begin so.
+            before: the id of the last entry of the previous page.
+            actor, subject: only entries with these.
+            kind: only entries of this kind, or with this prefix if it ends with a dot.
         """
         return await self._database.run(_page, before, limit, actor, subject, kind)
 
 
 def insert(db: peewee.Database, events: Sequence[Event]) -> None:
-    """Write entries within somebody's transaction."""
+    """Write entries within the caller's transaction."""
     rows = [msgspec.structs.asdict(event) for event in events]
     AuditEvent.insert_many(rows).execute(db)
 

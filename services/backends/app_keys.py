@@ -1,9 +1,9 @@
-"""The key pairs of app tokens: made here, published as a JWK Set (RFC 7517), and replaced.
+"""The key pairs of app tokens: generated here, published as a JWK Set (RFC 7517), and rotated.
 
-A new pair is published long before it signs, so that whoever keeps the set for as long as it may
-be kept knows it by then; the one before stays published until the last token that it signed has
-ended. So no token is refused while keys change. The private half is encrypted with
-ENCRYPTION_KEYS; nodes read the rows every minute.
+A new pair is published before it signs, for at least as long as backends may cache the set. The
+previous one stays published until the last token that it signed has expired. So no token is refused
+during a rotation. The private keys are encrypted with ENCRYPTION_KEYS; nodes read the rows every
+minute.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class KeyPair(msgspec.Struct, frozen=True):
     """A key pair with its times, epoch seconds.
 
     Attributes:
-        private: None where no encryption key fits.
-        signs_from: when it begins to sign.
-        ends_at: when the last token that it signed has ended.
+        private: None if no encryption key fits.
+        signs_from: when it starts to sign.
+        ends_at: when the last token that it signed has expired.
     """
 
     number: int
@@ -76,11 +76,12 @@ class KeyPair(msgspec.Struct, frozen=True):
 
 
 class AppKeys:
-    """This node's knowledge of the key pairs, as last read.
+    """The key pairs, as last read by this node.
 
     Args:
-        wanted: whether a first pair is made: there are APP_AUDIENCES.
-        keys_are_wrong: whether ENCRYPTION_KEYS are not those of what is stored; then none is made.
+        wanted: whether to generate a first pair, because APP_AUDIENCES is set.
+        keys_are_wrong: whether ENCRYPTION_KEYS do not fit the stored data; then no pair is
+            generated.
     """
 
     def __init__(
@@ -99,15 +100,15 @@ class AppKeys:
     # ---- asked -----------------------------------------------------------------------------
 
     def published(self) -> list[PublicKey]:
-        """The public keys that whoever checks app tokens needs now."""
+        """The public keys that verify current app tokens."""
         now = self._clock()
         return [pair.jwk for pair in self._pairs if pair.ends_at > now]
 
     def signer(self) -> KeyPair:
-        """The pair that signs now.
+        """The pair that currently signs.
 
         Raises:
-            Unavailable: there is none, or no encryption key fits it.
+            Unavailable: there is no pair, or no encryption key fits it.
         """
         now = self._clock()
         signing = [pair for pair in self._pairs if pair.signs_from <= now] or self._pairs[:1]
@@ -116,10 +117,10 @@ class AppKeys:
         return signing[-1]
 
     async def find(self, kid: str) -> KeyPair | None:
-        """A pair that may have signed a token that lives; read anew where it is not known.
+        """A published pair by its id. If it is unknown, the rows are read again.
 
         Raises:
-            DatabaseUnavailable: it is not known, and the rows can't be read.
+            DatabaseUnavailable: the pair is unknown, and the rows cannot be read.
         """
         found = self._find(kid)
         if found is None and time.monotonic() - self._read_at >= READ_AGAIN_SECONDS:
@@ -134,10 +135,10 @@ class AppKeys:
     # ---- read ------------------------------------------------------------------------------
 
     async def read(self) -> None:
-        """Read the pairs, make the first one where there is none, and drop what has ended.
+        """Read the pairs, generate the first one if there is none, and delete expired ones.
 
         Raises:
-            DatabaseUnavailable: another time, then.
+            DatabaseUnavailable: the read failed; retry later.
         """
         self._read_at = time.monotonic()
         rows = await self._database.run(_rows)
@@ -169,7 +170,7 @@ class AppKeys:
 
 
 def add_pair(db: peewee.Database, encryption: Encryption, now: float) -> None:
-    """Make the next key pair, within somebody's transaction. Of two at once one stays."""
+    """Generate the next key pair, in the caller's transaction. Of concurrent ones one is kept."""
     newest = AppKey.select(peewee.fn.MAX(AppKey.number)).scalar(db)
     _insert(db, encryption, now, (newest or 0) + 1)
 
@@ -180,7 +181,7 @@ def has_pair(db: peewee.Database) -> bool:
 
 
 def _signs_from(rows: list[AppKey], place: int) -> float:
-    # Before the first one nothing was signed, so nobody has kept a set without it.
+    # Before the first one nothing was signed, so no cached set can lack it.
     return float(rows[place].created_at) + (AHEAD_SECONDS if place else 0.0)
 
 

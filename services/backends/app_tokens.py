@@ -1,8 +1,9 @@
-"""App tokens: short-lived JWT for one backend of an installation, which checks them offline.
+"""App tokens: short-lived JWTs for one backend of an installation, which verifies them offline.
 
-Signed with ES256, so that a backend needs the public key alone (RFC 9068, RFC 8725). They open no
-socket and nothing of Usher's own: the access token has another algorithm and another audience. An
-issued one lives out its `exp` at who checks it offline; introspection knows at once.
+They are signed with ES256, so that a backend needs only the public key (RFC 9068, RFC 8725). Usher
+itself does not accept them for sockets or calls: access tokens have another algorithm and audience.
+A backend that verifies offline accepts a token until its `exp`; introspection reports a revocation
+at once.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class _Payload(msgspec.Struct, frozen=True):
 
 
 class AppTokens:
-    """Issues app tokens and knows its own.
+    """Issues and verifies app tokens.
 
     Args:
         issuer: `iss`, the public URL.
@@ -65,12 +66,12 @@ class AppTokens:
         self._audiences = frozenset(audiences)
 
     def issue(self, identity: Identity, audience: str) -> AppToken:
-        """A token for somebody who was identified just now.
+        """Issue a token for an identified user.
 
         Raises:
-            BadRequest: the audience is none of APP_AUDIENCES.
-            Unauthenticated: the login session is over.
-            Unavailable: there is no key pair that can sign.
+            BadRequest: the audience is not in APP_AUDIENCES.
+            Unauthenticated: the login session has ended.
+            Unavailable: there is no usable key pair.
         """
         if audience not in self._audiences:
             detail = "audience: one of USHER_APP_AUDIENCES is needed"
@@ -99,11 +100,11 @@ class AppTokens:
         return AppToken(Secret(text), round(expires_at - now, 3))
 
     async def verify(self, token: str) -> tuple[Claims, str]:
-        """The claims of a genuine, living app token, and its audience.
+        """Verify an app token. Returns its claims and audience.
 
         Raises:
-            Unauthenticated: anything else.
-            DatabaseUnavailable: its key is not known here, and the keys can't be read.
+            Unauthenticated: the token is invalid or expired.
+            DatabaseUnavailable: its key is unknown here, and the keys cannot be read.
         """
         if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
             raise Unauthenticated("app token: not one")

@@ -1,8 +1,8 @@
-"""A request that may be sent again counts once: the Idempotency-Key of an HTTP request
+"""Executes repeated HTTP requests with the same Idempotency-Key once
 (draft-ietf-httpapi-idempotency-key-header).
 
-The first attempt claims the key by a row; others wait until it is done and have its outcome. One
-that fails lets go of the key. Where a process died in between, nobody knows whether its request
+The first attempt claims the key with a row; concurrent attempts wait for its result. A failed
+attempt releases the key. If a process dies during an attempt, it is unknown whether the request
 took effect: after CLAIM_SECONDS the next attempt takes the key over.
 """
 
@@ -35,7 +35,7 @@ log = logging.getLogger("usher.idempotency")
 
 
 class KeyReused(Conflict):
-    """RFC 9110 section 15.5.21 for the status, as the draft has it."""
+    """The key was used for another request. The status is that of the draft (RFC 9110, 15.5.21)."""
 
     status, code = 422, "idempotency_key_reused"
     title = "This Idempotency-Key was used for something else within the hour."
@@ -47,7 +47,7 @@ class StillUnderWay(Conflict):
 
 
 class Idempotency:
-    """Lets an act count once for each key, on every node."""
+    """Executes an action once for each key, on all nodes."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database, self._clock = database, clock
@@ -55,16 +55,16 @@ class Idempotency:
     async def once(
         self, caller: str, key: str, request: bytes, act: Callable[[], Awaitable[None]]
     ) -> None:
-        """Do something, unless it was done with this key within the hour.
+        """Execute an action, unless it was executed with this key within the last hour.
 
         Args:
-            caller: whose key it is: two callers may choose the same one.
-            request: what is asked for; the same key with another is refused.
+            caller: the owner of the key, because two callers may choose the same one.
+            request: the request's content; the same key with other content is refused.
 
         Raises:
             KeyReused: the key was used for another request.
-            StillUnderWay: another attempt has it, and does not end.
-            DatabaseUnavailable: nobody can say whether it was done.
+            StillUnderWay: another attempt has claimed the key and has not finished in time.
+            DatabaseUnavailable: it is unknown whether the action was executed.
         """
         hash_ = token_hash(f"{caller}\0{key}")
         fingerprint, token = token_hash(request.hex()), secrets.token_urlsafe(12)
@@ -72,17 +72,17 @@ class Idempotency:
             return
         try:
             await act()
-        except BaseException:  # cancelled too: the key must be free for another try
+        except BaseException:  # also if cancelled: the key must be free for another attempt
             await self._database.run(_let_go, hash_, token)
             raise
         try:
             await self._database.run(_finish, hash_, token, self._clock())
         except DatabaseUnavailable:
-            # It is done. An error would have it sent again.
+            # The action was executed. An error would make the client send it again.
             log.warning("idempotency key: not noted that its request is done")
 
     async def _claimed(self, hash_: str, fingerprint: str, token: str) -> bool:
-        """Whether this attempt is to act; False where it was done."""
+        """Whether this attempt must execute the action; False if it was executed already."""
         end, pause = time.monotonic() + WAIT_SECONDS, POLL_SECONDS[0]
         while True:
             now = self._clock()
@@ -102,7 +102,7 @@ class Idempotency:
 def _claim(
     db: peewee.Database, hash_: str, fingerprint: str, token: str, now: float
 ) -> IdempotencyKey:
-    """Claim the key, if nobody has it or whoever had it is long gone. Gives its row."""
+    """Claim the key if it is free or its claim has expired. Returns its row."""
     row: dict[Any, Any] = {
         IdempotencyKey.hash: hash_,
         IdempotencyKey.fingerprint: fingerprint,

@@ -1,7 +1,7 @@
-"""Who a token stands for, for a backend that asks (RFC 7662).
+"""Token introspection for backends (RFC 7662).
 
-The answer is what a join would get: revoked, disabled or logged out is not active, at once and on
-every node. A usual question costs one round trip to Redis and no query.
+The result is the same as for a join: tokens of revoked sessions and disabled users are not active,
+at once and on every node. A usual call costs one round trip to Redis and no query.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ INACTIVE = Introspected(False)
 
 
 class Introspection:
-    """Answers for access tokens and app tokens. A ticket is neither, and is not used up."""
+    """Introspects access tokens and app tokens. Tickets are not active, and are not used up."""
 
     def __init__(self, admission: Admission, tokens: Tokens, app_tokens: AppTokens) -> None:
         self._admission, self._tokens, self._app_tokens = admission, tokens, app_tokens
 
     async def look(self, token: str) -> Introspected:
-        """What a token stands for now.
+        """Introspect a token.
 
         Raises:
-            Unavailable: neither Redis nor the database can say.
+            Unavailable: both Redis and the database are unavailable.
         """
         try:
             claims, audience = await self._verified(token)

@@ -1,4 +1,4 @@
-"""Pushing events into rooms: to several at once, and into their history where that is wanted."""
+"""Publishes events into one or several rooms, and optionally into their history."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_KEPT_BYTES = 60 * 1024
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What is pushed. `keep`: it is in the rooms' history, in one order with their messages."""
+    """A published event. `keep`: whether it is in the rooms' history, in order with messages."""
 
     rooms: Sequence[str]
     name: str
@@ -31,7 +31,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Publishing:
-    """Pushes events."""
+    """Publishes events."""
 
     def __init__(
         self,
@@ -49,15 +49,15 @@ class Publishing:
         """Send an event to every member of its rooms, on every node.
 
         Args:
-            caller: who asks, for the key.
-            idempotency_key: with the same one it is sent once within an hour; none where empty.
-            request: what was asked for, byte for byte.
+            caller: the owner of the idempotency key.
+            idempotency_key: events with the same key are sent once within an hour; "" for no key.
+            request: the bytes of the request.
 
         Raises:
             NotFound: one of the rooms does not exist; nothing was sent.
-            TooLarge: more than history can give in one frame; nothing was sent.
+            TooLarge: the event would not fit into a frame of `history`; nothing was sent.
             KeyReused, StillUnderWay: as `Idempotency.once`.
-            Unavailable: it may not have reached every room.
+            Unavailable: the event may not have reached every room.
         """
         if idempotency_key:
             await self._idempotency.once(
@@ -90,7 +90,7 @@ class Publishing:
 
 
 def _unknown(db: peewee.Database, names: Sequence[str]) -> set[str]:
-    """Those of the rooms that there are not."""
+    """The rooms that do not exist."""
     users = {name.removeprefix(USER) for name in names if name.startswith(USER)}
     channels = {name.removeprefix(CHANNEL) for name in names if name.startswith(CHANNEL)}
     known: set[str] = set()

@@ -1,4 +1,4 @@
-"""`rotate-jwt` and `rotate-keys`: rotate secrets while the server runs, and no socket closes."""
+"""`rotate-jwt` and `rotate-keys`: rotate secrets while the server runs, without closing sockets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOT_TOLD = "send SIGHUP to every server that reads this folder"
 
 
 class NotReloaded(UsherError):
-    """A running server did not say that it has read its settings anew."""
+    """A running server did not confirm that it has reloaded its settings."""
 
 
 class JwtRotated(msgspec.Struct, frozen=True):
@@ -51,12 +51,12 @@ class KeysRotated(msgspec.Struct, frozen=True):
 
 
 async def rotate_jwt(chosen: Settings) -> JwtRotated:
-    """Put a new secret in front of those in DATA_DIR, and have a running server read it.
+    """Add a new secret in front of those in DATA_DIR, and make a running server reload it.
 
     Raises:
         SettingError: the secrets are not in DATA_DIR.
-        DatabaseUnavailable: there is no installation at that place.
-        NotReloaded: it is written, and the server did not take it.
+        DatabaseUnavailable: there is no installation in DATA_DIR.
+        NotReloaded: the secret is written, but the server did not reload it.
     """
     _check_there(chosen)
     path = chosen.data_dir / JWT_SECRETS_FILE
@@ -68,13 +68,13 @@ async def rotate_jwt(chosen: Settings) -> JwtRotated:
 
 
 async def rotate_encryption_keys(chosen: Settings) -> KeysRotated:
-    """Encrypt anew with the newest key what is stored. Keys in DATA_DIR get a new one before, and
-    app tokens a new key pair after.
+    """Re-encrypt stored data with the newest key. If the keys are in DATA_DIR, a new key is
+    generated first. Afterwards a new key pair for app tokens is generated.
 
     Raises:
         DecryptionFailed: the keys are not this installation's, or no key fits some tokens.
-        DatabaseUnavailable: the database can't be opened.
-        NotReloaded: a new key is written, and the server did not take it.
+        DatabaseUnavailable: the database cannot be opened.
+        NotReloaded: a new key is written, but the server did not reload it.
     """
     _check_there(chosen)
     keys, reloaded = chosen.encryption_keys, None
@@ -82,7 +82,7 @@ async def rotate_encryption_keys(chosen: Settings) -> KeysRotated:
     database = await Database.open(chosen.database_url.reveal())
     try:
         if makes:
-            # Known to the server before anything lies under it.
+            # The server must have the new key before any data is encrypted with it.
             keys = await asyncio.to_thread(add_encryption_key, chosen.data_dir)
             reloaded = await _reload(chosen)
         encryption = Encryption(keys)
@@ -111,7 +111,7 @@ def _check_there(chosen: Settings) -> None:
 
 
 async def _reload(chosen: Settings) -> int | None:
-    """Have the server that holds DATA_DIR read its settings anew. None: there is none."""
+    """Make the server that uses DATA_DIR reload its settings. None if no server is running."""
     before = running_server(chosen.data_dir) if chosen.embedded else None
     if before is None:
         return None

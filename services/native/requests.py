@@ -1,8 +1,8 @@
-"""What a native app asks for through the system's browser, and where the answer may go.
+"""The authorization request of a native app, and the redirect URIs that are allowed.
 
-The answer carries a code, so it goes only where nobody else can fetch it: to this machine's
-loopback addresses (RFC 8252 section 7.3), or to a URI that the administrator has listed. Whatever
-is wrong with the rest of a request is told there too (RFC 6749 section 4.1.2.1).
+The response contains a code, so it is sent only to loopback addresses (RFC 8252 section 7.3) or to
+a URI that the administrator has listed. Errors in the rest of a request are also sent there
+(RFC 6749 section 4.1.2.1).
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _STATE = re.compile(r"[\x20-\x7e]*")
 
 
 class NativeRequest(msgspec.Struct, frozen=True):
-    """A request that holds.
+    """A valid request.
 
     Attributes:
-        redirect_uri: where the answer goes.
-        state: goes back as it came; None where there is none.
-        challenge: `code_challenge`, of S256.
+        redirect_uri: the redirect URI of the response.
+        state: returned unchanged; None if there is none.
+        challenge: the `code_challenge`, with method S256.
     """
 
     redirect_uri: str
@@ -51,17 +51,17 @@ class NativeRequest(msgspec.Struct, frozen=True):
 
 
 class RedirectRefused(BadRequest):
-    """Nothing may be sent to the redirect URI, not even an error."""
+    """The redirect URI is not allowed, so not even an error may be sent there."""
 
 
 class RequestRefused(BadRequest):
-    """The redirect URI holds, and something else does not.
+    """The redirect URI is allowed, but another parameter is invalid.
 
     Args:
         evidence: for the log; it quotes nothing of the request.
-        request: as far as it is known, to answer it.
+        request: the request as far as it is valid, for the response.
         word: an error code of RFC 6749 section 4.1.2.1.
-        detail: which parameter is wrong.
+        detail: the invalid parameter.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class RequestRefused(BadRequest):
 
 
 def read_request(given: Mapping[str, Sequence[str]], listed: Sequence[str]) -> NativeRequest:
-    """The request in a query, every parameter of which may stand there once.
+    """Parse the request from a query. Each parameter may occur only once.
 
     Args:
         given: the values of each parameter.
         listed: NATIVE_REDIRECT_URIS.
 
     Raises:
-        RedirectRefused: to nobody can be told what is wrong, but to the person who looks.
-        RequestRefused: to the app it can.
+        RedirectRefused: the redirect URI is not allowed; show the error to the user only.
+        RequestRefused: another parameter is invalid; send the error to the app.
     """
     uris = given.get("redirect_uri", ())
     if len(uris) != 1 or not may_be_answered(uris[0], listed):
@@ -100,7 +100,7 @@ def read_request(given: Mapping[str, Sequence[str]], listed: Sequence[str]) -> N
 
 
 def _check(given: Mapping[str, Sequence[str]], request: NativeRequest) -> None:
-    """Check what the app can be told of."""
+    """Check the parameters whose errors are sent to the app."""
     for name, values in given.items():
         if len(values) > 1:
             raise _refused(request, name if name in _OURS else "a parameter", "once")
@@ -136,7 +136,7 @@ def may_be_answered(uri: str, listed: Sequence[str]) -> bool:
 
 
 def answer_url(request: NativeRequest, issuer: str, **said: str) -> str:
-    """Where an answer goes: the redirect URI with `code` or `error`, `state` and `iss`
+    """The URL of a response: the redirect URI with `code` or `error`, `state` and `iss`
     (RFC 6749 section 4.1.2, RFC 9207)."""
     members = {**said, **({} if request.state is None else {"state": request.state})}
     query = urlencode({**members, "iss": issuer}, quote_via=quote)
@@ -144,7 +144,7 @@ def answer_url(request: NativeRequest, issuer: str, **said: str) -> str:
 
 
 def refusal_url(request: NativeRequest, issuer: str, error: UsherError) -> str:
-    """The same for what came to nothing. `error_description` is our own word for it."""
+    """The URL of an error response. `error_description` is our own error code."""
     word = error.word if isinstance(error, RequestRefused) else _WORDS.get(error.code)
     return answer_url(request, issuer, error=word or _word_of(error), error_description=error.code)
 
@@ -169,13 +169,13 @@ _WORDS = MappingProxyType(
 
 
 def shown_target(redirect_uri: str) -> str:
-    """What a person is shown of where an answer goes: the host and port, or the app's scheme."""
+    """The part of the redirect URI shown to the user: host and port, or the app's scheme."""
     parts = urlsplit(redirect_uri)
     return parts.netloc or parts.scheme
 
 
 def is_on_this_machine(redirect_uri: str) -> bool:
-    """Whether it is a loopback address, behind which any program of this machine may be."""
+    """Whether it is a loopback address, where any program of this machine may listen."""
     return _LOOPBACK.fullmatch(redirect_uri) is not None
 
 

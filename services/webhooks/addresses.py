@@ -1,7 +1,7 @@
-"""Where webhooks may be delivered to: which URLs are taken, and which addresses are connected to.
+"""Checks the URLs of webhooks, and the addresses that deliveries connect to.
 
-The address is checked when it is connected to, after its name was resolved: a name that is
-pointed elsewhere later (DNS rebinding) is of no use (OWASP, Server Side Request Forgery).
+The address is checked after the name was resolved for the connection, so changing the name's
+address later (DNS rebinding) does not help an attacker (OWASP, Server Side Request Forgery).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ some that are private: site-local addresses (`fec0::/10`, RFC 3879) are still us
 
 
 class AddressRefused(OSError):
-    """A name leads to private addresses only."""
+    """A name resolves to private addresses only."""
 
 
 def is_public(text: str) -> bool:
@@ -46,7 +46,7 @@ def is_public(text: str) -> bool:
 
 
 def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for."""
+    """The IPv4 address that is embedded in an IPv6 address."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:
@@ -59,7 +59,7 @@ def _inner(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 def why_not(url: str, private: bool) -> str | None:
-    """Why a URL is not taken for a webhook; None where it is.
+    """The reason why a URL is not allowed for a webhook; None if it is allowed.
 
     Args:
         private: whether private addresses and plain http are allowed.
@@ -89,15 +89,18 @@ def _is_private_literal(host: str) -> bool:
 
 
 class GuardedResolver(Resolver):
-    """Resolves names in threads of its own, and gives public addresses only.
+    """Resolves names in its own threads, and returns public addresses only.
 
     Args:
-        private: whether private addresses are given, too.
-        threads: names that are resolved at one time.
+        private: whether private addresses are returned, too.
+        threads: names that are resolved concurrently.
     """
 
     def initialize(self, private: bool, threads: int) -> None:
         self._private = private
+        self._under_way: dict[tuple[str, int, int], asyncio.Future[list[Any]]] = {}
+        """A look-up cannot be ended, and outlives the attempts that wait for it. So there is one of
+        a name at a time: a name server that does not answer holds one thread."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="webhook-dns")
 
     async def resolve(
@@ -109,16 +112,29 @@ class GuardedResolver(Resolver):
             socket.gaierror: the name is unknown.
             AddressRefused: none of its addresses is public.
         """
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._pool, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM
-        )
+        found = await asyncio.shield(self._look_up(host, port, family))
         addresses: list[tuple[int, Any]] = [(kind, address) for kind, _, _, _, address in found]
         if not self._private:
             addresses = [a for a in addresses if is_public(str(a[1][0]))]
         if not addresses:
             raise AddressRefused("no public address")
         return addresses
+
+    def _look_up(self, host: str, port: int, family: int) -> asyncio.Future[list[Any]]:
+        key = (host, port, family)
+        found = self._under_way.get(key)
+        if found is None:
+            found = asyncio.get_running_loop().run_in_executor(
+                self._pool, socket.getaddrinfo, host, port, family, socket.SOCK_STREAM
+            )
+            self._under_way[key] = found
+            found.add_done_callback(lambda done: self._ended(key, done))
+        return found
+
+    def _ended(self, key: tuple[str, int, int], done: asyncio.Future[list[Any]]) -> None:
+        del self._under_way[key]
+        if not done.cancelled():
+            done.exception()  # whoever asked may not wait any more
 
     def close(self) -> None:
         """Let the threads end. Does not wait for them."""

@@ -1,9 +1,9 @@
-"""Rows of deliveries: which may be delivered now, by whom, and what became of them.
+"""Rows of deliveries: claiming those that are due, and recording results.
 
-A delivery is claimed by its row: an attempt writes a random claim, and what comes of it counts only
-while that claim is there. A claim that does not move for CLAIM_SECONDS, by the monotonic clock of
-the node that watches it, is taken away: whoever held it is dead, or its time is over. So no wall
-clock decides who delivers.
+A delivery is claimed with its row: an attempt writes a random claim, and its result is recorded
+only while that claim is unchanged. If a claim does not change for CLAIM_SECONDS, by the monotonic
+clock of the node that watches it, it is removed: its node is dead, or the attempt has timed out. So
+no wall clock decides which node delivers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ State = Literal["pending", "delivered", "failed"]
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A delivery that is to be attempted now. `attempts`: those before."""
+    """A claimed delivery. `attempts`: the number of previous attempts."""
 
     id: int
     webhook_id: str
@@ -52,7 +52,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What an attempt came to: a `status` of HTTP, or an `error`; both for a refusal."""
+    """The result of an attempt: an HTTP `status`, or an `error`; both for an error status."""
 
     status: int | None = None
     error: str | None = None
@@ -62,7 +62,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def is_any_due(db: peewee.Database, webhook_ids: Sequence[str], now: float) -> bool:
-    """Whether one of these webhooks has something to be delivered."""
+    """Whether a delivery of one of these webhooks is due."""
     for webhook_id in webhook_ids:
         due = (D.webhook_id == webhook_id) & (D.due_at <= now) & D.claim.is_null()
         if D.select(D.id).where(due).exists(db):
@@ -73,15 +73,15 @@ def is_any_due(db: peewee.Database, webhook_ids: Sequence[str], now: float) -> b
 def claim(
     db: peewee.Database, places: Mapping[str, int], now: float, token: str
 ) -> tuple[list[Claimed], bool]:
-    """Claim what may be delivered now.
+    """Claim due deliveries.
 
     Args:
-        places: by webhook, how many at most.
+        places: the most deliveries of each webhook.
         now: epoch seconds.
-        token: random; the claim.
+        token: the random claim.
 
     Returns:
-        What is claimed, and whether there may be more.
+        The claimed deliveries, and whether there may be more.
     """
     claimed: list[Claimed] = []
     more = False
@@ -142,7 +142,7 @@ def _take(db: peewee.Database, ids: Sequence[int], token: str) -> list[Claimed]:
 
 
 def _put_off(db: peewee.Database, blocked: Sequence[tuple[int, str, int]], now: float) -> None:
-    """Have rows that wait behind others looked at later, so that they hide nothing that is due."""
+    """Postpone rows that wait for earlier ones of their subject, so that they hide no due rows."""
     if not blocked:
         return
     heads: Any = D.select(D.id, D.claim, D.due_at).where(
@@ -171,7 +171,7 @@ def claims(db: peewee.Database) -> dict[int, str]:
 
 
 def release(db: peewee.Database, stale: Mapping[int, str]) -> int:
-    """Take claims away, if they are still the same. Gives how many were."""
+    """Remove claims that are unchanged. Returns their number."""
     done = 0
     for id_, token in sorted(stale.items()):
         same = (D.id == id_) & (D.claim == token)
@@ -183,7 +183,7 @@ def release(db: peewee.Database, stale: Mapping[int, str]) -> int:
 
 
 def finish(db: peewee.Database, one: Claimed, outcome: Outcome, now: float) -> State | None:
-    """Record what an attempt came to. None: its claim was taken away meanwhile."""
+    """Record the result of an attempt. Returns None if its claim was removed meanwhile."""
     attempts = one.attempts + 1
     changes: dict[Any, Any] = {
         D.attempts: attempts,
@@ -214,7 +214,7 @@ def _gives_up(one: Claimed, attempts: int, now: float) -> bool:
 
 
 def _promote(db: peewee.Database, one: Claimed) -> None:
-    """Let the next of its subject be delivered."""
+    """Make the next delivery of the subject due."""
     waiting = (D.webhook_id == one.webhook_id) & (D.queue == one.subject)
     first: Any = D.select(peewee.fn.MIN(D.id)).where(waiting).scalar(db)
     if first is not None:
@@ -222,9 +222,9 @@ def _promote(db: peewee.Database, one: Claimed) -> None:
 
 
 def heal_times(db: peewee.Database, webhook_ids: Sequence[str], now: float) -> int:
-    """Make due at once what was put off by a clock that was ahead. Gives how many.
+    """Make deliveries due whose retry time is too far ahead. Returns their number.
 
-    A time that nobody can have given is one of a clock that has been set back since.
+    Such a time was written by a clock that was ahead and has been set back since.
     """
     ahead = now + CLOCK_SLACK_SECONDS
     wrong = (D.attempted_at > ahead) | (

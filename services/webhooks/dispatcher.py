@@ -1,7 +1,7 @@
-"""Delivers what waits, from whichever node, with a share of the places for each webhook.
+"""Delivers due events of all nodes, with a share of the concurrent attempts for each webhook.
 
-A webhook whose last attempt failed or took long has one place, and all of those together have half
-of them: a receiver that does not answer, or answers late, holds up no other.
+A webhook whose last attempt failed or took long has one attempt at a time, and all such webhooks
+together have half of the attempts. So a slow or unresponsive receiver does not delay the others.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Dispatcher:
     """Delivers events to webhooks.
 
     Args:
-        make_sender: called once, within the loop.
+        make_sender: called once, on the event loop.
         claim_seconds: see `deliveries.CLAIM_SECONDS`.
-        monotonic: seconds since any moment.
+        monotonic: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -86,32 +86,32 @@ class Dispatcher:
         self._on_receivers: Callable[[frozenset[str]], None] = lambda _: None
 
     def on_receivers(self, act: Callable[[frozenset[str]], None]) -> None:
-        """Call `act` with the types of events that anybody wants, whenever they were read."""
+        """Call `act` with the event types that webhooks subscribe to, whenever they were read."""
         self._on_receivers = act
 
     def wake(self) -> None:
-        """There is something to deliver, or will be in a moment."""
+        """Signal that a delivery is due, or will be soon."""
         self._eager = list(EAGER_SECONDS)
         self._news.set()
 
     def look_again(self) -> None:
-        """The webhooks themselves have changed, here."""
+        """Signal that the webhooks were changed on this node."""
         self._due["receivers"] = 0.0
         self.wake()
 
     # ---- the loop --------------------------------------------------------------------------
 
     async def step(self) -> None:
-        """Wait for news, not long, and begin what may be delivered then.
+        """Wait briefly for a signal, then start due deliveries.
 
         Raises:
-            DatabaseUnavailable, Busy: another time, then.
+            DatabaseUnavailable, Busy: retry later.
         """
         wait = self._eager.pop(0) if self._eager else POLL_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311 - no secret
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._news.wait(), wait)
         self._news.clear()
-        # One user among others: what is told must not keep anybody waiting.
+        # In the lane of users, as one of them, so that deliveries delay nobody.
         with self._database.callers.on_behalf_of("users", "webhooks"):
             await self._work()
 
@@ -153,12 +153,12 @@ class Dispatcher:
         self._on_receivers(frozenset(e for one in self._receivers.values() for e in one.events))
 
     def _places(self) -> dict[str, int]:
-        """How many deliveries of each webhook may begin now, in an order that favours nobody."""
+        """How many deliveries of each webhook may start now, in rotating order."""
         free = PLACES - sum(self._under_way.values())
         failing = PLACES_OF_FAILING - sum(self._under_way[id_] for id_ in self._failing)
         ids = [id_ for id_ in self._receivers if id_ not in self._unreadable]
         random.shuffle(ids)
-        # Those that answer first: what fails has what they leave. Among them, whoever has least.
+        # Responsive webhooks first; failing ones share the rest. Among them, whoever has least.
         ids.sort(key=lambda id_: (id_ in self._failing, self._under_way[id_]))
         places: dict[str, int] = {}
         for id_ in ids:
@@ -206,7 +206,7 @@ class Dispatcher:
         try:
             state = await self._finish(one, outcome)
         except UsherError as error:
-            # Its claim runs out, and it is delivered once more.
+            # Its claim expires, and it is delivered again.
             log.warning("delivery=%s: outcome not noted: %s", one.id, error.evidence)
             return
         word = "overtaken" if state is None else "retried" if state == "pending" else state
@@ -233,7 +233,7 @@ class Dispatcher:
     # ---- watching --------------------------------------------------------------------------
 
     async def _watch_claims(self) -> None:
-        """Take away claims that have not moved for too long, whoever held them."""
+        """Remove claims that have not changed for too long."""
         now, mine = self._monotonic(), {one.id for one in self._tasks.values()}
         there = await self._database.read(deliveries.claims)
         seen = self._seen_claims
@@ -262,7 +262,7 @@ class Dispatcher:
             log.warning("the clock was set back: deliveries that waited for it are due now")
 
     async def close(self) -> None:
-        """Let attempts under way end, not for long, and give back what has not ended."""
+        """Wait briefly for attempts in progress, and release the claims of the others."""
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=STOP_SECONDS)
         left = {one.id: one.claim for one in self._tasks.values()}

@@ -1,4 +1,4 @@
-"""Tells of login sessions that are opened or end, wherever that is done."""
+"""Writes events for login sessions that are opened or ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.outbox import (
 
 
 class Ended(Protocol):
-    """A revocation, as far as it matters here."""
+    """The attributes of a revocation that events contain."""
 
     @property
     def kind(self) -> str: ...
@@ -32,7 +32,7 @@ class Ended(Protocol):
 
 
 def opened(outbox: Outbox) -> Callable[[peewee.Database, str, str, str, float], None]:
-    """Tells of a session within the transaction that opens it."""
+    """Write the event of a new session, in the transaction that opens it."""
 
     def tell(
         db: peewee.Database, user_id: str, session_id: str, method: str, expires_at: float
@@ -44,8 +44,8 @@ def opened(outbox: Outbox) -> Callable[[peewee.Database, str, str, str, float], 
 
 
 def ended(outbox: Outbox) -> Callable[[peewee.Database, Sequence[Ended]], None]:
-    """Tells of sessions within the transaction that ends them. All sessions of a user are one
-    event: there may be a hundred thousand, and they end by one row."""
+    """Write the events of ended sessions, in the transaction that ends them. All sessions of a user
+    are one event: there may be a hundred thousand, and one row ends them."""
 
     def tell(db: peewee.Database, revocations: Sequence[Ended]) -> None:
         outbox.add(db, [_event(one) for one in revocations if one.kind in ("session", "user")])

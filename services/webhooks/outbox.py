@@ -1,4 +1,4 @@
-"""Writes events for the webhooks that want them, in the transaction of what they tell."""
+"""Writes events for the webhooks that subscribe to them, in the transaction of the change."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def body_of(type_: str, at: float, data: object) -> str:
 
     Args:
         at: epoch seconds.
-        data: what is told.
+        data: the data of the event.
     """
     when = dt.datetime.fromtimestamp(at, dt.timezone.utc)
     stamp = when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -36,7 +36,7 @@ def body_of(type_: str, at: float, data: object) -> str:
 
 
 def row_of(webhook_id: str, event_id: str, event: Any, body: str, at: float) -> dict[str, Any]:
-    """A row that is delivered as soon as those of its subject before it are."""
+    """A row that is delivered after the earlier ones of its subject."""
     return {
         "webhook_id": webhook_id,
         "event_id": event_id,
@@ -45,7 +45,7 @@ def row_of(webhook_id: str, event_id: str, event: Any, body: str, at: float) -> 
         "queue": event.subject,
         "body": body,
         "state": "pending",
-        # Not the time: then a node whose clock is behind would let it wait.
+        # Not the current time, for which a node whose clock is behind would wait.
         "due_at": 0.0,
         "created_at": at,
     }
@@ -72,10 +72,10 @@ class WebhookOutbox:
         events: Sequence[OutgoingEvent],
         but: frozenset[str] = frozenset(),
     ) -> None:
-        """Write events, within the caller's transaction; where nobody wants them, one look-up.
+        """Write events in the caller's transaction. If no webhook subscribes, it costs one look-up.
 
         Args:
-            but: ids of webhooks that are not told.
+            but: ids of webhooks that do not receive the events.
         """
         if not events:
             return

@@ -1,4 +1,4 @@
-"""Builds the services that deal with webhooks."""
+"""Creates the services of webhooks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.webhooks.webhooks import Webhooks
 
 @dataclass(frozen=True)
 class WebhookParts:
-    """What handlers and other services may ask about webhooks."""
+    """The services of webhooks that handlers and other services may call."""
 
     outbox: WebhookOutbox
     webhooks: Webhooks
@@ -35,7 +35,7 @@ def join(
     private: bool,
     clock: Callable[[], float] = time.time,
 ) -> WebhookParts:
-    """Join them. Nothing runs yet.
+    """Create and connect the services. Nothing is started.
 
     Args:
         private: whether webhooks may be at private addresses.

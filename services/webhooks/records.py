@@ -1,4 +1,4 @@
-"""Rows of deliveries as administrators see them: listed, written anew, counted and forgotten."""
+"""Lists, replays, counts and deletes rows of deliveries, for administrators."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def page(
     """Deliveries of a webhook, newest first.
 
     Args:
-        before: the id of the last one of the page before.
-        state: of these only; "" for all.
+        before: the id of the last one of the previous page.
+        state: only deliveries in this state; "" for all.
     """
     query: Any = D.select().where(D.webhook_id == webhook_id)
     if before is not None:
@@ -67,7 +67,7 @@ def get(db: peewee.Database, webhook_id: str, delivery_id: int) -> D | None:
 
 
 def shown(row: Any) -> DeliveryRow:
-    """A row as an administrator sees it."""
+    """A row, as shown to administrators."""
     return DeliveryRow(
         str(row.id),
         row.event_id,
@@ -86,12 +86,12 @@ def shown(row: Any) -> DeliveryRow:
 def enqueue(
     db: peewee.Database, webhook_id: str, type_: str, subject: str, body: str, now: float
 ) -> DeliveryRow:
-    """Write a delivery for one webhook alone, behind those of its subject."""
+    """Write a delivery for a single webhook, after those of its subject."""
     return _insert(db, webhook_id, new_event_id(), type_, subject, body, now)
 
 
 def again(db: peewee.Database, row: D, now: float) -> DeliveryRow:
-    """Write a delivery anew, behind those of its subject, with the same event id."""
+    """Write a delivery again, after those of its subject, with the same event id."""
     return _insert(db, row.webhook_id, row.event_id, row.type, row.subject, row.body, now)
 
 
@@ -123,7 +123,7 @@ def _insert(
 
 
 def count_pending(db: peewee.Database, webhook_ids: Sequence[str]) -> dict[str, int]:
-    """How many deliveries wait, by webhook."""
+    """The number of pending deliveries, by webhook."""
     return {
         webhook_id: int(
             D.select().where((D.webhook_id == webhook_id) & D.due_at.is_null(False)).count(db)
@@ -133,7 +133,7 @@ def count_pending(db: peewee.Database, webhook_ids: Sequence[str]) -> dict[str, 
 
 
 def delete_done(db: peewee.Database, before: float) -> int:
-    """Delete a batch of what was done before then, epoch seconds. Gives how many."""
+    """Delete a batch of deliveries done before a time, epoch seconds. Returns their number."""
     some: Any = D.select(D.id).where(D.done_at < before).limit(BATCH)
     return int(D.delete().where(D.id.in_(some)).execute(db))
 

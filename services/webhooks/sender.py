@@ -36,6 +36,8 @@ ATTEMPT_SECONDS = 10.0
 MAX_ANSWER_BYTES = 4096
 """What a receiver says beside its status interests nobody."""
 MAX_HEADER_BYTES = 16 * 1024
+LOOK_UPS = 64
+"""Names that are resolved at one time: more than there may be webhooks."""
 USER_AGENT = "usher-webhooks"
 REDIRECT, STATUS, PROTOCOL = "redirect", "status", "protocol"
 
@@ -52,7 +54,7 @@ def signature(secret: Secret, event_id: str, timestamp: int, body: str) -> str:
         timestamp: epoch seconds of the attempt.
 
     Raises:
-        ValueError: the secret is none.
+        ValueError: the secret is malformed.
     """
     try:
         key = base64.b64decode(secret.reveal().removeprefix(SECRET_PREFIX), validate=True)
@@ -63,13 +65,13 @@ def signature(secret: Secret, event_id: str, timestamp: int, body: str) -> str:
 
 
 class Sender:
-    """Sends deliveries. To be made within the loop that it runs on.
+    """Sends deliveries. Create it on the event loop that it runs on.
 
     Args:
-        private: whether private addresses are delivered to.
-        at_once: attempts under way at one time.
-        clock: epoch seconds, for the receiver to compare with its own.
-        seconds: that one attempt may take.
+        private: whether private addresses are allowed.
+        at_once: the most concurrent attempts.
+        clock: epoch seconds, for the time stamp in the signature.
+        seconds: the timeout of one attempt.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class Sender:
         seconds: float = ATTEMPT_SECONDS,
     ) -> None:
         self._clock, self._seconds = clock, seconds
-        self._resolver = GuardedResolver(private=private, threads=at_once)
+        self._resolver = GuardedResolver(private=private, threads=LOOK_UPS)
         self._client = SimpleAsyncHTTPClient(
             force_instance=True,
             max_clients=2 * at_once,
@@ -91,7 +93,7 @@ class Sender:
         )
 
     async def send(self, url: str, secret: Secret, one: Claimed) -> Outcome:
-        """Make one attempt. Whatever goes wrong is an outcome."""
+        """Make one attempt. Errors are returned as its outcome."""
         status: list[int] = []
 
         def header(line: str) -> None:
@@ -121,11 +123,11 @@ class Sender:
             answer = await asyncio.wait_for(fetched, self._seconds + 1.0)
             return _judged(answer.code)
         except Exception as error:  # noqa: BLE001 - whatever it is, of names, TLS or HTTP: it failed
-            # What came after the status does not matter: too much of it, or no end in time.
+            # The body does not matter, even if it is too long or does not end in time.
             return _judged(status[-1]) if status else Outcome(error=_word(error))
 
     def close(self) -> None:
-        """End what is under way."""
+        """Abort attempts in progress."""
         self._client.close()
         self._resolver.close()
 

@@ -1,6 +1,6 @@
-"""Events of sockets: gathered as they happen, written in batches, and bounded.
+"""Events of sockets: buffered with a bound, and written in batches.
 
-A join must cost nothing for them: it looks at one attribute, `wanted`.
+They must cost a join nothing: it only checks the attribute `wanted`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SocketEvents:
     """The events of this node's sockets.
 
     Args:
-        full: webhooks that are not told for now, because too much waits for them.
+        full: webhooks that are skipped for now, because too many deliveries are pending.
     """
 
     def __init__(
@@ -39,21 +39,21 @@ class SocketEvents:
         """Whether any webhook wants these."""
 
     def want(self, types: frozenset[str]) -> None:
-        """Take over what webhooks want."""
+        """Set the event types that webhooks subscribe to."""
         self.wanted = bool(types & SOCKET_EVENTS)
 
     def record(self, type_: EventType, user_id: str, data: SocketJoinedEvent) -> None:
-        """Note an event. Never waits. To be called while it is `wanted`."""
+        """Buffer an event. Never waits. Call it only if it is `wanted`."""
         if len(self._waiting) >= MAX_WAITING:
             self._metrics.webhook_dropped.inc()
             return
         self._waiting.append(OutgoingEvent(type_, user_subject(user_id), data))
 
     async def write(self) -> None:
-        """Write what waits.
+        """Write the buffered events.
 
         Raises:
-            DatabaseUnavailable, Busy: it waits on.
+            DatabaseUnavailable, Busy: the write failed; the events stay in the buffer.
         """
         while self._waiting:
             batch = [self._waiting[i] for i in range(min(BATCH, len(self._waiting)))]

@@ -1,4 +1,4 @@
-"""The webhooks of an installation: made, listed, tested and deleted; what was delivered to them."""
+"""Creates, lists, tests and deletes webhooks, and lists their deliveries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class WebhookRow(msgspec.Struct, frozen=True):
 
 
 class Receiver(msgspec.Struct, frozen=True):
-    """What a delivery needs to know. `secret`: None where no encryption key fits."""
+    """A webhook, for deliveries. `secret`: None if no encryption key fits."""
 
     url: str
     events: tuple[str, ...]
@@ -50,7 +50,7 @@ class Receiver(msgspec.Struct, frozen=True):
 
 
 class Webhooks:
-    """Who is told of events.
+    """Manages webhooks.
 
     Args:
         private: whether private addresses, and plain http, are allowed.
@@ -70,7 +70,7 @@ class Webhooks:
         self._on_changed: Callable[[], None] = lambda: None
 
     def on_changed(self, act: Callable[[], None]) -> None:
-        """Call `act` when there is another webhook, one fewer, or something new to deliver."""
+        """Call `act` when a webhook was added or removed, or a delivery was added."""
         self._on_changed = act
 
     # ---- for administrators ----------------------------------------------------------------
@@ -78,12 +78,12 @@ class Webhooks:
     async def create(
         self, url: str, events: Sequence[EventType], maker: str
     ) -> tuple[WebhookRow, Secret]:
-        """Make a webhook. Gives its secret, which is shown this once.
+        """Create a webhook. Returns its secret, which is shown only once.
 
         Raises:
-            BadRequest: the URL is not taken, or no event is named.
-            TooManyWebhooks: there are as many as there may be.
-            Unavailable: the encryption keys are wrong: nothing may be encrypted now.
+            BadRequest: the URL is not allowed, or there is no event.
+            TooManyWebhooks: the limit is reached.
+            Unavailable: the encryption keys are wrong, so nothing may be encrypted now.
         """
         if (reason := why_not(url, self._private)) is not None:
             raise BadRequest("webhook: url", detail=f"url: {reason}")
@@ -99,14 +99,14 @@ class Webhooks:
         return row, secret
 
     async def all(self) -> list[WebhookRow]:
-        """Every webhook, oldest first."""
+        """All webhooks, oldest first."""
         return await self._database.run(_all)
 
     async def delete(self, webhook_id: str) -> None:
-        """Delete a webhook. What waits for it is not delivered any more.
+        """Delete a webhook. Its pending deliveries are not sent any more.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such webhook.
         """
         await self._database.run(_delete, webhook_id, self._clock())
         self._on_changed()
@@ -127,7 +127,7 @@ class Webhooks:
         return await self._database.run(read)
 
     async def test(self, webhook_id: str) -> DeliveryRow:
-        """Have a test event delivered. One attempt: it says at once whether it works.
+        """Deliver a test event, with a single attempt.
 
         Raises:
             NotFound: there is no such webhook.
@@ -145,11 +145,11 @@ class Webhooks:
         return row
 
     async def replay(self, webhook_id: str, delivery_id: int) -> DeliveryRow:
-        """Deliver once more what was delivered or has failed: a new delivery, same `webhook-id`.
+        """Repeat a finished or failed delivery: a new delivery with the same `webhook-id`.
 
         Raises:
             NotFound: there is no such delivery of this webhook.
-            Conflict: it is pending still.
+            Conflict: the delivery is still pending.
         """
 
         def write(db: peewee.Database) -> DeliveryRow:
@@ -168,7 +168,7 @@ class Webhooks:
     # ---- for the dispatcher ----------------------------------------------------------------
 
     async def receivers(self) -> dict[str, Receiver]:
-        """Every webhook by its id, as deliveries need it."""
+        """All webhooks by id, for deliveries."""
         rows = await self._database.read(_with_secrets)
         return {
             id_: Receiver(url, events, self._decrypted(text)) for id_, url, text, events in rows
@@ -229,7 +229,7 @@ def _existing(db: peewee.Database, webhook_id: str) -> None:
 
 def _delete(db: peewee.Database, webhook_id: str, now: float) -> None:
     this = (Webhook.id == webhook_id) & Webhook.deleted_at.is_null()
-    # The secret is of no use to anybody any more, not even encrypted.
+    # The secret is not needed any more, so it is deleted, too.
     if not Webhook.update({Webhook.deleted_at: now, Webhook.secret: ""}).where(this).execute(db):
         raise NotFound("no such webhook")
     WebhookSubscription.delete().where(WebhookSubscription.webhook_id == webhook_id).execute(db)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import threading
+from typing import Any
+
 import pytest
 
 from services.webhooks.addresses import AddressRefused, GuardedResolver, is_public, why_not
+from tests.support.server import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -108,3 +114,34 @@ async def test_what_a_name_leads_to_is_what_counts(host: str) -> None:
     finally:
         guarded.close()
         open_.close()
+
+
+@pytest.mark.gen_test
+async def test_a_name_server_that_does_not_answer_holds_up_no_other_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    silent, look_up = threading.Event(), socket.getaddrinfo
+
+    def some_hang(host: str, *args: Any) -> Any:
+        if host == "silent.example":
+            silent.wait(PATIENCE * 3)
+            raise socket.gaierror("no answer")
+        return look_up(host, *args)
+
+    monkeypatch.setattr(socket, "getaddrinfo", some_hang)
+    resolver = GuardedResolver(private=True, threads=2)
+    try:
+        for _ in range(3):  # attempts that end, whose look-ups cannot be
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(resolver.resolve("silent.example", 443), 0.05)
+        waiting = asyncio.ensure_future(resolver.resolve("silent.example", 443))
+        found = await asyncio.wait_for(resolver.resolve("127.0.0.1", 80), PATIENCE / 4)
+        assert [address[0] for _, address in found] == ["127.0.0.1"]
+        silent.set()
+        with pytest.raises(socket.gaierror):
+            await waiting
+        with pytest.raises(socket.gaierror):  # it is asked again
+            await resolver.resolve("silent.example", 443)
+    finally:
+        silent.set()
+        resolver.close()
