@@ -34,11 +34,11 @@ PURPOSE = "oauth-sign-in"
 
 
 class Link(msgspec.Struct, frozen=True):
-    """Who wants to link an account, by which login session.
+    """The user and login session that link an account.
 
     Attributes:
-        proof: a hash of the stored password's hash, "" where there is no password. What was begun
-            with a password ends when it is changed: it may have been changed because of that.
+        proof: a hash of the stored password's hash, "" if there is no password. A change of the
+            password invalidates the request, because the request may be the reason for the change.
     """
 
     user_id: str
@@ -47,13 +47,13 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class AuthorizationRequest(msgspec.Struct, frozen=True):
-    """One sign-in, or one linking, under way.
+    """One sign-in or account linking in progress.
 
     Attributes:
-        next: where on this site to go after.
-        link: for a linking.
+        next: the page of this site to go to afterwards.
+        link: set if an account is being linked.
         expires_at: epoch seconds.
-        native: for an app that asked for it through the browser.
+        native: set if a native app requested it through the browser.
     """
 
     purpose: str
@@ -74,12 +74,12 @@ def proof_of(password_hash: str | None) -> str:
 
 
 def request_key(state: str) -> str:
-    """A short name for a request, so that several tabs may each have one."""
+    """A short name of a request, so that each of several tabs can have its own."""
     return token_hash(state)[:12]
 
 
 class AuthorizationRequests:
-    """Begins authorization requests, and redeems each of them once."""
+    """Starts authorization requests, and redeems each of them once."""
 
     def __init__(
         self, encryption: Encryption, database: Database, clock: Callable[[], float] = time.time
@@ -89,7 +89,7 @@ class AuthorizationRequests:
     def begin(
         self, provider: str, next_: str, link: Link | None, native: NativeRequest | None = None
     ) -> tuple[AuthorizationRequest, Secret]:
-        """A new request, and the same sealed for the browser."""
+        """Start a request. Returns it, and its encrypted form for the browser."""
         start = Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), new_verifier())
         until = self._clock() + AUTHORIZATION_REQUEST_SECONDS
         request = AuthorizationRequest(PURPOSE, provider, start, next_, link, until, native)
@@ -98,17 +98,17 @@ class AuthorizationRequests:
     async def take(
         self, sealed: str, provider: str, state: str, spend: bool = True
     ) -> AuthorizationRequest:
-        """The attempt that an answer belongs to. It is used up, whatever comes of it.
+        """Redeem the request of a callback. It is used up, whatever the result.
 
         Args:
-            sealed: what the browser has kept, "" for nothing.
-            state: of the answer (RFC 6749 section 10.12).
-            spend: whether anything may come of it. Where nothing may, nothing is written:
-                anybody could bring refusals without end.
+            sealed: the browser's cookie, "" if there is none.
+            state: the callback's `state` (RFC 6749 section 10.12).
+            spend: whether to record the request as used. Callbacks without a code do not need
+                that, and anybody could send any number of them.
 
         Raises:
-            SignInRefused: not this browser's, not this provider's, too old or used before.
-            DatabaseUnavailable: it can't be used up just now.
+            SignInRefused: the request is of another browser or provider, expired or used.
+            DatabaseUnavailable: the request cannot be recorded as used.
         """
         request = self.read(sealed, provider, state)
         if request is None:
@@ -117,14 +117,14 @@ class AuthorizationRequests:
             raise SignInRefused(Reason.STALE, "callback: too late")
         if not spend:
             return request
-        # A while longer: a node whose clock is ahead purges what another one would still take.
+        # Kept longer, because a node whose clock is ahead could delete it too early.
         if not await self._database.run(_use, state, request.expires_at + CLOCK_SKEW_SECONDS):
             raise SignInRefused(Reason.STALE, "callback: state used before")
         return request
 
     def read(self, sealed: str, provider: str, state: str) -> AuthorizationRequest | None:
-        """The attempt that an answer belongs to, whether or not it may still be used. None where
-        this browser began none at this provider with this state. Uses nothing up."""
+        """The request of a callback, whether or not it may still be used. None if this browser has
+        no request of this provider with this state. Does not use the request up."""
         request = self._opened(sealed)
         if request is None or request.purpose != PURPOSE or request.provider != provider:
             return None
@@ -132,10 +132,10 @@ class AuthorizationRequests:
         return request if secrets.compare_digest(sent, came) else None
 
     def newest(self, kept: Sequence[str], provider: str) -> AuthorizationRequest | None:
-        """The attempt at this provider that a browser began last, if one is under way.
+        """The browser's newest request in progress at this provider, or None.
 
         Args:
-            kept: all that the browser keeps.
+            kept: all of the browser's request cookies.
         """
         opened = map(self._opened, kept)
         found = [

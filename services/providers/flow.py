@@ -46,8 +46,8 @@ log = logging.getLogger("usher.oauth")
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """A sign-in that has begun. `url`: where the browser goes; `sealed`: what it keeps, under a
-    name made of `key`."""
+    """A started sign-in. `url`: the provider's authorization URL. `sealed`: the cookie's value;
+    `key`: part of its name."""
 
     url: str
     key: str
@@ -55,7 +55,7 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a browser brings back from a provider (RFC 6749 section 4.1.2, RFC 9207)."""
+    """The parameters of a callback (RFC 6749 section 4.1.2, RFC 9207)."""
 
     state: str
     code: str
@@ -64,8 +64,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """A sign-in or a linking that is done. `signed_in`: None for a linking. `native`: the app that
-    it was for, if it was for one and not for the browser."""
+    """A completed sign-in or linking. `signed_in`: None for a linking. `native`: the request of the
+    native app, if one requested it."""
 
     signed_in: SignedIn | None
     next: str
@@ -73,10 +73,10 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class OAuth:
-    """The flow.
+    """The authorization code flow.
 
     Args:
-        keys_are_wrong: whether ENCRYPTION_KEYS are not those of what is in the database.
+        keys_are_wrong: whether ENCRYPTION_KEYS do not fit the data in the database.
     """
 
     def __init__(
@@ -102,17 +102,17 @@ class OAuth:
         prompt: str | None = None,
         native: NativeRequest | None = None,
     ) -> Begun:
-        """Begin a sign-in, or a linking.
+        """Start a sign-in or a linking.
 
         Args:
-            next_: where on this site to go after; checked by the caller.
-            prompt: "login": the provider asks for a fresh sign-in.
-            native: the app that it is for, where it is for one.
+            next_: the page of this site to go to afterwards; checked by the caller.
+            prompt: "login" makes the provider ask the user to sign in again.
+            native: the request of a native app, if there is one.
 
         Raises:
-            NotFound: no such provider.
-            ProviderUnavailable: it can't be asked just now.
-            Unavailable: with wrong keys nothing is begun.
+            NotFound: there is no such provider.
+            ProviderUnavailable: the provider cannot be reached.
+            Unavailable: the encryption keys are wrong.
         """
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
@@ -125,29 +125,28 @@ class OAuth:
         return Begun(url, request_key(request.start.state), sealed)
 
     def began(self, provider: str, sealed: str, state: str) -> AuthorizationRequest | None:
-        """What an answer belongs to, as this browser began it, whether or not it may still be
-        finished; None where it did not."""
+        """The browser's authorization request of a callback, whether or not it may still be
+        finished; None if there is none."""
         return self._authorization_requests.read(sealed, provider, state)
 
     def newest(self, provider: str, kept: Sequence[str]) -> AuthorizationRequest | None:
-        """What an answer without a state most likely belongs to: what the browser began last.
-        Good for saying what has failed, and for nothing else."""
+        """The browser's newest request, which a callback without a state most likely belongs to.
+        Use it for error messages only."""
         return self._authorization_requests.newest(kept, provider)
 
     async def finish(
         self, provider: str, sealed: str, answer: Answer, device: Device, sid: str | None
     ) -> Finished:
-        """Finish it with what the browser brings back.
+        """Finish a sign-in or linking with the callback.
 
         Args:
-            sealed: what the browser has kept.
+            sealed: the browser's request cookie.
             sid: the login session that the browser is signed in with, if any.
 
         Raises:
-            NotFound: no such provider.
+            NotFound: there is no such provider.
             SignInRefused: with a reason for the user, and the cause for the log.
-            Unavailable: with wrong keys nothing is begun or finished, and without the database
-                nothing can be looked up.
+            Unavailable: the encryption keys are wrong, or the database is unavailable.
         """
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
@@ -168,7 +167,7 @@ class OAuth:
         return finished
 
     async def _take(self, ip: str) -> Taken:
-        """First of all: each attempt that is used up is a row."""
+        """Redeem the request, which writes a row."""
         taken = await self._limits.take((self._limits.of.bad_codes, network_of(ip)))
         try:
             taken.require()
@@ -177,7 +176,7 @@ class OAuth:
         return taken
 
     async def _counted(self, user_id: str) -> Taken:
-        """A sign-in counts for its user, whichever way it was made."""
+        """Count the sign-in for its user, as with a password."""
         taken = await self._limits.take((self._limits.of.signins, user_id))
         try:
             taken.require()
@@ -190,9 +189,9 @@ class OAuth:
     async def _asked(
         self, connection: Connection, request: AuthorizationRequest, answer: Answer, taken: Taken
     ) -> tuple[ProviderProfile, Grant]:
-        """Who it is, as the provider says.
+        """Exchange the code for the user's profile at the provider.
 
-        Made-up codes make us ask the provider; who sends many must not keep others from it.
+        Invented codes cause calls to the provider, so they are limited for each address.
         """
         try:
             return await connection.ask(partial(_exchange, request=request, answer=answer))
@@ -227,7 +226,7 @@ class OAuth:
         taken = None if known is None else await self._counted(known)
         try:
             signed_in = await self._identities.sign_in(connection.settings, profile, grant, device)
-        except BaseException as error:  # cancelled too: nobody was signed in
+        except BaseException as error:  # also if cancelled: nobody was signed in
             if taken is not None:
                 taken.give_back()
             if isinstance(error, Unauthenticated):
@@ -238,7 +237,7 @@ class OAuth:
         return Finished(signed_in, request.next, request.native)
 
     def _refuse_wrong_key(self) -> None:
-        """With wrong ENCRYPTION_KEYS what is kept could never be read again by the right ones."""
+        """Refuse with wrong ENCRYPTION_KEYS: the right ones could not decrypt the stored data."""
         if self._keys_are_wrong():
             raise Unavailable("USHER_ENCRYPTION_KEYS are the wrong ones")
 
@@ -249,7 +248,7 @@ class OAuth:
 def _exchange(
     provider: Provider, request: AuthorizationRequest, answer: Answer
 ) -> tuple[ProviderProfile, Grant]:
-    """In a worker thread: is it this provider's answer, and is it a good one?"""
+    """Validate the callback and exchange the code. Runs in a worker thread."""
     provider.check_issuer(answer.issuer)
     if answer.error:
         refuse(answer.error)

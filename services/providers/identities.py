@@ -44,14 +44,14 @@ log = logging.getLogger("usher.oauth")
 
 
 class _AddressIsAnothers(SignInRefused):
-    """The account with this address is linked to another account of the same provider."""
+    """The account with this address is already linked to another account of the provider."""
 
     def __init__(self) -> None:
         super().__init__(Reason.NO_ACCOUNT, "another account of this provider is linked")
 
 
 class Identities:
-    """Signs in whom a provider has vouched for."""
+    """Signs in users that a provider has authenticated."""
 
     def __init__(
         self,
@@ -70,10 +70,10 @@ class Identities:
     async def sign_in(
         self, provider: OAuthProvider, profile: ProviderProfile, grant: Grant, device: Device
     ) -> SignedIn:
-        """Sign somebody in whom the provider has vouched for.
+        """Sign in a user that the provider has authenticated.
 
         Raises:
-            SignInRefused: may not, or not into an account that is somebody's.
+            SignInRefused: the user is not allowed, or the account belongs to another user.
         """
         check_domain(profile, provider)
         try:
@@ -113,13 +113,13 @@ class Identities:
         return signed_in
 
     async def whose(self, provider: OAuthProvider, profile: ProviderProfile) -> str | None:
-        """The id of the user whose identity it is; None before its first sign-in."""
+        """The id of the user that an identity is linked to; None before its first sign-in."""
         found = await self._database.run(identity_rows.find, provider.name, profile.subject)
         return None if found is None else found.user_id
 
     async def _take_role(self, provider: OAuthProvider, profile: ProviderProfile) -> None:
-        """Whoever the provider gives no role any more is no administrator here either, whichever
-        way they come in next."""
+        """Withdraw the role of administrator, because the provider grants the user no role any
+        more. It applies to all ways to sign in."""
 
         def work(db: peewee.Database) -> list[Revocation]:
             found = identity_rows.find(db, provider.name, profile.subject)
@@ -219,7 +219,7 @@ class Identities:
 
 
 def _shown_name(profile: ProviderProfile) -> str:
-    """A name for others to see: never an address, which would lie in Redis and on their screens."""
+    """A display name: never an e-mail address, which other users would see."""
     name = profile.name
     if "@" in (read := unicodedata.normalize("NFKC", name)):  # in any of its widths
         name = read.partition("@")[0]

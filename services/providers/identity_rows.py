@@ -18,7 +18,7 @@ def same(provider: str, subject: str) -> peewee.Expression:
 
 
 def find(db: peewee.Database, provider: str, subject: str) -> Identity | None:
-    """An identity, if it is linked."""
+    """The linked identity, or None."""
     return Identity.select().where(same(provider, subject)).get_or_none(db)
 
 
@@ -31,7 +31,7 @@ def of_user(db: peewee.Database, user_id: str, provider: str) -> Identity | None
 def insert(
     db: peewee.Database, provider: str, profile: ProviderProfile, user_id: str, now: float
 ) -> None:
-    """Link somebody to an account.
+    """Link an identity to an account.
 
     Raises:
         peewee.IntegrityError: linked already, or another of this provider is.
@@ -114,8 +114,8 @@ def record_verified(db: peewee.Database, user: User, profile: ProviderProfile) -
 
 
 def unlink(db: peewee.Database, identity: Identity) -> None:
-    """Unlink it, and remember that its provider was: whoever has the account there would else be
-    joined again by its address, at the next sign-in."""
+    """Unlink an identity, and record that its provider was unlinked. Otherwise the next sign-in
+    would link it again by its e-mail address."""
     row = {"user": identity.user_id, "provider": identity.provider}
     Unlinked.insert(row).on_conflict_ignore().execute(db)
     Identity.delete().where(same(identity.provider, identity.subject)).execute(db)
@@ -128,6 +128,6 @@ def was_unlinked(db: peewee.Database, user_id: str, provider: str) -> bool:
 
 
 def forget_unlinked(db: peewee.Database, user_id: str, provider: str) -> None:
-    """The user links one of its accounts."""
+    """Delete that record, because the user links an account of the provider."""
     mine = (Unlinked.user == user_id) & (Unlinked.provider == provider)
     Unlinked.delete().where(mine).execute(db)

@@ -23,7 +23,7 @@ COLUMNS = ("access_token", "refresh_token", "id_token")
 
 @dataclass
 class Rotated:
-    """What was done. `unreadable`: rows that no key fits, left as they are."""
+    """The result of a rotation. `unreadable`: unchanged rows that no key fits."""
 
     rotated: int = 0
     unreadable: int = 0
@@ -61,7 +61,7 @@ def _page(db: peewee.Database, after: str) -> list[str]:
 
 
 def _rotate_app_keys(db: peewee.Database, encryption: Encryption) -> int:
-    """The key pairs of app tokens: a handful. Gives how many no key fits."""
+    """Re-encrypt the few key pairs of app tokens. Returns how many no key fits."""
     unreadable = 0
     for row in AppKey.select().execute(db):
         try:
@@ -74,7 +74,7 @@ def _rotate_app_keys(db: peewee.Database, encryption: Encryption) -> int:
 
 
 def _rotate_webhooks(db: peewee.Database, encryption: Encryption) -> int:
-    """The secrets of webhooks: a handful. Gives how many no key fits."""
+    """Re-encrypt the few secrets of webhooks. Returns how many no key fits."""
     unreadable = 0
     for row in Webhook.select().where(Webhook.deleted_at.is_null()).execute(db):
         try:
@@ -87,7 +87,7 @@ def _rotate_webhooks(db: peewee.Database, encryption: Encryption) -> int:
 
 
 def _rotate(db: peewee.Database, encryption: Encryption, ids: list[str]) -> tuple[int, int]:
-    """Gives how many were re-encrypted, and how many no key fits."""
+    """Re-encrypt a batch. Returns how many were re-encrypted, and how many no key fits."""
     rotated = unreadable = 0
     for row in OAuthToken.select().where(OAuthToken.id.in_(ids)).execute(db):
         old = {name: getattr(row, name) for name in COLUMNS}

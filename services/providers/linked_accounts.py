@@ -30,7 +30,7 @@ from services.storage.database import Database
 
 
 class LinkedAccount(msgspec.Struct, frozen=True):
-    """A linked account, as its user may see it. Times are epoch seconds."""
+    """A linked account, as shown to its user. Times are epoch seconds."""
 
     provider: str
     title: str
@@ -40,7 +40,7 @@ class LinkedAccount(msgspec.Struct, frozen=True):
 
 
 class LinkedAccounts:
-    """Links, lists and unlinks."""
+    """Links, lists and unlinks accounts at providers."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class LinkedAccounts:
     async def link(
         self, provider: OAuthProvider, profile: ProviderProfile, grant: Grant, link: Link
     ) -> None:
-        """Link an account at a provider to the account of a living login session.
+        """Link an account at a provider to the account of an active login session.
 
         Raises:
-            SignInRefused: the session is over, the account there is linked already, or it may
-                not sign in.
+            SignInRefused: the session has ended, the account at the provider is already linked, or
+                it may not sign in.
         """
         check_domain(profile, provider)
         role_of(profile, provider)  # whoever would be refused with it links no way in
@@ -106,7 +106,7 @@ class LinkedAccounts:
         return user
 
     async def is_recent(self, user_id: str, login_session_id: str) -> bool:
-        """Whether somebody signed in just now."""
+        """Whether the sign-in is recent."""
         return await self._database.run(self._sessions.is_recent, user_id, login_session_id)
 
     async def linked(self, user_id: str, title: Callable[[str], str]) -> list[LinkedAccount]:
@@ -126,15 +126,15 @@ class LinkedAccounts:
         return await self._database.run(work)
 
     async def unlink(self, user_id: str, provider: str, usable: frozenset[str]) -> list[TokenSet]:
-        """Unlink an account, and end the login sessions that came of it. Gives its tokens, to be
-        given back.
+        """Unlink an account, and end the login sessions that it opened. Returns its tokens, which
+        the caller must revoke at the provider.
 
         Args:
-            usable: providers that one can sign in with now.
+            usable: the providers that are currently configured.
 
         Raises:
-            NotFound: none of that provider is linked.
-            LastWayIn: there is neither a password nor another linked account.
+            NotFound: no account of that provider is linked.
+            LastWayIn: the user has neither a password nor another linked account.
         """
 
         def work(db: peewee.Database) -> tuple[list[TokenSet], list[Revocation]]:

@@ -1,6 +1,6 @@
-"""Logout that a provider begins, and logout at the provider that begins here.
+"""Logout that a provider initiates, and logout at the provider that is initiated here.
 
-OIDC Back-Channel Logout 1.0: a logout token ends the login sessions that came of the provider's
+OIDC Back-Channel Logout 1.0: a logout token ends the login sessions that derive from the provider's
 session, and closes their sockets on every node. It needs the database and no Redis. OIDC
 RP-Initiated Logout 1.0: the URL where the browser ends the provider's session. RFC 7009: provider
 tokens are revoked.
@@ -41,11 +41,11 @@ log = logging.getLogger("usher.oauth")
 
 
 class LogoutRefused(BadRequest):
-    """Not a logout token to act on (OIDC Back-Channel Logout section 2.8)."""
+    """The logout token is invalid (OIDC Back-Channel Logout section 2.8)."""
 
 
 class ProviderLogout:
-    """Hears of logouts at providers, and tells them of ours."""
+    """Handles logout tokens of providers, and logs users out at providers."""
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class ProviderLogout:
         self._giving_back: set[asyncio.Task[None]] = set()
 
     async def receive(self, provider: str, token: str) -> int:
-        """Act on a logout token. Gives how many login sessions were ended.
+        """Handle a logout token. Returns how many login sessions were ended.
 
         Raises:
-            NotFound: no such provider, or one that sends none.
-            LogoutRefused: it is none, not to be trusted, or was sent before.
-            ProviderUnavailable: its keys can't be fetched.
-            DatabaseUnavailable: nothing can be ended just now.
+            NotFound: there is no such provider, or it has no back-channel logout.
+            LogoutRefused: the token is invalid, or was received before.
+            ProviderUnavailable: the provider's keys cannot be fetched.
+            DatabaseUnavailable: the sessions cannot be ended now.
         """
         connection = self._providers.get(provider)
         try:
@@ -98,13 +98,13 @@ class ProviderLogout:
         )
 
     async def end_session_url(self, login_session_id: str, back_to: str) -> str | None:
-        """Where the browser ends the session at the provider that a login session came of.
+        """The URL at which the browser ends the provider's session of a login session.
 
-        To be asked before the login session is ended. None where there is no such place, or it
-        can't be found out now: a logout here must not wait for anybody.
+        Call it before the login session is ended. None if the provider has no such endpoint, or it
+        is unknown now: a logout here must not wait for the provider.
 
         Args:
-            back_to: `post_logout_redirect_uri`, as registered there.
+            back_to: `post_logout_redirect_uri`, as registered at the provider.
         """
         try:
             tokens = await self._database.run(self._tokens.of_login_session, login_session_id)
@@ -120,10 +120,10 @@ class ProviderLogout:
             log.info("%s: no way to sign out there: %s", tokens.provider, type(error).__name__)
             return None
 
-    # ---- giving tokens back ----------------------------------------------------------------
+    # ---- token revocation ------------------------------------------------------------------
 
     def give_back(self, sets: Sequence[TokenSet]) -> None:
-        """Have tokens revoked at their providers, in the background: nobody waits for that."""
+        """Revoke tokens at their providers, in the background."""
         for tokens in sets:
             if tokens.provider not in self._providers:
                 continue
@@ -150,5 +150,5 @@ class ProviderLogout:
         self._metrics.oauth_given_back.labels(outcome="failed").inc()
 
     async def close(self) -> None:
-        """Give up on what is not given back yet."""
+        """Cancel revocations that are still pending."""
         await end_tasks(*self._giving_back)

@@ -1,4 +1,4 @@
-"""Builds the services that deal with providers."""
+"""Creates the services of providers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from services.storage.encryption import Encryption
 
 @dataclass(frozen=True)
 class OAuthParts:
-    """What handlers and other services may ask about providers."""
+    """The services of providers that handlers and other services may call."""
 
     providers: Providers
     flow: OAuth
@@ -37,16 +37,16 @@ class OAuthParts:
     logout: ProviderLogout
 
     def take_out(self, db: peewee.Database, user_id: str) -> Callable[[], None]:
-        """Take a user's provider tokens out of the database, within a transaction.
+        """Delete a user's provider tokens from the database, within a transaction.
 
         Returns:
-            What has them revoked at their providers. To be called after the commit.
+            A function that revokes them at their providers. Call it after the commit.
         """
         tokens = self.tokens.take(db, user_id)
         return lambda: self.logout.give_back(tokens)
 
     async def close(self) -> None:
-        """End what is under way, and the threads."""
+        """Cancel calls in progress, and end the threads."""
         await self.refresh.close()
         await self.logout.close()
         self.providers.close()
@@ -64,7 +64,7 @@ def join(
     clock: Callable[[], float] = time.time,
     outbox: Outbox = NO_OUTBOX,
 ) -> OAuthParts:
-    """Join them. Nothing runs yet."""
+    """Create and connect the services. Nothing is started."""
     tokens = ProviderTokens(encryption, clock)
     linked = LinkedAccounts(database, login_sessions, revocations, tokens, clock, outbox)
     identities = Identities(database, login_sessions, revocations, tokens, clock, outbox)

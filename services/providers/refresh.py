@@ -1,9 +1,9 @@
 """Valid provider tokens on demand, refreshed before they expire by one caller at a time.
 
-Of all callers on all nodes only one asks the provider. On a node they share one task; between nodes
-a row is claimed for a while. So a single-use refresh token is used once. A provider that does not
-respond only delays the next try. The tokens, the login session that came of them and its sockets
-end with `invalid_grant`, with tokens of another subject, and with a provider that refuses for long.
+Of all callers on all nodes only one calls the provider. On a node they share one task; between
+nodes the row is claimed for a while. So a single-use refresh token is used once. A provider that
+does not respond only delays the next attempt. The tokens, their login session and its sockets end
+with `invalid_grant`, with tokens of another subject, and with a provider that refuses for long.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ log = logging.getLogger("usher.oauth")
 
 
 class ProviderToken(msgspec.Struct, frozen=True):
-    """An access token of a provider. `expires_at`: epoch seconds, None where it does not say."""
+    """An access token of a provider. `expires_at`: epoch seconds; None if unknown."""
 
     access_token: Secret
     scopes: str
@@ -65,7 +65,7 @@ class ProviderToken(msgspec.Struct, frozen=True):
 
 
 class ProviderRefresh:
-    """Hands out valid provider tokens, and keeps them valid."""
+    """Returns valid provider tokens, and refreshes them ahead of their expiry."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class ProviderRefresh:
         self._flights: dict[str, asyncio.Task[TokenSet]] = {}
 
     async def valid(self, user_id: str, provider: str) -> ProviderToken:
-        """A token to act for a user at a provider, good for a while yet.
+        """A user's access token of a provider that is valid for a while.
 
         Raises:
-            NotFound: the user is not signed in by that provider, nor has linked it; or the
-                provider has just ended it.
-            ProviderUnavailable: the token has to be refreshed, and the provider does not answer.
-            DatabaseUnavailable, DecryptionFailed: it can't be read.
+            NotFound: the user has neither signed in with that provider nor linked it, or the
+                provider has just ended the session.
+            ProviderUnavailable: the token must be refreshed, and the provider does not respond.
+            DatabaseUnavailable, DecryptionFailed: the token cannot be read.
         """
         tokens_id = await self._database.run(self._tokens.newest, user_id, provider)
         if tokens_id is None:
@@ -99,10 +99,10 @@ class ProviderRefresh:
         return ProviderToken(grant.access_token, grant.scopes, grant.expires_at)
 
     async def keep(self) -> None:
-        """Refresh what is near its end, so that a session that the provider has ended ends here.
+        """Refresh tokens that expire soon, so that sessions ended by the provider end here, too.
 
         Raises:
-            DatabaseUnavailable: another time, then.
+            DatabaseUnavailable: retry later.
         """
         keeping = [self._keep_all_of(connection.name) for connection in self._providers]
         _raise_first(await asyncio.gather(*keeping, return_exceptions=True), but=())
@@ -123,14 +123,14 @@ class ProviderRefresh:
             after = page[-1]
 
     async def _keep_one(self, tokens_id: str) -> bool:
-        """Gives whether it was refreshed."""
+        """Refresh one set. Returns whether it was refreshed."""
         try:
             return not self._is_due(await self._refreshed(await self._load(tokens_id)))
         except ProviderUnavailable:
             return False
 
     async def close(self) -> None:
-        """Let refreshes that are under way end: what a provider has answered must be kept."""
+        """Wait for refreshes in progress, because their responses must be stored."""
         if self._flights:
             await asyncio.wait(tuple(self._flights.values()), timeout=CLOSE_SECONDS)
 
@@ -173,11 +173,11 @@ class ProviderRefresh:
     # ---- one at a time ---------------------------------------------------------------------
 
     async def _refreshed(self, tokens: TokenSet) -> TokenSet:
-        """The set, refreshed; or as it is where that still does.
+        """The refreshed set, or the current one if it is still valid.
 
         Raises:
-            NotFound: the provider has ended it.
-            ProviderUnavailable: it is over, and can't be refreshed now.
+            NotFound: the provider has ended the session.
+            ProviderUnavailable: the token has expired, and cannot be refreshed now.
         """
         flight = self._flights.get(tokens.id)
         if flight is None:
@@ -214,7 +214,7 @@ class ProviderRefresh:
             tokens = await self._load(tokens.id)
 
     def _claim(self, db: peewee.Database, tokens: TokenSet) -> float | None:
-        """Claim a set. Gives until when, None where another node holds it or has refreshed it."""
+        """Claim a set. Returns until when; None if another node has claimed or refreshed it."""
         now = self._clock()
         until = now + CLAIM_SECONDS
         free = OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now)
@@ -238,7 +238,7 @@ class ProviderRefresh:
             await self._fail(tokens, claim, error)
             raise ProviderUnavailable(error.evidence) from error
         self._count("refreshed")
-        # Kept first: the refresh token that it was asked with may be dead by now.
+        # Stored first, because the previous refresh token may be invalid now.
         kept = await self._keep_new(tokens, grant)
         await self._check(connection, grant)
         return kept
@@ -257,7 +257,7 @@ class ProviderRefresh:
         return self._providers.get(provider).settings.refused_seconds if known else math.inf
 
     async def _keep_new(self, tokens: TokenSet, grant: Grant) -> TokenSet:
-        """Write the new tokens. The old refresh token may be dead by now, so it is tried hard."""
+        """Store the new tokens, with retries, because the old refresh token may be invalid now."""
         for attempt in range(3):
             try:
                 await self._database.run(self._tokens.replace, tokens, grant)
@@ -282,20 +282,20 @@ class ProviderRefresh:
             OAuthToken.claimed_until: None,
             OAuthToken.failures: tokens.failures + 1,
             OAuthToken.refused_since: refused_since(tokens, error, self._clock()),
-            # Spread: many sets fail together, and must not come back together.
+            # A random delay: many sets fail together, and must not be retried together.
             OAuthToken.try_at: self._clock() + wait * random.uniform(0.5, 1.0),  # noqa: S311
         }
         mine = _same(tokens) & (OAuthToken.claimed_until == claim)
         await self._database.run(lambda db: OAuthToken.update(changes).where(mine).execute(db))
 
     async def _end(self, tokens: TokenSet, why: str) -> TokenSet:
-        """The provider's session is over: so is what came of it here.
+        """End the login session, because the provider's session has ended.
 
         Returns:
-            The set, where another node has refreshed it meanwhile: then only our copy is over.
+            The set, if another node has refreshed it meanwhile: then only our copy was outdated.
 
         Raises:
-            NotFound: it has been ended.
+            NotFound: the session was ended.
         """
         current = await self._load(tokens.id)
         if current.version != tokens.version:

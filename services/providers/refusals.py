@@ -18,7 +18,7 @@ CLIENTS_OWN = frozenset(
 
 
 def is_refusal(error: UsherError) -> bool:
-    """Whether a refresh that failed was refused for the token's sake."""
+    """Whether a failed refresh was refused because of the token."""
     return isinstance(error, ProviderRefused) and error.word not in CLIENTS_OWN
 
 
@@ -31,7 +31,7 @@ def refused_since(tokens: TokenSet, error: UsherError, now: float) -> float | No
 
 
 def is_for_good(tokens: TokenSet, error: UsherError, now: float, most: float) -> bool:
-    """Whether the session is over.
+    """Whether the provider has ended the session.
 
     Args:
         most: REFUSED_SECONDS of the provider.

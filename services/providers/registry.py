@@ -1,4 +1,4 @@
-"""The providers of an installation, each with worker threads of its own."""
+"""The providers of an installation, each with its own worker threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Connection:
-    """One provider, and the threads in which it is asked."""
+    """One provider, and the threads for calls to it."""
 
     def __init__(self, provider: Provider) -> None:
         self.name, self.title = provider.settings.name, provider.title
@@ -29,13 +29,13 @@ class Connection:
         self._calls = ProviderCalls(self.name)
 
     async def ask(self, work: Callable[[Provider], T], to_its_end: bool = False) -> T:
-        """Do something with the provider in one of its threads.
+        """Call the provider in one of its threads.
 
         Args:
             to_its_end: as for `ProviderCalls.run`.
 
         Raises:
-            ProviderUnavailable: no answer of use, not in time, or too much is waiting.
+            ProviderUnavailable: the response is missing, late or invalid, or too many calls wait.
             SignInRefused, GrantEnded: as the provider's method.
         """
         return await self._calls.run(lambda: work(self._provider), to_its_end)
@@ -46,11 +46,11 @@ class Connection:
 
 
 class Providers:
-    """All of them.
+    """The providers, by name.
 
     Args:
         settings: OAUTH_PROVIDERS.
-        public_url: of this installation; the answers come to `/oauth/{name}/callback` there.
+        public_url: of this installation. The redirect URI is `/oauth/{name}/callback` there.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Providers:
         return name in self._by_name
 
     def get(self, name: str) -> Connection:
-        """The provider called so.
+        """The provider with this name.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such provider.
         """
         try:
             return self._by_name[name]

@@ -48,7 +48,7 @@ class TokenSet(msgspec.Struct, frozen=True):
 
 
 class ProviderTokens:
-    """Writes and reads them, within somebody's transaction."""
+    """Writes and reads sets of tokens, within the caller's transaction."""
 
     def __init__(self, encryption: Encryption, clock: Callable[[], float] = time.time) -> None:
         self._encryption, self._clock = encryption, clock
@@ -61,12 +61,12 @@ class ProviderTokens:
         login_session_id: str | None,
         grant: Grant,
     ) -> None:
-        """Keep what a sign-in or a linking gave.
+        """Store the tokens of a sign-in or a linking.
 
         Args:
             identity: provider and subject.
-            login_session_id: that came of it; None for a linking, whose set takes the place of
-                the one before.
+            login_session_id: the login session; None for a linking, whose set replaces the
+                previous one.
         """
         provider, subject = identity
         if login_session_id is None:
@@ -86,8 +86,8 @@ class ProviderTokens:
         ).execute(db)
 
     def replace(self, db: peewee.Database, tokens: TokenSet, grant: Grant) -> bool:
-        """Put refreshed tokens in the place of those that were refreshed. False when these are
-        gone, or were replaced by another node."""
+        """Replace a set with the refreshed one. Returns False if the set was deleted, or replaced
+        by another node."""
         sealed = self._sealed(grant)
         if grant.id_token is None:
             del sealed["id_token"]  # most providers give none at a refresh: the first one stays
@@ -106,7 +106,7 @@ class ProviderTokens:
         """A set by its id.
 
         Raises:
-            DecryptionFailed: the keys are not those that it was encrypted with.
+            DecryptionFailed: no encryption key fits.
         """
         row = OAuthToken.select().where(OAuthToken.id == tokens_id).get_or_none(db)
         return None if row is None else self._opened(row)
@@ -126,7 +126,7 @@ class ProviderTokens:
         return None if row is None else str(row.id)
 
     def of_login_session(self, db: peewee.Database, login_session_id: str) -> TokenSet | None:
-        """The set of a login session that is not over. Raises as `get`."""
+        """The set of an active login session. Raises as `get`."""
         same = OAuthToken.login_session == login_session_id
         row = living(self._clock()).where(same).get_or_none(db)
         return None if row is None else self.get(db, row.id)
@@ -134,9 +134,9 @@ class ProviderTokens:
     def take(
         self, db: peewee.Database, user_id: str, provider: str | None = None
     ) -> list[TokenSet]:
-        """A user's sets, of one provider or of all, taken out to be given back to their providers.
+        """Delete and return a user's sets, of one provider or of all, to revoke them.
 
-        Those that no key fits are taken out as well: who deletes an account means it.
+        Sets that no key fits are deleted as well, because the account's data must be deleted.
         """
         mine = OAuthToken.user == user_id
         if provider is not None:

@@ -1,7 +1,7 @@
-"""Delivers what waits, from whichever node, with a share of the places for each webhook.
+"""Delivers due events of all nodes, with a share of the concurrent attempts for each webhook.
 
-A webhook whose last attempt failed or took long has one place, and all of those together have half
-of them: a receiver that does not answer, or answers late, holds up no other.
+A webhook whose last attempt failed or took long has one attempt at a time, and all such webhooks
+together have half of the attempts. So a slow or unresponsive receiver does not delay the others.
 """
 
 from __future__ import annotations
