@@ -165,7 +165,7 @@ export class Usher {
     const { location } = globalThis;
     if (!location?.assign || !(this.#login instanceof CookieLogin)) {
       throw misuse('signInWith needs a page on the site of the server, which has its cookies. '
-        + 'A program signs in through the system browser: see docs/oauth.md.');
+        + 'A program signs in through the system browser: see docs/native.md.');
     }
     const there = new URL(`oauth/${encodeURIComponent(provider)}/login`, this.#options.base);
     there.searchParams.set('next', new URL(next ?? location.href, location.href).href);

@@ -106,6 +106,10 @@ if (!where) {
   console.error('usage: sign-in.mjs http://127.0.0.1:8888 [--provider NAME]');
   process.exit(2);
 }
+if (!globalThis.WebSocket) { // before anybody signs in for nothing
+  console.error(`Node ${process.versions.node} has no WebSocket: Node 22 or later is needed.`);
+  process.exit(1);
+}
 try {
   const server = new URL(where).origin;
   const signedIn = await signIn(server, provider);

@@ -49,6 +49,8 @@ def main() -> int:
         }
         parts: dict[str, subprocess.Popen[bytes]] = {}
         for name, command in commands.items():
+            if name == chosen.proxy:  # last, or nginx logs an error for each question too early
+                wait_for(f"http://127.0.0.1:{usher}/healthz", parts)
             own = settings if name == "Usher" else {"XDG_DATA_HOME": str(folder)}
             parts[name] = subprocess.Popen(command, cwd=ROOT, env=os.environ | own)
             stack.callback(stop, parts[name])

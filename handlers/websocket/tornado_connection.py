@@ -296,6 +296,7 @@ class TornadoConnection:
         if connection is not None and connection.stream is not None:
             connection.stream.close()
         self._lost()
+        self._over()
 
     def when_gone(self, act: Callable[[], None]) -> None:
         """Call `act` once Tornado has closed the stream."""
@@ -310,6 +311,11 @@ class TornadoConnection:
             self._timer.cancel()
             self._timer = None
         self._lost(ABNORMAL_CLOSURE if code is None else code)
+        self._over()
+
+    def _over(self) -> None:
+        """The stream is closed. Tornado says so by `ended`, but for a client that left before it
+        was answered."""
         self._is_over = True
         if self._gone is not None:
             act, self._gone = self._gone, None

@@ -185,6 +185,7 @@ def test_a_users_change_is_told_once(scripted: ScriptedUsher) -> None:
         ("createUsher({ url }).room('tea')", "Rooms are channel:ID"),
         ("createUsher({ url }).room()", "Rooms are channel:ID"),
         ("await createUsher({ url }).signInWith('google')", "needs a page"),
+        ("await createUsher({ url }).signInWith('google')", "see docs/native.md"),
         ("await createUsher({ url, getToken: async () => 't' }).signIn(ada)", "With getToken"),
         ("await createUsher({ url, getToken: async () => 't' }).signOut()", "With getToken"),
     ],

@@ -23,6 +23,7 @@ from tests.support.browser import Tab, Visitor, chromium, visitors
 from tests.support.node import node_command
 from tests.support.practice_provider import STYLES, PracticeProvider, practice_provider
 from tests.support.server import PATIENCE, ROOT, Usher, sign_up, usher, wait_until
+from tests.support.tools import need
 
 PYTHON, NODE = "python", "node"
 FOLDER = ROOT / "examples/native"
@@ -209,3 +210,17 @@ def test_what_another_program_sends_to_its_port_is_not_taken(
                 error.close()
         tab.sign_in(visitor.email)
         prints_what_comes(program)
+
+
+def test_a_node_without_websocket_is_told_before_anybody_signs_in() -> None:
+    node = need("the example in Node needs it (apt-get install nodejs)", "node")
+    done = subprocess.run(
+        [node, "--no-experimental-websocket", FOLDER / "sign-in.mjs", "http://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Node 22 or later is needed" in done.stderr
+    assert done.stdout == ""

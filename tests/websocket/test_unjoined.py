@@ -165,6 +165,14 @@ def test_a_socket_that_was_refused_counts_until_its_closing_handshake_is_over(
                 else:
                     raise AssertionError("an address may have any number of refused sockets")
             wait_until(lambda: _is_let_in(server))
+            for _ in range(20):  # who leaves at once, before an answer or behind it
+                with RawClient(server) as one:
+                    one.send(head + then)
+            wait_until(lambda: _is_let_in(server))
+            with ExitStack() as crowd:  # not even one of them is still counted
+                for _ in range(2):
+                    crowd.enter_context(RawClient(server)).upgrade()
+                wait_until(lambda: _is_let_in(server))
 
 
 def test_who_joins_is_counted_no_more(socket_kind: str) -> None:

@@ -76,7 +76,7 @@ async function welcome(me) {
   at('note').textContent = '';
   if (!me) return;
   usher.room(room).on('posted', ({ data }) => show(data));
-  usher.room(room).on('counted', ({ data }) => { at('count').textContent = `${data.posts} posts`; });
+  usher.room(room).on('counted', ({ data }) => { at('count').textContent = data.posts === 1 ? '1 post' : `${data.posts} posts`; });
   // What is published without "keep" is missed by who is away: back again, the page loads anew.
   usher.on('state', ({ name, retry }) => {
     document.body.dataset.state = name;
