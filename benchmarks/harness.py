@@ -177,7 +177,7 @@ class Lab:
     def installation(self) -> Installation:
         """The installation for rooms and several nodes; made when it is first wanted."""
         if self._installation is None:
-            installation = Installation(self.sizes, self.cores, self._folder / "house")
+            installation = Installation(self.sizes, self.cores, self._folder / "environment")
             self._installation = self._open.enter_context(closing(installation))
         return self._installation
 

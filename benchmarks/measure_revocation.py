@@ -81,7 +81,7 @@ class Revocation:
         self._logins: list[Login] = []
 
     def logins_used_up(self, sizes: Sizes) -> int:
-        return 0  # of the lab: the sessions to be ended belong to the house
+        return 0  # of the lab: the sessions to be ended belong to the environment
 
     def run(self, lab: Lab, subject: str) -> Sample:
         count, stage = lab.sizes.node_logouts, _Stage()

@@ -35,7 +35,7 @@ def package() -> Iterator[Packed]:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[Usher]:
+def installation() -> Iterator[Usher]:
     with usher("sqlite") as running:
         yield running
 
@@ -119,12 +119,12 @@ def test_every_call_of_the_readme_is_typed() -> None:
 # ---- run from there ------------------------------------------------------------------------
 
 
-def test_the_example_runs_in_node(house: Usher, app: Path) -> None:
-    the_readme_prints(house, node_command(), app)
+def test_the_example_runs_in_node(installation: Usher, app: Path) -> None:
+    the_readme_prints(installation, node_command(), app)
 
 
-def test_without_a_websocket_the_peer_ws_is_taken(house: Usher, app_with_ws: Path) -> None:
-    the_readme_prints(house, node(WITHOUT_WEBSOCKET), app_with_ws)
+def test_without_a_websocket_the_peer_ws_is_taken(installation: Usher, app_with_ws: Path) -> None:
+    the_readme_prints(installation, node(WITHOUT_WEBSOCKET), app_with_ws)
 
 
 def test_without_a_websocket_and_without_ws_it_says_so_at_once(app: Path) -> None:
@@ -148,13 +148,15 @@ def test_a_websocket_of_the_apps_own_is_taken_before_all_others(app: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_example_runs_in_node_22_with_nothing_else(house: Usher, package: Packed) -> None:
+def test_the_example_runs_in_node_22_with_nothing_else(
+    installation: Usher, package: Packed
+) -> None:
     app = package.app("app-22")
     npm("install", "--no-audit", "--no-fund", "--silent", NODE_22, cwd=app)
     program = app / "node_modules" / "node" / "bin" / "node"
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     assert version.stdout.startswith("v22.")
-    the_readme_prints(house, [program], app)
+    the_readme_prints(installation, [program], app)
 
 
 @pytest.mark.slow

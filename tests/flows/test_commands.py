@@ -35,13 +35,13 @@ from tests.support.tools import first_of
 # What a command does to rows has its tests in the packages of services/, on both kinds.
 database_kind = kinds("sqlite", slow("postgresql"))
 
-House = tuple[Usher, Client]
+Installation = tuple[Usher, Client]
 EMAIL_COMMANDS = ("make-admin", "reset-password")
 COMMANDS = (*EMAIL_COMMANDS, "list-users", "rotate-jwt", "rotate-keys", "create-api-key")
 
 
 @pytest.fixture(scope="module")
-def house(database_kind: str) -> Iterator[House]:
+def installation(database_kind: str) -> Iterator[Installation]:
     """A server that runs beside the commands, and its first administrator."""
     with usher(database_kind) as server:
         yield server, sign_up(server)
@@ -71,8 +71,8 @@ def told(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 @pytest.mark.gen_test
-async def test_a_new_administrator_is_one_on_the_running_server(house: House) -> None:
-    server, first = house
+async def test_a_new_administrator_is_one_on_the_running_server(installation: Installation) -> None:
+    server, first = installation
     email = address()
     second = sign_up(server, email=email)
     async with connect(server, subprotocols=bearer(second.token)) as socket:
@@ -95,9 +95,9 @@ def audit(admin: Client, kind: str) -> list[dict[str, Any]]:
 
 @pytest.mark.gen_test
 async def test_a_link_of_reset_password_opens_and_only_then_the_old_sessions_end(
-    house: House,
+    installation: Installation,
 ) -> None:
-    server, admin = house
+    server, admin = installation
     email, new = address(), "a heron waits in cold water"
     client = sign_up(server, email=email)
     async with connect(server, subprotocols=bearer(client.token)) as socket:
@@ -122,8 +122,10 @@ async def test_a_link_of_reset_password_opens_and_only_then_the_old_sessions_end
     assert email not in server.log
 
 
-def test_a_link_leads_to_the_public_url_and_is_json_where_that_is_asked_for(house: House) -> None:
-    server, admin = house
+def test_a_link_leads_to_the_public_url_and_is_json_where_that_is_asked_for(
+    installation: Installation,
+) -> None:
+    server, admin = installation
     email = address()
     user = sign_up(server, email=email)
     asked = ("reset-password", email, "--json", "--public-url", "https://usher.example")
@@ -140,8 +142,8 @@ def test_a_link_leads_to_the_public_url_and_is_json_where_that_is_asked_for(hous
     ]
 
 
-def test_a_key_is_made_that_has_no_maker(house: House) -> None:
-    server, admin = house
+def test_a_key_is_made_that_has_no_maker(installation: Installation) -> None:
+    server, admin = installation
     scopes = ("--scope", "publish", "--scope", "read")
     made = told(command(server, "create-api-key", "ci", *scopes, "--json"))
     assert (made["name"], made["scopes"]) == ("ci", ["publish", "read"])
@@ -184,8 +186,8 @@ def test_users_are_listed_beside_a_server_and_without_one(database_kind: str) ->
 
 
 @pytest.mark.parametrize("name", EMAIL_COMMANDS)
-def test_an_address_that_nobody_has_is_one_line(house: House, name: str) -> None:
-    server, _ = house
+def test_an_address_that_nobody_has_is_one_line(installation: Installation, name: str) -> None:
+    server, _ = installation
     done = command(server, name, "nobody@example.org", "--json")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [

@@ -34,105 +34,107 @@ from tests.support.server import (
 
 
 @pytest.fixture(scope="module")
-def house(socket_kind: str) -> Iterator[Usher]:
+def installation(socket_kind: str) -> Iterator[Usher]:
     with quiet_usher(socket_kind) as server:
         yield server
 
 
 @pytest.fixture
-def ada(house: Usher) -> Client:
-    return sign_up(house)
+def ada(installation: Usher) -> Client:
+    return sign_up(installation)
 
 
 # ---- websockets, asyncio ---------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_websockets_joins_by_header(house: Usher, ada: Client) -> None:
+async def test_websockets_joins_by_header(installation: Usher, ada: Client) -> None:
     headers = {"Authorization": f"Bearer {ada.token}"}
-    async with connect(house, additional_headers=headers) as socket:
+    async with connect(installation, additional_headers=headers) as socket:
         assert (await event(socket, "joined"))["user"]["id"] == ada.user["id"]
         assert (await ask(socket, "heartbeat"))["ok"] is True
 
 
 @pytest.mark.gen_test
-async def test_websockets_joins_by_subprotocol(house: Usher, ada: Client) -> None:
-    async with connect(house, subprotocols=bearer(ada.token)) as socket:
+async def test_websockets_joins_by_subprotocol(installation: Usher, ada: Client) -> None:
+    async with connect(installation, subprotocols=bearer(ada.token)) as socket:
         assert socket.subprotocol == "usher.v1"
         assert (await event(socket, "joined"))["user"]["id"] == ada.user["id"]
 
 
 @pytest.mark.gen_test
-async def test_websockets_joins_by_ticket(house: Usher, ada: Client) -> None:
-    async with connect(house, f"?ticket={ada.ticket()}") as socket:
+async def test_websockets_joins_by_ticket(installation: Usher, ada: Client) -> None:
+    async with connect(installation, f"?ticket={ada.ticket()}") as socket:
         assert (await event(socket, "joined"))["user"]["id"] == ada.user["id"]
 
 
 @pytest.mark.gen_test
-async def test_websockets_joins_by_cookie(house: Usher) -> None:
-    browser = sign_up(house, browser=True)
+async def test_websockets_joins_by_cookie(installation: Usher) -> None:
+    browser = sign_up(installation, browser=True)
     headers = {"Cookie": f"access_token={browser.cookies['access_token']}"}
-    options: Any = {"additional_headers": headers, "origin": house.url}
-    async with connect(house, **options) as socket:
+    options: Any = {"additional_headers": headers, "origin": installation.url}
+    async with connect(installation, **options) as socket:
         assert (await event(socket, "joined"))["user"]["id"] == browser.user["id"]
 
 
 @pytest.mark.gen_test
-async def test_websockets_joins_by_user_join(house: Usher, ada: Client) -> None:
-    async with connect(house) as socket:
+async def test_websockets_joins_by_user_join(installation: Usher, ada: Client) -> None:
+    async with connect(installation) as socket:
         reply = await ask(socket, "user-join", {"auth": {"token": ada.token}})
         assert reply["data"]["user"]["id"] == ada.user["id"]
 
 
 @pytest.mark.gen_test
-async def test_websockets_sees_each_refusal(house: Usher, ada: Client) -> None:
+async def test_websockets_sees_each_refusal(installation: Usher, ada: Client) -> None:
     headers = {"Authorization": "Bearer rubbish"}
     with pytest.raises(websockets.InvalidStatus) as refused:
-        await connect(house, additional_headers=headers)
+        await connect(installation, additional_headers=headers)
     assert refused.value.response.status_code == 401
     with pytest.raises(websockets.InvalidStatus) as foreign:
-        await connect(house, origin="https://evil.example")
+        await connect(installation, origin="https://evil.example")
     assert foreign.value.response.status_code == 403
-    async with connect(house, "?ticket=rubbish") as socket:
+    async with connect(installation, "?ticket=rubbish") as socket:
         assert (await event(socket, "closing"))["retry"] == "login"
         assert await close_code(socket) == 4401
 
 
 @pytest.mark.gen_test
-async def test_websockets_pings_and_is_answered(house: Usher, ada: Client) -> None:
-    async with connect(house, subprotocols=bearer(ada.token)) as socket:
+async def test_websockets_pings_and_is_answered(installation: Usher, ada: Client) -> None:
+    async with connect(installation, subprotocols=bearer(ada.token)) as socket:
         await event(socket, "joined")
         for payload in (b"", b"x", b"y" * 125):
             await (await socket.ping(payload))
 
 
 @pytest.mark.gen_test
-async def test_websockets_sends_a_big_message_in_fragments(house: Usher, ada: Client) -> None:
+async def test_websockets_sends_a_big_message_in_fragments(
+    installation: Usher, ada: Client
+) -> None:
     text = json.dumps({"event": "heartbeat", "id": 1, "data": "x" * 60_000})
-    async with connect(house, subprotocols=bearer(ada.token)) as socket:
+    async with connect(installation, subprotocols=bearer(ada.token)) as socket:
         await event(socket, "joined")
         await socket.send(text[n : n + 1000] for n in range(0, len(text), 1000))
         assert (await receive(socket))["id"] == 1
         await socket.send(text.replace("x", "xx"))
-        if not house.through_tornado:  # which closes a message that is too big by itself
+        if not installation.through_tornado:  # which closes a message that is too big by itself
             assert (await event(socket, "closing"))["reason"] == "message_too_big"
         assert await close_code(socket) == 1009
 
 
 @pytest.mark.gen_test
 async def test_websockets_on_its_defaults_offers_compression_and_goes_without(
-    house: Usher, ada: Client
+    installation: Usher, ada: Client
 ) -> None:
     options: Any = {"subprotocols": bearer(ada.token), "proxy": None}
-    async with websockets.connect(house.ws, **options) as socket:
+    async with websockets.connect(installation.ws, **options) as socket:
         assert socket.protocol.extensions == []
         assert (await receive(socket))["event"] == "joined"
         assert (await ask(socket, "heartbeat"))["ok"] is True
 
 
 @pytest.mark.gen_test
-async def test_websockets_closes_in_good_order(house: Usher, ada: Client) -> None:
-    async with connect(house, subprotocols=bearer(ada.token)) as socket:
+async def test_websockets_closes_in_good_order(installation: Usher, ada: Client) -> None:
+    async with connect(installation, subprotocols=bearer(ada.token)) as socket:
         await event(socket, "joined")
         await socket.close(4000, "done here")
         assert socket.close_code == 4000
@@ -140,8 +142,8 @@ async def test_websockets_closes_in_good_order(house: Usher, ada: Client) -> Non
 
 
 @pytest.mark.gen_test
-async def test_websockets_sees_its_session_end(house: Usher, ada: Client) -> None:
-    async with connect(house, subprotocols=bearer(ada.token)) as socket:
+async def test_websockets_sees_its_session_end(installation: Usher, ada: Client) -> None:
+    async with connect(installation, subprotocols=bearer(ada.token)) as socket:
         await event(socket, "joined")
         assert ada.post("/api/auth/logout").status == 204
         assert await event(socket, "closing") == {
@@ -158,9 +160,9 @@ async def test_websockets_sees_its_session_end(house: Usher, ada: Client) -> Non
 # ---- websockets, threads ---------------------------------------------------------------------
 
 
-def test_the_threaded_websockets_joins_asks_and_leaves(house: Usher, ada: Client) -> None:
+def test_the_threaded_websockets_joins_asks_and_leaves(installation: Usher, ada: Client) -> None:
     options: Any = {"proxy": None, "open_timeout": PATIENCE, "subprotocols": bearer(ada.token)}
-    with websockets.sync.client.connect(house.ws, **options) as socket:
+    with websockets.sync.client.connect(installation.ws, **options) as socket:
         assert json.loads(socket.recv(PATIENCE))["event"] == "joined"
         socket.send(json.dumps({"event": "heartbeat", "id": "ünï"}))
         assert json.loads(socket.recv(PATIENCE))["id"] == "ünï"
@@ -171,8 +173,8 @@ def test_the_threaded_websockets_joins_asks_and_leaves(house: Usher, ada: Client
     assert socket.protocol.close_code == 1000
 
 
-def test_the_threaded_websockets_joins_by_message(house: Usher, ada: Client) -> None:
-    with websockets.sync.client.connect(house.ws, proxy=None) as socket:
+def test_the_threaded_websockets_joins_by_message(installation: Usher, ada: Client) -> None:
+    with websockets.sync.client.connect(installation.ws, proxy=None) as socket:
         socket.send(json.dumps({"event": "user-join", "data": {"auth": {"token": ada.token}}}))
         assert json.loads(socket.recv(PATIENCE))["event"] == "joined"
 
@@ -187,8 +189,8 @@ async def tornado_event(socket: WebSocketClientConnection) -> Any:
 
 
 @pytest.mark.gen_test
-async def test_tornado_joins_by_header(house: Usher, ada: Client) -> None:
-    request = HTTPRequest(house.ws, headers={"Authorization": f"Bearer {ada.token}"})
+async def test_tornado_joins_by_header(installation: Usher, ada: Client) -> None:
+    request = HTTPRequest(installation.ws, headers={"Authorization": f"Bearer {ada.token}"})
     socket = await websocket_connect(request)
     assert (await tornado_event(socket))["data"]["user"]["id"] == ada.user["id"]
     await socket.write_message(json.dumps({"event": "heartbeat", "id": 1}))
@@ -199,13 +201,15 @@ async def test_tornado_joins_by_header(house: Usher, ada: Client) -> None:
 
 
 @pytest.mark.gen_test
-async def test_tornado_joins_by_subprotocol_ticket_and_message(house: Usher, ada: Client) -> None:
-    by_offer = await websocket_connect(house.ws, subprotocols=bearer(ada.token))
+async def test_tornado_joins_by_subprotocol_ticket_and_message(
+    installation: Usher, ada: Client
+) -> None:
+    by_offer = await websocket_connect(installation.ws, subprotocols=bearer(ada.token))
     assert by_offer.selected_subprotocol == "usher.v1"
     assert (await tornado_event(by_offer))["event"] == "joined"
-    by_ticket = await websocket_connect(f"{house.ws}?ticket={ada.ticket()}")
+    by_ticket = await websocket_connect(f"{installation.ws}?ticket={ada.ticket()}")
     assert (await tornado_event(by_ticket))["event"] == "joined"
-    later = await websocket_connect(house.ws, compression_options={})
+    later = await websocket_connect(installation.ws, compression_options={})
     join = {"event": "user-join", "id": 1, "data": {"auth": {"token": new_token(ada)}}}
     await later.write_message(json.dumps(join))
     assert (await tornado_event(later))["ok"] is True
@@ -218,8 +222,8 @@ async def test_tornado_joins_by_subprotocol_ticket_and_message(house: Usher, ada
 
 
 @pytest.mark.gen_test
-async def test_tornado_sees_a_refusal(house: Usher) -> None:
-    request = HTTPRequest(house.ws, headers={"Authorization": "Bearer rubbish"})
+async def test_tornado_sees_a_refusal(installation: Usher) -> None:
+    request = HTTPRequest(installation.ws, headers={"Authorization": "Bearer rubbish"})
     with pytest.raises(HTTPClientError) as refused:
         await websocket_connect(request)
     assert refused.value.code == 401
@@ -305,7 +309,7 @@ def joined_asked_and_left(shown: list[Any], client: Client) -> None:
 
 
 @with_node
-def test_node_joins_by_subprotocol(house: Usher, ada: Client) -> None:
+def test_node_joins_by_subprotocol(installation: Usher, ada: Client) -> None:
     script = """
     const { socket, next, opened, closed } = open(WS, ['usher.v1', `usher.bearer.${TOKEN}`]);
     await opened;
@@ -313,33 +317,33 @@ def test_node_joins_by_subprotocol(house: Usher, ada: Client) -> None:
     show(socket.extensions);
     show(await next());
     """
-    shown = node(script + ASK_AND_LEAVE, house, TOKEN=ada.token)
+    shown = node(script + ASK_AND_LEAVE, installation, TOKEN=ada.token)
     assert shown[:2] == ["usher.v1", ""]
     joined_asked_and_left(shown[2:], ada)
 
 
 @with_node
-def test_node_joins_by_ticket(house: Usher, ada: Client) -> None:
+def test_node_joins_by_ticket(installation: Usher, ada: Client) -> None:
     script = """
     const { socket, next, closed } = open(`${WS}?ticket=${encodeURIComponent(TICKET)}`);
     show(await next());
     """
-    joined_asked_and_left(node(script + ASK_AND_LEAVE, house, TICKET=ada.ticket()), ada)
+    joined_asked_and_left(node(script + ASK_AND_LEAVE, installation, TICKET=ada.ticket()), ada)
 
 
 @with_node
-def test_node_joins_by_message(house: Usher, ada: Client) -> None:
+def test_node_joins_by_message(installation: Usher, ada: Client) -> None:
     script = """
     const { socket, next, opened, closed } = open(WS, 'usher.v1');
     await opened;
     socket.send(JSON.stringify({ event: 'user-join', id: 1, data: { auth: { token: TOKEN } } }));
     show(await next());
     """
-    joined_asked_and_left(node(script + ASK_AND_LEAVE, house, TOKEN=ada.token), ada)
+    joined_asked_and_left(node(script + ASK_AND_LEAVE, installation, TOKEN=ada.token), ada)
 
 
 @with_node
-def test_node_sees_why_it_was_closed(house: Usher) -> None:
+def test_node_sees_why_it_was_closed(installation: Usher) -> None:
     script = """
     for (const protocols of [['usher.v1', 'usher.bearer.rubbish'], ['usher.v1']]) {
       const { socket, next, opened, closed } = open(WS, protocols);
@@ -349,7 +353,7 @@ def test_node_sees_why_it_was_closed(house: Usher) -> None:
       show(await closed);
     }
     """
-    shown = node(script, house)
+    shown = node(script, installation)
     assert [said["code"] for said in shown[::2]] == [4401, 4400]
     assert shown[1::2] == [
         {"code": 4401, "reason": "unauthenticated", "wasClean": True},
@@ -381,7 +385,9 @@ const logout = () => fetch(new URL('/api/auth/logout', HTTP), {
 
 @with_node
 @pytest.mark.parametrize("present", ["subprotocol", "user-join"])
-def test_usher_js_joins_asks_and_obeys_the_end(house: Usher, ada: Client, present: str) -> None:
+def test_usher_js_joins_asks_and_obeys_the_end(
+    installation: Usher, ada: Client, present: str
+) -> None:
     script = """
     const usher = follow(new UsherClient(
       { baseUrl: HTTP, present: process.env.PRESENT, getToken: async () => TOKEN }));
@@ -393,7 +399,7 @@ def test_usher_js_joins_asks_and_obeys_the_end(house: Usher, ada: Client, presen
     show(states);
     """
     session, keys, unknown, states = node(
-        USHER_JS + script, house, TOKEN=ada.token, PRESENT=present
+        USHER_JS + script, installation, TOKEN=ada.token, PRESENT=present
     )
     assert session["user"]["id"] == ada.user["id"]
     assert keys == ["server_time"]
@@ -408,7 +414,7 @@ def test_usher_js_joins_asks_and_obeys_the_end(house: Usher, ada: Client, presen
 
 
 @with_node
-def test_usher_js_fetches_a_ticket_for_each_connection(house: Usher, ada: Client) -> None:
+def test_usher_js_fetches_a_ticket_for_each_connection(installation: Usher, ada: Client) -> None:
     script = """
     const withToken = (url, options) => fetch(url, {
       ...options, headers: { ...options.headers, Authorization: `Bearer ${TOKEN}` } });
@@ -419,13 +425,15 @@ def test_usher_js_fetches_a_ticket_for_each_connection(house: Usher, ada: Client
     }
     show(states.map(({ name }) => name));
     """
-    *users, states = node(USHER_JS + script, house, TOKEN=ada.token)
+    *users, states = node(USHER_JS + script, installation, TOKEN=ada.token)
     assert users == [ada.user["id"]] * 3
     assert states == ["connecting", "joined", "closed"] * 3
 
 
 @with_node
-def test_usher_js_does_not_come_back_after_it_was_replaced(house: Usher, ada: Client) -> None:
+def test_usher_js_does_not_come_back_after_it_was_replaced(
+    installation: Usher, ada: Client
+) -> None:
     script = """
     const options = { baseUrl: HTTP, getToken: async () => TOKEN };
     const first = follow(new UsherClient(options));
@@ -437,17 +445,17 @@ def test_usher_js_does_not_come_back_after_it_was_replaced(house: Usher, ada: Cl
     show(second.state.name);
     second.close();
     """
-    end, other = node(USHER_JS + script, house, TOKEN=ada.token)
+    end, other = node(USHER_JS + script, installation, TOKEN=ada.token)
     assert (end["code"], end["retry"], other) == (4409, "never", "joined")
 
 
 @with_node
-def test_usher_js_gives_up_on_a_token_that_is_no_good(house: Usher) -> None:
+def test_usher_js_gives_up_on_a_token_that_is_no_good(installation: Usher) -> None:
     script = """
     const usher = follow(new UsherClient({ baseUrl: HTTP, getToken: async () => 'rubbish' }));
     show(await usher.connect().catch(({ why }) => why));
     """
-    (why,) = node(USHER_JS + script, house)
+    (why,) = node(USHER_JS + script, installation)
     assert why == {"code": 4401, "reason": "unauthenticated", "retry": "login"}
 
 

@@ -28,7 +28,7 @@ from tests.support.server import (
 
 
 @pytest.fixture(scope="module")
-def house(database_kind: str) -> Iterator[tuple[Usher, Client]]:
+def installation(database_kind: str) -> Iterator[tuple[Usher, Client]]:
     """An Usher and its first administrator."""
     with usher(database_kind) as server:
         yield server, sign_up(server)
@@ -41,7 +41,7 @@ def fresh(database_kind: str) -> Iterator[tuple[Usher, Client]]:
         yield server, sign_up(server)
 
 
-House = tuple[Usher, Client]
+Installation = tuple[Usher, Client]
 
 
 def change(admin: Client, user: Client, **what: Any) -> Answer:
@@ -59,8 +59,10 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
-def test_only_administrators_may(house: House, method: str, path: str, body: Any) -> None:
-    server, _ = house
+def test_only_administrators_may(
+    installation: Installation, method: str, path: str, body: Any
+) -> None:
+    server, _ = installation
     user = sign_up(server)
     path = path.format(id=user.user["id"])
     plain_refusal(user.call(method, path, body), 403, "forbidden")
@@ -69,16 +71,18 @@ def test_only_administrators_may(house: House, method: str, path: str, body: Any
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS[1:])
-def test_an_unknown_account_is_not_found(house: House, method: str, path: str, body: Any) -> None:
-    _, admin = house
+def test_an_unknown_account_is_not_found(
+    installation: Installation, method: str, path: str, body: Any
+) -> None:
+    _, admin = installation
     plain_refusal(admin.call(method, path.format(id="nobody"), body), 404, "not_found")
 
 
 # ---- the list -------------------------------------------------------------------------------
 
 
-def test_the_list_shows_accounts_and_no_hash(house: House) -> None:
-    server, admin = house
+def test_the_list_shows_accounts_and_no_hash(installation: Installation) -> None:
+    server, admin = installation
     user = sign_up(server)
     answer = admin.get("/api/admin/users?limit=100")
     assert answer.status == 200
@@ -90,7 +94,7 @@ def test_the_list_shows_accounts_and_no_hash(house: House) -> None:
     assert b"argon2" not in answer.text
 
 
-def test_the_list_comes_in_pages(fresh: House) -> None:
+def test_the_list_comes_in_pages(fresh: Installation) -> None:
     server, admin = fresh
     everybody = {admin.user["id"]} | {sign_up(server).user["id"] for _ in range(6)}
     for limit, sizes in ((3, [3, 3, 1]), (7, [7]), (1, [1] * 7), (100, [7])):
@@ -108,19 +112,19 @@ def test_the_list_comes_in_pages(fresh: House) -> None:
         assert set(ids) == everybody
 
 
-def test_a_page_beyond_the_last_is_empty(house: House) -> None:
-    _, admin = house
+def test_a_page_beyond_the_last_is_empty(installation: Installation) -> None:
+    _, admin = installation
     assert admin.get("/api/admin/users?after=zzzzzzzzzzzzzzzzzzzzzz").body == {"items": []}
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "", "1.5", "1e3", "9999999", "%D9%A3%"])
-def test_a_page_needs_a_size(house: House, limit: str) -> None:
-    _, admin = house
+def test_a_page_needs_a_size(installation: Installation, limit: str) -> None:
+    _, admin = installation
     problem(admin.get(f"/api/admin/users?limit={limit}"), 400, "bad_request")
 
 
-def test_a_page_has_at_most_a_hundred(house: House) -> None:
-    _, admin = house
+def test_a_page_has_at_most_a_hundred(installation: Installation) -> None:
+    _, admin = installation
     assert admin.get("/api/admin/users?limit=1000").status == 200
 
 
@@ -128,8 +132,10 @@ def test_a_page_has_at_most_a_hundred(house: House) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_change_of_role_ends_tokens_of_the_old_role_until_refreshed(house: House) -> None:
-    server, admin = house
+async def test_a_change_of_role_ends_tokens_of_the_old_role_until_refreshed(
+    installation: Installation,
+) -> None:
+    server, admin = installation
     user, bystander = sign_up(server), sign_up(server)
     async with (
         connect(server, subprotocols=bearer(user.token)) as by_token,
@@ -159,8 +165,8 @@ async def test_a_change_of_role_ends_tokens_of_the_old_role_until_refreshed(hous
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_of_the_old_role_opens_nothing(house: House) -> None:
-    server, admin = house
+async def test_a_ticket_of_the_old_role_opens_nothing(installation: Installation) -> None:
+    server, admin = installation
     user = sign_up(server)
     ticket = user.ticket()
     assert change(admin, user, role="admin").status == 200
@@ -169,8 +175,10 @@ async def test_a_ticket_of_the_old_role_opens_nothing(house: House) -> None:
 
 
 @pytest.mark.gen_test
-async def test_the_role_that_somebody_has_already_changes_nothing(house: House) -> None:
-    server, admin = house
+async def test_the_role_that_somebody_has_already_changes_nothing(
+    installation: Installation,
+) -> None:
+    server, admin = installation
     user = sign_up(server)
     async with connect(server, subprotocols=bearer(user.token)) as socket:
         await event(socket, "joined")
@@ -184,8 +192,10 @@ async def test_the_role_that_somebody_has_already_changes_nothing(house: House) 
     [{}, {"role": "king"}, {"role": None}, {"disabled": "yes"}, {"disabled": None}, {"name": "x"}],
     ids=str,
 )
-def test_a_change_that_is_none_is_a_bad_request(house: House, body: dict[str, Any]) -> None:
-    server, admin = house
+def test_a_change_that_is_none_is_a_bad_request(
+    installation: Installation, body: dict[str, Any]
+) -> None:
+    server, admin = installation
     user = sign_up(server)
     problem(change(admin, user, **body), 400, "bad_request")
     assert user.get("/api/auth/me").status == 200
@@ -195,8 +205,10 @@ def test_a_change_that_is_none_is_a_bad_request(house: House, body: dict[str, An
 
 
 @pytest.mark.gen_test
-async def test_disabling_cuts_every_socket_and_session_and_lets_nobody_in(house: House) -> None:
-    server, admin = house
+async def test_disabling_cuts_every_socket_and_session_and_lets_nobody_in(
+    installation: Installation,
+) -> None:
+    server, admin = installation
     email = address()
     user = sign_up(server, email=email)
     other, bystander = log_in(server, email), sign_up(server)
@@ -231,8 +243,8 @@ async def test_disabling_cuts_every_socket_and_session_and_lets_nobody_in(house:
 
 
 @pytest.mark.gen_test
-async def test_deleting_cuts_every_socket_and_frees_the_address(house: House) -> None:
-    server, admin = house
+async def test_deleting_cuts_every_socket_and_frees_the_address(installation: Installation) -> None:
+    server, admin = installation
     email = address()
     user = sign_up(server, email=email)
     path = f"/api/admin/users/{user.user['id']}"
@@ -254,8 +266,10 @@ async def test_deleting_cuts_every_socket_and_frees_the_address(house: House) ->
 
 
 @pytest.mark.gen_test
-async def test_disconnecting_signs_out_everywhere_but_lets_sign_in_again(house: House) -> None:
-    server, admin = house
+async def test_disconnecting_signs_out_everywhere_but_lets_sign_in_again(
+    installation: Installation,
+) -> None:
+    server, admin = installation
     email = address()
     user = sign_up(server, email=email)
     other, bystander = log_in(server, email), sign_up(server)
@@ -279,7 +293,7 @@ async def test_disconnecting_signs_out_everywhere_but_lets_sign_in_again(house: 
 # ---- the last administrator -----------------------------------------------------------------
 
 
-def test_the_last_administrator_has_to_stay(fresh: House) -> None:
+def test_the_last_administrator_has_to_stay(fresh: Installation) -> None:
     server, admin = fresh
     sign_up(server)
     plain_refusal(change(admin, admin, role="user"), 409, "last_admin")
@@ -289,7 +303,7 @@ def test_the_last_administrator_has_to_stay(fresh: House) -> None:
     assert admin.get("/api/auth/me").body["role"] == "admin"
 
 
-def test_a_disabled_administrator_does_not_count_as_one(fresh: House) -> None:
+def test_a_disabled_administrator_does_not_count_as_one(fresh: Installation) -> None:
     server, admin = fresh
     second = sign_up(server)
     assert change(admin, second, role="admin").status == 200
@@ -297,7 +311,7 @@ def test_a_disabled_administrator_does_not_count_as_one(fresh: House) -> None:
     plain_refusal(change(admin, admin, role="user"), 409, "last_admin")
 
 
-def test_an_administrator_may_go_while_another_stays(fresh: House) -> None:
+def test_an_administrator_may_go_while_another_stays(fresh: Installation) -> None:
     server, admin = fresh
     second = sign_up(server)
     assert change(admin, second, role="admin").status == 200
@@ -307,7 +321,7 @@ def test_an_administrator_may_go_while_another_stays(fresh: House) -> None:
     assert second.get("/api/admin/users").status == 200
 
 
-def test_two_administrators_who_demote_each_other_leave_one(fresh: House) -> None:
+def test_two_administrators_who_demote_each_other_leave_one(fresh: Installation) -> None:
     server, first = fresh
     second = sign_up(server)
     assert change(first, second, role="admin").status == 200

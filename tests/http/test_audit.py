@@ -28,7 +28,7 @@ from tests.support.server import (
 
 
 @pytest.fixture(scope="module")
-def house(database_kind: str) -> Iterator[tuple[Usher, Client]]:
+def installation(database_kind: str) -> Iterator[tuple[Usher, Client]]:
     with usher(database_kind, LOG_FORMAT="json") as server:
         yield server, sign_up(server)
 
@@ -59,9 +59,9 @@ def lines(server: Usher, kind: str) -> list[dict[str, Any]]:
 
 
 def test_a_sign_in_and_its_end_are_kept_with_who_where_and_why(
-    house: tuple[Usher, Client],
+    installation: tuple[Usher, Client],
 ) -> None:
-    server, admin = house
+    server, admin = installation
     client = sign_up(server)
     user_id = client.user["id"]
     made = entry(admin, f"&subject={user_id}", kind="account.created")
@@ -75,8 +75,8 @@ def test_a_sign_in_and_its_end_are_kept_with_who_where_and_why(
     assert (ended["actor"], ended["address"]) == (user_id, "127.0.0.1")
 
 
-def test_a_refused_sign_in_is_kept(house: tuple[Usher, Client]) -> None:
-    server, admin = house
+def test_a_refused_sign_in_is_kept(installation: tuple[Usher, Client]) -> None:
+    server, admin = installation
     body = {"email": address(), "password": PASSWORD}
     assert Client(server).post("/api/auth/login", body).status == 401
     refused = entry(admin, "&kind=session.refused", reason="unauthenticated")
@@ -88,9 +88,9 @@ def test_a_refused_sign_in_is_kept(house: tuple[Usher, Client]) -> None:
 
 
 def test_what_an_administrator_does_is_kept_with_the_administrator(
-    house: tuple[Usher, Client],
+    installation: tuple[Usher, Client],
 ) -> None:
-    server, admin = house
+    server, admin = installation
     user, me = sign_up(server), admin.user["id"]
     user_id = user.user["id"]
     path = f"/api/admin/users/{user_id}"
@@ -104,8 +104,8 @@ def test_what_an_administrator_does_is_kept_with_the_administrator(
     assert "disabled" in reasons
 
 
-def test_keys_and_what_they_do_are_kept_by_their_id(house: tuple[Usher, Client]) -> None:
-    server, admin = house
+def test_keys_and_what_they_do_are_kept_by_their_id(installation: tuple[Usher, Client]) -> None:
+    server, admin = installation
     made = admin.post("/api/admin/api-keys", {"name": "x", "scopes": ["disconnect"]})
     assert made.status == 201
     assert entry(admin, "&kind=api_key.created")["target"] == made.body["id"]
@@ -117,8 +117,8 @@ def test_keys_and_what_they_do_are_kept_by_their_id(house: tuple[Usher, Client])
     assert entries(admin, f"&actor=key:{made.body['id']}")
 
 
-def test_rights_that_are_given_and_taken_are_kept(house: tuple[Usher, Client]) -> None:
-    server, admin = house
+def test_rights_that_are_given_and_taken_are_kept(installation: tuple[Usher, Client]) -> None:
+    server, admin = installation
     owner, guest = sign_up(server), sign_up(server)
     channel = owner.post("/api/channels", {"name": "x"}).body["id"]
     seat = f"/api/channels/{channel}/members/{guest.user['id']}"
@@ -130,8 +130,8 @@ def test_rights_that_are_given_and_taken_are_kept(house: tuple[Usher, Client]) -
 
 
 @pytest.mark.gen_test
-async def test_joins_and_closes_are_lines_and_no_rows(house: tuple[Usher, Client]) -> None:
-    server, admin = house
+async def test_joins_and_closes_are_lines_and_no_rows(installation: tuple[Usher, Client]) -> None:
+    server, admin = installation
     client = sign_up(server)
     user_id = client.user["id"]
     async with connect(server, subprotocols=bearer(client.token)) as socket:
@@ -152,8 +152,8 @@ async def test_joins_and_closes_are_lines_and_no_rows(house: tuple[Usher, Client
     assert entries(admin, "&kind=socket.") == []
 
 
-def test_it_is_for_administrators_alone(house: tuple[Usher, Client]) -> None:
-    server, _ = house
+def test_it_is_for_administrators_alone(installation: tuple[Usher, Client]) -> None:
+    server, _ = installation
     plain_refusal(Client(server).get("/api/admin/audit"), 401, "unauthenticated")
     plain_refusal(sign_up(server).get("/api/admin/audit"), 403, "forbidden")
 
@@ -171,14 +171,14 @@ def test_it_is_for_administrators_alone(house: tuple[Usher, Client]) -> None:
         "after=1e9",
     ],
 )
-def test_a_bad_query_names_the_member(house: tuple[Usher, Client], query: str) -> None:
-    answer = house[1].get(f"/api/admin/audit?{query}")
+def test_a_bad_query_names_the_member(installation: tuple[Usher, Client], query: str) -> None:
+    answer = installation[1].get(f"/api/admin/audit?{query}")
     assert (answer.status, answer.body["code"]) == (400, "bad_request")
     assert answer.body["detail"].startswith(query.partition("=")[0])
 
 
-def test_pages_follow_each_other(house: tuple[Usher, Client]) -> None:
-    server, admin = house
+def test_pages_follow_each_other(installation: tuple[Usher, Client]) -> None:
+    server, admin = installation
     for _ in range(3):
         sign_up(server)
     wait_until(lambda: len(entries(admin, "&kind=account.created")) >= 3)
@@ -189,8 +189,8 @@ def test_pages_follow_each_other(house: tuple[Usher, Client]) -> None:
     assert len(set(ids)) == len(ids) > 2
 
 
-def test_no_secret_and_no_address_is_kept(house: tuple[Usher, Client]) -> None:
-    server, admin = house
+def test_no_secret_and_no_address_is_kept(installation: tuple[Usher, Client]) -> None:
+    server, admin = installation
     email = address()
     client = sign_up(server, email=email)
     log_in(server, email)

@@ -29,7 +29,7 @@ JSON = {"Content-Type": "application/json"}
 SCOPES = ["publish", "disconnect", "read"]
 
 
-class House:
+class Installation:
     """A server with its administrator."""
 
     def __init__(self, server: Usher) -> None:
@@ -54,9 +54,9 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(database_kind: str) -> Iterator[House]:
+def environment(database_kind: str) -> Iterator[Installation]:
     with usher(database_kind) as server:
-        yield House(server)
+        yield Installation(server)
         assert_quiet(server.log)
 
 
@@ -67,64 +67,64 @@ def publish(caller: Client, room: str, event: str = "alarm", data: Any = None) -
 # ---- keys ----------------------------------------------------------------------------------
 
 
-def test_a_key_is_shown_once_and_listed_without_it(house: House) -> None:
+def test_a_key_is_shown_once_and_listed_without_it(environment: Installation) -> None:
     before = time.time()
-    answer = house.admin.post("/api/admin/api-keys", {"name": " Billing ", "scopes": SCOPES})
+    answer = environment.admin.post("/api/admin/api-keys", {"name": " Billing ", "scopes": SCOPES})
     assert answer.status == 201
     assert answer.headers["Cache-Control"] == "no-store"
     shown = answer.body
     assert set(shown) == {
         *("id", "name", "scopes", "created_at", "expires_at", "created_by", "key"),
     }
-    assert (shown["expires_at"], shown["created_by"]) == (None, house.admin.user["id"])
+    assert (shown["expires_at"], shown["created_by"]) == (None, environment.admin.user["id"])
     assert (shown["name"], sorted(shown["scopes"])) == ("Billing", sorted(SCOPES))
     assert before - 5 < shown["created_at"] < time.time() + 5
-    listed = house.admin.get("/api/admin/api-keys")
+    listed = environment.admin.get("/api/admin/api-keys")
     assert shown["key"] not in listed.text.decode()
-    assert house.listed()[shown["id"]] == {
+    assert environment.listed()[shown["id"]] == {
         **{name: value for name, value in shown.items() if name != "key"},
         "last_used_at": None,
     }
 
 
-def test_a_key_lies_nowhere_but_as_a_hash(house: House) -> None:
-    key = house.key()
+def test_a_key_lies_nowhere_but_as_a_hash(environment: Installation) -> None:
+    key = environment.key()
     assert key.token is not None
-    assert publish(key, house.room).status == 204
+    assert publish(key, environment.room).status == 204
     secret = key.token.removeprefix("usher_key_").encode()
-    for path in Path(house.server.data_dir).rglob("*"):
+    for path in Path(environment.server.data_dir).rglob("*"):
         if path.is_file():
             assert secret not in path.read_bytes(), path
-    assert secret.decode() not in house.server.log
-    (kept,) = rows(house.server, "SELECT hash FROM api_keys WHERE id=?", key.user["id"])
+    assert secret.decode() not in environment.server.log
+    (kept,) = rows(environment.server, "SELECT hash FROM api_keys WHERE id=?", key.user["id"])
     assert re.fullmatch(r"[0-9a-f]{64}", kept[0])
 
 
-def test_a_key_is_listed_with_its_last_use(house: House) -> None:
-    key = house.key()
-    assert house.listed()[key.user["id"]]["last_used_at"] is None
+def test_a_key_is_listed_with_its_last_use(environment: Installation) -> None:
+    key = environment.key()
+    assert environment.listed()[key.user["id"]]["last_used_at"] is None
     before = time.time()
-    assert publish(key, house.room).status == 204
-    used = house.listed()[key.user["id"]]["last_used_at"]
+    assert publish(key, environment.room).status == 204
+    used = environment.listed()[key.user["id"]]["last_used_at"]
     assert before - 1 <= used <= time.time() + 1
 
 
-def test_a_key_that_is_revoked_is_good_for_nothing_at_once(house: House) -> None:
-    key, stays = house.key(), house.key()
+def test_a_key_that_is_revoked_is_good_for_nothing_at_once(environment: Installation) -> None:
+    key, stays = environment.key(), environment.key()
     path = f"/api/admin/api-keys/{key.user['id']}"
-    assert publish(key, house.room).status == 204
-    assert house.admin.call("DELETE", path).status == 204
-    plain_refusal(publish(key, house.room), 401, "unauthenticated")
-    assert key.user["id"] not in house.listed()
-    assert publish(stays, house.room).status == 204
-    problem(house.admin.call("DELETE", path), 404, "not_found")
-    problem(house.admin.call("DELETE", "/api/admin/api-keys/none"), 404, "not_found")
+    assert publish(key, environment.room).status == 204
+    assert environment.admin.call("DELETE", path).status == 204
+    plain_refusal(publish(key, environment.room), 401, "unauthenticated")
+    assert key.user["id"] not in environment.listed()
+    assert publish(stays, environment.room).status == 204
+    problem(environment.admin.call("DELETE", path), 404, "not_found")
+    problem(environment.admin.call("DELETE", "/api/admin/api-keys/none"), 404, "not_found")
 
 
-def test_keys_are_the_administrators_business(house: House) -> None:
-    key, user = house.key(), house.user()
+def test_keys_are_the_administrators_business(environment: Installation) -> None:
+    key, user = environment.key(), environment.user()
     for caller, status, code in (
-        (Client(house.server), 401, "unauthenticated"),
+        (Client(environment.server), 401, "unauthenticated"),
         (user, 403, "forbidden"),
         (key, 401, "unauthenticated"),
     ):
@@ -135,7 +135,7 @@ def test_keys_are_the_administrators_business(house: House) -> None:
         ):
             body = {"name": "x", "scopes": ["read"]} if method == "POST" else None
             plain_refusal(caller.call(method, path, body), status, code)
-    assert key.user["id"] in house.listed()
+    assert key.user["id"] in environment.listed()
 
 
 @pytest.mark.parametrize(
@@ -155,20 +155,20 @@ def test_keys_are_the_administrators_business(house: House) -> None:
         {"name": "x", "scopes": ["read"], "expires_at": -1e300},
     ],
 )
-def test_a_key_needs_a_name_and_scopes_that_there_are(house: House, body: Any) -> None:
-    before = house.listed()
-    problem(house.admin.post("/api/admin/api-keys", body), 400, "bad_request")
-    assert house.listed() == before
+def test_a_key_needs_a_name_and_scopes_that_there_are(environment: Installation, body: Any) -> None:
+    before = environment.listed()
+    problem(environment.admin.post("/api/admin/api-keys", body), 400, "bad_request")
+    assert environment.listed() == before
 
 
-def test_a_scope_opens_its_own_calls_only(house: House) -> None:
-    user = house.user()
+def test_a_scope_opens_its_own_calls_only(environment: Installation) -> None:
+    user = environment.user()
     calls = {
-        "publish": ("POST", "/api/publish", {"room": house.room, "event": "x"}),
+        "publish": ("POST", "/api/publish", {"room": environment.room, "event": "x"}),
         "disconnect": ("POST", f"/api/admin/users/{user.user['id']}/disconnect", None),
     }
     for scope in SCOPES:
-        key = house.key(scope)
+        key = environment.key(scope)
         for needed, (method, path, body) in calls.items():
             answer = key.call(method, path, body)
             if scope == needed:
@@ -177,19 +177,19 @@ def test_a_scope_opens_its_own_calls_only(house: House) -> None:
                 plain_refusal(answer, 403, "forbidden")
 
 
-def test_a_key_is_no_user(house: House) -> None:
-    key = house.key()
+def test_a_key_is_no_user(environment: Installation) -> None:
+    key = environment.key()
     for method, path in (
         ("GET", "/api/auth/me"),
         ("POST", "/api/auth/logout"),
         ("POST", "/api/ws/ticket"),
         ("GET", "/api/sessions"),
-        ("DELETE", f"/api/admin/users/{house.admin.user['id']}"),
+        ("DELETE", f"/api/admin/users/{environment.admin.user['id']}"),
     ):
         plain_refusal(key.call(method, path), 401, "unauthenticated")
     for method, path in (
         ("GET", "/api/channels"),
-        ("PATCH", f"/api/admin/users/{house.admin.user['id']}"),
+        ("PATCH", f"/api/admin/users/{environment.admin.user['id']}"),
         ("POST", "/api/introspect"),
     ):
         plain_refusal(key.call(method, path), 403, "forbidden")
@@ -198,20 +198,24 @@ def test_a_key_is_no_user(house: House) -> None:
 @pytest.mark.parametrize(
     "token", ["usher_key_", "usher_key_x", "usher_key_" + "x" * 5000, "usher_"]
 )
-def test_what_is_no_key_is_refused_without_a_word_more(house: House, token: str) -> None:
-    plain_refusal(publish(Client(house.server, token=token), "user:x"), 401, "unauthenticated")
+def test_what_is_no_key_is_refused_without_a_word_more(
+    environment: Installation, token: str
+) -> None:
+    plain_refusal(
+        publish(Client(environment.server, token=token), "user:x"), 401, "unauthenticated"
+    )
 
 
-def test_a_key_works_in_the_header_only(house: House) -> None:
-    key = house.key()
+def test_a_key_works_in_the_header_only(environment: Installation) -> None:
+    key = environment.key()
     body = {"room": "user:nobody", "event": "x"}
     for headers in (
         {"X-Api-Key": str(key.token)},
         {"Authorization": f"Basic {key.token}"},
     ):
-        answer = Client(house.server).call("POST", "/api/publish", body, headers)
+        answer = Client(environment.server).call("POST", "/api/publish", body, headers)
         plain_refusal(answer, 401, "unauthenticated")
-    answer = Client(house.server).post(f"/api/publish?key={key.token}", body)
+    answer = Client(environment.server).post(f"/api/publish?key={key.token}", body)
     plain_refusal(answer, 401, "unauthenticated")
 
 
@@ -219,16 +223,18 @@ def test_a_key_works_in_the_header_only(house: House) -> None:
 
 
 @pytest.mark.gen_test
-async def test_members_get_what_is_pushed_as_given_with_the_room_beside(house: House) -> None:
-    ada, bob, stranger = house.user(), house.user(), house.user()
+async def test_members_get_what_is_pushed_as_given_with_the_room_beside(
+    environment: Installation,
+) -> None:
+    ada, bob, stranger = environment.user(), environment.user(), environment.user()
     room = channel(ada, bob, right="read")
     data = {"a": [1, 2.5, None, "ü"], "nested": {"b": True}}
     async with (
-        talking(house.server, ada) as a,
-        talking(house.server, bob) as b,
-        talking(house.server, stranger) as s,
+        talking(environment.server, ada) as a,
+        talking(environment.server, bob) as b,
+        talking(environment.server, stranger) as s,
     ):
-        for number, caller in enumerate((house.admin, house.key("publish"))):
+        for number, caller in enumerate((environment.admin, environment.key("publish"))):
             assert publish(caller, room, f"alarm.{number}", data).status == 204
             for talker in (a, b):
                 frame = await talker.frame(f"alarm.{number}")
@@ -240,15 +246,17 @@ async def test_members_get_what_is_pushed_as_given_with_the_room_beside(house: H
 
 
 @pytest.mark.gen_test
-async def test_all_sockets_of_a_user_get_what_is_pushed_to_their_room(house: House) -> None:
-    ada, bob = house.user(), house.user()
+async def test_all_sockets_of_a_user_get_what_is_pushed_to_their_room(
+    environment: Installation,
+) -> None:
+    ada, bob = environment.user(), environment.user()
     room = f"user:{ada.user['id']}"
     async with (
-        talking(house.server, ada) as one,
-        talking(house.server, ada) as other,
-        talking(house.server, bob) as b,
+        talking(environment.server, ada) as one,
+        talking(environment.server, ada) as other,
+        talking(environment.server, bob) as b,
     ):
-        assert publish(house.key("publish"), room, "message", {"text": "hello"}).status == 204
+        assert publish(environment.key("publish"), room, "message", {"text": "hello"}).status == 204
         for talker in (one, other):
             assert await talker.frame("message") == {
                 "event": "message",
@@ -260,10 +268,12 @@ async def test_all_sockets_of_a_user_get_what_is_pushed_to_their_room(house: Hou
 
 
 @pytest.mark.gen_test
-async def test_data_that_is_left_out_is_null_and_any_other_is_passed_on(house: House) -> None:
-    ada, key = house.user(), house.key("publish")
+async def test_data_that_is_left_out_is_null_and_any_other_is_passed_on(
+    environment: Installation,
+) -> None:
+    ada, key = environment.user(), environment.key("publish")
     room = f"user:{ada.user['id']}"
-    async with talking(house.server, ada) as talker:
+    async with talking(environment.server, ada) as talker:
         assert key.post("/api/publish", {"room": room, "event": "e"}).status == 204
         assert (await talker.frame("e"))["data"] is None
         others: list[Any] = [0, "", False, [], {}, "x" * 20_000, 10**30]
@@ -273,11 +283,11 @@ async def test_data_that_is_left_out_is_null_and_any_other_is_passed_on(house: H
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_what_is_not_utf8_reaches_no_member(house: House) -> None:
+async def test_what_is_not_utf8_reaches_no_member(environment: Installation) -> None:
     """Before: 204, and the browsers of every member closed with 1007."""
-    ada, key = house.user(), house.key("publish")
+    ada, key = environment.user(), environment.key("publish")
     room = channel(ada)
-    async with talking(house.server, ada) as talker:
+    async with talking(environment.server, ada) as talker:
         body = b'{"room":"%b","event":"e","data":"\xff"}' % room.encode()
         problem(key.call("POST", "/api/publish", body, JSON), 400, "bad_request")
         assert publish(key, room, "good").status == 204
@@ -285,8 +295,10 @@ async def test_what_is_not_utf8_reaches_no_member(house: House) -> None:
 
 
 @pytest.mark.parametrize("event", CONTRACTS_OWN)
-def test_the_contracts_own_events_are_not_a_backends_to_say(house: House, event: str) -> None:
-    for caller in (house.admin, house.key("publish")):
+def test_the_contracts_own_events_are_not_a_backends_to_say(
+    environment: Installation, event: str
+) -> None:
+    for caller in (environment.admin, environment.key("publish")):
         problem(publish(caller, "user:nobody", event), 400, "bad_request")
 
 
@@ -298,55 +310,59 @@ def test_the_contracts_own_events_are_all_known_and_message_is_free() -> None:
 @pytest.mark.parametrize(
     "event", ["", " ", "a b", "-a", "a" * 65, "a\n", "ü", 'a"b', "closing\u0000", 1, None, ["a"]]
 )
-def test_the_name_of_an_event_is_plain(house: House, event: Any) -> None:
+def test_the_name_of_an_event_is_plain(environment: Installation, event: Any) -> None:
     body = {"room": "user:nobody", "event": event}
-    problem(house.admin.post("/api/publish", body), 400, "bad_request")
+    problem(environment.admin.post("/api/publish", body), 400, "bad_request")
 
 
 @pytest.mark.parametrize(
     "room", ["", "nodes", "herons", "User:x", ":x", "user", "channel", "x" * 129, 1, None]
 )
-def test_nothing_is_pushed_into_what_is_no_room_of_clients(house: House, room: Any) -> None:
+def test_nothing_is_pushed_into_what_is_no_room_of_clients(
+    environment: Installation, room: Any
+) -> None:
     body = {"room": room, "event": "alarm"}
-    problem(house.admin.post("/api/publish", body), 400, "bad_request")
+    problem(environment.admin.post("/api/publish", body), 400, "bad_request")
 
 
-def test_who_may_not_push_is_refused(house: House) -> None:
+def test_who_may_not_push_is_refused(environment: Installation) -> None:
     body = {"room": "user:nobody", "event": "alarm"}
-    plain_refusal(Client(house.server).post("/api/publish", body), 401, "unauthenticated")
-    user = house.user()
+    plain_refusal(Client(environment.server).post("/api/publish", body), 401, "unauthenticated")
+    user = environment.user()
     plain_refusal(user.post("/api/publish", body), 403, "forbidden")
     own = {"room": f"user:{user.user['id']}", "event": "alarm"}
     plain_refusal(user.post("/api/publish", own), 403, "forbidden")
-    problem(house.admin.post("/api/publish", b"{"), 400, "bad_request")
-    problem(house.admin.post("/api/publish", b" " * 200_000), 413, "too_large")
+    problem(environment.admin.post("/api/publish", b"{"), 400, "bad_request")
+    problem(environment.admin.post("/api/publish", b" " * 200_000), 413, "too_large")
 
 
 @pytest.mark.gen_test
-async def test_a_pushed_event_cannot_break_out_of_its_frame(house: House) -> None:
-    ada = house.user()
+async def test_a_pushed_event_cannot_break_out_of_its_frame(environment: Installation) -> None:
+    ada = environment.user()
     room = f"user:{ada.user['id']}"
     raw = b'{"room":"%b","event":"e","data":"}{\\"event\\":\\"closing\\""}' % room.encode()
-    async with talking(house.server, ada) as talker:
-        assert house.admin.post("/api/publish", raw).status == 204
+    async with talking(environment.server, ada) as talker:
+        assert environment.admin.post("/api/publish", raw).status == 204
         assert (await talker.frame("e"))["data"] == '}{"event":"closing"'
         await talker.settle()
         assert talker.is_open
 
 
 @pytest.mark.parametrize("room", ["user:nobody", "user:", "channel:none", "channel:", "user: x"])
-def test_a_room_that_does_not_exist_is_404(house: House, room: str) -> None:
+def test_a_room_that_does_not_exist_is_404(environment: Installation, room: str) -> None:
     for keep in (False, True):
         body = {"room": room, "event": "alarm", "keep": keep}
-        plain_refusal(house.admin.post("/api/publish", body), 404, "not_found")
+        plain_refusal(environment.admin.post("/api/publish", body), 404, "not_found")
 
 
 @pytest.mark.gen_test
-async def test_several_rooms_at_once_and_of_one_unknown_nothing_is_sent(house: House) -> None:
-    ada, bob, key = house.user(), house.user(), house.key("publish")
+async def test_several_rooms_at_once_and_of_one_unknown_nothing_is_sent(
+    environment: Installation,
+) -> None:
+    ada, bob, key = environment.user(), environment.user(), environment.key("publish")
     tea = channel(ada, bob)
     rooms = [f"user:{ada.user['id']}", tea]
-    async with talking(house.server, ada) as a, talking(house.server, bob) as b:
+    async with talking(environment.server, ada) as a, talking(environment.server, bob) as b:
         unknown = {"rooms": [*rooms, "channel:none"], "event": "lost", "data": 1}
         plain_refusal(key.post("/api/publish", unknown), 404, "not_found")
         body = {"rooms": [*rooms, tea], "event": "alarm", "data": 1}
@@ -377,9 +393,9 @@ async def test_several_rooms_at_once_and_of_one_unknown_nothing_is_sent(house: H
     ],
 )
 def test_a_bad_publication_is_told_which_member_is_wrong(
-    house: House, body: dict[str, Any], member: str
+    environment: Installation, body: dict[str, Any], member: str
 ) -> None:
-    answer = house.admin.post("/api/publish", {"event": "alarm", **body})
+    answer = environment.admin.post("/api/publish", {"event": "alarm", **body})
     assert member in problem(answer, 400, "bad_request")["detail"]
 
 
@@ -387,11 +403,13 @@ def test_a_bad_publication_is_told_which_member_is_wrong(
 
 
 @pytest.mark.gen_test
-async def test_what_is_kept_is_in_history_in_one_order_with_messages(house: House) -> None:
-    ada, key = house.user(), house.key("publish")
+async def test_what_is_kept_is_in_history_in_one_order_with_messages(
+    environment: Installation,
+) -> None:
+    ada, key = environment.user(), environment.key("publish")
     room = channel(ada)
     data = {"a": [1, "ü", None]}
-    async with talking(house.server, ada) as talker:
+    async with talking(environment.server, ada) as talker:
         first = await talker.ok("message", {"room": room, "data": "before"})
         body = {"room": room, "event": "build-done", "data": data, "keep": True}
         assert key.post("/api/publish", body).status == 204
@@ -416,13 +434,13 @@ async def test_what_is_kept_is_in_history_in_one_order_with_messages(house: Hous
 
 
 @pytest.mark.gen_test
-async def test_who_was_away_gets_what_was_kept_for_them(house: House) -> None:
-    ada, key = house.user(), house.key("publish")
+async def test_who_was_away_gets_what_was_kept_for_them(environment: Installation) -> None:
+    ada, key = environment.user(), environment.key("publish")
     room = f"user:{ada.user['id']}"
     for number in range(3):
         body = {"room": room, "event": f"e.{number}", "data": number, "keep": True}
         assert key.post("/api/publish", body).status == 204
-    async with talking(house.server, ada) as talker:
+    async with talking(environment.server, ada) as talker:
         messages = (await talker.ok("history", {"room": room}))["messages"]
         assert [(one["event"], one["data"]) for one in messages] == [
             ("e.0", 0),
@@ -432,10 +450,12 @@ async def test_who_was_away_gets_what_was_kept_for_them(house: House) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_too_large_for_history_is_refused_and_not_sent(house: House) -> None:
-    ada, key = house.user(), house.key("publish")
+async def test_what_is_too_large_for_history_is_refused_and_not_sent(
+    environment: Installation,
+) -> None:
+    ada, key = environment.user(), environment.key("publish")
     room = channel(ada)
-    async with talking(house.server, ada) as talker:
+    async with talking(environment.server, ada) as talker:
         large = {"room": room, "event": "e", "data": "x" * 62_000, "keep": True}
         problem(key.post("/api/publish", large), 413, "too_large")
         fits = {**large, "data": "x" * 61_000}
@@ -452,11 +472,11 @@ def again(caller: Client, body: dict[str, Any], key: str) -> Any:
 
 
 @pytest.mark.gen_test
-async def test_fifty_at_once_with_one_key_publish_once(house: House) -> None:
-    ada, key = house.user(), house.key("publish")
+async def test_fifty_at_once_with_one_key_publish_once(environment: Installation) -> None:
+    ada, key = environment.user(), environment.key("publish")
     room = channel(ada)
     body = {"room": room, "event": "paid", "data": 1, "keep": True}
-    async with talking(house.server, ada) as talker:
+    async with talking(environment.server, ada) as talker:
         with ThreadPoolExecutor(50) as pool:
             loop = asyncio.get_running_loop()
             answers = await asyncio.gather(
@@ -470,21 +490,21 @@ async def test_fifty_at_once_with_one_key_publish_once(house: House) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_key_stands_for_one_request_of_one_caller(house: House) -> None:
-    ada, one, other = house.user(), house.key("publish"), house.key("publish")
+async def test_a_key_stands_for_one_request_of_one_caller(environment: Installation) -> None:
+    ada, one, other = environment.user(), environment.key("publish"), environment.key("publish")
     room = channel(ada)
     body = {"room": room, "event": "paid", "data": 1, "keep": True}
-    async with talking(house.server, ada) as talker:
+    async with talking(environment.server, ada) as talker:
         assert again(one, body, "k").status == 204
         problem(again(one, {**body, "data": 2}, "k"), 422, "idempotency_key_reused")
-        for caller in (other, house.admin):
+        for caller in (other, environment.admin):
             assert again(caller, body, "k").status == 204
         assert len((await talker.ok("history", {"room": room}))["messages"]) == 3
 
 
 @pytest.mark.gen_test
-async def test_a_request_that_was_refused_may_be_sent_again(house: House) -> None:
-    ada, key = house.user(), house.key("publish")
+async def test_a_request_that_was_refused_may_be_sent_again(environment: Installation) -> None:
+    ada, key = environment.user(), environment.key("publish")
     body = {"room": "channel:none", "event": "paid", "keep": True}
     for _ in range(2):
         plain_refusal(again(key, body, "later"), 404, "not_found")
@@ -493,20 +513,20 @@ async def test_a_request_that_was_refused_may_be_sent_again(house: House) -> Non
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "\u00fc", "a\tb"])
-def test_an_idempotency_key_is_plain_text(house: House, key: str) -> None:
-    body = {"room": house.room, "event": "x"}
-    answer = again(house.admin, body, key.encode().decode("latin-1"))
+def test_an_idempotency_key_is_plain_text(environment: Installation, key: str) -> None:
+    body = {"room": environment.room, "event": "x"}
+    answer = again(environment.admin, body, key.encode().decode("latin-1"))
     assert "Idempotency-Key" in problem(answer, 400, "bad_request")["detail"]
 
 
 # ---- channels and users --------------------------------------------------------------------
 
 
-def test_a_key_makes_changes_and_deletes_channels_and_members(house: House) -> None:
-    key, ada, bob = house.key("channels"), house.user(), house.user()
+def test_a_key_makes_changes_and_deletes_channels_and_members(environment: Installation) -> None:
+    key, ada, bob = environment.key("channels"), environment.user(), environment.user()
     made = key.post("/api/channels", {"name": "tea"})
     assert made.status == 201
-    assert made.body["owner_id"] == house.admin.user["id"], "it belongs to the key's maker"
+    assert made.body["owner_id"] == environment.admin.user["id"], "it belongs to the key's maker"
     path = f"/api/channels/{made.body['id']}"
     seat = f"{path}/members/{ada.user['id']}"
     plain_refusal(ada.get(path), 404, "not_found")
@@ -528,8 +548,8 @@ def test_a_key_makes_changes_and_deletes_channels_and_members(house: House) -> N
     problem(key.call("DELETE", owner), 409, "owner_stays")
 
 
-def test_channels_are_for_their_scope(house: House) -> None:
-    key = house.key("publish", "disconnect", "read", "introspect", "users")
+def test_channels_are_for_their_scope(environment: Installation) -> None:
+    key = environment.key("publish", "disconnect", "read", "introspect", "users")
     for method, path, body in (
         ("GET", "/api/channels", None),
         ("POST", "/api/channels", {"name": "x"}),
@@ -539,46 +559,50 @@ def test_channels_are_for_their_scope(house: House) -> None:
         plain_refusal(key.call(method, path, body), 403, "forbidden")
 
 
-def test_a_key_finds_a_user_by_address_and_no_other_way(house: House) -> None:
-    key = house.key("users")
+def test_a_key_finds_a_user_by_address_and_no_other_way(environment: Installation) -> None:
+    key = environment.key("users")
     email = address()
-    ada = sign_up(house.server, email=email)
+    ada = sign_up(environment.server, email=email)
     for asked in (email, email.upper()):
         found = key.get(f"/api/admin/users?email={quote(asked)}").body["items"]
         assert [one["id"] for one in found] == [ada.user["id"]]
     assert key.get(f"/api/admin/users?email={address()}").body == {"items": []}
     problem(key.get("/api/admin/users?email=x"), 400, "bad_request")
     plain_refusal(key.get("/api/admin/users"), 403, "forbidden")
-    assert house.key("read").get("/api/admin/users").status == 200
-    plain_refusal(house.key("publish").get(f"/api/admin/users?email={email}"), 403, "forbidden")
+    assert environment.key("read").get("/api/admin/users").status == 200
+    plain_refusal(
+        environment.key("publish").get(f"/api/admin/users?email={email}"), 403, "forbidden"
+    )
 
 
-def test_a_key_disables_users_and_never_touches_or_makes_administrators(house: House) -> None:
-    key, ada = house.key("users"), house.user()
+def test_a_key_disables_users_and_never_touches_or_makes_administrators(
+    environment: Installation,
+) -> None:
+    key, ada = environment.key("users"), environment.user()
     path = f"/api/admin/users/{ada.user['id']}"
     plain_refusal(key.call("PATCH", path, {"role": "admin"}), 403, "forbidden")
     assert key.call("PATCH", path, {"disabled": True}).body["disabled"] is True
     assert ada.get("/api/auth/me").status == 401
     assert key.call("PATCH", path, {"disabled": False, "role": "user"}).status == 200
-    assert house.admin.call("PATCH", path, {"role": "admin"}).status == 200
+    assert environment.admin.call("PATCH", path, {"role": "admin"}).status == 200
     for change in ({"disabled": True}, {"role": "user"}, {"disabled": False}):
         plain_refusal(key.call("PATCH", path, change), 403, "forbidden")
     problem(key.call("PATCH", "/api/admin/users/none", {"disabled": True}), 404, "not_found")
-    plain_refusal(house.key("read").call("PATCH", path, {"disabled": True}), 403, "forbidden")
+    plain_refusal(environment.key("read").call("PATCH", path, {"disabled": True}), 403, "forbidden")
 
 
 # ---- models --------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def models(house: House) -> Iterator[House]:
+def models(environment: Installation) -> Iterator[Installation]:
     """The registry, empty before and after."""
-    yield house
-    for item in house.admin.get("/api/models").body["items"]:
-        house.admin.call("DELETE", "/api/models/" + quote(item["id"], safe=""))
+    yield environment
+    for item in environment.admin.get("/api/models").body["items"]:
+        environment.admin.call("DELETE", "/api/models/" + quote(item["id"], safe=""))
 
 
-def test_models_are_registered_renamed_listed_and_struck_off(models: House) -> None:
+def test_models_are_registered_renamed_listed_and_struck_off(models: Installation) -> None:
     for caller in (models.admin, models.key("publish")):
         put = caller.call("PUT", "/api/models/gpt-4", {"title": "GPT"})
         assert (put.status, put.body) == (200, {"id": "gpt-4", "title": "GPT"})
@@ -594,7 +618,7 @@ def test_models_are_registered_renamed_listed_and_struck_off(models: House) -> N
         problem(caller.call("DELETE", "/api/models/gpt-4"), 404, "not_found")
 
 
-def test_who_may_not_keep_models_may_read_them(models: House) -> None:
+def test_who_may_not_keep_models_may_read_them(models: Installation) -> None:
     user, nobody = models.user(), Client(models.server)
     for key in (models.key("read"), models.key("disconnect")):
         put = key.call("PUT", "/api/models/x", {"title": "X"})
@@ -606,13 +630,13 @@ def test_who_may_not_keep_models_may_read_them(models: House) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"title": ""}, {"title": 1}, {"title": "x" * 201}, b"x"])
-def test_a_model_needs_a_title(models: House, body: Any) -> None:
+def test_a_model_needs_a_title(models: Installation, body: Any) -> None:
     problem(models.admin.call("PUT", "/api/models/x", body), 400, "bad_request")
     assert models.admin.get("/api/models").body == {"items": []}
 
 
 @pytest.mark.parametrize("name", ["a b", "ü", "x" * 128, "openai:gpt-4o", "a%b", "a.b+c", "'\"<>"])
-def test_a_model_may_have_any_name_that_can_be_seen(models: House, name: str) -> None:
+def test_a_model_may_have_any_name_that_can_be_seen(models: Installation, name: str) -> None:
     path = "/api/models/" + quote(name, safe="")
     assert models.admin.call("PUT", path, {"title": "T"}).body == {"id": name, "title": "T"}
     assert models.admin.get("/api/models").body["items"] == [{"id": name, "title": "T"}]
@@ -620,7 +644,7 @@ def test_a_model_may_have_any_name_that_can_be_seen(models: House, name: str) ->
 
 
 @pytest.mark.parametrize("path", ["%00", "%0a", "%ff", "a%00", "x" * 129, "%20", "%e2%80%ae"])
-def test_what_cannot_be_seen_is_no_name_of_a_model(models: House, path: str) -> None:
+def test_what_cannot_be_seen_is_no_name_of_a_model(models: Installation, path: str) -> None:
     answer = models.admin.call("PUT", "/api/models/" + path, {"title": "T"})
     assert answer.status in (400, 404), answer
     assert models.admin.call("DELETE", "/api/models/" + path).status in (400, 404)
@@ -628,7 +652,7 @@ def test_what_cannot_be_seen_is_no_name_of_a_model(models: House, path: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_usage_may_name_what_is_registered_from_that_moment_on(models: House) -> None:
+async def test_usage_may_name_what_is_registered_from_that_moment_on(models: Installation) -> None:
     async with talking(models.server, models.user()) as talker:
         assert (await talker.ok("usage", {"model": "anything"}))["models"] == ["anything"]
         models.admin.call("PUT", "/api/models/gpt", {"title": "GPT"})
@@ -642,28 +666,28 @@ async def test_usage_may_name_what_is_registered_from_that_moment_on(models: Hou
 
 
 @pytest.mark.gen_test
-async def test_a_backend_may_sign_a_user_out_everywhere(house: House) -> None:
-    user, other = house.user(), house.user()
+async def test_a_backend_may_sign_a_user_out_everywhere(environment: Installation) -> None:
+    user, other = environment.user(), environment.user()
     path = f"/api/admin/users/{user.user['id']}/disconnect"
-    async with talking(house.server, user) as a, talking(house.server, other) as b:
-        assert house.key("disconnect").post(path).status == 204
+    async with talking(environment.server, user) as a, talking(environment.server, other) as b:
+        assert environment.key("disconnect").post(path).status == 204
         assert await a.code() == 4410
         await b.settle()
         assert b.is_open
     assert user.get("/api/auth/me").status == 401
     refresh = {"refresh_token": user.refresh_token}
-    assert Client(house.server).post("/api/auth/refresh", refresh).status == 401
+    assert Client(environment.server).post("/api/auth/refresh", refresh).status == 401
     unknown = "/api/admin/users/nobody/disconnect"
-    problem(house.key("disconnect").post(unknown), 404, "not_found")
+    problem(environment.key("disconnect").post(unknown), 404, "not_found")
 
 
 # ---- logging out and knowing that it is done -----------------------------------------------
 
 
 @pytest.mark.gen_test
-async def test_a_logout_that_waits_says_what_was_closed(house: House) -> None:
-    user = house.user()
-    async with talking(house.server, user) as one, talking(house.server, user) as other:
+async def test_a_logout_that_waits_says_what_was_closed(environment: Installation) -> None:
+    user = environment.user()
+    async with talking(environment.server, user) as one, talking(environment.server, user) as other:
         began = time.monotonic()
         answer = user.post("/api/auth/logout?wait=true")
         assert time.monotonic() - began < 2.0
@@ -676,24 +700,28 @@ async def test_a_logout_that_waits_says_what_was_closed(house: House) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?wait=false", "?wait=", "?wait=1", "?other=true"])
-def test_a_logout_that_does_not_wait_says_nothing(house: House, query: str) -> None:
-    user = house.user()
+def test_a_logout_that_does_not_wait_says_nothing(environment: Installation, query: str) -> None:
+    user = environment.user()
     answer = user.post("/api/auth/logout" + query)
     assert (answer.status, answer.text) == (204, b"")
     assert user.get("/api/auth/me").status == 401
 
 
-def test_a_logout_that_waits_takes_the_cookies_away(house: House) -> None:
-    browser = sign_up(house.server, browser=True)
+def test_a_logout_that_waits_takes_the_cookies_away(environment: Installation) -> None:
+    browser = sign_up(environment.server, browser=True)
     assert set(browser.cookies) == {"access_token", "refresh_token", "device"}
     answer = browser.post("/api/auth/logout?wait=true")
     assert (answer.status, answer.body["closed"]) == (200, 0)
     assert browser.cookies.keys() == {"device"}
 
 
-def test_a_logout_of_what_is_over_is_no_fault_but_one_of_nobody_is(house: House) -> None:
-    plain_refusal(Client(house.server).post("/api/auth/logout?wait=true"), 401, "unauthenticated")
-    user = house.user()
+def test_a_logout_of_what_is_over_is_no_fault_but_one_of_nobody_is(
+    environment: Installation,
+) -> None:
+    plain_refusal(
+        Client(environment.server).post("/api/auth/logout?wait=true"), 401, "unauthenticated"
+    )
+    user = environment.user()
     assert user.post("/api/auth/logout?wait=true").status == 200
     plain_refusal(user.post("/api/auth/logout?wait=true"), 401, "unauthenticated")
 

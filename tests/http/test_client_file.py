@@ -26,18 +26,18 @@ PUBLIC = [
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[Usher]:
+def installation() -> Iterator[Usher]:
     with usher("sqlite", ALLOWED_ORIGINS=ALLOWED) as running:
         yield running
 
 
-def get(house: Usher, query: str = "", **headers: str) -> Answer:
+def get(installation: Usher, query: str = "", **headers: str) -> Answer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Client(house).call("GET", PATH + query, headers=named)
+    return Client(installation).call("GET", PATH + query, headers=named)
 
 
-def test_it_is_a_module_that_any_page_may_load(house: Usher) -> None:
-    answer = get(house)
+def test_it_is_a_module_that_any_page_may_load(installation: Usher) -> None:
+    answer = get(installation)
     assert answer.status == 200
     assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
     assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
@@ -45,44 +45,44 @@ def test_it_is_a_module_that_any_page_may_load(house: Usher) -> None:
     assert answer.text == client_file(STATIC).content
 
 
-def test_allowed_origins_may_read_it_and_others_may_not(house: Usher) -> None:
-    for origin in (ALLOWED, house.url):
-        answer = get(house, Origin=origin)
+def test_allowed_origins_may_read_it_and_others_may_not(installation: Usher) -> None:
+    for origin in (ALLOWED, installation.url):
+        answer = get(installation, Origin=origin)
         assert answer.headers["Access-Control-Allow-Origin"] == origin
         assert answer.headers["Vary"] == "Origin"
     for origin in ("https://evil.example", "null", f"{ALLOWED}.evil.example"):
-        answer = get(house, Origin=origin)
+        answer = get(installation, Origin=origin)
         assert answer.headers["Access-Control-Allow-Origin"] is None
         assert answer.headers["Vary"] == "Origin"
 
 
-def test_without_a_version_it_is_asked_for_again_by_its_tag(house: Usher) -> None:
-    first = get(house)
+def test_without_a_version_it_is_asked_for_again_by_its_tag(installation: Usher) -> None:
+    first = get(installation)
     assert first.headers["Cache-Control"] == "no-cache"
-    again = get(house, Origin=ALLOWED, If_None_Match=first.headers["ETag"])
+    again = get(installation, Origin=ALLOWED, If_None_Match=first.headers["ETag"])
     assert (again.status, again.text) == (304, b"")
     assert again.headers["Access-Control-Allow-Origin"] == ALLOWED
-    assert get(house, If_None_Match='"another"').status == 200
+    assert get(installation, If_None_Match='"another"').status == 200
 
 
-def test_with_its_version_it_is_kept_for_a_year(house: Usher) -> None:
+def test_with_its_version_it_is_kept_for_a_year(installation: Usher) -> None:
     version = client_file(STATIC).version
-    kept = get(house, f"?v={version}").headers["Cache-Control"]
+    kept = get(installation, f"?v={version}").headers["Cache-Control"]
     assert kept == "public, max-age=31536000, immutable"
 
 
 @pytest.mark.parametrize("version", ["", "0.9.0", "1.1.0 ", "%00", "x" * 5000])
-def test_another_version_does_not_stick_to_this_one(house: Usher, version: str) -> None:
+def test_another_version_does_not_stick_to_this_one(installation: Usher, version: str) -> None:
     query = f"?v={version}".replace(" ", "%20a")
-    assert get(house, query).headers["Cache-Control"] == "no-cache"
+    assert get(installation, query).headers["Cache-Control"] == "no-cache"
 
 
-def test_it_can_only_be_read(house: Usher) -> None:
+def test_it_can_only_be_read(installation: Usher) -> None:
     for method in ("POST", "PUT", "DELETE"):
-        plain_refusal(Client(house).call(method, PATH), 405, "method_not_allowed")
-    head = Client(house).call("HEAD", PATH)
+        plain_refusal(Client(installation).call(method, PATH), 405, "method_not_allowed")
+    head = Client(installation).call("HEAD", PATH)
     assert (head.status, head.text) == (200, b"")
-    assert head.headers["ETag"] == get(house).headers["ETag"]
+    assert head.headers["ETag"] == get(installation).headers["ETag"]
 
 
 # ---- how it is put together ------------------------------------------------------------------

@@ -24,21 +24,21 @@ from tests.support.server import (
     wait_until,
 )
 
-House = tuple[Usher, Client]
+Installation = tuple[Usher, Client]
 USERS, RESET = "/api/admin/users", "/api/auth/password/reset"
 
 
 @pytest.fixture(scope="module")
-def house(database_kind: str) -> Iterator[House]:
+def installation(database_kind: str) -> Iterator[Installation]:
     """An Usher and its first administrator."""
     with usher(database_kind) as server:
         yield server, sign_up(server)
         assert_quiet(server.log)
 
 
-def key(house: House, *scopes: str) -> Client:
-    made = house[1].post("/api/admin/api-keys", {"name": "people", "scopes": scopes})
-    return Client(house[0], token=made.body["key"])
+def key(installation: Installation, *scopes: str) -> Client:
+    made = installation[1].post("/api/admin/api-keys", {"name": "people", "scopes": scopes})
+    return Client(installation[0], token=made.body["key"])
 
 
 def opened(caller: Client, email: str) -> dict[str, Any]:
@@ -64,9 +64,11 @@ def audit(admin: Client, kind: str, subject: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.gen_test
-async def test_a_key_opens_an_account_and_its_user_sets_passwords_by_links(house: House) -> None:
-    server, admin = house
-    backend, email = key(house, "users"), address()
+async def test_a_key_opens_an_account_and_its_user_sets_passwords_by_links(
+    installation: Installation,
+) -> None:
+    server, admin = installation
+    backend, email = key(installation, "users"), address()
     made = opened(backend, f" {email.upper()} ")
     assert (made["user"]["email"], made["user"]["role"]) == (email, "user")
     assert made["user"]["disabled"] is False
@@ -89,28 +91,28 @@ async def test_a_key_opens_an_account_and_its_user_sets_passwords_by_links(house
     assert email not in server.log
 
 
-def test_an_administrator_may_open_one_too_and_nobody_else(house: House) -> None:
-    server, admin = house
+def test_an_administrator_may_open_one_too_and_nobody_else(installation: Installation) -> None:
+    server, admin = installation
     assert opened(admin, address())["user"]["role"] == "user"
     body = {"email": address(), "name": "Grace"}
     plain_refusal(sign_up(server).post(USERS, body), 403, "forbidden")
-    plain_refusal(key(house, "read", "channels").post(USERS, body), 403, "forbidden")
+    plain_refusal(key(installation, "read", "channels").post(USERS, body), 403, "forbidden")
     plain_refusal(Client(server).post(USERS, body), 401, "unauthenticated")
     problem(admin.post(USERS, {**body, "email": "x"}), 400, "bad_request")
     problem(admin.post(USERS, {**body, "name": ""}), 400, "bad_request")
     assert admin.get(f"{USERS}?email={body['email']}").body["items"] == []
 
 
-def test_an_address_that_is_taken_is_said_to_be(house: House) -> None:
-    server, admin = house
-    backend, email = key(house, "users"), address()
+def test_an_address_that_is_taken_is_said_to_be(installation: Installation) -> None:
+    server, admin = installation
+    backend, email = key(installation, "users"), address()
     sign_up(server, email=email)
     for taken in (email, email.upper(), admin.user["email"]):
         plain_refusal(backend.post(USERS, {"email": taken, "name": "X"}), 409, "email_taken")
 
 
-def test_whatever_is_wrong_with_a_link_the_refusal_is_the_same(house: House) -> None:
-    server, admin = house
+def test_whatever_is_wrong_with_a_link_the_refusal_is_the_same(installation: Installation) -> None:
+    server, admin = installation
     used, disabled, deleted = [opened(admin, address()) for _ in range(3)]
     tokens = [token_of(server, each["set_password_url"]) for each in (used, disabled, deleted)]
     assert reset(server, tokens[0]).status == 204
@@ -128,16 +130,16 @@ def test_whatever_is_wrong_with_a_link_the_refusal_is_the_same(house: House) -> 
     problem(Client(server).post(RESET, {"token": tokens[0]}), 400, "bad_request")
 
 
-def test_a_weak_password_is_told_why_and_leaves_the_link_good(house: House) -> None:
-    server, admin = house
+def test_a_weak_password_is_told_why_and_leaves_the_link_good(installation: Installation) -> None:
+    server, admin = installation
     token = token_of(server, opened(admin, address())["set_password_url"])
     refused = problem(reset(server, token, "password123"), 400, "weak_password")
     assert refused["suggestions"]
     assert reset(server, token).status == 204
 
 
-def test_a_page_of_another_site_sets_no_password(house: House) -> None:
-    server, admin = house
+def test_a_page_of_another_site_sets_no_password(installation: Installation) -> None:
+    server, admin = installation
     token = token_of(server, opened(admin, address())["set_password_url"])
     for header in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         plain_refusal(reset(server, token, **header), 403, "origin_refused")
@@ -145,10 +147,10 @@ def test_a_page_of_another_site_sets_no_password(house: House) -> None:
 
 
 def test_an_account_opened_by_a_key_is_changed_by_it_until_it_is_an_administrators(
-    house: House,
+    installation: Installation,
 ) -> None:
-    server, admin = house
-    backend = key(house, "users")
+    server, admin = installation
+    backend = key(installation, "users")
     made = opened(backend, address())
     path = f"{USERS}/{made['user']['id']}"
     assert backend.call("PATCH", path, {"disabled": True}).body["disabled"] is True
@@ -172,11 +174,11 @@ def test_links_that_are_none_have_an_hourly_limit_and_a_good_one_is_let_in() -> 
         assert reset(server, token).status == 429
 
 
-def test_the_page_is_under_the_strict_policy_and_kept_by_nobody(house: House) -> None:
-    answer = Client(house[0]).get("/set-password")
+def test_the_page_is_under_the_strict_policy_and_kept_by_nobody(installation: Installation) -> None:
+    answer = Client(installation[0]).get("/set-password")
     assert answer.status == 200
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert answer.headers["X-Frame-Options"] == "DENY"
-    assert Client(house[0]).call("HEAD", "/set-password").text == b""
+    assert Client(installation[0]).call("HEAD", "/set-password").text == b""

@@ -25,7 +25,7 @@ from tests.support.server import (
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
-class House:
+class Installation:
     """A server that trusts the proxy next to it, with its administrator."""
 
     def __init__(self, server: Usher) -> None:
@@ -44,23 +44,23 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(database_kind: str) -> Iterator[House]:
+def installation(database_kind: str) -> Iterator[Installation]:
     settings = {
         "APP_AUDIENCES": "shop,files",
         "TRUSTED_PROXIES": "127.0.0.1",
         "JWT_SECRETS": SECRET,
     }
     with usher(database_kind, **settings) as server:
-        yield House(server)
+        yield Installation(server)
         assert_quiet(server.log)
 
 
 # ---- introspection -------------------------------------------------------------------------
 
 
-def test_a_backend_learns_whose_token_it_is(house: House) -> None:
-    ada = sign_up(house.server)
-    answer = house.introspect(ada.token)
+def test_a_backend_learns_whose_token_it_is(installation: Installation) -> None:
+    ada = sign_up(installation.server)
+    answer = installation.introspect(ada.token)
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
     told = answer.body
     assert set(told) == {
@@ -69,64 +69,78 @@ def test_a_backend_learns_whose_token_it_is(house: House) -> None:
     }
     assert told["active"] is True
     assert (told["sub"], told["name"], told["role"]) == (ada.user["id"], "Ada", "user")
-    assert (told["token_type"], told["acr"], told["iss"]) == ("Bearer", "1", house.server.origin)
+    assert (told["token_type"], told["acr"], told["iss"]) == (
+        "Bearer",
+        "1",
+        installation.server.origin,
+    )
     assert told["iat"] - 1 <= told["auth_time"] <= told["iat"] < told["exp"]
     (session,) = ada.get("/api/sessions").body["items"]
     assert told["sid"] == session["id"]
 
 
-def test_of_anything_else_it_learns_nothing(house: House) -> None:
-    ada = sign_up(house.server)
+def test_of_anything_else_it_learns_nothing(installation: Installation) -> None:
+    ada = sign_up(installation.server)
     ticket = ada.ticket()
     assert ada.token is not None
-    for other in (ticket, ada.refresh_token, ada.token[:-1], "x", house.key.token, "a.b.c", "\0"):
-        answer = house.introspect(other)
+    for other in (
+        ticket,
+        ada.refresh_token,
+        ada.token[:-1],
+        "x",
+        installation.key.token,
+        "a.b.c",
+        "\0",
+    ):
+        answer = installation.introspect(other)
         assert (answer.status, answer.body) == (200, {"active": False}), other
-    assert house.introspect(expired(ada.token)).body == {"active": False}
+    assert installation.introspect(expired(ada.token)).body == {"active": False}
 
 
-def test_a_refresh_keeps_the_time_of_the_sign_in(house: House) -> None:
-    ada = sign_up(house.server)
-    first = house.introspect(ada.token).body
+def test_a_refresh_keeps_the_time_of_the_sign_in(installation: Installation) -> None:
+    ada = sign_up(installation.server)
+    first = installation.introspect(ada.token).body
     refreshed = ada.post("/api/auth/refresh", {"refresh_token": ada.refresh_token}).body
-    second = house.introspect(refreshed["access_token"]).body
+    second = installation.introspect(refreshed["access_token"]).body
     assert second["auth_time"] == first["auth_time"]
     assert second["iat"] > first["iat"]
 
 
-def test_after_a_logout_it_is_not_active(house: House) -> None:
-    ada = sign_up(house.server)
+def test_after_a_logout_it_is_not_active(installation: Installation) -> None:
+    ada = sign_up(installation.server)
     app = ada.post("/api/auth/app-token", {"audience": "shop"}).body["token"]
     assert ada.post("/api/auth/logout").status == 204
     for token in (ada.token, app):
-        assert house.introspect(token).body == {"active": False}
+        assert installation.introspect(token).body == {"active": False}
     plain_refusal(ada.post("/api/auth/app-token", {"audience": "shop"}), 401, "unauthenticated")
 
 
-def test_introspection_is_for_its_scope(house: House) -> None:
-    ada = sign_up(house.server)
-    others = house.backend("publish", "disconnect", "read", "channels", "users")
-    plain_refusal(house.introspect(ada.token, others), 403, "forbidden")
-    plain_refusal(house.introspect(ada.token, ada), 403, "forbidden")
-    plain_refusal(house.introspect(ada.token, Client(house.server)), 401, "unauthenticated")
-    bad = Client(house.server, token=f"{house.key.token}x")
-    plain_refusal(house.introspect(ada.token, bad), 401, "unauthenticated")
-    assert house.introspect(ada.token, house.admin).body["active"] is True
+def test_introspection_is_for_its_scope(installation: Installation) -> None:
+    ada = sign_up(installation.server)
+    others = installation.backend("publish", "disconnect", "read", "channels", "users")
+    plain_refusal(installation.introspect(ada.token, others), 403, "forbidden")
+    plain_refusal(installation.introspect(ada.token, ada), 403, "forbidden")
+    plain_refusal(
+        installation.introspect(ada.token, Client(installation.server)), 401, "unauthenticated"
+    )
+    bad = Client(installation.server, token=f"{installation.key.token}x")
+    plain_refusal(installation.introspect(ada.token, bad), 401, "unauthenticated")
+    assert installation.introspect(ada.token, installation.admin).body["active"] is True
 
 
 @pytest.mark.parametrize("body", [b"", b"token=", b"token=a&token=b", b'{"token":"a"}', b"\xff"])
-def test_a_question_has_one_token(house: House, body: bytes) -> None:
+def test_a_question_has_one_token(installation: Installation, body: bytes) -> None:
     for _ in range(2):
-        answer = house.key.call("POST", "/api/introspect", body, FORM)
+        answer = installation.key.call("POST", "/api/introspect", body, FORM)
         assert "token" in problem(answer, 400, "bad_request")["detail"]
 
 
-def test_a_key_that_is_deleted_asks_nothing_more(house: House) -> None:
-    ada, key = sign_up(house.server), house.backend("introspect")
-    assert house.introspect(ada.token, key).body["active"] is True
+def test_a_key_that_is_deleted_asks_nothing_more(installation: Installation) -> None:
+    ada, key = sign_up(installation.server), installation.backend("introspect")
+    assert installation.introspect(ada.token, key).body["active"] is True
     path = f"/api/admin/api-keys/{key.user['id']}"
-    assert house.admin.call("DELETE", path).status == 204
-    plain_refusal(house.introspect(ada.token, key), 401, "unauthenticated")
+    assert installation.admin.call("DELETE", path).status == 204
+    plain_refusal(installation.introspect(ada.token, key), 401, "unauthenticated")
 
 
 # ---- verify --------------------------------------------------------------------------------
@@ -139,12 +153,12 @@ def verify(client: Client, method: str = "GET", **headers: str) -> Answer:
     return client.call("GET", "/api/auth/verify", None, sent)
 
 
-def test_a_proxy_learns_whose_request_it_holds(house: House) -> None:
+def test_a_proxy_learns_whose_request_it_holds(installation: Installation) -> None:
     email = address()
     for browser in (False, True):
         path = "/api/auth/login" if browser else "/api/auth/signup"
         body = {"email": email, "password": PASSWORD, "name": "Zoë %&\u4e2d"}
-        client = Client(house.server, browser=browser)
+        client = Client(installation.server, browser=browser)
         answer = client.post(path, body | {"client": "browser" if browser else "native"})
         client.token = answer.body.get("access_token")
         user = answer.body["user"]
@@ -159,11 +173,11 @@ def test_a_proxy_learns_whose_request_it_holds(house: House) -> None:
         assert told.headers["Cache-Control"] == "no-store"
 
 
-def test_without_a_credential_or_with_an_app_token_it_is_401(house: House) -> None:
-    ada = sign_up(house.server)
+def test_without_a_credential_or_with_an_app_token_it_is_401(installation: Installation) -> None:
+    ada = sign_up(installation.server)
     app = ada.post("/api/auth/app-token", {"audience": "shop"}).body["token"]
-    for token in (None, "x", app, ada.refresh_token, house.key.token, ada.ticket()):
-        answer = verify(Client(house.server, token=token))
+    for token in (None, "x", app, ada.refresh_token, installation.key.token, ada.ticket()):
+        answer = verify(Client(installation.server, token=token))
         plain_refusal(answer, 401, "unauthenticated")
         assert "X-Usher-User-Id" not in answer.headers
     ada.post("/api/auth/logout")
@@ -172,9 +186,9 @@ def test_without_a_credential_or_with_an_app_token_it_is_401(house: House) -> No
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "post", "GET, POST", "?"])
 def test_an_unsafe_request_with_a_cookie_has_to_be_a_page_of_ones_own(
-    house: House, method: str
+    installation: Installation, method: str
 ) -> None:
-    ada = sign_up(house.server, browser=True)
+    ada = sign_up(installation.server, browser=True)
     assert verify(ada, method).status == 200, "with its own Origin"
     ada.browser = False
     assert verify(ada, method, Sec_Fetch_Site="same-origin").status == 200
@@ -189,16 +203,16 @@ def test_an_unsafe_request_with_a_cookie_has_to_be_a_page_of_ones_own(
         plain_refusal(verify(ada, method, **headers), 403, "origin_refused")
 
 
-def test_a_safe_request_with_a_cookie_may_come_from_anywhere(house: House) -> None:
-    ada = sign_up(house.server, browser=True)
+def test_a_safe_request_with_a_cookie_may_come_from_anywhere(installation: Installation) -> None:
+    ada = sign_up(installation.server, browser=True)
     ada.browser = False
     for method in ("GET", "HEAD", "OPTIONS", "get"):
         assert verify(ada, X_Forwarded_Method=method).status == 200
         assert verify(ada, X_Forwarded_Method=method, Origin="https://a.example").status == 200
 
 
-def test_a_handshake_with_a_cookie_counts_as_unsafe(house: House) -> None:
-    ada = sign_up(house.server, browser=True)
+def test_a_handshake_with_a_cookie_counts_as_unsafe(installation: Installation) -> None:
+    ada = sign_up(installation.server, browser=True)
     key = "dGhlIHNhbXBsZSBub25jZQ=="
     assert verify(ada, Sec_WebSocket_Key=key).status == 200
     ada.browser = False
@@ -207,8 +221,8 @@ def test_a_handshake_with_a_cookie_counts_as_unsafe(house: House) -> None:
     plain_refusal(answer, 403, "origin_refused")
 
 
-def test_a_bearer_token_needs_no_origin(house: House) -> None:
-    ada = sign_up(house.server)
+def test_a_bearer_token_needs_no_origin(installation: Installation) -> None:
+    ada = sign_up(installation.server)
     assert verify(ada, "POST").status == 200
 
 
@@ -225,27 +239,29 @@ def test_the_method_counts_from_trusted_proxies_only(database_kind: str) -> None
 # ---- app tokens ----------------------------------------------------------------------------
 
 
-def test_an_app_token_is_checked_offline_with_the_published_keys(house: House) -> None:
-    ada = sign_up(house.server)
+def test_an_app_token_is_checked_offline_with_the_published_keys(
+    installation: Installation,
+) -> None:
+    ada = sign_up(installation.server)
     answer = ada.post("/api/auth/app-token", {"audience": "shop"})
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
     assert set(answer.body) == {"token", "expires_in"}
     assert answer.body["expires_in"] == 300
-    keys = jwt.PyJWKClient(f"{house.server.url}/.well-known/jwks.json")
+    keys = jwt.PyJWKClient(f"{installation.server.url}/.well-known/jwks.json")
     token = answer.body["token"]
     key = keys.get_signing_key_from_jwt(token)
-    told = jwt.decode(token, key, ["ES256"], audience="shop", issuer=house.server.origin)
+    told = jwt.decode(token, key, ["ES256"], audience="shop", issuer=installation.server.origin)
     assert (told["sub"], told["name"], told["role"]) == (ada.user["id"], "Ada", "user")
     assert told["exp"] - told["iat"] == 300
-    introspected = house.introspect(token).body
+    introspected = installation.introspect(token).body
     assert {name: told[name] for name in introspected if name in told} == {
         name: value for name, value in introspected.items() if name in told
     }
     assert introspected["active"] is True
 
 
-def test_the_keys_may_be_kept_for_a_while_and_are_public(house: House) -> None:
-    answer = Client(house.server).get("/.well-known/jwks.json")
+def test_the_keys_may_be_kept_for_a_while_and_are_public(installation: Installation) -> None:
+    answer = Client(installation.server).get("/.well-known/jwks.json")
     assert answer.status == 200
     assert answer.headers["Cache-Control"] == "public, max-age=300"
     (key,) = answer.body["keys"]
@@ -254,16 +270,16 @@ def test_the_keys_may_be_kept_for_a_while_and_are_public(house: House) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"audience": "other"}, {"audience": 1}, {"audience": ""}])
-def test_an_app_token_is_for_an_audience_that_is_set(house: House, body: Any) -> None:
-    ada = sign_up(house.server)
+def test_an_app_token_is_for_an_audience_that_is_set(installation: Installation, body: Any) -> None:
+    ada = sign_up(installation.server)
     answer = ada.post("/api/auth/app-token", body)
     assert "audience" in problem(answer, 400, "bad_request")["detail"]
 
 
-def test_an_app_token_opens_nothing_of_ushers_own(house: House) -> None:
-    ada = sign_up(house.server)
+def test_an_app_token_opens_nothing_of_ushers_own(installation: Installation) -> None:
+    ada = sign_up(installation.server)
     app = ada.post("/api/auth/app-token", {"audience": "files"}).body["token"]
-    caller = Client(house.server, token=app)
+    caller = Client(installation.server, token=app)
     for method, path in (
         ("GET", "/api/auth/me"),
         ("POST", "/api/ws/ticket"),
@@ -274,8 +290,8 @@ def test_an_app_token_opens_nothing_of_ushers_own(house: House) -> None:
         plain_refusal(caller.call(method, path), 401, "unauthenticated")
 
 
-def test_an_app_token_by_cookie_needs_a_page_of_ones_own(house: House) -> None:
-    ada = sign_up(house.server, browser=True)
+def test_an_app_token_by_cookie_needs_a_page_of_ones_own(installation: Installation) -> None:
+    ada = sign_up(installation.server, browser=True)
     assert ada.post("/api/auth/app-token", {"audience": "shop"}).status == 200
     ada.browser = False
     plain_refusal(ada.post("/api/auth/app-token", {"audience": "shop"}), 403, "origin_refused")

@@ -88,7 +88,7 @@ def answering(way: Way, **changes: Any) -> Way:
 
 
 def fault_word(fault: str) -> str:
-    words = {"error_markup": "unknown", "error_unknown": "moon_in_the_wrong_house"}
+    words = {"error_markup": "unknown", "error_unknown": "moon_in_the_wrong_installation"}
     return words.get(fault, fault)
 
 

@@ -65,7 +65,7 @@ class Ear:
 
 
 @dataclass
-class House:
+class Installation:
     """A bus with a listener."""
 
     bus: Bus
@@ -107,9 +107,9 @@ def said(window: Window) -> list[bytes]:
 
 
 @asynccontextmanager
-async def house(
+async def installation(
     redis: RealRedis | None, messages: int = 1000, seconds: float = 3600.0
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Installation]:
     clock = Clock() if redis is None else None
     store = None
     if redis is None:
@@ -124,7 +124,7 @@ async def house(
     ear = Ear()
     bus.listen(ear)
     try:
-        yield House(bus, ear, clock)
+        yield Installation(bus, ear, clock)
     finally:
         await bus.close()
         if store is not None:
@@ -149,7 +149,7 @@ def redis(request: pytest.FixtureRequest) -> Iterator[RealRedis | None]:
 async def test_what_is_kept_without_waiting_has_the_order_of_the_calls(
     redis: RealRedis | None,
 ) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         assert h.bus.keeps_order
         await h.hear(ROOM)
         bodies = [f"{n}".encode() for n in range(200)]
@@ -165,7 +165,7 @@ async def test_what_is_kept_without_waiting_has_the_order_of_the_calls(
 async def test_kept_messages_arrive_in_the_order_of_the_log_with_ids_that_grow(
     redis: RealRedis | None,
 ) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.hear(ROOM)
         given = await h.say(*(b"%d" % n for n in range(50)))
         await h.ear.hears(50)
@@ -178,14 +178,14 @@ async def test_kept_messages_arrive_in_the_order_of_the_log_with_ids_that_grow(
 
 @pytest.mark.gen_test
 async def test_an_id_tells_when_it_was_said(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         (message_id,) = await h.say(b"now")
         assert id_order(message_id)[0] / 1000 == pytest.approx(h.now(), abs=60)
 
 
 @pytest.mark.gen_test
 async def test_many_who_speak_at_once_are_heard_in_one_order(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.hear(ROOM)
         given = await asyncio.gather(*(h.bus.keep(ROOM, b"%d" % n) for n in range(300)))
         await h.ear.hears(300)
@@ -198,7 +198,7 @@ async def test_many_who_speak_at_once_are_heard_in_one_order(redis: RealRedis | 
 
 @pytest.mark.gen_test
 async def test_any_bytes_are_carried_as_they_are(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.hear(ROOM)
         await h.say(*BODIES)
         for body in BODIES:
@@ -214,7 +214,7 @@ async def test_any_bytes_are_carried_as_they_are(redis: RealRedis | None) -> Non
 )
 @pytest.mark.gen_test
 async def test_a_room_may_have_any_name(redis: RealRedis | None, room: str) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.hear(room)
         (message_id,) = await h.say(b"kept", room=room)
         await h.bus.send(room, b"passing")
@@ -228,7 +228,7 @@ async def test_a_room_may_have_any_name(redis: RealRedis | None, room: str) -> N
 async def test_a_room_is_heard_from_subscribe_to_unsubscribe_and_no_other(
     redis: RealRedis | None,
 ) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.say(b"before")
         await h.bus.send(ROOM, b"before")
         await h.hear(ROOM, "channel:witness")
@@ -252,7 +252,7 @@ async def test_a_room_is_heard_from_subscribe_to_unsubscribe_and_no_other(
 async def test_what_is_heard_already_needs_no_waiting_and_is_told_once(
     redis: RealRedis | None,
 ) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.hear(ROOM)
         assert h.bus.subscribe(ROOM) is None
         await h.say(b"once")
@@ -264,7 +264,7 @@ async def test_what_is_heard_already_needs_no_waiting_and_is_told_once(
 
 @pytest.mark.gen_test
 async def test_going_in_and_out_and_in_within_one_turn_ends_inside(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         for _ in range(3):
             h.bus.subscribe(ROOM)
             h.bus.unsubscribe(ROOM)
@@ -282,7 +282,7 @@ async def test_going_in_and_out_and_in_within_one_turn_ends_inside(redis: RealRe
 
 @pytest.mark.gen_test
 async def test_after_close_nothing_is_told(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.hear(ROOM)
         await h.bus.close()
         await h.say(b"too late")
@@ -297,7 +297,7 @@ async def test_after_close_nothing_is_told(redis: RealRedis | None) -> None:
 
 @pytest.mark.gen_test
 async def test_a_passing_message_is_heard_and_not_kept(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.hear(ROOM)
         h.bus.send(ROOM, b"issued when called")  # nobody awaits it
         await h.bus.send(ROOM, b"and awaited")
@@ -308,7 +308,7 @@ async def test_a_passing_message_is_heard_and_not_kept(redis: RealRedis | None) 
 
 @pytest.mark.gen_test
 async def test_to_speak_where_nobody_listens_is_no_fault(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.bus.send(ROOM, b"hello?")
         (message_id,) = await h.say(b"hello?")
         assert (await h.read()).messages == [LoggedMessage(message_id, b"hello?")]
@@ -319,7 +319,7 @@ async def test_to_speak_where_nobody_listens_is_no_fault(redis: RealRedis | None
 
 @pytest.mark.gen_test
 async def test_a_room_where_nothing_was_said_is_complete_and_empty(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         assert await h.read() == Window([], complete=True, more=False)
         window = await h.bus.read_behind(ROOM, "1-0", 5)
         assert (window.messages, window.complete, window.more) == ([], True, False)
@@ -327,7 +327,7 @@ async def test_a_room_where_nothing_was_said_is_complete_and_empty(redis: RealRe
 
 @pytest.mark.gen_test
 async def test_what_is_behind_an_id_is_given_and_nothing_else(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         ids = await h.say(*(b"%d" % n for n in range(5)))
         for n, after in enumerate(ids):
             window = await h.read(after)
@@ -342,7 +342,7 @@ async def test_what_is_behind_an_id_is_given_and_nothing_else(redis: RealRedis |
 async def test_a_window_has_a_limit_and_says_whether_there_is_more(
     redis: RealRedis | None, limit: int
 ) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         ids = await h.say(*(b"%d" % n for n in range(5)))
         window = await h.read(limit=limit)
         assert said(window) == [b"%d" % n for n in range(min(limit, 5))]
@@ -354,7 +354,7 @@ async def test_a_window_has_a_limit_and_says_whether_there_is_more(
 
 @pytest.mark.gen_test
 async def test_page_by_page_everything_is_read_once(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         given = await h.say(*(b"%d" % n for n in range(23)))
         after, found, pages = None, list[str](), 0
         for pages in itertools.count(1):  # noqa: B007 - how many it takes is looked at
@@ -371,7 +371,7 @@ async def test_page_by_page_everything_is_read_once(redis: RealRedis | None) -> 
 async def test_an_id_that_was_never_given_out_leaves_the_window_incomplete(
     redis: RealRedis | None,
 ) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         (elsewhere,) = await h.say(b"elsewhere", room="channel:another")
         await h.later(0.005)
         await h.say(b"a", b"b")
@@ -387,7 +387,7 @@ async def test_an_id_that_was_never_given_out_leaves_the_window_incomplete(
 async def test_what_is_no_id_leaves_the_window_empty_and_incomplete(
     redis: RealRedis | None, after: str
 ) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         await h.say(b"a")
         window = await h.read(after)
         assert (said(window), window.complete, window.more) == ([], False, False)
@@ -398,7 +398,7 @@ async def test_what_is_no_id_leaves_the_window_empty_and_incomplete(
 async def test_a_log_is_bounded_in_length_and_says_what_it_has_lost(
     redis: RealRedis | None,
 ) -> None:
-    async with house(redis, messages=10) as h:
+    async with installation(redis, messages=10) as h:
         first, second, *_, last = await h.say(*(b"%d" % n for n in range(40)))
         window = await h.read()
         assert said(window) == [b"%d" % n for n in range(30, 40)]
@@ -414,7 +414,7 @@ async def test_a_log_is_bounded_in_length_and_says_what_it_has_lost(
 
 @pytest.mark.gen_test
 async def test_old_messages_of_a_living_log_are_passed_over(redis: RealRedis | None) -> None:
-    async with house(redis, seconds=2.0) as h:
+    async with installation(redis, seconds=2.0) as h:
         first, _ = await h.say(b"old", b"old too")
         await h.later(1.2)
         (young,) = await h.say(b"young")
@@ -433,7 +433,7 @@ async def test_old_messages_of_a_living_log_are_passed_over(redis: RealRedis | N
 async def test_an_old_id_is_still_good_when_only_young_messages_lie_behind_it(
     redis: RealRedis | None,
 ) -> None:
-    async with house(redis, seconds=2.0) as h:
+    async with installation(redis, seconds=2.0) as h:
         (old,) = await h.say(b"old")
         await h.later(1.2)
         await h.say(b"young")
@@ -444,7 +444,7 @@ async def test_an_old_id_is_still_good_when_only_young_messages_lie_behind_it(
 
 @pytest.mark.gen_test
 async def test_a_log_that_went_silent_for_too_long_is_forgotten(redis: RealRedis | None) -> None:
-    async with house(redis, seconds=0.3) as h:
+    async with installation(redis, seconds=0.3) as h:
         (before,) = await h.say(b"old")
         await h.later(0.5)
         h.bus.forget_old()
@@ -458,7 +458,7 @@ async def test_a_log_that_went_silent_for_too_long_is_forgotten(redis: RealRedis
 
 @pytest.mark.gen_test
 async def test_forgetting_what_is_old_leaves_what_is_young(redis: RealRedis | None) -> None:
-    async with house(redis, seconds=60.0) as h:
+    async with installation(redis, seconds=60.0) as h:
         ids = await h.say(b"a", b"b")
         h.bus.forget_old()
         assert said(await h.read()) == [b"a", b"b"]
@@ -469,7 +469,7 @@ async def test_forgetting_what_is_old_leaves_what_is_young(redis: RealRedis | No
 async def test_what_was_said_before_the_reader_may_read_is_passed_over(
     redis: RealRedis | None,
 ) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         first, _ = await h.say(b"a", b"b")
         await h.later(0.02)
         since = h.now()
@@ -487,7 +487,7 @@ async def test_what_was_said_before_the_reader_may_read_is_passed_over(
 
 @pytest.mark.gen_test
 async def test_behind_an_id_is_read_whether_or_not_the_log_has_it(redis: RealRedis | None) -> None:
-    async with house(redis) as h:
+    async with installation(redis) as h:
         ids = await h.say(*(b"%d" % n for n in range(5)))
         everything = await h.bus.read_behind(ROOM, "1-1", 10)
         assert [message.id for message in everything.messages] == ids
@@ -543,7 +543,7 @@ def test_a_window_is_what_the_log_has_behind_an_id(
     logs: RealRedis, kind: str, count: int, size: int, after: int, limit: int
 ) -> None:
     async def check() -> None:
-        async with house(logs if kind == "redis" else None, messages=size) as h:
+        async with installation(logs if kind == "redis" else None, messages=size) as h:
             room = f"channel:{time.monotonic_ns()}"
             ids = await h.say(*(b"%d" % n for n in range(count)), room=room)
             known = ids[-size:]

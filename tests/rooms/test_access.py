@@ -44,7 +44,7 @@ class MoodyChannels(Channels):
 
 
 @dataclass
-class House:
+class Installation:
     """A channel whose owner acts on one node, and a user with a socket on another."""
 
     here: Parts
@@ -77,20 +77,20 @@ class House:
 
 
 @asynccontextmanager
-async def house(database_url: str, redis: RealRedis) -> AsyncIterator[House]:
+async def installation(database_url: str, redis: RealRedis) -> AsyncIterator[Installation]:
     async with nodes(database_url, redis, "a", "b") as (here, there):
         owner, user = await here.user("Owner"), await here.user("Ada")
         channel = (await here.channels.create(owner, "Herons")).id
         here.clock.forward(1)
         peer = await open_socket(there, await there.signed_in(user))
-        yield House(here, there, owner, user, channel, peer)
+        yield Installation(here, there, owner, user, channel, peer)
 
 
 @pytest.mark.gen_test
 async def test_who_is_let_in_enters_and_who_is_put_out_leaves_on_another_node(
     database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(database_url, redis_server) as h:
+    async with installation(database_url, redis_server) as h:
         own = f"user:{h.user}"
         assert h.rooms == [own]
         await h.put()
@@ -107,7 +107,7 @@ async def test_who_is_let_in_enters_and_who_is_put_out_leaves_on_another_node(
 async def test_a_change_for_everybody_reaches_everybody_and_tells_only_whom_it_concerns(
     database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(database_url, redis_server) as h:
+    async with installation(database_url, redis_server) as h:
         await h.put()
         await h.told()
         guest = await open_socket(h.there, await h.there.signed_in())
@@ -126,7 +126,7 @@ async def test_a_change_for_everybody_reaches_everybody_and_tells_only_whom_it_c
 async def test_a_role_that_a_channel_lets_in_counts_at_once(
     database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(database_url, redis_server) as h:
+    async with installation(database_url, redis_server) as h:
         await h.here.channels.update(h.owner, h.channel, roles={"user": "read"})
         assert h.room in await h.told()
         grant = h.peer.client.membership.grant_in(h.room)
@@ -153,7 +153,7 @@ async def test_here_it_has_taken_effect_when_the_call_is_answered(database_url: 
 async def test_a_change_whose_message_was_lost_is_found_by_the_sweep(
     database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(database_url, redis_server) as h:
+    async with installation(database_url, redis_server) as h:
         await h.put()
         await h.told()
         h.there.bus.unsubscribe(CONTROL_ROOM)
@@ -177,7 +177,7 @@ async def test_nobody_here_means_nothing_to_look_up(database_url: str) -> None:
 async def test_what_cannot_be_looked_up_now_is_tried_again_until_it_can(
     database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(database_url, redis_server) as h:
+    async with installation(database_url, redis_server) as h:
         await h.put()
         await h.told()
         channels = MoodyChannels(h.there)
@@ -220,7 +220,7 @@ async def test_changes_that_wait_for_the_database_are_bounded(database_url: str)
 async def test_what_was_read_before_a_later_change_does_not_win_over_it(
     database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(database_url, redis_server) as h:
+    async with installation(database_url, redis_server) as h:
         channels, slow = MoodyChannels(h.there), asyncio.Event()
         access = Access(h.there.hub, channels, h.there.services.shared_grants)
         h.there.revocations.on_access(access.apply)
@@ -239,7 +239,7 @@ async def test_what_was_read_before_a_later_change_does_not_win_over_it(
 async def test_a_socket_that_closes_during_the_look_up_is_left_alone(
     database_url: str, redis_server: RealRedis
 ) -> None:
-    async with house(database_url, redis_server) as h:
+    async with installation(database_url, redis_server) as h:
         channels, slow = MoodyChannels(h.there), asyncio.Event()
         access = Access(h.there.hub, channels, h.there.services.shared_grants)
         h.there.revocations.on_access(access.apply)

@@ -34,7 +34,7 @@ class SlowRooms(Rooms):
 
 
 @dataclass
-class House:
+class Installation:
     rooms: SlowRooms
     presence: Presence
     bus: MemoryBus
@@ -50,16 +50,16 @@ class House:
         return [member.id for member in await self.presence.people(room)]
 
 
-def house() -> House:
+def installation() -> Installation:
     clock = Clock()
     bus = MemoryBus(10, 60.0, clock)
     rooms = SlowRooms(bus, as_event=lambda kept: kept.body, clock=clock)
-    return House(rooms, Presence(MemoryStore(clock=clock), rooms, "node", clock), bus)
+    return Installation(rooms, Presence(MemoryStore(clock=clock), rooms, "node", clock), bus)
 
 
 @pytest.mark.gen_test
 async def test_one_may_enter_ones_own_room_and_the_channels_of_ones_grants() -> None:
-    _, membership = house().socket({"c1": READ, "c2": WRITE})
+    _, membership = installation().socket({"c1": READ, "c2": WRITE})
     assert membership.allowed() == ["user:ada", "channel:c1", "channel:c2"]
     assert membership.names() == [], "to be allowed is not to be in"
     assert membership.grant_in("user:ada") == OWN_ROOM
@@ -74,7 +74,7 @@ async def test_one_may_enter_ones_own_room_and_the_channels_of_ones_grants() -> 
 )  # fmt: skip
 @pytest.mark.gen_test
 async def test_any_other_room_is_none_that_one_may_enter(room: str) -> None:
-    h = house()
+    h = installation()
     _, membership = h.socket({"c1": READ})
     assert membership.grant_in(room) is None
     await membership.go_in([room])
@@ -84,7 +84,7 @@ async def test_any_other_room_is_none_that_one_may_enter(room: str) -> None:
 
 @pytest.mark.gen_test
 async def test_who_goes_in_hears_and_is_present_until_they_leave() -> None:
-    h = house()
+    h = installation()
     ada, membership = h.socket({"c1": READ})
     await membership.go_in(membership.allowed())
     assert membership.names() == ["user:ada", "channel:c1"]
@@ -102,7 +102,7 @@ async def test_who_goes_in_hears_and_is_present_until_they_leave() -> None:
 
 @pytest.mark.gen_test
 async def test_going_in_twice_counts_once() -> None:
-    h = house()
+    h = installation()
     _, membership = h.socket({"c1": READ})
     await membership.go_in(["channel:c1"])
     await membership.go_in(["channel:c1"])
@@ -116,7 +116,7 @@ async def test_going_in_twice_counts_once() -> None:
 
 @pytest.mark.gen_test
 async def test_rooms_that_were_left_are_heard_by_nobody() -> None:
-    h = house()
+    h = installation()
     _, membership = h.socket({"c1": READ})
     await membership.go_in(membership.allowed())
     membership.leave_all()
@@ -131,7 +131,7 @@ async def test_rooms_that_were_left_are_heard_by_nobody() -> None:
 
 @pytest.mark.gen_test
 async def test_rights_that_were_looked_up_anew_move_one_in_and_out() -> None:
-    h = house()
+    h = installation()
     _, membership = h.socket({"c1": READ, "c2": READ})
     await membership.go_in(membership.allowed())
     membership.leave("channel:c2")
@@ -144,7 +144,7 @@ async def test_rights_that_were_looked_up_anew_move_one_in_and_out() -> None:
 
 @pytest.mark.gen_test
 async def test_a_change_in_one_channel_is_told_of_only_when_it_is_one() -> None:
-    _, membership = house().socket({"c1": READ})
+    _, membership = installation().socket({"c1": READ})
     await membership.go_in(membership.allowed())
     assert await membership.change("c1", READ) is False
     assert await membership.change("c9", None) is False
@@ -158,7 +158,7 @@ async def test_a_change_in_one_channel_is_told_of_only_when_it_is_one() -> None:
 
 @pytest.mark.gen_test
 async def test_another_right_does_not_bring_back_who_has_left_by_themselves() -> None:
-    _, membership = house().socket({"c1": READ})
+    _, membership = installation().socket({"c1": READ})
     await membership.go_in(membership.allowed())
     membership.leave("channel:c1")
     assert await membership.change("c1", WRITE) is True
@@ -167,7 +167,7 @@ async def test_another_right_does_not_bring_back_who_has_left_by_themselves() ->
 
 @pytest.mark.gen_test
 async def test_a_right_that_goes_while_one_goes_in_keeps_one_out() -> None:
-    h = house()
+    h = installation()
     ada, membership = h.socket({"c1": READ})
     h.rooms.gate = asyncio.Event()
     going = asyncio.create_task(membership.go_in(["channel:c1", "user:ada"]))
@@ -184,7 +184,7 @@ async def test_a_right_that_goes_while_one_goes_in_keeps_one_out() -> None:
 
 @pytest.mark.gen_test
 async def test_a_socket_that_closes_while_it_goes_in_is_in_nothing() -> None:
-    h = house()
+    h = installation()
     ada, membership = h.socket({"c1": READ})
     h.rooms.gate = asyncio.Event()
     going = asyncio.create_task(membership.go_in(membership.allowed()))
@@ -199,7 +199,7 @@ async def test_a_socket_that_closes_while_it_goes_in_is_in_nothing() -> None:
 
 @pytest.mark.gen_test
 async def test_who_is_cancelled_while_going_in_holds_nothing_more() -> None:
-    h = house()
+    h = installation()
     _, membership = h.socket({"c1": READ})
     h.rooms.gate = asyncio.Event()
     going = asyncio.create_task(membership.go_in(["channel:c1"]))
@@ -216,7 +216,7 @@ async def test_who_is_cancelled_while_going_in_holds_nothing_more() -> None:
 
 @pytest.mark.gen_test
 async def test_two_sockets_of_a_user_are_in_rooms_each_for_itself() -> None:
-    h = house()
+    h = installation()
     ada, one = h.socket({"c1": READ})
     again, other = h.socket({"c1": READ})
     again.session_id = "another socket"

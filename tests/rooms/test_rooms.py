@@ -81,7 +81,7 @@ class SlowBus(MemoryBus):
 
 
 @dataclass
-class House:
+class Installation:
     """The rooms of a node."""
 
     bus: SlowBus
@@ -106,10 +106,10 @@ class House:
         self.bus.find(ROOM)
 
 
-def house() -> House:
+def installation() -> Installation:
     clock = Clock()
     bus = SlowBus(clock)
-    return House(bus, Rooms(bus, as_event=lambda kept: kept.body, clock=clock), clock)
+    return Installation(bus, Rooms(bus, as_event=lambda kept: kept.body, clock=clock), clock)
 
 
 def numbers(these: Iterable[int]) -> list[str]:
@@ -127,7 +127,7 @@ def test_rooms_are_named_after_whose_they_are() -> None:
 
 @pytest.mark.gen_test
 async def test_a_room_is_heard_from_its_first_member_to_its_last() -> None:
-    h = house()
+    h = installation()
     ada, bob = await h.people("ada", "bob")
     h.rooms.leave(ada.member, ROOM)
     assert h.bus.said[-1] == f"+{ROOM}"
@@ -140,7 +140,7 @@ async def test_a_room_is_heard_from_its_first_member_to_its_last() -> None:
 
 @pytest.mark.gen_test
 async def test_who_holds_a_room_keeps_it_heard_though_nobody_is_in() -> None:
-    h = house()
+    h = installation()
     h.rooms.subscribe([ROOM])
     (ada,) = await h.people("ada")
     h.rooms.leave(ada.member, ROOM)
@@ -155,7 +155,7 @@ async def test_who_holds_a_room_keeps_it_heard_though_nobody_is_in() -> None:
 
 @pytest.mark.gen_test
 async def test_who_leaves_hears_nothing_more_and_who_stays_does() -> None:
-    h = house()
+    h = installation()
     ada, bob = await h.people("ada", "bob")
     await h.say("1")
     h.rooms.leave(ada.member, ROOM)
@@ -166,7 +166,7 @@ async def test_who_leaves_hears_nothing_more_and_who_stays_does() -> None:
 
 @pytest.mark.gen_test
 async def test_who_enters_twice_is_sent_everything_once() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     await enter(h.rooms, ada, ROOM)
     await h.say("1")
@@ -201,7 +201,7 @@ async def test_who_stops_waiting_for_a_room_takes_nobody_along(redis_server: Rea
 
 @pytest.mark.gen_test
 async def test_a_message_is_encoded_once_for_everybody() -> None:
-    h = house()
+    h = installation()
     people = await h.people(*(f"p{n}" for n in range(10)))
     await h.say("hello", "again")
     h.rooms.send_here(ROOM, b"here")
@@ -217,7 +217,7 @@ async def test_a_message_is_encoded_once_for_everybody() -> None:
 
 @pytest.mark.gen_test
 async def test_who_comes_or_goes_within_a_turn_hears_what_was_said_while_they_were_in() -> None:
-    h = house()
+    h = installation()
     ada, bob = await h.people("ada", "bob")
     cleo = Person("cleo")
     h.rooms.send_here(ROOM, b"1")
@@ -230,7 +230,7 @@ async def test_who_comes_or_goes_within_a_turn_hears_what_was_said_while_they_we
 
 @pytest.mark.gen_test
 async def test_a_turn_in_which_much_is_said_is_not_gathered_without_bounds() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     part = b"x" * (FLUSH_BYTES // 4)
     for _ in range(20):
@@ -243,7 +243,7 @@ async def test_a_turn_in_which_much_is_said_is_not_gathered_without_bounds() -> 
 
 @pytest.mark.gen_test
 async def test_a_frame_goes_to_everybody_but_one_session() -> None:
-    h = house()
+    h = installation()
     ada, bob = await h.people("ada", "bob")
     h.rooms.send_frame(ROOM, b"to all")
     h.rooms.send_frame(ROOM, b"typing with spaces", but="ada")
@@ -255,7 +255,7 @@ async def test_a_frame_goes_to_everybody_but_one_session() -> None:
 
 @pytest.mark.gen_test
 async def test_what_is_sent_here_goes_over_no_line() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     h.bus.lose(ROOM)
     h.rooms.send_here(ROOM, b"here")
@@ -266,7 +266,7 @@ async def test_what_is_sent_here_goes_over_no_line() -> None:
 
 @pytest.mark.gen_test
 async def test_rooms_do_not_mix() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     (bob,) = await h.people("bob", room="channel:another")
     await h.say("1")
@@ -278,7 +278,7 @@ async def test_rooms_do_not_mix() -> None:
 
 @pytest.mark.gen_test
 async def test_a_member_that_is_closed_by_what_it_is_sent_disturbs_nobody() -> None:
-    h = house()
+    h = installation()
     people = await h.people("slow", "ada", "bob")
     slow = people[0]
 
@@ -294,7 +294,7 @@ async def test_a_member_that_is_closed_by_what_it_is_sent_disturbs_nobody() -> N
 
 @pytest.mark.gen_test
 async def test_passing_messages_go_to_the_part_whose_kind_they_are() -> None:
-    h = house()
+    h = installation()
     heard: list[tuple[str, bytes]] = []
     h.rooms.on_ephemeral(b"z", lambda room, body: heard.append((room, body)))
     (ada,) = await h.people("ada")
@@ -309,7 +309,7 @@ async def test_passing_messages_go_to_the_part_whose_kind_they_are() -> None:
 
 @pytest.mark.gen_test
 async def test_what_nodes_tell_each_other_reaches_no_client() -> None:
-    h, heard = house(), list[bytes]()
+    h, heard = installation(), list[bytes]()
     await h.rooms.receive_from_nodes(heard.append)
     (ada,) = await h.people("ada", room=CONTROL_ROOM)
     await h.say("news", room=CONTROL_ROOM)
@@ -321,7 +321,7 @@ async def test_what_nodes_tell_each_other_reaches_no_client() -> None:
 
 @pytest.mark.gen_test
 async def test_what_was_delivered_is_not_delivered_again() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     for message_id in ("5-0", "4-9", "5-0", "5-1", "10-0", "9-0"):
         h.rooms.logged(ROOM, LoggedMessage(message_id, message_id.encode()))
@@ -332,7 +332,7 @@ async def test_what_was_delivered_is_not_delivered_again() -> None:
 
 @pytest.mark.gen_test
 async def test_after_a_gap_what_was_missed_comes_first_and_what_comes_meanwhile_waits() -> None:
-    h = house()
+    h = installation()
     ada, bob = await h.people("ada", "bob")
     await h.say("1")
     await h.miss("2", "3")
@@ -349,7 +349,7 @@ async def test_after_a_gap_what_was_missed_comes_first_and_what_comes_meanwhile_
 
 @pytest.mark.gen_test
 async def test_what_was_missed_is_not_for_who_came_after_it_was_said() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     await h.say("1")
     await h.miss("2")
@@ -369,7 +369,7 @@ async def test_what_was_missed_is_not_for_who_came_after_it_was_said() -> None:
 
 @pytest.mark.gen_test
 async def test_what_waits_behind_the_missed_is_not_for_who_came_after_it_either() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     await h.miss("1")
     h.bus.gate.clear()
@@ -391,7 +391,7 @@ async def test_what_waits_behind_the_missed_is_not_for_who_came_after_it_either(
 async def test_clocks_that_differ_neither_keep_a_message_from_anybody_nor_let_it_through(
     ahead: float,
 ) -> None:
-    h = house()
+    h = installation()
     h.bus.ahead = ahead
     (ada,) = await h.people("ada")
     h.rooms.logged(ROOM, LoggedMessage(f"{int((h.clock() - 900) * 1000)}-0", b"0"))
@@ -409,7 +409,7 @@ async def test_clocks_that_differ_neither_keep_a_message_from_anybody_nor_let_it
 
 @pytest.mark.gen_test
 async def test_a_slow_reading_of_the_log_keeps_nothing_from_who_came_before_it_was_said() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     h.clock.forward(1)
     (bob,) = await h.people("bob")
@@ -426,7 +426,7 @@ async def test_a_slow_reading_of_the_log_keeps_nothing_from_who_came_before_it_w
 
 @pytest.mark.gen_test
 async def test_a_line_that_is_lost_again_during_the_reading_loses_nothing() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     await h.miss("1")
     h.bus.gate.clear()
@@ -442,7 +442,7 @@ async def test_a_line_that_is_lost_again_during_the_reading_loses_nothing() -> N
 
 @pytest.mark.gen_test
 async def test_a_log_that_cannot_be_read_yet_is_read_later() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     await h.miss("1", "2")
     h.bus.refusals = 2
@@ -454,7 +454,7 @@ async def test_a_log_that_cannot_be_read_yet_is_read_later() -> None:
 
 @pytest.mark.gen_test
 async def test_a_long_gap_is_read_page_by_page() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     many = numbers(range(GAP_PAGE * 2 + 50))
     await h.miss(*many)
@@ -465,7 +465,7 @@ async def test_a_long_gap_is_read_page_by_page() -> None:
 
 @pytest.mark.gen_test
 async def test_more_than_may_wait_is_taken_from_the_log() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     await h.miss("missed")
     h.bus.gate.clear()
@@ -480,7 +480,7 @@ async def test_more_than_may_wait_is_taken_from_the_log() -> None:
 
 @pytest.mark.gen_test
 async def test_where_nothing_was_heard_yet_a_gap_begins_when_the_room_was_first_held() -> None:
-    h = house()
+    h = installation()
     await h.say("before anybody was there")
     h.clock.forward(1)
     (ada,) = await h.people("ada")
@@ -493,7 +493,7 @@ async def test_where_nothing_was_heard_yet_a_gap_begins_when_the_room_was_first_
 
 @pytest.mark.gen_test
 async def test_a_gap_where_nobody_is_any_more_reads_nothing() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada")
     await h.miss("missed")
     h.bus.gate.clear()
@@ -511,7 +511,7 @@ async def test_a_gap_where_nobody_is_any_more_reads_nothing() -> None:
 
 @pytest.mark.gen_test
 async def test_many_gaps_at_once_leave_the_store_room_for_others() -> None:
-    h = house()
+    h = installation()
     (ada,) = await h.people("ada", room="channel:0")
     names = [f"channel:{n}" for n in range(GAPS_AT_ONCE * 2)]
     await enter(h.rooms, ada, *names)
@@ -529,7 +529,7 @@ async def test_many_gaps_at_once_leave_the_store_room_for_others() -> None:
 
 @pytest.mark.gen_test
 async def test_news_between_nodes_are_caught_up_with_too() -> None:
-    h, heard = house(), list[bytes]()
+    h, heard = installation(), list[bytes]()
     await h.rooms.receive_from_nodes(heard.append)
     h.bus.lose(CONTROL_ROOM)
     h.clock.forward(1)

@@ -30,7 +30,7 @@ NOTHING = Known(False, None)
 REVOKED = Known(True, None)
 
 
-class House:
+class Installation:
     def __init__(self, store: Store) -> None:
         self.clock, self.store = Clock(), CountingStore(store)
         self.cache = LoginCache(self.store, 900.0, self.clock)
@@ -48,13 +48,13 @@ def redis_or_none(request: pytest.FixtureRequest) -> Iterator[RealRedis | None]:
 
 
 @asynccontextmanager
-async def house(redis: RealRedis | None) -> AsyncIterator[House]:
+async def installation(redis: RealRedis | None) -> AsyncIterator[Installation]:
     store: Store = MemoryStore()
     if redis is not None:
         store = RedisStore(redis.url, timeout=PATIENCE)
         await store.connect()
     try:
-        yield House(store)
+        yield Installation(store)
     finally:
         await store.close()
 
@@ -63,7 +63,7 @@ async def house(redis: RealRedis | None) -> AsyncIterator[House]:
 async def test_what_was_never_noted_is_unknown_and_not_revoked(
     redis_or_none: RealRedis | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         assert await h.cache.look_up(h.claims) == NOTHING
 
 
@@ -71,7 +71,7 @@ async def test_what_was_never_noted_is_unknown_and_not_revoked(
 async def test_a_noted_session_is_known_after_one_round_trip(
     redis_or_none: RealRedis | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         h.cache.remember("ada", "sid", h.state)
         h.store.groups.clear()
         assert await h.cache.look_up(h.claims) == Known(False, h.state)
@@ -85,7 +85,7 @@ async def test_a_noted_session_is_known_after_one_round_trip(
 async def test_another_session_or_user_is_not_meant(
     redis_or_none: RealRedis | None, user: str, sid: str
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         h.cache.remember(user, sid, h.state)
         await h.cache.revoke([(user, sid)])
         assert await h.cache.look_up(h.claims) == NOTHING
@@ -96,7 +96,7 @@ async def test_another_session_or_user_is_not_meant(
 async def test_a_revocation_of_session_or_token_wins_over_a_note_written_before_or_after(
     redis_or_none: RealRedis | None, subject: str
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         h.cache.remember("ada", "sid", h.state)
         await h.cache.revoke([("ada", subject)])
         assert await h.cache.look_up(h.claims) == REVOKED
@@ -108,7 +108,7 @@ async def test_a_revocation_of_session_or_token_wins_over_a_note_written_before_
 async def test_revoking_a_token_leaves_its_session_to_other_tokens(
     redis_or_none: RealRedis | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         h.cache.remember("ada", "sid", h.state)
         await h.cache.revoke([("ada", "another-jti")])
         assert await h.cache.look_up(h.claims) == Known(False, h.state)
@@ -118,7 +118,7 @@ async def test_revoking_a_token_leaves_its_session_to_other_tokens(
 async def test_many_are_revoked_in_one_round_trip_and_none_in_none(
     redis_or_none: RealRedis | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         await h.cache.revoke([])
         assert h.store.groups == []
         await h.cache.revoke([("ada", f"s{n}") for n in range(10)] + [("ada", "sid")])
@@ -128,7 +128,7 @@ async def test_many_are_revoked_in_one_round_trip_and_none_in_none(
 
 @pytest.mark.gen_test
 async def test_a_session_past_its_end_is_unknown(redis_or_none: RealRedis | None) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         h.cache.remember("ada", "sid", h.state)
         h.clock.forward(5000.0)
         assert await h.cache.look_up(h.claims) == NOTHING
@@ -141,14 +141,14 @@ async def test_a_session_past_its_end_is_unknown(redis_or_none: RealRedis | None
 async def test_a_record_that_cannot_be_read_counts_as_none(
     redis_or_none: RealRedis | None, record: bytes
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         await h.store.call(("SET", login_key("ada", "sid"), record))
         assert await h.cache.look_up(h.claims) == NOTHING
 
 
 @pytest.mark.gen_test
 async def test_both_keys_live_a_little_longer_than_any_token(redis_server: RealRedis) -> None:
-    async with house(redis_server) as h:
+    async with installation(redis_server) as h:
         for sid in ("sid", "old"):
             h.cache.remember("ada", sid, h.state)
         await h.cache.revoke([("ada", "old")])
@@ -168,7 +168,7 @@ async def test_the_keys_of_one_look_up_lie_in_one_slot_of_a_cluster() -> None:
 async def test_without_redis_noting_is_quiet_and_asking_and_revoking_are_refused(
     redis_server: RealRedis,
 ) -> None:
-    async with house(redis_server) as h:
+    async with installation(redis_server) as h:
         redis_server.kill()
         await until(lambda: not h.store.available)
         h.cache.remember("ada", "sid", h.state)

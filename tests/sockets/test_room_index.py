@@ -23,7 +23,7 @@ __all__ = ["redis_server"]
 ROOM = "channel:herons"
 
 
-class House:
+class Installation:
     """Two nodes' indexes over one store, and one clock."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -35,7 +35,7 @@ class House:
         return {entry.session_id for entry in await self.there.read(room)}
 
 
-Run = Callable[[Callable[[House], Awaitable[None]]], None]
+Run = Callable[[Callable[[Installation], Awaitable[None]]], None]
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,10 @@ def shared_cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
-def in_house(request: pytest.FixtureRequest) -> Run:
-    """Runs a test in a house over an empty store of one kind."""
+def in_installation(request: pytest.FixtureRequest) -> Run:
+    """Runs a test in a installation over an empty store of one kind."""
 
-    def in_it(work: Callable[[House], Awaitable[None]]) -> None:
+    def in_it(work: Callable[[Installation], Awaitable[None]]) -> None:
         clock = Clock()
         if request.param == "cluster":
             made: Cluster = request.getfixturevalue("shared_cluster")
@@ -67,12 +67,12 @@ def in_house(request: pytest.FixtureRequest) -> Run:
 async def _with(
     store: MemoryStore | RedisStore | ClusterStore,
     clock: Clock,
-    work: Callable[[House], Awaitable[None]],
+    work: Callable[[Installation], Awaitable[None]],
 ) -> None:
     if not isinstance(store, MemoryStore):
         await store.connect()
     try:
-        await work(House(store, clock))
+        await work(Installation(store, clock))
     finally:
         await store.close()
 
@@ -81,8 +81,8 @@ def entry(number: int, user: str = "ada", node: str = "n1") -> Entry:
     return Entry(user, node, user.title(), f"s{number}")
 
 
-def test_what_one_node_writes_another_reads(in_house: Run) -> None:
-    async def work(h: House) -> None:
+def test_what_one_node_writes_another_reads(in_installation: Run) -> None:
+    async def work(h: Installation) -> None:
         written = [entry(1), entry(2), entry(3, "bob", "n2")]
         h.here.write(ROOM, written[:2])
         h.here.write(ROOM, written[2:])
@@ -90,22 +90,22 @@ def test_what_one_node_writes_another_reads(in_house: Run) -> None:
         assert sorted(await h.there.read(ROOM), key=lambda e: e.session_id) == written
         assert await h.there.read("channel:empty") == []
 
-    in_house(work)
+    in_installation(work)
 
 
-def test_what_is_removed_is_not_found(in_house: Run) -> None:
-    async def work(h: House) -> None:
+def test_what_is_removed_is_not_found(in_installation: Run) -> None:
+    async def work(h: Installation) -> None:
         h.here.write(ROOM, [entry(1), entry(2)])
         h.here.remove(ROOM, entry(1))
         h.here.remove(ROOM, entry(9))
         h.here.remove("channel:empty", entry(1))
         assert await h.read() == {"s2"}
 
-    in_house(work)
+    in_installation(work)
 
 
-def test_an_entry_that_is_not_renewed_is_swept_out_of_a_living_index(in_house: Run) -> None:
-    async def work(h: House) -> None:
+def test_an_entry_that_is_not_renewed_is_swept_out_of_a_living_index(in_installation: Run) -> None:
+    async def work(h: Installation) -> None:
         h.here.write(ROOM, [entry(1), entry(2)])
         h.clock.forward(HERE_SECONDS - 1)
         h.here.write(ROOM, [entry(2)])
@@ -115,24 +115,24 @@ def test_an_entry_that_is_not_renewed_is_swept_out_of_a_living_index(in_house: R
         (count,) = await h.store.call(("ZCARD", room_index_key(ROOM)))
         assert count == 1
 
-    in_house(work)
+    in_installation(work)
 
 
-def test_a_write_of_many_is_two_commands_and_a_look_is_one_round_trip(in_house: Run) -> None:
-    async def work(h: House) -> None:
+def test_a_write_of_many_is_two_commands_and_a_look_is_one_round_trip(in_installation: Run) -> None:
+    async def work(h: Installation) -> None:
         await h.here.write(ROOM, (entry(n) for n in range(100)))
         assert len(await h.read()) == 100
         names = [[command[0] for command in group] for group in h.store.groups]
         assert names == [["ZADD", "PEXPIRE"], ["ZREMRANGEBYSCORE", "ZRANGEBYSCORE"]]
 
-    in_house(work)
+    in_installation(work)
 
 
 @pytest.mark.gen_test
 async def test_the_index_of_a_room_that_nobody_renews_is_gone_from_redis(
     redis_server: RealRedis,
 ) -> None:
-    async def work(h: House) -> None:
+    async def work(h: Installation) -> None:
         await h.here.write(ROOM, [entry(1)])
         assert 0 < redis_server.ask("PTTL", room_index_key(ROOM)) <= HERE_MS <= 30_000
 
@@ -141,7 +141,7 @@ async def test_the_index_of_a_room_that_nobody_renews_is_gone_from_redis(
 
 @pytest.mark.gen_test
 async def test_what_another_version_wrote_is_passed_over(redis_server: RealRedis) -> None:
-    async def work(h: House) -> None:
+    async def work(h: Installation) -> None:
         await h.here.write(ROOM, [entry(1)])
         for strange in (b"", b"{}", b"[]", b'["ada","n1","Ada"]', b"\xff", b"[1,2,3,4]"):
             redis_server.ask("ZADD", room_index_key(ROOM), "+inf", strange)
@@ -156,7 +156,7 @@ async def test_what_another_version_wrote_is_passed_over(redis_server: RealRedis
 async def test_without_redis_writing_is_quiet_and_reading_is_refused(
     redis_server: RealRedis,
 ) -> None:
-    async def work(h: House) -> None:
+    async def work(h: Installation) -> None:
         redis_server.kill()
         await until(lambda: not h.store.available)
         h.here.remove(ROOM, entry(1))

@@ -60,7 +60,7 @@ def session(number: int, user: str = "ada", login: str = "laptop") -> SocketSess
     )
 
 
-class House:
+class Installation:
     """Two nodes' pools over one store, and one clock."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -101,7 +101,7 @@ def redis_or_none(request: pytest.FixtureRequest) -> RealRedis | Cluster | None:
 
 
 @asynccontextmanager
-async def house(redis: RealRedis | Cluster | None) -> AsyncIterator[House]:
+async def installation(redis: RealRedis | Cluster | None) -> AsyncIterator[Installation]:
     clock = Clock()
     store: Store = MemoryStore(clock=clock)
     if redis is not None:
@@ -110,7 +110,7 @@ async def house(redis: RealRedis | Cluster | None) -> AsyncIterator[House]:
         await over_redis.connect()
         store = over_redis
     try:
-        yield House(store, clock)
+        yield Installation(store, clock)
     finally:
         await store.close()
 
@@ -122,7 +122,7 @@ async def house(redis: RealRedis | Cluster | None) -> AsyncIterator[House]:
 async def test_a_session_written_here_is_found_on_every_node(
     redis_or_none: RealRedis | Cluster | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         h.pool.write(session(1))
         assert await h.other_node.get("s1") == session(1)
         assert await h.other_node.user_id_of("s1") == "ada"
@@ -130,7 +130,7 @@ async def test_a_session_written_here_is_found_on_every_node(
 
 @pytest.mark.gen_test
 async def test_what_is_not_there_is_nobodys(redis_or_none: RealRedis | Cluster | None) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         assert await h.pool.get("s1") is None
         assert await h.pool.user_id_of("s1") is None
         assert await h.pool.of_user("ada") == []
@@ -144,7 +144,7 @@ async def test_what_is_not_there_is_nobodys(redis_or_none: RealRedis | Cluster |
 async def test_sessions_are_found_by_user_login_session_and_room(
     redis_or_none: RealRedis | Cluster | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         mine = [session(1), session(2), session(3, login="phone")]
         for one in [*mine, session(4, user="bob", login="laptop")]:
             h.pool.write(one)
@@ -162,7 +162,7 @@ async def test_sessions_are_found_by_user_login_session_and_room(
 
 @pytest.mark.gen_test
 async def test_a_removed_session_is_in_no_lookup(redis_or_none: RealRedis | Cluster | None) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         for number in (1, 2):
             h.pool.write(session(number))
         h.pool.remove(session(1))
@@ -175,7 +175,7 @@ async def test_a_removed_session_is_in_no_lookup(redis_or_none: RealRedis | Clus
 async def test_a_lookup_of_many_takes_two_round_trips(
     redis_or_none: RealRedis | Cluster | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         for number in range(50):
             h.pool.write(session(number))
         h.store.groups.clear()
@@ -187,7 +187,7 @@ async def test_a_lookup_of_many_takes_two_round_trips(
 async def test_a_full_room_is_looked_up_in_batches(
     redis_or_none: RealRedis | Cluster | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         many = [session(number, user=f"u{number}") for number in range(LOOKUP_BATCH + 1)]
         await h.pool.renew(many)
         h.enters(ROOM, *many)
@@ -200,7 +200,7 @@ async def test_a_full_room_is_looked_up_in_batches(
 async def test_who_left_a_room_or_is_gone_is_not_found_in_it(
     redis_or_none: RealRedis | Cluster | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         stays, leaves, gone = session(1), session(2), session(3)
         await h.pool.renew([stays, leaves, gone])
         h.enters(ROOM, stays, leaves, gone)
@@ -215,7 +215,7 @@ async def test_who_left_a_room_or_is_gone_is_not_found_in_it(
 
 @pytest.mark.gen_test
 async def test_the_sessions_of_a_dead_node_vanish_with_their_lease() -> None:
-    async with house(None) as h:
+    async with installation(None) as h:
         h.pool.write(session(1))
         h.clock.forward(LEASE_SECONDS - 1)
         h.other_node.write(session(2))
@@ -230,7 +230,7 @@ async def test_the_sessions_of_a_dead_node_vanish_with_their_lease() -> None:
 async def test_the_sessions_of_a_dead_node_vanish_from_the_room(
     redis_or_none: RealRedis | Cluster | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         for one in (session(1), session(2)):
             h.pool.write(one)
             h.enters(ROOM, one)
@@ -247,7 +247,7 @@ async def test_the_sessions_of_a_dead_node_vanish_from_the_room(
 async def test_in_redis_every_key_has_a_lease_and_nothing_is_left_for_a_reaper(
     redis_server: RealRedis,
 ) -> None:
-    async with house(redis_server) as h:
+    async with installation(redis_server) as h:
         h.pool.write(session(1))
         await h.pool.renew([session(2)])
         keys = set(redis_server.ask("KEYS", "*"))
@@ -261,7 +261,7 @@ async def test_in_redis_every_key_has_a_lease_and_nothing_is_left_for_a_reaper(
 async def test_a_member_whose_lease_ended_is_swept_out_of_a_living_index(
     redis_server: RealRedis,
 ) -> None:
-    async with house(redis_server) as h:
+    async with installation(redis_server) as h:
         h.pool.write(session(1))
         h.clock.forward(LEASE_SECONDS + 1)
         h.pool.write(session(2))
@@ -273,7 +273,7 @@ async def test_a_member_whose_lease_ended_is_swept_out_of_a_living_index(
 async def test_renewal_keeps_a_session_for_as_long_as_it_goes_on(
     redis_or_none: RealRedis | Cluster | None,
 ) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         h.pool.write(session(1))
         for _ in range(8):
             h.clock.forward(RENEW_SECONDS)
@@ -285,7 +285,7 @@ async def test_renewal_keeps_a_session_for_as_long_as_it_goes_on(
 async def test_renewal_writes_the_whole_record_when_redis_was_emptied(
     redis_server: RealRedis,
 ) -> None:
-    async with house(redis_server) as h:
+    async with installation(redis_server) as h:
         h.pool.write(session(1))
         assert await h.pool.of_user("ada") == [session(1)]
         redis_server.ask("FLUSHALL")
@@ -297,7 +297,7 @@ async def test_renewal_writes_the_whole_record_when_redis_was_emptied(
 
 @pytest.mark.gen_test
 async def test_many_are_renewed_in_batches(redis_or_none: RealRedis | Cluster | None) -> None:
-    async with house(redis_or_none) as h:
+    async with installation(redis_or_none) as h:
         many = [session(number) for number in range(2 * RENEW_BATCH + 1)]
         await h.pool.renew(many)
         assert len(h.store.groups) == 3
@@ -308,7 +308,7 @@ async def test_many_are_renewed_in_batches(redis_or_none: RealRedis | Cluster | 
 async def test_a_socket_that_closes_during_a_renewal_does_not_come_back(
     redis_server: RealRedis,
 ) -> None:
-    async with house(redis_server) as h:
+    async with installation(redis_server) as h:
         many = {f"s{number}": session(number) for number in range(RENEW_BATCH + 1)}
         last = session(RENEW_BATCH)
         renewal = asyncio.ensure_future(
@@ -340,7 +340,7 @@ async def test_a_session_goes_when_its_socket_goes(
         assert await parts.pool.get(record.session_id) is None
 
 
-class Hall:
+class SecondInstallation:
     """A channel on two nodes, and somebody with sockets on both."""
 
     def __init__(self, here: Parts, there: Parts, owner: str, user: str, channel: str) -> None:
@@ -361,20 +361,20 @@ class Hall:
 
 
 @asynccontextmanager
-async def hall(where: str, redis: RealRedis) -> AsyncIterator[Hall]:
+async def second_installation(where: str, redis: RealRedis) -> AsyncIterator[SecondInstallation]:
     async with nodes(where, redis, "a", "b") as (here, there):
         owner, user = await here.user("Owner"), await here.user("Ada")
         channel = (await here.channels.create(owner, "Herons")).id
         await here.channels.put_member(owner, channel, user, Right.READ)
         here.clock.forward(1)
-        yield Hall(here, there, owner, user, channel)
+        yield SecondInstallation(here, there, owner, user, channel)
 
 
 @pytest.mark.gen_test
 async def test_the_sockets_of_a_channel_are_found_from_every_node(
     database_url: str, redis_server: RealRedis
 ) -> None:
-    async with hall(database_url, redis_server) as h:
+    async with second_installation(database_url, redis_server) as h:
         first, second = await h.socket(h.here, h.user), await h.socket(h.here, h.user)
         third, owner = await h.socket(h.there, h.user), await h.socket(h.there, h.owner)
         await h.finds(first, second, third, owner)
@@ -396,7 +396,7 @@ async def test_the_sockets_of_a_channel_are_found_from_every_node(
 async def test_the_index_of_a_room_comes_back_with_the_renewal_when_redis_was_emptied(
     database_url: str, redis_server: RealRedis
 ) -> None:
-    async with hall(database_url, redis_server) as h:
+    async with second_installation(database_url, redis_server) as h:
         sockets = [await h.socket(h.here, h.user), await h.socket(h.there, h.owner)]
         await h.finds(*sockets)
         redis_server.ask("FLUSHALL")
@@ -522,7 +522,7 @@ def stored(redis: RealRedis, key: bytes) -> object:
 
 @pytest.mark.gen_test
 async def test_a_record_holds_only_what_the_contract_lets_it() -> None:
-    async with house(None) as h:
+    async with installation(None) as h:
         h.pool.write(session(1))
         (raw,) = await h.store.call(("GET", session_key("s1")))
         assert set(msgspec.json.decode(raw)) == {

@@ -26,7 +26,7 @@ _ERRORS = {
     "login_required": {"error": "login_required"},
     "interaction_required": {"error": "interaction_required"},
     "invalid_scope": {"error": "invalid_scope"},
-    "error_unknown": {"error": "moon_in_the_wrong_house"},
+    "error_unknown": {"error": "moon_in_the_wrong_installation"},
     "error_markup": {"error": _MARKUP, "error_description": _MARKUP},
 }
 _WRONG_TYPES: dict[str, object] = {

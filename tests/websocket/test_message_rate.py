@@ -90,20 +90,20 @@ def test_refusals_are_bounded_in_number_and_in_bytes() -> None:
 
 
 @pytest.fixture(scope="module")
-def hall(socket_kind: str) -> Iterator[Usher]:
+def installation(socket_kind: str) -> Iterator[Usher]:
     with quiet_usher(socket_kind) as server:
         yield server
 
 
 @pytest.fixture
-def ada(hall: Usher) -> Client:
-    return sign_up(hall)
+def ada(installation: Usher) -> Client:
+    return sign_up(installation)
 
 
 def test_above_the_burst_frames_are_refused_with_a_time_and_the_socket_goes_on(
-    hall: Usher, ada: Client
+    installation: Usher, ada: Client
 ) -> None:
-    with joined(hall, by_subprotocol(ada.token)) as client:
+    with joined(installation, by_subprotocol(ada.token)) as client:
         client.send(b"".join(event("heartbeat", number) for number in range(230)))
         replies = [client.event() for _ in range(230)]
         assert [reply["id"] for reply in replies] == list(range(230)), "each once, in its turn"
@@ -116,9 +116,9 @@ def test_above_the_burst_frames_are_refused_with_a_time_and_the_socket_goes_on(
         client.lives()
 
 
-def test_a_message_that_was_refused_was_not_said(hall: Usher, ada: Client) -> None:
+def test_a_message_that_was_refused_was_not_said(installation: Usher, ada: Client) -> None:
     room = "channel:" + ada.post("/api/channels", {"name": "kitchen"}).body["id"]
-    with joined(hall, by_subprotocol(ada.token)) as client:
+    with joined(installation, by_subprotocol(ada.token)) as client:
         said = [event("message", n, {"room": room, "data": n}) for n in range(230)]
         client.send(b"".join(said))
         ok, heard = dict[int, bool](), list[int]()
@@ -139,12 +139,12 @@ def test_a_message_that_was_refused_was_not_said(hall: Usher, ada: Client) -> No
     ids=["events", "pings", "pongs", "fragments"],
 )
 def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
-    hall: Usher, ada: Client, block: bytes
+    installation: Usher, ada: Client, block: bytes
 ) -> None:
-    ben = sign_up(hall)
+    ben = sign_up(installation)
     with (
-        joined(hall, by_subprotocol(ada.token)) as loud,
-        joined(hall, by_subprotocol(ben.token)) as other,
+        joined(installation, by_subprotocol(ada.token)) as loud,
+        joined(installation, by_subprotocol(ben.token)) as other,
     ):
         if block is TINY:
             loud.send(BEGINNING)
@@ -155,7 +155,7 @@ def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
             other.lives()
             time.sleep(0.1)  # others have a rate, too
         thread.join()
-        if hall.through_tornado and block is not BEATS:
+        if installation.through_tornado and block is not BEATS:
             # Tornado reads pings, pongs and fragments by itself: such a socket is ended.
             assert flood.ending is not None
             assert flood.ending.code == 4429
@@ -168,8 +168,8 @@ def test_a_flood_waits_at_its_sender_and_nobody_else_waits_for_it(
         assert rest.ending is None
 
 
-def test_who_sends_on_after_the_end_is_read_slowly(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_subprotocol(ada.token)) as client:
+def test_who_sends_on_after_the_end_is_read_slowly(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_subprotocol(ada.token)) as client:
         client.send(frame(b"x" * (MAX_MESSAGE_BYTES + 1)))  # closed with 1009
         sent, block, end = 0, b"\0" * 256 * 1024, time.monotonic() + 10
         try:
@@ -182,9 +182,9 @@ def test_who_sends_on_after_the_end_is_read_slowly(hall: Usher, ada: Client) -> 
         assert sent < READ_AWAY_BYTES + 32 * 1024 * 1024
 
 
-def test_tiny_fragments_within_the_rate_are_a_message(hall: Usher, ada: Client) -> None:
+def test_tiny_fragments_within_the_rate_are_a_message(installation: Usher, ada: Client) -> None:
     text = json.dumps({"event": "heartbeat", "id": 1}).encode()
-    with joined(hall, by_subprotocol(ada.token)) as client:
+    with joined(installation, by_subprotocol(ada.token)) as client:
         for _ in range(3):
             parts = [frame(text[:1], final=False)]
             parts += [frame(text[i : i + 1], 0, final=False) for i in range(1, len(text))]
@@ -200,23 +200,23 @@ def test_tiny_fragments_within_the_rate_are_a_message(hall: Usher, ada: Client) 
     ids=["events", "large", "pings", "fragments"],
 )
 def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds(
-    hall: Usher, ada: Client, block: bytes
+    installation: Usher, ada: Client, block: bytes
 ) -> None:
-    with joined(hall, by_subprotocol(ada.token)) as client:
+    with joined(installation, by_subprotocol(ada.token)) as client:
         if block is TINY:
             client.send(BEGINNING)
-        before = cpu_seconds(hall)
+        before = cpu_seconds(installation)
         flood = Flood(client, block).run(GOING_ON_SECONDS + 5)
-        spent = cpu_seconds(hall) - before
+        spent = cpu_seconds(installation) - before
         assert flood.ending is not None
-        if hall.through_tornado and block not in (BEATS, LARGE):
+        if installation.through_tornado and block not in (BEATS, LARGE):
             # Ended at once, see above. Who still writes may get a reset in place of the code.
             assert flood.ending.code in {4429, 1006}
             assert flood.took < GOING_ON_SECONDS
             return
         assert flood.ending.code == 4429
         assert flood.ending.closing["retry"] == "backoff"
-        if hall.through_tornado and block not in (BEATS, LARGE):
+        if installation.through_tornado and block not in (BEATS, LARGE):
             return  # at once: Tornado reads these by itself
         assert GOING_ON_SECONDS - 1 < flood.took < GOING_ON_SECONDS + 4
         # An idle server spends about 0.5 % of a core on its own work.
@@ -225,8 +225,8 @@ def test_a_flood_costs_under_two_hundredths_of_a_core_and_ends_after_ten_seconds
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_who_stays_within_the_rate_is_never_refused(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_subprotocol(ada.token)) as client:
+def test_who_stays_within_the_rate_is_never_refused(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_subprotocol(ada.token)) as client:
         end = time.monotonic() + GOING_ON_SECONDS + 3
         while time.monotonic() < end:
             client.send(b"".join(event("heartbeat", number) for number in range(9)))

@@ -25,7 +25,7 @@ KIB = 1024
 
 
 @pytest.fixture(scope="module")
-def house(socket_kind: str) -> Iterator[Usher]:
+def installation(socket_kind: str) -> Iterator[Usher]:
     """A server whose administrator is somebody else, for people who speak fast."""
     with usher(socket_kind, MESSAGE_RATE=10_000) as server:
         assert sign_up(server).user["role"] == "admin"
@@ -34,13 +34,13 @@ def house(socket_kind: str) -> Iterator[Usher]:
 
 
 @pytest.fixture
-def ann(house: Usher) -> Client:
-    return sign_up(house)
+def ann(installation: Usher) -> Client:
+    return sign_up(installation)
 
 
 @pytest.fixture
-def bob(house: Usher) -> Client:
-    return sign_up(house)
+def bob(installation: Usher) -> Client:
+    return sign_up(installation)
 
 
 async def nothing_more(victim: Talker, room: str, witness: Talker) -> None:
@@ -58,20 +58,20 @@ async def nothing_more(victim: Talker, room: str, witness: Talker) -> None:
 
 @pytest.mark.gen_test
 async def test_one_is_joined_to_ones_own_room_and_to_every_channel_one_may_read(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     own, read = channel(ann), channel(bob, ann, right="read")
     hidden = channel(bob)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         assert set(a.joined["rooms"]) >= {f"user:{a.id}", own, read}
         assert hidden not in a.joined["rooms"]
         assert set((await a.ok("join-channels"))["rooms"]) == set(a.joined["rooms"])
 
 
 @pytest.mark.gen_test
-async def test_user_join_puts_one_into_rooms_as_well(house: Usher, ann: Client) -> None:
+async def test_user_join_puts_one_into_rooms_as_well(installation: Usher, ann: Client) -> None:
     room = channel(ann)
-    with RawClient(house) as client:
+    with RawClient(installation) as client:
         client.upgrade()
         reply = client.ask("user-join", {"auth": {"token": ann.token}})
         assert {room, f"user:{ann.user['id']}"} <= set(reply["data"]["rooms"])
@@ -79,10 +79,10 @@ async def test_user_join_puts_one_into_rooms_as_well(house: Usher, ann: Client) 
 
 @pytest.mark.gen_test
 async def test_after_leave_nothing_of_the_room_arrives_until_join(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         assert await b.ok("leave", {"room": room}) == {"room": room}
         await nothing_more(b, room, a)
         await a.sees(room, a.id)
@@ -94,9 +94,9 @@ async def test_after_leave_nothing_of_the_room_arrives_until_join(
 
 
 @pytest.mark.gen_test
-async def test_join_channels_enters_again_what_was_left(house: Usher, ann: Client) -> None:
+async def test_join_channels_enters_again_what_was_left(installation: Usher, ann: Client) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         await a.ok("leave", {"room": room})
         assert room in (await a.ok("join-channels"))["rooms"]
         await a.say(room, 1)
@@ -104,9 +104,11 @@ async def test_join_channels_enters_again_what_was_left(house: Usher, ann: Clien
 
 
 @pytest.mark.gen_test
-async def test_joining_twice_is_no_harm_and_nothing_comes_twice(house: Usher, ann: Client) -> None:
+async def test_joining_twice_is_no_harm_and_nothing_comes_twice(
+    installation: Usher, ann: Client
+) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         await asyncio.gather(*(a.ok("join", {"room": room}) for _ in range(5)))
         await a.say(room, "once")
         await a.hears(room, "once")
@@ -121,10 +123,14 @@ async def test_joining_twice_is_no_harm_and_nothing_comes_twice(house: Usher, an
 
 @pytest.mark.gen_test
 async def test_a_message_reaches_every_member_and_its_sender(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room, data = channel(ann, bob), {"text": "tea?", "n": [1, None, "é€😀"], "big": 2**53}
-    async with talking(house, ann) as a, talking(house, bob) as b, talking(house, bob) as c:
+    async with (
+        talking(installation, ann) as a,
+        talking(installation, bob) as b,
+        talking(installation, bob) as c,
+    ):
         before = time.time()
         message_id = await a.say(room, data)
         expected = {"id": message_id, "room": room, "from": a.member, "data": data}
@@ -137,8 +143,8 @@ async def test_a_message_reaches_every_member_and_its_sender(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("data", [None, 0, False, "", [], {}, "\u2028", 1e-7, "x" * 60_000])
-async def test_any_json_is_passed_on_as_it_is(house: Usher, ann: Client, data: Any) -> None:
-    async with talking(house, ann) as a:
+async def test_any_json_is_passed_on_as_it_is(installation: Usher, ann: Client, data: Any) -> None:
+    async with talking(installation, ann) as a:
         own = f"user:{a.id}"
         await a.say(own, data)
         await a.hears(own, data)
@@ -147,20 +153,22 @@ async def test_any_json_is_passed_on_as_it_is(house: Usher, ann: Client, data: A
 
 
 @pytest.mark.gen_test
-async def test_a_message_without_an_id_is_sent_and_not_answered(house: Usher, ann: Client) -> None:
+async def test_a_message_without_an_id_is_sent_and_not_answered(
+    installation: Usher, ann: Client
+) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         await a.send("message", {"room": room, "data": "quiet"})
         await a.hears(room, "quiet")
 
 
 @pytest.mark.gen_test
 async def test_who_sends_is_the_socket_and_not_what_a_message_claims(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
     forged = {"from": {"id": bob.user["id"], "name": "Bob"}, "id": "9-9", "sent_at": 0}
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         token = {"token": bob.token, "auth": {"token": bob.token}}
         await a.ok("message", {"room": room, "data": "x", **forged, **token})
         message = await b.hears(room, "x")
@@ -171,11 +179,11 @@ async def test_who_sends_is_the_socket_and_not_what_a_message_claims(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_twenty_who_speak_at_once_are_heard_in_one_order_by_everybody(
-    house: Usher, ann: Client
+    installation: Usher, ann: Client
 ) -> None:
     room, each = channel(ann), 15
     async with AsyncExitStack() as stack:
-        sockets = [await stack.enter_async_context(talking(house, ann)) for _ in range(20)]
+        sockets = [await stack.enter_async_context(talking(installation, ann)) for _ in range(20)]
 
         async def speak(number: int, socket: Talker) -> list[str]:
             return [await socket.say(room, [number, count]) for count in range(each)]
@@ -193,13 +201,13 @@ async def test_twenty_who_speak_at_once_are_heard_in_one_order_by_everybody(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_a_slow_consumer_goes_and_hurts_nobody_else(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
-    async with talking(house, ann) as a, talking(house, bob) as witness:
-        with joined(house, by_subprotocol(bob.token), receive_buffer=4096) as slow:
+    async with talking(installation, ann) as a, talking(installation, bob) as witness:
+        with joined(installation, by_subprotocol(bob.token), receive_buffer=4096) as slow:
             sent = 0
-            while (await asyncio.to_thread(house_metric, house, "4413")) == 0:
+            while (await asyncio.to_thread(installation_metric, installation, "4413")) == 0:
                 await a.say(room, [sent, "x" * 60 * KIB])
                 sent += 1
                 assert sent < 400, "the outbox has no bound"
@@ -211,7 +219,7 @@ async def test_a_slow_consumer_goes_and_hurts_nobody_else(
         assert len(users) == 2
 
 
-def house_metric(server: Usher, code: str) -> float:
+def installation_metric(server: Usher, code: str) -> float:
     """How many sockets were closed with a code."""
     for line in Client(server).get("/metrics").text.decode().splitlines():
         if "closes_total" in line and f'code="{code}"' in line:
@@ -219,11 +227,11 @@ def house_metric(server: Usher, code: str) -> float:
     return 0.0
 
 
-def test_a_frame_of_more_than_64_kib_ends_its_socket_only(house: Usher, ann: Client) -> None:
+def test_a_frame_of_more_than_64_kib_ends_its_socket_only(installation: Usher, ann: Client) -> None:
     room = channel(ann)
     head = len(json.dumps({"event": "message", "id": 1, "data": {"room": room, "data": ""}}))
-    with joined(house, [], f"/ws?ticket={ann.ticket()}") as other:
-        with joined(house, by_subprotocol(ann.token)) as client:
+    with joined(installation, [], f"/ws?ticket={ann.ticket()}") as other:
+        with joined(installation, by_subprotocol(ann.token)) as client:
             largest = {"room": room, "data": "x" * (64 * KIB - head)}
             client.send(raw_event("message", 1, largest))
             names = {client.event()["event"] for _ in range(2)}
@@ -236,8 +244,8 @@ def test_a_frame_of_more_than_64_kib_ends_its_socket_only(house: Usher, ann: Cli
             pass
 
 
-def test_fragments_add_up_to_the_limit_too(house: Usher, ann: Client) -> None:
-    with joined(house, by_subprotocol(ann.token)) as client:
+def test_fragments_add_up_to_the_limit_too(installation: Usher, ann: Client) -> None:
+    with joined(installation, by_subprotocol(ann.token)) as client:
         client.send(frame(b'{"event":"message","data":"' + b"x" * 60 * KIB, final=False))
         client.send(frame(b"x" * 10 * KIB, 0x0, final=False))
         assert client.ending().code == 1009
@@ -251,10 +259,10 @@ IN_A_ROOM = ("join", "leave", "message", "typing", "presence", "history")
 @pytest.mark.gen_test
 @pytest.mark.parametrize("name", IN_A_ROOM)
 async def test_a_room_one_may_not_read_is_forbidden_like_one_that_is_none(
-    house: Usher, ann: Client, bob: Client, name: str
+    installation: Usher, ann: Client, bob: Client, name: str
 ) -> None:
     others = channel(bob)
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         answers: list[tuple[bool, Any]] = []
         names = (
             others, "channel:nobody-knows", "channel:", f"user:{b.id}", "user:", "nodes", "nodes:",
@@ -276,18 +284,20 @@ async def test_a_room_one_may_not_read_is_forbidden_like_one_that_is_none(
 @pytest.mark.parametrize(
     "data", [None, {}, [], "room", {"room": None}, {"room": 1}, {"room": ""}, {"room": "x" * 200}]
 )
-async def test_wrong_data_is_a_bad_request(house: Usher, ann: Client, name: str, data: Any) -> None:
-    async with talking(house, ann) as a:
+async def test_wrong_data_is_a_bad_request(
+    installation: Usher, ann: Client, name: str, data: Any
+) -> None:
+    async with talking(installation, ann) as a:
         assert await a.refused(name, data) == "bad_request"
         await a.settle()
 
 
 @pytest.mark.gen_test
 async def test_who_may_read_hears_but_does_not_speak(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob, right="read")
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         assert await b.refused("message", {"room": room, "data": 1}) == "forbidden"
         assert await b.refused("typing", {"room": room}) == "forbidden"
         await a.say(room, 2)
@@ -322,10 +332,10 @@ def delete(owner: Client, room: str) -> None:
 
 @pytest.mark.gen_test
 async def test_every_change_of_a_members_right_is_told_and_counts_at_once(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)
-    async with talking(house, bob) as b:
+    async with talking(installation, bob) as b:
         await may(b, room, read=False, write=False)
         for right in ("read", "write", "manage", "read"):
             await asyncio.to_thread(let_in, ann, room, bob, right)
@@ -346,10 +356,10 @@ async def test_every_change_of_a_members_right_is_told_and_counts_at_once(
     ],
 )
 async def test_every_change_for_everybody_is_told_and_counts_at_once(
-    house: Usher, ann: Client, bob: Client, opened: Any, closed: Any, write: bool
+    installation: Usher, ann: Client, bob: Client, opened: Any, closed: Any, write: bool
 ) -> None:
     room = channel(ann)
-    async with talking(house, bob) as b:
+    async with talking(installation, bob) as b:
         await asyncio.to_thread(patch, ann, room, **opened)
         await told(b, room, inside=True)
         await may(b, room, read=True, write=write)
@@ -360,10 +370,10 @@ async def test_every_change_for_everybody_is_told_and_counts_at_once(
 
 @pytest.mark.gen_test
 async def test_a_channel_that_is_deleted_is_gone_for_its_owner_too(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         await a.say(room, "last words")
         await asyncio.to_thread(delete, ann, room)
         for talker in (a, b):
@@ -373,9 +383,9 @@ async def test_a_channel_that_is_deleted_is_gone_for_its_owner_too(
 
 
 @pytest.mark.gen_test
-async def test_a_change_of_name_tells_nobody(house: Usher, ann: Client, bob: Client) -> None:
+async def test_a_change_of_name_tells_nobody(installation: Usher, ann: Client, bob: Client) -> None:
     room = channel(ann, bob)
-    async with talking(house, bob) as b:
+    async with talking(installation, bob) as b:
         assert ann.call("PATCH", path_of(room), {"name": "coffee"}).status == 200
         let_in(ann, room, bob)  # the same right again
         await b.settle()
@@ -384,9 +394,9 @@ async def test_a_change_of_name_tells_nobody(house: Usher, ann: Client, bob: Cli
 
 @pytest.mark.gen_test
 async def test_a_new_channel_of_ones_own_is_entered_by_open_sockets(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         room = await asyncio.to_thread(channel, ann)
         assert room in (await a.next("access-changed"))["rooms"]
         await a.say(room, 1)
@@ -399,10 +409,14 @@ async def test_a_new_channel_of_ones_own_is_entered_by_open_sockets(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_nothing_is_delivered_once_taking_the_right_away_was_acknowledged(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a, talking(house, ann) as speaker, talking(house, bob) as b:
+    async with (
+        talking(installation, ann) as a,
+        talking(installation, ann) as speaker,
+        talking(installation, bob) as b,
+    ):
         going = True
 
         async def chatter() -> None:
@@ -427,10 +441,10 @@ async def test_nothing_is_delivered_once_taking_the_right_away_was_acknowledged(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_joining_while_the_right_goes_does_not_keep_one_inside(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         for _ in range(15):
             await asyncio.to_thread(let_in, ann, room, bob)
             asked = [b.asks(n, {"room": room}) for n in ("leave", "join", "join-channels") * 4]
@@ -442,14 +456,14 @@ async def test_joining_while_the_right_goes_does_not_keep_one_inside(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_opening_while_the_right_goes_does_not_keep_one_inside(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         for _ in range(6):
             await asyncio.to_thread(let_in, ann, room, bob)
             tickets = [await asyncio.to_thread(bob.ticket) for _ in range(3)]
-            opening = [asyncio.create_task(_with_ticket(house, bob, t)) for t in tickets]
+            opening = [asyncio.create_task(_with_ticket(installation, bob, t)) for t in tickets]
             await asyncio.to_thread(put_out, ann, room, bob)
             for talker in await asyncio.gather(*opening):
                 await nothing_more(talker, room, a)
@@ -464,10 +478,10 @@ async def _with_ticket(server: Usher, client: Client, ticket: str) -> Talker:
 
 @pytest.mark.gen_test
 async def test_the_token_of_a_stronger_user_gives_a_socket_no_right(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(bob)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         for name in ("user-join", "token-refresh"):
             data = {"auth": {"token": bob.token}, "token": bob.token}
             assert await a.refused(name, data) == "identity_mismatch"
@@ -480,10 +494,10 @@ async def test_the_token_of_a_stronger_user_gives_a_socket_no_right(
 
 @pytest.mark.gen_test
 async def test_typing_is_told_to_the_others_and_not_kept(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         assert await a.ok("typing", {"room": room}) == {"room": room}
         assert await b.next("typing") == {"room": room, "from": a.member}
         await a.settle()
@@ -493,12 +507,15 @@ async def test_typing_is_told_to_the_others_and_not_kept(
 
 @pytest.mark.gen_test
 async def test_who_comes_and_goes_is_told_once_however_many_sockets_they_have(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         await a.next("presence")  # one's own coming
-        first, second = await start_talking(house, bob), await start_talking(house, bob)
+        first, second = (
+            await start_talking(installation, bob),
+            await start_talking(installation, bob),
+        )
         news = await a.next(
             "presence", lambda d: d["room"] == room and d["joined"] == [first.member]
         )
@@ -517,10 +534,10 @@ async def test_who_comes_and_goes_is_told_once_however_many_sockets_they_have(
 
 @pytest.mark.gen_test
 async def test_whose_right_is_taken_away_is_present_no_more(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         await a.next("presence", lambda d: d["room"] == room and b.member in d["joined"])
         await asyncio.to_thread(put_out, ann, room, bob)
         await a.sees(room, a.id)
@@ -528,8 +545,8 @@ async def test_whose_right_is_taken_away_is_present_no_more(
 
 
 @pytest.mark.gen_test
-async def test_in_ones_own_room_there_is_oneself(house: Usher, ann: Client) -> None:
-    async with talking(house, ann) as a, talking(house, ann) as other:
+async def test_in_ones_own_room_there_is_oneself(installation: Usher, ann: Client) -> None:
+    async with talking(installation, ann) as a, talking(installation, ann) as other:
         people = await a.ok("presence", {"room": f"user:{a.id}"})
         assert people["users"] == [a.member]
         await a.say(f"user:{a.id}", "note to self")
@@ -541,9 +558,9 @@ async def test_in_ones_own_room_there_is_oneself(house: Usher, ann: Client) -> N
 
 @pytest.mark.gen_test
 async def test_models_in_use_are_told_and_fade_when_they_are_not_repeated(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         assert "gpt" in (await a.ok("usage", {"model": "gpt"}))["models"]
         last = time.monotonic()
         while True:
@@ -567,9 +584,9 @@ UNKNOWN_IDS = [
 
 
 @pytest.mark.gen_test
-async def test_history_gives_back_exactly_what_was_missed(house: Usher, ann: Client) -> None:
+async def test_history_gives_back_exactly_what_was_missed(installation: Usher, ann: Client) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         assert await a.ok("history", {"room": room}) == {
             "messages": [], "complete": True, "more": False,
         }  # fmt: skip
@@ -585,10 +602,10 @@ async def test_history_gives_back_exactly_what_was_missed(house: Usher, ann: Cli
 @pytest.mark.gen_test
 @pytest.mark.parametrize("after", UNKNOWN_IDS)
 async def test_an_after_that_is_not_known_gives_what_there_is_as_incomplete(
-    house: Usher, ann: Client, after: str
+    installation: Usher, ann: Client, after: str
 ) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         await a.say(room, "x")
         part = await a.ok("history", {"room": room, "after": after})
         assert part["complete"] is False
@@ -596,9 +613,11 @@ async def test_an_after_that_is_not_known_gives_what_there_is_as_incomplete(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_long_history_comes_in_parts_without_a_hole(house: Usher, ann: Client) -> None:
+async def test_a_long_history_comes_in_parts_without_a_hole(
+    installation: Usher, ann: Client
+) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         await asyncio.gather(*(a.say(room, number) for number in range(250)))
         await asyncio.gather(*(a.say(room, "x" * 50_000) for _ in range(8)))
         live = await a.heard(room, 258)
@@ -615,10 +634,10 @@ async def test_a_long_history_comes_in_parts_without_a_hole(house: Usher, ann: C
 
 @pytest.mark.gen_test(timeout=60)
 async def test_who_is_let_in_later_reads_nothing_of_before_but_all_of_after(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         old = await asyncio.gather(*(a.say(room, f"secret {n}") for n in range(150)))
         await asyncio.to_thread(let_in, ann, room, bob)
         await a.say(room, "welcome")
@@ -631,10 +650,10 @@ async def test_who_is_let_in_later_reads_nothing_of_before_but_all_of_after(
 
 @pytest.mark.gen_test
 async def test_a_time_without_the_right_is_never_read(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann, bob)
-    async with talking(house, ann) as a, talking(house, bob) as b:
+    async with talking(installation, ann) as a, talking(installation, bob) as b:
         known = await a.say(room, "before")
         await b.hears(room, "before")
         await asyncio.to_thread(put_out, ann, room, bob)
@@ -689,9 +708,9 @@ async def test_what_is_too_old_is_gone_and_what_is_young_is_not(socket_kind: str
 
 
 @pytest.mark.gen_test
-async def test_two_rooms_do_not_mix(house: Usher, ann: Client) -> None:
+async def test_two_rooms_do_not_mix(installation: Usher, ann: Client) -> None:
     tea, coffee = channel(ann), channel(ann)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         known = await a.say(tea, 1)
         await a.say(coffee, 2)
         await a.hears(coffee, 2)
@@ -706,11 +725,11 @@ async def test_two_rooms_do_not_mix(house: Usher, ann: Client) -> None:
 
 @pytest.mark.gen_test(timeout=60)
 async def test_what_was_missed_in_many_rooms_comes_in_few_answers(
-    house: Usher, ann: Client, bob: Client
+    installation: Usher, ann: Client, bob: Client
 ) -> None:
     channels = [channel(ann) for _ in range(40)]
     closed = channel(bob)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         said = {
             room: [await a.say(room, [number, "ü" * 100]) for number in range(3)]
             for room in channels
@@ -745,10 +764,10 @@ async def test_what_was_missed_in_many_rooms_comes_in_few_answers(
 
 @pytest.mark.gen_test(timeout=60)
 async def test_no_answer_of_history_is_above_64_kib_and_nothing_is_lost_by_that(
-    house: Usher, ann: Client
+    installation: Usher, ann: Client
 ) -> None:
     channels = [channel(ann) for _ in range(3)]
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         said = {room: [await a.say(room, "x" * 15_000) for _ in range(25)] for room in channels}
         for many in (True, False):
             got: dict[str, list[str]] = {room: [] for room in channels}
@@ -773,9 +792,11 @@ async def test_no_answer_of_history_is_above_64_kib_and_nothing_is_lost_by_that(
 
 
 @pytest.mark.gen_test
-async def test_history_takes_one_room_or_several_and_so_many(house: Usher, ann: Client) -> None:
+async def test_history_takes_one_room_or_several_and_so_many(
+    installation: Usher, ann: Client
+) -> None:
     room = channel(ann)
-    async with talking(house, ann) as a:
+    async with talking(installation, ann) as a:
         one = {"room": room}
         wrong: list[Any] = [
             {},

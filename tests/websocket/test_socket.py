@@ -48,7 +48,7 @@ ERRORS = {
 
 
 @pytest.fixture(scope="module")
-def hall(socket_kind: str) -> Iterator[Usher]:
+def installation(socket_kind: str) -> Iterator[Usher]:
     """A server for clients that say more than people do; test_message_rate.py is about the rate."""
     with quiet_usher(socket_kind, JWT_SECRETS=SECRET, MESSAGE_RATE=10_000) as server:
         yield server
@@ -63,13 +63,13 @@ def hasty(socket_kind: str) -> Iterator[Usher]:
 
 
 @pytest.fixture(scope="module")
-def ada(hall: Usher) -> Client:
-    return sign_up(hall, email="ada@example.org")
+def ada(installation: Usher) -> Client:
+    return sign_up(installation, email="ada@example.org")
 
 
 @pytest.fixture(scope="module")
-def ben(hall: Usher) -> Client:
-    return sign_up(hall)
+def ben(installation: Usher) -> Client:
+    return sign_up(installation)
 
 
 def join_frame(credential: str | None, frame_id: Any = None) -> bytes:
@@ -100,8 +100,8 @@ def bytes_of(length: int, frame_id: int = 1) -> bytes:
 # ---- joining ---------------------------------------------------------------------------------
 
 
-def test_joined_is_exactly_as_the_contract_has_it(hall: Usher, ada: Client) -> None:
-    with RawClient(hall) as client:
+def test_joined_is_exactly_as_the_contract_has_it(installation: Usher, ada: Client) -> None:
+    with RawClient(installation) as client:
         client.upgrade("/ws", by_header(ada.token))
         first = client.event()
     assert set(first) == {"event", "data"}
@@ -115,8 +115,8 @@ def test_joined_is_exactly_as_the_contract_has_it(hall: Usher, ada: Client) -> N
     }
 
 
-def test_user_join_with_an_id_gets_a_reply_and_no_event(hall: Usher, ada: Client) -> None:
-    with RawClient(hall) as client:
+def test_user_join_with_an_id_gets_a_reply_and_no_event(installation: Usher, ada: Client) -> None:
+    with RawClient(installation) as client:
         client.upgrade()
         reply = client.ask("user-join", {"auth": {"token": ada.token}}, "first")
         assert set(reply) == {"event", "id", "ok", "data"}
@@ -125,35 +125,39 @@ def test_user_join_with_an_id_gets_a_reply_and_no_event(hall: Usher, ada: Client
         client.lives()  # the very next frame is the reply to this
 
 
-def test_user_join_without_an_id_gets_the_event_and_no_reply(hall: Usher, ada: Client) -> None:
-    with RawClient(hall) as client:
+def test_user_join_without_an_id_gets_the_event_and_no_reply(
+    installation: Usher, ada: Client
+) -> None:
+    with RawClient(installation) as client:
         client.upgrade(then=join_frame(ada.token))
         first = client.event()
         assert (first["event"], first["data"]["user"]["id"]) == ("joined", ada.user["id"])
         client.lives()
 
 
-def test_every_socket_has_a_session_of_its_own(hall: Usher, ada: Client) -> None:
+def test_every_socket_has_a_session_of_its_own(installation: Usher, ada: Client) -> None:
     with (
-        joined(hall, target=f"/ws?ticket={ada.ticket()}") as one,
-        joined(hall, target=f"/ws?ticket={ada.ticket()}") as two,
+        joined(installation, target=f"/ws?ticket={ada.ticket()}") as one,
+        joined(installation, target=f"/ws?ticket={ada.ticket()}") as two,
     ):
         assert one.joined["session_id"] != two.joined["session_id"]
 
 
-def test_a_ticket_may_be_given_by_user_join(hall: Usher, ada: Client) -> None:
-    with RawClient(hall) as client:
+def test_a_ticket_may_be_given_by_user_join(installation: Usher, ada: Client) -> None:
+    with RawClient(installation) as client:
         client.upgrade(then=join_frame(ada.ticket(), 1))
         assert client.event()["data"]["user"]["id"] == ada.user["id"]
 
 
-def test_a_user_join_that_is_refused_is_told_twice_and_closed(hall: Usher, ada: Client) -> None:
+def test_a_user_join_that_is_refused_is_told_twice_and_closed(
+    installation: Usher, ada: Client
+) -> None:
     for credential, code, end in (
         ("rubbish", "unauthenticated", (4401, "unauthenticated", "login")),
         (expired(ada.token), "token_expired", (4419, "token_expired", "refresh")),
         (forged(ada.token, aud="x"), "unauthenticated", (4401, "unauthenticated", "login")),
     ):
-        with RawClient(hall) as client:
+        with RawClient(installation) as client:
             client.upgrade(then=join_frame(credential, 7))
             refusal(client.event(), code)
             ends(client.ending(), *end)
@@ -173,9 +177,9 @@ NO_CREDENTIALS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("data", "message"), NO_CREDENTIALS)
 def test_a_user_join_that_brings_no_credential_ends_the_socket_at_once(
-    hall: Usher, data: Any, message: str
+    installation: Usher, data: Any, message: str
 ) -> None:
-    with RawClient(hall) as client:
+    with RawClient(installation) as client:
         client.upgrade()
         reply = client.ask("user-join", data)
         refusal(reply, "bad_request")
@@ -183,8 +187,8 @@ def test_a_user_join_that_brings_no_credential_ends_the_socket_at_once(
         ends(client.ending(), 4401, "unauthenticated", "login")
 
 
-def test_an_empty_credential_ends_the_socket_at_once_too(hall: Usher) -> None:
-    with RawClient(hall) as client:
+def test_an_empty_credential_ends_the_socket_at_once_too(installation: Usher) -> None:
+    with RawClient(installation) as client:
         client.upgrade(then=join_frame("", 7))
         refusal(client.event(), "unauthenticated")
         ends(client.ending(), 4401, "unauthenticated", "login")
@@ -192,9 +196,9 @@ def test_an_empty_credential_ends_the_socket_at_once_too(hall: Usher) -> None:
 
 @pytest.mark.parametrize(("data", "message"), NO_CREDENTIALS)
 def test_a_socket_that_has_joined_lives_through_a_user_join_without_a_credential(
-    hall: Usher, ada: Client, data: Any, message: str
+    installation: Usher, ada: Client, data: Any, message: str
 ) -> None:
-    with RawClient(hall) as client:
+    with RawClient(installation) as client:
         client.upgrade(then=join_frame(new_token(ada), 7))
         assert client.event()["ok"] is True
         assert client.ask("user-join", data)["error"]["message"] == message
@@ -217,9 +221,9 @@ WRONG_MEMBERS: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("name", "data", "message"), WRONG_MEMBERS)
 def test_every_bad_request_names_the_member(
-    hall: Usher, ada: Client, name: str, data: Any, message: str
+    installation: Usher, ada: Client, name: str, data: Any, message: str
 ) -> None:
-    with RawClient(hall) as client:
+    with RawClient(installation) as client:
         client.upgrade(then=join_frame(new_token(ada), 7))
         assert client.event()["ok"] is True
         reply = client.ask(name, data)
@@ -227,8 +231,8 @@ def test_every_bad_request_names_the_member(
         assert reply["error"]["message"] == message
 
 
-def test_a_message_may_say_null_but_not_nothing(hall: Usher, ada: Client) -> None:
-    with RawClient(hall) as client:
+def test_a_message_may_say_null_but_not_nothing(installation: Usher, ada: Client) -> None:
+    with RawClient(installation) as client:
         client.upgrade(then=join_frame(new_token(ada), 7))
         assert client.event()["ok"] is True
         # Whether it may be said is looked at after whether it is something.
@@ -237,9 +241,9 @@ def test_a_message_may_say_null_but_not_nothing(hall: Usher, ada: Client) -> Non
 
 
 def test_of_two_user_joins_in_one_breath_both_are_answered_in_order(
-    hall: Usher, ada: Client
+    installation: Usher, ada: Client
 ) -> None:
-    with RawClient(hall) as client:
+    with RawClient(installation) as client:
         client.upgrade(then=join_frame(ada.token, 1) + join_frame(ada.token, 2))
         first, second = client.event(), client.event()
         assert [(r["id"], r["ok"]) for r in (first, second)] == [(1, True), (2, True)]
@@ -249,8 +253,8 @@ def test_of_two_user_joins_in_one_breath_both_are_answered_in_order(
 # ---- a second user-join ----------------------------------------------------------------------
 
 
-def test_the_same_user_may_join_again(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_the_same_user_may_join_again(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         newer = new_token(ada)
         reply = client.ask("user-join", {"auth": {"token": newer}})
         expected = client.joined | {"expires_at": claims_of(newer)["exp"]}
@@ -259,11 +263,11 @@ def test_the_same_user_may_join_again(hall: Usher, ada: Client) -> None:
 
 
 def test_another_user_may_not_join_on_the_same_socket(
-    hall: Usher, ada: Client, ben: Client
+    installation: Usher, ada: Client, ben: Client
 ) -> None:
     with (
-        joined(hall, by_header(ben.token)) as his,
-        joined(hall, by_header(ada.token)) as client,
+        joined(installation, by_header(ben.token)) as his,
+        joined(installation, by_header(ada.token)) as client,
     ):
         reply = client.ask("user-join", {"auth": {"token": ben.token}})
         refusal(reply, "identity_mismatch")
@@ -273,16 +277,16 @@ def test_another_user_may_not_join_on_the_same_socket(
         assert again["data"] == client.joined
 
 
-def test_another_users_ticket_may_not_either(hall: Usher, ada: Client, ben: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_another_users_ticket_may_not_either(installation: Usher, ada: Client, ben: Client) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         refusal(client.ask("user-join", {"auth": {"token": ben.ticket()}}), "identity_mismatch")
         client.lives()
 
 
 def test_a_second_user_join_that_is_refused_leaves_the_socket_as_it_was(
-    hall: Usher, ada: Client
+    installation: Usher, ada: Client
 ) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+    with joined(installation, by_header(ada.token)) as client:
         for credential, code in (("rubbish", "unauthenticated"), (expired(ada.token),) * 2):
             reply = client.ask("user-join", {"auth": {"token": credential}})
             refusal(reply, code if code in ERRORS else "token_expired")
@@ -292,8 +296,8 @@ def test_a_second_user_join_that_is_refused_leaves_the_socket_as_it_was(
 # ---- token-refresh ---------------------------------------------------------------------------
 
 
-def test_a_newer_token_is_taken(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(forged(ada.token, exp=time.time() + 100))) as client:
+def test_a_newer_token_is_taken(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_header(forged(ada.token, exp=time.time() + 100))) as client:
         newer = new_token(ada)
         reply = client.ask("token-refresh", {"token": newer})
         assert reply == {
@@ -304,20 +308,20 @@ def test_a_newer_token_is_taken(hall: Usher, ada: Client) -> None:
         }
 
 
-def test_a_ticket_of_the_session_is_taken_once(hall: Usher, ada: Client) -> None:
+def test_a_ticket_of_the_session_is_taken_once(installation: Usher, ada: Client) -> None:
     ticket = ada.ticket()
-    with joined(hall, by_header(ada.token)) as client:
+    with joined(installation, by_header(ada.token)) as client:
         reply = client.ask("token-refresh", {"token": ticket})
         assert reply["data"] == {"expires_at": claims_of(ada.token)["exp"]}
         refusal(client.ask("token-refresh", {"token": ticket}), "unauthenticated")
         client.lives()
 
 
-def test_a_token_of_another_user_or_login_session_is_not(hall: Usher, ben: Client) -> None:
+def test_a_token_of_another_user_or_login_session_is_not(installation: Usher, ben: Client) -> None:
     mail = "cleo@example.org"
-    cleo = sign_up(hall, email=mail)
-    elsewhere = log_in(hall, mail)
-    with joined(hall, by_header(cleo.token)) as client:
+    cleo = sign_up(installation, email=mail)
+    elsewhere = log_in(installation, mail)
+    with joined(installation, by_header(cleo.token)) as client:
         for credential in (ben.token, elsewhere.token, ben.ticket(), elsewhere.ticket()):
             refusal(client.ask("token-refresh", {"token": credential}), "identity_mismatch")
         for credential in ("rubbish", "", forged(cleo.token, secret="x" * 40)):
@@ -329,10 +333,10 @@ def test_a_token_of_another_user_or_login_session_is_not(hall: Usher, ben: Clien
 
 
 def test_after_a_refused_refresh_the_old_token_goes_on_to_its_end(
-    hall: Usher, ada: Client, ben: Client
+    installation: Usher, ada: Client, ben: Client
 ) -> None:
     exp = time.time() + 0.8
-    with joined(hall, by_header(forged(ada.token, iat=exp - 100, exp=exp))) as client:
+    with joined(installation, by_header(forged(ada.token, iat=exp - 100, exp=exp))) as client:
         assert client.event() == {"event": "token-expiring", "data": {"expires_at": exp}}
         refusal(client.ask("token-refresh", {"token": ben.token}), "identity_mismatch")
         ends(client.ending(), 4419, "token_expired", "refresh")
@@ -340,22 +344,22 @@ def test_after_a_refused_refresh_the_old_token_goes_on_to_its_end(
 
 
 def test_a_refreshed_token_takes_its_place_as_the_one_that_holds_the_socket(
-    hall: Usher, ada: Client
+    installation: Usher, ada: Client
 ) -> None:
     old = new_token(ada)
-    with joined(hall, by_header(old)) as client:
+    with joined(installation, by_header(old)) as client:
         newer = new_token(ada)
         assert client.ask("token-refresh", {"token": newer})["ok"] is True
-        with joined(hall, by_header(old)):
+        with joined(installation, by_header(old)):
             client.lives()  # it holds the newer one now
-        with joined(hall, by_header(newer)):
+        with joined(installation, by_header(newer)):
             ends(client.ending(), 4409, "replaced", "never")
 
 
-def test_a_revoked_token_does_not_refresh_a_socket(hall: Usher) -> None:
+def test_a_revoked_token_does_not_refresh_a_socket(installation: Usher) -> None:
     mail = "dora@example.org"
-    dora = sign_up(hall, email=mail)
-    with joined(hall, by_header(dora.token)) as client:
+    dora = sign_up(installation, email=mail)
+    with joined(installation, by_header(dora.token)) as client:
         assert dora.post("/api/auth/logout").status == 204
         client.socket.sendall(event("token-refresh", 1, {"token": dora.token}))
         ends(client.ending(), 4410, "session_revoked", "login")
@@ -364,8 +368,8 @@ def test_a_revoked_token_does_not_refresh_a_socket(hall: Usher) -> None:
 # ---- heartbeat -------------------------------------------------------------------------------
 
 
-def test_a_heartbeat_tells_the_servers_time(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_a_heartbeat_tells_the_servers_time(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         before = time.time()
         reply = client.ask("heartbeat")
         assert set(reply) == {"event", "id", "ok", "data"}
@@ -374,13 +378,13 @@ def test_a_heartbeat_tells_the_servers_time(hall: Usher, ada: Client) -> None:
 
 
 @pytest.mark.parametrize("data", [None, {}, {"x": [1]}, [], "text", 1.5, True])
-def test_a_heartbeat_takes_any_data_or_none(hall: Usher, ada: Client, data: Any) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_a_heartbeat_takes_any_data_or_none(installation: Usher, ada: Client, data: Any) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         assert client.ask("heartbeat", data)["ok"] is True
 
 
-def test_a_ping_is_answered_before_and_after_joining(hall: Usher, ada: Client) -> None:
-    with RawClient(hall) as client:
+def test_a_ping_is_answered_before_and_after_joining(installation: Usher, ada: Client) -> None:
+    with RawClient(installation) as client:
         client.upgrade(then=frame(b"early", PING))
         assert client.frame() == (PONG, b"early")
         client.send(join_frame(ada.token, 1))
@@ -397,20 +401,24 @@ def test_a_ping_is_answered_before_and_after_joining(hall: Usher, ada: Client) -
     ["heartbeat", "token-refresh", "message", "join", "no-such-event", "joined", "reply", ""],
 )
 def test_any_other_event_before_joining_ends_the_socket(
-    hall: Usher, ada: Client, name: str
+    installation: Usher, ada: Client, name: str
 ) -> None:
-    with RawClient(hall) as client:
+    with RawClient(installation) as client:
         client.upgrade(then=event(name, 5, {"token": ada.token}) + join_frame(ada.token, 6))
         refusal(client.event(), "unauthenticated")
         ends(client.ending(), 4401, "unauthenticated", "login")
-    ends(ending_of(hall, then=event(name)), 4401, "unauthenticated", "login")
+    ends(ending_of(installation, then=event(name)), 4401, "unauthenticated", "login")
 
 
-def test_what_comes_behind_a_refused_frame_has_no_effect(hall: Usher, ada: Client) -> None:
+def test_what_comes_behind_a_refused_frame_has_no_effect(installation: Usher, ada: Client) -> None:
     ticket = ada.ticket()
     for first in (event("heartbeat"), frame(b"hello"), frame(b"x" * 9 * KIB)):
-        assert ending_of(hall, then=first + join_frame(ticket, 1)).code in (1009, 4400, 4401)
-    with joined(hall, target=f"/ws?ticket={ticket}") as client:  # it was not used up
+        assert ending_of(installation, then=first + join_frame(ticket, 1)).code in (
+            1009,
+            4400,
+            4401,
+        )
+    with joined(installation, target=f"/ws?ticket={ticket}") as client:  # it was not used up
         client.lives()
 
 
@@ -464,11 +472,13 @@ def padded_join(token: str | None, length: int) -> bytes:
     return (body + " " * (length - len(body))).encode()
 
 
-def test_before_joining_a_frame_may_have_8_kib_and_no_more(hall: Usher, ada: Client) -> None:
-    with RawClient(hall) as client:
+def test_before_joining_a_frame_may_have_8_kib_and_no_more(
+    installation: Usher, ada: Client
+) -> None:
+    with RawClient(installation) as client:
         client.upgrade(then=frame(padded_join(ada.token, 8 * KIB)))
         assert client.event()["ok"] is True
-    end = ending_of(hall, then=frame(padded_join(ada.token, 8 * KIB + 1)))
+    end = ending_of(installation, then=frame(padded_join(ada.token, 8 * KIB + 1)))
     ends(end, 1009, "message_too_big", "never")
 
 
@@ -481,16 +491,18 @@ def is_too_big(end: Ending, server: Usher) -> None:
         ends(end, 1009, "message_too_big", "never")
 
 
-def test_after_joining_a_frame_may_have_64_kib_and_no_more(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_after_joining_a_frame_may_have_64_kib_and_no_more(
+    installation: Usher, ada: Client
+) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         client.send(frame(bytes_of(64 * KIB)))
         assert client.event()["ok"] is True
         client.send(frame(bytes_of(64 * KIB + 1)))
-        is_too_big(client.ending(), hall)
+        is_too_big(client.ending(), installation)
 
 
-def test_fragments_count_together(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_fragments_count_together(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         whole = bytes_of(64 * KIB)
         client.send(frame(whole[:1], final=False) + frame(whole[1:9], 0, final=False))
         client.send(frame(b"", PING))
@@ -498,18 +510,18 @@ def test_fragments_count_together(hall: Usher, ada: Client) -> None:
         assert client.frame()[0] == PONG
         assert client.event()["ok"] is True
         client.send(frame(whole, final=False) + frame(b"x", 0))
-        is_too_big(client.ending(), hall)
+        is_too_big(client.ending(), installation)
     halves = frame(b" " * 5 * KIB, final=False) + frame(b" " * 5 * KIB, 0)
-    ends(ending_of(hall, then=halves), 1009, "message_too_big", "never")
+    ends(ending_of(installation, then=halves), 1009, "message_too_big", "never")
 
 
 @pytest.mark.parametrize("claimed", [64 * KIB + 1, 2**31, 2**62])
 def test_a_frame_that_only_claims_to_be_big_is_not_waited_for(
-    hall: Usher, ada: Client, claimed: int
+    installation: Usher, ada: Client, claimed: int
 ) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+    with joined(installation, by_header(ada.token)) as client:
         client.send(b"\x81\xff" + claimed.to_bytes(8, "big") + b"mask")
-        is_too_big(client.ending(), hall)
+        is_too_big(client.ending(), installation)
 
 
 # ---- what is no frame ------------------------------------------------------------------------
@@ -547,11 +559,13 @@ NOT_FRAMES = [
 
 
 @pytest.mark.parametrize("text", NOT_FRAMES, ids=lambda text: repr(text[:40]))
-def test_what_is_not_such_json_closes_with_4400(hall: Usher, ada: Client, text: bytes) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_what_is_not_such_json_closes_with_4400(
+    installation: Usher, ada: Client, text: bytes
+) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         client.send(frame(text) + event("heartbeat", "behind"))
         end = client.ending()
-    if hall.through_tornado and not is_utf8(text):
+    if installation.through_tornado and not is_utf8(text):
         # Tornado ends text that is not UTF-8 without a close frame (RFC 6455 asks for 1007).
         assert end.code == 1006
         return
@@ -559,32 +573,32 @@ def test_what_is_not_such_json_closes_with_4400(hall: Usher, ada: Client, text: 
     assert len(end.events) == 1, end
 
 
-def test_a_stranger_is_closed_with_4400_too(hall: Usher) -> None:
-    ends(ending_of(hall, then=frame(b"hello")), 4400, "bad_request", "never")
+def test_a_stranger_is_closed_with_4400_too(installation: Usher) -> None:
+    ends(ending_of(installation, then=frame(b"hello")), 4400, "bad_request", "never")
 
 
-def test_a_binary_message_closes_with_4400(hall: Usher, ada: Client) -> None:
+def test_a_binary_message_closes_with_4400(installation: Usher, ada: Client) -> None:
     body = b'{"event":"heartbeat","id":1}'
-    with joined(hall, by_header(ada.token)) as client:
+    with joined(installation, by_header(ada.token)) as client:
         client.send(frame(body, BINARY))
         ends(client.ending(), 4400, "bad_request", "never")
-    ends(ending_of(hall, then=frame(body, BINARY)), 4400, "bad_request", "never")
+    ends(ending_of(installation, then=frame(body, BINARY)), 4400, "bad_request", "never")
 
 
 @pytest.mark.parametrize(
     "name", ["", "no-such-event", "Heartbeat", "heartbeat ", "reply", "joined", "closing", "ü" * 99]
 )
 def test_an_unknown_event_gets_an_error_and_the_socket_lives(
-    hall: Usher, ada: Client, name: str
+    installation: Usher, ada: Client, name: str
 ) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+    with joined(installation, by_header(ada.token)) as client:
         refusal(client.ask(name, {"x": 1}), "unknown_event")
         client.send(event(name))  # without an id: no answer
         client.lives()
 
 
-def test_members_that_nobody_knows_are_passed_over(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_members_that_nobody_knows_are_passed_over(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         client.send(frame(b'{"v":2,"event":"heartbeat","meta":{"a":[1]},"id":9,"ok":false}'))
         reply = client.event()
         assert (reply["id"], reply["ok"]) == (9, True)
@@ -622,8 +636,10 @@ IDS = [
 ]
 
 
-def test_every_id_gets_exactly_one_reply_and_comes_back_as_it_was(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_every_id_gets_exactly_one_reply_and_comes_back_as_it_was(
+    installation: Usher, ada: Client
+) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         names = ("heartbeat", "no-such-event", "token-refresh")
         asked = [(names[n % 3], frame_id) for n, frame_id in enumerate(IDS * 2)]
         client.send(b"".join(event(name, frame_id) for name, frame_id in asked))
@@ -639,23 +655,23 @@ def test_every_id_gets_exactly_one_reply_and_comes_back_as_it_was(hall: Usher, a
 @pytest.mark.parametrize(
     "raw", ["1.0", "1e3", "1E+5", "-0", "1.50", '"\\u0041"', '"\\/"', "10" * 99]
 )
-def test_an_id_comes_back_in_its_own_spelling(hall: Usher, ada: Client, raw: str) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_an_id_comes_back_in_its_own_spelling(installation: Usher, ada: Client, raw: str) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         client.send(frame(b'{"event":"heartbeat","id": %b }' % raw.encode()))
         opcode, payload = client.frame()
         assert opcode == TEXT
         assert b'"id":%b,' % raw.encode() in payload
 
 
-def test_the_same_id_twice_gets_two_replies(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_the_same_id_twice_gets_two_replies(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         client.send(event("heartbeat", 1) * 2)
         assert [client.event()["id"], client.event()["id"]] == [1, 1]
         client.lives()
 
 
-def test_replies_come_in_the_order_of_their_frames(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_replies_come_in_the_order_of_their_frames(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         frames = []
         for number in range(60):  # every third has to wait for Redis
             name = "token-refresh" if number % 3 == 0 else "heartbeat"
@@ -664,8 +680,8 @@ def test_replies_come_in_the_order_of_their_frames(hall: Usher, ada: Client) -> 
         assert [client.event()["id"] for _ in range(60)] == list(range(60))
 
 
-def test_without_an_id_nothing_is_answered(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token)) as client:
+def test_without_an_id_nothing_is_answered(installation: Usher, ada: Client) -> None:
+    with joined(installation, by_header(ada.token)) as client:
         client.send(event("heartbeat") + event("nonsense") + event("token-refresh", None, {}))
         client.send(event("token-refresh", None, {"token": ada.token}))
         client.lives()
@@ -687,26 +703,32 @@ def test_a_short_lived_token_is_announced_at_half_its_life_and_then_closed(hasty
         assert time.time() >= claims["exp"]
 
 
-def test_a_token_within_its_last_minute_is_announced_at_once(hall: Usher, ada: Client) -> None:
+def test_a_token_within_its_last_minute_is_announced_at_once(
+    installation: Usher, ada: Client
+) -> None:
     now = time.time()
-    with joined(hall, by_header(forged(ada.token, iat=now - 800, exp=now + 50))) as client:
+    with joined(installation, by_header(forged(ada.token, iat=now - 800, exp=now + 50))) as client:
         assert client.event() == {"event": "token-expiring", "data": {"expires_at": now + 50}}
 
 
 def test_a_token_with_more_than_a_minute_left_is_not_announced_yet(
-    hall: Usher, ada: Client
+    installation: Usher, ada: Client
 ) -> None:
     now = time.time()
-    with joined(hall, by_header(forged(ada.token, iat=now - 800, exp=now + 61.2))) as client:
+    with joined(
+        installation, by_header(forged(ada.token, iat=now - 800, exp=now + 61.2))
+    ) as client:
         client.lives()
         notice = client.event()
         assert notice["event"] == "token-expiring"
         assert time.time() >= now + 1.1
 
 
-def test_a_refresh_carries_the_socket_over_the_end_of_its_token(hall: Usher, ada: Client) -> None:
+def test_a_refresh_carries_the_socket_over_the_end_of_its_token(
+    installation: Usher, ada: Client
+) -> None:
     exp = time.time() + 1
-    with joined(hall, by_header(forged(ada.token, iat=exp - 100, exp=exp))) as client:
+    with joined(installation, by_header(forged(ada.token, iat=exp - 100, exp=exp))) as client:
         assert client.event()["event"] == "token-expiring"
         assert client.ask("token-refresh", {"token": ada.token})["ok"] is True
         wait_until(lambda: time.time() > exp + 0.1)
@@ -737,68 +759,70 @@ def open_by(client: RawClient, way: str, token: str) -> None:
 
 @pytest.mark.parametrize(("one", "two"), [*permutations(("header", "subprotocol", "user-join"), 2)])
 def test_a_bearer_token_on_a_second_socket_closes_the_first(
-    hall: Usher, ada: Client, one: str, two: str
+    installation: Usher, ada: Client, one: str, two: str
 ) -> None:
     token = new_token(ada)
-    with RawClient(hall) as first, RawClient(hall) as second:
+    with RawClient(installation) as first, RawClient(installation) as second:
         open_by(first, one, token)
         open_by(second, two, token)
         ends(first.ending(), 4409, "replaced", "never")
         second.lives()
 
 
-def test_only_the_holder_of_that_token_is_replaced(hall: Usher, ada: Client) -> None:
+def test_only_the_holder_of_that_token_is_replaced(installation: Usher, ada: Client) -> None:
     old, newer = new_token(ada), new_token(ada)
     with (
-        joined(hall, by_header(old)) as first,
-        joined(hall, target=f"/ws?ticket={ada.ticket()}") as by_ticket,
-        joined(hall, by_header(newer)) as second,
+        joined(installation, by_header(old)) as first,
+        joined(installation, target=f"/ws?ticket={ada.ticket()}") as by_ticket,
+        joined(installation, by_header(newer)) as second,
     ):
         first.lives()
         by_ticket.lives()
         second.lives()
 
 
-def test_a_cookie_opens_one_socket_for_each_tab(hall: Usher) -> None:
-    browser = sign_up(hall, browser=True)
+def test_a_cookie_opens_one_socket_for_each_tab(installation: Usher) -> None:
+    browser = sign_up(installation, browser=True)
     with (
-        joined(hall, by_cookie(browser)) as one,
-        joined(hall, by_cookie(browser)) as two,
-        joined(hall, by_cookie(browser)) as three,
+        joined(installation, by_cookie(browser)) as one,
+        joined(installation, by_cookie(browser)) as two,
+        joined(installation, by_cookie(browser)) as three,
     ):
         for tab in (one, two, three):
             tab.lives()
 
 
-def test_tickets_of_one_token_open_one_socket_each(hall: Usher, ada: Client) -> None:
+def test_tickets_of_one_token_open_one_socket_each(installation: Usher, ada: Client) -> None:
     with (
-        joined(hall, target=f"/ws?ticket={ada.ticket()}") as one,
-        joined(hall, target=f"/ws?ticket={ada.ticket()}") as two,
-        joined(hall, by_header(ada.token)) as three,
+        joined(installation, target=f"/ws?ticket={ada.ticket()}") as one,
+        joined(installation, target=f"/ws?ticket={ada.ticket()}") as two,
+        joined(installation, by_header(ada.token)) as three,
     ):
         for socket in (one, two, three):
             socket.lives()
 
 
-def test_a_token_that_was_let_go_may_be_held_again(hall: Usher, ada: Client) -> None:
+def test_a_token_that_was_let_go_may_be_held_again(installation: Usher, ada: Client) -> None:
     token = new_token(ada)
     for _ in range(3):
-        with joined(hall, by_header(token)) as client:
+        with joined(installation, by_header(token)) as client:
             client.lives()
 
 
 # ---- endings from outside --------------------------------------------------------------------
 
 
-def test_a_logout_closes_the_sockets_of_its_session_and_no_others(hall: Usher, ada: Client) -> None:
+def test_a_logout_closes_the_sockets_of_its_session_and_no_others(
+    installation: Usher, ada: Client
+) -> None:
     mail = "eve@example.org"
-    eve = sign_up(hall, email=mail)
-    elsewhere = log_in(hall, mail)
+    eve = sign_up(installation, email=mail)
+    elsewhere = log_in(installation, mail)
     with (
-        joined(hall, by_header(eve.token)) as one,
-        joined(hall, target=f"/ws?ticket={eve.ticket()}") as two,
-        joined(hall, by_header(elsewhere.token)) as other,
-        joined(hall, by_header(ada.token)) as stranger,
+        joined(installation, by_header(eve.token)) as one,
+        joined(installation, target=f"/ws?ticket={eve.ticket()}") as two,
+        joined(installation, by_header(elsewhere.token)) as other,
+        joined(installation, by_header(ada.token)) as stranger,
     ):
         assert eve.post("/api/auth/logout").status == 204
         # The logout is acknowledged: nothing sent from now on is answered.
@@ -852,12 +876,12 @@ def flood_without_reading(client: RawClient) -> None:
 
 
 def test_a_slow_consumer_is_closed_with_4413_and_hurts_nobody_else(
-    hall: Usher, ada: Client, ben: Client
+    installation: Usher, ada: Client, ben: Client
 ) -> None:
-    before = closes(hall, 4413)
+    before = closes(installation, 4413)
     with (
-        joined(hall, by_header(ben.token)) as other,
-        joined(hall, by_header(ada.token), receive_buffer=4096) as slow,
+        joined(installation, by_header(ben.token)) as other,
+        joined(installation, by_header(ada.token), receive_buffer=4096) as slow,
     ):
         flood = threading.Thread(target=flood_without_reading, args=(slow,))
         flood.start()
@@ -867,18 +891,18 @@ def test_a_slow_consumer_is_closed_with_4413_and_hurts_nobody_else(
             other.lives()
             waited.append(time.monotonic() - began)
         flood.join()
-        wait_until(lambda: closes(hall, 4413) == before + 1)
+        wait_until(lambda: closes(installation, 4413) == before + 1)
         assert max(waited) < 5
         other.lives()
 
 
-def test_a_slow_consumer_is_told_why_when_it_reads_on(hall: Usher, ada: Client) -> None:
+def test_a_slow_consumer_is_told_why_when_it_reads_on(installation: Usher, ada: Client) -> None:
     end = Ending(1006, "")
     for _ in range(5):  # it has a second to read on; a busy machine may need another try
-        before = closes(hall, 4413)
-        with joined(hall, by_header(new_token(ada)), receive_buffer=4096) as slow:
+        before = closes(installation, 4413)
+        with joined(installation, by_header(new_token(ada)), receive_buffer=4096) as slow:
             slow.socket.setblocking(False)
-            _fill(hall, slow, before)
+            _fill(installation, slow, before)
             slow.socket.settimeout(20)
             end = slow.ending()
         if end.code != 1006:
@@ -897,8 +921,10 @@ def _fill(server: Usher, slow: RawClient, before: float) -> None:
             slow.send(question)
 
 
-def test_a_slow_reader_that_keeps_up_in_the_end_loses_nothing(hall: Usher, ada: Client) -> None:
-    with joined(hall, by_header(ada.token), receive_buffer=4096) as client:
+def test_a_slow_reader_that_keeps_up_in_the_end_loses_nothing(
+    installation: Usher, ada: Client
+) -> None:
+    with joined(installation, by_header(ada.token), receive_buffer=4096) as client:
         client.send(b"".join(event("heartbeat", f"{n}" + "x" * 8000) for n in range(20)))
         assert [int(client.event()["id"].strip("x")) for _ in range(20)] == list(range(20))
 
@@ -906,38 +932,38 @@ def test_a_slow_reader_that_keeps_up_in_the_end_loses_nothing(hall: Usher, ada: 
 # ---- leaving ---------------------------------------------------------------------------------
 
 
-def test_a_close_frame_is_answered_in_kind(hall: Usher, ada: Client) -> None:
+def test_a_close_frame_is_answered_in_kind(installation: Usher, ada: Client) -> None:
     for code in (1000, 1001, 3000, 4999):
-        with joined(hall, by_header(ada.token)) as client:
+        with joined(installation, by_header(ada.token)) as client:
             client.send(frame(code.to_bytes(2, "big") + b"bye", 0x8))
             end = client.ending()
             assert (end.code, end.events) == (code, [])
-    with joined(hall, by_header(ada.token)) as client:
+    with joined(installation, by_header(ada.token)) as client:
         client.send(frame(b"", 0x8))
         assert client.ending().code == 1005
 
 
-def test_a_socket_that_is_gone_is_not_in_the_list_of_sessions(hall: Usher) -> None:
-    client = sign_up(hall)
+def test_a_socket_that_is_gone_is_not_in_the_list_of_sessions(installation: Usher) -> None:
+    client = sign_up(installation)
 
     def live() -> int:
         (session,) = client.get("/api/sessions").body["items"]
         return int(session["live_sockets"])
 
-    with joined(hall, by_header(client.token)):
+    with joined(installation, by_header(client.token)):
         wait_until(lambda: live() == 1)
-        with joined(hall, target=f"/ws?ticket={client.ticket()}"):
+        with joined(installation, target=f"/ws?ticket={client.ticket()}"):
             wait_until(lambda: live() == 2)
         wait_until(lambda: live() == 1)
     wait_until(lambda: live() == 0)
 
 
-def test_who_leaves_amid_the_check_of_a_credential_leaves_nothing(hall: Usher) -> None:
-    client = sign_up(hall)
+def test_who_leaves_amid_the_check_of_a_credential_leaves_nothing(installation: Usher) -> None:
+    client = sign_up(installation)
     for _ in range(20):
-        with RawClient(hall) as socket:
+        with RawClient(installation) as socket:
             socket.send(handshake("/ws", by_header(client.token)))
-        with RawClient(hall) as socket:
+        with RawClient(installation) as socket:
             socket.send(handshake() + join_frame(client.token))
     (session,) = client.get("/api/sessions").body["items"]
     wait_until(lambda: client.get("/api/sessions").body["items"][0]["live_sockets"] == 0)
