@@ -72,7 +72,7 @@ def why_not(url: str, private: bool) -> str | None:
     if len(url) > MAX_URL_LENGTH or not url.isascii() or not url.isprintable() or " " in url:
         return f"at most {MAX_URL_LENGTH} printable characters of ASCII without spaces"
     if parts.scheme not in (("https", "http") if private else ("https",)):
-        return "http:// or https://" if private else "https:// is needed"
+        return "http:// or https://" if private else "https:// is needed, or WEBHOOK_PRIVATE"
     if not host or "@" in parts.netloc or "\\" in url or "#" in url:
         return "a URL with a host, without a user name and without a fragment"
     if not private and _is_private_literal(host):
