@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import shutil
 import signal
@@ -72,10 +73,30 @@ def answers(path: Path) -> bool:
 
 def off_by(clock: str) -> dict[str, str]:
     """The environment in which a program's wall clock is off; its monotonic clock is not."""
-    # The program itself would be a parent that outlives being killed.
+    return {
+        "LD_PRELOAD": _faketime_library(),
+        "FAKETIME": clock,
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+@functools.cache
+def _faketime_library() -> str:
+    """What `faketime` preloads. It itself would be a parent that outlives being killed."""
     faketime = need("apt-get install faketime", "faketime")
-    told = subprocess.check_output([faketime, "-f", clock, "printenv", "LD_PRELOAD"], text=True)
-    return {"LD_PRELOAD": told.strip(), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    command = [faketime, "-f", "+0", "printenv", "LD_PRELOAD"]
+    for _ in range(20):
+        # It refuses where a killed program of the same process id has left its semaphore.
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        if asked.returncode == 0:
+            return asked.stdout.strip()
+    raise AssertionError(asked.stderr)
+
+
+def forget_clock(pid: int) -> None:
+    """Remove what libfaketime shares between processes, which a killed one leaves behind."""
+    for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
+        Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 class RealRedis:
@@ -147,6 +168,7 @@ class RealRedis:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+            forget_clock(self.process.pid)
             self.process = None
 
     def close(self) -> None:
