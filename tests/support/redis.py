@@ -84,13 +84,19 @@ def off_by(clock: str) -> dict[str, str]:
 def _faketime_library() -> str:
     """What `faketime` preloads. It itself would be a parent that outlives being killed."""
     faketime = need("apt-get install faketime", "faketime")
-    command = [faketime, "-f", "+0", "printenv", "LD_PRELOAD"]
+    said = ""
     for _ in range(20):
         # It refuses where a killed program of the same process id has left its semaphore.
-        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            [faketime, "-f", "+0", "printenv", "LD_PRELOAD"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if asked.returncode == 0:
             return asked.stdout.strip()
-    raise AssertionError(asked.stderr)
+        said = asked.stderr
+    raise AssertionError(said)
 
 
 def forget_clock(pid: int) -> None:
