@@ -71,7 +71,7 @@ class Refreshes:
                 # Who holds an old token of somebody must not use up their refreshes.
                 taken.give_back(_USER)
             raise
-        except BaseException:
+        except BaseException:  # cancelled too: what was taken must be given back
             taken.give_back()  # nobody knows whether it was good
             raise
         if not counts_when_good:

@@ -77,7 +77,7 @@ def _replace(path: Path, lines: list[str], setting: str) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             aside.replace(path)
-        except BaseException:
+        except BaseException:  # interrupted too: half a key must not lie there
             aside.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)

@@ -141,7 +141,7 @@ class _Connector:
                 await asyncio.wait_for(self._check_target(connection), self._limit)
             if self._url.keepalive:
                 _keep_alive(connection, self._url.keepalive)
-        except BaseException:
+        except BaseException:  # cancelled too: the connection would stay open
             connection.terminate()
             raise
         return connection

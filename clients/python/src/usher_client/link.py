@@ -130,7 +130,7 @@ class Link:
                 if state.pause > 0:
                     self._set(state)
                     await asyncio.sleep(state.pause)
-        except Exception:
+        except Exception:  # a fault of ours: whoever waits must not wait for ever; it is raised again
             self._running = None
             self._let_go()
             self._finish(
