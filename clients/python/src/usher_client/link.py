@@ -130,7 +130,7 @@ class Link:
                 if state.pause > 0:
                     self._set(state)
                     await asyncio.sleep(state.pause)
-        except Exception:  # a fault of ours: whoever waits must not wait for ever; it is raised again
+        except Exception:  # our own fault: whoever waits is told; raised again
             self._running = None
             self._let_go()
             self._finish(
