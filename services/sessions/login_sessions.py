@@ -19,7 +19,7 @@ import peewee
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.claims import Claims, Role
+from services.claims import Acr, Claims, Role
 from services.errors import NotFound, Unauthenticated
 from services.grants.queries import personal_grants
 from services.limits.networks import network_of
@@ -27,6 +27,7 @@ from services.opaque import token_hash
 from services.secret import Secret
 from services.sessions import session_rows
 from services.sessions.control import Revocation
+from services.sessions.freshness import Proof
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.refresh_tokens import Moment, current_tick, step_of_next
 from services.sessions.revocations import Revocations
@@ -61,7 +62,8 @@ class LoginSessions:
         lifetime: seconds, absolute.
         limit: live sessions of one user; a new one ends the one longest unused.
         steady: as `clock`, but not set back while the process lives; for the grace of racing
-            tabs. The clock itself where it is left out.
+            tabs, and for when somebody authenticated. The clock itself where it is left out.
+        epoch: the current epoch of `Freshness`.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class LoginSessions:
         limit: int,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] | None = None,
+        epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
@@ -82,11 +85,17 @@ class LoginSessions:
         self._on_opening: Opening = lambda *_: None
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
         self._steady = clock if steady is None else steady
+        self._epoch = epoch
 
     # ---- opening ---------------------------------------------------------------------------
 
     async def open(
-        self, user_id: str, method: str, device: Device, verified_hash: str | None = None
+        self,
+        user_id: str,
+        method: str,
+        device: Device,
+        verified_hash: str | None = None,
+        acr: Acr = "1",
     ) -> SignedIn:
         """Open a session for a user who has just authenticated.
 
@@ -94,6 +103,7 @@ class LoginSessions:
             method: "password".
             verified_hash: the password hash that was verified; the sign-in fails if the password
                 was changed meanwhile.
+            acr: by how many factors the user has authenticated.
 
         Raises:
             Unauthenticated: the account is disabled or deleted, or its password was changed.
@@ -105,7 +115,7 @@ class LoginSessions:
                 raise Unauthenticated("sign-in: account gone")
             if verified_hash is not None and user.password_hash != verified_hash:
                 raise Unauthenticated("sign-in: password changed meanwhile")
-            return self.open_within(db, user, method, device)
+            return self.open_within(db, user, method, device, proof=Proof(acr))
 
         signed_in = await self._database.run(work)
         await self.announce(signed_in)
@@ -118,14 +128,14 @@ class LoginSessions:
         method: str,
         device: Device,
         origin: ProviderSession | None = None,
-        proven_at: float | None = None,
+        proof: Proof | None = None,
     ) -> SignedIn:
         """The same within the caller's transaction; `announce` the result after the commit.
 
         Args:
             user: the row, locked.
             method: "password", or "oauth:" and a provider.
-            proven_at: when the user proved who they are, epoch seconds, where it was not just now.
+            proof: how the user authenticated, where it was not by one factor and just now.
 
         Raises:
             Unauthenticated: the account is disabled.
@@ -133,6 +143,7 @@ class LoginSessions:
         if user.disabled_at is not None:
             raise Unauthenticated("sign-in: account disabled")
         now, sid = self._clock(), secrets.token_urlsafe(16)
+        proven = self._dated(proof or Proof())
         LoginSession.insert(
             id=sid,
             user=user.id,
@@ -147,16 +158,16 @@ class LoginSessions:
             provider_subject=origin and origin.subject,
             provider_sid=origin and origin.sid,
             client=device.client,
-            auth_time=proven_at,
+            auth_time=proven.at,
+            acr=proven.acr,
+            auth_epoch=proven.epoch,
         ).execute(db)
         network = {"user": user.id, "network": network_of(device.ip), "last_used_at": now}
         KnownNetwork.insert(network).on_conflict(
             conflict_target=[KnownNetwork.user, KnownNetwork.network],
             preserve=[KnownNetwork.last_used_at],
         ).execute(db)
-        signed_in = self._sign_in(
-            db, user, sid, now + self._lifetime, now if proven_at is None else proven_at
-        )
+        signed_in = self._sign_in(db, user, sid, now + self._lifetime, proven)
         self._on_opening(db, user.id, sid, method, now + self._lifetime)
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
@@ -181,7 +192,7 @@ class LoginSessions:
             LoginSession.expires_at: until,
         }
         LoginSession.update(change).where(LoginSession.id == session.id).execute(db)
-        return self._sign_in(db, user, session.id, until, session.proven_at)
+        return self._sign_in(db, user, session.id, until, session_rows.proof_of(session))
 
     def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
         """End sessions over the limit, with the user's row locked."""
@@ -195,13 +206,15 @@ class LoginSessions:
         user: User,
         sid: str,
         session_expires_at: float,
-        proven_at: float,
+        proof: Proof,
         step: int = 1,
     ) -> SignedIn:
         """Issue an access token and a refresh token."""
         now = self._clock()
         role = cast("Role", user.role)
-        access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at, proven_at)
+        access_token, claims = self._tokens.issue(
+            user.id, sid, role, session_expires_at, proof.at, proof.acr
+        )
         refresh_token = self._tokens.refresh.make(user.id)
         refresh_expires_at = min(now + self._refresh_ttl, session_expires_at)
         RefreshToken.insert(
@@ -222,6 +235,7 @@ class LoginSessions:
             personal,
             user.generation,
             reader,
+            proof_epoch=proof.epoch or 0,
         )
 
     def on_opened(self, act: Callable[[str, str, str], None]) -> None:
@@ -249,6 +263,7 @@ class LoginSessions:
                 signed_in.generation,
                 signed_in.reader.role_since,
                 signed_in.reader.created_at,
+                signed_in.proof_epoch,
             ),
         )
         if signed_in.method:
@@ -290,7 +305,50 @@ class LoginSessions:
         LoginSession.update({LoginSession.last_seen_at: now}).where(
             LoginSession.id == session.id
         ).execute(db)
-        return self._sign_in(db, user, session.id, session.expires_at, session.proven_at, step)
+        proof = session_rows.proof_of(session)
+        return self._sign_in(db, user, session.id, session.expires_at, proof, step)
+
+    # ---- authenticating again --------------------------------------------------------------
+
+    async def step_up(
+        self, user_id: str, sid: str, acr: Acr, verified_hash: str | None = None
+    ) -> SignedIn:
+        """New tokens of a session whose user has just authenticated again (RFC 9470).
+
+        Args:
+            acr: by how many factors.
+            verified_hash: the password hash that was verified; it fails if the password was
+                changed meanwhile.
+
+        Raises:
+            Unauthenticated: the session has ended, or the password was changed.
+        """
+
+        def work(db: peewee.Database) -> SignedIn:
+            session, user = self._refreshable(db, sid, self._clock())
+            if user.id != user_id:
+                raise Unauthenticated("step-up: a session of another user")
+            if verified_hash is not None and user.password_hash != verified_hash:
+                raise Unauthenticated("step-up: password changed meanwhile")
+            proof = self._dated(Proof(acr))
+            change = {
+                LoginSession.auth_time: proof.at,
+                LoginSession.acr: proof.acr,
+                LoginSession.auth_epoch: proof.epoch,
+                LoginSession.last_seen_at: self._clock(),
+            }
+            LoginSession.update(change).where(LoginSession.id == sid).execute(db)
+            # Beside the refresh token that the client has: this answer may be lost.
+            return self._sign_in(db, user, sid, session.expires_at, proof, session.step + 1)
+
+        signed_in = await self._database.run(work)
+        await self.announce(signed_in)
+        return signed_in
+
+    def _dated(self, proof: Proof) -> Proof:
+        """A proof with its time and epoch: those of now where it has none."""
+        at = self._steady() if proof.at is None else proof.at
+        return Proof(proof.acr, at, self._epoch() if proof.epoch is None else proof.epoch)
 
     def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
         query = LoginSession.select().where(LoginSession.id == sid)
