@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.operations import PATH_SEGMENT, operation
 from services.accounts.account_rows import UserRow
 from services.accounts.accounts import MAX_PAGE
