@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.operations import operation
 from services.audit.events import Caller
 from services.claims import Claims
