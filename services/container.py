@@ -61,6 +61,8 @@ from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
 from services.steady_clock import SteadyClock
+from services.step_up.freshness import Freshness
+from services.step_up.step_up import StepUp
 from services.storage.encryption import Encryption
 from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
@@ -121,6 +123,8 @@ class Services:
     oauth: OAuthParts
     webhooks: WebhookParts
     unjoined_counts: UnjoinedCounts
+    freshness: Freshness
+    step_up: StepUp
 
 
 def build(
@@ -149,6 +153,7 @@ def build(
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
     revocations = Revocations(database, cache, hub, control, metrics, token_life)
+    freshness = Freshness(database, settings.step_up_seconds, SteadyClock())
     login_sessions = LoginSessions(
         database,
         tokens,
@@ -157,7 +162,8 @@ def build(
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
-        steady=SteadyClock(),
+        steady=freshness.clock,
+        epoch=lambda: freshness.epoch,
     )
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
     shares = Shares(
@@ -187,9 +193,8 @@ def build(
     audiences = settings.app_audiences
     app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, audiences)
-    providers = Providers(settings.oauth_providers, issuer)
     oauth = oauth_parts.join(
-        providers,
+        Providers(settings.oauth_providers, issuer),
         database,
         encryption,
         login_sessions,
@@ -207,6 +212,16 @@ def build(
         metrics,
         settings.webhook_private,
     )
+    accounts = Accounts(
+        database,
+        passwords,
+        login_sessions,
+        revocations,
+        SignInLimits(limits),
+        Devices(tokens.devices),
+        metrics,
+        outbox=outbox,
+    )
     return Services(
         node=node,
         infrastructure=infrastructure,
@@ -215,16 +230,7 @@ def build(
         pool=pool,
         admission=admission,
         joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
-        accounts=Accounts(
-            database,
-            passwords,
-            login_sessions,
-            revocations,
-            SignInLimits(limits),
-            Devices(tokens.devices),
-            metrics,
-            outbox=outbox,
-        ),
+        accounts=accounts,
         administration=Administration(
             database, login_sessions, revocations, oauth.take_out, outbox=outbox
         ),
@@ -274,6 +280,8 @@ def build(
         oauth=oauth,
         webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
+        freshness=freshness,
+        step_up=StepUp(accounts, login_sessions, freshness),
     )
 
 

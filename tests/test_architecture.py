@@ -41,6 +41,7 @@ WINGS = {
     "services.backends": {"rooms", "sessions", "storage"},
     "services.oauth": {"accounts", "settings"},
     "services.commands": {"accounts", "backends", "providers", "sessions", "settings", "storage"},
+    "services.step_up": {"accounts", "sessions", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {
         "accounts",
@@ -53,6 +54,7 @@ WINGS = {
     },
     "handlers.websocket": set(),
     "handlers.http": {"websocket"},
+    "handlers.account": {"http"},
     "handlers.reference": {"http", "websocket"},
 }
 """Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say

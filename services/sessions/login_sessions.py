@@ -19,7 +19,7 @@ import peewee
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.claims import Acr, Claims, Role
+from services.claims import Acr, Claims, Proof, Role
 from services.errors import NotFound, Unauthenticated
 from services.grants.queries import personal_grants
 from services.limits.networks import network_of
@@ -27,7 +27,6 @@ from services.opaque import token_hash
 from services.secret import Secret
 from services.sessions import session_rows
 from services.sessions.control import Revocation
-from services.sessions.freshness import Proof
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.refresh_tokens import Moment, current_tick, step_of_next
 from services.sessions.revocations import Revocations

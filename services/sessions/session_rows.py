@@ -10,9 +10,8 @@ import peewee
 from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
-from services.claims import Acr, Claims
+from services.claims import Acr, Claims, Proof
 from services.grants.queries import personal_grants
-from services.sessions.freshness import Proof
 from services.sessions.login_cache import LoginState
 from services.storage.row_locks import locked
 

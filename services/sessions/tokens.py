@@ -199,9 +199,7 @@ class Tokens:
             raise Unauthenticated("no token for a login session that is over")
         proven_at = issued_at if auth_time is None else round(auth_time, 3)
         token_id = secrets.token_urlsafe(16)
-        claims = Claims(
-            user_id, session_id, token_id, issued_at, expires_at, role, proven_at, acr
-        )
+        claims = Claims(user_id, session_id, token_id, issued_at, expires_at, role, proven_at, acr)
         payload = {"iss": self.issuer, "aud": self.audience, **msgspec.structs.asdict(claims)}
         kid = self._signer()
         headers, key = {"kid": kid, "typ": TOKEN_TYPE}, self._keys[kid]

@@ -93,6 +93,8 @@ from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
+from services.step_up.freshness import Freshness
+from services.step_up.step_up import StepUp
 from services.storage.database import Database
 from services.storage.encryption import Encryption
 from services.webhooks import hooks as webhook_hooks
@@ -191,6 +193,8 @@ class Parts:
     models: ModelRegistry
     api_keys: ApiKeys
     oauth: OAuthParts
+    freshness: Freshness
+    step_up: StepUp
     admission: Admission
     joins: Joins
     services: Services
@@ -280,6 +284,7 @@ def join_parts(
     tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
+    freshness = Freshness(database, settings.step_up_seconds, clock)
     sessions = LoginSessions(
         database,
         tokens,
@@ -289,6 +294,7 @@ def join_parts(
         LIFETIME,
         settings.max_sessions_per_user,
         clock,
+        epoch=lambda: freshness.epoch,
     )
     shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
     shares = Shares(
@@ -320,9 +326,8 @@ def join_parts(
     audiences = settings.app_audiences
     app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
     app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
-    providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
-        providers,
+        Providers(settings.oauth_providers, ISSUER, clock),
         database,
         encryption,
         sessions,
@@ -343,6 +348,17 @@ def join_parts(
         clock,
     )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
+    accounts = Accounts(
+        database,
+        passwords,
+        sessions,
+        revocations,
+        SignInLimits(limits),
+        Devices(tokens.devices),
+        metrics,
+        clock,
+        outbox,
+    )
     services = Services(
         node=name,
         infrastructure=Infrastructure(
@@ -353,17 +369,7 @@ def join_parts(
         pool=pool,
         admission=admission,
         joins=Joins(admission, rooms, limit),
-        accounts=Accounts(
-            database,
-            passwords,
-            sessions,
-            revocations,
-            SignInLimits(limits),
-            Devices(tokens.devices),
-            metrics,
-            clock,
-            outbox,
-        ),
+        accounts=accounts,
         administration=Administration(
             database, sessions, revocations, oauth.take_out, clock, outbox=outbox
         ),
@@ -408,6 +414,8 @@ def join_parts(
         oauth=oauth,
         webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
+        freshness=freshness,
+        step_up=StepUp(accounts, sessions, freshness),
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(

@@ -17,11 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
 import peewee
 
 from models.installation import Installation
-from services.claims import Acr, Claims
+from services.claims import Claims
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 
@@ -31,20 +30,6 @@ CLOCK_SKEW_SECONDS = 5.0
 """How far the clocks of nodes may be apart, as for `iat`. A proof further in the future than this
 was made before a clock was set back, and is not fresh."""
 KEY = "proof_clock"
-
-
-class Proof(msgspec.Struct, frozen=True):
-    """How a user authenticated.
-
-    Attributes:
-        acr: by how many factors.
-        at: when, epoch seconds; None for just now.
-        epoch: of the clock, None for the current one.
-    """
-
-    acr: Acr = "1"
-    at: float | None = None
-    epoch: int | None = None
 
 
 class _Known(NamedTuple):
