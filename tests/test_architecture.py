@@ -28,6 +28,7 @@ WINGS = {
     "services.grants": {"storage"},
     "services.sockets": {"grants", "redis", "websocket"},
     "services.sessions": {"grants", "limits", "redis", "sockets", "storage", "websocket"},
+    "services.refresh": {"limits", "sessions", "storage"},
     "services.accounts": {"limits", "sessions", "storage"},
     "services.rooms": {
         "accounts",
