@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.accounts.accounts import Accounts
+from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
 from services.accounts.password_links import PasswordLinks
@@ -83,6 +84,7 @@ class Services:
     admission: Admission
     joins: Joins
     accounts: Accounts
+    administration: Administration
     login_sessions: LoginSessions
     channels: Channels
     shared_grants: SharedGrants
@@ -222,9 +224,11 @@ def build(
             revocations,
             SignInLimits(limits),
             Devices(tokens.devices),
-            oauth.take_out,
             metrics,
             outbox=outbox,
+        ),
+        administration=Administration(
+            database, login_sessions, revocations, oauth.take_out, outbox=outbox
         ),
         login_sessions=login_sessions,
         channels=channels,

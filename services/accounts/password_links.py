@@ -17,8 +17,9 @@ import peewee
 from models.user import User
 from services.accounts import account_rows, link_rows
 from services.accounts.account_rows import UserRow
-from services.accounts.accounts import checked_name, hints, normalised_email
-from services.accounts.passwords import Passwords
+from services.accounts.addresses import normalised_email
+from services.accounts.display_names import checked_name
+from services.accounts.passwords import Passwords, hints
 from services.errors import AccountDisabled, EmailTaken, LinkRefused, NotFound
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.limits.hourly import HourlyLimits

@@ -74,9 +74,9 @@ async def test_it_is_inactive_at_once_on_another_node(
         if end == "logout":
             await here.login_sessions.end(login.user.id, login.claims.sid, "logout")
         elif end == "disabled":
-            await here.accounts.update(login.user.id, None, True)
+            await here.administration.update(login.user.id, None, True)
         elif end == "deleted":
-            await here.accounts.delete(login.user.id)
+            await here.administration.delete(login.user.id)
         elif end == "password":
             await here.login_sessions.end_all(login.user.id, "password_changed")
         else:

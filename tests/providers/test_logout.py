@@ -385,7 +385,7 @@ async def test_who_deletes_an_account_has_its_tokens_given_back(
     async with a_node(database_url, op) as parts:
         await parts.user("Root", "admin")
         ada = await sign_in(parts)
-        await parts.accounts.delete(ada.user.id)
+        await parts.administration.delete(ada.user.id)
         await until(lambda: len(op.revoked) == 1)
         assert op.revoked == [(op.given_refresh_tokens[-1], "refresh_token")]
 

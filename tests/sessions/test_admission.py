@@ -261,7 +261,7 @@ async def test_a_token_of_the_old_role_is_refused_and_one_of_the_new_is_let_in(
         user = await parts.user("Ada", "admin")
         login = await parts.signed_in(user)
         parts.clock.forward(60)
-        await parts.accounts.update(user, "user", None)
+        await parts.administration.update(user, "user", None)
         parts.clock.forward(1)
         await refused(parts, login)
         assert database_joins(parts, "role_or_access_changed") == 1, (

@@ -29,6 +29,7 @@ from handlers.websocket.socket import EVENTS, ClientSocket
 from models.login_session import LoginSession
 from models.user import User
 from services.accounts.accounts import Accounts
+from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
 from services.accounts.password_links import PasswordLinks
@@ -177,6 +178,7 @@ class Parts:
     refresh_keys: RefreshKeys
     refresh_ticks: RefreshTicks
     accounts: Accounts
+    administration: Administration
     channels: Channels
     shared_grants: SharedGrants
     access: Access
@@ -360,10 +362,12 @@ def join_parts(
             revocations,
             SignInLimits(limits),
             Devices(tokens.devices),
-            oauth.take_out,
             metrics,
             clock,
             outbox,
+        ),
+        administration=Administration(
+            database, sessions, revocations, oauth.take_out, clock, outbox=outbox
         ),
         login_sessions=sessions,
         channels=channels,

@@ -54,7 +54,8 @@ async def told(parts: Parts) -> list[tuple[str, str, Any]]:
 async def test_accounts_and_sessions(database_url: str) -> None:
     async with node(database_url) as parts:
         await subscribe(parts)
-        accounts, sessions = parts.services.accounts, parts.services.login_sessions
+        accounts, administration = parts.services.accounts, parts.services.administration
+        sessions = parts.services.login_sessions
         admin = await accounts.sign_up(address(), PASSWORD, "Ada", HERE)
         user = await accounts.sign_up(address(), PASSWORD, "Grace", HERE)
         id_, sid = user.user.id, user.claims.sid
@@ -84,24 +85,24 @@ async def test_accounts_and_sessions(database_url: str) -> None:
         ((type_, _, data),) = await told(parts)
         assert (type_, data["session_id"], data["all"]) == ("session.ended", sid, False)
 
-        await accounts.update(id_, "admin", True)
+        await administration.update(id_, "admin", True)
         events = await told(parts)
         assert [e[0] for e in events] == ["user.changed", "user.disabled", "session.ended"]
-        await accounts.update(id_, "admin", True)
+        await administration.update(id_, "admin", True)
         assert "user.disabled" not in [e[0] for e in await told(parts)]
-        await accounts.update(id_, None, False)
+        await administration.update(id_, None, False)
         ((type_, _, data),) = await told(parts)
         assert (type_, data["changed"], data["disabled"]) == ("user.changed", "disabled", False)
-        await accounts.update(id_, None, False)
+        await administration.update(id_, None, False)
         assert await told(parts) == []
-        await accounts.delete(id_)
+        await administration.delete(id_)
         assert [e[0] for e in await told(parts)] == [
             "user.disabled",
             "session.ended",
             "user.deleted",
         ]
         with pytest.raises(LastAdmin):
-            await accounts.update(admin.user.id, "user", None)
+            await administration.update(admin.user.id, "user", None)
         assert await told(parts) == []
 
 
@@ -194,7 +195,7 @@ async def test_commands(database_url: str) -> None:
         email = address()
         await services.accounts.sign_up(address(), PASSWORD, "Ada", HERE)
         user = await services.accounts.sign_up(email, PASSWORD, "Grace", HERE)
-        await services.accounts.update(user.user.id, None, True)
+        await services.administration.update(user.user.id, None, True)
         await told(parts)
         commands = UserCommands(
             parts.database,
