@@ -22,6 +22,7 @@ from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
+from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
@@ -120,6 +121,7 @@ class Services:
     oauth: OAuthParts
     webhooks: WebhookParts
     unjoined_counts: UnjoinedCounts
+    factors: Factors
 
 
 def build(
@@ -284,6 +286,7 @@ def build(
         oauth=oauth,
         webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
+        factors=Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name),
     )
 
 

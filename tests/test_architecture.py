@@ -41,6 +41,7 @@ WINGS = {
     },
     "services.backends": {"rooms", "sessions", "storage"},
     "services.oauth": {"accounts", "settings"},
+    "services.factors": {"limits", "storage"},
     "services.commands": {"accounts", "backends", "providers", "sessions", "settings", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {

@@ -45,6 +45,7 @@ from services.backends.publishing import Publishing
 from services.background import Background
 from services.container import Services
 from services.errors import StoreUnavailable
+from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
@@ -193,6 +194,7 @@ class Parts:
     admission: Admission
     joins: Joins
     services: Services
+    factors: Factors
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
@@ -427,6 +429,9 @@ def join_parts(
         oauth=oauth,
         webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
+        factors=Factors(
+            database, encryption, limits, health.keys_are_wrong, settings.app_name, clock
+        ),
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(
