@@ -28,6 +28,7 @@ WINGS = {
     "services.grants": {"storage"},
     "services.sockets": {"grants", "redis", "websocket"},
     "services.sessions": {"grants", "limits", "redis", "sockets", "storage", "websocket"},
+    "services.refresh": {"limits", "sessions", "storage"},
     "services.accounts": {"limits", "sessions", "storage"},
     "services.rooms": {
         "accounts",
@@ -40,8 +41,9 @@ WINGS = {
     },
     "services.backends": {"rooms", "sessions", "storage"},
     "services.oauth": {"accounts", "settings"},
+    "services.factors": {"limits", "storage"},
     "services.commands": {"accounts", "backends", "providers", "sessions", "settings", "storage"},
-    "services.step_up": {"accounts", "sessions", "storage"},
+    "services.step_up": {"accounts", "factors", "sessions", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {
         "accounts",

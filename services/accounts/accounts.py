@@ -32,6 +32,7 @@ from services.outbox import NO_OUTBOX, Outbox
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, Profile, SignedIn
 from services.storage.database import Database
 
@@ -49,6 +50,7 @@ class Accounts:
         database: Database,
         passwords: Passwords,
         login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         limits: SignInLimits,
         devices: Devices,
@@ -58,7 +60,8 @@ class Accounts:
     ) -> None:
         self._outbox = outbox
         self._database, self._passwords = database, passwords
-        self._sessions, self._revocations = login_sessions, revocations
+        self._sessions, self._ends = login_sessions, session_ends
+        self._revocations = revocations
         self._limits, self.devices = limits, devices
         self._networks = KnownNetworks(database)
         self._metrics, self._clock = metrics, clock
@@ -208,7 +211,7 @@ class Accounts:
         def change(db: peewee.Database) -> list[Revocation]:
             if not account_rows.swap_hash(db, user_id, str(known_hash), new_hash):
                 raise WrongPassword("password change: changed by another meanwhile")
-            return self._sessions.end_all_within(db, user_id, "password_changed", session_id)
+            return self._ends.end_all_within(db, user_id, "password_changed", session_id)
 
         await self._revocations.publish(await self._database.run(change))
 

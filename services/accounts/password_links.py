@@ -28,8 +28,8 @@ from services.opaque import opaque_token, token_hash
 from services.outbox import NO_OUTBOX, Outbox
 from services.secret import Secret
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
@@ -67,7 +67,7 @@ class PasswordLinks:
         self,
         database: Database,
         passwords: Passwords,
-        login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         checksums: Checksums,
         limits: HourlyLimits,
@@ -76,7 +76,7 @@ class PasswordLinks:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._database, self._passwords = database, passwords
-        self._sessions, self._revocations = login_sessions, revocations
+        self._ends, self._revocations = session_ends, revocations
         self._checksums, self._limits = checksums, limits
         self._public_url, self._outbox = public_url, outbox
         self._clock = SteadyClock() if clock is None else clock
@@ -175,7 +175,7 @@ class PasswordLinks:
             return None
         User.update({User.password_hash: new_hash}).where(User.id == user.id).execute(db)
         link_rows.forget(db, user.id)
-        return self._sessions.end_all_within(db, user.id, REASON)
+        return self._ends.end_all_within(db, user.id, REASON)
 
     def _is_ours(self, token: str) -> bool:
         text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]

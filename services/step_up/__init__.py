@@ -2,5 +2,5 @@
 
 Begin with `step_up.py`. `freshness.py` says how long a proof counts, whatever clocks do.
 
-May import: accounts, sessions, storage.
+May import: accounts, factors, sessions, storage.
 """
