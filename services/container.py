@@ -32,7 +32,7 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
-from services.redis.bus import Bus
+from services.bus.bus import Bus
 from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
 from services.rooms.access import Access

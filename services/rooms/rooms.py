@@ -18,7 +18,7 @@ import msgspec
 
 from services.errors import StoreUnavailable
 from services.loop_watch import never_stalled
-from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage, Window
+from services.bus.bus import MAX_NUMBER, Bus, LoggedMessage, Window
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.connection import Connection
 from services.websocket.frames import encode_text

@@ -17,7 +17,7 @@ import msgspec
 
 from services.errors import StoreUnavailable
 from services.metrics import Metrics
-from services.redis.bus import Bus
+from services.bus.bus import Bus
 
 CONTROL_ROOM = "nodes"
 """The room of what nodes tell each other; no client's room has this name."""

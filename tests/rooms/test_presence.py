@@ -12,9 +12,9 @@ import pytest
 
 from services.errors import StoreUnavailable
 from services.grants.rules import Grant, Right
-from services.redis.bus import Bus
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import RedisBus
+from services.bus.bus import Bus
+from services.bus.bus_memory import MemoryBus
+from services.bus.bus_redis import RedisBus
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore

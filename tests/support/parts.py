@@ -56,9 +56,9 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
-from services.redis.bus import Bus
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import RedisBus
+from services.bus.bus import Bus
+from services.bus.bus_memory import MemoryBus
+from services.bus.bus_redis import RedisBus
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore

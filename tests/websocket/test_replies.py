@@ -13,7 +13,7 @@ import pytest
 
 from handlers.websocket.replies import UNDER_WAY, UNDER_WAY_BYTES, ReplyQueue
 from services.grants.rules import Right
-from services.redis.bus_redis import RedisBus, log_key
+from services.bus.bus_redis import RedisBus, log_key
 from services.rooms.rooms import channel_room
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode, Frame

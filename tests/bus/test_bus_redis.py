@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.errors import StoreUnavailable
-from services.redis.bus import LoggedMessage
-from services.redis.bus_redis import EPOCH_KEY, EPOCH_MS, RedisBus, channel, log_key
+from services.bus.bus import LoggedMessage
+from services.bus.bus_redis import EPOCH_KEY, EPOCH_MS, RedisBus, channel, log_key
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.rooms import Rooms

@@ -21,11 +21,11 @@ from hiredis import ProtocolError, Reader, ReplyError
 from services.errors import StoreUnavailable
 from services.loop_watch import LoopWatch, never_stalled
 from services.redis.address import Address
-from services.redis.bus import BusListener, LoggedMessage, Window, id_order
+from services.bus.bus import BusListener, LoggedMessage, Window, id_order
 from services.redis.cluster import ClusterAddress
 from services.redis.forms import address_of
 from services.redis.link import error_word, pack
-from services.redis.log_clock import TOLERANCE_MS, LogClock
+from services.bus.log_clock import TOLERANCE_MS, LogClock
 from services.redis.store import Command, Store
 from services.secret import Secret
 from services.tasks import end_tasks
