@@ -22,6 +22,7 @@ from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
+from services.bus.bus import Bus
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
@@ -32,7 +33,6 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
-from services.bus.bus import Bus
 from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
 from services.rooms.access import Access

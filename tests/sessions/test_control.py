@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from services.metrics import Metrics
 from services.bus.bus_memory import MemoryBus
-from services.bus.bus_redis import channel, log_key
+from services.bus.log_keys import channel, log_key
+from services.metrics import Metrics
 from services.rooms.rooms import Rooms
 from services.sessions.control import ACKNOWLEDGED, CONTROL_ROOM, Control, Revocation
 from tests.support.parts import Parts, node, open_socket, redis_away, redis_back
