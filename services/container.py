@@ -31,6 +31,8 @@ from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
 from services.redis.bus import Bus
+from services.registration import parts as registration_parts
+from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -104,6 +106,7 @@ class Services:
     background: Background
     audit: AuditTrail
     passwords: Passwords
+    registration: RegistrationParts
     password_links: PasswordLinks
     limits: HourlyLimits
     refreshes: Refreshes
@@ -186,6 +189,18 @@ def build(
     app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, audiences)
     providers = Providers(settings.oauth_providers, issuer)
+    registration = registration_parts.join(
+        database,
+        login_sessions,
+        revocations,
+        limits,
+        tokens.links,
+        issuer,
+        settings.signup,
+        settings.email_domains,
+        hooks.invited(audit),
+        hooks.handed_over(audit),
+    )
     oauth = oauth_parts.join(
         providers,
         database,
@@ -195,6 +210,8 @@ def build(
         limits,
         health.keys_are_wrong,
         metrics,
+        registration.rules,
+        registration.handovers,
         outbox=outbox,
     )
     webhooks = webhook_parts.join(
@@ -218,6 +235,7 @@ def build(
             passwords,
             login_sessions,
             revocations,
+            registration.rules,
             SignInLimits(limits),
             Devices(tokens.devices),
             oauth.take_out,
@@ -246,6 +264,7 @@ def build(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        registration=registration,
         password_links=PasswordLinks(
             database,
             passwords,
@@ -253,6 +272,7 @@ def build(
             revocations,
             tokens.links,
             limits,
+            registration.rules,
             issuer,
             outbox,
         ),

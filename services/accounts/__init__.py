@@ -2,5 +2,5 @@
 
 Begin with `accounts.py`: sign-up, sign-in, password change, and administration.
 
-May import: limits, sessions, storage.
+May import: limits, registration, sessions, storage.
 """

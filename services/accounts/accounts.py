@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import time
-import unicodedata
 from collections.abc import Callable
 from typing import cast
 
@@ -21,7 +20,6 @@ from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInAttempt, SignInLimits
 from services.claims import Role
 from services.errors import (
-    BadRequest,
     Forbidden,
     NotFound,
     RateLimited,
@@ -34,39 +32,17 @@ from services.errors import (
 from services.limits.networks import network_of
 from services.metrics import Metrics
 from services.outbox import NO_OUTBOX, Outbox
+from services.registration.addresses import normalised_email
+from services.registration.registration import Admitted, Registration
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
 from services.sessions.session_views import Device, Profile, SignedIn
 from services.storage.database import Database
 
-MAX_EMAIL_LENGTH = 254
-"""RFC 5321 section 4.5.3.1.3, as corrected by erratum 1690."""
 MAX_NAME_LENGTH = 100
 MAX_PAGE = 100
 """Accounts that one call lists."""
-_EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+")
-
-
-def normalised_email(email: str) -> str:
-    """Normalise an e-mail address: NFKC, stripped, lower case, IDNA domain.
-
-    So no two accounts have addresses that look the same.
-
-    Raises:
-        BadRequest: the text cannot be an e-mail address. Whether the address exists is not checked.
-    """
-    text = unicodedata.normalize("NFKC", email).strip().casefold()
-    local, _, domain = text.rpartition("@")
-    try:
-        domain = domain.rstrip(".").encode("idna").decode()
-    except UnicodeError as error:
-        raise BadRequest.of("email", "its domain is not a domain") from error
-    address = f"{local}@{domain}"
-    hidden = any(unicodedata.category(c) in _NEVER_IN_ADDRESS for c in address)
-    if len(address) > MAX_EMAIL_LENGTH or hidden or not _EMAIL.fullmatch(address):
-        raise BadRequest.of("email", "not an address")
-    return address
 
 
 def checked_name(name: str) -> str:
@@ -78,13 +54,11 @@ def checked_name(name: str) -> str:
     return checked_text(name, "name", MAX_NAME_LENGTH)
 
 
-_NEVER_IN_ADDRESS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-
-
 class Accounts:
     """Signs users up and in, and manages accounts.
 
     Args:
+        registration: decides who may sign up.
         devices: creates and verifies device tokens.
         take_out_tokens: deletes a user's provider tokens within a transaction; the function that
             it returns revokes them at their providers.
@@ -97,6 +71,7 @@ class Accounts:
         passwords: Passwords,
         login_sessions: LoginSessions,
         revocations: Revocations,
+        registration: Registration,
         limits: SignInLimits,
         devices: Devices,
         take_out_tokens: Callable[[peewee.Database, str], Callable[[], None]],
@@ -108,25 +83,35 @@ class Accounts:
         self._database, self._passwords = database, passwords
         self._take_out_tokens = take_out_tokens
         self._sessions, self._revocations = login_sessions, revocations
+        self._registration = registration
         self._limits, self.devices = limits, devices
         self._networks = KnownNetworks(database)
         self._metrics, self._clock = metrics, clock
 
     # ---- signing up and in -----------------------------------------------------------------
 
-    async def sign_up(self, email: str, password: str, name: str, device: Device) -> SignedIn:
+    async def sign_up(
+        self, email: str, password: str, name: str, device: Device, invitation: str = ""
+    ) -> SignedIn:
         """Create an account and sign it in. The first account becomes administrator.
+
+        Args:
+            invitation: the token of an invitation.
 
         Raises:
             BadRequest: the e-mail address or the name is invalid.
             WeakPassword: with suggestions.
+            EmailDomainRefused, SignupClosed, InvitationNeeded, InvitationRefused: the rules of
+                this installation do not allow it (services/registration/registration.py).
             SignupRefused: the e-mail address is taken; the response does not confirm that.
             RateLimited: too many sign-ups from this client address in an hour.
         """
         address, shown = normalised_email(email), checked_name(name)
+        self._registration.check_domain(address)
+        invited = await self._registration.check(invitation, device.ip)
         taken = await self._limits.begin_sign_up(network_of(device.ip))
         try:
-            user_id = await self._make(address, password, shown)
+            user_id = await self._make(address, password, shown, invited)
         except SignupRefused:
             raise  # counted, because many attempts would reveal which addresses are taken
         except BaseException:  # also if cancelled: a sign-up that failed must not count
@@ -138,18 +123,21 @@ class Accounts:
             account_rows.say_first(user_id)
         return signed_in
 
-    async def _make(self, address: str, password: str, name: str) -> str:
+    async def _make(self, address: str, password: str, name: str, invited: str | None) -> str:
         await self._passwords.check_strength(password, hints(address, name))
         password_hash = await self._passwords.hash(password)
         user_id = secrets.token_urlsafe(16)
         try:
-            await self._insert_user(user_id, address, name, password_hash)
+            admitted = await self._insert_user(user_id, address, name, password_hash, invited)
         except peewee.IntegrityError as error:
             self._metrics.sign_ins.labels(outcome="signup_refused").inc()
             raise SignupRefused("sign-up: address taken") from error
+        self._registration.used(admitted, user_id)
         return user_id
 
-    async def _insert_user(self, user_id: str, address: str, name: str, hash_: str) -> None:
+    async def _insert_user(
+        self, user_id: str, address: str, name: str, hash_: str, invited: str | None
+    ) -> Admitted:
         values = {
             "id": user_id,
             "email": address,
@@ -157,12 +145,19 @@ class Accounts:
             "password_hash": hash_,
             "created_at": self._clock(),
         }
+
+        def work(db: peewee.Database) -> Admitted:
+            def admit() -> Admitted:
+                return self._registration.admit(db, address, invited)
+
+            return account_rows.insert_first_or_next(db, values, self._outbox, admit)
+
         try:
-            await self._database.run(account_rows.insert_first_or_next, values, self._outbox)
+            return await self._database.run(work)
         except peewee.IntegrityError:
             # Another account was first concurrently, or the address is taken: insert it as a
             # later one, which tells.
-            await self._database.run(account_rows.insert_next, values, self._outbox)
+            return await self._database.run(work)
 
     async def log_in(self, email: str, password: str, device: Device) -> SignedIn:
         """Sign in with a password.

@@ -60,6 +60,8 @@ from services.redis.bus_redis import RedisBus
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
+from services.registration import parts as registration_parts
+from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -189,6 +191,7 @@ class Parts:
     models: ModelRegistry
     api_keys: ApiKeys
     oauth: OAuthParts
+    registration: RegistrationParts
     admission: Admission
     joins: Joins
     services: Services
@@ -318,6 +321,20 @@ def join_parts(
     audiences = settings.app_audiences
     app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
     app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
+    registration = registration_parts.join(
+        database,
+        sessions,
+        revocations,
+        limits,
+        tokens.links,
+        ISSUER,
+        settings.signup,
+        settings.email_domains,
+        hooks.invited(audit),
+        hooks.handed_over(audit),
+        clock,
+        clock,
+    )
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
@@ -328,6 +345,8 @@ def join_parts(
         limits,
         health.keys_are_wrong,
         metrics,
+        registration.rules,
+        registration.handovers,
         clock,
         outbox,
     )
@@ -356,6 +375,7 @@ def join_parts(
             passwords,
             sessions,
             revocations,
+            registration.rules,
             SignInLimits(limits),
             Devices(tokens.devices),
             oauth.take_out,
@@ -387,8 +407,18 @@ def join_parts(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        registration=registration,
         password_links=PasswordLinks(
-            database, passwords, sessions, revocations, tokens.links, limits, ISSUER, outbox, clock
+            database,
+            passwords,
+            sessions,
+            revocations,
+            tokens.links,
+            limits,
+            registration.rules,
+            ISSUER,
+            outbox,
+            clock,
         ),
         limits=limits,
         refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits, database.callers),
