@@ -17,8 +17,8 @@ import peewee
 from models.user import User
 from services.accounts import account_rows, link_rows
 from services.accounts.account_rows import UserRow
-from services.accounts.accounts import checked_name, hints
-from services.accounts.passwords import Passwords
+from services.accounts.display_names import checked_name
+from services.accounts.passwords import Passwords, hints
 from services.errors import AccountDisabled, EmailTaken, LinkRefused, NotFound
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.limits.hourly import HourlyLimits
@@ -29,8 +29,8 @@ from services.registration.addresses import normalised_email
 from services.registration.registration import Registration
 from services.secret import Secret
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
@@ -69,7 +69,7 @@ class PasswordLinks:
         self,
         database: Database,
         passwords: Passwords,
-        login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         checksums: Checksums,
         limits: HourlyLimits,
@@ -79,7 +79,7 @@ class PasswordLinks:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._database, self._passwords = database, passwords
-        self._sessions, self._revocations = login_sessions, revocations
+        self._ends, self._revocations = session_ends, revocations
         self._checksums, self._limits = checksums, limits
         self._registration = registration
         self._public_url, self._outbox = public_url, outbox
@@ -182,7 +182,7 @@ class PasswordLinks:
             return None
         User.update({User.password_hash: new_hash}).where(User.id == user.id).execute(db)
         link_rows.forget(db, user.id)
-        return self._sessions.end_all_within(db, user.id, REASON)
+        return self._ends.end_all_within(db, user.id, REASON)
 
     def _is_ours(self, token: str) -> bool:
         text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]

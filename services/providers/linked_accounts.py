@@ -25,6 +25,7 @@ from services.registration.registration import Registration
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.session_rows import is_living
 from services.settings.providers import OAuthProvider
 from services.storage.database import Database
@@ -47,6 +48,7 @@ class LinkedAccounts:
         self,
         database: Database,
         login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         tokens: ProviderTokens,
         registration: Registration,
@@ -55,6 +57,7 @@ class LinkedAccounts:
     ) -> None:
         self._outbox, self._registration = outbox, registration
         self._database, self._sessions = database, login_sessions
+        self._ends = session_ends
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
 
     async def link(
@@ -152,7 +155,7 @@ class LinkedAccounts:
             if user.password_hash is None and not others.exists(db):
                 raise LastWayIn("unlink: neither a password nor another provider")
             tokens = self._tokens.take(db, user_id, provider)
-            ended = self._sessions.end_of_provider_within(
+            ended = self._ends.end_of_provider_within(
                 db, provider, identity.subject, None, "unlinked"
             )
             identity_rows.unlink(db, identity)

@@ -23,6 +23,7 @@ from services.registration.handovers import Handovers
 from services.registration.registration import Registration
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 from services.storage.encryption import Encryption
 
@@ -59,6 +60,7 @@ def join(
     database: Database,
     encryption: Encryption,
     login_sessions: LoginSessions,
+    session_ends: SessionEnds,
     revocations: Revocations,
     limits: HourlyLimits,
     keys_are_wrong: Callable[[], bool],
@@ -71,7 +73,14 @@ def join(
     """Create and connect the services. Nothing is started."""
     tokens = ProviderTokens(encryption, clock)
     linked = LinkedAccounts(
-        database, login_sessions, revocations, tokens, registration, clock, outbox
+        database,
+        login_sessions,
+        session_ends,
+        revocations,
+        tokens,
+        registration,
+        clock,
+        outbox,
     )
     identities = Identities(
         database, login_sessions, revocations, tokens, registration, handovers, clock, outbox
@@ -84,9 +93,9 @@ def join(
         ),
         linked_accounts=linked,
         tokens=tokens,
-        refresh=ProviderRefresh(database, providers, tokens, login_sessions, metrics, clock),
+        refresh=ProviderRefresh(database, providers, tokens, session_ends, metrics, clock),
         logout=ProviderLogout(
-            database, providers, tokens, login_sessions, revocations, metrics, clock
+            database, providers, tokens, session_ends, revocations, metrics, clock
         ),
     )
     handovers.on_handover(parts.take_out)

@@ -25,8 +25,8 @@ from models.invitation import Invitation
 from models.known_network import KnownNetwork
 from models.user import User
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 
 REASON = "address_proven"
 """Why its login sessions and keys end."""
@@ -55,11 +55,11 @@ class Handovers:
 
     def __init__(
         self,
-        login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._sessions, self._revocations, self._clock = login_sessions, revocations, clock
+        self._ends, self._revocations, self._clock = session_ends, revocations, clock
         self._acts: list[OnHandover] = []
         self._on_done: Callable[[str, str], None] = lambda *_: None
 
@@ -95,7 +95,7 @@ class Handovers:
         for row in (AccountLink, KnownNetwork, Identity, Unlinked):
             row.delete().where(row.user == user.id).execute(db)
         Invitation.delete().where(Invitation.created_by == user.id).execute(db)
-        ended = [*self._sessions.end_all_within(db, user.id, REASON), *self._end_keys(db, user.id)]
+        ended = [*self._ends.end_all_within(db, user.id, REASON), *self._end_keys(db, user.id)]
         user.generation = User.select(User.generation).where(User.id == user.id).get(db).generation
         return Handover(user.id, proven_by, ended, afterwards)
 

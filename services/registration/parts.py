@@ -11,8 +11,8 @@ from services.limits.hourly import HourlyLimits
 from services.registration.handovers import Handovers
 from services.registration.invitations import Invitations
 from services.registration.registration import Mode, Registration
-from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 
 
@@ -27,7 +27,7 @@ class RegistrationParts:
 
 def join(
     database: Database,
-    login_sessions: LoginSessions,
+    session_ends: SessionEnds,
     revocations: Revocations,
     limits: HourlyLimits,
     checksums: Checksums,
@@ -50,7 +50,7 @@ def join(
         steady: as `clock`, but never set back within the process.
     """
     rules = Registration(database, mode, domains, checksums, limits, steady)
-    handovers = Handovers(login_sessions, revocations, clock)
+    handovers = Handovers(session_ends, revocations, clock)
     if used is not None:
         rules.on_used(used)
     if handed_over is not None:

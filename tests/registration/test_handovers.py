@@ -68,11 +68,11 @@ async def test_whoever_proves_the_address_gets_the_account_and_the_squatter_has_
     async with squatted(database_url) as (one, other, squatter):
         user_id = squatter.user.id
         elsewhere = await by_provider(one, "me@example.org", subject="squatter")
-        await one.accounts.delete(elsewhere.user.id)
-        await one.accounts.update(user_id, "admin", None)
+        await one.administration.delete(elsewhere.user.id)
+        await one.administration.update(user_id, "admin", None)
         _, key = await one.services.api_keys.create("mine", ["read"], user_id)
         invitation = await invited(one, user_id)
-        await one.accounts.update(user_id, "user", None)
+        await one.administration.update(user_id, "user", None)
         link = await one.services.password_links.for_address(EMAIL)
         channel = await one.channels.create(user_id, "a room", private=True)
         second = await one.accounts.log_in(EMAIL, PASSWORD, DEVICE)
@@ -89,7 +89,7 @@ async def test_whoever_proves_the_address_gets_the_account_and_the_squatter_has_
         with pytest.raises(Unauthenticated):
             await one.accounts.log_in(EMAIL, PASSWORD, DEVICE)
         with pytest.raises(Unauthenticated):
-            await one.login_sessions.refresh(second.refresh_token.reveal())
+            await one.refresh.rotation.refresh(second.refresh_token.reveal())
         token = link.url.reveal().partition("#token=")[2]
         with pytest.raises(LinkRefused):
             await one.services.password_links.use(token, PASSWORD, DEVICE.ip)
@@ -105,7 +105,7 @@ async def test_whoever_proves_the_address_gets_the_account_and_the_squatter_has_
         assert (user.password_hash, bool(user.email_verified)) == (None, True)
         assert (await one.channels.get(user_id, channel.id)).owner_id == user_id
         # What came of rights that the account once had does not come back with them.
-        await one.accounts.update(user_id, "admin", None)
+        await one.administration.update(user_id, "admin", None)
         with pytest.raises((Unauthenticated, Forbidden)):
             await one.services.api_keys.check(key.reveal(), "read")
         with pytest.raises(InvitationRefused):

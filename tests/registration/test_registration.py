@@ -282,14 +282,14 @@ async def test_an_invitation_is_good_until_it_ends_is_revoked_or_its_maker_falls
         for made in (revoked, old):
             with pytest.raises(InvitationRefused):
                 await by_password(parts, invitation=token_of(made))
-        await parts.accounts.update(maker, "user", None)
+        await parts.administration.update(maker, "user", None)
         with pytest.raises(InvitationRefused):
             await by_password(parts, invitation=token_of(kept))
         listed = await parts.registration.invitations.living(parts.clock() + 1.0, 10)
         assert [row.id for row in listed] == [by_command.row.id]
         await Upkeep(parts.database, parts.clock).purge()
         assert await invitations(parts) == 2, "one may become good again"
-        await parts.accounts.delete(maker)
+        await parts.administration.delete(maker)
         with pytest.raises(InvitationRefused):
             await by_password(parts, invitation=token_of(kept))
         await by_password(parts, invitation=token_of(by_command))
