@@ -101,7 +101,7 @@ from services.storage.encryption import Encryption
 from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
 from services.webhooks.outbox import WebhookOutbox
-from services.websocket.connection import WebSocketConnection
+from services.websocket.direct_connection import WebSocketConnection
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode
 from tests.support.databases import opened
