@@ -35,6 +35,8 @@ from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
 from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
+from services.registration import parts as registration_parts
+from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -109,6 +111,7 @@ class Services:
     background: Background
     audit: AuditTrail
     passwords: Passwords
+    registration: RegistrationParts
     password_links: PasswordLinks
     limits: HourlyLimits
     tokens: Tokens
@@ -188,6 +191,18 @@ def build(
     app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, audiences)
     providers = Providers(settings.oauth_providers, issuer)
+    registration = registration_parts.join(
+        database,
+        session_ends,
+        revocations,
+        limits,
+        tokens.links,
+        issuer,
+        settings.signup,
+        settings.email_domains,
+        hooks.invited(audit),
+        hooks.handed_over(audit),
+    )
     oauth = oauth_parts.join(
         providers,
         database,
@@ -198,6 +213,8 @@ def build(
         limits,
         health.keys_are_wrong,
         metrics,
+        registration.rules,
+        registration.handovers,
         outbox=outbox,
     )
     webhooks = webhook_parts.join(
@@ -222,6 +239,7 @@ def build(
             login_sessions,
             session_ends,
             revocations,
+            registration.rules,
             SignInLimits(limits),
             Devices(tokens.devices),
             metrics,
@@ -263,6 +281,7 @@ def build(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        registration=registration,
         password_links=PasswordLinks(
             database,
             passwords,
@@ -270,6 +289,7 @@ def build(
             revocations,
             tokens.links,
             limits,
+            registration.rules,
             issuer,
             outbox,
         ),

@@ -64,6 +64,8 @@ from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
+from services.registration import parts as registration_parts
+from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -191,6 +193,7 @@ class Parts:
     models: ModelRegistry
     api_keys: ApiKeys
     oauth: OAuthParts
+    registration: RegistrationParts
     admission: Admission
     joins: Joins
     services: Services
@@ -321,6 +324,20 @@ def join_parts(
     audiences = settings.app_audiences
     app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
     app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
+    registration = registration_parts.join(
+        database,
+        session_ends,
+        revocations,
+        limits,
+        tokens.links,
+        ISSUER,
+        settings.signup,
+        settings.email_domains,
+        hooks.invited(audit),
+        hooks.handed_over(audit),
+        clock,
+        clock,
+    )
     providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
         providers,
@@ -332,6 +349,8 @@ def join_parts(
         limits,
         health.keys_are_wrong,
         metrics,
+        registration.rules,
+        registration.handovers,
         clock,
         outbox,
     )
@@ -361,6 +380,7 @@ def join_parts(
             sessions,
             session_ends,
             revocations,
+            registration.rules,
             SignInLimits(limits),
             Devices(tokens.devices),
             metrics,
@@ -405,6 +425,7 @@ def join_parts(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        registration=registration,
         password_links=PasswordLinks(
             database,
             passwords,
@@ -412,6 +433,7 @@ def join_parts(
             revocations,
             tokens.links,
             limits,
+            registration.rules,
             ISSUER,
             outbox,
             clock,
