@@ -22,6 +22,7 @@ from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
+from services.bus.bus import Bus
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
@@ -32,9 +33,10 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
-from services.redis.bus import Bus
 from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
+from services.registration import parts as registration_parts
+from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -111,6 +113,7 @@ class Services:
     background: Background
     audit: AuditTrail
     passwords: Passwords
+    registration: RegistrationParts
     password_links: PasswordLinks
     limits: HourlyLimits
     tokens: Tokens
@@ -193,6 +196,18 @@ def build(
     health = Health(database, store, encryption, metrics, node)
     app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)
+    registration = registration_parts.join(
+        database,
+        session_ends,
+        revocations,
+        limits,
+        tokens.links,
+        issuer,
+        settings.signup,
+        settings.email_domains,
+        hooks.invited(audit),
+        hooks.handed_over(audit),
+    )
     oauth = oauth_parts.join(
         Providers(settings.oauth_providers, issuer),
         database,
@@ -203,15 +218,9 @@ def build(
         limits,
         health.keys_are_wrong,
         metrics,
+        registration.rules,
+        registration.handovers,
         outbox=outbox,
-    )
-    webhooks = webhook_parts.join(
-        outbox,
-        database,
-        encryption,
-        health.keys_are_wrong,
-        metrics,
-        settings.webhook_private,
     )
     factors = Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name)
     accounts = Accounts(
@@ -220,6 +229,7 @@ def build(
         login_sessions,
         session_ends,
         revocations,
+        registration.rules,
         SignInLimits(limits),
         Devices(tokens.devices),
         metrics,
@@ -270,6 +280,7 @@ def build(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        registration=registration,
         password_links=PasswordLinks(
             database,
             passwords,
@@ -277,6 +288,7 @@ def build(
             revocations,
             tokens.links,
             limits,
+            registration.rules,
             issuer,
             outbox,
         ),
@@ -291,7 +303,14 @@ def build(
             database, login_sessions, session_ends, revocations, tokens.codes, limits
         ),
         oauth=oauth,
-        webhooks=webhooks,
+        webhooks=webhook_parts.join(
+            outbox,
+            database,
+            encryption,
+            health.keys_are_wrong,
+            metrics,
+            settings.webhook_private,
+        ),
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
         freshness=freshness,
         step_up=StepUp(database, accounts, login_sessions, freshness, factors),

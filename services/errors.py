@@ -14,6 +14,10 @@
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
     │   ├── LinkRefused    403  link_refused
+    │   ├── SignupClosed   403  signup_closed
+    │   ├── InvitationNeeded 403 invitation_needed
+    │   ├── InvitationRefused 403 invitation_refused
+    │   ├── EmailDomainRefused 403 email_domain_refused
     │   └── IdentityMismatch 403 identity_mismatch: another user's or session's token
     ├── NotFound           404  not_found
     ├── Conflict           409  conflict
@@ -176,6 +180,34 @@ class LinkRefused(Forbidden):
     """A one-time link is invalid, for any reason. Not 401, because no sign-in or refresh helps."""
 
     code, title = "link_refused", "This link does not work, or not any more. Ask for a new one."
+
+
+class SignupClosed(Forbidden):
+    """SIGNUP is closed: only administrators open accounts."""
+
+    code, title = "signup_closed", "New accounts cannot be created here."
+
+
+class InvitationNeeded(Forbidden):
+    """SIGNUP is invite, and there is no invitation."""
+
+    code = "invitation_needed"
+    title = "An invitation is needed to create an account here."
+
+
+class InvitationRefused(Forbidden):
+    """An invitation is invalid, for any reason."""
+
+    code = "invitation_refused"
+    title = "This invitation is not valid: it was used, has expired, or is for another address."
+
+
+class EmailDomainRefused(Forbidden):
+    """EMAIL_DOMAINS does not have the domain of an address. It depends on the address alone, and
+    not on whether there is an account."""
+
+    code = "email_domain_refused"
+    title = "E-mail addresses of that domain are not accepted here."
 
 
 class IdentityMismatch(Forbidden):

@@ -4,5 +4,5 @@ Begin with `admission.py`, which maps a credential to an identity, and `revocati
 revokes access and closes sockets. `login_sessions.py` opens login sessions, `session_ends.py` ends
 them, and `control.py` notifies the other nodes.
 
-May import: grants, limits, redis, sockets, storage, websocket.
+May import: bus, grants, limits, redis, sockets, storage, websocket.
 """

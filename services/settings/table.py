@@ -170,6 +170,21 @@ LIMIT_MAILS = Setting(
     "mails that one address asks for in an hour, a quarter of them to one mailbox; 0 for any "
     "number",
 )
+SIGNUP = Setting(
+    "SIGNUP",
+    values.choice("open", "invite", "closed"),
+    "open",
+    "who may open an account, by password or provider: open (anybody), invite (whoever has an "
+    "invitation) or closed (nobody); the very first account can always be opened",
+)
+EMAIL_DOMAINS = Setting(
+    "EMAIL_DOMAINS",
+    values.email_domains,
+    "",
+    "domains whose e-mail addresses may be those of new accounts, comma-separated",
+    "any",
+    is_list=True,
+)
 OAUTH_PROVIDERS = Setting(
     "OAUTH_PROVIDERS",
     provider_names,
@@ -307,6 +322,8 @@ SETTINGS: tuple[Setting[Any], ...] = (
     LIMIT_REFRESHES,
     LIMIT_TICKETS,
     LIMIT_MAILS,
+    SIGNUP,
+    EMAIL_DOMAINS,
     OAUTH_PROVIDERS,
     APP_AUDIENCES,
     NATIVE_REDIRECT_URIS,

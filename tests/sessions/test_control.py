@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from services.bus.bus_memory import MemoryBus
+from services.bus.log_keys import channel, log_key
 from services.metrics import Metrics
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import channel, log_key
 from services.rooms.rooms import Rooms
 from services.sessions.control import ACKNOWLEDGED, CONTROL_ROOM, Control, Revocation
 from tests.support.parts import Parts, node, open_socket, redis_away, redis_back

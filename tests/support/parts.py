@@ -43,6 +43,9 @@ from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
+from services.bus.bus import Bus
+from services.bus.bus_memory import MemoryBus
+from services.bus.bus_redis import RedisBus
 from services.container import Services
 from services.errors import StoreUnavailable
 from services.factors.factors import Factors
@@ -56,14 +59,13 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
-from services.redis.bus import Bus
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import RedisBus
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
+from services.registration import parts as registration_parts
+from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -101,7 +103,7 @@ from services.storage.encryption import Encryption
 from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
 from services.webhooks.outbox import WebhookOutbox
-from services.websocket.connection import WebSocketConnection
+from services.websocket.direct_connection import WebSocketConnection
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode
 from tests.support.databases import opened
@@ -195,6 +197,7 @@ class Parts:
     oauth: OAuthParts
     freshness: Freshness
     step_up: StepUp
+    registration: RegistrationParts
     admission: Admission
     joins: Joins
     services: Services
@@ -328,6 +331,20 @@ def join_parts(
         database, encryption, bool(settings.app_audiences), health.keys_are_wrong, clock
     )
     app_tokens = AppTokens(app_keys, ISSUER, settings.app_audiences, clock)
+    registration = registration_parts.join(
+        database,
+        session_ends,
+        revocations,
+        limits,
+        tokens.links,
+        ISSUER,
+        settings.signup,
+        settings.email_domains,
+        hooks.invited(audit),
+        hooks.handed_over(audit),
+        clock,
+        clock,
+    )
     oauth = oauth_parts.join(
         Providers(settings.oauth_providers, ISSUER, clock),
         database,
@@ -338,17 +355,10 @@ def join_parts(
         limits,
         health.keys_are_wrong,
         metrics,
+        registration.rules,
+        registration.handovers,
         clock,
         outbox,
-    )
-    webhooks = webhook_parts.join(
-        outbox,
-        database,
-        encryption,
-        health.keys_are_wrong,
-        metrics,
-        settings.webhook_private,
-        clock,
     )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
     factors = Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name, clock)
@@ -358,6 +368,7 @@ def join_parts(
         sessions,
         session_ends,
         revocations,
+        registration.rules,
         SignInLimits(limits),
         Devices(tokens.devices),
         metrics,
@@ -413,6 +424,7 @@ def join_parts(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        registration=registration,
         password_links=PasswordLinks(
             database,
             passwords,
@@ -420,6 +432,7 @@ def join_parts(
             revocations,
             tokens.links,
             limits,
+            registration.rules,
             ISSUER,
             outbox,
             clock,
@@ -435,7 +448,15 @@ def join_parts(
             database, sessions, session_ends, revocations, tokens.codes, limits, clock
         ),
         oauth=oauth,
-        webhooks=webhooks,
+        webhooks=webhook_parts.join(
+            outbox,
+            database,
+            encryption,
+            health.keys_are_wrong,
+            metrics,
+            settings.webhook_private,
+            clock,
+        ),
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
         freshness=freshness,
         step_up=StepUp(database, accounts, sessions, freshness, factors, clock),
