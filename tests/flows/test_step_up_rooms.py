@@ -19,12 +19,12 @@ from tests.support.talk import Data, Talker, talking
 
 # Several nodes are run on PostgreSQL, as a rule; the SQL of it has tests in tests/step_up.
 database_kind = kinds("postgresql")
-SECONDS = 3
+SECONDS = 2
 """That a proof counts."""
 NEEDED = "step_up_needed"
 
 
-@pytest.fixture(scope="module", params=["direct", "tornado"])
+@pytest.fixture(scope="module", params=["direct", pytest.param("tornado", marks=pytest.mark.slow)])
 def both(request: pytest.FixtureRequest, database_kind: str) -> Iterator[Nodes]:
     settings: dict[str, object] = {
         "STEP_UP_SECONDS": SECONDS,
