@@ -101,6 +101,7 @@ class OAuth:
         link: Link | None = None,
         prompt: str | None = None,
         native: NativeRequest | None = None,
+        invitation: str | None = None,
     ) -> Begun:
         """Start a sign-in or a linking.
 
@@ -108,6 +109,7 @@ class OAuth:
             next_: the page of this site to go to afterwards; checked by the caller.
             prompt: "login" makes the provider ask the user to sign in again.
             native: the request of a native app, if there is one.
+            invitation: the hash of an invitation's token, if there is one.
 
         Raises:
             NotFound: there is no such provider.
@@ -116,7 +118,9 @@ class OAuth:
         """
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
-        request, sealed = self._authorization_requests.begin(provider, next_, link, native)
+        request, sealed = self._authorization_requests.begin(
+            provider, next_, link, native, invitation
+        )
         try:
             url = await connection.ask(lambda p: p.authorization_url(request.start, prompt))
         except ProviderUnavailable:
@@ -225,7 +229,9 @@ class OAuth:
         known = await self._identities.whose(connection.settings, profile)
         taken = None if known is None else await self._counted(known)
         try:
-            signed_in = await self._identities.sign_in(connection.settings, profile, grant, device)
+            signed_in = await self._identities.sign_in(
+                connection.settings, profile, grant, device, request.invitation
+            )
         except BaseException as error:  # also if cancelled: nobody was signed in
             if taken is not None:
                 taken.give_back()
