@@ -24,7 +24,7 @@ from services.errors import BadRequest, LastAdmin
 from services.oauth.errors import Reason, SignInRefused
 from services.oauth.roles import role_of
 from services.oauth.token_endpoint import Grant
-from services.oauth.userinfo import ProviderProfile, address_of, check_domain, vouched_address
+from services.oauth.userinfo import ProviderProfile, address_of, check_domain, verified_address
 from services.outbox import NO_OUTBOX, Outbox
 from services.providers import identity_rows
 from services.providers.role_claims import RoleClaims
@@ -161,7 +161,7 @@ class Identities:
         if found is None or found.user_id != user.id:
             raise SignInRefused(Reason.NO_ACCOUNT, "unlinked meanwhile")
         if not identity_rows.is_of(found, profile, provider):
-            raise SignInRefused(Reason.NO_ACCOUNT, "the subject of another issuer is linked")
+            raise SignInRefused(Reason.NO_ACCOUNT, "linked with another issuer")
         if identity_rows.follow_address(db, user, found, profile):
             account_rows.tell(db, self._outbox, "user.changed", user, "email")
         identity_rows.record_use(db, found, profile, self._clock())
@@ -172,7 +172,7 @@ class Identities:
     ) -> User:
         address = address_of(profile)
         if address is None:
-            raise SignInRefused(Reason.NO_EMAIL, "no address of use")
+            raise SignInRefused(Reason.NO_EMAIL, "no usable e-mail address")
         user = account_rows.lock(db, User.email == address, demoting)
         if user is None:
             user = self._sign_up(db, provider, profile, address)
@@ -180,14 +180,14 @@ class Identities:
             linked = identity_rows.of_user(db, user.id, provider.name)
             if linked is not None and linked.subject == profile.subject:
                 return self._known(db, provider, profile, user)  # a parallel sign-in was faster
-            if not (vouched_address(profile) and user.email_verified):
+            if not (verified_address(profile) and user.email_verified):
                 raise SignInRefused(
-                    Reason.NO_ACCOUNT, "the address is in use, not verified by both"
+                    Reason.NO_ACCOUNT, "the address is in use and not verified on both sides"
                 )
             if linked is not None:
                 raise _AddressIsAnothers
             if identity_rows.was_unlinked(db, user.id, provider.name):
-                raise SignInRefused(Reason.NO_ACCOUNT, "they have unlinked this provider")
+                raise SignInRefused(Reason.NO_ACCOUNT, "the user has unlinked this provider")
         identity_rows.insert(db, provider.name, profile, user.id, self._clock())
         return user
 
@@ -195,12 +195,12 @@ class Identities:
         self, db: peewee.Database, provider: OAuthProvider, profile: ProviderProfile, address: str
     ) -> User:
         if not provider.signup:
-            raise SignInRefused(Reason.NO_ACCOUNT, "sign-up by this provider is switched off")
+            raise SignInRefused(Reason.NO_ACCOUNT, "sign-up with this provider is disabled")
         user_id = secrets.token_urlsafe(16)
         values = {
             "id": user_id,
             "email": address,
-            "email_verified": vouched_address(profile) is not None,
+            "email_verified": verified_address(profile) is not None,
             "name": _shown_name(profile),
             "created_at": self._clock(),
         }
