@@ -62,6 +62,7 @@ WINGS = {
         "storage",
     },
     "services.factors": {"limits", "storage"},
+    "services.step_up": {"accounts", "factors", "sessions", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {
         "accounts",
@@ -75,6 +76,7 @@ WINGS = {
     },
     "handlers.websocket": set(),
     "handlers.http": {"websocket"},
+    "handlers.account": {"http"},
     "handlers.reference": {"http", "websocket"},
 }
 """Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say
