@@ -88,7 +88,14 @@ class Reason(Enum):
         403,
         "There is no account here for your {provider} account.",
         "If you already have an account, sign in to it and link {provider} under “Linked "
-        "accounts”. If not, ask your administrator.",
+        "accounts”. If not, ask your administrator. If you were invited, open the link of your "
+        "invitation first.",
+    )
+    INVITATION_REFUSED = _Message(
+        403,
+        "This invitation is not valid.",
+        "It was used, has expired, or is for an address other than the one that {provider} has for "
+        "you. Ask for a new one.",
     )
     NOT_ALLOWED = _Message(
         403,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, cast
 
 import msgspec
 
@@ -36,6 +36,7 @@ from services.settings.proxies import IPNetwork
 from services.settings.row import Setting
 from services.settings.sources import Sources
 
+SignupMode = Literal["open", "invite", "closed"]
 VERSION = "0.1.0"
 EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
@@ -84,6 +85,9 @@ class Settings(Limits, frozen=True, kw_only=True):
     limit_mails: int
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
+    step_up_seconds: float = 900.0
+    signup: SignupMode = "open"
+    email_domains: tuple[str, ...] = ()
     app_audiences: tuple[str, ...] = ()
     native_redirect_uris: tuple[str, ...] = ()
     app_name: str = DEFAULT_NAME
@@ -142,6 +146,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         refresh_token_ttl_seconds=sources.value(table.REFRESH_TOKEN_TTL),
         session_lifetime_seconds=sources.value(table.SESSION_LIFETIME),
         ticket_ttl_seconds=sources.value(table.TICKET_TTL),
+        step_up_seconds=sources.value(table.STEP_UP),
         join_timeout_seconds=sources.value(table.JOIN_TIMEOUT),
         lease_seconds=sources.value(table.LEASE),
         max_sessions_per_user=sources.value(table.MAX_SESSIONS),
@@ -159,6 +164,8 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         oauth_providers=tuple(
             _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
         ),
+        signup=cast("SignupMode", sources.value(table.SIGNUP)),
+        email_domains=sources.value(table.EMAIL_DOMAINS),
         app_audiences=sources.value(table.APP_AUDIENCES),
         native_redirect_uris=sources.value(table.NATIVE_REDIRECT_URIS),
         app_name=sources.value(table.APP_NAME),

@@ -72,6 +72,13 @@ TICKET_TTL = Setting(
     "30",
     "lifetime of a WebSocket ticket, in seconds",
 )
+STEP_UP = Setting(
+    "STEP_UP_SECONDS",
+    values.seconds(1, DAY),
+    "900",
+    "how long a sign-in or a step-up counts for calls and rooms that require a recent one, in "
+    "seconds",
+)
 JOIN_TIMEOUT = Setting(
     "JOIN_TIMEOUT_SECONDS",
     values.seconds(MIN_SECONDS, 10 * MINUTE),
@@ -163,6 +170,21 @@ LIMIT_MAILS = Setting(
     "20",
     "e-mails that an address may cause per hour, a quarter of them to the same mailbox; 0 for no "
     "limit",
+)
+SIGNUP = Setting(
+    "SIGNUP",
+    values.choice("open", "invite", "closed"),
+    "open",
+    "who may create an account, by password or provider: open (anybody), invite (whoever has an "
+    "invitation) or closed (nobody); the very first account can always be created",
+)
+EMAIL_DOMAINS = Setting(
+    "EMAIL_DOMAINS",
+    values.email_domains,
+    "",
+    "domains that the e-mail addresses of new accounts may have, comma-separated",
+    "any",
+    is_list=True,
 )
 OAUTH_PROVIDERS = Setting(
     "OAUTH_PROVIDERS",
@@ -286,6 +308,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     REFRESH_TOKEN_TTL,
     SESSION_LIFETIME,
     TICKET_TTL,
+    STEP_UP,
     JOIN_TIMEOUT,
     LEASE,
     MAX_SESSIONS,
@@ -300,6 +323,8 @@ SETTINGS: tuple[Setting[Any], ...] = (
     LIMIT_REFRESHES,
     LIMIT_TICKETS,
     LIMIT_MAILS,
+    SIGNUP,
+    EMAIL_DOMAINS,
     OAUTH_PROVIDERS,
     APP_AUDIENCES,
     NATIVE_REDIRECT_URIS,

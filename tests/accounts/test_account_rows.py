@@ -13,6 +13,7 @@ import pytest
 from models.user import User
 from services.accounts import account_rows
 from services.errors import LastAdmin, NotFound
+from services.registration.registration import Admitted
 from tests.support.parts import Parts, node
 from tests.support.redis import within
 
@@ -63,7 +64,7 @@ async def test_of_those_who_race_to_be_first_the_others_are_told(database_url: s
             return_exceptions=True,
         )
         assert len(await admins(both[0])) == 1
-        assert {type(one) for one in outcomes} <= {type(None), peewee.IntegrityError}
+        assert {type(one) for one in outcomes} <= {Admitted, peewee.IntegrityError}
 
 
 @pytest.mark.gen_test
@@ -111,11 +112,11 @@ async def test_administrators_who_are_all_demoted_at_once_leave_one(database_url
 async def test_a_disabled_administrator_administers_nothing(database_url: str) -> None:
     async with node(database_url) as parts:
         one, other = await parts.user(role="admin"), await parts.user(role="admin")
-        await parts.accounts.update(other, None, True)
+        await parts.administration.update(other, None, True)
         with pytest.raises(LastAdmin):
             await set_role(parts, one, "user")
         await set_role(parts, other, "user")
-        await parts.accounts.update(other, "admin", False)
+        await parts.administration.update(other, "admin", False)
         await set_role(parts, one, "user")
         assert await admins(parts) == [other]
 

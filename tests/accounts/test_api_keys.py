@@ -10,14 +10,13 @@ import peewee
 import pytest
 
 from models.backend import ApiKey
+from services.accounts.api_key_rows import USED_EVERY_SECONDS, Scope
 from services.accounts.api_keys import (
     MAX_KEY_LENGTH,
     MAX_NAME_LENGTH,
     PREFIX,
     REFUSED_SECONDS,
-    USED_EVERY_SECONDS,
     ApiKeys,
-    Scope,
 )
 from services.errors import BadRequest, DatabaseUnavailable, Forbidden, NotFound, Unauthenticated
 from services.opaque import token_hash
@@ -93,11 +92,11 @@ async def test_a_key_dies_with_the_rights_of_who_made_it(database_url: str) -> N
             row, key = await parts.api_keys.create("billing", ["read"], root)
             assert (await parts.api_keys.check(key.reveal(), "read")).maker == root
             if change == "role":
-                await parts.accounts.update(root, "user", None)
+                await parts.administration.update(root, "user", None)
             elif change == "disabled":
-                await parts.accounts.update(root, None, True)
+                await parts.administration.update(root, None, True)
             else:
-                await parts.accounts.delete(root)
+                await parts.administration.delete(root)
             with pytest.raises(Unauthenticated):
                 await parts.api_keys.check(key.reveal(), "read")
             (listed,) = [one for one in await parts.api_keys.living() if one.id == row.id]
@@ -268,11 +267,11 @@ async def test_another_node_refuses_a_remembered_key_at_once(
         if change == "revoked":
             await here.api_keys.revoke(row.id)
         elif change == "deleted":
-            await here.accounts.delete(root)
+            await here.administration.delete(root)
         elif change == "role":
-            await here.accounts.update(root, "user", None)
+            await here.administration.update(root, "user", None)
         else:
-            await here.accounts.update(root, None, True)
+            await here.administration.update(root, None, True)
         with pytest.raises(Unauthenticated):
             await there.api_keys.check(key.reveal(), "read")
 
@@ -291,9 +290,9 @@ async def test_the_rows_refuse_a_remembered_key_where_redis_lost_the_word(
             if change == "revoked":
                 await other.api_keys.revoke(row.id)
             elif change == "role":
-                await other.accounts.update(root, "user", None)
+                await other.administration.update(root, "user", None)
             else:
-                await other.accounts.update(root, None, True)
+                await other.administration.update(root, None, True)
         await parts.revocations.sweep()
         with pytest.raises(Unauthenticated):
             await parts.api_keys.check(key.reveal(), "read")

@@ -167,7 +167,9 @@ def test_the_way_to_a_providers_token_is_there() -> None:
 
 
 def test_the_command_for_a_key_makes_one(tmp_path: Path) -> None:
-    [command] = re.findall(r"^    \.venv/bin/python -c '(.+)'$", SECTIONS["Rotating encryption keys"], re.MULTILINE)
+    [command] = re.findall(
+        r"^    \.venv/bin/python -c '(.+)'$", SECTIONS["Rotating encryption keys"], re.MULTILINE
+    )
     made: list[str] = []
     exec(command, {"print": made.append})
     Fernet(made[0])

@@ -15,7 +15,7 @@ from models.identity import Identity
 from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from models.user import User
-from services.accounts.accounts import MAX_NAME_LENGTH
+from services.accounts.display_names import MAX_NAME_LENGTH
 from services.errors import NotFound
 from services.oauth.errors import Reason, SignInRefused
 from services.oauth.token_endpoint import Grant
@@ -64,7 +64,13 @@ def person(
 
 def identities(parts: Parts) -> Identities:
     return Identities(
-        parts.database, parts.login_sessions, parts.revocations, parts.oauth.tokens, parts.clock
+        parts.database,
+        parts.login_sessions,
+        parts.revocations,
+        parts.oauth.tokens,
+        parts.registration.rules,
+        parts.registration.handovers,
+        parts.clock,
     )
 
 
@@ -327,10 +333,10 @@ async def test_a_disabled_account_stays_out_by_every_door(database_url: str) -> 
     async with node(database_url) as parts:
         await sign_in(parts, person("root", "root@example.org"))
         ada = await sign_in(parts)
-        await parts.accounts.update(ada.user.id, None, True)
+        await parts.administration.update(ada.user.id, None, True)
         await refused(parts, Reason.NOT_ALLOWED)
         await refused(parts, Reason.NOT_ALLOWED, provider=settings("second"))
-        await parts.accounts.update(ada.user.id, None, False)
+        await parts.administration.update(ada.user.id, None, False)
         assert (await sign_in(parts)).user.id == ada.user.id
 
 
@@ -339,7 +345,7 @@ async def test_who_deleted_the_account_begins_anew(database_url: str) -> None:
     async with node(database_url) as parts:
         await sign_in(parts, person("root", "root@example.org"))
         first = await sign_in(parts)
-        await parts.accounts.delete(first.user.id)
+        await parts.administration.delete(first.user.id)
         again = await sign_in(parts)
         assert again.user.id != first.user.id
 
@@ -350,7 +356,7 @@ async def test_who_deleted_the_account_begins_anew(database_url: str) -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("here", [True, False])
 @pytest.mark.parametrize("there", [True, False])
-async def test_an_account_with_the_address_is_joined_only_when_both_are_verified(
+async def test_an_account_with_the_address_is_joined_only_where_the_provider_vouches_for_it(
     database_url: str, here: bool, there: bool
 ) -> None:
     async with node(database_url) as parts:
@@ -361,6 +367,11 @@ async def test_an_account_with_the_address_is_joined_only_when_both_are_verified
             assert signed_in.user.id == user_id
             (user,) = await users(parts)
             assert user["password_hash"] == "a hash", "both ways lead in"
+        elif there:
+            signed_in = await sign_in(parts, comes)
+            assert signed_in.user.id == user_id
+            (user,) = await users(parts)
+            assert user["password_hash"] is None, "somebody else's, who never proved the address"
         else:
             assert "not verified on both sides" in await refused(parts, Reason.NO_ACCOUNT, comes)
 
@@ -372,8 +383,9 @@ async def test_whether_an_address_is_in_use_can_not_be_told_from_the_refusal(
     closed = settings(signup=False)
     async with node(database_url) as parts:
         await account(parts, "grace@example.org", verified=False)
-        await refused(parts, Reason.NO_ACCOUNT, person("x", "grace@example.org"), closed)
-        await refused(parts, Reason.NO_ACCOUNT, person("x", "nobody@example.org"), closed)
+        for name in ("grace", "nobody"):
+            who = person("x", f"{name}@example.org", verified=False)
+            await refused(parts, Reason.NO_ACCOUNT, who, closed)
 
 
 @pytest.mark.gen_test
@@ -513,11 +525,14 @@ async def test_an_address_that_somebody_else_has_there_now_is_verified_no_longer
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
+        first = await parts.user("First", "admin")
         ada = (await sign_in(parts, person(email="old@example.org"))).user
         with pytest.raises(SignInRefused) as caught:
             await sign_in(parts, person("bob", "old@example.org"))
         assert caught.value.reason is Reason.NO_ACCOUNT
-        assert await emails(parts) == {ada.id: ("old@example.org", False)}
+        assert (await emails(parts))[ada.id] == ("old@example.org", False)
+        assert first != ada.id, "an administrator's account is given to nobody anyway"
+        await refused(parts, Reason.NO_ACCOUNT, person("bob", "old@example.org"))
         await refused(parts, Reason.NO_ACCOUNT, person("b", "old@example.org"), settings("other"))
         # She comes back with her new address, and the old one is free.
         await sign_in(parts, person(email="new@example.org"))
@@ -677,7 +692,7 @@ async def test_without_a_mapping_a_role_given_here_stays(database_url: str) -> N
     async with node(database_url) as parts:
         await sign_in(parts, person("root", "root@example.org"))
         ada = await sign_in(parts)
-        await parts.accounts.update(ada.user.id, "admin", None)
+        await parts.administration.update(ada.user.id, "admin", None)
         assert (await sign_in(parts, person(groups=["staff"]))).user.role == "admin"
 
 
@@ -711,10 +726,10 @@ async def test_signing_in_while_the_account_is_deleted_leaves_nothing_half_done(
         for _ in range(5):
             ada = (await sign_in(both[0])).user.id
             calls: list[Any] = [sign_in(both[number % 2]) for number in range(4)]
-            calls.insert(2, both[1].accounts.delete(ada))
+            calls.insert(2, both[1].administration.delete(ada))
             outcomes = await within(asyncio.gather(*calls, return_exceptions=True))
             assert outcomes.pop(2) is None
             assert all(isinstance(one, (SignedIn, SignInRefused)) for one in outcomes), outcomes
             assert len(await users(both[0])) <= 2
             with pytest.raises(NotFound):
-                await both[0].accounts.delete(ada)
+                await both[0].administration.delete(ada)
