@@ -251,6 +251,8 @@ def _welcome(infrastructure: Infrastructure, origins: Origins, port: int, anybod
         f"  Database  {database}",
         f"  Redis     {redis}",
     ]
+    if chosen.smtp_url is None:
+        lines.append(f"  Mail      no SMTP_URL: as files in {chosen.data_dir.resolve() / 'mail'}")
     if chosen.public_url is not None:  # which says nothing of where this node is
         scheme = "http" if chosen.tls_certificate is None else "https"
         lines.insert(4, f"  Listens   {http_origin(chosen.host, port, scheme)}")

@@ -26,6 +26,8 @@ from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
+from services.mail import parts as mail_parts
+from services.mail.parts import MailParts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
@@ -120,6 +122,7 @@ class Services:
     native_codes: NativeCodes
     oauth: OAuthParts
     webhooks: WebhookParts
+    mail: MailParts
     unjoined_counts: UnjoinedCounts
 
 
@@ -183,7 +186,9 @@ def build(
         tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
+    mail = mail_parts.join(settings, database, encryption, metrics, issuer)
     health = Health(database, store, encryption, metrics, node)
+    health.on_mail(mail.dispatcher.state)
     audiences = settings.app_audiences
     app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, audiences)
@@ -273,6 +278,7 @@ def build(
         native_codes=NativeCodes(database, login_sessions, revocations, tokens.codes, limits),
         oauth=oauth,
         webhooks=webhooks,
+        mail=mail,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
     )
 

@@ -28,12 +28,14 @@ log = logging.getLogger("usher.health")
 
 class Readiness(msgspec.Struct, frozen=True):
     """What /readyz says. `redis` is "fallback" while the database answers in its place, and
-    "memory" where there is no Redis at all."""
+    "memory" where there is no Redis at all. `mail` is
+    "files" without a mail server; one that fails does not make this node less ready."""
 
     status: Literal["ready", "not_ready"]
     database: Literal["ok", "unavailable"]
     redis: Literal["ok", "fallback", "memory"]
     encryption: Literal["ok", "wrong_key", "unknown"]
+    mail: Literal["ok", "failing", "files"]
 
 
 class Health:
@@ -57,12 +59,17 @@ class Health:
         self._checks = 0
         self._database, self._store, self._encryption = database, store, encryption
         self._metrics = metrics
+        self._mail: Callable[[], Literal["ok", "failing", "files"]] = lambda: "files"
         self._database_ok = True
         self._key_ok: bool | None = None
 
     def keys_are_wrong(self) -> bool:
         """Whether ENCRYPTION_KEYS do not fit the data in the database."""
         return self._key_ok is False
+
+    def on_mail(self, state: Callable[[], Literal["ok", "failing", "files"]]) -> None:
+        """Ask this function for the state of mail."""
+        self._mail = state
 
     def readiness(self) -> Readiness:
         """The last known state, at most a few seconds old. Makes no call."""
@@ -79,6 +86,7 @@ class Health:
             database="ok" if self._database_ok else "unavailable",
             redis=redis,
             encryption=encryption,
+            mail=self._mail(),
         )
 
     async def check(self) -> None:

@@ -22,6 +22,7 @@ WINGS = {
     "services.storage": set(),
     "services.audit": {"storage"},
     "services.webhooks": {"storage"},
+    "services.mail": {"settings", "storage"},
     "services.redis": set(),
     "services.embedded": set(),
     "services.websocket": set(),

@@ -13,6 +13,7 @@ from services.settings.branding import DEFAULT_NAME, TAKES_LOGO
 from services.settings.limits import LIMIT_SETTINGS
 from services.settings.providers import provider_names
 from services.settings.row import Setting
+from services.settings.smtp import TAKES_SMTP, mail_from, smtp_url
 
 MINUTE, DAY = 60, 86_400
 LEAST_SECONDS = 0.1
@@ -164,6 +165,23 @@ LIMIT_MAILS = Setting(
     "mails that one address asks for in an hour, a quarter of them to one mailbox; 0 for any "
     "number",
 )
+SMTP_URL = Setting(
+    "SMTP_URL", smtp_url, None, TAKES_SMTP, "mails become files in DATA_DIR/mail", True
+)
+MAIL_FROM = Setting(
+    "MAIL_FROM",
+    mail_from,
+    None,
+    "whom mails come from: an address, or Name <address>; needed with SMTP_URL",
+    "none",
+)
+MAIL_TEMPLATES = Setting(
+    "MAIL_TEMPLATES",
+    values.folder,
+    None,
+    "folder with your own templates of mails; see docs/mail.md",
+    "those that come with Usher",
+)
 OAUTH_PROVIDERS = Setting(
     "OAUTH_PROVIDERS",
     provider_names,
@@ -300,6 +318,9 @@ SETTINGS: tuple[Setting[Any], ...] = (
     LIMIT_REFRESHES,
     LIMIT_TICKETS,
     LIMIT_MAILS,
+    SMTP_URL,
+    MAIL_FROM,
+    MAIL_TEMPLATES,
     OAUTH_PROVIDERS,
     APP_AUDIENCES,
     NATIVE_REDIRECT_URIS,

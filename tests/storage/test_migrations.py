@@ -365,6 +365,20 @@ ROWS: dict[str, dict[str, Row]] = {
             "expires_at": FAR,
         },
     },
+    "0020_outgoing_mails": {
+        "outgoing_mails": {
+            "id": 1,
+            "kind": "reset_password",
+            "is_asked": True,
+            "sealed": "s",
+            "attempts": 2,
+            "due_at": FAR,
+            "claim": "c",
+            "is_handed": False,
+            "created_at": 1.5,
+            "expires_at": FAR,
+        },
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
 

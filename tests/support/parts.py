@@ -50,6 +50,7 @@ from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.loop_watch import LoopWatch
+from services.mail import parts as mail_parts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
@@ -316,6 +317,7 @@ def join_parts(
     sessions.on_opened(hooks.opened(audit))
     revocations.on_made(hooks.revoked(audit))
     encryption = Encryption(settings.encryption_keys)
+    mail = mail_parts.join(settings, database, encryption, metrics, ISSUER, clock)
     health = Health(database, counting, encryption, metrics, name)
     audiences = settings.app_audiences
     app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
@@ -407,6 +409,7 @@ def join_parts(
         native_codes=NativeCodes(database, sessions, revocations, tokens.codes, limits, clock),
         oauth=oauth,
         webhooks=webhooks,
+        mail=mail,
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
