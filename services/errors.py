@@ -9,9 +9,14 @@
     │   └── TokenExpired   401  token_expired: genuine, but expired
     ├── Forbidden          403  forbidden
     │   ├── WrongPassword  403  wrong_password
+    │   ├── WrongCode      403  wrong_code: a second factor
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
     │   ├── LinkRefused    403  link_refused
+    │   ├── SignupClosed   403  signup_closed
+    │   ├── InvitationNeeded 403 invitation_needed
+    │   ├── InvitationRefused 403 invitation_refused
+    │   ├── EmailDomainRefused 403 email_domain_refused
     │   └── IdentityMismatch 403 identity_mismatch: another user's or session's token
     ├── NotFound           404  not_found
     ├── Conflict           409  conflict
@@ -19,6 +24,7 @@
     │   ├── EmailTaken     409  email_taken: for callers who may look up addresses
     │   ├── AccountDisabled 409 account_disabled
     │   ├── LastAdmin      409  last_admin
+    │   ├── FactorInUse    409  factor_in_use
     │   ├── TooManyChannels 409 too_many: channels owned, or memberships given
     │   └── OwnerStays     409  owner_stays
     ├── TooLarge           413  too_large
@@ -130,6 +136,12 @@ class WrongPassword(Forbidden):
     code, title = "wrong_password", "The current password is not right."
 
 
+class WrongCode(Forbidden):
+    """A wrong second factor of a signed-in user. Not 401, for the same reason."""
+
+    code, title = "wrong_code", "That code is not right, or was used already."
+
+
 class ReauthenticationNeeded(Forbidden):
     """The request adds a credential, which needs the password again or a recent sign-in
     (ASVS 2.2.4, 3.7.1)."""
@@ -149,6 +161,34 @@ class LinkRefused(Forbidden):
     """A one-time link is invalid, for any reason. Not 401, because no sign-in or refresh helps."""
 
     code, title = "link_refused", "This link does not work, or not any more. Ask for a new one."
+
+
+class SignupClosed(Forbidden):
+    """SIGNUP is closed: only administrators open accounts."""
+
+    code, title = "signup_closed", "New accounts cannot be created here."
+
+
+class InvitationNeeded(Forbidden):
+    """SIGNUP is invite, and there is no invitation."""
+
+    code = "invitation_needed"
+    title = "An invitation is needed to create an account here."
+
+
+class InvitationRefused(Forbidden):
+    """An invitation is invalid, for any reason."""
+
+    code = "invitation_refused"
+    title = "This invitation is not valid: it was used, has expired, or is for another address."
+
+
+class EmailDomainRefused(Forbidden):
+    """EMAIL_DOMAINS does not have the domain of an address. It depends on the address alone, and
+    not on whether there is an account."""
+
+    code = "email_domain_refused"
+    title = "E-mail addresses of that domain are not accepted here."
 
 
 class IdentityMismatch(Forbidden):
@@ -184,6 +224,10 @@ class AccountDisabled(Conflict):
 
 class LastAdmin(Conflict):
     code, title = "last_admin", "The last administrator has to stay."
+
+
+class FactorInUse(Conflict):
+    code, title = "factor_in_use", "There is one already. Remove it before you set up another."
 
 
 class TooManyChannels(Conflict):

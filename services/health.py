@@ -23,6 +23,8 @@ CHECKS_PER_WRITE = 5
 """How often the question is a real write; where the last answer was bad, it always is."""
 ROW_SECONDS = 60.0
 
+MailState = Literal["ok", "failing", "files"]
+
 log = logging.getLogger("usher.health")
 
 
@@ -35,7 +37,7 @@ class Readiness(msgspec.Struct, frozen=True):
     database: Literal["ok", "unavailable"]
     redis: Literal["ok", "fallback", "memory"]
     encryption: Literal["ok", "wrong_key", "unknown"]
-    mail: Literal["ok", "failing", "files"]
+    mail: MailState
 
 
 class Health:
@@ -44,6 +46,7 @@ class Health:
     Args:
         node: id of this process. Each node writes its own row, so that nodes do not lock each
             other out.
+        mail: gives the state of mail.
     """
 
     def __init__(
@@ -54,22 +57,19 @@ class Health:
         metrics: Metrics,
         node: str,
         clock: Callable[[], float] = time.time,
+        mail: Callable[[], MailState] = lambda: "files",
     ) -> None:
         self._node, self._clock = node, clock
         self._checks = 0
         self._database, self._store, self._encryption = database, store, encryption
         self._metrics = metrics
-        self._mail: Callable[[], Literal["ok", "failing", "files"]] = lambda: "files"
+        self._mail = mail
         self._database_ok = True
         self._key_ok: bool | None = None
 
     def keys_are_wrong(self) -> bool:
         """Whether ENCRYPTION_KEYS do not fit the data in the database."""
         return self._key_ok is False
-
-    def on_mail(self, state: Callable[[], Literal["ok", "failing", "files"]]) -> None:
-        """Ask this function for the state of mail."""
-        self._mail = state
 
     def readiness(self) -> Readiness:
         """The last known state, at most a few seconds old. Makes no call."""

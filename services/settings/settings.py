@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, cast
 
 import msgspec
 
@@ -37,6 +37,7 @@ from services.settings.row import Setting
 from services.settings.smtp import TAKES_FROM, Sender, SmtpServer
 from services.settings.sources import Sources
 
+SignupMode = Literal["open", "invite", "closed"]
 VERSION = "0.1.0"
 EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
@@ -87,6 +88,8 @@ class Settings(Limits, frozen=True, kw_only=True):
     smtp_url: SmtpServer | None = None
     mail_from: Sender | None = None
     mail_templates: Path | None = None
+    signup: SignupMode = "open"
+    email_domains: tuple[str, ...] = ()
     app_audiences: tuple[str, ...] = ()
     native_redirect_uris: tuple[str, ...] = ()
     app_name: str = DEFAULT_NAME
@@ -164,6 +167,8 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         smtp_url=sources.optional(table.SMTP_URL),
         mail_from=sources.optional(table.MAIL_FROM),
         mail_templates=sources.optional(table.MAIL_TEMPLATES),
+        signup=cast("SignupMode", sources.value(table.SIGNUP)),
+        email_domains=sources.value(table.EMAIL_DOMAINS),
         app_audiences=sources.value(table.APP_AUDIENCES),
         native_redirect_uris=sources.value(table.NATIVE_REDIRECT_URIS),
         app_name=sources.value(table.APP_NAME),

@@ -182,6 +182,21 @@ MAIL_TEMPLATES = Setting(
     "folder with your own templates of mails; see docs/mail.md",
     "those that come with Usher",
 )
+SIGNUP = Setting(
+    "SIGNUP",
+    values.choice("open", "invite", "closed"),
+    "open",
+    "who may open an account, by password or provider: open (anybody), invite (whoever has an "
+    "invitation) or closed (nobody); the very first account can always be opened",
+)
+EMAIL_DOMAINS = Setting(
+    "EMAIL_DOMAINS",
+    values.email_domains,
+    "",
+    "domains whose e-mail addresses may be those of new accounts, comma-separated",
+    "any",
+    is_list=True,
+)
 OAUTH_PROVIDERS = Setting(
     "OAUTH_PROVIDERS",
     provider_names,
@@ -321,6 +336,8 @@ SETTINGS: tuple[Setting[Any], ...] = (
     SMTP_URL,
     MAIL_FROM,
     MAIL_TEMPLATES,
+    SIGNUP,
+    EMAIL_DOMAINS,
     OAUTH_PROVIDERS,
     APP_AUDIENCES,
     NATIVE_REDIRECT_URIS,
