@@ -358,6 +358,7 @@ def one_account(user: Witness) -> None:
     user.get("/api/auth/me")
     user.get("/api/sessions")
     user.ticket()
+    assert user.post("/api/auth/step-up", {"password": PASSWORD}).status == 200
     change = {"current_password": PASSWORD, "new_password": PASSWORD}
     assert user.post("/api/auth/password", change).status == 204
     assert user.call("DELETE", "/api/sessions").status == 204

@@ -97,6 +97,8 @@ from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
+from services.step_up.freshness import Freshness
+from services.step_up.step_up import StepUp
 from services.storage.database import Database
 from services.storage.encryption import Encryption
 from services.webhooks import parts as webhook_parts
@@ -193,6 +195,8 @@ class Parts:
     models: ModelRegistry
     api_keys: ApiKeys
     oauth: OAuthParts
+    freshness: Freshness
+    step_up: StepUp
     registration: RegistrationParts
     admission: Admission
     joins: Joins
@@ -284,6 +288,7 @@ def join_parts(
     tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
+    freshness = Freshness(database, settings.step_up_seconds, clock)
     sessions = LoginSessions(
         database,
         tokens,
@@ -293,6 +298,7 @@ def join_parts(
         LIFETIME,
         settings.max_sessions_per_user,
         clock,
+        epoch=lambda: freshness.epoch,
     )
     session_ends = SessionEnds(database, revocations, clock)
     shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
@@ -319,9 +325,10 @@ def join_parts(
     encryption = Encryption(settings.encryption_keys)
     mail = mail_parts.join(settings, database, encryption, metrics, ISSUER, clock)
     health = Health(database, counting, encryption, metrics, name)
-    audiences = settings.app_audiences
-    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
-    app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
+    app_keys = AppKeys(
+        database, encryption, bool(settings.app_audiences), health.keys_are_wrong, clock
+    )
+    app_tokens = AppTokens(app_keys, ISSUER, settings.app_audiences, clock)
     registration = registration_parts.join(
         database,
         session_ends,
@@ -336,9 +343,8 @@ def join_parts(
         clock,
         clock,
     )
-    providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
-        providers,
+        Providers(settings.oauth_providers, ISSUER, clock),
         database,
         encryption,
         sessions,
@@ -352,16 +358,21 @@ def join_parts(
         clock,
         outbox,
     )
-    webhooks = webhook_parts.join(
-        outbox,
-        database,
-        encryption,
-        health.keys_are_wrong,
-        metrics,
-        settings.webhook_private,
-        clock,
-    )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
+    factors = Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name, clock)
+    accounts = Accounts(
+        database,
+        passwords,
+        sessions,
+        session_ends,
+        revocations,
+        registration.rules,
+        SignInLimits(limits),
+        Devices(tokens.devices),
+        metrics,
+        clock,
+        outbox,
+    )
     services = Services(
         node=name,
         infrastructure=Infrastructure(
@@ -372,19 +383,7 @@ def join_parts(
         pool=pool,
         admission=admission,
         joins=Joins(admission, rooms, limit),
-        accounts=Accounts(
-            database,
-            passwords,
-            sessions,
-            session_ends,
-            revocations,
-            registration.rules,
-            SignInLimits(limits),
-            Devices(tokens.devices),
-            metrics,
-            clock,
-            outbox,
-        ),
+        accounts=accounts,
         administration=Administration(
             database, session_ends, revocations, oauth.take_out, clock, outbox=outbox
         ),
@@ -447,12 +446,20 @@ def join_parts(
             database, sessions, session_ends, revocations, tokens.codes, limits, clock
         ),
         oauth=oauth,
-        webhooks=webhooks,
         mail=mail,
-        unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
-        factors=Factors(
-            database, encryption, limits, health.keys_are_wrong, settings.app_name, clock
+        webhooks=webhook_parts.join(
+            outbox,
+            database,
+            encryption,
+            health.keys_are_wrong,
+            metrics,
+            settings.webhook_private,
+            clock,
         ),
+        unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
+        freshness=freshness,
+        step_up=StepUp(database, accounts, sessions, freshness, factors, clock),
+        factors=factors,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(
