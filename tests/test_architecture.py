@@ -94,8 +94,8 @@ CONSTANT_MAKERS = frozenset(
         "Decoder", "Encoder", "MappingProxyType", "NewType", "ParamSpec", "Path",
         "RateLimitItemPerDay", "RateLimitItemPerHour", "RateLimitItemPerMinute", "Struct",
         "TypeVar", "TypeVarTuple", "bytes", "cast", "compile", "encode", "float", "format",
-        "frozenset", "getLogger", "get_args", "getattr", "int", "ip_network", "join", "len", "maketrans",
-        "max", "min", "namedtuple", "object", "range", "str", "timedelta", "tuple",
+        "frozenset", "getLogger", "get_args", "getattr", "int", "ip_network", "join", "len",
+        "maketrans", "max", "min", "namedtuple", "object", "range", "str", "timedelta", "tuple",
     }
 )  # fmt: skip
 MUTABLE_MAKERS = frozenset(
