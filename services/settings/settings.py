@@ -34,6 +34,7 @@ from services.settings.origins import WILDCARD_HOSTS, is_loopback
 from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.settings.proxies import IPNetwork
 from services.settings.row import Setting
+from services.settings.smtp import TAKES_FROM, Sender, SmtpServer
 from services.settings.sources import Sources
 
 SignupMode = Literal["open", "invite", "closed"]
@@ -85,6 +86,9 @@ class Settings(Limits, frozen=True, kw_only=True):
     limit_mails: int
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
+    smtp_url: SmtpServer | None = None
+    mail_from: Sender | None = None
+    mail_templates: Path | None = None
     step_up_seconds: float = 900.0
     signup: SignupMode = "open"
     email_domains: tuple[str, ...] = ()
@@ -164,6 +168,9 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         oauth_providers=tuple(
             _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
         ),
+        smtp_url=sources.optional(table.SMTP_URL),
+        mail_from=sources.optional(table.MAIL_FROM),
+        mail_templates=sources.optional(table.MAIL_TEMPLATES),
         signup=cast("SignupMode", sources.value(table.SIGNUP)),
         email_domains=sources.value(table.EMAIL_DOMAINS),
         app_audiences=sources.value(table.APP_AUDIENCES),
@@ -188,6 +195,8 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         missing = table.TLS_KEY if settings.tls_key is None else table.TLS_CERTIFICATE
         raise sources.missing(missing, f"{missing.meaning}; TLS needs both")
+    if settings.smtp_url is not None and settings.mail_from is None:
+        raise sources.missing(table.MAIL_FROM, f"{TAKES_FROM}; SMTP_URL needs it")
     sources.refuse_unknown_of_providers()
     warnings = [*sources.warnings(), *_warnings_for(settings)]
     return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))
@@ -279,6 +288,11 @@ def _warnings_for(settings: Settings) -> list[str]:
             f"HOST is {settings.host} and PUBLIC_URL is not set: only pages opened at "
             f"{WILDCARD_HOSTS[settings.host]} or localhost can sign in; set PUBLIC_URL to the "
             "address that browsers use"
+        )
+    smtp = settings.smtp_url
+    if smtp is not None and smtp.tls == "none" and not is_loopback(smtp.host):
+        cautions.append(
+            "SMTP_URL has starttls=off: mails and their links cross the network in clear"
         )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         cautions.append("TRUSTED_PROXIES contains every address: any client can forge its own")

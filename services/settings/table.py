@@ -13,6 +13,7 @@ from services.settings.branding import DEFAULT_NAME, TAKES_LOGO
 from services.settings.limits import LIMIT_SETTINGS
 from services.settings.providers import provider_names
 from services.settings.row import Setting
+from services.settings.smtp import TAKES_SMTP, mail_from, smtp_url
 
 MINUTE, DAY = 60, 86_400
 MIN_SECONDS = 0.1
@@ -171,6 +172,23 @@ LIMIT_MAILS = Setting(
     "e-mails that an address may cause per hour, a quarter of them to the same mailbox; 0 for no "
     "limit",
 )
+SMTP_URL = Setting(
+    "SMTP_URL", smtp_url, None, TAKES_SMTP, "mails become files in DATA_DIR/mail", True
+)
+MAIL_FROM = Setting(
+    "MAIL_FROM",
+    mail_from,
+    None,
+    "whom mails come from: an address, or Name <address>; needed with SMTP_URL",
+    "none",
+)
+MAIL_TEMPLATES = Setting(
+    "MAIL_TEMPLATES",
+    values.folder,
+    None,
+    "folder with your own templates of mails; see docs/mail.md",
+    "those that come with Usher",
+)
 SIGNUP = Setting(
     "SIGNUP",
     values.choice("open", "invite", "closed"),
@@ -323,6 +341,9 @@ SETTINGS: tuple[Setting[Any], ...] = (
     LIMIT_REFRESHES,
     LIMIT_TICKETS,
     LIMIT_MAILS,
+    SMTP_URL,
+    MAIL_FROM,
+    MAIL_TEMPLATES,
     SIGNUP,
     EMAIL_DOMAINS,
     OAUTH_PROVIDERS,
