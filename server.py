@@ -38,6 +38,7 @@ from services.infrastructure import Infrastructure, open_infrastructure
 from services.logs import LogHandler, Writer, set_up_logging
 from services.operating import operate
 from services.reload import Reloader
+from services.rotation import Rotation
 from services.settings import command_line, settings
 from services.settings.branding import Branding
 from services.settings.origins import Origins, http_origin
@@ -173,10 +174,9 @@ def _open(
     site = Site(services, origins, proxies, cookies, load_pages(), branding)
     upgrades = UpgradeHandler(context, origins, cookies, proxies)
     application = make_application(site, {"context": context, "upgrades": upgrades})
-    door = UpgradeRouter(application, None if chosen.through_tornado else upgrades)
+    direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
-        door,
-        context.unjoined,
+        UpgradeRouter(application, direct, context.unjoined, Rotation()),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,
