@@ -128,7 +128,7 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         server, context = _open(services, origins, listeners, tls)
         for warning in chosen.warnings:
             log.warning("%s", warning)
-        anybody = await services.accounts.is_anybody_there()
+        anybody = await services.administration.is_anybody_there()
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()

@@ -8,7 +8,8 @@ from typing import Any
 
 from tornado import web
 
-from handlers.base import ApiHandler, Site, UnknownRoute
+from handlers.api import ApiHandler, UnknownRoute
+from handlers.base import Site
 from handlers.client_file import client_file
 from handlers.http.admin import DisconnectHandler, UserHandler, UsersHandler
 from handlers.http.audit import AuditHandler

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.accounts.accounts import Accounts
+from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
 from services.accounts.password_links import PasswordLinks
@@ -21,6 +22,8 @@ from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
+from services.bus.bus import Bus
+from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
@@ -30,7 +33,8 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
-from services.redis.bus import Bus
+from services.refresh import parts as refresh_parts
+from services.refresh.parts import RefreshParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -47,10 +51,8 @@ from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
-from services.sessions.refresh_keys import RefreshKeys
-from services.sessions.refresh_tokens import RefreshTicks
-from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
@@ -82,7 +84,10 @@ class Services:
     admission: Admission
     joins: Joins
     accounts: Accounts
+    administration: Administration
     login_sessions: LoginSessions
+    session_ends: SessionEnds
+    refresh: RefreshParts
     channels: Channels
     shared_grants: SharedGrants
     revocations: Revocations
@@ -106,9 +111,6 @@ class Services:
     passwords: Passwords
     password_links: PasswordLinks
     limits: HourlyLimits
-    refreshes: Refreshes
-    refresh_keys: RefreshKeys
-    refresh_ticks: RefreshTicks
     tokens: Tokens
     app_keys: AppKeys
     app_tokens: AppTokens
@@ -119,6 +121,7 @@ class Services:
     oauth: OAuthParts
     webhooks: WebhookParts
     unjoined_counts: UnjoinedCounts
+    factors: Factors
 
 
 def build(
@@ -155,8 +158,8 @@ def build(
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
-        steady=SteadyClock(),
     )
+    session_ends = SessionEnds(database, revocations)
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
     shares = Shares(
         settings.max_channels_per_owner,
@@ -176,7 +179,6 @@ def build(
     passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
-    refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
     admission = Admission(
         tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
     )
@@ -191,6 +193,7 @@ def build(
         database,
         encryption,
         login_sessions,
+        session_ends,
         revocations,
         limits,
         health.keys_are_wrong,
@@ -217,14 +220,28 @@ def build(
             database,
             passwords,
             login_sessions,
+            session_ends,
             revocations,
             SignInLimits(limits),
             Devices(tokens.devices),
-            oauth.take_out,
             metrics,
             outbox=outbox,
         ),
+        administration=Administration(
+            database, session_ends, revocations, oauth.take_out, outbox=outbox
+        ),
         login_sessions=login_sessions,
+        session_ends=session_ends,
+        refresh=refresh_parts.join(
+            database,
+            login_sessions,
+            session_ends,
+            revocations,
+            tokens.refresh,
+            limits,
+            settings.refresh_token_ttl_seconds,
+            steady=SteadyClock(),
+        ),
         channels=channels,
         shared_grants=shared,
         revocations=revocations,
@@ -235,7 +252,7 @@ def build(
         token_binding=TokenBinding(store, database, control, revocations, hub, node),
         access=access,
         contact=contact,
-        logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
+        logout_ack=LogoutAcknowledgement(session_ends, pool, nodes, control),
         bus=infrastructure.bus,
         rooms=rooms,
         presence=Presence(store, rooms, node),
@@ -249,7 +266,7 @@ def build(
         password_links=PasswordLinks(
             database,
             passwords,
-            login_sessions,
+            session_ends,
             revocations,
             tokens.links,
             limits,
@@ -257,19 +274,19 @@ def build(
             outbox,
         ),
         limits=limits,
-        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
-        refresh_keys=refresh_keys,
-        refresh_ticks=RefreshTicks(database),
         tokens=tokens,
         app_keys=app_keys,
         app_tokens=app_tokens,
         introspection=Introspection(admission, tokens, app_tokens),
         publishing=Publishing(database, rooms, Idempotency(database)),
         encryption=encryption,
-        native_codes=NativeCodes(database, login_sessions, revocations, tokens.codes, limits),
+        native_codes=NativeCodes(
+            database, login_sessions, session_ends, revocations, tokens.codes, limits
+        ),
         oauth=oauth,
         webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
+        factors=Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name),
     )
 
 

@@ -9,6 +9,7 @@
     │   └── TokenExpired   401  token_expired: genuine, but expired
     ├── Forbidden          403  forbidden
     │   ├── WrongPassword  403  wrong_password
+    │   ├── WrongCode      403  wrong_code: a second factor
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
     │   ├── LinkRefused    403  link_refused
@@ -19,6 +20,7 @@
     │   ├── EmailTaken     409  email_taken: for callers who may look up addresses
     │   ├── AccountDisabled 409 account_disabled
     │   ├── LastAdmin      409  last_admin
+    │   ├── FactorInUse    409  factor_in_use
     │   ├── TooManyChannels 409 too_many: channels owned, or memberships given
     │   └── OwnerStays     409  owner_stays
     ├── TooLarge           413  too_large
@@ -130,6 +132,12 @@ class WrongPassword(Forbidden):
     code, title = "wrong_password", "The current password is not right."
 
 
+class WrongCode(Forbidden):
+    """A wrong second factor of a signed-in user. Not 401, for the same reason."""
+
+    code, title = "wrong_code", "That code is not right, or was used already."
+
+
 class ReauthenticationNeeded(Forbidden):
     """The request adds a credential, which needs the password again or a recent sign-in
     (ASVS 2.2.4, 3.7.1)."""
@@ -184,6 +192,10 @@ class AccountDisabled(Conflict):
 
 class LastAdmin(Conflict):
     code, title = "last_admin", "The last administrator has to stay."
+
+
+class FactorInUse(Conflict):
+    code, title = "factor_in_use", "There is one already. Remove it before you set up another."
 
 
 class TooManyChannels(Conflict):

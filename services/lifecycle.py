@@ -13,9 +13,9 @@ from services.errors import DatabaseUnavailable, StoreUnavailable, UsherError
 from services.health import CHECK_SECONDS
 from services.infrastructure import close_infrastructure
 from services.providers.refresh import KEEP_SECONDS
+from services.refresh.steps import TICK_SECONDS
 from services.sessions.contact import ENFORCE_SECONDS, NEWS_SECONDS
 from services.sessions.last_seen import WRITE_SECONDS
-from services.sessions.refresh_tokens import TICK_SECONDS
 from services.sessions.revocations import SWEEP_SECONDS
 from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECONDS
 from services.sockets.keepalive import PING_SECONDS, keep_alive
@@ -44,9 +44,9 @@ async def _start(services: Services) -> None:
         await services.nodes.renew()
     await services.contact.sweep()
     await services.shared_grants.load()
-    await services.refresh_keys.read()
+    await services.refresh.keys.read()
     with suppress(DatabaseUnavailable):  # the database can be read, not written; the loop retries
-        await services.refresh_ticks.tick()
+        await services.refresh.ticks.tick()
     await services.api_keys.read()
     await services.health.check()
     await services.app_keys.read()
@@ -103,8 +103,8 @@ def _begin_upkeep(services: Services) -> None:
     background.every(0.0, "deliver webhooks", services.webhooks.dispatcher.step)
     write_events = services.webhooks.socket_events.write
     background.every(WRITE_EVENTS_SECONDS, "write socket events", write_events)
-    background.every(TICK_SECONDS, "count for refresh tokens", services.refresh_ticks.tick)
-    background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
+    background.every(TICK_SECONDS, "count for refresh tokens", services.refresh.ticks.tick)
+    background.every(PURGE_SECONDS, "read refresh keys", services.refresh.keys.read)
     background.every(READ_SECONDS, "read API keys", services.api_keys.read)
     background.every(PURGE_SECONDS, "read app keys", services.app_keys.read)
 

@@ -11,6 +11,7 @@ from models.account_link import AccountLink
 from models.audit_event import AuditEvent
 from models.idempotency_key import IdempotencyKey
 from models.known_network import KnownNetwork
+from models.login_challenge import LoginChallenge
 from models.login_session import LoginSession, RefreshToken
 from models.oauth_token import OAuthToken
 from models.revocation import Revocation
@@ -60,6 +61,7 @@ class Upkeep:
             (Revocation, Revocation.id, Revocation.expires_at, now),
             (Ticket, Ticket.hash, Ticket.expires_at, now),
             (AccountLink, AccountLink.hash, AccountLink.expires_at, now),
+            (LoginChallenge, LoginChallenge.hash, LoginChallenge.expires_at, now),
             (UsedOnce, UsedOnce.hash, UsedOnce.expires_at, now),
             (IdempotencyKey, IdempotencyKey.hash, IdempotencyKey.expires_at, now),
             (RefreshToken, RefreshToken.hash, RefreshToken.expires_at, now),

@@ -6,10 +6,10 @@ import re
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.operations import PATH_SEGMENT, operation
 from services.accounts.account_rows import UserRow
-from services.accounts.accounts import MAX_PAGE
+from services.accounts.administration import MAX_PAGE
 from services.claims import Role
 from services.errors import BadRequest, EmailTaken, Forbidden, LastAdmin, NotFound
 
@@ -57,7 +57,7 @@ class UsersHandler(ApiHandler):
     async def get(self) -> UserPage:
         email = self.get_query_argument("email", None)
         if email is not None:
-            return UserPage(await self.services.accounts.with_address(email))
+            return UserPage(await self.services.administration.with_address(email))
         if self.key is not None and "read" not in self.key.scopes:
             raise Forbidden("a key with the scope users finds by address only")
         limit = self.page_limit(50, MAX_PAGE)
@@ -65,7 +65,7 @@ class UsersHandler(ApiHandler):
         after = self.get_query_argument("after", "")
         if after and not re.fullmatch(PATH_SEGMENT, after):
             raise BadRequest("after", detail="after: `next` of the page before")
-        rows = await self.services.accounts.page(after, limit + 1)
+        rows = await self.services.administration.page(after, limit + 1)
         items = rows[:limit]
         return UserPage(items, items[-1].id if len(rows) > limit else None)
 
@@ -99,7 +99,7 @@ class UserHandler(ApiHandler):
         if role is None and disabled is None:
             raise BadRequest("nothing to change", detail="role or disabled is needed")
         by_key = self.key is not None
-        return await self.services.accounts.update(user_id, role, disabled, by_key)
+        return await self.services.administration.update(user_id, role, disabled, by_key)
 
     @operation(
         "Delete an account and close its sockets.",
@@ -109,7 +109,7 @@ class UserHandler(ApiHandler):
         audit="user.deleted",
     )
     async def delete(self, user_id: str) -> None:
-        await self.services.accounts.delete(user_id)
+        await self.services.administration.delete(user_id)
 
 
 class DisconnectHandler(ApiHandler):
@@ -121,4 +121,4 @@ class DisconnectHandler(ApiHandler):
         audit="user.signed_out",
     )
     async def post(self, user_id: str) -> None:
-        await self.services.accounts.disconnect(user_id)
+        await self.services.administration.disconnect(user_id)

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.operations import operation
 from services.audit.trail import MAX_PAGE, AuditRow
 from services.errors import BadRequest

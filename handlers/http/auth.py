@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.operations import operation
 from services.audit.events import Caller
 from services.claims import Claims
@@ -179,7 +179,7 @@ class RefreshHandler(SignInHandler):
         return self.with_tokens(await self._refresh_cookie(token), "browser")
 
     async def _refresh(self, token: str) -> SignedIn:
-        return await self.services.refreshes.refresh(token, self.address().ip)
+        return await self.services.refresh.refreshes.refresh(token, self.address().ip)
 
     async def _refresh_cookie(self, token: str) -> SignedIn:
         try:
@@ -213,7 +213,7 @@ class LogOutHandler(ApiHandler):
     async def leave(self, claims: Claims) -> None:
         """End the login session. Succeeds if it has already ended."""
         with suppress(NotFound):
-            await self.services.login_sessions.end(*_logged_out(claims))
+            await self.services.session_ends.end(*_logged_out(claims))
         self.site.cookies.clear(self)
 
     async def leaving(self) -> Claims:

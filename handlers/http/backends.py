@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.operations import operation
 from handlers.websocket.room_events import ROOM_EVENTS
 from handlers.websocket.socket import EVENTS

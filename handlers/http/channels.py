@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.operations import operation
 from services.claims import Role
 from services.errors import BadRequest, Forbidden, NotFound, OwnerStays, TooManyChannels

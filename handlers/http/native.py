@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.http.auth import NativeSignIn, SignInHandler
 from handlers.http.oauth_accounts import GoThere
 from handlers.operations import operation

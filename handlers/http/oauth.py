@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 from tornado.template import Loader
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.http.auth import SignInHandler
 from handlers.http.forms import form_values
 from handlers.http.pages import PAGE_HEADERS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.http.auth import LogOutHandler
 from handlers.http.forms import form_values
 from handlers.http.oauth import AuthorizationRequestHandler

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.operations import operation
 from services.health import Readiness
 from services.metrics import CONTENT_TYPE

@@ -7,7 +7,8 @@ from typing import Any
 
 from tornado import web
 
-from handlers.base import ApiHandler, BaseHandler, Site
+from handlers.api import ApiHandler
+from handlers.base import BaseHandler, Site
 from handlers.client_file import ClientFile
 from handlers.operations import operation
 

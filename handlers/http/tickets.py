@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.http.auth import whole
 from handlers.operations import operation
 from services.errors import RateLimited

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.operations import operation
 from services.errors import BadRequest, Conflict, NotFound, Unavailable
 from services.outbox import EventType

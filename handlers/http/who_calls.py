@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from handlers.base import ApiHandler
+from handlers.api import ApiHandler
 from handlers.http.auth import whole
 from handlers.http.forms import form_values
 from handlers.operations import Access, operation

@@ -9,7 +9,8 @@ import hashlib
 
 import msgspec
 
-from handlers.base import ApiHandler, Site
+from handlers.api import ApiHandler
+from handlers.base import Site
 from handlers.http.pages import PAGE_HEADERS
 from handlers.operations import operation
 from handlers.reference.asyncapi import asyncapi_document

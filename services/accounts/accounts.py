@@ -1,29 +1,24 @@
-"""Accounts: sign-up, sign-in, passwords, and administration."""
+"""Accounts: sign-up, sign-in, and the user's own profile and password."""
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
-import unicodedata
 from collections.abc import Callable
 from typing import cast
 
 import peewee
 
 from models.user import User
-from services.accounts import account_rows, link_rows
-from services.accounts.account_rows import UserRow
+from services.accounts import account_rows
+from services.accounts.addresses import normalised_email
 from services.accounts.devices import Devices
-from services.accounts.display_names import checked_text
+from services.accounts.display_names import checked_name
 from services.accounts.known_networks import KnownNetworks
-from services.accounts.passwords import Passwords
+from services.accounts.passwords import Passwords, hints
 from services.accounts.sign_in_limits import SignInAttempt, SignInLimits
 from services.claims import Role
 from services.errors import (
-    BadRequest,
-    Forbidden,
-    NotFound,
     RateLimited,
     ReauthenticationNeeded,
     SignupRefused,
@@ -37,58 +32,17 @@ from services.outbox import NO_OUTBOX, Outbox
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, Profile, SignedIn
 from services.storage.database import Database
 
-MAX_EMAIL_LENGTH = 254
-"""RFC 5321 section 4.5.3.1.3, as corrected by erratum 1690."""
-MAX_NAME_LENGTH = 100
-MAX_PAGE = 100
-"""Accounts that one call lists."""
-_EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+@[^\s@\x00-\x1f\x7f<>\"(),:;\[\]\\]+")
-
-
-def normalised_email(email: str) -> str:
-    """Normalise an e-mail address: NFKC, stripped, lower case, IDNA domain.
-
-    So no two accounts have addresses that look the same.
-
-    Raises:
-        BadRequest: the text cannot be an e-mail address. Whether the address exists is not checked.
-    """
-    text = unicodedata.normalize("NFKC", email).strip().casefold()
-    local, _, domain = text.rpartition("@")
-    try:
-        domain = domain.rstrip(".").encode("idna").decode()
-    except UnicodeError as error:
-        raise BadRequest.of("email", "its domain is not a domain") from error
-    address = f"{local}@{domain}"
-    hidden = any(unicodedata.category(c) in _NEVER_IN_ADDRESS for c in address)
-    if len(address) > MAX_EMAIL_LENGTH or hidden or not _EMAIL.fullmatch(address):
-        raise BadRequest.of("email", "not an address")
-    return address
-
-
-def checked_name(name: str) -> str:
-    """Normalise a display name: stripped, and without invisible characters.
-
-    Raises:
-        BadRequest: the name is empty, too long, or has invisible characters.
-    """
-    return checked_text(name, "name", MAX_NAME_LENGTH)
-
-
-_NEVER_IN_ADDRESS = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
-
 
 class Accounts:
-    """Signs users up and in, and manages accounts.
+    """Signs users up and in, and changes passwords.
 
     Args:
         devices: creates and verifies device tokens.
-        take_out_tokens: deletes a user's provider tokens within a transaction; the function that
-            it returns revokes them at their providers.
-        outbox: receives events when accounts are created, changed, disabled or deleted.
+        outbox: receives events when accounts are created.
     """
 
     def __init__(
@@ -96,18 +50,18 @@ class Accounts:
         database: Database,
         passwords: Passwords,
         login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         limits: SignInLimits,
         devices: Devices,
-        take_out_tokens: Callable[[peewee.Database, str], Callable[[], None]],
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
         outbox: Outbox = NO_OUTBOX,
     ) -> None:
         self._outbox = outbox
         self._database, self._passwords = database, passwords
-        self._take_out_tokens = take_out_tokens
-        self._sessions, self._revocations = login_sessions, revocations
+        self._sessions, self._ends = login_sessions, session_ends
+        self._revocations = revocations
         self._limits, self.devices = limits, devices
         self._networks = KnownNetworks(database)
         self._metrics, self._clock = metrics, clock
@@ -257,7 +211,7 @@ class Accounts:
         def change(db: peewee.Database) -> list[Revocation]:
             if not account_rows.swap_hash(db, user_id, str(known_hash), new_hash):
                 raise WrongPassword("password change: changed by another meanwhile")
-            return self._sessions.end_all_within(db, user_id, "password_changed", session_id)
+            return self._ends.end_all_within(db, user_id, "password_changed", session_id)
 
         await self._revocations.publish(await self._database.run(change))
 
@@ -313,109 +267,6 @@ class Accounts:
         finally:
             taken.give_back()
         return user
-
-    # ---- administration --------------------------------------------------------------------
-
-    async def is_anybody_there(self) -> bool:
-        """Whether any account exists. The first one becomes administrator."""
-        return await self._database.run(account_rows.is_anybody)
-
-    async def page(self, after: str, limit: int) -> list[UserRow]:
-        """Accounts by id, those after `after`; at most `limit` of them."""
-        return await self._database.run(account_rows.page, after, limit)
-
-    async def with_address(self, email: str) -> list[UserRow]:
-        """The account with an e-mail address, or None.
-
-        Raises:
-            BadRequest: the text cannot be an e-mail address.
-        """
-        return await self._database.run(account_rows.by_address, normalised_email(email))
-
-    async def update(
-        self, user_id: str, role: Role | None, disabled: bool | None, spare_admins: bool = False
-    ) -> UserRow:
-        """Change an account's role, disable it or enable it. Sockets that lose access are closed.
-
-        Args:
-            spare_admins: refuse changes to administrators, and changes that would create one.
-
-        Raises:
-            NotFound: the account does not exist.
-            Forbidden: the change concerns an administrator, and `spare_admins` is set.
-            LastAdmin: no administrator would be left.
-        """
-
-        def change(db: peewee.Database) -> tuple[UserRow, list[Revocation]]:
-            user = account_rows.for_change(db, user_id)
-            if spare_admins and "admin" in (user.role, role):
-                raise Forbidden("an administrator's account is not a key's to touch or make")
-            ended: list[Revocation] = []
-            if role is not None:
-                ended += account_rows.change_role(
-                    db, self._revocations, user, role, self._clock(), self._outbox
-                )
-            if disabled is not None:
-                ended += self._set_disabled(db, user, disabled)
-            return account_rows.row_of(user), ended
-
-        row, ended = await self._database.run(change)
-        await self._revocations.publish(ended)
-        return row
-
-    def _set_disabled(self, db: peewee.Database, user: User, disabled: bool) -> list[Revocation]:
-        if disabled:
-            return self._disable(db, user, "disabled")
-        was, user.disabled_at = user.disabled_at, None
-        User.update({User.disabled_at: None}).where(User.id == user.id).execute(db)
-        if was is not None:
-            account_rows.tell(db, self._outbox, "user.changed", user, "disabled")
-        return []
-
-    def _disable(self, db: peewee.Database, user: User, reason: str) -> list[Revocation]:
-        account_rows.keep_an_admin(db, user)
-        was, user.disabled_at = user.disabled_at, user.disabled_at or self._clock()
-        User.update({User.disabled_at: user.disabled_at}).where(User.id == user.id).execute(db)
-        link_rows.forget(db, user.id)  # those made before stay worthless when it is enabled again
-        if was is None:
-            account_rows.tell(db, self._outbox, "user.disabled", user)
-        return self._sessions.end_all_within(db, user.id, reason)
-
-    async def delete(self, user_id: str) -> None:
-        """Delete an account and its data, revoke its provider tokens, and close its sockets.
-
-        Raises:
-            NotFound: the account does not exist.
-            LastAdmin: no administrator would be left.
-        """
-
-        def end(db: peewee.Database) -> tuple[list[Revocation], Callable[[], None]]:
-            ended = self._disable(db, account_rows.for_change(db, user_id), "deleted")
-            return ended, self._take_out_tokens(db, user_id)
-
-        # First disable the account, which is quick: from here on it admits nobody. The sessions'
-        # rows may be many, and are deleted in batches. If that is interrupted, the account stays
-        # disabled.
-        ended, give_back = await self._database.run(end)
-        await self._revocations.publish(ended)
-        give_back()
-        await self._sessions.forget(user_id)
-        await self._database.run(account_rows.delete, user_id, self._outbox)
-
-    async def disconnect(self, user_id: str) -> int:
-        """End all login sessions of a user. Returns how many sockets were closed on this node.
-
-        Raises:
-            NotFound: the account does not exist.
-        """
-        if await self._database.run(account_rows.by_id, user_id) is None:
-            raise NotFound("no such account")
-        return await self._sessions.end_all(user_id, "signed_out_by_admin")
-
-
-def hints(address: str, name: str) -> tuple[str, ...]:
-    """Words that an attacker would try first: the e-mail address, its parts, and the name."""
-    return address, *re.split(r"[@.+_-]", address), name
 
 
 def _key_of(email: str) -> str:

@@ -6,10 +6,21 @@ import unicodedata
 
 from services.errors import BadRequest
 
+MAX_NAME_LENGTH = 100
+"""Of an account's display name."""
 _NEVER_SHOWN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 """Unicode categories that are not seen, or (direction overrides) make a text read as another."""
 _JOINERS = frozenset("\u200c\u200d")
 """Persian and Indic names and emoji need them."""
+
+
+def checked_name(name: str) -> str:
+    """Normalise a display name: stripped, and without invisible characters.
+
+    Raises:
+        BadRequest: the name is empty, too long, or has invisible characters.
+    """
+    return checked_text(name, "name", MAX_NAME_LENGTH)
 
 
 def checked_text(text: str, field: str, most: int) -> str:

@@ -17,8 +17,9 @@ import peewee
 from models.user import User
 from services.accounts import account_rows, link_rows
 from services.accounts.account_rows import UserRow
-from services.accounts.accounts import checked_name, hints, normalised_email
-from services.accounts.passwords import Passwords
+from services.accounts.addresses import normalised_email
+from services.accounts.display_names import checked_name
+from services.accounts.passwords import Passwords, hints
 from services.errors import AccountDisabled, EmailTaken, LinkRefused, NotFound
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.limits.hourly import HourlyLimits
@@ -27,8 +28,8 @@ from services.opaque import opaque_token, token_hash
 from services.outbox import NO_OUTBOX, Outbox
 from services.secret import Secret
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
@@ -66,7 +67,7 @@ class PasswordLinks:
         self,
         database: Database,
         passwords: Passwords,
-        login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         checksums: Checksums,
         limits: HourlyLimits,
@@ -75,7 +76,7 @@ class PasswordLinks:
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._database, self._passwords = database, passwords
-        self._sessions, self._revocations = login_sessions, revocations
+        self._ends, self._revocations = session_ends, revocations
         self._checksums, self._limits = checksums, limits
         self._public_url, self._outbox = public_url, outbox
         self._clock = SteadyClock() if clock is None else clock
@@ -174,7 +175,7 @@ class PasswordLinks:
             return None
         User.update({User.password_hash: new_hash}).where(User.id == user.id).execute(db)
         link_rows.forget(db, user.id)
-        return self._sessions.end_all_within(db, user.id, REASON)
+        return self._ends.end_all_within(db, user.id, REASON)
 
     def _is_ours(self, token: str) -> bool:
         text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]

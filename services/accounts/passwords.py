@@ -266,6 +266,11 @@ def _scorable(password: str) -> str:
     return text.translate(SIGN_TO_LETTER) if readings > MAX_READINGS else text
 
 
+def hints(address: str, name: str) -> tuple[str, ...]:
+    """Words that an attacker would try first: the e-mail address, its parts, and the name."""
+    return address, *re.split(r"[@.+_-]", address), name
+
+
 def _hint_words(hints: Sequence[str]) -> list[str]:
     words = ["usher"]
     for hint in hints[:MAX_HINTS]:

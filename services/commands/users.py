@@ -8,7 +8,7 @@ import peewee
 from models.user import User
 from services.accounts import account_rows
 from services.accounts.account_rows import UserRow
-from services.accounts.accounts import normalised_email
+from services.accounts.addresses import normalised_email
 from services.errors import NotFound
 from services.outbox import NO_OUTBOX, Outbox
 from services.sessions.control import Revocation

@@ -79,6 +79,8 @@ class Limits(msgspec.Struct, frozen=True):
         own_guesses: attempts reserved for a device or address that has signed in to an account,
             even if others have used up the address's limit.
         session_guesses: wrong passwords of signed-in users, by login session.
+        factor_guesses: wrong second factors, by login session, or by account without a known
+            device. Fewer than passwords, because a code has only six digits.
         bad_codes: authorization codes that the provider does not know, by address.
         bad_tokens: invalid refresh tokens, tickets, codes and links, by address.
         bad_keys: invalid API keys, by address.
@@ -92,6 +94,7 @@ class Limits(msgspec.Struct, frozen=True):
     account_guesses: Limit
     own_guesses: Limit
     session_guesses: Limit
+    factor_guesses: Limit
     bad_codes: Limit
     bad_tokens: Limit
     bad_keys: Limit
@@ -133,6 +136,7 @@ def limits_of(settings: LimitSettings) -> Limits:
         account_guesses=Limit("account-guesses", wrong_signins * 10),
         own_guesses=Limit("own-guesses", part(wrong_signins, 5)),
         session_guesses=Limit("session-guesses", wrong_signins),
+        factor_guesses=Limit("factor-guesses", part(wrong_signins, 5)),
         bad_codes=Limit("bad-codes", wrong_signins),
         bad_tokens=Limit("bad-tokens", wrong_signins),
         bad_keys=Limit("bad-keys", wrong_signins, is_final=True),

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from services.accounts.accounts import normalised_email
+from services.accounts.addresses import normalised_email
 from services.errors import BadRequest
 from services.oauth.errors import Reason, SignInRefused
 from services.settings.providers import OAuthProvider

@@ -18,7 +18,7 @@ import peewee
 
 from models.user import User
 from services.accounts import account_rows
-from services.accounts.accounts import MAX_NAME_LENGTH, checked_name
+from services.accounts.display_names import MAX_NAME_LENGTH, checked_name
 from services.claims import Role
 from services.errors import BadRequest, LastAdmin
 from services.oauth.errors import Reason, SignInRefused

@@ -24,6 +24,7 @@ from services.providers.tokens import ProviderTokens, TokenSet
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.session_rows import is_living
 from services.settings.providers import OAuthProvider
 from services.storage.database import Database
@@ -46,6 +47,7 @@ class LinkedAccounts:
         self,
         database: Database,
         login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         tokens: ProviderTokens,
         clock: Callable[[], float] = time.time,
@@ -53,6 +55,7 @@ class LinkedAccounts:
     ) -> None:
         self._outbox = outbox
         self._database, self._sessions = database, login_sessions
+        self._ends = session_ends
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
 
     async def link(
@@ -150,7 +153,7 @@ class LinkedAccounts:
             if user.password_hash is None and not others.exists(db):
                 raise LastWayIn("unlink: neither a password nor another provider")
             tokens = self._tokens.take(db, user_id, provider)
-            ended = self._sessions.end_of_provider_within(
+            ended = self._ends.end_of_provider_within(
                 db, provider, identity.subject, None, "unlinked"
             )
             identity_rows.unlink(db, identity)

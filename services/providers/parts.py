@@ -21,6 +21,7 @@ from services.providers.registry import Providers
 from services.providers.tokens import ProviderTokens
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 from services.storage.encryption import Encryption
 
@@ -57,6 +58,7 @@ def join(
     database: Database,
     encryption: Encryption,
     login_sessions: LoginSessions,
+    session_ends: SessionEnds,
     revocations: Revocations,
     limits: HourlyLimits,
     keys_are_wrong: Callable[[], bool],
@@ -66,7 +68,9 @@ def join(
 ) -> OAuthParts:
     """Create and connect the services. Nothing is started."""
     tokens = ProviderTokens(encryption, clock)
-    linked = LinkedAccounts(database, login_sessions, revocations, tokens, clock, outbox)
+    linked = LinkedAccounts(
+        database, login_sessions, session_ends, revocations, tokens, clock, outbox
+    )
     identities = Identities(database, login_sessions, revocations, tokens, clock, outbox)
     authorization_requests = AuthorizationRequests(encryption, database, clock)
     return OAuthParts(
@@ -76,8 +80,8 @@ def join(
         ),
         linked_accounts=linked,
         tokens=tokens,
-        refresh=ProviderRefresh(database, providers, tokens, login_sessions, metrics, clock),
+        refresh=ProviderRefresh(database, providers, tokens, session_ends, metrics, clock),
         logout=ProviderLogout(
-            database, providers, tokens, login_sessions, revocations, metrics, clock
+            database, providers, tokens, session_ends, revocations, metrics, clock
         ),
     )

@@ -36,7 +36,7 @@ from services.providers.refusals import is_for_good, refused_since
 from services.providers.registry import Connection, Providers
 from services.providers.tokens import ProviderTokens, TokenSet, living
 from services.secret import Secret
-from services.sessions.login_sessions import LoginSessions
+from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 
 CLAIM_SECONDS = 40.0
@@ -72,12 +72,12 @@ class ProviderRefresh:
         database: Database,
         providers: Providers,
         tokens: ProviderTokens,
-        login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._providers, self._tokens = database, providers, tokens
-        self._sessions, self._metrics, self._clock = login_sessions, metrics, clock
+        self._ends, self._metrics, self._clock = session_ends, metrics, clock
         self._flights: dict[str, asyncio.Task[TokenSet]] = {}
 
     async def valid(self, user_id: str, provider: str) -> ProviderToken:
@@ -304,7 +304,7 @@ class ProviderRefresh:
         log.info("%s: the provider has ended a session (%s)", tokens.provider, why)
         if tokens.login_session_id is not None:
             with suppress(NotFound):  # over already
-                await self._sessions.end(
+                await self._ends.end(
                     tokens.user_id, tokens.login_session_id, "provider_session_ended"
                 )
         same = _same(tokens)

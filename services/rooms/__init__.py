@@ -3,5 +3,5 @@
 Begin with `rooms.py`, the rooms of this node. `channels.py` grants rights, `membership.py` has the
 rooms of one socket, and `presence.py` tracks who is present on all nodes.
 
-May import: accounts, grants, redis, sessions, sockets, storage, websocket.
+May import: accounts, bus, grants, redis, sessions, sockets, storage, websocket.
 """

@@ -16,9 +16,9 @@ from typing import Protocol
 
 import msgspec
 
+from services.bus.bus import MAX_NUMBER, Bus, LoggedMessage, Window
 from services.errors import StoreUnavailable
 from services.loop_watch import never_stalled
-from services.redis.bus import MAX_NUMBER, Bus, LoggedMessage, Window
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.connection import Connection
 from services.websocket.frames import encode_text

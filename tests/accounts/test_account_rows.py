@@ -111,11 +111,11 @@ async def test_administrators_who_are_all_demoted_at_once_leave_one(database_url
 async def test_a_disabled_administrator_administers_nothing(database_url: str) -> None:
     async with node(database_url) as parts:
         one, other = await parts.user(role="admin"), await parts.user(role="admin")
-        await parts.accounts.update(other, None, True)
+        await parts.administration.update(other, None, True)
         with pytest.raises(LastAdmin):
             await set_role(parts, one, "user")
         await set_role(parts, other, "user")
-        await parts.accounts.update(other, "admin", False)
+        await parts.administration.update(other, "admin", False)
         await set_role(parts, one, "user")
         assert await admins(parts) == [other]
 

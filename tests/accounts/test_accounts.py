@@ -18,12 +18,8 @@ from hypothesis import strategies as st
 
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.accounts.accounts import (
-    MAX_EMAIL_LENGTH,
-    MAX_NAME_LENGTH,
-    checked_name,
-    normalised_email,
-)
+from services.accounts.addresses import MAX_EMAIL_LENGTH, normalised_email
+from services.accounts.display_names import MAX_NAME_LENGTH, checked_name
 from services.accounts.passwords import PHC_PREFIX
 from services.errors import (
     BadRequest,
@@ -551,8 +547,8 @@ async def test_a_new_password_ends_every_other_session_and_keeps_ones_own(
         ended = await parts.database.run(session_row, other.claims.sid)
         assert (ended["end_reason"], ended["ended_at"]) == ("password_changed", parts.clock())
         with pytest.raises(Unauthenticated):
-            await parts.login_sessions.refresh(other.refresh_token.reveal())
-        await parts.login_sessions.refresh(mine.refresh_token.reveal())
+            await parts.refresh.rotation.refresh(other.refresh_token.reveal())
+        await parts.refresh.rotation.refresh(mine.refresh_token.reveal())
         with pytest.raises(Unauthenticated):
             await log_in(parts, "ada@example.org")
         assert (await log_in(parts, "ada@example.org", OTHER)).user.id == mine.user.id
@@ -634,18 +630,18 @@ async def test_the_last_admin_has_to_stay(database_url: str) -> None:
         await parts.database.run(set_user, retired, {"disabled_at": 1.0})
         peer = await open_socket(parts, root)
         for taking_away in (
-            parts.accounts.update(root.user.id, "user", None),
-            parts.accounts.update(root.user.id, None, True),
-            parts.accounts.update(root.user.id, "user", True),
-            parts.accounts.delete(root.user.id),
+            parts.administration.update(root.user.id, "user", None),
+            parts.administration.update(root.user.id, None, True),
+            parts.administration.update(root.user.id, "user", True),
+            parts.administration.delete(root.user.id),
         ):
             with pytest.raises(LastAdmin):
                 await taking_away
         assert await admins(parts) == [root.user.id]
         assert peer.client.connection.is_open
-        assert (await parts.accounts.update(root.user.id, "admin", False)).role == "admin"
-        await parts.accounts.update(user.user.id, "admin", None)
-        await parts.accounts.delete(root.user.id)
+        assert (await parts.administration.update(root.user.id, "admin", False)).role == "admin"
+        await parts.administration.update(user.user.id, "admin", None)
+        await parts.administration.delete(root.user.id)
         assert await admins(parts) == [user.user.id]
 
 
@@ -655,8 +651,8 @@ async def test_a_disabled_admin_may_be_taken_away(database_url: str) -> None:
         await sign_up(parts)
         retired = await parts.user("Retired", "admin")
         await parts.database.run(set_user, retired, {"disabled_at": 1.0})
-        await parts.accounts.update(retired, "user", None)
-        await parts.accounts.delete(retired)
+        await parts.administration.update(retired, "user", None)
+        await parts.administration.delete(retired)
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -665,14 +661,14 @@ async def test_admins_who_take_each_other_away_leave_one(database_url: str) -> N
         pair = [await here.user("One", "admin"), await here.user("Two", "admin")]
         for _ in range(5):
             outcomes = await asyncio.gather(
-                here.accounts.update(pair[0], "user", None),
-                there.accounts.update(pair[1], None, True),
+                here.administration.update(pair[0], "user", None),
+                there.administration.update(pair[1], None, True),
                 return_exceptions=True,
             )
             assert [type(outcome) for outcome in outcomes].count(LastAdmin) == 1
             assert len(await admins(here)) == 1
             for user_id in pair:
-                await here.accounts.update(user_id, "admin", False)
+                await here.administration.update(user_id, "admin", False)
 
 
 @pytest.mark.gen_test
@@ -680,18 +676,18 @@ async def test_a_disabled_user_is_cut_off_and_may_come_back_when_enabled(databas
     async with node(database_url) as parts:
         root, user = await sign_up(parts), await sign_up(parts, "bob@example.org")
         peer, kept = await open_socket(parts, user), await open_socket(parts, root)
-        row = await parts.accounts.update(user.user.id, None, True)
+        row = await parts.administration.update(user.user.id, None, True)
         assert (row.disabled, row.role, row.email) == (True, "user", "bob@example.org")
         assert await peer.close_code() == 4410
         assert kept.client.connection.is_open
         assert await parts.login_sessions.state(user.claims) is None
         for refused in (
             log_in(parts, "bob@example.org"),
-            parts.login_sessions.refresh(user.refresh_token.reveal()),
+            parts.refresh.rotation.refresh(user.refresh_token.reveal()),
         ):
             with pytest.raises(Unauthenticated):
                 await refused
-        assert not (await parts.accounts.update(user.user.id, None, False)).disabled
+        assert not (await parts.administration.update(user.user.id, None, False)).disabled
         assert (await log_in(parts, "bob@example.org")).user == user.user
         assert await parts.login_sessions.state(user.claims) is None, "what was ended stays so"
 
@@ -702,7 +698,7 @@ async def test_a_deleted_user_leaves_nothing_behind_but_the_revocation(database_
         await sign_up(parts)
         user = await sign_up(parts, "bob@example.org")
         peer = await open_socket(parts, user)
-        await parts.accounts.delete(user.user.id)
+        await parts.administration.delete(user.user.id)
         assert await peer.close_code() == 4410
         assert parts.revocations.ends(user.claims, user.generation)
         assert await parts.database.run(counted) == (1, 1, 1)
@@ -723,13 +719,13 @@ async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(
         await sign_up(parts)
         user = await sign_up(parts, "bob@example.org")
         peer = await open_socket(parts, user)
-        assert (await parts.accounts.update(user.user.id, "admin", None)).role == "admin"
+        assert (await parts.administration.update(user.user.id, "admin", None)).role == "admin"
         assert await peer.close_code() == 4419
         parts.clock.forward(1)
-        newer = await parts.login_sessions.refresh(user.refresh_token.reveal())
+        newer = await parts.refresh.rotation.refresh(user.refresh_token.reveal())
         assert newer.claims.role == "admin"
         kept = await open_socket(parts, newer)
-        await parts.accounts.update(user.user.id, "admin", None)
+        await parts.administration.update(user.user.id, "admin", None)
         assert kept.client.connection.is_open, "the same role again is no change"
 
 
@@ -738,10 +734,10 @@ async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(
 async def test_who_is_not_there_is_not_found(database_url: str, user_id: str) -> None:
     async with node(database_url) as parts:
         for asking in (
-            parts.accounts.update(user_id, "admin", None),
-            parts.accounts.update(user_id, None, None),
-            parts.accounts.delete(user_id),
-            parts.accounts.disconnect(user_id),
+            parts.administration.update(user_id, "admin", None),
+            parts.administration.update(user_id, None, None),
+            parts.administration.delete(user_id),
+            parts.administration.disconnect(user_id),
         ):
             with pytest.raises(NotFound):
                 await asking
@@ -753,9 +749,9 @@ async def test_a_user_is_signed_out_everywhere_by_an_admin(database_url: str) ->
         user = await sign_up(parts)
         logins = [user, await log_in(parts, "ada@example.org")]
         peers = [await open_socket(parts, login) for login in logins]
-        assert await parts.accounts.disconnect(user.user.id) == 2
+        assert await parts.administration.disconnect(user.user.id) == 2
         assert [await peer.close_code() for peer in peers] == [4410, 4410]
-        assert await parts.accounts.disconnect(user.user.id) == 0
+        assert await parts.administration.disconnect(user.user.id) == 0
         assert (await log_in(parts, "ada@example.org")).user == user.user
 
 
@@ -764,7 +760,7 @@ async def test_accounts_are_listed_page_by_page(database_url: str) -> None:
     async with node(database_url) as parts:
         ids = sorted([await parts.user() for _ in range(7)])
         seen: list[str] = []
-        while page := await parts.accounts.page(seen[-1] if seen else "", 3):
+        while page := await parts.administration.page(seen[-1] if seen else "", 3):
             assert len(page) <= 3
             seen += [row.id for row in page]
         assert seen == ids

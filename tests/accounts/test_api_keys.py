@@ -93,11 +93,11 @@ async def test_a_key_dies_with_the_rights_of_who_made_it(database_url: str) -> N
             row, key = await parts.api_keys.create("billing", ["read"], root)
             assert (await parts.api_keys.check(key.reveal(), "read")).maker == root
             if change == "role":
-                await parts.accounts.update(root, "user", None)
+                await parts.administration.update(root, "user", None)
             elif change == "disabled":
-                await parts.accounts.update(root, None, True)
+                await parts.administration.update(root, None, True)
             else:
-                await parts.accounts.delete(root)
+                await parts.administration.delete(root)
             with pytest.raises(Unauthenticated):
                 await parts.api_keys.check(key.reveal(), "read")
             (listed,) = [one for one in await parts.api_keys.living() if one.id == row.id]
@@ -268,11 +268,11 @@ async def test_another_node_refuses_a_remembered_key_at_once(
         if change == "revoked":
             await here.api_keys.revoke(row.id)
         elif change == "deleted":
-            await here.accounts.delete(root)
+            await here.administration.delete(root)
         elif change == "role":
-            await here.accounts.update(root, "user", None)
+            await here.administration.update(root, "user", None)
         else:
-            await here.accounts.update(root, None, True)
+            await here.administration.update(root, None, True)
         with pytest.raises(Unauthenticated):
             await there.api_keys.check(key.reveal(), "read")
 
@@ -291,9 +291,9 @@ async def test_the_rows_refuse_a_remembered_key_where_redis_lost_the_word(
             if change == "revoked":
                 await other.api_keys.revoke(row.id)
             elif change == "role":
-                await other.accounts.update(root, "user", None)
+                await other.administration.update(root, "user", None)
             else:
-                await other.accounts.update(root, None, True)
+                await other.administration.update(root, None, True)
         await parts.revocations.sweep()
         with pytest.raises(Unauthenticated):
             await parts.api_keys.check(key.reveal(), "read")

@@ -143,17 +143,17 @@ async def use_another_link(parts: Parts, email: str, user_id: str) -> None:
 
 
 async def disable(parts: Parts, email: str, user_id: str) -> None:
-    await parts.accounts.update(user_id, None, True)
+    await parts.administration.update(user_id, None, True)
     del email
 
 
 async def disable_and_enable(parts: Parts, email: str, user_id: str) -> None:
     await disable(parts, email, user_id)
-    await parts.accounts.update(user_id, None, False)
+    await parts.administration.update(user_id, None, False)
 
 
 async def delete(parts: Parts, email: str, user_id: str) -> None:
-    await parts.accounts.delete(user_id)
+    await parts.administration.delete(user_id)
     del email
 
 
@@ -167,7 +167,7 @@ async def prove_address(parts: Parts, email: str, user_id: str) -> None:
 
 
 async def make_administrator(parts: Parts, email: str, user_id: str) -> None:
-    await parts.accounts.update(user_id, "admin", None)
+    await parts.administration.update(user_id, "admin", None)
     del email
 
 
@@ -210,7 +210,7 @@ async def test_what_does_not_change_the_account_leaves_a_link_as_it_is(database_
         email, user_id = await signed_up(parts)
         tokens = [token_of(await links(parts).for_address(email)) for _ in range(2)]
         await parts.accounts.log_in(email, PASSWORD, DEVICE)
-        await parts.accounts.disconnect(user_id)
+        await parts.administration.disconnect(user_id)
         parts.clock.forward(RESET_SECONDS - 1)
         assert await used(parts, tokens[0]) == user_id
         await refused(parts, tokens[1])
@@ -276,7 +276,7 @@ async def test_there_is_no_link_to_an_account_that_is_gone_or_disabled(database_
         email, user_id = await signed_up(parts)
         with pytest.raises(NotFound):
             await links(parts).for_address(address())
-        await parts.accounts.update(user_id, None, True)
+        await parts.administration.update(user_id, None, True)
         with pytest.raises(AccountDisabled):
             await links(parts).for_address(email)
 

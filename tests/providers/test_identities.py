@@ -15,7 +15,7 @@ from models.identity import Identity
 from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from models.user import User
-from services.accounts.accounts import MAX_NAME_LENGTH
+from services.accounts.display_names import MAX_NAME_LENGTH
 from services.errors import NotFound
 from services.oauth.errors import Reason, SignInRefused
 from services.oauth.token_endpoint import Grant
@@ -327,10 +327,10 @@ async def test_a_disabled_account_stays_out_by_every_door(database_url: str) -> 
     async with node(database_url) as parts:
         await sign_in(parts, person("root", "root@example.org"))
         ada = await sign_in(parts)
-        await parts.accounts.update(ada.user.id, None, True)
+        await parts.administration.update(ada.user.id, None, True)
         await refused(parts, Reason.NOT_ALLOWED)
         await refused(parts, Reason.NOT_ALLOWED, provider=settings("second"))
-        await parts.accounts.update(ada.user.id, None, False)
+        await parts.administration.update(ada.user.id, None, False)
         assert (await sign_in(parts)).user.id == ada.user.id
 
 
@@ -339,7 +339,7 @@ async def test_who_deleted_the_account_begins_anew(database_url: str) -> None:
     async with node(database_url) as parts:
         await sign_in(parts, person("root", "root@example.org"))
         first = await sign_in(parts)
-        await parts.accounts.delete(first.user.id)
+        await parts.administration.delete(first.user.id)
         again = await sign_in(parts)
         assert again.user.id != first.user.id
 
@@ -677,7 +677,7 @@ async def test_without_a_mapping_a_role_given_here_stays(database_url: str) -> N
     async with node(database_url) as parts:
         await sign_in(parts, person("root", "root@example.org"))
         ada = await sign_in(parts)
-        await parts.accounts.update(ada.user.id, "admin", None)
+        await parts.administration.update(ada.user.id, "admin", None)
         assert (await sign_in(parts, person(groups=["staff"]))).user.role == "admin"
 
 
@@ -711,10 +711,10 @@ async def test_signing_in_while_the_account_is_deleted_leaves_nothing_half_done(
         for _ in range(5):
             ada = (await sign_in(both[0])).user.id
             calls: list[Any] = [sign_in(both[number % 2]) for number in range(4)]
-            calls.insert(2, both[1].accounts.delete(ada))
+            calls.insert(2, both[1].administration.delete(ada))
             outcomes = await within(asyncio.gather(*calls, return_exceptions=True))
             assert outcomes.pop(2) is None
             assert all(isinstance(one, (SignedIn, SignInRefused)) for one in outcomes), outcomes
             assert len(await users(both[0])) <= 2
             with pytest.raises(NotFound):
-                await both[0].accounts.delete(ada)
+                await both[0].administration.delete(ada)

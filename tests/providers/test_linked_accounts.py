@@ -275,9 +275,9 @@ async def test_only_a_living_login_session_of_the_user_links(database_url: str) 
 async def test_a_login_session_that_is_over_links_nothing(database_url: str) -> None:
     async with node(database_url) as parts:
         ended, late, disabled = [await with_password(parts) for _ in range(3)]
-        await parts.login_sessions.end(ended.user.id, ended.claims.sid, "logout")
+        await parts.session_ends.end(ended.user.id, ended.claims.sid, "logout")
         await refused(parts, Reason.SIGNED_OUT, ended, person(), settings())
-        await parts.accounts.update(disabled.user.id, None, True)
+        await parts.administration.update(disabled.user.id, None, True)
         await refused(parts, Reason.SIGNED_OUT, disabled, person(), settings())
         parts.clock.forward(LIFETIME)
         await refused(parts, Reason.SIGNED_OUT, late, person(), settings())
@@ -302,7 +302,7 @@ async def test_a_linked_account_gives_tokens_while_its_user_may_sign_in(database
         ada = await with_password(parts)
         await link(parts, ada)
         for disabled in (False, True, False):
-            await parts.accounts.update(ada.user.id, None, disabled)
+            await parts.administration.update(ada.user.id, None, disabled)
             if disabled:
                 with pytest.raises(NotFound):
                     await parts.oauth.refresh.valid(ada.user.id, "idp")
@@ -364,7 +364,7 @@ async def test_nor_does_its_address_until_it_is_linked_again(database_url: str) 
         assert (await sign_in(parts, mine)).user.id == ada.user.id
         await unlink(parts, ada.user.id)
         await unlink(parts, ada.user.id, "second")
-        await parts.accounts.delete(ada.user.id)
+        await parts.administration.delete(ada.user.id)
         assert (await sign_in(parts, mine)).user.id != ada.user.id
 
 

@@ -207,7 +207,7 @@ async def test_who_has_no_living_tokens_is_told_so(database_url: str, op: Provid
         for user_id, name in ((bare.user.id, NAME), (ada.user.id, "other"), ("nobody", NAME)):
             with pytest.raises(NotFound):
                 await parts.oauth.refresh.valid(user_id, name)
-        await parts.login_sessions.end(ada.user.id, ada.claims.sid, "logout")
+        await parts.session_ends.end(ada.user.id, ada.claims.sid, "logout")
         with pytest.raises(NotFound):
             await valid(parts, ada)
 

@@ -141,7 +141,7 @@ async def test_an_administrator_reads_from_when_the_role_came(database_url: str)
     async with bench(database_url) as b:
         user = await b.user()
         promoted = b.later()
-        await b.parts.accounts.update(user, "admin", None)
+        await b.parts.administration.update(user, "admin", None)
         assert await b.grant(user) == Grant(MANAGE, promoted)
         b.later()
         newer = await b.channels.create(b.owner, "Newer")
@@ -149,12 +149,12 @@ async def test_an_administrator_reads_from_when_the_role_came(database_url: str)
         await b.user("admin")
         # What is not the role does not move it.
         b.later()
-        await b.parts.accounts.update(user, "admin", False)
+        await b.parts.administration.update(user, "admin", False)
         assert await b.grant(user) == Grant(MANAGE, promoted)
-        await b.parts.accounts.update(user, "user", None)
+        await b.parts.administration.update(user, "user", None)
         assert await b.grant(user) is None
         again = b.later()
-        await b.parts.accounts.update(user, "admin", None)
+        await b.parts.administration.update(user, "admin", None)
         assert await b.grant(user) == Grant(MANAGE, again)
 
 
@@ -194,7 +194,7 @@ async def test_a_role_reads_from_when_channel_and_user_had_it(database_url: str)
         new = await b.user()
         assert await b.grant(new) == Grant(READ, new_at)
         demoted = b.later()
-        await b.parts.accounts.update(admin, "user", None)
+        await b.parts.administration.update(admin, "user", None)
         assert await b.grant(admin) == Grant(READ, demoted)
         b.later()
         await b.channels.update(b.owner, b.id, roles={"user": "write"})
@@ -387,8 +387,8 @@ async def test_an_unknown_user_or_member_is_not_found(database_url: str) -> None
 async def test_a_channel_outlives_its_owner_and_a_members_right_does_not(database_url: str) -> None:
     async with bench(database_url) as b:
         manager, member = await b.member(MANAGE), await b.member()
-        await b.parts.accounts.delete(b.owner)
-        await b.parts.accounts.delete(member)
+        await b.parts.administration.delete(b.owner)
+        await b.parts.administration.delete(member)
         details = await b.channels.get(manager, b.id)
         assert details.owner_id is None
         assert [m.id for m in cast("list[Any]", details.members)] == [manager]
@@ -536,7 +536,7 @@ async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(database_u
         for _ in range(5):
             user = await b.user()
             let_in, deleted = await outcomes(
-                b.channels.put_member(b.owner, b.id, user), b.parts.accounts.delete(user)
+                b.channels.put_member(b.owner, b.id, user), b.parts.administration.delete(user)
             )
             assert deleted is None
             assert not isinstance(let_in, UsherError) or type(let_in) is NotFound
@@ -550,7 +550,7 @@ async def test_an_owner_deleted_while_a_manager_lets_people_in_stops_nobody(
     async with bench(database_url) as b:
         manager, users = await b.member(MANAGE), [await b.user() for _ in range(5)]
         adding = (b.channels.put_member(manager, b.id, user) for user in users)
-        results = await outcomes(b.parts.accounts.delete(b.owner), *adding)
+        results = await outcomes(b.parts.administration.delete(b.owner), *adding)
         assert [r for r in results if isinstance(r, UsherError)] == []
         assert len(await b.rows(ChannelMember)) == 6
 

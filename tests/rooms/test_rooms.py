@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
+from services.bus.bus import LoggedMessage, Window
+from services.bus.bus_memory import MemoryBus, _Log
+from services.bus.bus_redis import RedisBus
 from services.errors import StoreUnavailable
-from services.redis.bus import LoggedMessage, Window
-from services.redis.bus_memory import MemoryBus, _Log
-from services.redis.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
 from services.rooms.rooms import (
     FLUSH_BYTES,

@@ -465,7 +465,7 @@ async def removal_cost(
         crowd(redis, channels, others)
         assert redis.ask("DBSIZE") > 2 * others
     parts.store.groups.clear()
-    await parts.login_sessions.end_all(user, "disabled")
+    await parts.session_ends.end_all(user, "disabled")
     assert [await peer.close_code() for peer in peers] == [CloseCode.SESSION_REVOKED] * sockets
     await until(lambda: not redis.ask("EXISTS", user_index_key(user)))
     cost = sum(map(len, parts.store.groups))

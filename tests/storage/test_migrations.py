@@ -365,6 +365,27 @@ ROWS: dict[str, dict[str, Row]] = {
             "expires_at": FAR,
         },
     },
+    "0019_factors": {
+        "totp_secrets": {"user_id": "u", "secret": "sealed", "created_at": 1.5},
+        "recovery_codes": {"hash": "h", "user_id": "u"},
+        "passkeys": {
+            "id": "p",
+            "credential_id": "c",
+            "user_id": "u",
+            "name": "Key",
+            "public_key": "k",
+            "created_at": 1.5,
+        },
+        "login_challenges": {
+            "hash": "h",
+            "user_id": "u",
+            "method": "password",
+            "client": "browser",
+            "state": "s",
+            "created_at": 1.5,
+            "expires_at": FAR,
+        },
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
 

@@ -29,6 +29,7 @@ from handlers.websocket.socket import EVENTS, ClientSocket
 from models.login_session import LoginSession
 from models.user import User
 from services.accounts.accounts import Accounts
+from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
 from services.accounts.password_links import PasswordLinks
@@ -42,8 +43,12 @@ from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
+from services.bus.bus import Bus
+from services.bus.bus_memory import MemoryBus
+from services.bus.bus_redis import RedisBus
 from services.container import Services
 from services.errors import StoreUnavailable
+from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
@@ -54,12 +59,11 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
-from services.redis.bus import Bus
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import RedisBus
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
+from services.refresh import parts as refresh_parts
+from services.refresh.parts import RefreshParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -77,10 +81,8 @@ from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
-from services.sessions.refresh_keys import RefreshKeys
-from services.sessions.refresh_tokens import RefreshTicks
-from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, SignedIn
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
@@ -170,12 +172,12 @@ class Parts:
     cache: LoginCache
     revocations: Revocations
     login_sessions: LoginSessions
+    session_ends: SessionEnds
+    refresh: RefreshParts
     passwords: Passwords
     limits: HourlyLimits
-    refreshes: Refreshes
-    refresh_keys: RefreshKeys
-    refresh_ticks: RefreshTicks
     accounts: Accounts
+    administration: Administration
     channels: Channels
     shared_grants: SharedGrants
     access: Access
@@ -192,6 +194,7 @@ class Parts:
     admission: Admission
     joins: Joins
     services: Services
+    factors: Factors
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
@@ -288,6 +291,7 @@ def join_parts(
         settings.max_sessions_per_user,
         clock,
     )
+    session_ends = SessionEnds(database, revocations, clock)
     shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
     shares = Shares(
         settings.max_channels_per_owner,
@@ -303,7 +307,6 @@ def join_parts(
     passwords = shared_passwords()
     limits = HourlyLimits(counting.inner, limits_of(settings), metrics, clock)
     tickets = Tickets(counting, database, tokens.tickets, limits, TICKET_TTL, clock)
-    refresh_keys = RefreshKeys(database, tokens.refresh, REFRESH_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
     watch = LoopWatch()
     contact = Contact(watch, hub, revocations, control, LEASE)
@@ -324,6 +327,7 @@ def join_parts(
         database,
         encryption,
         sessions,
+        session_ends,
         revocations,
         limits,
         health.keys_are_wrong,
@@ -355,15 +359,29 @@ def join_parts(
             database,
             passwords,
             sessions,
+            session_ends,
             revocations,
             SignInLimits(limits),
             Devices(tokens.devices),
-            oauth.take_out,
             metrics,
             clock,
             outbox,
         ),
+        administration=Administration(
+            database, session_ends, revocations, oauth.take_out, clock, outbox=outbox
+        ),
         login_sessions=sessions,
+        session_ends=session_ends,
+        refresh=refresh_parts.join(
+            database,
+            sessions,
+            session_ends,
+            revocations,
+            tokens.refresh,
+            limits,
+            REFRESH_TTL,
+            clock,
+        ),
         channels=channels,
         shared_grants=shared,
         revocations=revocations,
@@ -374,7 +392,7 @@ def join_parts(
         token_binding=TokenBinding(counting, database, control, revocations, hub, name, clock),
         access=access,
         contact=contact,
-        logout_ack=LogoutAcknowledgement(sessions, pool, nodes, control),
+        logout_ack=LogoutAcknowledgement(session_ends, pool, nodes, control),
         bus=bus,
         rooms=rooms,
         presence=Presence(counting, rooms, name, clock),
@@ -388,22 +406,32 @@ def join_parts(
         audit=audit,
         passwords=passwords,
         password_links=PasswordLinks(
-            database, passwords, sessions, revocations, tokens.links, limits, ISSUER, outbox, clock
+            database,
+            passwords,
+            session_ends,
+            revocations,
+            tokens.links,
+            limits,
+            ISSUER,
+            outbox,
+            clock,
         ),
         limits=limits,
-        refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits, database.callers),
-        refresh_keys=refresh_keys,
-        refresh_ticks=RefreshTicks(database),
         tokens=tokens,
         app_keys=app_keys,
         app_tokens=app_tokens,
         introspection=Introspection(admission, tokens, app_tokens),
         publishing=Publishing(database, rooms, Idempotency(database, clock), clock),
         encryption=encryption,
-        native_codes=NativeCodes(database, sessions, revocations, tokens.codes, limits, clock),
+        native_codes=NativeCodes(
+            database, sessions, session_ends, revocations, tokens.codes, limits, clock
+        ),
         oauth=oauth,
         webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
+        factors=Factors(
+            database, encryption, limits, health.keys_are_wrong, settings.app_name, clock
+        ),
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(

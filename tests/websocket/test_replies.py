@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from handlers.websocket.replies import UNDER_WAY, UNDER_WAY_BYTES, ReplyQueue
+from services.bus.bus_redis import RedisBus
+from services.bus.log_keys import log_key
 from services.grants.rules import Right
-from services.redis.bus_redis import RedisBus, log_key
 from services.rooms.rooms import channel_room
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode, Frame

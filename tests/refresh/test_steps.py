@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.errors import Unauthenticated
-from services.sessions.refresh_tokens import (
+from services.refresh.steps import (
     CLOCK_SKEW_SECONDS,
     GRACE_TICKS,
     REFRESH_GRACE_SECONDS,
@@ -18,7 +18,7 @@ LATER = REFRESH_GRACE_SECONDS + 1
 
 
 async def refresh(parts: Parts, login: SignedIn) -> SignedIn:
-    return await parts.login_sessions.refresh(login.refresh_token.reveal())
+    return await parts.refresh.rotation.refresh(login.refresh_token.reveal())
 
 
 async def go_on(parts: Parts, each: list[SignedIn]) -> None:
@@ -146,7 +146,7 @@ async def test_a_clock_set_back_gives_no_grace_after_a_restart_when_it_comes_to_
         await refresh(before, await refresh(before, login))
         then = before.clock.now
     async with node(database_url) as after:
-        await after.refresh_ticks.tick()
+        await after.refresh.ticks.tick()
         after.clock.now = then + 1
         await ends_the_session(after, login)
 
@@ -155,36 +155,36 @@ async def test_a_clock_set_back_gives_no_grace_after_a_restart_when_it_comes_to_
 async def test_nor_on_a_node_whose_clock_lags_behind_that_of_another(database_url: str) -> None:
     async with node(database_url) as ahead, node(database_url) as behind:
         for each in (behind, ahead):
-            await each.refresh_ticks.tick()
+            await each.refresh.ticks.tick()
         login = await ahead.signed_in()
         await refresh(ahead, await refresh(ahead, login))
         for _ in range(GRACE_TICKS + 1):  # an hour passes, and `behind` comes to that moment
-            await ahead.refresh_ticks.tick()
-            await behind.refresh_ticks.tick()
+            await ahead.refresh.ticks.tick()
+            await behind.refresh.ticks.tick()
         await ends_the_session(behind, login)
 
 
 @pytest.mark.gen_test
 async def test_of_two_nodes_one_advances_the_counter(database_url: str) -> None:
     async with node(database_url) as here, node(database_url) as there:
-        await here.refresh_ticks.tick()
-        await there.refresh_ticks.tick()
-        await here.refresh_ticks.tick()  # learns what the other's start has made of it
+        await here.refresh.ticks.tick()
+        await there.refresh.ticks.tick()
+        await here.refresh.ticks.tick()  # learns what the other's start has made of it
         first = await here.database.run(current_tick)
         for _ in range(5):
-            await there.refresh_ticks.tick()
-            await here.refresh_ticks.tick()
+            await there.refresh.ticks.tick()
+            await here.refresh.ticks.tick()
         assert await here.database.run(current_tick) - first in (5, 6)
 
 
 @pytest.mark.gen_test
 async def test_within_the_grace_a_few_ticks_change_nothing(database_url: str) -> None:
     async with node(database_url) as parts:
-        await parts.refresh_ticks.tick()
+        await parts.refresh.ticks.tick()
         login = await parts.signed_in()
         newest = await refresh(parts, await refresh(parts, login))
         for _ in range(GRACE_TICKS):
-            await parts.refresh_ticks.tick()
+            await parts.refresh.ticks.tick()
         await refresh(parts, login)
         assert (await refresh(parts, newest)).claims.sid == login.claims.sid
 

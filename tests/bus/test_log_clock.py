@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from services.redis.log_clock import TOLERANCE_MS, LogClock
+from services.bus.log_clock import TOLERANCE_MS, LogClock
 from tests.support.parts import Clock
 
 HOUR_MS = 3_600_000

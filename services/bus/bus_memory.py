@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from services.bus.bus import BusListener, LoggedMessage, Window, id_order
 from services.errors import StoreUnavailable
-from services.redis.bus import BusListener, LoggedMessage, Window, id_order
 
 
 class _Entry(NamedTuple):

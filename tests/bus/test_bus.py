@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.redis.bus import Bus, LoggedMessage, Window, id_order
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import RedisBus
+from services.bus.bus import Bus, LoggedMessage, Window, id_order
+from services.bus.bus_memory import MemoryBus
+from services.bus.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
 from tests.support.parts import Clock
 from tests.support.redis import PATIENCE, RealRedis, run, until, within

@@ -15,9 +15,9 @@ from services.errors import DatabaseUnavailable, RateLimited, Unauthenticated, U
 from services.keyed_tokens import KeyedTokens, Keyring
 from services.limits.hourly import HourlyLimits, limits_of
 from services.opaque import token_hash
+from services.refresh.keys import DAY_SECONDS, RefreshKeys
+from services.refresh.refreshes import Refreshes
 from services.secret import Secret
-from services.sessions.refresh_keys import DAY_SECONDS, RefreshKeys
-from services.sessions.refreshes import Refreshes
 from services.sessions.tokens import REFRESH_PREFIX
 from tests.support.parts import REFRESH_TTL, Parts, node, settings_of_tests
 
@@ -39,7 +39,7 @@ def bad(number: int = 0) -> str:
 async def codes(parts: Parts, *tokens: str, ip: str = HERE) -> list[str]:
     async def one(token: str) -> str:
         try:
-            await parts.services.refreshes.refresh(token, ip)
+            await parts.services.refresh.refreshes.refresh(token, ip)
         except UsherError as error:
             return error.code
         return "ok"
@@ -54,12 +54,12 @@ async def without_database(parts: Parts) -> None:
 @pytest.mark.gen_test
 async def test_what_is_none_of_ours_is_refused_without_the_database(database_url: str) -> None:
     async with node(database_url) as parts:
-        await parts.services.refresh_keys.read()
+        await parts.services.refresh.keys.read()
         good = (await parts.signed_in()).refresh_token.reveal()
         await without_database(parts)
         assert set(await codes(parts, *map(bad, range(6)))) == {"unauthenticated"}
         with pytest.raises(DatabaseUnavailable):
-            await parts.services.refreshes.refresh(good, HERE)
+            await parts.services.refresh.refreshes.refresh(good, HERE)
 
 
 @pytest.mark.gen_test
@@ -87,15 +87,16 @@ async def test_refreshes_of_one_user_are_limited_and_no_strangers_count(database
     async with node(database_url, settings=FEW) as parts:
         user = await parts.user()
         ended = await parts.signed_in(user)
-        await parts.login_sessions.end(user, ended.claims.sid, "logout")
+        await parts.session_ends.end(user, ended.claims.sid, "logout")
         assert await codes(parts, ended.refresh_token.reveal()) == ["unauthenticated"]
         for _ in range(9):  # an old token of somebody does not use up what is theirs
             assert await codes(parts, ended.refresh_token.reveal()) == ["rate_limited"]
         token = (await parts.signed_in(user)).refresh_token.reveal()
         for _ in range(8):
-            token = (await parts.services.refreshes.refresh(token, HERE)).refresh_token.reveal()
+            newer = await parts.services.refresh.refreshes.refresh(token, HERE)
+            token = newer.refresh_token.reveal()
         with pytest.raises(RateLimited):
-            await parts.services.refreshes.refresh(token, HERE)
+            await parts.services.refresh.refreshes.refresh(token, HERE)
         assert await codes(parts, (await parts.signed_in()).refresh_token.reveal()) == ["ok"]
 
 
@@ -103,14 +104,14 @@ async def test_refreshes_of_one_user_are_limited_and_no_strangers_count(database
 async def test_nothing_is_counted_while_the_database_is_away(database_url: str) -> None:
     async with node(database_url, settings=FEW) as parts:
         good = (await parts.signed_in()).refresh_token.reveal()
-        sessions = parts.services.refreshes
+        sessions = parts.services.refresh.refreshes
 
         class Away:
             async def refresh(self, _: str) -> None:
                 raise DatabaseUnavailable
 
         limits = parts.services.limits
-        keys, callers = parts.services.refresh_keys, parts.database.callers
+        keys, callers = parts.services.refresh.keys, parts.database.callers
         away = Refreshes(Away(), parts.tokens.refresh, keys, limits, callers)  # type: ignore[arg-type]
         for _ in range(20):
             with pytest.raises(DatabaseUnavailable):
@@ -136,15 +137,15 @@ async def test_a_token_of_before_the_checksum_goes_on_working_where_there_are_su
         old = [secrets.token_urlsafe(32) for _ in range(2)]
         for token in old:
             await parts.database.run(_old_form, login.claims.sid, token, parts.clock())
-        await parts.services.refresh_keys.read()
+        await parts.services.refresh.keys.read()
         assert await codes(parts, old[0]) == ["unauthenticated"]  # a new installation has none
         row = {"key_id": "none", "last_used_at": parts.clock()}
         await parts.database.run(lambda db: RefreshKey.insert(row).execute(db))
-        await parts.services.refresh_keys.read()
-        new = await parts.services.refreshes.refresh(old[0], HERE)
+        await parts.services.refresh.keys.read()
+        new = await parts.services.refresh.refreshes.refresh(old[0], HERE)
         assert parts.tokens.refresh.read(new.refresh_token.reveal()) is not None
         parts.clock.forward(REFRESH_TTL + DAY_SECONDS + 1)
-        await parts.services.refresh_keys.read()
+        await parts.services.refresh.keys.read()
         await without_database(parts)
         assert await codes(parts, old[1]) == ["unauthenticated"]
 
@@ -154,7 +155,7 @@ async def test_a_token_of_a_retired_secret_goes_on_working(database_url: str) ->
     async with node(database_url) as parts:
         before = made_with(OTHER_SECRET)
         await RefreshKeys(parts.database, before, REFRESH_TTL, parts.clock).read()
-        await parts.services.refresh_keys.read()
+        await parts.services.refresh.keys.read()
         login = await parts.signed_in()
         old = before.make(login.user.id).reveal()
         await parts.database.run(_old_form, login.claims.sid, old, parts.clock())
@@ -172,10 +173,10 @@ async def test_unknown_tokens_of_a_retired_secret_count_before_they_are_looked_u
     async with node(database_url) as parts:
         before = made_with(OTHER_SECRET)
         await RefreshKeys(parts.database, before, REFRESH_TTL, parts.clock).read()
-        await parts.services.refresh_keys.read()
+        await parts.services.refresh.keys.read()
         limits = HourlyLimits(parts.store.inner, limits_of(FEW), parts.metrics, parts.clock)
-        keys, callers = parts.services.refresh_keys, parts.database.callers
-        few = Refreshes(parts.login_sessions, parts.tokens.refresh, keys, limits, callers)
+        keys, callers = parts.services.refresh.keys, parts.database.callers
+        few = Refreshes(parts.refresh.rotation, parts.tokens.refresh, keys, limits, callers)
         for _ in range(3):
             with pytest.raises(Unauthenticated):
                 await few.refresh(before.make("ada").reveal(), HERE)

@@ -13,8 +13,8 @@ from services.errors import Unauthenticated
 from services.keyed_tokens import KeyedTokens
 from services.limits.hourly import HourlyLimits, Taken
 from services.limits.networks import network_of
-from services.sessions.login_sessions import LoginSessions
-from services.sessions.refresh_keys import WITHOUT_CHECKSUM, RefreshKeys
+from services.refresh.keys import WITHOUT_CHECKSUM, RefreshKeys
+from services.refresh.rotation import RefreshRotation
 from services.sessions.session_views import SignedIn
 
 _WITHOUT_CHECKSUM = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -27,14 +27,14 @@ class Refreshes:
 
     def __init__(
         self,
-        login_sessions: LoginSessions,
+        rotation: RefreshRotation,
         tokens: KeyedTokens,
         keys: RefreshKeys,
         limits: HourlyLimits,
         callers: Callers,
     ) -> None:
         self._callers = callers
-        self._sessions, self._tokens, self._keys = login_sessions, tokens, keys
+        self._rotation, self._tokens, self._keys = rotation, tokens, keys
         self._limits = limits
 
     async def refresh(self, token: str, ip: str) -> SignedIn:
@@ -45,7 +45,7 @@ class Refreshes:
             ip: the address that it came from.
 
         Raises:
-            Unauthenticated: as `LoginSessions.refresh`.
+            Unauthenticated: as `RefreshRotation.refresh`.
             RateLimited: too many of this user, or none from an address that sent too many.
         """
         of = self._limits.of
@@ -65,7 +65,7 @@ class Refreshes:
 
     async def _exchange(self, token: str, taken: Taken, counts_when_good: bool) -> SignedIn:
         try:
-            signed_in = await self._sessions.refresh(token)
+            signed_in = await self._rotation.refresh(token)
         except Unauthenticated:
             if counts_when_good:
                 # Who holds an old token of somebody must not use up their refreshes.

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from services.redis.bus import id_order
-from services.redis.bus_redis import EPOCH_KEY, log_key
+from services.bus.bus import id_order
+from services.bus.log_keys import EPOCH_KEY, log_key
 from services.rooms.rooms import Rooms
-from tests.redis.test_bus_redis import ROOM, Node, hang_up, node
+from tests.bus.test_bus_redis import ROOM, Node, hang_up, node
 from tests.support.people import Person, enter
 from tests.support.redis import RealRedis, until
 

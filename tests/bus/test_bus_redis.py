@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.bus.bus import LoggedMessage
+from services.bus.bus_redis import RedisBus
+from services.bus.log_keys import EPOCH_KEY, EPOCH_MS, channel, log_key
 from services.errors import StoreUnavailable
-from services.redis.bus import LoggedMessage
-from services.redis.bus_redis import EPOCH_KEY, EPOCH_MS, RedisBus, channel, log_key
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.rooms import Rooms
-from tests.redis.test_bus import Ear, heard
+from tests.bus.test_bus import Ear, heard
 from tests.support.people import Person, enter
 from tests.support.redis import RealRedis, redis_server, run, until, within
 
