@@ -24,12 +24,13 @@ from handlers.base import Site
 from handlers.cookies import CookieJar
 from handlers.http.oauth import load_pages
 from handlers.http_server import UsherServer
+from handlers.request_router import RequestRouter
 from handlers.routes import make_application
 from handlers.tls import Tls
 from handlers.websocket.context import SocketContext
 from handlers.websocket.room_events import ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
-from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler, UpgradeRouter
+from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler
 from services import container
 from services import lifecycle as running
 from services.container import Services
@@ -176,7 +177,7 @@ def _open(
     application = make_application(site, {"context": context, "upgrades": upgrades})
     direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
-        UpgradeRouter(application, direct, context.unjoined, Rotation()),
+        RequestRouter(application, direct, context.unjoined, Rotation()),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,

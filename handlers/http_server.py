@@ -19,10 +19,10 @@ from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
 from tornado.netutil import add_accept_handler
 
 from handlers.problems import PROBLEM_TYPE, problem_body
+from handlers.request_router import RequestRouter
 from handlers.tls import Tls, limit_handshake
 from handlers.websocket.arrivals import Arrival, Arrivals, first_bytes
 from handlers.websocket.plain_head import forwarded_for
-from handlers.websocket.upgrade import UpgradeRouter
 from services.errors import HeadersTooLarge, RateLimited, UsherError
 
 LINGER_SECONDS = 1.0
@@ -42,7 +42,7 @@ class UsherServer(HTTPServer):
     """
 
     def initialize(  # type: ignore[override]  # one kind of router, and options passed on
-        self, router: UpgradeRouter, **options: Any
+        self, router: RequestRouter, **options: Any
     ) -> None:
         super().initialize(router, **options)
         self._router, self._unjoined, self._rotation = router, router.unjoined, router.rotation
