@@ -40,11 +40,11 @@ from services.logs import LogHandler, Writer, set_up_logging
 from services.operating import operate
 from services.reload import Reloader
 from services.rotation import Rotation
+from services.secret_values import secret_values
 from services.settings import command_line, settings
 from services.settings.branding import Branding
 from services.settings.origins import Origins, http_origin
 from services.settings.proxies import Proxies
-from services.settings.secret_values import secret_values
 from services.settings.settings import Settings
 from services.websocket.connection import CLOSE_HANDSHAKE_SECONDS
 from services.websocket.listener import Listener
@@ -252,6 +252,8 @@ def _welcome(infrastructure: Infrastructure, origins: Origins, port: int, anybod
         f"  Database  {database}",
         f"  Redis     {redis}",
     ]
+    if chosen.smtp_url is None:
+        lines.append(f"  Mail      no SMTP_URL: as files in {chosen.data_dir.resolve() / 'mail'}")
     if chosen.public_url is not None:  # which says nothing of where this node is
         scheme = "http" if chosen.tls_certificate is None else "https"
         lines.insert(4, f"  Listens   {http_origin(chosen.host, port, scheme)}")

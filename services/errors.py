@@ -7,12 +7,17 @@
     │   └── WeakPassword   400  weak_password, with suggestions
     ├── Unauthenticated    401  unauthenticated
     │   └── TokenExpired   401  token_expired: genuine, but expired
+    ├── StepUpNeeded       401  step_up_needed: signed in, but not lately or by one factor
     ├── Forbidden          403  forbidden
     │   ├── WrongPassword  403  wrong_password
     │   ├── WrongCode      403  wrong_code: a second factor
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
     │   ├── LinkRefused    403  link_refused
+    │   ├── SignupClosed   403  signup_closed
+    │   ├── InvitationNeeded 403 invitation_needed
+    │   ├── InvitationRefused 403 invitation_refused
+    │   ├── EmailDomainRefused 403 email_domain_refused
     │   └── IdentityMismatch 403 identity_mismatch: another user's or session's token
     ├── NotFound           404  not_found
     ├── Conflict           409  conflict
@@ -40,7 +45,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from services.claims import Claims
+from services.claims import Acr, Claims
 
 
 class UsherError(Exception):
@@ -122,6 +127,24 @@ class TokenExpired(Unauthenticated):
         self.claims = claims
 
 
+class StepUpNeeded(UsherError):
+    """The user is signed in, and must prove again who they are (RFC 9470). No refresh helps.
+
+    Args:
+        max_age: seconds that a proof counts.
+        acr: the number of factors that is needed.
+        methods: by which this user can prove it; empty where only a new sign-in does.
+    """
+
+    status, code = 401, "step_up_needed"
+    title = "Confirm that it is you to go on."
+
+    def __init__(self, max_age: float, acr: Acr = "1", methods: tuple[str, ...] = ()) -> None:
+        super().__init__("the proof of who the user is is too old, or by too few factors")
+        self.max_age, self.acr, self.methods = max_age, acr, methods
+        self.public = {"methods": methods} if methods else {}
+
+
 class Forbidden(UsherError):
     status, code, title = 403, "forbidden", "This is not yours to do."
 
@@ -157,6 +180,34 @@ class LinkRefused(Forbidden):
     """A one-time link is invalid, for any reason. Not 401, because no sign-in or refresh helps."""
 
     code, title = "link_refused", "This link does not work, or not any more. Ask for a new one."
+
+
+class SignupClosed(Forbidden):
+    """SIGNUP is closed: only administrators open accounts."""
+
+    code, title = "signup_closed", "New accounts cannot be created here."
+
+
+class InvitationNeeded(Forbidden):
+    """SIGNUP is invite, and there is no invitation."""
+
+    code = "invitation_needed"
+    title = "An invitation is needed to create an account here."
+
+
+class InvitationRefused(Forbidden):
+    """An invitation is invalid, for any reason."""
+
+    code = "invitation_refused"
+    title = "This invitation is not valid: it was used, has expired, or is for another address."
+
+
+class EmailDomainRefused(Forbidden):
+    """EMAIL_DOMAINS does not have the domain of an address. It depends on the address alone, and
+    not on whether there is an account."""
+
+    code = "email_domain_refused"
+    title = "E-mail addresses of that domain are not accepted here."
 
 
 class IdentityMismatch(Forbidden):

@@ -22,6 +22,7 @@ WINGS = {
     "services.storage": set(),
     "services.audit": {"storage"},
     "services.webhooks": {"storage"},
+    "services.mail": {"settings", "storage"},
     "services.redis": set(),
     "services.bus": {"redis"},
     "services.embedded": set(),
@@ -38,7 +39,8 @@ WINGS = {
         "websocket",
     },
     "services.refresh": {"limits", "sessions", "storage"},
-    "services.accounts": {"limits", "sessions", "storage"},
+    "services.registration": {"limits", "sessions", "storage"},
+    "services.accounts": {"limits", "registration", "sessions", "storage"},
     "services.rooms": {
         "accounts",
         "bus",
@@ -50,21 +52,32 @@ WINGS = {
         "websocket",
     },
     "services.backends": {"rooms", "sessions", "storage"},
-    "services.oauth": {"accounts", "settings"},
+    "services.oauth": {"registration", "settings"},
+    "services.commands": {
+        "accounts",
+        "backends",
+        "providers",
+        "registration",
+        "sessions",
+        "settings",
+        "storage",
+    },
     "services.factors": {"limits", "storage"},
-    "services.commands": {"accounts", "backends", "providers", "sessions", "settings", "storage"},
+    "services.step_up": {"accounts", "factors", "sessions", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {
         "accounts",
         "limits",
         "native",
         "oauth",
+        "registration",
         "sessions",
         "settings",
         "storage",
     },
     "handlers.websocket": set(),
     "handlers.http": {"websocket"},
+    "handlers.account": {"http"},
     "handlers.reference": {"http", "websocket"},
 }
 """Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say
@@ -81,8 +94,8 @@ CONSTANT_MAKERS = frozenset(
         "Decoder", "Encoder", "MappingProxyType", "NewType", "ParamSpec", "Path",
         "RateLimitItemPerDay", "RateLimitItemPerHour", "RateLimitItemPerMinute", "Struct",
         "TypeVar", "TypeVarTuple", "bytes", "cast", "compile", "encode", "float", "format",
-        "frozenset", "getLogger", "getattr", "int", "ip_network", "join", "len", "maketrans",
-        "max", "min", "namedtuple", "object", "range", "str", "timedelta", "tuple",
+        "frozenset", "getLogger", "get_args", "getattr", "int", "ip_network", "join", "len",
+        "maketrans", "max", "min", "namedtuple", "object", "range", "str", "timedelta", "tuple",
     }
 )  # fmt: skip
 MUTABLE_MAKERS = frozenset(

@@ -11,7 +11,14 @@ from handlers.operations import PATH_SEGMENT, operation
 from services.accounts.account_rows import UserRow
 from services.accounts.administration import MAX_PAGE
 from services.claims import Role
-from services.errors import BadRequest, EmailTaken, Forbidden, LastAdmin, NotFound
+from services.errors import (
+    BadRequest,
+    EmailDomainRefused,
+    EmailTaken,
+    Forbidden,
+    LastAdmin,
+    NotFound,
+)
 
 
 class UserPage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -76,7 +83,7 @@ class UsersHandler(ApiHandler):
         body=NewUser,
         status=201,
         answer=UserMade,
-        errors=(EmailTaken,),
+        errors=(EmailTaken, EmailDomainRefused),
         audit="user.created",
     )
     async def post(self, body: NewUser) -> UserMade:

@@ -13,10 +13,14 @@ from handlers.operations import operation
 from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
+    EmailDomainRefused,
+    InvitationNeeded,
+    InvitationRefused,
     LinkRefused,
     NotFound,
     RateLimited,
     ReauthenticationNeeded,
+    SignupClosed,
     SignupRefused,
     TokenExpired,
     Unauthenticated,
@@ -30,10 +34,13 @@ Client = Literal["browser", "native"]
 
 
 class SignUp(msgspec.Struct):
+    """`invitation`: what stands behind `#invitation=` in the link of an invitation."""
+
     email: str
     password: str
     name: str
     client: Client = "browser"
+    invitation: str = ""
 
 
 class LogIn(msgspec.Struct):
@@ -131,13 +138,21 @@ class SignUpHandler(SignInHandler):
         body=SignUp,
         status=201,
         answer=BrowserSignIn | NativeSignIn,
-        errors=(WeakPassword, SignupRefused, RateLimited),
+        errors=(
+            WeakPassword,
+            SignupRefused,
+            SignupClosed,
+            InvitationNeeded,
+            InvitationRefused,
+            EmailDomainRefused,
+            RateLimited,
+        ),
         audit="account.created",
     )
     async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn:
         accounts = self.services.accounts
         result = await accounts.sign_up(
-            body.email, body.password, body.name, self.device(body.client)
+            body.email, body.password, body.name, self.device(body.client), body.invitation
         )
         return self.signed_in(result, body.client)
 

@@ -31,12 +31,8 @@ from services.rooms.joins import Credential, TwoIdentities
 from services.sessions.admission import Identity
 from services.settings.origins import Origins
 from services.settings.proxies import Proxies
-from services.websocket.connection import (
-    READ_BYTES,
-    Connection,
-    ConnectionOwner,
-    WebSocketConnection,
-)
+from services.websocket.connection import READ_BYTES, Connection, ConnectionOwner
+from services.websocket.direct_connection import WebSocketConnection
 from services.websocket.protocol import CloseCode
 
 MAX_BODY_BYTES = 64 * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
@@ -21,6 +22,7 @@ from services.outbox import (
     UserEvent,
     user_subject,
 )
+from services.registration.registration import Admitted
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.row_locks import locked, locked_one
@@ -69,25 +71,39 @@ def tell(
 
 
 def insert_first_or_next(
-    db: peewee.Database, values: dict[str, object], outbox: Outbox = NO_OUTBOX
-) -> None:
+    db: peewee.Database,
+    values: dict[str, object],
+    outbox: Outbox = NO_OUTBOX,
+    admit: Callable[[], Admitted] = Admitted,
+) -> Admitted:
     """Insert an account, as administrator if it is the first one.
+
+    Args:
+        admit: decides on an account that is not the first, and raises what refuses it.
 
     Raises:
         peewee.IntegrityError: the address is taken, or another account was first concurrently.
     """
     if is_anybody(db):
-        insert_next(db, values, outbox)
-    else:
-        # `founder` is unique, so only one of several concurrent sign-ups can be the first.
-        User.insert(**values, role="admin", founder=1).execute(db)
-        tell(db, outbox, "user.created", User(**values, role="admin"))
+        admitted = admit()
+        insert_next(db, values, outbox, admitted.role)
+        return admitted
+    # `founder` is unique, so only one of several concurrent sign-ups can be the first.
+    User.insert(**values, role="admin", founder=1).execute(db)
+    tell(db, outbox, "user.created", User(**values, role="admin"))
+    return Admitted("admin")
 
 
-def insert_next(db: peewee.Database, values: dict[str, object], outbox: Outbox = NO_OUTBOX) -> None:
-    """Insert an account that is not the first. Raises as `insert_first_or_next`."""
-    User.insert(**values, role="user").execute(db)
-    tell(db, outbox, "user.created", User(**values, role="user"))
+def insert_next(
+    db: peewee.Database, values: dict[str, object], outbox: Outbox = NO_OUTBOX, role: Role = "user"
+) -> None:
+    """Insert an account that is not the first.
+
+    Raises:
+        peewee.IntegrityError: the address is taken.
+    """
+    User.insert(**values, role=role).execute(db)
+    tell(db, outbox, "user.created", User(**values, role=role))
 
 
 class Found(msgspec.Struct, frozen=True):

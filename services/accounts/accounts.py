@@ -11,7 +11,6 @@ import peewee
 
 from models.user import User
 from services.accounts import account_rows
-from services.accounts.addresses import normalised_email
 from services.accounts.devices import Devices
 from services.accounts.display_names import checked_name
 from services.accounts.known_networks import KnownNetworks
@@ -29,6 +28,8 @@ from services.errors import (
 from services.limits.networks import network_of
 from services.metrics import Metrics
 from services.outbox import NO_OUTBOX, Outbox
+from services.registration.addresses import normalised_email
+from services.registration.registration import Admitted, Registration
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
@@ -41,6 +42,7 @@ class Accounts:
     """Signs users up and in, and changes passwords.
 
     Args:
+        registration: decides who may sign up.
         devices: creates and verifies device tokens.
         outbox: receives events when accounts are created.
     """
@@ -52,6 +54,7 @@ class Accounts:
         login_sessions: LoginSessions,
         session_ends: SessionEnds,
         revocations: Revocations,
+        registration: Registration,
         limits: SignInLimits,
         devices: Devices,
         metrics: Metrics,
@@ -61,26 +64,35 @@ class Accounts:
         self._outbox = outbox
         self._database, self._passwords = database, passwords
         self._sessions, self._ends = login_sessions, session_ends
-        self._revocations = revocations
+        self._revocations, self._registration = revocations, registration
         self._limits, self.devices = limits, devices
         self._networks = KnownNetworks(database)
         self._metrics, self._clock = metrics, clock
 
     # ---- signing up and in -----------------------------------------------------------------
 
-    async def sign_up(self, email: str, password: str, name: str, device: Device) -> SignedIn:
+    async def sign_up(
+        self, email: str, password: str, name: str, device: Device, invitation: str = ""
+    ) -> SignedIn:
         """Create an account and sign it in. The first account becomes administrator.
+
+        Args:
+            invitation: the token of an invitation.
 
         Raises:
             BadRequest: the e-mail address or the name is invalid.
             WeakPassword: with suggestions.
+            EmailDomainRefused, SignupClosed, InvitationNeeded, InvitationRefused: the rules of
+                this installation do not allow it (services/registration/registration.py).
             SignupRefused: the e-mail address is taken; the response does not confirm that.
             RateLimited: too many sign-ups from this client address in an hour.
         """
         address, shown = normalised_email(email), checked_name(name)
+        self._registration.check_domain(address)
+        invited = await self._registration.check(invitation, device.ip)
         taken = await self._limits.begin_sign_up(network_of(device.ip))
         try:
-            user_id = await self._make(address, password, shown)
+            user_id = await self._make(address, password, shown, invited)
         except SignupRefused:
             raise  # counted, because many attempts would reveal which addresses are taken
         except BaseException:  # also if cancelled: a sign-up that failed must not count
@@ -92,18 +104,21 @@ class Accounts:
             account_rows.say_first(user_id)
         return signed_in
 
-    async def _make(self, address: str, password: str, name: str) -> str:
+    async def _make(self, address: str, password: str, name: str, invited: str | None) -> str:
         await self._passwords.check_strength(password, hints(address, name))
         password_hash = await self._passwords.hash(password)
         user_id = secrets.token_urlsafe(16)
         try:
-            await self._insert_user(user_id, address, name, password_hash)
+            admitted = await self._insert_user(user_id, address, name, password_hash, invited)
         except peewee.IntegrityError as error:
             self._metrics.sign_ins.labels(outcome="signup_refused").inc()
             raise SignupRefused("sign-up: address taken") from error
+        self._registration.used(admitted, user_id)
         return user_id
 
-    async def _insert_user(self, user_id: str, address: str, name: str, hash_: str) -> None:
+    async def _insert_user(
+        self, user_id: str, address: str, name: str, hash_: str, invited: str | None
+    ) -> Admitted:
         values = {
             "id": user_id,
             "email": address,
@@ -111,12 +126,19 @@ class Accounts:
             "password_hash": hash_,
             "created_at": self._clock(),
         }
+
+        def work(db: peewee.Database) -> Admitted:
+            def admit() -> Admitted:
+                return self._registration.admit(db, address, invited)
+
+            return account_rows.insert_first_or_next(db, values, self._outbox, admit)
+
         try:
-            await self._database.run(account_rows.insert_first_or_next, values, self._outbox)
+            return await self._database.run(work)
         except peewee.IntegrityError:
             # Another account was first concurrently, or the address is taken: insert it as a
             # later one, which tells.
-            await self._database.run(account_rows.insert_next, values, self._outbox)
+            return await self._database.run(work)
 
     async def log_in(self, email: str, password: str, device: Device) -> SignedIn:
         """Sign in with a password.
@@ -249,6 +271,14 @@ class Accounts:
             WrongPassword, RateLimited: as `change_password`.
         """
         return str((await self._confirmed(user_id, session_id, password)).password_hash)
+
+    async def count_sign_in(self, user_id: str) -> None:
+        """Count a proof of a user as a sign-in.
+
+        Raises:
+            RateLimited: too many in this hour.
+        """
+        await self._limits.count_sign_in(user_id)
 
     async def has_password(self, user_id: str) -> bool:
         """Whether an account has a password."""

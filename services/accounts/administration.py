@@ -10,10 +10,10 @@ import peewee
 from models.user import User
 from services.accounts import account_rows, link_rows
 from services.accounts.account_rows import UserRow
-from services.accounts.addresses import normalised_email
 from services.claims import Role
 from services.errors import Forbidden, NotFound
 from services.outbox import NO_OUTBOX, Outbox
+from services.registration.addresses import normalised_email
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds

@@ -87,7 +87,14 @@ class Reason(Enum):
         403,
         "There is no account here that {provider} opens.",
         "If you have one already, sign in to it and link {provider} under “Linked accounts”. "
-        "If not, ask whoever runs this server.",
+        "If not, ask whoever runs this server; if you were invited, open the link of your "
+        "invitation first.",
+    )
+    INVITATION_REFUSED = _Words(
+        403,
+        "This invitation is not valid.",
+        "It was used, has expired, or is for another address than {provider} has of you. Ask for "
+        "a new one.",
     )
     NOT_ALLOWED = _Words(
         403,

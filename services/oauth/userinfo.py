@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from services.accounts.addresses import normalised_email
 from services.errors import BadRequest
 from services.oauth.errors import Reason, SignInRefused
+from services.registration.addresses import normalised_email
 from services.settings.providers import OAuthProvider
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)

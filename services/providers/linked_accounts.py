@@ -21,6 +21,7 @@ from services.outbox import NO_OUTBOX, Outbox
 from services.providers import identity_rows
 from services.providers.authorization_requests import Link, proof_of
 from services.providers.tokens import ProviderTokens, TokenSet
+from services.registration.registration import Registration
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
@@ -50,10 +51,11 @@ class LinkedAccounts:
         session_ends: SessionEnds,
         revocations: Revocations,
         tokens: ProviderTokens,
+        registration: Registration,
         clock: Callable[[], float] = time.time,
         outbox: Outbox = NO_OUTBOX,
     ) -> None:
-        self._outbox = outbox
+        self._outbox, self._registration = outbox, registration
         self._database, self._sessions = database, login_sessions
         self._ends = session_ends
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
@@ -84,7 +86,7 @@ class LinkedAccounts:
                 identity_rows.insert(db, provider.name, profile, user.id, self._clock())
                 identity_rows.forget_unlinked(db, user.id, provider.name)
             else:
-                if identity_rows.follow_address(db, user, found, profile):
+                if identity_rows.follow_address(db, user, found, profile, self._registration.takes):
                     account_rows.tell(db, self._outbox, "user.changed", user, "email")
                 identity_rows.record_use(db, found, profile, self._clock())
             identity_rows.record_verified(db, user, profile)

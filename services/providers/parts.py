@@ -19,6 +19,8 @@ from services.providers.logout import ProviderLogout
 from services.providers.refresh import ProviderRefresh
 from services.providers.registry import Providers
 from services.providers.tokens import ProviderTokens
+from services.registration.handovers import Handovers
+from services.registration.registration import Registration
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
@@ -63,17 +65,28 @@ def join(
     limits: HourlyLimits,
     keys_are_wrong: Callable[[], bool],
     metrics: Metrics,
+    registration: Registration,
+    handovers: Handovers,
     clock: Callable[[], float] = time.time,
     outbox: Outbox = NO_OUTBOX,
 ) -> OAuthParts:
     """Create and connect the services. Nothing is started."""
     tokens = ProviderTokens(encryption, clock)
     linked = LinkedAccounts(
-        database, login_sessions, session_ends, revocations, tokens, clock, outbox
+        database,
+        login_sessions,
+        session_ends,
+        revocations,
+        tokens,
+        registration,
+        clock,
+        outbox,
     )
-    identities = Identities(database, login_sessions, revocations, tokens, clock, outbox)
+    identities = Identities(
+        database, login_sessions, revocations, tokens, registration, handovers, clock, outbox
+    )
     authorization_requests = AuthorizationRequests(encryption, database, clock)
-    return OAuthParts(
+    parts = OAuthParts(
         providers=providers,
         flow=OAuth(
             providers, authorization_requests, identities, linked, limits, keys_are_wrong, metrics
@@ -85,3 +98,5 @@ def join(
             database, providers, tokens, session_ends, revocations, metrics, clock
         ),
     )
+    handovers.on_handover(parts.take_out)
+    return parts

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, cast
 
 import msgspec
 
@@ -34,8 +34,10 @@ from services.settings.origins import WILDCARD_HOSTS, is_loopback
 from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.settings.proxies import IPNetwork
 from services.settings.row import Setting
+from services.settings.smtp import TAKES_FROM, Sender, SmtpServer
 from services.settings.sources import Sources
 
+SignupMode = Literal["open", "invite", "closed"]
 VERSION = "0.1.0"
 EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
@@ -83,6 +85,12 @@ class Settings(Limits, frozen=True, kw_only=True):
     limit_mails: int
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
+    smtp_url: SmtpServer | None = None
+    mail_from: Sender | None = None
+    mail_templates: Path | None = None
+    step_up_seconds: float = 900.0
+    signup: SignupMode = "open"
+    email_domains: tuple[str, ...] = ()
     app_audiences: tuple[str, ...] = ()
     native_redirect_uris: tuple[str, ...] = ()
     app_name: str = DEFAULT_NAME
@@ -140,6 +148,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         refresh_token_ttl_seconds=sources.value(table.REFRESH_TOKEN_TTL),
         session_lifetime_seconds=sources.value(table.SESSION_LIFETIME),
         ticket_ttl_seconds=sources.value(table.TICKET_TTL),
+        step_up_seconds=sources.value(table.STEP_UP),
         join_timeout_seconds=sources.value(table.JOIN_TIMEOUT),
         lease_seconds=sources.value(table.LEASE),
         max_sessions_per_user=sources.value(table.MAX_SESSIONS),
@@ -157,6 +166,11 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         oauth_providers=tuple(
             _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
         ),
+        smtp_url=sources.optional(table.SMTP_URL),
+        mail_from=sources.optional(table.MAIL_FROM),
+        mail_templates=sources.optional(table.MAIL_TEMPLATES),
+        signup=cast("SignupMode", sources.value(table.SIGNUP)),
+        email_domains=sources.value(table.EMAIL_DOMAINS),
         app_audiences=sources.value(table.APP_AUDIENCES),
         native_redirect_uris=sources.value(table.NATIVE_REDIRECT_URIS),
         app_name=sources.value(table.APP_NAME),
@@ -179,6 +193,8 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         missing = table.TLS_KEY if settings.tls_key is None else table.TLS_CERTIFICATE
         raise sources.missing(missing, f"{missing.meaning}; TLS needs both")
+    if settings.smtp_url is not None and settings.mail_from is None:
+        raise sources.missing(table.MAIL_FROM, f"{TAKES_FROM}; SMTP_URL needs it")
     sources.refuse_unknown_of_providers()
     warnings = [*sources.warnings(), *_cautions(settings)]
     return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))
@@ -270,6 +286,11 @@ def _cautions(settings: Settings) -> list[str]:
             f"HOST is {settings.host} and PUBLIC_URL is not set: only pages opened at "
             f"{WILDCARD_HOSTS[settings.host]} or localhost can sign in; set PUBLIC_URL to the "
             "address that browsers use"
+        )
+    smtp = settings.smtp_url
+    if smtp is not None and smtp.tls == "none" and not is_loopback(smtp.host):
+        cautions.append(
+            "SMTP_URL has starttls=off: mails and their links cross the network in clear"
         )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         cautions.append("TRUSTED_PROXIES holds every address: any client can choose its own")

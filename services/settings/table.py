@@ -13,6 +13,7 @@ from services.settings.branding import DEFAULT_NAME, TAKES_LOGO
 from services.settings.limits import LIMIT_SETTINGS
 from services.settings.providers import provider_names
 from services.settings.row import Setting
+from services.settings.smtp import TAKES_SMTP, mail_from, smtp_url
 
 MINUTE, DAY = 60, 86_400
 LEAST_SECONDS = 0.1
@@ -71,6 +72,12 @@ TICKET_TTL = Setting(
     values.seconds(LEAST_SECONDS, 10 * MINUTE),
     "30",
     "life of a WebSocket ticket, in seconds",
+)
+STEP_UP = Setting(
+    "STEP_UP_SECONDS",
+    values.seconds(1, DAY),
+    "900",
+    "how long a sign-in, or a step-up, counts for acts and rooms that ask for one, in seconds",
 )
 JOIN_TIMEOUT = Setting(
     "JOIN_TIMEOUT_SECONDS",
@@ -163,6 +170,38 @@ LIMIT_MAILS = Setting(
     "20",
     "mails that one address asks for in an hour, a quarter of them to one mailbox; 0 for any "
     "number",
+)
+SMTP_URL = Setting(
+    "SMTP_URL", smtp_url, None, TAKES_SMTP, "mails become files in DATA_DIR/mail", True
+)
+MAIL_FROM = Setting(
+    "MAIL_FROM",
+    mail_from,
+    None,
+    "whom mails come from: an address, or Name <address>; needed with SMTP_URL",
+    "none",
+)
+MAIL_TEMPLATES = Setting(
+    "MAIL_TEMPLATES",
+    values.folder,
+    None,
+    "folder with your own templates of mails; see docs/mail.md",
+    "those that come with Usher",
+)
+SIGNUP = Setting(
+    "SIGNUP",
+    values.choice("open", "invite", "closed"),
+    "open",
+    "who may open an account, by password or provider: open (anybody), invite (whoever has an "
+    "invitation) or closed (nobody); the very first account can always be opened",
+)
+EMAIL_DOMAINS = Setting(
+    "EMAIL_DOMAINS",
+    values.email_domains,
+    "",
+    "domains whose e-mail addresses may be those of new accounts, comma-separated",
+    "any",
+    is_list=True,
 )
 OAUTH_PROVIDERS = Setting(
     "OAUTH_PROVIDERS",
@@ -286,6 +325,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     REFRESH_TOKEN_TTL,
     SESSION_LIFETIME,
     TICKET_TTL,
+    STEP_UP,
     JOIN_TIMEOUT,
     LEASE,
     MAX_SESSIONS,
@@ -300,6 +340,11 @@ SETTINGS: tuple[Setting[Any], ...] = (
     LIMIT_REFRESHES,
     LIMIT_TICKETS,
     LIMIT_MAILS,
+    SMTP_URL,
+    MAIL_FROM,
+    MAIL_TEMPLATES,
+    SIGNUP,
+    EMAIL_DOMAINS,
     OAUTH_PROVIDERS,
     APP_AUDIENCES,
     NATIVE_REDIRECT_URIS,

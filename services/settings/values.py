@@ -251,6 +251,20 @@ def origins(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def email_domains(text: str) -> tuple[str, ...]:
+    """EMAIL_DOMAINS: as they stand in normalised addresses (IDNA)."""
+    found: dict[str, None] = {}
+    for part in items(text):
+        try:
+            domain = part.lower().removeprefix("@").encode("idna").decode()
+        except UnicodeError:
+            domain = ""
+        if not is_host_name(domain):
+            raise BadValue("domains such as example.org, separated by commas", repr(part))
+        found[domain] = None
+    return tuple(found)
+
+
 def audiences(text: str) -> tuple[str, ...]:
     """Names of backends, as they stand in `aud`; "usher" is that of access tokens."""
     found: dict[str, None] = {}

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.accounts.addresses import MAX_EMAIL_LENGTH, normalised_email
 from services.accounts.display_names import MAX_NAME_LENGTH, checked_name
 from services.accounts.passwords import PHC_PREFIX
 from services.errors import (
@@ -32,6 +31,7 @@ from services.errors import (
     WeakPassword,
     WrongPassword,
 )
+from services.registration.addresses import MAX_EMAIL_LENGTH, normalised_email
 from services.sessions.session_views import Device, SignedIn
 from services.storage.database import Database
 from services.upkeep import Upkeep

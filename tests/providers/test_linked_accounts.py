@@ -101,7 +101,13 @@ async def sign_in(
     parts: Parts, who: ProviderProfile, provider: OAuthProvider | None = None
 ) -> SignedIn:
     service = Identities(
-        parts.database, parts.login_sessions, parts.revocations, parts.oauth.tokens, parts.clock
+        parts.database,
+        parts.login_sessions,
+        parts.revocations,
+        parts.oauth.tokens,
+        parts.registration.rules,
+        parts.registration.handovers,
+        parts.clock,
     )
     return await service.sign_in(provider or settings(), who, grant(), DEVICE)
 

@@ -141,6 +141,8 @@ async def test_what_comes_of_a_sign_in_at_a_provider(database_url: str) -> None:
             parts.services.login_sessions,
             parts.services.revocations,
             oauth.tokens,
+            parts.registration.rules,
+            parts.registration.handovers,
             parts.clock,
             outbox,
         )

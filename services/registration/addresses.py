@@ -1,4 +1,4 @@
-"""Normalises e-mail addresses, so that no two accounts have addresses that look the same."""
+"""E-mail addresses in one spelling."""
 
 from __future__ import annotations
 
