@@ -37,6 +37,10 @@ class UnjoinedConnections:
         """The number of connections on this node, by address."""
         return self._counts
 
+    def network(self, peer_ip: str, headers: Mapping[str, str]) -> str:
+        """The network that a request comes from, behind whichever trusted proxies."""
+        return self._network_of(self._proxies.client_ip(peer_ip, headers))
+
     def connected(self, peer_ip: str) -> str | None:
         """Count a new connection. Returns the argument for `leave`; "" if the connection is not
         counted, None if it exceeds the limit."""
