@@ -8,6 +8,7 @@ from typing import Any
 
 from tornado import web
 
+from handlers.account.step_up import StepUpHandler
 from handlers.api import ApiHandler, UnknownRoute
 from handlers.base import Site
 from handlers.client_file import client_file
@@ -91,6 +92,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/me", MeHandler),
     ("/api/auth/password", PasswordHandler),
     ("/api/auth/password/reset", PasswordResetHandler),
+    ("/api/auth/step-up", StepUpHandler),
     ("/api/auth/verify", VerifyHandler),
     ("/api/auth/app-token", AppTokenHandler),
     ("/api/auth/native-code", NativeCodeHandler),
