@@ -193,7 +193,7 @@ async def test_the_owner_of_an_address_gets_the_account_and_the_squatters_socket
     async with connect(server, subprotocols=bearer(squatter["access_token"])) as socket:
         await event(socket, "joined")
         owner = sign_in_there(server)
-        assert (await event(socket, "closing"))["data"]["code"] == 4410
+        assert (await event(socket, "closing"))["code"] == 4410
     me = owner.get("/api/auth/me").body
     assert (me["id"], me["name"]) == (squatter["user"]["id"], "Grace")
     login = {"email": email, "password": PASSWORD}
