@@ -23,6 +23,8 @@ from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
 from services.bus.bus import Bus
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
@@ -125,6 +127,7 @@ class Services:
     webhooks: WebhookParts
     unjoined_counts: UnjoinedCounts
     factors: Factors
+    login_challenges: LoginChallenges
 
 
 def build(
@@ -187,9 +190,8 @@ def build(
     )
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, store, encryption, metrics, node)
-    audiences = settings.app_audiences
-    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
-    app_tokens = AppTokens(app_keys, issuer, audiences)
+    app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
+    app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)
     providers = Providers(settings.oauth_providers, issuer)
     registration = registration_parts.join(
         database,
@@ -225,6 +227,16 @@ def build(
         metrics,
         settings.webhook_private,
     )
+    factors = factor_parts.join(
+        database,
+        encryption,
+        login_sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
+    )
     return Services(
         node=node,
         infrastructure=infrastructure,
@@ -242,6 +254,7 @@ def build(
             registration.rules,
             SignInLimits(limits),
             Devices(tokens.devices),
+            factors.challenges.begin_within,
             metrics,
             outbox=outbox,
         ),
@@ -306,7 +319,8 @@ def build(
         oauth=oauth,
         webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
-        factors=Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
 
 

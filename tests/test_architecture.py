@@ -61,7 +61,7 @@ WINGS = {
         "settings",
         "storage",
     },
-    "services.factors": {"limits", "storage"},
+    "services.factors": {"accounts", "limits", "sessions", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {
         "accounts",
@@ -74,6 +74,7 @@ WINGS = {
         "storage",
     },
     "handlers.websocket": set(),
+    "handlers.account": {"http"},
     "handlers.http": {"websocket"},
     "handlers.reference": {"http", "websocket"},
 }

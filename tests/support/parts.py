@@ -48,6 +48,8 @@ from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
 from services.container import Services
 from services.errors import StoreUnavailable
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
@@ -198,6 +200,7 @@ class Parts:
     joins: Joins
     services: Services
     factors: Factors
+    login_challenges: LoginChallenges
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
@@ -321,9 +324,10 @@ def join_parts(
     revocations.on_made(hooks.revoked(audit))
     encryption = Encryption(settings.encryption_keys)
     health = Health(database, counting, encryption, metrics, name)
-    audiences = settings.app_audiences
-    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
-    app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
+    app_keys = AppKeys(
+        database, encryption, bool(settings.app_audiences), health.keys_are_wrong, clock
+    )
+    app_tokens = AppTokens(app_keys, ISSUER, settings.app_audiences, clock)
     registration = registration_parts.join(
         database,
         session_ends,
@@ -364,6 +368,17 @@ def join_parts(
         clock,
     )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
+    factors = factor_parts.join(
+        database,
+        encryption,
+        sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
+        clock,
+    )
     services = Services(
         node=name,
         infrastructure=Infrastructure(
@@ -383,6 +398,7 @@ def join_parts(
             registration.rules,
             SignInLimits(limits),
             Devices(tokens.devices),
+            factors.challenges.begin_within,
             metrics,
             clock,
             outbox,
@@ -451,9 +467,8 @@ def join_parts(
         oauth=oauth,
         webhooks=webhooks,
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
-        factors=Factors(
-            database, encryption, limits, health.keys_are_wrong, settings.app_name, clock
-        ),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(
