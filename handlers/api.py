@@ -156,6 +156,16 @@ class ApiHandler(BaseHandler):
         if access not in USERS_MAY and not self.identity.is_admin:
             raise Forbidden("an administrator's call")
 
+    async def require_step_up(self) -> None:
+        """Require that the user has proved lately who they are (RFC 9470). API keys prove nothing
+        of the kind, and need not.
+
+        Raises:
+            StepUpNeeded: they have not.
+        """
+        if self.key is None:
+            await self.services.step_up.require(self.identity)
+
     async def good_key(self, token: str, access: Access) -> GoodKey:
         """Verify the request's API key. An invalid key is counted for the client's address; a valid
         one never is.

@@ -21,6 +21,7 @@ from services.errors import (
     OriginRefused,
     RateLimited,
     SecondFactorNeeded,
+    StepUpNeeded,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -103,6 +104,8 @@ class BaseHandler(web.RequestHandler):
             self.site.cookies.clear(self)
         if isinstance(refused, Unauthenticated):
             self.set_header("WWW-Authenticate", "Bearer")
+        if isinstance(refused, StepUpNeeded):
+            self.set_header("WWW-Authenticate", _insufficient(refused))
         if isinstance(refused, MethodNotAllowed):
             self.set_header("Allow", ", ".join(self.taken_methods()))
         if isinstance(refused, Unavailable):
@@ -158,6 +161,15 @@ class BaseHandler(web.RequestHandler):
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def _insufficient(needed: StepUpNeeded) -> str:
+    """The challenge of RFC 9470 section 3. `max_age` is in whole seconds, and has to be enough."""
+    return (
+        'Bearer error="insufficient_user_authentication", '
+        f'error_description="{needed.title}", '
+        f'max_age={int(needed.max_age)}, acr_values="{needed.acr}"'
+    )
 
 
 def _counted(method: str | None) -> str:

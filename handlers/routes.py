@@ -9,6 +9,7 @@ from typing import Any
 from tornado import web
 
 from handlers.account.second_factor import SecondFactorHandler
+from handlers.account.step_up import StepUpHandler
 from handlers.account.totp import RecoveryCodesHandler, TotpConfirmHandler, TotpHandler
 from handlers.api import ApiHandler, UnknownRoute
 from handlers.base import Site
@@ -90,6 +91,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/me", MeHandler),
     ("/api/auth/password", PasswordHandler),
     ("/api/auth/password/reset", PasswordResetHandler),
+    ("/api/auth/step-up", StepUpHandler),
     ("/api/auth/verify", VerifyHandler),
     ("/api/auth/app-token", AppTokenHandler),
     ("/api/auth/native-code", NativeCodeHandler),

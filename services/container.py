@@ -66,6 +66,8 @@ from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
 from services.steady_clock import SteadyClock
+from services.step_up.freshness import Freshness
+from services.step_up.step_up import StepUp
 from services.storage.encryption import Encryption
 from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
@@ -126,6 +128,8 @@ class Services:
     oauth: OAuthParts
     webhooks: WebhookParts
     unjoined_counts: UnjoinedCounts
+    freshness: Freshness
+    step_up: StepUp
     factors: Factors
     login_challenges: LoginChallenges
 
@@ -156,6 +160,7 @@ def build(
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
     revocations = Revocations(database, cache, hub, control, metrics, token_life)
+    freshness = Freshness(database, settings.step_up_seconds, SteadyClock())
     login_sessions = LoginSessions(
         database,
         tokens,
@@ -164,18 +169,24 @@ def build(
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
+        steady=freshness.clock,
+        epoch=lambda: freshness.epoch,
     )
     session_ends = SessionEnds(database, revocations)
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox()
     login_sessions.on_opening(webhook_hooks.opened(outbox))
     revocations.on_recorded(webhook_hooks.ended(outbox))
-    channels = Channels(database, revocations, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     login_sessions.on_opened(hooks.opened(audit))
@@ -192,7 +203,6 @@ def build(
     health = Health(database, store, encryption, metrics, node)
     app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)
-    providers = Providers(settings.oauth_providers, issuer)
     registration = registration_parts.join(
         database,
         session_ends,
@@ -206,7 +216,7 @@ def build(
         hooks.handed_over(audit),
     )
     oauth = oauth_parts.join(
-        providers,
+        Providers(settings.oauth_providers, issuer),
         database,
         encryption,
         login_sessions,
@@ -219,13 +229,28 @@ def build(
         registration.handovers,
         outbox=outbox,
     )
-    webhooks = webhook_parts.join(
-        outbox,
+    factors = factor_parts.join(
         database,
         encryption,
+        login_sessions,
+        tokens,
+        limits,
         health.keys_are_wrong,
+        settings.app_name,
         metrics,
-        settings.webhook_private,
+    )
+    accounts = Accounts(
+        database,
+        passwords,
+        login_sessions,
+        session_ends,
+        revocations,
+        registration.rules,
+        SignInLimits(limits),
+        Devices(tokens.devices),
+        factors.challenges.begin_within,
+        metrics,
+        outbox=outbox,
     )
     factors = factor_parts.join(
         database,
@@ -245,19 +270,7 @@ def build(
         pool=pool,
         admission=admission,
         joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
-        accounts=Accounts(
-            database,
-            passwords,
-            login_sessions,
-            session_ends,
-            revocations,
-            registration.rules,
-            SignInLimits(limits),
-            Devices(tokens.devices),
-            factors.challenges.begin_within,
-            metrics,
-            outbox=outbox,
-        ),
+        accounts=accounts,
         administration=Administration(
             database, session_ends, revocations, oauth.take_out, outbox=outbox
         ),
@@ -317,8 +330,17 @@ def build(
             database, login_sessions, session_ends, revocations, tokens.codes, limits
         ),
         oauth=oauth,
-        webhooks=webhooks,
+        webhooks=webhook_parts.join(
+            outbox,
+            database,
+            encryption,
+            health.keys_are_wrong,
+            metrics,
+            settings.webhook_private,
+        ),
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
+        freshness=freshness,
+        step_up=StepUp(database, accounts, login_sessions, freshness, factors.factors),
         factors=factors.factors,
         login_challenges=factors.challenges,
     )

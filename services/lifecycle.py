@@ -21,6 +21,7 @@ from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECO
 from services.sockets.keepalive import PING_SECONDS, keep_alive
 from services.sockets.session_pool import RENEW_SECONDS
 from services.sockets.unjoined_counts import SHARE_SECONDS
+from services.step_up.freshness import TICK_SECONDS as FRESHNESS_SECONDS
 from services.upkeep import PURGE_SECONDS, Upkeep
 from services.webhooks.socket_events import WRITE_SECONDS as WRITE_EVENTS_SECONDS
 
@@ -47,6 +48,7 @@ async def _start(services: Services) -> None:
     await services.refresh.keys.read()
     with suppress(DatabaseUnavailable):  # the database can be read, not written; the loop retries
         await services.refresh.ticks.tick()
+        await services.freshness.tick()
     await services.api_keys.read()
     await services.health.check()
     await services.app_keys.read()
@@ -105,6 +107,7 @@ def _begin_upkeep(services: Services) -> None:
     background.every(WRITE_EVENTS_SECONDS, "write socket events", write_events)
     background.every(TICK_SECONDS, "count for refresh tokens", services.refresh.ticks.tick)
     background.every(PURGE_SECONDS, "read refresh keys", services.refresh.keys.read)
+    background.every(FRESHNESS_SECONDS, "write the newest time", services.freshness.tick)
     background.every(READ_SECONDS, "read API keys", services.api_keys.read)
     background.every(PURGE_SECONDS, "read app keys", services.app_keys.read)
 

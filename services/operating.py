@@ -9,7 +9,7 @@ import msgspec
 
 from services import container
 from services.accounts.account_rows import UserRow
-from services.accounts.api_keys import KeyRow, Scope
+from services.accounts.api_key_rows import KeyRow, Scope
 from services.accounts.password_links import PasswordLink
 from services.audit.events import Caller
 from services.commands import keys

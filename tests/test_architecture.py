@@ -62,6 +62,7 @@ WINGS = {
         "storage",
     },
     "services.factors": {"accounts", "limits", "sessions", "storage"},
+    "services.step_up": {"accounts", "factors", "sessions", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {
         "accounts",
@@ -74,8 +75,8 @@ WINGS = {
         "storage",
     },
     "handlers.websocket": set(),
-    "handlers.account": {"http"},
     "handlers.http": {"websocket"},
+    "handlers.account": {"http"},
     "handlers.reference": {"http", "websocket"},
 }
 """Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say

@@ -44,6 +44,7 @@ class TotpHandler(ApiHandler):
         "Get a secret for an authenticator app. It is in use from its first code on, see "
         "`/api/auth/totp/confirm`.",
         status=201,
+        step_up=True,
         answer=NewTotp,
         errors=(FactorInUse, Unavailable),
     )
@@ -55,6 +56,7 @@ class TotpHandler(ApiHandler):
     @operation(
         "Remove your authenticator app and recovery codes: a password alone signs in again.",
         status=204,
+        step_up=True,
         errors=(NotFound,),
         audit="factor.removed",
     )
@@ -66,6 +68,7 @@ class TotpConfirmHandler(ApiHandler):
     @operation(
         "Take the authenticator app into use by its first code, and get ten recovery codes.",
         body=Code,
+        step_up=True,
         answer=RecoveryCodes,
         errors=(WrongCode, RateLimited, Unavailable),
         audit="factor.added",
@@ -79,6 +82,7 @@ class TotpConfirmHandler(ApiHandler):
 class RecoveryCodesHandler(ApiHandler):
     @operation(
         "Get ten new recovery codes. The earlier ones are worthless from then on.",
+        step_up=True,
         answer=RecoveryCodes,
         errors=(NotFound,),
         audit="factor.codes_made",

@@ -308,6 +308,14 @@ class Accounts:
         """
         return str((await self._confirmed(user_id, session_id, password)).password_hash)
 
+    async def count_sign_in(self, user_id: str) -> None:
+        """Count a proof of a user as a sign-in.
+
+        Raises:
+            RateLimited: too many in this hour.
+        """
+        await self._limits.count_sign_in(user_id)
+
     async def has_password(self, user_id: str) -> bool:
         """Whether an account has a password."""
         user = await self._database.run(account_rows.by_id, user_id)

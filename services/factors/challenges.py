@@ -18,6 +18,7 @@ from models.user import User
 from services.accounts.devices import Devices
 from services.accounts.known_networks import KnownNetworks
 from services.accounts.sign_in_limits import SignInLimits
+from services.claims import Proof
 from services.errors import SecondFactorNeeded, Unauthenticated, WrongFactor
 from services.factors import totp_rows
 from services.factors.factors import Method, methods_of
@@ -193,7 +194,11 @@ class LoginChallenges:
         if answer.use(db, user.id, row.method):
             LoginChallenge.delete().where(same).execute(db)
             return self._sessions.open_within(
-                db, user, row.method, Device(device.description, device.ip, client=client)
+                db,
+                user,
+                row.method,
+                Device(device.description, device.ip, client=client),
+                proof=Proof("2"),
             )
         if row.wrong + 1 >= MAX_WRONG:
             LoginChallenge.delete().where(same).execute(db)

@@ -179,6 +179,7 @@ class Tokens:
         role: Role,
         not_after: float,
         auth_time: float | None = None,
+        acr: Acr = "1",
     ) -> tuple[str, Claims]:
         """A new access token and what it says.
 
@@ -188,6 +189,7 @@ class Tokens:
             role: the user's role now.
             not_after: epoch seconds; the end of the login session, which no token outlives.
             auth_time: when the user last proved who they are, epoch seconds; now by default.
+            acr: by how many factors.
 
         Raises:
             Unauthenticated: the login session is over already.
@@ -199,7 +201,7 @@ class Tokens:
             raise Unauthenticated("no token for a login session that is over")
         proven_at = issued_at if auth_time is None else round(auth_time, 3)
         token_id = secrets.token_urlsafe(16)
-        claims = Claims(user_id, session_id, token_id, issued_at, expires_at, role, proven_at)
+        claims = Claims(user_id, session_id, token_id, issued_at, expires_at, role, proven_at, acr)
         payload = {"iss": self.issuer, "aud": self.audience, **msgspec.structs.asdict(claims)}
         kid = self._signer()
         headers, key = {"kid": kid, "typ": TOKEN_TYPE}, self._keys[kid]

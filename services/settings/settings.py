@@ -84,6 +84,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     limit_mails: int
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
+    step_up_seconds: float = 900.0
     signup: SignupMode = "open"
     email_domains: tuple[str, ...] = ()
     app_audiences: tuple[str, ...] = ()
@@ -143,6 +144,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         refresh_token_ttl_seconds=sources.value(table.REFRESH_TOKEN_TTL),
         session_lifetime_seconds=sources.value(table.SESSION_LIFETIME),
         ticket_ttl_seconds=sources.value(table.TICKET_TTL),
+        step_up_seconds=sources.value(table.STEP_UP),
         join_timeout_seconds=sources.value(table.JOIN_TIMEOUT),
         lease_seconds=sources.value(table.LEASE),
         max_sessions_per_user=sources.value(table.MAX_SESSIONS),

@@ -72,6 +72,12 @@ TICKET_TTL = Setting(
     "30",
     "life of a WebSocket ticket, in seconds",
 )
+STEP_UP = Setting(
+    "STEP_UP_SECONDS",
+    values.seconds(1, DAY),
+    "900",
+    "how long a sign-in, or a step-up, counts for acts and rooms that ask for one, in seconds",
+)
 JOIN_TIMEOUT = Setting(
     "JOIN_TIMEOUT_SECONDS",
     values.seconds(LEAST_SECONDS, 10 * MINUTE),
@@ -301,6 +307,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     REFRESH_TOKEN_TTL,
     SESSION_LIFETIME,
     TICKET_TTL,
+    STEP_UP,
     JOIN_TIMEOUT,
     LEASE,
     MAX_SESSIONS,

@@ -23,7 +23,7 @@ from handlers.reference.openapi import METHODS
 from handlers.routes import API_ROUTES, CLIENT_ROUTES, DOCUMENT_ROUTES
 from handlers.websocket.room_events import HISTORY_BYTES, HISTORY_PAGE, MAX_PEOPLE, ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
-from services.accounts.api_keys import Scope
+from services.accounts.api_key_rows import Scope
 from services.rooms.presence import PEOPLE_AT_ONCE
 from services.rooms.room_protocol import MAX_ROOM_NAME, ROOM_SERVER_EVENTS, gap_event
 from services.rooms.usage import FADE_SECONDS
@@ -38,6 +38,7 @@ from services.websocket.protocol import (
     CloseCode,
     Retry,
 )
+from tests.support.authenticator import second_factors
 from tests.support.markdown import table
 from tests.support.native import App
 from tests.support.provider import Provider, provider
@@ -290,6 +291,7 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         user = nobody.sign("signup", user_address, "browser", 201)
         sign_in_and_out(nobody, user_address)
         hand_over_to_an_app(user)
+        second_factors(nobody.again(), nobody.sign("login", user_address), user_address)
         one_account(user)
         keep_channels(admin, nobody.sign("signup", address(), status=201))
         serve_backends(admin, nobody)
@@ -358,6 +360,7 @@ def one_account(user: Witness) -> None:
     user.get("/api/auth/me")
     user.get("/api/sessions")
     user.ticket()
+    assert user.post("/api/auth/step-up", {"password": PASSWORD}).status == 200
     change = {"current_password": PASSWORD, "new_password": PASSWORD}
     assert user.post("/api/auth/password", change).status == 204
     assert user.call("DELETE", "/api/sessions").status == 204

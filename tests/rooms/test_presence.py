@@ -27,7 +27,8 @@ from services.rooms.presence import (
     Presence,
     as_fit,
 )
-from services.rooms.rooms import Rooms, channel_room
+from services.rooms.room_names import channel_room
+from services.rooms.rooms import Rooms
 from services.sockets.room_index import HERE_MS, HERE_SECONDS, Here, room_index_key
 from services.sockets.session_pool import LEASE_SECONDS, RENEW_BATCH, RENEW_SECONDS
 from services.websocket.protocol import Member

@@ -15,7 +15,7 @@ from services.redis.store import Store
 from services.redis.store_cluster import ClusterStore
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
-from services.rooms.rooms import channel_room
+from services.rooms.room_names import channel_room
 from services.sockets.room_index import HERE_SECONDS, Entry, RoomIndex, room_index_key
 from services.sockets.session_pool import (
     LEASE_SECONDS,

@@ -386,6 +386,16 @@ ROWS: dict[str, dict[str, Row]] = {
             "expires_at": FAR,
         },
     },
+    "0020_invitations": {
+        "invitations": {
+            "id": "i",
+            "hash": "h",
+            "role": "user",
+            "created_by": "u",
+            "created_at": 1.5,
+            "expires_at": FAR,
+        },
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
 

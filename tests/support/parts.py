@@ -98,6 +98,8 @@ from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
+from services.step_up.freshness import Freshness
+from services.step_up.step_up import StepUp
 from services.storage.database import Database
 from services.storage.encryption import Encryption
 from services.webhooks import hooks as webhook_hooks
@@ -195,6 +197,8 @@ class Parts:
     models: ModelRegistry
     api_keys: ApiKeys
     oauth: OAuthParts
+    freshness: Freshness
+    step_up: StepUp
     registration: RegistrationParts
     admission: Admission
     joins: Joins
@@ -287,6 +291,7 @@ def join_parts(
     tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
+    freshness = Freshness(database, settings.step_up_seconds, clock)
     sessions = LoginSessions(
         database,
         tokens,
@@ -296,18 +301,24 @@ def join_parts(
         LIFETIME,
         settings.max_sessions_per_user,
         clock,
+        epoch=lambda: freshness.epoch,
     )
     session_ends = SessionEnds(database, revocations, clock)
     shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox(clock)
     sessions.on_opening(webhook_hooks.opened(outbox))
     revocations.on_recorded(webhook_hooks.ended(outbox))
-    channels = Channels(database, revocations, clock, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        clock,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
@@ -342,9 +353,8 @@ def join_parts(
         clock,
         clock,
     )
-    providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
-        providers,
+        Providers(settings.oauth_providers, ISSUER, clock),
         database,
         encryption,
         sessions,
@@ -358,15 +368,6 @@ def join_parts(
         clock,
         outbox,
     )
-    webhooks = webhook_parts.join(
-        outbox,
-        database,
-        encryption,
-        health.keys_are_wrong,
-        metrics,
-        settings.webhook_private,
-        clock,
-    )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
     factors = factor_parts.join(
         database,
@@ -379,6 +380,20 @@ def join_parts(
         metrics,
         clock,
     )
+    accounts = Accounts(
+        database,
+        passwords,
+        sessions,
+        session_ends,
+        revocations,
+        registration.rules,
+        SignInLimits(limits),
+        Devices(tokens.devices),
+        factors.challenges.begin_within,
+        metrics,
+        clock,
+        outbox,
+    )
     services = Services(
         node=name,
         infrastructure=Infrastructure(
@@ -389,20 +404,7 @@ def join_parts(
         pool=pool,
         admission=admission,
         joins=Joins(admission, rooms, limit),
-        accounts=Accounts(
-            database,
-            passwords,
-            sessions,
-            session_ends,
-            revocations,
-            registration.rules,
-            SignInLimits(limits),
-            Devices(tokens.devices),
-            factors.challenges.begin_within,
-            metrics,
-            clock,
-            outbox,
-        ),
+        accounts=accounts,
         administration=Administration(
             database, session_ends, revocations, oauth.take_out, clock, outbox=outbox
         ),
@@ -465,8 +467,18 @@ def join_parts(
             database, sessions, session_ends, revocations, tokens.codes, limits, clock
         ),
         oauth=oauth,
-        webhooks=webhooks,
+        webhooks=webhook_parts.join(
+            outbox,
+            database,
+            encryption,
+            health.keys_are_wrong,
+            metrics,
+            settings.webhook_private,
+            clock,
+        ),
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
+        freshness=freshness,
+        step_up=StepUp(database, accounts, sessions, freshness, factors.factors, clock),
         factors=factors.factors,
         login_challenges=factors.challenges,
     )
