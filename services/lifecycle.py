@@ -101,8 +101,9 @@ def _begin_upkeep(services: Services) -> None:
     background.every(PURGE_SECONDS, "purge rows", purge)
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
-    # It waits itself until there is something to deliver.
+    # Both wait themselves until there is something to deliver.
     background.every(0.0, "deliver webhooks", services.webhooks.dispatcher.step)
+    background.every(0.0, "send mails", services.mail.dispatcher.step)
     write_events = services.webhooks.socket_events.write
     background.every(WRITE_EVENTS_SECONDS, "write socket events", write_events)
     background.every(TICK_SECONDS, "count for refresh tokens", services.refresh.ticks.tick)
@@ -129,6 +130,7 @@ async def stop(services: Services) -> None:
     except (UsherError, asyncio.TimeoutError) as error:
         log.error("events of sockets are lost: %s", error)
     await services.webhooks.dispatcher.close()
+    await services.mail.dispatcher.close()
     services.passwords.close()
     await services.oauth.close()
     with suppress(UsherError):

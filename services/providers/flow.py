@@ -201,12 +201,14 @@ class OAuth:
             raise
         except ProviderRefused as error:
             taken.keep()
-            raise SignInRefused(reason_of(error.word), error.evidence) from error
+            raise SignInRefused(reason_of(error.error_code), error.evidence) from error
         except ProviderUnavailable as error:
             raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
         except GrantEnded as error:
             taken.keep()
-            raise SignInRefused(Reason.STALE, "token endpoint: the code is over") from error
+            raise SignInRefused(
+                Reason.STALE, "token endpoint: code expired or already used"
+            ) from error
 
     async def _let_in(
         self,
@@ -239,7 +241,7 @@ class OAuth:
     def _refuse_wrong_key(self) -> None:
         """Refuse with wrong ENCRYPTION_KEYS: the right ones could not decrypt the stored data."""
         if self._keys_are_wrong():
-            raise Unavailable("USHER_ENCRYPTION_KEYS are the wrong ones")
+            raise Unavailable("USHER_ENCRYPTION_KEYS do not match the database")
 
     def _count(self, connection: Connection, outcome: str) -> None:
         self._metrics.oauth_sign_ins.labels(provider=connection.name, outcome=outcome).inc()

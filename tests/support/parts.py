@@ -46,7 +46,7 @@ from services.background import Background
 from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
-from services.container import Services
+from services.container import Services, tell_of_sessions
 from services.errors import StoreUnavailable
 from services.factors import parts as factor_parts
 from services.factors.challenges import LoginChallenges
@@ -56,6 +56,7 @@ from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.loop_watch import LoopWatch
+from services.mail import parts as mail_parts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
@@ -102,7 +103,6 @@ from services.step_up.freshness import Freshness
 from services.step_up.step_up import StepUp
 from services.storage.database import Database
 from services.storage.encryption import Encryption
-from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
 from services.webhooks.outbox import WebhookOutbox
 from services.websocket.direct_connection import WebSocketConnection
@@ -306,8 +306,6 @@ def join_parts(
     session_ends = SessionEnds(database, revocations, clock)
     shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
     outbox = WebhookOutbox(clock)
-    sessions.on_opening(webhook_hooks.opened(outbox))
-    revocations.on_recorded(webhook_hooks.ended(outbox))
     channels = Channels(
         database,
         revocations,
@@ -331,9 +329,9 @@ def join_parts(
         tokens, tickets, cache, sessions, revocations, contact, shared, metrics, clock
     )
     audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
-    sessions.on_opened(hooks.opened(audit))
-    revocations.on_made(hooks.revoked(audit))
+    tell_of_sessions(sessions, revocations, outbox, audit)
     encryption = Encryption(settings.encryption_keys)
+    mail = mail_parts.join(settings, database, encryption, metrics, ISSUER, clock)
     health = Health(database, counting, encryption, metrics, name)
     app_keys = AppKeys(
         database, encryption, bool(settings.app_audiences), health.keys_are_wrong, clock
@@ -467,6 +465,7 @@ def join_parts(
             database, sessions, session_ends, revocations, tokens.codes, limits, clock
         ),
         oauth=oauth,
+        mail=mail,
         webhooks=webhook_parts.join(
             outbox,
             database,
