@@ -8,7 +8,9 @@ from typing import Any
 
 from tornado import web
 
+from handlers.account.second_factor import SecondFactorHandler
 from handlers.account.step_up import StepUpHandler
+from handlers.account.totp import RecoveryCodesHandler, TotpConfirmHandler, TotpHandler
 from handlers.api import ApiHandler, UnknownRoute
 from handlers.base import Site
 from handlers.client_file import client_file
@@ -87,6 +89,10 @@ STATIC = Path(__file__).resolve().parent.parent / "static"
 API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/signup", SignUpHandler),
     ("/api/auth/login", LogInHandler),
+    ("/api/auth/second-factor", SecondFactorHandler),
+    ("/api/auth/totp", TotpHandler),
+    ("/api/auth/totp/confirm", TotpConfirmHandler),
+    ("/api/auth/totp/recovery-codes", RecoveryCodesHandler),
     ("/api/auth/refresh", RefreshHandler),
     ("/api/auth/logout", LogOutHandler),
     ("/api/auth/me", MeHandler),

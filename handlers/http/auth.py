@@ -20,6 +20,7 @@ from services.errors import (
     NotFound,
     RateLimited,
     ReauthenticationNeeded,
+    SecondFactorNeeded,
     SignupClosed,
     SignupRefused,
     TokenExpired,
@@ -172,11 +173,12 @@ class LogInHandler(SignInHandler):
     signs_in = True
 
     @operation(
-        "Sign in with a password.",
+        "Sign in with a password. With a second factor the answer is 401 `second_factor_needed` "
+        "with a `challenge` for `/api/auth/second-factor`.",
         access="anyone",
         body=LogIn,
         answer=BrowserSignIn | NativeSignIn,
-        errors=(Unauthenticated, RateLimited),
+        errors=(Unauthenticated, SecondFactorNeeded, RateLimited),
     )
     async def post(self, body: LogIn) -> BrowserSignIn | NativeSignIn:
         kept = body.device or self.get_cookie(self.site.cookies.device) or ""

@@ -38,6 +38,7 @@ from services.websocket.protocol import (
     CloseCode,
     Retry,
 )
+from tests.support.authenticator import second_factors
 from tests.support.markdown import table
 from tests.support.native import App
 from tests.support.provider import Provider, provider
@@ -290,6 +291,7 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         user = nobody.sign("signup", user_address, "browser", 201)
         sign_in_and_out(nobody, user_address)
         hand_over_to_an_app(user)
+        second_factors(nobody.again(), nobody.sign("login", user_address), user_address)
         one_account(user)
         keep_channels(admin, nobody.sign("signup", address(), status=201))
         serve_backends(admin, nobody)
