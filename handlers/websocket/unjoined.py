@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 
 from services.limits.networks import network_of
-from services.settings.proxies import PEERS_KNOWN, Proxies
+from services.settings.proxies import PEER_CACHE_SIZE, Proxies
 
 
 class UnjoinedConnections:
@@ -29,7 +29,7 @@ class UnjoinedConnections:
         self, most: int, proxies: Proxies, elsewhere: Callable[[str], int] = lambda _: 0
     ) -> None:
         self._most, self._proxies, self._elsewhere = most, proxies, elsewhere
-        self._network_of = functools.lru_cache(PEERS_KNOWN)(network_of)
+        self._network_of = functools.lru_cache(PEER_CACHE_SIZE)(network_of)
         self._counts: dict[str, int] = {}
 
     @property
