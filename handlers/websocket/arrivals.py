@@ -73,7 +73,7 @@ class Arrivals:
         refuse: Callable[[socket.socket], None],
     ) -> None:
         self._upgrades, self._unjoined = upgrades, unjoined
-        self._to_tornado, self._refuse = to_tornado, refuse
+        self._to_tornado, self._refuse_over_limit = to_tornado, refuse
         self._silent: dict[Arrival, None] = {}
         """Of which nothing has come yet, the oldest first."""
         self._timer: asyncio.TimerHandle | None = None
@@ -87,7 +87,7 @@ class Arrivals:
         peer = str(address[0])
         group = self._unjoined.connected(peer)
         if group is None:
-            self._refuse(sock)
+            self._refuse_over_limit(sock)
             return
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
