@@ -1,6 +1,7 @@
 /**
  * The types of usher.js.
  *
+ * @typedef {import('./usher-wire.js').UsherError} UsherError
  * @typedef {{code: number, reason: string, retry: import('./usher-wire.js').RetryClass,
  *   error?: UsherError}} Why
  *   why a connection ended; error: of getting a credential, where that is what failed
