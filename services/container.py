@@ -23,6 +23,8 @@ from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
 from services.bus.bus import Bus
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
@@ -132,6 +134,7 @@ class Services:
     freshness: Freshness
     step_up: StepUp
     factors: Factors
+    login_challenges: LoginChallenges
 
 
 def build(
@@ -174,13 +177,17 @@ def build(
     )
     session_ends = SessionEnds(database, revocations)
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox()
-    channels = Channels(database, revocations, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     tell_of_sessions(login_sessions, revocations, outbox, audit)
@@ -223,7 +230,16 @@ def build(
         registration.handovers,
         outbox=outbox,
     )
-    factors = Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name)
+    factors = factor_parts.join(
+        database,
+        encryption,
+        login_sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
+    )
     accounts = Accounts(
         database,
         passwords,
@@ -233,8 +249,19 @@ def build(
         registration.rules,
         SignInLimits(limits),
         Devices(tokens.devices),
+        factors.challenges.begin_within,
         metrics,
         outbox=outbox,
+    )
+    factors = factor_parts.join(
+        database,
+        encryption,
+        login_sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
     )
     return Services(
         node=node,
@@ -315,8 +342,9 @@ def build(
         mail=mail,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
         freshness=freshness,
-        step_up=StepUp(database, accounts, login_sessions, freshness, factors),
-        factors=factors,
+        step_up=StepUp(database, accounts, login_sessions, freshness, factors.factors),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
 
 

@@ -62,7 +62,7 @@ WINGS = {
         "settings",
         "storage",
     },
-    "services.factors": {"limits", "storage"},
+    "services.factors": {"accounts", "limits", "sessions", "storage"},
     "services.step_up": {"accounts", "factors", "sessions", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {

@@ -67,6 +67,7 @@ PATH_PARAMETERS: dict[str, str] = {
     "provider": "the name of a provider, as `GET /api/oauth/providers` gives it",
     "webhook_id": "`id` of a webhook, as `GET /api/admin/webhooks` gives it",
     "delivery_id": "`id` of a delivery, as `GET …/deliveries` gives it",
+    "invitation_id": "`id` of an invitation, as `GET /api/admin/invitations` gives it",
     "user_id": "`id` of an account, as `GET /api/admin/users` gives it",
 }
 

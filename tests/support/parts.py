@@ -48,6 +48,8 @@ from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
 from services.container import Services, tell_of_sessions
 from services.errors import StoreUnavailable
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
@@ -202,6 +204,7 @@ class Parts:
     joins: Joins
     services: Services
     factors: Factors
+    login_challenges: LoginChallenges
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
@@ -302,13 +305,18 @@ def join_parts(
     )
     session_ends = SessionEnds(database, revocations, clock)
     shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox(clock)
-    channels = Channels(database, revocations, clock, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        clock,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
@@ -359,7 +367,17 @@ def join_parts(
         outbox,
     )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
-    factors = Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name, clock)
+    factors = factor_parts.join(
+        database,
+        encryption,
+        sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
+        clock,
+    )
     accounts = Accounts(
         database,
         passwords,
@@ -369,6 +387,7 @@ def join_parts(
         registration.rules,
         SignInLimits(limits),
         Devices(tokens.devices),
+        factors.challenges.begin_within,
         metrics,
         clock,
         outbox,
@@ -458,8 +477,9 @@ def join_parts(
         ),
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
         freshness=freshness,
-        step_up=StepUp(database, accounts, sessions, freshness, factors, clock),
-        factors=factors,
+        step_up=StepUp(database, accounts, sessions, freshness, factors.factors, clock),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(
