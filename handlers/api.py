@@ -33,6 +33,8 @@ ABOUT_USERS = frozenset(
     ("user.changed", "user.deleted", "user.signed_out", "member.set", "member.removed")
 )
 """Kinds whose last name in the path is a user's."""
+ABOUT_ONESELF = frozenset(("factor.added", "factor.codes_made"))
+"""Kinds whose subject is the caller, whatever the call answers."""
 MAX_USER_AGENT = 200
 HOLD_BACK_SECONDS = 1.0
 MAX_HELD_BACK = 2000
@@ -66,7 +68,8 @@ class ApiHandler(BaseHandler):
         target = path[0] if path else str(getattr(result, "id", ""))
         if not self.path_args:  # the caller's own account, or a new one
             subject = getattr(getattr(result, "user", None), "id", "")
-            subject = subject or (self.identity.user_id if result is None else "")
+            if not subject and (result is None or kind in ABOUT_ONESELF):
+                subject = self.identity.user_id
         self.services.audit.record(
             kind,
             subject=subject,

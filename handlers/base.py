@@ -20,6 +20,7 @@ from services.errors import (
     NotFound,
     OriginRefused,
     RateLimited,
+    SecondFactorNeeded,
     StepUpNeeded,
     TooLarge,
     Unauthenticated,
@@ -140,12 +141,17 @@ class BaseHandler(web.RequestHandler):
         """Record a refused request in the audit trail."""
         where = "" if self.signs_in else redact(f"{self.request.method} {self.request.path}")
         self.services.audit.record(
-            "session.refused" if self.signs_in else "request.refused",
+            self._kind_of(error),
             subject=error.about,
             reason=error.code,
             target=where,
             kept=self.signs_in,
         )
+
+    def _kind_of(self, refusal: UsherError) -> str:
+        if isinstance(refusal, SecondFactorNeeded):
+            return "session.second_factor_asked"
+        return "session.refused" if self.signs_in else "request.refused"
 
     def on_finish(self) -> None:
         status = str(self.get_status())

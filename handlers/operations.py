@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from services.accounts.api_keys import Scope
+from services.accounts.api_key_rows import Scope
 from services.errors import RateLimited, StepUpNeeded, UsherError
 
 Access = Literal[

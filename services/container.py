@@ -23,11 +23,15 @@ from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
 from services.bus.bus import Bus
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
+from services.mail import parts as mail_parts
+from services.mail.parts import MailParts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
@@ -125,10 +129,12 @@ class Services:
     native_codes: NativeCodes
     oauth: OAuthParts
     webhooks: WebhookParts
+    mail: MailParts
     unjoined_counts: UnjoinedCounts
     freshness: Freshness
     step_up: StepUp
     factors: Factors
+    login_challenges: LoginChallenges
 
 
 def build(
@@ -172,19 +178,20 @@ def build(
     )
     session_ends = SessionEnds(database, revocations)
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox()
-    login_sessions.on_opening(webhook_hooks.opened(outbox))
-    revocations.on_recorded(webhook_hooks.ended(outbox))
-    channels = Channels(database, revocations, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
-    login_sessions.on_opened(hooks.opened(audit))
-    revocations.on_made(hooks.revoked(audit))
+    tell_of_sessions(login_sessions, revocations, outbox, audit)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords(callers=database.callers)
@@ -194,7 +201,8 @@ def build(
         tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, store, encryption, metrics, node)
+    mail = mail_parts.join(settings, database, encryption, metrics, issuer)
+    health = Health(database, store, encryption, metrics, node, mail=mail.dispatcher.state)
     app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)
     registration = registration_parts.join(
@@ -223,7 +231,16 @@ def build(
         registration.handovers,
         outbox=outbox,
     )
-    factors = Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name)
+    factors = factor_parts.join(
+        database,
+        encryption,
+        login_sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
+    )
     accounts = Accounts(
         database,
         passwords,
@@ -233,8 +250,19 @@ def build(
         registration.rules,
         SignInLimits(limits),
         Devices(tokens.devices),
+        factors.challenges.begin_within,
         metrics,
         outbox=outbox,
+    )
+    factors = factor_parts.join(
+        database,
+        encryption,
+        login_sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
     )
     return Services(
         node=node,
@@ -312,11 +340,26 @@ def build(
             metrics,
             settings.webhook_private,
         ),
+        mail=mail,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
         freshness=freshness,
-        step_up=StepUp(database, accounts, login_sessions, freshness, factors),
-        factors=factors,
+        step_up=StepUp(database, accounts, login_sessions, freshness, factors.factors),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
+
+
+def tell_of_sessions(
+    login_sessions: LoginSessions,
+    revocations: Revocations,
+    outbox: WebhookOutbox,
+    audit: AuditTrail,
+) -> None:
+    """Write what happens to login sessions for webhooks, and into the audit trail."""
+    login_sessions.on_opening(webhook_hooks.opened(outbox))
+    revocations.on_recorded(webhook_hooks.ended(outbox))
+    login_sessions.on_opened(hooks.opened(audit))
+    revocations.on_made(hooks.revoked(audit))
 
 
 def _replace(hub: Hub, session_id: str) -> None:

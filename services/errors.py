@@ -6,6 +6,8 @@
     │   ├── UnknownEvent   400  unknown_event, on a socket
     │   └── WeakPassword   400  weak_password, with suggestions
     ├── Unauthenticated    401  unauthenticated
+    │   ├── SecondFactorNeeded 401 second_factor_needed, with challenge and methods
+    │   ├── WrongFactor    401  wrong_code: of a sign-in, which can be tried again
     │   └── TokenExpired   401  token_expired: genuine, but expired
     ├── StepUpNeeded       401  step_up_needed: signed in, but not lately or by one factor
     ├── Forbidden          403  forbidden
@@ -125,6 +127,28 @@ class TokenExpired(Unauthenticated):
     def __init__(self, evidence: str = "", *, claims: Claims) -> None:
         super().__init__(evidence)
         self.claims = claims
+
+
+class SecondFactorNeeded(Unauthenticated):
+    """The first factor of a sign-in is right, and the account has a second one.
+
+    Args:
+        challenge: belongs to this sign-in; presented with the second factor.
+        methods: what is accepted: "totp", "recovery_code", "passkey".
+    """
+
+    code, title = "second_factor_needed", "Give your second factor to go on."
+
+    def __init__(self, challenge: str, methods: tuple[str, ...]) -> None:
+        super().__init__(
+            "sign-in: the second factor is asked for", challenge=challenge, methods=methods
+        )
+
+
+class WrongFactor(Unauthenticated):
+    """A wrong second factor of a sign-in that still waits for the right one."""
+
+    code, title = "wrong_code", "That code is not right, or was used already."
 
 
 class StepUpNeeded(UsherError):

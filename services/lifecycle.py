@@ -14,7 +14,7 @@ from services.health import CHECK_SECONDS
 from services.infrastructure import close_infrastructure
 from services.providers.refresh import KEEP_SECONDS
 from services.refresh.steps import TICK_SECONDS
-from services.sessions.contact import ENFORCE_SECONDS, NEWS_SECONDS
+from services.sessions.contact import ENFORCE_SECONDS, LOG_SECONDS
 from services.sessions.last_seen import WRITE_SECONDS
 from services.sessions.revocations import SWEEP_SECONDS
 from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECONDS
@@ -70,7 +70,7 @@ def _begin_loops(services: Services) -> None:
         await keep_alive(services.hub, services.infrastructure.watch.resumed_at)
 
     background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
-    background.every(NEWS_SECONDS, "read news", services.contact.receive)
+    background.every(LOG_SECONDS, "read news", services.contact.receive)
     background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)
@@ -101,8 +101,9 @@ def _begin_upkeep(services: Services) -> None:
     background.every(PURGE_SECONDS, "purge rows", purge)
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
-    # It waits itself until there is something to deliver.
+    # Both wait themselves until there is something to deliver.
     background.every(0.0, "deliver webhooks", services.webhooks.dispatcher.step)
+    background.every(0.0, "send mails", services.mail.dispatcher.step)
     write_events = services.webhooks.socket_events.write
     background.every(WRITE_EVENTS_SECONDS, "write socket events", write_events)
     background.every(TICK_SECONDS, "count for refresh tokens", services.refresh.ticks.tick)
@@ -129,6 +130,7 @@ async def stop(services: Services) -> None:
     except (UsherError, asyncio.TimeoutError) as error:
         log.error("events of sockets are lost: %s", error)
     await services.webhooks.dispatcher.close()
+    await services.mail.dispatcher.close()
     services.passwords.close()
     await services.oauth.close()
     with suppress(UsherError):

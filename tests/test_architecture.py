@@ -22,6 +22,7 @@ WINGS = {
     "services.storage": set(),
     "services.audit": {"storage"},
     "services.webhooks": {"storage"},
+    "services.mail": {"settings", "storage"},
     "services.redis": set(),
     "services.bus": {"redis"},
     "services.embedded": set(),
@@ -61,7 +62,7 @@ WINGS = {
         "settings",
         "storage",
     },
-    "services.factors": {"limits", "storage"},
+    "services.factors": {"accounts", "limits", "sessions", "storage"},
     "services.step_up": {"accounts", "factors", "sessions", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {
@@ -93,8 +94,8 @@ CONSTANT_MAKERS = frozenset(
         "Decoder", "Encoder", "MappingProxyType", "NewType", "ParamSpec", "Path",
         "RateLimitItemPerDay", "RateLimitItemPerHour", "RateLimitItemPerMinute", "Struct",
         "TypeVar", "TypeVarTuple", "bytes", "cast", "compile", "encode", "float", "format",
-        "frozenset", "getLogger", "getattr", "int", "ip_network", "join", "len", "maketrans",
-        "max", "min", "namedtuple", "object", "range", "str", "timedelta", "tuple",
+        "frozenset", "getLogger", "get_args", "getattr", "int", "ip_network", "join", "len",
+        "maketrans", "max", "min", "namedtuple", "object", "range", "str", "timedelta", "tuple",
     }
 )  # fmt: skip
 MUTABLE_MAKERS = frozenset(

@@ -111,9 +111,7 @@ class ChannelHandler(ForChannels):
         asked = msgspec.structs.asdict(body)
         changes = {name: new for name, new in asked.items() if new is not msgspec.UNSET}
         if not changes:
-            raise BadRequest(
-                "nothing to change", detail="nothing to change is named"
-            )
+            raise BadRequest("nothing to change", detail="nothing to change is named")
         if body.step_up is not msgspec.UNSET:
             await self.require_step_up()
         user_id = self.caller_id()

@@ -16,12 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import msgspec
-import peewee
 
-from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from services.errors import NotFound, UsherError
 from services.metrics import Metrics
@@ -32,25 +29,21 @@ from services.oauth.errors import (
     SubjectChanged,
 )
 from services.oauth.token_endpoint import Grant
-from services.providers.refusals import is_for_good, refused_since
+from services.providers import refresh_rows
+from services.providers.refresh_rows import KEEP_BATCH, same
+from services.providers.refusals import has_ended, refused_since
 from services.providers.registry import Connection, Providers
-from services.providers.tokens import ProviderTokens, TokenSet, living
+from services.providers.tokens import ProviderTokens, TokenSet
 from services.secret import Secret
 from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 
-CLAIM_SECONDS = 40.0
-"""A call begins within 16 s or never, and sends nothing 8 s later (services/oauth/calls.py,
-oauth_http.py): so the clocks of nodes may be 16 s apart. A node that dies holds a row so long."""
 WAIT_SECONDS = 20.0
 """How long a caller waits for another node."""
 LOOK_SECONDS = 0.2
 CLOSE_SECONDS = 10.0
 KEEP_SECONDS = 15.0
 """How often sets are looked for that are near their end."""
-KEEP_BATCH = 50
-SEEN_SECONDS = 86_400.0
-"""Sets of login sessions that nobody has used for longer are refreshed when they are asked for."""
 BACK_OFF_SECONDS, MOST_BACK_OFF_SECONDS = 5.0, 300.0
 
 log = logging.getLogger("usher.oauth")
@@ -104,25 +97,25 @@ class ProviderRefresh:
         Raises:
             DatabaseUnavailable: retry later.
         """
-        keeping = [self._keep_all_of(connection.name) for connection in self._providers]
+        keeping = [self._refresh_all_of(connection.name) for connection in self._providers]
         _raise_first(await asyncio.gather(*keeping, return_exceptions=True), but=())
 
-    async def _keep_all_of(self, provider: str) -> None:
+    async def _refresh_all_of(self, provider: str) -> None:
         """Page by page, past those that can't be read; until a whole page fails, as it does
         where the provider is down."""
         page: list[tuple[float, str]] = []
         after = (0.0, "")
         while not page or len(page) == KEEP_BATCH:
-            page = await self._database.run(self._due, provider, after)
+            page = await self._database.run(refresh_rows.due, provider, after, self._clock)
             kept = await asyncio.gather(
-                *(self._keep_one(tokens_id) for _, tokens_id in page), return_exceptions=True
+                *(self._refresh_one(tokens_id) for _, tokens_id in page), return_exceptions=True
             )
             _raise_first(kept, but=UsherError)
             if kept.count(False) == len(page):
                 return
             after = page[-1]
 
-    async def _keep_one(self, tokens_id: str) -> bool:
+    async def _refresh_one(self, tokens_id: str) -> bool:
         """Refresh one set. Returns whether it was refreshed."""
         try:
             return not self._is_due(await self._refreshed(await self._load(tokens_id)))
@@ -133,29 +126,6 @@ class ProviderRefresh:
         """Wait for refreshes in progress, because their responses must be stored."""
         if self._flights:
             await asyncio.wait(tuple(self._flights.values()), timeout=CLOSE_SECONDS)
-
-    def _due(
-        self, db: peewee.Database, provider: str, after: tuple[float, str]
-    ) -> list[tuple[float, str]]:
-        """When they are due and their ids, those behind `after`."""
-        now, (due_at, last_id) = self._clock(), after
-        behind = (OAuthToken.refresh_at == due_at) & (OAuthToken.id > last_id)
-        query: Any = (
-            living(now)
-            .select(OAuthToken.refresh_at, OAuthToken.id)
-            .where(
-                (OAuthToken.provider == provider)
-                & OAuthToken.refresh_token.is_null(False)
-                & (OAuthToken.refresh_at <= now)
-                & ((OAuthToken.refresh_at > due_at) | behind)
-                & (OAuthToken.try_at.is_null() | (OAuthToken.try_at <= now))
-                & (OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now))
-                & (LoginSession.last_seen_at > now - SEEN_SECONDS)
-            )
-            .order_by(OAuthToken.refresh_at, OAuthToken.id)
-            .limit(KEEP_BATCH)
-        )
-        return [(refresh_at, id_) for refresh_at, id_ in query.tuples().execute(db)]
 
     def _is_due(self, tokens: TokenSet) -> bool:
         """Whether it should be refreshed, if it can be."""
@@ -183,7 +153,7 @@ class ProviderRefresh:
         if flight is None:
             flight = asyncio.get_running_loop().create_task(self._refresh(tokens))
             self._flights[tokens.id] = flight
-            flight.add_done_callback(partial(self._landed, tokens.id))
+            flight.add_done_callback(partial(self._on_flight_done, tokens.id))
         try:
             return await asyncio.shield(flight)  # a caller that leaves takes nobody with it
         except ProviderUnavailable:
@@ -191,7 +161,7 @@ class ProviderRefresh:
                 return tokens  # old, and good for a moment yet
             raise
 
-    def _landed(self, tokens_id: str, flight: asyncio.Task[TokenSet]) -> None:
+    def _on_flight_done(self, tokens_id: str, flight: asyncio.Task[TokenSet]) -> None:
         self._flights.pop(tokens_id, None)
         if not flight.cancelled():
             flight.exception()  # seen here, or asyncio logs it when every caller has left
@@ -205,22 +175,13 @@ class ProviderRefresh:
                 raise ProviderUnavailable("the token is over, and none came to refresh it with")
             if (tokens.try_at or 0.0) > self._clock():
                 raise ProviderUnavailable("the provider failed just now; it is tried again later")
-            claim = await self._database.run(self._claim, tokens)
+            claim = await self._database.run(refresh_rows.claim, tokens, self._clock)
             if claim is not None:
                 return await self._ask(tokens, tokens.grant.refresh_token, claim)
             if self._clock() > give_up:
                 raise ProviderUnavailable("another node is refreshing it")
             await asyncio.sleep(LOOK_SECONDS)
             tokens = await self._load(tokens.id)
-
-    def _claim(self, db: peewee.Database, tokens: TokenSet) -> float | None:
-        """Claim a set. Returns until when; None if another node has claimed or refreshed it."""
-        now = self._clock()
-        until = now + CLAIM_SECONDS
-        free = OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now)
-        change = {OAuthToken.claimed_until: until}
-        done = OAuthToken.update(change).where(_same(tokens) & free).execute(db)
-        return until if done else None
 
     async def _ask(self, tokens: TokenSet, refresh_token: Secret, claim: float) -> TokenSet:
         try:
@@ -233,13 +194,13 @@ class ProviderRefresh:
         except SubjectChanged as error:
             return await self._end(tokens, error.evidence)
         except (ProviderUnavailable, NotFound) as error:
-            if is_for_good(tokens, error, self._clock(), self._most_refused(tokens.provider)):
+            if has_ended(tokens, error, self._clock(), self._refusal_limit(tokens.provider)):
                 return await self._end(tokens, error.evidence)
             await self._fail(tokens, claim, error)
             raise ProviderUnavailable(error.evidence) from error
         self._count("refreshed")
         # Stored first, because the previous refresh token may be invalid now.
-        kept = await self._keep_new(tokens, grant)
+        kept = await self._store_new(tokens, grant)
         await self._check(connection, grant)
         return kept
 
@@ -252,11 +213,11 @@ class ProviderRefresh:
             self._count("unchecked")
             log.warning("%s: a refreshed ID token: %s", connection.name, error.evidence)
 
-    def _most_refused(self, provider: str) -> float:
+    def _refusal_limit(self, provider: str) -> float:
         known = provider in self._providers
         return self._providers.get(provider).settings.refused_seconds if known else math.inf
 
-    async def _keep_new(self, tokens: TokenSet, grant: Grant) -> TokenSet:
+    async def _store_new(self, tokens: TokenSet, grant: Grant) -> TokenSet:
         """Store the new tokens, with retries, because the old refresh token may be invalid now."""
         for attempt in range(3):
             try:
@@ -285,7 +246,7 @@ class ProviderRefresh:
             # A random delay: many sets fail together, and must not be retried together.
             OAuthToken.try_at: self._clock() + wait * random.uniform(0.5, 1.0),  # noqa: S311
         }
-        mine = _same(tokens) & (OAuthToken.claimed_until == claim)
+        mine = same(tokens) & (OAuthToken.claimed_until == claim)
         await self._database.run(lambda db: OAuthToken.update(changes).where(mine).execute(db))
 
     async def _end(self, tokens: TokenSet, why: str) -> TokenSet:
@@ -307,17 +268,12 @@ class ProviderRefresh:
                 await self._ends.end(
                     tokens.user_id, tokens.login_session_id, "provider_session_ended"
                 )
-        same = _same(tokens)
-        await self._database.run(lambda db: OAuthToken.delete().where(same).execute(db))
+        unchanged = same(tokens)
+        await self._database.run(lambda db: OAuthToken.delete().where(unchanged).execute(db))
         raise NotFound("the provider has ended the session")
 
     def _count(self, outcome: str) -> None:
         self._metrics.oauth_refreshes.labels(outcome=outcome).inc()
-
-
-def _same(tokens: TokenSet) -> peewee.Expression:
-    """The condition for a set that nobody has refreshed since it was read."""
-    return (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
 
 
 def _raise_first(

@@ -19,7 +19,7 @@ CLIENTS_OWN = frozenset(
 
 def is_refusal(error: UsherError) -> bool:
     """Whether a failed refresh was refused because of the token."""
-    return isinstance(error, ProviderRefused) and error.word not in CLIENTS_OWN
+    return isinstance(error, ProviderRefused) and error.error_code not in CLIENTS_OWN
 
 
 def refused_since(tokens: TokenSet, error: UsherError, now: float) -> float | None:
@@ -30,7 +30,7 @@ def refused_since(tokens: TokenSet, error: UsherError, now: float) -> float | No
     return min(tokens.refused_since or now, now)
 
 
-def is_for_good(tokens: TokenSet, error: UsherError, now: float, most: float) -> bool:
+def has_ended(tokens: TokenSet, error: UsherError, now: float, most: float) -> bool:
     """Whether the provider has ended the session.
 
     Args:

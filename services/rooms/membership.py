@@ -98,7 +98,7 @@ class Membership:
             if name not in self._joined:
                 self._joined[name] = None
                 self._rooms.enter(self._member, name)
-                self._presence.came(name, self._user, self._member.session_id)
+                self._presence.on_enter(name, self._user, self._member.session_id)
         if self._guarded:
             self._guard()
 
@@ -108,7 +108,7 @@ class Membership:
             return False
         del self._joined[name]
         self._rooms.leave(self._member, name)
-        self._presence.went(name, self._member.session_id)
+        self._presence.on_leave(name, self._member.session_id)
         return True
 
     def leave_all(self) -> None:
@@ -117,7 +117,7 @@ class Membership:
         for name in self.names():
             self.leave(name)
 
-    async def go_in(self, names: Iterable[str]) -> None:
+    async def enter_subscribed(self, names: Iterable[str]) -> None:
         """Enter rooms once they are subscribed, except those whose right was revoked meanwhile, or
         whose proof has ended."""
         wanted = [name for name in names if name not in self._joined]
@@ -138,7 +138,7 @@ class Membership:
         for name in self.names():
             if not self.may_enter(name):
                 self.leave(name)
-        await self.go_in(self.allowed())
+        await self.enter_subscribed(self.allowed())
 
     async def change(self, channel_id: str, grant: Grant | None, by_name: bool = False) -> bool:
         """Replace the right in one channel. Leaves the room at once if the right is revoked.
@@ -169,7 +169,7 @@ class Membership:
         # Beyond this number, rooms are entered by name only: other users can add a user to any
         # number of channels.
         if is_unguarded or (before is None and (by_name or len(self._joined) <= MAX_ROOMS)):
-            await self.go_in((room,))
+            await self.enter_subscribed((room,))
         elif grant.step_up:
             self._guard()
         return True
@@ -194,7 +194,7 @@ class Membership:
         self._guard()
         if not was_proven:
             before = len(self._joined)
-            await self.go_in([room for room in self.allowed() if room in self._guarded])
+            await self.enter_subscribed([room for room in self.allowed() if room in self._guarded])
             if len(self._joined) > before:
                 self._tell()
 

@@ -46,14 +46,17 @@ from services.background import Background
 from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
-from services.container import Services
+from services.container import Services, tell_of_sessions
 from services.errors import StoreUnavailable
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.loop_watch import LoopWatch
+from services.mail import parts as mail_parts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
@@ -100,7 +103,6 @@ from services.step_up.freshness import Freshness
 from services.step_up.step_up import StepUp
 from services.storage.database import Database
 from services.storage.encryption import Encryption
-from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
 from services.webhooks.outbox import WebhookOutbox
 from services.websocket.direct_connection import WebSocketConnection
@@ -202,6 +204,7 @@ class Parts:
     joins: Joins
     services: Services
     factors: Factors
+    login_challenges: LoginChallenges
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
@@ -303,15 +306,18 @@ def join_parts(
     )
     session_ends = SessionEnds(database, revocations, clock)
     shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox(clock)
-    sessions.on_opening(webhook_hooks.opened(outbox))
-    revocations.on_recorded(webhook_hooks.ended(outbox))
-    channels = Channels(database, revocations, clock, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        clock,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
@@ -324,9 +330,9 @@ def join_parts(
         tokens, tickets, cache, sessions, revocations, contact, shared, metrics, clock
     )
     audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
-    sessions.on_opened(hooks.opened(audit))
-    revocations.on_made(hooks.revoked(audit))
+    tell_of_sessions(sessions, revocations, outbox, audit)
     encryption = Encryption(settings.encryption_keys)
+    mail = mail_parts.join(settings, database, encryption, metrics, ISSUER, clock)
     health = Health(database, counting, encryption, metrics, name)
     app_keys = AppKeys(
         database, encryption, bool(settings.app_audiences), health.keys_are_wrong, clock
@@ -362,7 +368,17 @@ def join_parts(
         outbox,
     )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
-    factors = Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name, clock)
+    factors = factor_parts.join(
+        database,
+        encryption,
+        sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
+        clock,
+    )
     accounts = Accounts(
         database,
         passwords,
@@ -372,6 +388,7 @@ def join_parts(
         registration.rules,
         SignInLimits(limits),
         Devices(tokens.devices),
+        factors.challenges.begin_within,
         metrics,
         clock,
         outbox,
@@ -449,6 +466,7 @@ def join_parts(
             database, sessions, session_ends, revocations, tokens.codes, limits, clock
         ),
         oauth=oauth,
+        mail=mail,
         webhooks=webhook_parts.join(
             outbox,
             database,
@@ -460,8 +478,9 @@ def join_parts(
         ),
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
         freshness=freshness,
-        step_up=StepUp(database, accounts, sessions, freshness, factors, clock),
-        factors=factors,
+        step_up=StepUp(database, accounts, sessions, freshness, factors.factors, clock),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(
