@@ -18,7 +18,7 @@ import peewee
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.claims import Claims, Role
+from services.claims import Role
 from services.errors import Unauthenticated
 from services.grants.queries import personal_grants
 from services.limits.networks import network_of
@@ -261,14 +261,6 @@ class LoginSessions:
             await self._revocations.publish(signed_in.displaced)
 
     # ---- looking up ------------------------------------------------------------------------
-
-    async def state(self, claims: Claims) -> LoginState | None:
-        """The state of a token's login session in the database; None if it has ended.
-
-        Raises:
-            DatabaseUnavailable: the database can't be asked.
-        """
-        return await self._database.run(lambda db: session_rows.state_of(db, claims, self._clock()))
 
     async def living(self, user_id: str) -> list[SessionRow]:
         """The living sessions of a user, last seen first."""

@@ -193,9 +193,9 @@ async def test_what_may_not_come_back_ends_for_good(database_url: str, op: Provi
         await hear(parts, op.logout_token())
         with pytest.raises(NotFound):
             await parts.oauth.refresh.valid(ada.user.id, NAME)
-        assert await parts.login_sessions.state(ada.claims) is None
+        assert await parts.admission.login_states.of(ada.claims) is None
         again = await sign_in(parts)
-        assert await parts.login_sessions.state(again.claims) is not None
+        assert await parts.admission.login_states.of(again.claims) is not None
 
 
 # ---- and refusing --------------------------------------------------------------------------
