@@ -296,7 +296,7 @@ async def test_a_token_that_could_not_be_acted_on_may_be_sent_again(
             raise DatabaseUnavailable("in the middle of it")
 
         with monkeypatch.context() as patch:
-            patch.setattr(parts.login_sessions, "end_of_provider_within", fails)
+            patch.setattr(parts.session_ends, "end_of_provider_within", fails)
             with pytest.raises(DatabaseUnavailable):
                 await hear(parts, token)
         assert await hear(parts, token) == 1
