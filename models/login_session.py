@@ -26,8 +26,10 @@ class LoginSession(Row):
             was first: epoch seconds, and the counter of services/refresh/steps.py.
         provider, provider_subject: the identity that it was opened with; None for a password.
         client: "browser", "native" (an app), or "" if it was opened before version 1.1.
-        auth_time: when the user authenticated, epoch seconds, if that was before it was opened;
-            read `proven_at`.
+        auth_time: when the user last authenticated, epoch seconds; None before version 1.1. Read
+            `proven_at`.
+        acr: by how many factors: "1", or "2".
+        auth_epoch: of the clock that `auth_time` was read from; see services/step_up/freshness.py.
         provider_sid: the provider's own session (`sid`, OIDC Back-Channel Logout section 2.1),
             where the provider names it.
     """
@@ -54,6 +56,8 @@ class LoginSession(Row):
     provider_sid = peewee.TextField(null=True)
     client = peewee.TextField(default="")
     auth_time = peewee.DoubleField(null=True)
+    acr = peewee.TextField(default="1")
+    auth_epoch = peewee.IntegerField(default=0)
 
     @property
     def proven_at(self) -> float:

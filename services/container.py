@@ -23,11 +23,15 @@ from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
 from services.bus.bus import Bus
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
+from services.mail import parts as mail_parts
+from services.mail.parts import MailParts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
@@ -65,6 +69,8 @@ from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
 from services.steady_clock import SteadyClock
+from services.step_up.freshness import Freshness
+from services.step_up.step_up import StepUp
 from services.storage.encryption import Encryption
 from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
@@ -124,8 +130,12 @@ class Services:
     native_codes: NativeCodes
     oauth: OAuthParts
     webhooks: WebhookParts
+    mail: MailParts
     unjoined_counts: UnjoinedCounts
+    freshness: Freshness
+    step_up: StepUp
     factors: Factors
+    login_challenges: LoginChallenges
 
 
 def build(
@@ -154,6 +164,7 @@ def build(
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
     revocations = Revocations(database, cache, hub, control, metrics, token_life)
+    freshness = Freshness(database, settings.step_up_seconds, SteadyClock())
     login_sessions = LoginSessions(
         database,
         tokens,
@@ -162,22 +173,25 @@ def build(
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
+        steady=freshness.clock,
+        epoch=lambda: freshness.epoch,
     )
     session_ends = SessionEnds(database, revocations)
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox()
-    login_sessions.on_opening(webhook_hooks.opened(outbox))
-    revocations.on_recorded(webhook_hooks.ended(outbox))
-    channels = Channels(database, revocations, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
-    login_sessions.on_opened(hooks.opened(audit))
-    revocations.on_made(hooks.revoked(audit))
+    tell_of_sessions(login_sessions, revocations, outbox, audit)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords(callers=database.callers)
@@ -187,11 +201,10 @@ def build(
         tokens, tickets, cache, LoginStates(database), revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, store, encryption, metrics, node)
-    audiences = settings.app_audiences
-    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
-    app_tokens = AppTokens(app_keys, issuer, audiences)
-    providers = Providers(settings.oauth_providers, issuer)
+    mail = mail_parts.join(settings, database, encryption, metrics, issuer)
+    health = Health(database, store, encryption, metrics, node, mail=mail.dispatcher.state)
+    app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
+    app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)
     registration = registration_parts.join(
         database,
         session_ends,
@@ -205,7 +218,7 @@ def build(
         hooks.handed_over(audit),
     )
     oauth = oauth_parts.join(
-        providers,
+        Providers(settings.oauth_providers, issuer),
         database,
         encryption,
         login_sessions,
@@ -218,13 +231,38 @@ def build(
         registration.handovers,
         outbox=outbox,
     )
-    webhooks = webhook_parts.join(
-        outbox,
+    factors = factor_parts.join(
         database,
         encryption,
+        login_sessions,
+        tokens,
+        limits,
         health.keys_are_wrong,
+        settings.app_name,
         metrics,
-        settings.webhook_private,
+    )
+    accounts = Accounts(
+        database,
+        passwords,
+        login_sessions,
+        session_ends,
+        revocations,
+        registration.rules,
+        SignInLimits(limits),
+        Devices(tokens.devices),
+        factors.challenges.begin_within,
+        metrics,
+        outbox=outbox,
+    )
+    factors = factor_parts.join(
+        database,
+        encryption,
+        login_sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
     )
     return Services(
         node=node,
@@ -234,18 +272,7 @@ def build(
         pool=pool,
         admission=admission,
         joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
-        accounts=Accounts(
-            database,
-            passwords,
-            login_sessions,
-            session_ends,
-            revocations,
-            registration.rules,
-            SignInLimits(limits),
-            Devices(tokens.devices),
-            metrics,
-            outbox=outbox,
-        ),
+        accounts=accounts,
         administration=Administration(
             database, session_ends, revocations, oauth.take_out, outbox=outbox
         ),
@@ -305,10 +332,34 @@ def build(
             database, login_sessions, session_ends, revocations, tokens.codes, limits
         ),
         oauth=oauth,
-        webhooks=webhooks,
+        webhooks=webhook_parts.join(
+            outbox,
+            database,
+            encryption,
+            health.keys_are_wrong,
+            metrics,
+            settings.webhook_private,
+        ),
+        mail=mail,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
-        factors=Factors(database, encryption, limits, health.keys_are_wrong, settings.app_name),
+        freshness=freshness,
+        step_up=StepUp(database, accounts, login_sessions, freshness, factors.factors),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
+
+
+def tell_of_sessions(
+    login_sessions: LoginSessions,
+    revocations: Revocations,
+    outbox: WebhookOutbox,
+    audit: AuditTrail,
+) -> None:
+    """Write what happens to login sessions for webhooks, and into the audit trail."""
+    login_sessions.on_opening(webhook_hooks.opened(outbox))
+    revocations.on_recorded(webhook_hooks.ended(outbox))
+    login_sessions.on_opened(hooks.opened(audit))
+    revocations.on_made(hooks.revoked(audit))
 
 
 def _replace(hub: Hub, session_id: str) -> None:

@@ -6,7 +6,10 @@
     │   ├── UnknownEvent   400  unknown_event, on a socket
     │   └── WeakPassword   400  weak_password, with suggestions
     ├── Unauthenticated    401  unauthenticated
+    │   ├── SecondFactorNeeded 401 second_factor_needed, with challenge and methods
+    │   ├── WrongFactor    401  wrong_code: of a sign-in, which can be tried again
     │   └── TokenExpired   401  token_expired: genuine, but expired
+    ├── StepUpNeeded       401  step_up_needed: signed in, but not lately or by one factor
     ├── Forbidden          403  forbidden
     │   ├── WrongPassword  403  wrong_password
     │   ├── WrongCode      403  wrong_code: a second factor
@@ -44,7 +47,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from services.claims import Claims
+from services.claims import Acr, Claims
 
 
 class UsherError(Exception):
@@ -124,6 +127,46 @@ class TokenExpired(Unauthenticated):
     def __init__(self, evidence: str = "", *, claims: Claims) -> None:
         super().__init__(evidence)
         self.claims = claims
+
+
+class SecondFactorNeeded(Unauthenticated):
+    """The first factor of a sign-in is right, and the account has a second one.
+
+    Args:
+        challenge: belongs to this sign-in; presented with the second factor.
+        methods: what is accepted: "totp", "recovery_code", "passkey".
+    """
+
+    code, title = "second_factor_needed", "Give your second factor to go on."
+
+    def __init__(self, challenge: str, methods: tuple[str, ...]) -> None:
+        super().__init__(
+            "sign-in: the second factor is asked for", challenge=challenge, methods=methods
+        )
+
+
+class WrongFactor(Unauthenticated):
+    """A wrong second factor of a sign-in that still waits for the right one."""
+
+    code, title = "wrong_code", "That code is not right, or was used already."
+
+
+class StepUpNeeded(UsherError):
+    """The user is signed in, and must prove again who they are (RFC 9470). No refresh helps.
+
+    Args:
+        max_age: seconds that a proof counts.
+        acr: the number of factors that is needed.
+        methods: by which this user can prove it; empty where only a new sign-in does.
+    """
+
+    status, code = 401, "step_up_needed"
+    title = "Confirm that it is you to go on."
+
+    def __init__(self, max_age: float, acr: Acr = "1", methods: tuple[str, ...] = ()) -> None:
+        super().__init__("the proof of who the user is is too old, or by too few factors")
+        self.max_age, self.acr, self.methods = max_age, acr, methods
+        self.public = {"methods": methods} if methods else {}
 
 
 class Forbidden(UsherError):

@@ -22,6 +22,7 @@ WINGS = {
     "services.storage": set(),
     "services.audit": {"storage"},
     "services.webhooks": {"storage"},
+    "services.mail": {"settings", "storage"},
     "services.redis": set(),
     "services.bus": {"redis"},
     "services.embedded": set(),
@@ -61,7 +62,8 @@ WINGS = {
         "settings",
         "storage",
     },
-    "services.factors": {"limits", "storage"},
+    "services.factors": {"accounts", "limits", "sessions", "storage"},
+    "services.step_up": {"accounts", "factors", "sessions", "storage"},
     "services.native": {"limits", "sessions", "storage"},
     "services.providers": {
         "accounts",
@@ -75,6 +77,7 @@ WINGS = {
     },
     "handlers.websocket": set(),
     "handlers.http": {"websocket"},
+    "handlers.account": {"http"},
     "handlers.reference": {"http", "websocket"},
 }
 """Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say
@@ -91,8 +94,8 @@ CONSTANT_MAKERS = frozenset(
         "Decoder", "Encoder", "MappingProxyType", "NewType", "ParamSpec", "Path",
         "RateLimitItemPerDay", "RateLimitItemPerHour", "RateLimitItemPerMinute", "Struct",
         "TypeVar", "TypeVarTuple", "bytes", "cast", "compile", "encode", "float", "format",
-        "frozenset", "getLogger", "getattr", "int", "ip_network", "join", "len", "maketrans",
-        "max", "min", "namedtuple", "object", "range", "str", "timedelta", "tuple",
+        "frozenset", "getLogger", "get_args", "getattr", "int", "ip_network", "join", "len",
+        "maketrans", "max", "min", "namedtuple", "object", "range", "str", "timedelta", "tuple",
     }
 )  # fmt: skip
 MUTABLE_MAKERS = frozenset(

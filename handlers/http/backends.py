@@ -11,7 +11,7 @@ from handlers.api import ApiHandler
 from handlers.operations import operation
 from handlers.websocket.room_events import ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
-from services.accounts.api_keys import KeyRow, Scope
+from services.accounts.api_key_rows import KeyRow, Scope
 from services.backends.idempotency import KeyReused, StillUnderWay
 from services.backends.publishing import Event
 from services.errors import BadRequest, NotFound, Unavailable

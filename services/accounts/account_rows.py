@@ -10,6 +10,7 @@ import msgspec
 import peewee
 
 from models.known_network import KnownNetwork
+from models.totp_secret import TotpSecret
 from models.user import User
 from services.claims import Role
 from services.errors import LastAdmin, NotFound
@@ -111,23 +112,27 @@ class Found(msgspec.Struct, frozen=True):
 
     Attributes:
         is_known_here: whether it has signed in from this network before.
+        has_second_factor: whether a password alone does not sign in.
     """
 
     id: str
     password_hash: str | None
     is_known_here: bool
+    has_second_factor: bool
 
 
 def find(db: peewee.Database, address: str, network: str) -> Found | None:
     """The account with this normalised address, and whether it is known in this network."""
     known = (KnownNetwork.user == User.id) & (KnownNetwork.network == network)
     query = (
-        User.select(User.id, User.password_hash, KnownNetwork.network)
+        User.select(User.id, User.password_hash, KnownNetwork.network, TotpSecret.confirmed_at)
         .join(KnownNetwork, peewee.JOIN.LEFT_OUTER, on=known)
+        .switch(User)
+        .join(TotpSecret, peewee.JOIN.LEFT_OUTER, on=(TotpSecret.user == User.id))
         .where(User.email == address)
     )
     row: Any = query.tuples().get_or_none(db)
-    return None if row is None else Found(row[0], row[1], row[2] is not None)
+    return None if row is None else Found(row[0], row[1], row[2] is not None, row[3] is not None)
 
 
 def by_id(db: peewee.Database, user_id: str) -> User | None:

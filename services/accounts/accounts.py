@@ -20,6 +20,7 @@ from services.claims import Role
 from services.errors import (
     RateLimited,
     ReauthenticationNeeded,
+    SecondFactorNeeded,
     SignupRefused,
     Unauthenticated,
     UsherError,
@@ -36,6 +37,9 @@ from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, Profile, SignedIn
 from services.storage.database import Database
+from services.storage.row_locks import locked_one
+
+AskSecondFactor = Callable[[peewee.Database, User, str, str], SecondFactorNeeded | None]
 
 
 class Accounts:
@@ -44,6 +48,9 @@ class Accounts:
     Args:
         registration: decides who may sign up.
         devices: creates and verifies device tokens.
+        ask_second_factor: called within the transaction of a sign-in whose first factor was right,
+            with the account, locked, the method and the client. The sign-in waits for a second
+            factor if the result is not None.
         outbox: receives events when accounts are created.
     """
 
@@ -57,6 +64,7 @@ class Accounts:
         registration: Registration,
         limits: SignInLimits,
         devices: Devices,
+        ask_second_factor: AskSecondFactor,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
         outbox: Outbox = NO_OUTBOX,
@@ -67,6 +75,7 @@ class Accounts:
         self._revocations, self._registration = revocations, registration
         self._limits, self.devices = limits, devices
         self._networks = KnownNetworks(database)
+        self._ask_second_factor = ask_second_factor
         self._metrics, self._clock = metrics, clock
 
     # ---- signing up and in -----------------------------------------------------------------
@@ -148,6 +157,7 @@ class Accounts:
 
         Raises:
             Unauthenticated: in all of these cases.
+            SecondFactorNeeded: the password is right, and the account has a second factor.
             RateLimited: too many failed sign-ins (services/accounts/sign_in_limits.py), or too
                 many successful ones of this user.
         """
@@ -160,6 +170,9 @@ class Accounts:
             self._database.callers.enter("users", f"device {known_device}")
         try:
             signed_in = await self._log_in(address, password, device, attempt)
+        except SecondFactorNeeded:
+            self._metrics.sign_ins.labels(outcome="second_factor_needed").inc()
+            raise
         except Unauthenticated:
             self._metrics.sign_ins.labels(outcome="refused").inc()
             raise
@@ -186,10 +199,33 @@ class Accounts:
             refused.about = found.id if found is not None else ""
             raise refused
         attempt.give_back()
-        await self._limits.count_sign_in(found.id)
+        if found.has_second_factor:
+            await self._limits.count_half_sign_in(found.id, network)
+        else:
+            await self._limits.count_sign_in(found.id)
         if verdict.needs_rehash:
             known_hash = await self._rehash(found.id, password, known_hash)
-        return await self._sessions.open(found.id, "password", device, known_hash)
+        return await self._open(found.id, known_hash, device)
+
+    async def _open(self, user_id: str, known_hash: str, device: Device) -> SignedIn:
+        """Open a login session, unless the password was changed meanwhile, or there is a second
+        factor."""
+
+        def work(db: peewee.Database) -> SignedIn | SecondFactorNeeded:
+            user = locked_one(User.select().where(User.id == user_id), db)
+            if user is None or user.password_hash != known_hash:
+                raise Unauthenticated("sign-in: account gone, or password changed meanwhile")
+            if user.disabled_at is not None:
+                raise Unauthenticated("sign-in: account disabled")
+            waiting = self._ask_second_factor(db, user, "password", device.client)
+            return waiting or self._sessions.open_within(db, user, "password", device)
+
+        opened = await self._database.run(work)
+        if isinstance(opened, SecondFactorNeeded):
+            opened.about = user_id
+            raise opened
+        await self._sessions.announce(opened)
+        return opened
 
     async def _rehash(self, user_id: str, password: str, known_hash: str) -> str:
         """Rehash the password with the current parameters, unless it was changed meanwhile."""
@@ -271,6 +307,14 @@ class Accounts:
             WrongPassword, RateLimited: as `change_password`.
         """
         return str((await self._confirmed(user_id, session_id, password)).password_hash)
+
+    async def count_sign_in(self, user_id: str) -> None:
+        """Count a proof of a user as a sign-in.
+
+        Raises:
+            RateLimited: too many in this hour.
+        """
+        await self._limits.count_sign_in(user_id)
 
     async def has_password(self, user_id: str) -> bool:
         """Whether an account has a password."""

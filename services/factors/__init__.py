@@ -2,5 +2,5 @@
 
 Begin with `factors.py`.
 
-May import: limits, storage.
+May import: accounts, limits, sessions, storage.
 """

@@ -110,7 +110,12 @@ class NativeCodes:
             if user is None or browser is None or not token.exists(db):
                 raise Unauthenticated("native code: the browser's login session is over")
             signed_in = self._sessions.open_within(
-                db, user, browser.method, device, _origin_of(browser), browser.proven_at
+                db,
+                user,
+                browser.method,
+                device,
+                _origin_of(browser),
+                session_rows.proof_of(browser),
             )
             self._insert(db, code, signed_in.claims.sid, request)
             return signed_in

@@ -31,7 +31,7 @@ from services.errors import (
 from services.oauth.errors import Reason, SignInRefused
 from services.oauth.roles import role_of
 from services.oauth.token_endpoint import Grant
-from services.oauth.userinfo import ProviderProfile, address_of, check_domain, vouched_address
+from services.oauth.userinfo import ProviderProfile, address_of, check_domain, verified_address
 from services.outbox import NO_OUTBOX, Outbox
 from services.providers import identity_rows
 from services.providers.role_claims import RoleClaims
@@ -207,7 +207,7 @@ class Identities:
         if found is None or found.user_id != user.id:
             raise SignInRefused(Reason.NO_ACCOUNT, "unlinked meanwhile")
         if not identity_rows.is_of(found, profile, provider):
-            raise SignInRefused(Reason.NO_ACCOUNT, "the subject of another issuer is linked")
+            raise SignInRefused(Reason.NO_ACCOUNT, "linked with another issuer")
         if identity_rows.follow_address(db, user, found, profile, self._registration.takes):
             account_rows.tell(db, self._outbox, "user.changed", user, "email")
         identity_rows.record_use(db, found, profile, self._clock())
@@ -223,7 +223,7 @@ class Identities:
     ) -> _Entered:
         address = address_of(profile)
         if address is None:
-            raise SignInRefused(Reason.NO_EMAIL, "no address of use")
+            raise SignInRefused(Reason.NO_EMAIL, "no usable e-mail address")
         user = account_rows.lock(db, User.email == address, demoting)
         if user is None:
             entered = self._sign_up(db, provider, profile, address, invitation)
@@ -245,12 +245,12 @@ class Identities:
         invitation: str | None,
     ) -> _Entered:
         """The account with the profile's address, to which the identity is to be linked."""
-        vouched = vouched_address(profile) is not None
+        vouched = verified_address(profile) is not None
         if vouched and user.email_verified:
             if identity_rows.of_user(db, user.id, provider.name) is not None:
                 raise _AddressIsAnothers
             if identity_rows.was_unlinked(db, user.id, provider.name):
-                raise SignInRefused(Reason.NO_ACCOUNT, "they have unlinked this provider")
+                raise SignInRefused(Reason.NO_ACCOUNT, "the user has unlinked this provider")
             return _Entered(user)
         handover = None
         if vouched:
@@ -258,7 +258,9 @@ class Identities:
         if handover is None:
             # Refused as a new account would be, where it would be: nothing tells them apart.
             self._check_sign_up(db, provider, profile, invitation)
-            raise SignInRefused(Reason.NO_ACCOUNT, "the address is in use, not verified by both")
+            raise SignInRefused(
+                Reason.NO_ACCOUNT, "the address is in use and not verified on both sides"
+            )
         self._rename(db, user, profile)
         return _Entered(user, handover=handover)
 
@@ -285,8 +287,8 @@ class Identities:
                 domain of a verified address, or the invitation is invalid.
         """
         if not provider.signup:
-            raise SignInRefused(Reason.NO_ACCOUNT, "sign-up by this provider is switched off")
-        address = vouched_address(profile)
+            raise SignInRefused(Reason.NO_ACCOUNT, "sign-up with this provider is disabled")
+        address = verified_address(profile)
         if self._registration.proves_domains and not self._registration.takes(address or ""):
             raise SignInRefused(Reason.NOT_ALLOWED, "no verified address in EMAIL_DOMAINS")
         if invitation is not None and not self._registration.is_usable(db, invitation):
@@ -305,7 +307,7 @@ class Identities:
         values = {
             "id": user_id,
             "email": address,
-            "email_verified": vouched_address(profile) is not None,
+            "email_verified": verified_address(profile) is not None,
             "name": _shown_name(profile),
             "created_at": self._clock(),
         }

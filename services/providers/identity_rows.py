@@ -9,7 +9,7 @@ import peewee
 
 from models.identity import Identity, Unlinked
 from models.user import User
-from services.oauth.userinfo import ProviderProfile, address_of, vouched_address
+from services.oauth.userinfo import ProviderProfile, address_of, verified_address
 from services.settings.providers import OAuthProvider
 
 
@@ -85,7 +85,7 @@ def follow_address(
         identity: as it was before this sign-in.
         takes: whether accounts may have an address (EMAIL_DOMAINS).
     """
-    address, vouched = address_of(profile), vouched_address(profile)
+    address, vouched = address_of(profile), verified_address(profile)
     came_from_there = identity.email == user.email
     if address is None or address == user.email or not came_from_there:
         return False
@@ -108,7 +108,7 @@ def follow_address(
 def give_up_address(db: peewee.Database, provider: str, profile: ProviderProfile) -> None:
     """Somebody else has, at this provider, the address that an account here came with: nobody
     vouches any more that it is still that account's."""
-    address = vouched_address(profile)
+    address = verified_address(profile)
     user = User.select().where(User.email == (address or "")).get_or_none(db)
     linked = None if user is None else of_user(db, user.id, provider)
     if user is None or linked is None or linked.email != address:
@@ -120,7 +120,7 @@ def give_up_address(db: peewee.Database, provider: str, profile: ProviderProfile
 
 def record_verified(db: peewee.Database, user: User, profile: ProviderProfile) -> None:
     """Note it where the provider vouches for the account's own address."""
-    if not user.email_verified and vouched_address(profile) == user.email:
+    if not user.email_verified and verified_address(profile) == user.email:
         changes = {User.email_verified: True, User.email_given_up: False}
         User.update(changes).where(User.id == user.id).execute(db)
 

@@ -7,11 +7,13 @@ so an old key that is removed too early is still detected.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import peewee
 
 from models.app_key import AppKey
+from models.mail import OutgoingMail
 from models.oauth_token import OAuthToken
 from models.totp_secret import TotpSecret
 from models.webhook import Webhook
@@ -31,8 +33,9 @@ class Rotated:
 
 
 async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
-    """Re-encrypt every provider token, the secrets of authenticator apps and of webhooks, and the
-    key pairs of app tokens with the newest key, and the canary when all are done.
+    """Re-encrypt every provider token, the secrets of authenticator apps and of webhooks, the key
+    pairs of app tokens and the mails that wait with the newest key, and the canary when all are
+    done.
 
     Raises:
         DecryptionFailed: the keys are not this installation's; nothing was changed.
@@ -52,6 +55,7 @@ async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
     done.unreadable += await _rotate_totp(database, encryption)
     done.unreadable += await database.run(_rotate_app_keys, encryption)
     done.unreadable += await database.run(_rotate_webhooks, encryption)
+    await database.run(_rotate_mails, encryption)
     if not done.unreadable:
         await rotate_canary(database, encryption)
     return done
@@ -113,6 +117,14 @@ def _rotate_webhooks(db: peewee.Database, encryption: Encryption) -> int:
             continue
         Webhook.update({Webhook.secret: new}).where(Webhook.id == row.id).execute(db)
     return unreadable
+
+
+def _rotate_mails(db: peewee.Database, encryption: Encryption) -> None:
+    """Re-encrypt the mails that wait. One that no key fits is of no use for longer than a day."""
+    for row in OutgoingMail.select().execute(db):
+        with suppress(DecryptionFailed):
+            same = (OutgoingMail.id == row.id) & (OutgoingMail.sealed == row.sealed)
+            OutgoingMail.update(sealed=encryption.rotate(row.sealed)).where(same).execute(db)
 
 
 def _rotate(db: peewee.Database, encryption: Encryption, ids: list[str]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from models.user import User
 from services.errors import Unauthenticated
 from services.opaque import token_hash
 from services.refresh.steps import Moment, current_tick, step_of_next
+from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
@@ -77,9 +78,8 @@ class RefreshRotation:
         LoginSession.update({LoginSession.last_seen_at: now}).where(
             LoginSession.id == session.id
         ).execute(db)
-        return self._sessions.issue_within(
-            db, user, session.id, session.expires_at, session.proven_at, step
-        )
+        proof = session_rows.proof_of(session)
+        return self._sessions.issue_within(db, user, session.id, session.expires_at, proof, step)
 
     def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
         query = LoginSession.select().where(LoginSession.id == sid)

@@ -130,11 +130,11 @@ class Invitations:
             raise Unauthenticated("invitation: its maker's account is gone") from error
         return NewInvitation(row, url)
 
-    async def living(self, after: float, limit: int) -> list[InvitationRow]:
+    async def living(self, after: str, limit: int) -> list[InvitationRow]:
         """Invitations that can be used, newest first.
 
         Args:
-            after: `created_at` of the last one of the page before; epoch seconds.
+            after: the id of the last one of the page before, or empty.
             limit: the most that are returned.
         """
         found = await self._database.run(invitation_rows.living, after, limit, self._clock())

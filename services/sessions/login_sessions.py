@@ -18,7 +18,7 @@ import peewee
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.claims import Role
+from services.claims import Acr, Proof, Role
 from services.errors import Unauthenticated
 from services.grants.queries import personal_grants
 from services.limits.networks import network_of
@@ -58,6 +58,9 @@ class LoginSessions:
         refresh_ttl: seconds, sliding.
         lifetime: seconds, absolute.
         limit: live sessions of one user; a new one ends the one longest unused.
+        steady: as `clock`, but not set back while the process lives; for when
+            somebody authenticated. The clock itself where it is left out.
+        epoch: the current epoch of `Freshness`.
     """
 
     def __init__(
@@ -70,17 +73,26 @@ class LoginSessions:
         lifetime: float,
         limit: int,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
+        epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
         self._on_opened: Callable[[str, str, str], None] = lambda *_: None
         self._on_opening: Opening = lambda *_: None
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
+        self._steady = clock if steady is None else steady
+        self._epoch = epoch
 
     # ---- opening ---------------------------------------------------------------------------
 
     async def open(
-        self, user_id: str, method: str, device: Device, verified_hash: str | None = None
+        self,
+        user_id: str,
+        method: str,
+        device: Device,
+        verified_hash: str | None = None,
+        acr: Acr = "1",
     ) -> SignedIn:
         """Open a session for a user who has just authenticated.
 
@@ -88,6 +100,7 @@ class LoginSessions:
             method: "password".
             verified_hash: the password hash that was verified; the sign-in fails if the password
                 was changed meanwhile.
+            acr: by how many factors the user has authenticated.
 
         Raises:
             Unauthenticated: the account is disabled or deleted, or its password was changed.
@@ -99,7 +112,7 @@ class LoginSessions:
                 raise Unauthenticated("sign-in: account gone")
             if verified_hash is not None and user.password_hash != verified_hash:
                 raise Unauthenticated("sign-in: password changed meanwhile")
-            return self.open_within(db, user, method, device)
+            return self.open_within(db, user, method, device, proof=Proof(acr))
 
         signed_in = await self._database.run(work)
         await self.announce(signed_in)
@@ -112,14 +125,14 @@ class LoginSessions:
         method: str,
         device: Device,
         origin: ProviderSession | None = None,
-        proven_at: float | None = None,
+        proof: Proof | None = None,
     ) -> SignedIn:
         """The same within the caller's transaction; `announce` the result after the commit.
 
         Args:
             user: the row, locked.
             method: "password", or "oauth:" and a provider.
-            proven_at: when the user proved who they are, epoch seconds, where it was not just now.
+            proof: how the user authenticated, where it was not by one factor and just now.
 
         Raises:
             Unauthenticated: the account is disabled.
@@ -127,6 +140,7 @@ class LoginSessions:
         if user.disabled_at is not None:
             raise Unauthenticated("sign-in: account disabled")
         now, sid = self._clock(), secrets.token_urlsafe(16)
+        proven = self.dated(proof or Proof())
         LoginSession.insert(
             id=sid,
             user=user.id,
@@ -141,16 +155,16 @@ class LoginSessions:
             provider_subject=origin and origin.subject,
             provider_sid=origin and origin.sid,
             client=device.client,
-            auth_time=proven_at,
+            auth_time=proven.at,
+            acr=proven.acr,
+            auth_epoch=proven.epoch,
         ).execute(db)
         network = {"user": user.id, "network": network_of(device.ip), "last_used_at": now}
         KnownNetwork.insert(network).on_conflict(
             conflict_target=[KnownNetwork.user, KnownNetwork.network],
             preserve=[KnownNetwork.last_used_at],
         ).execute(db)
-        signed_in = self.issue_within(
-            db, user, sid, now + self._lifetime, now if proven_at is None else proven_at
-        )
+        signed_in = self.issue_within(db, user, sid, now + self._lifetime, proven)
         self._on_opening(db, user.id, sid, method, now + self._lifetime)
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
@@ -175,7 +189,7 @@ class LoginSessions:
             LoginSession.expires_at: until,
         }
         LoginSession.update(change).where(LoginSession.id == session.id).execute(db)
-        return self.issue_within(db, user, session.id, until, session.proven_at)
+        return self.issue_within(db, user, session.id, until, session_rows.proof_of(session))
 
     def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
         """End sessions over the limit, with the user's row locked."""
@@ -189,7 +203,7 @@ class LoginSessions:
         user: User,
         sid: str,
         session_expires_at: float,
-        proven_at: float,
+        proof: Proof,
         step: int = 1,
     ) -> SignedIn:
         """Issue an access token and a refresh token within the caller's transaction; `announce`
@@ -198,12 +212,15 @@ class LoginSessions:
         Args:
             user: the session's.
             sid: the session, locked and alive.
-            session_expires_at, proven_at: of the session, epoch seconds.
+            session_expires_at: of the session, epoch seconds.
+            proof: how its user last authenticated.
             step: of the refresh token, see services/refresh/steps.py.
         """
         now = self._clock()
         role = cast("Role", user.role)
-        access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at, proven_at)
+        access_token, claims = self._tokens.issue(
+            user.id, sid, role, session_expires_at, proof.at, proof.acr
+        )
         refresh_token = self._tokens.refresh.make(user.id)
         refresh_expires_at = min(now + self._refresh_ttl, session_expires_at)
         RefreshToken.insert(
@@ -224,6 +241,7 @@ class LoginSessions:
             personal,
             user.generation,
             reader,
+            proof_epoch=proof.epoch or 0,
         )
 
     def on_opened(self, act: Callable[[str, str, str], None]) -> None:
@@ -251,6 +269,7 @@ class LoginSessions:
                 signed_in.generation,
                 signed_in.reader.role_since,
                 signed_in.reader.created_at,
+                signed_in.proof_epoch,
             ),
         )
         if signed_in.method:
@@ -259,6 +278,11 @@ class LoginSessions:
             ended = ", ".join(entry.subject for entry in signed_in.displaced)
             log.warning("user=%s has too many sessions; ended, longest unused: %s", user.id, ended)
             await self._revocations.publish(signed_in.displaced)
+
+    def dated(self, proof: Proof) -> Proof:
+        """A proof with its time and epoch: those of now where it has none."""
+        at = self._steady() if proof.at is None else proof.at
+        return Proof(proof.acr, at, self._epoch() if proof.epoch is None else proof.epoch)
 
     # ---- looking up ------------------------------------------------------------------------
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 import peewee
 
 from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
-from services.claims import Claims
+from services.claims import Acr, Claims, Proof
 from services.grants.many import personal_grants_of_many
 from services.grants.rules import Reader
 from services.sessions.login_cache import LoginState
@@ -138,6 +138,7 @@ def states_of(db: peewee.Database, asked: Sequence[Claims], now: float) -> list[
             User.role,
             peewee.fn.COALESCE(User.role_since, User.created_at),
             User.created_at,
+            LoginSession.auth_epoch,
         )
         .join(User)
         .where(
@@ -158,7 +159,7 @@ def states_of(db: peewee.Database, asked: Sequence[Claims], now: float) -> list[
     return [
         None
         if row is None
-        else LoginState(row[3], row[5], row[2], now, personal[row[1]], row[4], row[6], row[7])
+        else LoginState(row[3], row[5], row[2], now, personal[row[1]], row[4], *row[6:9])
         for row in alive
     ]
 
@@ -174,6 +175,11 @@ def is_recent(db: peewee.Database, user_id: str, sid: str, now: float) -> bool:
     """Whether the user of a living session proved who they are in the last `RECENT_SECONDS`."""
     session = living(db, user_id, sid, now)
     return session is not None and session.proven_at >= now - RECENT_SECONDS
+
+
+def proof_of(session: LoginSession) -> Proof:
+    """How the user of a session last authenticated."""
+    return Proof(cast("Acr", session.acr), session.proven_at, session.auth_epoch)
 
 
 def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSession | None:

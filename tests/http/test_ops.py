@@ -23,7 +23,13 @@ from tests.support.server import (
     wait_until,
 )
 
-READY = {"status": "ready", "database": "ok", "redis": "ok", "encryption": "ok"}
+READY = {
+    "status": "ready",
+    "database": "ok",
+    "redis": "ok",
+    "encryption": "ok",
+    "mail": "files",
+}
 
 
 def samples(server: Usher) -> dict[tuple[str, ...], float]:

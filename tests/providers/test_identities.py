@@ -215,7 +215,7 @@ async def test_where_sign_up_is_off_nobody_new_comes_in_and_the_others_do(
 ) -> None:
     closed = settings(signup=False)
     async with node(database_url) as parts:
-        assert "switched off" in await refused(parts, Reason.NO_ACCOUNT, provider=closed)
+        assert "disabled" in await refused(parts, Reason.NO_ACCOUNT, provider=closed)
         known = await sign_in(parts)
         assert (await sign_in(parts, provider=closed)).user.id == known.user.id
         joins = await account(parts, "grace@example.org")
@@ -373,7 +373,7 @@ async def test_an_account_with_the_address_is_joined_only_where_the_provider_vou
             (user,) = await users(parts)
             assert user["password_hash"] is None, "somebody else's, who never proved the address"
         else:
-            assert "not verified by both" in await refused(parts, Reason.NO_ACCOUNT, comes)
+            assert "not verified on both sides" in await refused(parts, Reason.NO_ACCOUNT, comes)
 
 
 @pytest.mark.gen_test

@@ -12,7 +12,8 @@ from models.revocation import Revocation as Row
 from services.errors import DatabaseUnavailable, NotFound
 from services.sessions.control import Kind, Revocation
 from services.sessions.login_cache import SLACK_SECONDS
-from services.sessions.revocations import REREAD_SECONDS, SWEEP_LIMIT
+from services.sessions.revocation_rows import SWEEP_LIMIT
+from services.sessions.revocations import REREAD_SECONDS
 from services.sessions.session_views import SignedIn
 from tests.support.databases import on_postgresql
 from tests.support.parts import (

@@ -393,9 +393,7 @@ def test_a_misspelt_rule_of_a_listed_provider_stops_the_start() -> None:
     environ = {**GOOGLE, "USHER_OAUTH_PROVIDERS": "google"}
     environ["USHER_OAUTH_GOOGLE_EMAIL_DOMAIN"] = "example.org"
     line = line_for(environ)
-    assert line.startswith(
-        "usher: USHER_OAUTH_GOOGLE_EMAIL_DOMAIN: got a setting that is not known"
-    )
+    assert line.startswith("usher: USHER_OAUTH_GOOGLE_EMAIL_DOMAIN: got an unknown setting")
     assert "did you mean USHER_OAUTH_GOOGLE_EMAIL_DOMAINS?" in line
 
 

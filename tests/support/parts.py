@@ -46,14 +46,17 @@ from services.background import Background
 from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
-from services.container import Services
+from services.container import Services, tell_of_sessions
 from services.errors import StoreUnavailable
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.loop_watch import LoopWatch
+from services.mail import parts as mail_parts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
@@ -97,9 +100,10 @@ from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
+from services.step_up.freshness import Freshness
+from services.step_up.step_up import StepUp
 from services.storage.database import Database
 from services.storage.encryption import Encryption
-from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
 from services.webhooks.outbox import WebhookOutbox
 from services.websocket.direct_connection import WebSocketConnection
@@ -194,11 +198,14 @@ class Parts:
     models: ModelRegistry
     api_keys: ApiKeys
     oauth: OAuthParts
+    freshness: Freshness
+    step_up: StepUp
     registration: RegistrationParts
     admission: Admission
     joins: Joins
     services: Services
     factors: Factors
+    login_challenges: LoginChallenges
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
@@ -285,6 +292,7 @@ def join_parts(
     tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
+    freshness = Freshness(database, settings.step_up_seconds, clock)
     sessions = LoginSessions(
         database,
         tokens,
@@ -294,18 +302,22 @@ def join_parts(
         LIFETIME,
         settings.max_sessions_per_user,
         clock,
+        epoch=lambda: freshness.epoch,
     )
     session_ends = SessionEnds(database, revocations, clock)
     shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox(clock)
-    sessions.on_opening(webhook_hooks.opened(outbox))
-    revocations.on_recorded(webhook_hooks.ended(outbox))
-    channels = Channels(database, revocations, clock, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        clock,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
@@ -326,13 +338,14 @@ def join_parts(
         clock,
     )
     audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
-    sessions.on_opened(hooks.opened(audit))
-    revocations.on_made(hooks.revoked(audit))
+    tell_of_sessions(sessions, revocations, outbox, audit)
     encryption = Encryption(settings.encryption_keys)
+    mail = mail_parts.join(settings, database, encryption, metrics, ISSUER, clock)
     health = Health(database, counting, encryption, metrics, name)
-    audiences = settings.app_audiences
-    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
-    app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
+    app_keys = AppKeys(
+        database, encryption, bool(settings.app_audiences), health.keys_are_wrong, clock
+    )
+    app_tokens = AppTokens(app_keys, ISSUER, settings.app_audiences, clock)
     registration = registration_parts.join(
         database,
         session_ends,
@@ -347,9 +360,8 @@ def join_parts(
         clock,
         clock,
     )
-    providers = Providers(settings.oauth_providers, ISSUER, clock)
     oauth = oauth_parts.join(
-        providers,
+        Providers(settings.oauth_providers, ISSUER, clock),
         database,
         encryption,
         sessions,
@@ -363,16 +375,32 @@ def join_parts(
         clock,
         outbox,
     )
-    webhooks = webhook_parts.join(
-        outbox,
+    limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
+    factors = factor_parts.join(
         database,
         encryption,
+        sessions,
+        tokens,
+        limits,
         health.keys_are_wrong,
+        settings.app_name,
         metrics,
-        settings.webhook_private,
         clock,
     )
-    limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
+    accounts = Accounts(
+        database,
+        passwords,
+        sessions,
+        session_ends,
+        revocations,
+        registration.rules,
+        SignInLimits(limits),
+        Devices(tokens.devices),
+        factors.challenges.begin_within,
+        metrics,
+        clock,
+        outbox,
+    )
     services = Services(
         node=name,
         infrastructure=Infrastructure(
@@ -383,19 +411,7 @@ def join_parts(
         pool=pool,
         admission=admission,
         joins=Joins(admission, rooms, limit),
-        accounts=Accounts(
-            database,
-            passwords,
-            sessions,
-            session_ends,
-            revocations,
-            registration.rules,
-            SignInLimits(limits),
-            Devices(tokens.devices),
-            metrics,
-            clock,
-            outbox,
-        ),
+        accounts=accounts,
         administration=Administration(
             database, session_ends, revocations, oauth.take_out, clock, outbox=outbox
         ),
@@ -458,11 +474,21 @@ def join_parts(
             database, sessions, session_ends, revocations, tokens.codes, limits, clock
         ),
         oauth=oauth,
-        webhooks=webhooks,
-        unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
-        factors=Factors(
-            database, encryption, limits, health.keys_are_wrong, settings.app_name, clock
+        mail=mail,
+        webhooks=webhook_parts.join(
+            outbox,
+            database,
+            encryption,
+            health.keys_are_wrong,
+            metrics,
+            settings.webhook_private,
+            clock,
         ),
+        unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
+        freshness=freshness,
+        step_up=StepUp(database, accounts, sessions, freshness, factors.factors, clock),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(

@@ -1,4 +1,4 @@
-"""The secret values among the settings, so that logs can hide them."""
+"""Collects the secret values of the settings, so that the log can mask them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import msgspec
 
 from services.secret import Secret
 
-SHORTEST = 8
-"""Characters. Shorter ones are words: hiding them would hide half of the log."""
+MIN_LENGTH = 8
+"""Characters. Shorter values may be ordinary words, which occur in many log lines."""
 
 
 def secret_values(settings: object) -> frozenset[str]:
-    """Every secret of the settings, and the passwords of URLs, as text."""
-    return frozenset(value for value in _values(settings) if len(value) >= SHORTEST)
+    """Every secret in the settings, and the passwords in URLs, as text."""
+    return frozenset(value for value in _values(settings) if len(value) >= MIN_LENGTH)
 
 
 def _values(held: object) -> Iterator[str]:
@@ -35,7 +35,7 @@ def _of_url(text: str) -> Iterator[str]:
         url = urlsplit(text)
         password = url.password or ""
     except ValueError:
-        return  # refused elsewhere, by a line without it
+        return  # an invalid URL is refused elsewhere, by an error without the password
     options = (value for name, value in parse_qsl(url.query) if "password" in name)
     for value in (password, *options):
         yield from (value, unquote(value))
