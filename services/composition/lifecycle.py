@@ -120,6 +120,7 @@ async def stop(services: Services) -> None:
     """Stop the loops, flush pending writes and close the infrastructure."""
     services.infrastructure.watch.stop()
     await services.background.close()
+    await services.admission.login_states.close()
     try:
         await asyncio.wait_for(services.last_seen.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:  # not essential; the stop must continue
