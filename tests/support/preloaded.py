@@ -29,8 +29,8 @@ from typing import IO
 ROOT = Path(__file__).resolve().parents[2]
 MAX_REQUEST_BYTES = 150_000
 """Below what a socket takes at once."""
-OWN = "USHER_"
-"""How the variables begin that only the server reads, and reads after its imports."""
+FREE = ("USHER_", "PYTEST_CURRENT_TEST")
+"""How the variables begin that Python and its libraries do not read at their start."""
 
 
 class Forked:
@@ -145,7 +145,7 @@ def preloadable(environment: Mapping[str, str]) -> bool:
         return False
     theirs = preloader().environment
     changed = {n for n in {*environment, *theirs} if environment.get(n) != theirs.get(n)}
-    return all(name.startswith(OWN) for name in changed)
+    return all(name.startswith(FREE) for name in changed)
 
 
 def start_server(
