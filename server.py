@@ -24,12 +24,13 @@ from handlers.base import Site
 from handlers.cookies import CookieJar
 from handlers.http.oauth import load_pages
 from handlers.http_server import UsherServer
+from handlers.request_router import RequestRouter
 from handlers.routes import make_application
 from handlers.tls import Tls
 from handlers.websocket.context import SocketContext
 from handlers.websocket.room_events import ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
-from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler, UpgradeRouter
+from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler
 from services import container
 from services import lifecycle as running
 from services.container import Services
@@ -38,11 +39,12 @@ from services.infrastructure import Infrastructure, open_infrastructure
 from services.logs import LogHandler, Writer, set_up_logging
 from services.operating import operate
 from services.reload import Reloader
+from services.rotation import Rotation
+from services.secret_values import secret_values
 from services.settings import command_line, settings
 from services.settings.branding import Branding
 from services.settings.origins import Origins, http_origin
 from services.settings.proxies import Proxies
-from services.settings.secret_values import secret_values
 from services.settings.settings import Settings
 from services.websocket.connection import CLOSE_HANDSHAKE_SECONDS
 from services.websocket.listener import Listener
@@ -173,10 +175,9 @@ def _open(
     site = Site(services, origins, proxies, cookies, load_pages(), branding)
     upgrades = UpgradeHandler(context, origins, cookies, proxies)
     application = make_application(site, {"context": context, "upgrades": upgrades})
-    door = UpgradeRouter(application, None if chosen.through_tornado else upgrades)
+    direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
-        door,
-        context.unjoined,
+        RequestRouter(application, direct, context.unjoined, Rotation()),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,
@@ -251,6 +252,8 @@ def _welcome(infrastructure: Infrastructure, origins: Origins, port: int, anybod
         f"  Database  {database}",
         f"  Redis     {redis}",
     ]
+    if chosen.smtp_url is None:
+        lines.append(f"  Mail      no SMTP_URL: as files in {chosen.data_dir.resolve() / 'mail'}")
     if chosen.public_url is not None:  # which says nothing of where this node is
         scheme = "http" if chosen.tls_certificate is None else "https"
         lines.insert(4, f"  Listens   {http_origin(chosen.host, port, scheme)}")

@@ -33,6 +33,8 @@ ABOUT_USERS = frozenset(
     ("user.changed", "user.deleted", "user.signed_out", "member.set", "member.removed")
 )
 """Kinds whose last name in the path is a user's."""
+ABOUT_ONESELF = frozenset(("factor.added", "factor.codes_made"))
+"""Kinds whose subject is the caller, whatever the call answers."""
 MAX_USER_AGENT = 200
 HOLD_BACK_SECONDS = 1.0
 MAX_HELD_BACK = 2000
@@ -66,7 +68,8 @@ class ApiHandler(BaseHandler):
         target = path[0] if path else str(getattr(result, "id", ""))
         if not self.path_args:  # the caller's own account, or a new one
             subject = getattr(getattr(result, "user", None), "id", "")
-            subject = subject or (self.identity.user_id if result is None else "")
+            if not subject and (result is None or kind in ABOUT_ONESELF):
+                subject = self.identity.user_id
         self.services.audit.record(
             kind,
             subject=subject,
@@ -152,6 +155,16 @@ class ApiHandler(BaseHandler):
         self.services.last_seen.record(claims.sid)
         if access not in USERS_MAY and not self.identity.is_admin:
             raise Forbidden("an administrator's call")
+
+    async def require_step_up(self) -> None:
+        """Require that the user has proved lately who they are (RFC 9470). API keys prove nothing
+        of the kind, and need not.
+
+        Raises:
+            StepUpNeeded: they have not.
+        """
+        if self.key is None:
+            await self.services.step_up.require(self.identity)
 
     async def good_key(self, token: str, access: Access) -> GoodKey:
         """Verify the request's API key. An invalid key is counted for the client's address; a valid

@@ -20,6 +20,8 @@ from services.errors import (
     NotFound,
     OriginRefused,
     RateLimited,
+    SecondFactorNeeded,
+    StepUpNeeded,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -102,6 +104,8 @@ class BaseHandler(web.RequestHandler):
             self.site.cookies.clear(self)
         if isinstance(refused, Unauthenticated):
             self.set_header("WWW-Authenticate", "Bearer")
+        if isinstance(refused, StepUpNeeded):
+            self.set_header("WWW-Authenticate", _insufficient(refused))
         if isinstance(refused, MethodNotAllowed):
             self.set_header("Allow", ", ".join(self.taken_methods()))
         if isinstance(refused, Unavailable):
@@ -137,12 +141,17 @@ class BaseHandler(web.RequestHandler):
         """Record a refused request in the audit trail."""
         where = "" if self.signs_in else redact(f"{self.request.method} {self.request.path}")
         self.services.audit.record(
-            "session.refused" if self.signs_in else "request.refused",
+            self._kind_of(error),
             subject=error.about,
             reason=error.code,
             target=where,
             kept=self.signs_in,
         )
+
+    def _kind_of(self, refusal: UsherError) -> str:
+        if isinstance(refusal, SecondFactorNeeded):
+            return "session.second_factor_asked"
+        return "session.refused" if self.signs_in else "request.refused"
 
     def on_finish(self) -> None:
         status = str(self.get_status())
@@ -152,6 +161,15 @@ class BaseHandler(web.RequestHandler):
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def _insufficient(needed: StepUpNeeded) -> str:
+    """The challenge of RFC 9470 section 3. `max_age` is in whole seconds, and has to be enough."""
+    return (
+        'Bearer error="insufficient_user_authentication", '
+        f'error_description="{needed.title}", '
+        f'max_age={int(needed.max_age)}, acr_values="{needed.acr}"'
+    )
 
 
 def _counted(method: str | None) -> str:

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -17,10 +19,10 @@ from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
 from tornado.netutil import add_accept_handler
 
 from handlers.problems import PROBLEM_TYPE, problem_body
+from handlers.request_router import RequestRouter
 from handlers.tls import Tls, limit_handshake
-from handlers.websocket.arrivals import Arrival, Arrivals
-from handlers.websocket.unjoined import UnjoinedConnections
-from handlers.websocket.upgrade import UpgradeRouter
+from handlers.websocket.arrivals import Arrival, Arrivals, first_bytes
+from handlers.websocket.plain_head import forwarded_for
 from services.errors import HeadersTooLarge, RateLimited, UsherError
 
 LINGER_SECONDS = 1.0
@@ -36,20 +38,19 @@ class UsherServer(HTTPServer):
 
     Args:
         router: the root router. The server itself tracks connections with a request in progress.
-        unjoined: counts the connections of each address.
         options: options of HTTPServer.
     """
 
     def initialize(  # type: ignore[override]  # one kind of router, and options passed on
-        self, router: UpgradeRouter, unjoined: UnjoinedConnections, **options: Any
+        self, router: RequestRouter, **options: Any
     ) -> None:
         super().initialize(router, **options)
-        self._router, self._unjoined = router, unjoined
+        self._router, self._unjoined, self._rotation = router, router.unjoined, router.rotation
         self._arrivals: Arrivals | None = None
         """Looks at connections first, where sockets do not go through Tornado."""
         if router.upgrade_handler is not None and self.ssl_options is None:
             self._arrivals = Arrivals(
-                router.upgrade_handler, unjoined, self._arrived, self._turn_away
+                router.upgrade_handler, self._unjoined, self._arrived, self._turn_away
             )
         self._listening: list[tuple[socket.socket, Callable[[], None]]] = []
         self._counted: dict[object, str] = {}
@@ -59,11 +60,9 @@ class UsherServer(HTTPServer):
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Start accepting connections."""
-        if self._arrivals is None:
-            super().add_sockets(sockets)
-            return
+        accepted = self._accepted if self._arrivals is None else self._arrivals.accepted
         for sock in sockets:
-            self._listening.append((sock, add_accept_handler(sock, self._arrivals.accepted)))
+            self._listening.append((sock, add_accept_handler(sock, accepted)))
 
     def stop(self) -> None:
         """Stop accepting connections."""
@@ -73,34 +72,50 @@ class UsherServer(HTTPServer):
             sock.close()
         self._listening.clear()
 
-    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        """Handle a connection whose first bytes were not examined."""
-        group = self._unjoined.connected(str(address[0]) if address else "")
+    def _accepted(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
+        """Handle a connection where none is examined for plain handshakes."""
+        peer = str(address[0]) if address else ""
+        group = self._unjoined.connected(peer)
         if group is None:
             # Before the TLS handshake no response can be sent.
-            if not isinstance(stream, SSLIOStream):
-                self._turn_away(stream.socket)
-            stream.close()
+            self._turn_away(sock, can_answer=self.ssl_options is None)
             return
-        if isinstance(stream, SSLIOStream):
+        sock.setblocking(False)
+        arrival = Arrival(sock, address, peer, group, asyncio.get_running_loop().time())
+        self._arrived(arrival, b"" if group or self.ssl_options is not None else first_bytes(sock))
+
+    def _arrived(self, arrival: Arrival, first: bytes) -> None:
+        """Handle a connection that does not begin with a plain handshake, in its turn."""
+        network = arrival.group
+        if not network:  # a trusted proxy's, which says whose request it is
+            network = self._unjoined.network(
+                arrival.peer, {"X-Forwarded-For": forwarded_for(first)}
+            )
+        self._rotation.start(network, partial(self._begin, arrival))
+
+    def _begin(self, arrival: Arrival) -> None:
+        options = {"max_buffer_size": self.max_buffer_size, "read_chunk_size": self.read_chunk_size}
+        stream: IOStream
+        if isinstance(self.ssl_options, ssl.SSLContext):
+            try:
+                sock = self.ssl_options.wrap_socket(
+                    arrival.sock, server_side=True, do_handshake_on_connect=False
+                )
+            except OSError:  # the client left at once
+                arrival.sock.close()
+                self._count_no_more(arrival.group)
+                return
+            stream = SSLIOStream(sock, **options)
             limit_handshake(stream)
-        elif type(stream) is IOStream:  # Tornado makes it, and does not ask which class to use
-            stream.__class__ = _AnsweringStream
-        self._serve(stream, address, group)
+        else:
+            stream = _AnsweringStream(arrival.sock, **options)
+        if arrival.group:
+            self._counted[stream] = arrival.group
+        self.handle_stream(stream, arrival.address)
 
-    def _arrived(self, arrival: Arrival) -> None:
-        """Handle a connection that does not begin with a plain handshake."""
-        stream = _AnsweringStream(
-            arrival.sock,
-            max_buffer_size=self.max_buffer_size,
-            read_chunk_size=self.read_chunk_size,
-        )
-        self._serve(stream, arrival.address, arrival.group)
-
-    def _serve(self, stream: IOStream, address: tuple[Any, ...], group: str) -> None:
+    def _count_no_more(self, group: str) -> None:
         if group:
-            self._counted[stream] = group
-        super().handle_stream(stream, address)
+            self._unjoined.leave(group)
 
     def renew(self, tls: Tls) -> None:
         """Reload the certificate, for new connections.
@@ -112,17 +127,18 @@ class UsherServer(HTTPServer):
         self.ssl_options = tls.context
 
     @staticmethod
-    def _turn_away(sock: socket.socket) -> None:
+    def _turn_away(sock: socket.socket, can_answer: bool = True) -> None:
         """Refuse a connection with one write, before its request is read, to keep it cheap."""
-        with contextlib.suppress(OSError):
-            sock.send(_answer(RateLimited("too many connections of one address")))
+        if can_answer:
+            with contextlib.suppress(OSError):
+                sock.send(_answer(RateLimited("too many connections of one address")))
         sock.close()
 
     def start_request(
         self, server_conn: object, request_conn: httputil.HTTPConnection
     ) -> httputil.HTTPMessageDelegate:
         """Record that a connection is idle, waiting for a request."""
-        self._router.under_way.discard(server_conn)
+        self._router.leave(server_conn)
         if self._draining:
             assert isinstance(server_conn, HTTP1ServerConnection)
             asyncio.get_running_loop().call_soon(server_conn.stream.close)
@@ -130,11 +146,10 @@ class UsherServer(HTTPServer):
 
     def on_close(self, server_conn: object) -> None:
         """Record that a connection is closed, or was handed over as a WebSocket."""
-        self._router.under_way.discard(server_conn)
+        self._router.leave(server_conn)
         super().on_close(server_conn)
         stream = getattr(server_conn, "stream", None)
-        if (counted := self._counted.pop(stream, "")) != "":
-            self._unjoined.leave(counted)
+        self._count_no_more(self._counted.pop(stream, ""))
         if not self._connections:
             self._empty.set()
 
@@ -142,6 +157,11 @@ class UsherServer(HTTPServer):
         """Stop accepting connections, close idle ones, and wait up to a number of seconds for
         requests in progress. Then close the remaining connections."""
         self.stop()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        with contextlib.suppress(asyncio.TimeoutError):  # requests that wait for their turn
+            await asyncio.wait_for(self._rotation.idle(), seconds)
+        seconds = max(0.0, end - loop.time())
         self._draining = True
         if self._arrivals is not None:
             await asyncio.gather(self._arrivals.drain(seconds), self._drain_requests(seconds))
@@ -150,7 +170,7 @@ class UsherServer(HTTPServer):
 
     async def _drain_requests(self, seconds: float) -> None:
         for connection in tuple(self._connections):
-            if connection not in self._router.under_way:
+            if not self._router.is_under_way(connection):
                 connection.stream.close()
         if self._connections:
             self._empty.clear()

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from services.accounts.api_keys import Scope
-from services.errors import RateLimited, UsherError
+from services.accounts.api_key_rows import Scope
+from services.errors import RateLimited, StepUpNeeded, UsherError
 
 Access = Literal[
     "anyone",
@@ -36,6 +36,8 @@ KEY_SCOPES: dict[Access, tuple[Scope, ...]] = {
 """The scopes of which an API key needs one."""
 USERS_MAY: frozenset[Access] = frozenset(("user", "channels"))
 """Without being an administrator."""
+ADMIN_CHANGES: frozenset[Access] = frozenset(("admin", "users", "disconnect"))
+"""Changes under these need a step-up of the administrator, unless they say otherwise."""
 Shows = Literal["access", "refresh"]
 
 PATH_SEGMENT = "[A-Za-z0-9_-]{1,64}"
@@ -67,6 +69,7 @@ class Operation(msgspec.Struct, frozen=True):
         form: fields of a form that is sent instead of JSON, and what they mean.
         headers: header parameters and what they mean.
         audit: the kind of its entry in the audit trail. Administrators' calls always have one.
+        step_up: whether the user must have proved lately who they are. API keys need not.
     """
 
     summary: str
@@ -83,6 +86,7 @@ class Operation(msgspec.Struct, frozen=True):
     form: dict[str, str]
     audit: str = ""
     headers: dict[str, str] = {}
+    step_up: bool = False
 
 
 def operation(
@@ -101,28 +105,15 @@ def operation(
     form: dict[str, str] | None = None,
     audit: str = "",
     headers: dict[str, str] | None = None,
+    step_up: bool | None = None,
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Awaitable[None]]]:
     """Turn a handler's method into an operation: the caller is checked first, then the body.
 
     The method receives the path's arguments, then the decoded body, and returns the response.
-    `self.identity` is the caller, if the operation needs one.
+    `self.identity` is the caller, if the operation needs one. Changes by administrators need a
+    step-up by themselves, other acts where `step_up` says so; a method that needs one in some cases
+    only calls `await self.require_step_up()`, and has `StepUpNeeded` among its errors.
     """
-    described = Operation(
-        summary,
-        access,
-        body,
-        status,
-        answer,
-        errors,
-        query or {},
-        media_type,
-        unready,
-        shows or (None if access == "anyone" else "access"),
-        ok_answer,
-        form or {},
-        audit,
-        headers or {},
-    )
     decoder = None if body is None else msgspec.json.Decoder(body)
 
     def decorate(method: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[None]]:
@@ -134,9 +125,31 @@ def operation(
                 await handler.hold_back()
                 raise
 
+        changes_as_admin = access in ADMIN_CHANGES and method.__name__ != "get"
+        needs_step_up = changes_as_admin if step_up is None else step_up
+        described = Operation(
+            summary,
+            access,
+            body,
+            status,
+            answer,
+            (*errors, StepUpNeeded) if needs_step_up else errors,
+            query or {},
+            media_type,
+            unready,
+            shows or (None if access == "anyone" else "access"),
+            ok_answer,
+            form or {},
+            audit,
+            headers or {},
+            needs_step_up,
+        )
+
         async def answered(handler: Any, *path: str) -> None:
             handler.acting()
             await handler.admit(access)
+            if needs_step_up:
+                await handler.require_step_up()
             arguments = path if decoder is None else (*path, handler.decoded_body(decoder))
             result = await method(handler, *arguments)
             handler.audit_operation(described, result)

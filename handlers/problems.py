@@ -13,7 +13,8 @@ PROBLEM_TYPE = "application/problem+json"
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """`code`: a machine word. `title`: a sentence for people. `detail`, `field`: what of the
     request does not fit. `suggestions`, `warning`: how a password gets better. `error`: what
-    a provider reads (RFC 6749 section 5.2)."""
+    a provider reads (RFC 6749 section 5.2). `challenge`: of a sign-in, to be presented with the
+    second factor. `methods`: by which a user can prove who they are."""
 
     status: int
     title: str
@@ -23,6 +24,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     suggestions: tuple[str, ...] = ()
     warning: str = ""
     error: str = ""
+    challenge: str = ""
+    methods: tuple[str, ...] = ()
 
 
 def problem_body(error: UsherError) -> bytes:

@@ -8,10 +8,19 @@ from typing import Any
 
 from tornado import web
 
+from handlers.account.second_factor import SecondFactorHandler
+from handlers.account.step_up import StepUpHandler
+from handlers.account.totp import RecoveryCodesHandler, TotpConfirmHandler, TotpHandler
 from handlers.api import ApiHandler, UnknownRoute
 from handlers.base import Site
 from handlers.client_file import client_file
-from handlers.http.admin import DisconnectHandler, UserHandler, UsersHandler
+from handlers.http.admin import (
+    DisconnectHandler,
+    InvitationHandler,
+    InvitationsHandler,
+    UserHandler,
+    UsersHandler,
+)
 from handlers.http.audit import AuditHandler
 from handlers.http.auth import (
     LogInHandler,
@@ -34,6 +43,7 @@ from handlers.http.native import ExchangeHandler, NativeCodeHandler
 from handlers.http.oauth import OAuthCallbackHandler, OAuthLoginHandler
 from handlers.http.oauth_accounts import (
     BackChannelLogoutHandler,
+    InvitedSignUpHandler,
     LinkedAccountHandler,
     LinkedAccountsHandler,
     LinkHandler,
@@ -79,11 +89,16 @@ STATIC = Path(__file__).resolve().parent.parent / "static"
 API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/signup", SignUpHandler),
     ("/api/auth/login", LogInHandler),
+    ("/api/auth/second-factor", SecondFactorHandler),
+    ("/api/auth/totp", TotpHandler),
+    ("/api/auth/totp/confirm", TotpConfirmHandler),
+    ("/api/auth/totp/recovery-codes", RecoveryCodesHandler),
     ("/api/auth/refresh", RefreshHandler),
     ("/api/auth/logout", LogOutHandler),
     ("/api/auth/me", MeHandler),
     ("/api/auth/password", PasswordHandler),
     ("/api/auth/password/reset", PasswordResetHandler),
+    ("/api/auth/step-up", StepUpHandler),
     ("/api/auth/verify", VerifyHandler),
     ("/api/auth/app-token", AppTokenHandler),
     ("/api/auth/native-code", NativeCodeHandler),
@@ -97,6 +112,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/oauth/{provider}/login", OAuthLoginHandler),
     ("/oauth/{provider}/callback", OAuthCallbackHandler),
     ("/oauth/{provider}/backchannel-logout", BackChannelLogoutHandler),
+    ("/api/oauth/providers/{provider}/signup", InvitedSignUpHandler),
     ("/api/oauth/accounts", LinkedAccountsHandler),
     ("/api/oauth/accounts/{provider}/link", LinkHandler),
     ("/api/oauth/accounts/{provider}", LinkedAccountHandler),
@@ -107,6 +123,8 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/admin/users", UsersHandler),
     ("/api/admin/users/{user_id}", UserHandler),
     ("/api/admin/users/{user_id}/disconnect", DisconnectHandler),
+    ("/api/admin/invitations", InvitationsHandler),
+    ("/api/admin/invitations/{invitation_id}", InvitationHandler),
     ("/api/admin/audit", AuditHandler),
     ("/api/publish", PublishHandler),
     ("/api/admin/api-keys", KeysHandler),

@@ -23,11 +23,13 @@ class LoginSession(Row):
         generation: the user's generation at sign-in. Active sessions have the user's current one:
             to end all of them, it is incremented in the user's row.
         step, step_at, step_tick: the newest step of its refresh tokens that was used, and when it
-            was first: epoch seconds, and the counter of services/sessions/refresh_tokens.py.
+            was first: epoch seconds, and the counter of services/refresh/steps.py.
         provider, provider_subject: the identity that it was opened with; None for a password.
         client: "browser", "native" (an app), or "" if it was opened before version 1.1.
-        auth_time: when the user authenticated, epoch seconds, if that was before it was opened;
-            read `proven_at`.
+        auth_time: when the user last authenticated, epoch seconds; None before version 1.1. Read
+            `proven_at`.
+        acr: by how many factors: "1", or "2".
+        auth_epoch: of the clock that `auth_time` was read from; see services/step_up/freshness.py.
         provider_sid: the provider's own session (`sid`, OIDC Back-Channel Logout section 2.1),
             where the provider names it.
     """
@@ -54,6 +56,8 @@ class LoginSession(Row):
     provider_sid = peewee.TextField(null=True)
     client = peewee.TextField(default="")
     auth_time = peewee.DoubleField(null=True)
+    acr = peewee.TextField(default="1")
+    auth_epoch = peewee.IntegerField(default=0)
 
     @property
     def proven_at(self) -> float:
@@ -72,7 +76,7 @@ class RefreshToken(Row):
         session: its login session. Read `session_id`.
         created_at, expires_at: epoch seconds.
         rotated_at, rotated_tick: its first use in epoch seconds, and by the counter of
-            services/sessions/refresh_tokens.py; None before.
+            services/refresh/steps.py; None before.
         step: 1 for the first token of its session; each use issues one of the next step.
         replaced: whether it is invalid, because another was issued instead before it was used.
     """

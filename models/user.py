@@ -14,6 +14,8 @@ class User(Row):
         id: random, URL-safe; the `sub` of its tokens.
         email: already normalised, so that unique means unique.
         email_verified: whether a provider or a confirmation vouches for the address.
+        email_given_up: whether the address was verified and is not any more: somebody else may have
+            it now, and proving it gives them nothing of this account.
         name: as shown to others.
         password_hash: PHC string (Argon2id), or None for an account that signs in elsewhere.
         role: "admin" or "user".
@@ -28,6 +30,7 @@ class User(Row):
     id = peewee.TextField(primary_key=True)
     email = peewee.TextField(unique=True)
     email_verified = peewee.BooleanField(default=False)
+    email_given_up = peewee.BooleanField(default=False)
     name = peewee.TextField()
     password_hash = peewee.TextField(null=True)
     role = peewee.TextField(default="user")

@@ -1,4 +1,4 @@
-"""The claims of a verified access token, and their limits."""
+"""The claims of a verified access token, and their limits; and how a user authenticated."""
 
 from __future__ import annotations
 
@@ -40,3 +40,17 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
     role: Role
     auth_time: float = 0.0
     acr: Acr = "1"
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """How a user authenticated.
+
+    Attributes:
+        acr: by how many factors.
+        at: when, epoch seconds; None for just now.
+        epoch: of the clock (services/step_up/freshness.py); None for the current one.
+    """
+
+    acr: Acr = "1"
+    at: float | None = None
+    epoch: int | None = None

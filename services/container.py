@@ -22,16 +22,25 @@ from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
+from services.bus.bus import Bus
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
+from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
+from services.mail import parts as mail_parts
+from services.mail.parts import MailParts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
-from services.redis.bus import Bus
+from services.refresh import parts as refresh_parts
+from services.refresh.parts import RefreshParts
+from services.registration import parts as registration_parts
+from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -48,10 +57,8 @@ from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
-from services.sessions.refresh_keys import RefreshKeys
-from services.sessions.refresh_tokens import RefreshTicks
-from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
 from services.sessions.tokens import Tokens
@@ -61,6 +68,8 @@ from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
 from services.steady_clock import SteadyClock
+from services.step_up.freshness import Freshness
+from services.step_up.step_up import StepUp
 from services.storage.encryption import Encryption
 from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
@@ -85,6 +94,8 @@ class Services:
     accounts: Accounts
     administration: Administration
     login_sessions: LoginSessions
+    session_ends: SessionEnds
+    refresh: RefreshParts
     channels: Channels
     shared_grants: SharedGrants
     revocations: Revocations
@@ -106,11 +117,9 @@ class Services:
     background: Background
     audit: AuditTrail
     passwords: Passwords
+    registration: RegistrationParts
     password_links: PasswordLinks
     limits: HourlyLimits
-    refreshes: Refreshes
-    refresh_keys: RefreshKeys
-    refresh_ticks: RefreshTicks
     tokens: Tokens
     app_keys: AppKeys
     app_tokens: AppTokens
@@ -120,7 +129,12 @@ class Services:
     native_codes: NativeCodes
     oauth: OAuthParts
     webhooks: WebhookParts
+    mail: MailParts
     unjoined_counts: UnjoinedCounts
+    freshness: Freshness
+    step_up: StepUp
+    factors: Factors
+    login_challenges: LoginChallenges
 
 
 def build(
@@ -149,6 +163,7 @@ def build(
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
     revocations = Revocations(database, cache, hub, control, metrics, token_life)
+    freshness = Freshness(database, settings.step_up_seconds, SteadyClock())
     login_sessions = LoginSessions(
         database,
         tokens,
@@ -157,55 +172,96 @@ def build(
         settings.refresh_token_ttl_seconds,
         settings.session_lifetime_seconds,
         settings.max_sessions_per_user,
-        steady=SteadyClock(),
+        steady=freshness.clock,
+        epoch=lambda: freshness.epoch,
     )
+    session_ends = SessionEnds(database, revocations)
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox()
-    login_sessions.on_opening(webhook_hooks.opened(outbox))
-    revocations.on_recorded(webhook_hooks.ended(outbox))
-    channels = Channels(database, revocations, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
-    login_sessions.on_opened(hooks.opened(audit))
-    revocations.on_made(hooks.revoked(audit))
+    tell_of_sessions(login_sessions, revocations, outbox, audit)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
     revocations.on_access(access.apply)
     passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
-    refresh_keys = RefreshKeys(database, tokens.refresh, settings.refresh_token_ttl_seconds)
     admission = Admission(
         tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
-    health = Health(database, store, encryption, metrics, node)
-    audiences = settings.app_audiences
-    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong)
-    app_tokens = AppTokens(app_keys, issuer, audiences)
-    providers = Providers(settings.oauth_providers, issuer)
+    mail = mail_parts.join(settings, database, encryption, metrics, issuer)
+    health = Health(database, store, encryption, metrics, node, mail=mail.dispatcher.state)
+    app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
+    app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)
+    registration = registration_parts.join(
+        database,
+        session_ends,
+        revocations,
+        limits,
+        tokens.links,
+        issuer,
+        settings.signup,
+        settings.email_domains,
+        hooks.invited(audit),
+        hooks.handed_over(audit),
+    )
     oauth = oauth_parts.join(
-        providers,
+        Providers(settings.oauth_providers, issuer),
         database,
         encryption,
         login_sessions,
+        session_ends,
         revocations,
         limits,
         health.keys_are_wrong,
         metrics,
+        registration.rules,
+        registration.handovers,
         outbox=outbox,
     )
-    webhooks = webhook_parts.join(
-        outbox,
+    factors = factor_parts.join(
         database,
         encryption,
+        login_sessions,
+        tokens,
+        limits,
         health.keys_are_wrong,
+        settings.app_name,
         metrics,
-        settings.webhook_private,
+    )
+    accounts = Accounts(
+        database,
+        passwords,
+        login_sessions,
+        session_ends,
+        revocations,
+        registration.rules,
+        SignInLimits(limits),
+        Devices(tokens.devices),
+        factors.challenges.begin_within,
+        metrics,
+        outbox=outbox,
+    )
+    factors = factor_parts.join(
+        database,
+        encryption,
+        login_sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
     )
     return Services(
         node=node,
@@ -215,20 +271,22 @@ def build(
         pool=pool,
         admission=admission,
         joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
-        accounts=Accounts(
-            database,
-            passwords,
-            login_sessions,
-            revocations,
-            SignInLimits(limits),
-            Devices(tokens.devices),
-            metrics,
-            outbox=outbox,
-        ),
+        accounts=accounts,
         administration=Administration(
-            database, login_sessions, revocations, oauth.take_out, outbox=outbox
+            database, session_ends, revocations, oauth.take_out, outbox=outbox
         ),
         login_sessions=login_sessions,
+        session_ends=session_ends,
+        refresh=refresh_parts.join(
+            database,
+            login_sessions,
+            session_ends,
+            revocations,
+            tokens.refresh,
+            limits,
+            settings.refresh_token_ttl_seconds,
+            steady=SteadyClock(),
+        ),
         channels=channels,
         shared_grants=shared,
         revocations=revocations,
@@ -239,7 +297,7 @@ def build(
         token_binding=TokenBinding(store, database, control, revocations, hub, node),
         access=access,
         contact=contact,
-        logout_ack=LogoutAcknowledgement(login_sessions, pool, nodes, control),
+        logout_ack=LogoutAcknowledgement(session_ends, pool, nodes, control),
         bus=infrastructure.bus,
         rooms=rooms,
         presence=Presence(store, rooms, node),
@@ -250,31 +308,57 @@ def build(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        registration=registration,
         password_links=PasswordLinks(
             database,
             passwords,
-            login_sessions,
+            session_ends,
             revocations,
             tokens.links,
             limits,
+            registration.rules,
             issuer,
             outbox,
         ),
         limits=limits,
-        refreshes=Refreshes(login_sessions, tokens.refresh, refresh_keys, limits, database.callers),
-        refresh_keys=refresh_keys,
-        refresh_ticks=RefreshTicks(database),
         tokens=tokens,
         app_keys=app_keys,
         app_tokens=app_tokens,
         introspection=Introspection(admission, tokens, app_tokens),
         publishing=Publishing(database, rooms, Idempotency(database)),
         encryption=encryption,
-        native_codes=NativeCodes(database, login_sessions, revocations, tokens.codes, limits),
+        native_codes=NativeCodes(
+            database, login_sessions, session_ends, revocations, tokens.codes, limits
+        ),
         oauth=oauth,
-        webhooks=webhooks,
+        webhooks=webhook_parts.join(
+            outbox,
+            database,
+            encryption,
+            health.keys_are_wrong,
+            metrics,
+            settings.webhook_private,
+        ),
+        mail=mail,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
+        freshness=freshness,
+        step_up=StepUp(database, accounts, login_sessions, freshness, factors.factors),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
+
+
+def tell_of_sessions(
+    login_sessions: LoginSessions,
+    revocations: Revocations,
+    outbox: WebhookOutbox,
+    audit: AuditTrail,
+) -> None:
+    """Write what happens to login sessions for webhooks, and into the audit trail."""
+    login_sessions.on_opening(webhook_hooks.opened(outbox))
+    revocations.on_recorded(webhook_hooks.ended(outbox))
+    login_sessions.on_opened(hooks.opened(audit))
+    revocations.on_made(hooks.revoked(audit))
 
 
 def _replace(hub: Hub, session_id: str) -> None:

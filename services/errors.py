@@ -6,12 +6,20 @@
     │   ├── UnknownEvent   400  unknown_event, on a socket
     │   └── WeakPassword   400  weak_password, with suggestions
     ├── Unauthenticated    401  unauthenticated
+    │   ├── SecondFactorNeeded 401 second_factor_needed, with challenge and methods
+    │   ├── WrongFactor    401  wrong_code: of a sign-in, which can be tried again
     │   └── TokenExpired   401  token_expired: genuine, but expired
+    ├── StepUpNeeded       401  step_up_needed: signed in, but not lately or by one factor
     ├── Forbidden          403  forbidden
     │   ├── WrongPassword  403  wrong_password
+    │   ├── WrongCode      403  wrong_code: a second factor
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
     │   ├── LinkRefused    403  link_refused
+    │   ├── SignupClosed   403  signup_closed
+    │   ├── InvitationNeeded 403 invitation_needed
+    │   ├── InvitationRefused 403 invitation_refused
+    │   ├── EmailDomainRefused 403 email_domain_refused
     │   └── IdentityMismatch 403 identity_mismatch: another user's or session's token
     ├── NotFound           404  not_found
     ├── Conflict           409  conflict
@@ -19,6 +27,7 @@
     │   ├── EmailTaken     409  email_taken: for callers who may look up addresses
     │   ├── AccountDisabled 409 account_disabled
     │   ├── LastAdmin      409  last_admin
+    │   ├── FactorInUse    409  factor_in_use
     │   ├── TooManyChannels 409 too_many: channels owned, or memberships given
     │   └── OwnerStays     409  owner_stays
     ├── TooLarge           413  too_large
@@ -38,7 +47,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from services.claims import Claims
+from services.claims import Acr, Claims
 
 
 class UsherError(Exception):
@@ -120,6 +129,46 @@ class TokenExpired(Unauthenticated):
         self.claims = claims
 
 
+class SecondFactorNeeded(Unauthenticated):
+    """The first factor of a sign-in is right, and the account has a second one.
+
+    Args:
+        challenge: belongs to this sign-in; presented with the second factor.
+        methods: what is accepted: "totp", "recovery_code", "passkey".
+    """
+
+    code, title = "second_factor_needed", "Give your second factor to go on."
+
+    def __init__(self, challenge: str, methods: tuple[str, ...]) -> None:
+        super().__init__(
+            "sign-in: the second factor is asked for", challenge=challenge, methods=methods
+        )
+
+
+class WrongFactor(Unauthenticated):
+    """A wrong second factor of a sign-in that still waits for the right one."""
+
+    code, title = "wrong_code", "That code is not right, or was used already."
+
+
+class StepUpNeeded(UsherError):
+    """The user is signed in, and must prove again who they are (RFC 9470). No refresh helps.
+
+    Args:
+        max_age: seconds that a proof counts.
+        acr: the number of factors that is needed.
+        methods: by which this user can prove it; empty where only a new sign-in does.
+    """
+
+    status, code = 401, "step_up_needed"
+    title = "Confirm that it is you to go on."
+
+    def __init__(self, max_age: float, acr: Acr = "1", methods: tuple[str, ...] = ()) -> None:
+        super().__init__("the proof of who the user is is too old, or by too few factors")
+        self.max_age, self.acr, self.methods = max_age, acr, methods
+        self.public = {"methods": methods} if methods else {}
+
+
 class Forbidden(UsherError):
     status, code, title = 403, "forbidden", "This is not yours to do."
 
@@ -128,6 +177,12 @@ class WrongPassword(Forbidden):
     """A wrong password of a signed-in user. Not 401, which would make clients refresh the token."""
 
     code, title = "wrong_password", "The current password is not right."
+
+
+class WrongCode(Forbidden):
+    """A wrong second factor of a signed-in user. Not 401, for the same reason."""
+
+    code, title = "wrong_code", "That code is not right, or was used already."
 
 
 class ReauthenticationNeeded(Forbidden):
@@ -149,6 +204,34 @@ class LinkRefused(Forbidden):
     """A one-time link is invalid, for any reason. Not 401, because no sign-in or refresh helps."""
 
     code, title = "link_refused", "This link does not work, or not any more. Ask for a new one."
+
+
+class SignupClosed(Forbidden):
+    """SIGNUP is closed: only administrators open accounts."""
+
+    code, title = "signup_closed", "New accounts cannot be created here."
+
+
+class InvitationNeeded(Forbidden):
+    """SIGNUP is invite, and there is no invitation."""
+
+    code = "invitation_needed"
+    title = "An invitation is needed to create an account here."
+
+
+class InvitationRefused(Forbidden):
+    """An invitation is invalid, for any reason."""
+
+    code = "invitation_refused"
+    title = "This invitation is not valid: it was used, has expired, or is for another address."
+
+
+class EmailDomainRefused(Forbidden):
+    """EMAIL_DOMAINS does not have the domain of an address. It depends on the address alone, and
+    not on whether there is an account."""
+
+    code = "email_domain_refused"
+    title = "E-mail addresses of that domain are not accepted here."
 
 
 class IdentityMismatch(Forbidden):
@@ -184,6 +267,10 @@ class AccountDisabled(Conflict):
 
 class LastAdmin(Conflict):
     code, title = "last_admin", "The last administrator has to stay."
+
+
+class FactorInUse(Conflict):
+    code, title = "factor_in_use", "There is one already. Remove it before you set up another."
 
 
 class TooManyChannels(Conflict):

@@ -23,17 +23,21 @@ CHECKS_PER_WRITE = 5
 """How often the question is a real write; where the last answer was bad, it always is."""
 ROW_SECONDS = 60.0
 
+MailState = Literal["ok", "failing", "files"]
+
 log = logging.getLogger("usher.health")
 
 
 class Readiness(msgspec.Struct, frozen=True):
     """What /readyz says. `redis` is "fallback" while the database answers in its place, and
-    "memory" where there is no Redis at all."""
+    "memory" where there is no Redis at all. `mail` is
+    "files" without a mail server; one that fails does not make this node less ready."""
 
     status: Literal["ready", "not_ready"]
     database: Literal["ok", "unavailable"]
     redis: Literal["ok", "fallback", "memory"]
     encryption: Literal["ok", "wrong_key", "unknown"]
+    mail: MailState
 
 
 class Health:
@@ -42,6 +46,7 @@ class Health:
     Args:
         node: id of this process. Each node writes its own row, so that nodes do not lock each
             other out.
+        mail: gives the state of mail.
     """
 
     def __init__(
@@ -52,11 +57,13 @@ class Health:
         metrics: Metrics,
         node: str,
         clock: Callable[[], float] = time.time,
+        mail: Callable[[], MailState] = lambda: "files",
     ) -> None:
         self._node, self._clock = node, clock
         self._checks = 0
         self._database, self._store, self._encryption = database, store, encryption
         self._metrics = metrics
+        self._mail = mail
         self._database_ok = True
         self._key_ok: bool | None = None
 
@@ -79,6 +86,7 @@ class Health:
             database="ok" if self._database_ok else "unavailable",
             redis=redis,
             encryption=encryption,
+            mail=self._mail(),
         )
 
     async def check(self) -> None:

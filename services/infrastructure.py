@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from services.bus.bus import Bus
+from services.bus.bus_memory import MemoryBus
+from services.bus.bus_redis import RedisBus
 from services.embedded.binary import find_redis_server
 from services.embedded.redis_server import EmbeddedRedis
 from services.errors import SettingError
 from services.loop_watch import LoopWatch
 from services.metrics import Metrics
 from services.redis.address import Address
-from services.redis.bus import Bus
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import RedisBus
 from services.redis.cluster import ClusterAddress
 from services.redis.forms import address_of
 from services.redis.store import Store

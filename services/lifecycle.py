@@ -13,14 +13,15 @@ from services.errors import DatabaseUnavailable, StoreUnavailable, UsherError
 from services.health import CHECK_SECONDS
 from services.infrastructure import close_infrastructure
 from services.providers.refresh import KEEP_SECONDS
+from services.refresh.steps import TICK_SECONDS
 from services.sessions.contact import ENFORCE_SECONDS, NEWS_SECONDS
 from services.sessions.last_seen import WRITE_SECONDS
-from services.sessions.refresh_tokens import TICK_SECONDS
 from services.sessions.revocations import SWEEP_SECONDS
 from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECONDS
 from services.sockets.keepalive import PING_SECONDS, keep_alive
 from services.sockets.session_pool import RENEW_SECONDS
 from services.sockets.unjoined_counts import SHARE_SECONDS
+from services.step_up.freshness import TICK_SECONDS as FRESHNESS_SECONDS
 from services.upkeep import PURGE_SECONDS, Upkeep
 from services.webhooks.socket_events import WRITE_SECONDS as WRITE_EVENTS_SECONDS
 
@@ -44,9 +45,10 @@ async def _start(services: Services) -> None:
         await services.nodes.renew()
     await services.contact.sweep()
     await services.shared_grants.load()
-    await services.refresh_keys.read()
+    await services.refresh.keys.read()
     with suppress(DatabaseUnavailable):  # the database can be read, not written; the loop retries
-        await services.refresh_ticks.tick()
+        await services.refresh.ticks.tick()
+        await services.freshness.tick()
     await services.api_keys.read()
     await services.health.check()
     await services.app_keys.read()
@@ -99,12 +101,14 @@ def _begin_upkeep(services: Services) -> None:
     background.every(PURGE_SECONDS, "purge rows", purge)
     background.every(LINES_SECONDS, "write audit lines", services.audit.write_lines)
     background.every(ROWS_SECONDS, "write audit rows", services.audit.write_rows)
-    # It waits itself until there is something to deliver.
+    # Both wait themselves until there is something to deliver.
     background.every(0.0, "deliver webhooks", services.webhooks.dispatcher.step)
+    background.every(0.0, "send mails", services.mail.dispatcher.step)
     write_events = services.webhooks.socket_events.write
     background.every(WRITE_EVENTS_SECONDS, "write socket events", write_events)
-    background.every(TICK_SECONDS, "count for refresh tokens", services.refresh_ticks.tick)
-    background.every(PURGE_SECONDS, "read refresh keys", services.refresh_keys.read)
+    background.every(TICK_SECONDS, "count for refresh tokens", services.refresh.ticks.tick)
+    background.every(PURGE_SECONDS, "read refresh keys", services.refresh.keys.read)
+    background.every(FRESHNESS_SECONDS, "write the newest time", services.freshness.tick)
     background.every(READ_SECONDS, "read API keys", services.api_keys.read)
     background.every(PURGE_SECONDS, "read app keys", services.app_keys.read)
 
@@ -126,6 +130,7 @@ async def stop(services: Services) -> None:
     except (UsherError, asyncio.TimeoutError) as error:
         log.error("events of sockets are lost: %s", error)
     await services.webhooks.dispatcher.close()
+    await services.mail.dispatcher.close()
     services.passwords.close()
     await services.oauth.close()
     with suppress(UsherError):

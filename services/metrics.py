@@ -106,6 +106,17 @@ class Metrics:
         self.webhook_dropped = self._counter(
             "usher_webhook_dropped", "Events of sockets that were too many at once."
         )
+        self.mails = self._counter("usher_mails", "Mails, by outcome.", "outcome")
+        self.mails_waiting = Gauge(
+            "usher_mails_waiting",
+            "Mails that wait to be sent, in the database; every node says the same.",
+            registry=self.registry,
+        )
+        self.mail_up = Gauge(
+            "usher_mail_up",
+            "1 while mails can be sent, as far as this node has tried.",
+            registry=self.registry,
+        )
         self.requests = self._counter(
             "usher_http_requests", "HTTP requests, by method and status.", "method", "status"
         )

@@ -9,7 +9,7 @@ import msgspec
 
 from services import container
 from services.accounts.account_rows import UserRow
-from services.accounts.api_keys import KeyRow, Scope
+from services.accounts.api_key_rows import KeyRow, Scope
 from services.accounts.password_links import PasswordLink
 from services.audit.events import Caller
 from services.commands import keys
@@ -24,7 +24,7 @@ from services.settings.command_line import (
     MAKE_ADMIN,
     RESET_PASSWORD,
     ROTATE_JWT,
-    Call,
+    ParsedCommand,
 )
 from services.settings.data_dir import running_server
 from services.settings.origins import Origins
@@ -32,7 +32,7 @@ from services.settings.settings import Settings
 from services.storage.database_url import is_there
 
 
-async def operate(call: Call, chosen: Settings) -> None:
+async def operate(call: ParsedCommand, chosen: Settings) -> None:
     """Execute a command, and write the result to stdout.
 
     Raises:
@@ -48,7 +48,7 @@ async def operate(call: Call, chosen: Settings) -> None:
         _say(call, done, _keys_text(done))
 
 
-async def _with_users(call: Call, chosen: Settings) -> None:
+async def _with_users(call: ParsedCommand, chosen: Settings) -> None:
     if not is_there(chosen.database_url.reveal()):
         raise DatabaseUnavailable("there is no database at that place yet; is it the right one?")
     infrastructure = await command_infrastructure(chosen)
@@ -89,7 +89,7 @@ async def _close(services: Services) -> None:
     await services.infrastructure.database.close()
 
 
-def _say(call: Call, answer: object, text: str) -> None:
+def _say(call: ParsedCommand, answer: object, text: str) -> None:
     shown = msgspec.json.encode(answer).decode() if call.json else text
     sys.stdout.write(shown + "\n")
 

@@ -69,7 +69,7 @@ class Reloader:
         if "jwt_secrets" in changed:
             self._services.tokens.replace_secrets(found.jwt_secrets, SETTLE_SECONDS)
             with suppress(DatabaseUnavailable):  # refresh tokens of those that are gone still count
-                await self._services.refresh_keys.read()
+                await self._services.refresh.keys.read()
         if "encryption_keys" in changed:
             self._services.encryption.replace_keys(found.encryption_keys)
             with suppress(DatabaseUnavailable):  # then the last verdict stands

@@ -10,7 +10,9 @@ import peewee
 from models.account_link import AccountLink
 from models.audit_event import AuditEvent
 from models.idempotency_key import IdempotencyKey
+from models.invitation import Invitation
 from models.known_network import KnownNetwork
+from models.login_challenge import LoginChallenge
 from models.login_session import LoginSession, RefreshToken
 from models.oauth_token import OAuthToken
 from models.revocation import Revocation
@@ -49,8 +51,8 @@ class Upkeep:
         self._database, self._keep_audit, self._clock = database, keep_audit, clock
 
     async def purge(self) -> None:
-        """Delete expired revocations, tickets, links, refresh tokens and old sessions, and provider
-        tokens of login sessions that are over.
+        """Delete expired revocations, tickets, links, invitations, refresh tokens and old sessions,
+        and provider tokens of login sessions that are over.
 
         Raises:
             DatabaseUnavailable: another time, then.
@@ -60,6 +62,8 @@ class Upkeep:
             (Revocation, Revocation.id, Revocation.expires_at, now),
             (Ticket, Ticket.hash, Ticket.expires_at, now),
             (AccountLink, AccountLink.hash, AccountLink.expires_at, now),
+            (Invitation, Invitation.id, Invitation.expires_at, now),
+            (LoginChallenge, LoginChallenge.hash, LoginChallenge.expires_at, now),
             (UsedOnce, UsedOnce.hash, UsedOnce.expires_at, now),
             (IdempotencyKey, IdempotencyKey.hash, IdempotencyKey.expires_at, now),
             (RefreshToken, RefreshToken.hash, RefreshToken.expires_at, now),

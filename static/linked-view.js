@@ -167,7 +167,7 @@ export class LinkedView {
     }
     if (problem.code === 'reauthentication_needed') return this.#askSignIn(problem);
     const text = problem.code === 'provider_unavailable'
-      ? `${this.providers.title(this.#chosen)} does not answer just now. Try again in a moment.`
+      ? `${this.providers.title(this.#chosen)} is not responding. Try again in a moment.`
       : problem.message;
     if (this.#hasPassword) showFormError(byId('link-form'), text);
     else this.#say('linked-error', text);

@@ -54,7 +54,7 @@ async def test_with_everything_there_a_node_is_ready(
 ) -> None:
     async with watched(database_url, redis_server) as w:
         assert w.health.readiness().status == "not_ready", "nobody has looked yet"
-        assert await w.look() == Readiness("ready", "ok", "ok", "ok")
+        assert await w.look() == Readiness("ready", "ok", "ok", "ok", "files")
         assert w.parts.count("usher_database_up") == 1
         assert w.parts.count("usher_redis_up") == 1
 
@@ -62,7 +62,7 @@ async def test_with_everything_there_a_node_is_ready(
 @pytest.mark.gen_test
 async def test_a_store_in_memory_is_said_to_be_that(database_url: str) -> None:
     async with watched(database_url) as w:
-        assert await w.look() == Readiness("ready", "ok", "memory", "ok")
+        assert await w.look() == Readiness("ready", "ok", "memory", "ok", "files")
         assert w.parts.count("usher_redis_up") == 0
 
 
@@ -74,7 +74,7 @@ async def test_without_redis_a_node_is_ready_on_its_fallback(
         await w.look()
         await redis_away(w.parts, redis_server)
         assert w.health.readiness().redis == "fallback", "known at once"
-        assert await w.look() == Readiness("ready", "ok", "fallback", "ok")
+        assert await w.look() == Readiness("ready", "ok", "fallback", "ok", "files")
         assert w.parts.count("usher_redis_up") == 0
         await redis_back(w.parts, redis_server)
         assert (await w.look()).redis == "ok"

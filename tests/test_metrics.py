@@ -50,7 +50,7 @@ async def test_sockets_and_their_ends_are_counted(database_url: str) -> None:
         peers = [await open_socket(parts, login) for _ in range(3)]
         assert samples(parts.metrics)["usher_sockets[]"] == 3
         peers[0].client.close(CloseCode.FORBIDDEN)
-        await parts.login_sessions.end(login.user.id, login.claims.sid, "logout")
+        await parts.session_ends.end(login.user.id, login.claims.sid, "logout")
         seen = samples(parts.metrics)
         assert seen["usher_sockets[]"] == 0
         assert seen["usher_closes_total[('code', '4403')]"] == 1
@@ -65,7 +65,7 @@ async def test_nothing_that_tells_a_user_is_exposed(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in(await parts.user("Ada Lovelace"))
         peer = await open_socket(parts, login, bearer=True)
-        await parts.login_sessions.end(login.user.id, login.claims.sid, "logout", login.claims.jti)
+        await parts.session_ends.end(login.user.id, login.claims.sid, "logout", login.claims.jti)
         text = parts.metrics.expose().decode()
         assert "4410" in text
         claims = login.claims

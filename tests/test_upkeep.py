@@ -64,7 +64,7 @@ async def test_refresh_tokens_go_when_they_expire_and_sessions_a_month_after_the
 ) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
-        await parts.login_sessions.end(login.user.id, login.claims.sid, "logout")
+        await parts.session_ends.end(login.user.id, login.claims.sid, "logout")
         parts.clock.forward(REFRESH_TTL)
         assert (await purged(parts))["RefreshToken"] == 1, "not before its time is past"
         parts.clock.forward(1)

@@ -13,16 +13,22 @@ from handlers.operations import operation
 from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
+    EmailDomainRefused,
+    InvitationNeeded,
+    InvitationRefused,
     LinkRefused,
     NotFound,
     RateLimited,
     ReauthenticationNeeded,
+    SecondFactorNeeded,
+    SignupClosed,
     SignupRefused,
     TokenExpired,
     Unauthenticated,
     WeakPassword,
     WrongPassword,
 )
+from services.registration.registration import Mode
 from services.sessions.logout_ack import Outcome
 from services.sessions.session_views import Profile, SignedIn
 
@@ -30,10 +36,13 @@ Client = Literal["browser", "native"]
 
 
 class SignUp(msgspec.Struct):
+    """`invitation`: what stands behind `#invitation=` in the link of an invitation."""
+
     email: str
     password: str
     name: str
     client: Client = "browser"
+    invitation: str = ""
 
 
 class LogIn(msgspec.Struct):
@@ -124,20 +133,38 @@ class SignInHandler(ApiHandler):
         return BrowserSignIn(result.user, seconds)
 
 
+class WhoMaySignUp(msgspec.Struct, frozen=True):
+    """`signup`: `open`, `invite` or `closed`; `open` as long as there is no account at all."""
+
+    signup: Mode
+
+
 class SignUpHandler(SignInHandler):
+    @operation("Who may open an account, for a page.", access="anyone", answer=WhoMaySignUp)
+    async def get(self) -> WhoMaySignUp:
+        return WhoMaySignUp(await self.services.registration.rules.mode_now())
+
     @operation(
         "Open an account and sign it in. The first one of all becomes administrator.",
         access="anyone",
         body=SignUp,
         status=201,
         answer=BrowserSignIn | NativeSignIn,
-        errors=(WeakPassword, SignupRefused, RateLimited),
+        errors=(
+            WeakPassword,
+            SignupRefused,
+            SignupClosed,
+            InvitationNeeded,
+            InvitationRefused,
+            EmailDomainRefused,
+            RateLimited,
+        ),
         audit="account.created",
     )
     async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn:
         accounts = self.services.accounts
         result = await accounts.sign_up(
-            body.email, body.password, body.name, self.device(body.client)
+            body.email, body.password, body.name, self.device(body.client), body.invitation
         )
         return self.signed_in(result, body.client)
 
@@ -146,11 +173,12 @@ class LogInHandler(SignInHandler):
     signs_in = True
 
     @operation(
-        "Sign in with a password.",
+        "Sign in with a password. With a second factor the answer is 401 `second_factor_needed` "
+        "with a `challenge` for `/api/auth/second-factor`.",
         access="anyone",
         body=LogIn,
         answer=BrowserSignIn | NativeSignIn,
-        errors=(Unauthenticated, RateLimited),
+        errors=(Unauthenticated, SecondFactorNeeded, RateLimited),
     )
     async def post(self, body: LogIn) -> BrowserSignIn | NativeSignIn:
         kept = body.device or self.get_cookie(self.site.cookies.device) or ""
@@ -179,7 +207,7 @@ class RefreshHandler(SignInHandler):
         return self.with_tokens(await self._refresh_cookie(token), "browser")
 
     async def _refresh(self, token: str) -> SignedIn:
-        return await self.services.refreshes.refresh(token, self.address().ip)
+        return await self.services.refresh.refreshes.refresh(token, self.address().ip)
 
     async def _refresh_cookie(self, token: str) -> SignedIn:
         try:
@@ -213,7 +241,7 @@ class LogOutHandler(ApiHandler):
     async def leave(self, claims: Claims) -> None:
         """End the login session. Succeeds if it has already ended."""
         with suppress(NotFound):
-            await self.services.login_sessions.end(*_logged_out(claims))
+            await self.services.session_ends.end(*_logged_out(claims))
         self.site.cookies.clear(self)
 
     async def leaving(self) -> Claims:

@@ -11,13 +11,13 @@ from handlers.api import ApiHandler
 from handlers.operations import operation
 from handlers.websocket.room_events import ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
-from services.accounts.api_keys import KeyRow, Scope
+from services.accounts.api_key_rows import KeyRow, Scope
 from services.backends.idempotency import KeyReused, StillUnderWay
 from services.backends.publishing import Event
 from services.errors import BadRequest, NotFound, Unavailable
 from services.rooms.model_registry import MAX_TITLE_LENGTH, ModelRow
+from services.rooms.room_names import CHANNEL, USER
 from services.rooms.room_protocol import ROOM_SERVER_EVENTS, RoomName, null
-from services.rooms.rooms import CHANNEL, USER
 from services.websocket.protocol import SERVER_EVENTS
 
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE_LENGTH)]

@@ -74,13 +74,13 @@ class SessionsHandler(ApiHandler):
     @operation("End every login session of the user but this one.", status=204)
     async def delete(self) -> None:
         claims = self.identity.claims
-        await self.services.login_sessions.end_all(claims.sub, "signed_out", but=claims.sid)
+        await self.services.session_ends.end_all(claims.sub, "signed_out", but=claims.sid)
 
 
 class SessionHandler(ApiHandler):
     @operation("End one of the user's login sessions.", status=204, errors=(NotFound,))
     async def delete(self, session_id: str) -> None:
         claims = self.identity.claims
-        await self.services.login_sessions.end(claims.sub, session_id, "signed_out")
+        await self.services.session_ends.end(claims.sub, session_id, "signed_out")
         if session_id == claims.sid:
             self.site.cookies.clear(self)

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from tornado.web import RequestHandler
 
-from handlers.operations import KEY_SCOPES, USERS_MAY, Operation, segment
+from handlers.operations import KEY_SCOPES, Operation, segment
 from handlers.problems import PROBLEM_TYPE, Problem
+from handlers.reference.openapi_security import security, security_schemes
+from handlers.reference.openapi_webhooks import webhook
 from handlers.reference.schemas import REF, About, Json, Schemas
 from handlers.websocket.handshake import UpgradeRequired
 from handlers.websocket.plain_head import SOCKET_PATH
@@ -23,7 +25,7 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
-from services.outbox import EVENT_DATA, EventType
+from services.outbox import EVENT_DATA
 
 Routes = Sequence[tuple[str, type[RequestHandler]]]
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -65,6 +67,7 @@ PATH_PARAMETERS: dict[str, str] = {
     "provider": "the name of a provider, as `GET /api/oauth/providers` gives it",
     "webhook_id": "`id` of a webhook, as `GET /api/admin/webhooks` gives it",
     "delivery_id": "`id` of a delivery, as `GET …/deliveries` gives it",
+    "invitation_id": "`id` of an invitation, as `GET /api/admin/invitations` gives it",
     "user_id": "`id` of an account, as `GET /api/admin/users` gives it",
 }
 
@@ -87,10 +90,10 @@ def openapi_document(routes: Routes, about: About) -> Json:
         "servers": [{"url": about.public_url}],
         "tags": [{"name": name, "description": text} for _, name, text in TAGS if text],
         "paths": paths,
-        "webhooks": {type_: {"post": _webhook(type_, schemas)} for type_ in EVENT_DATA},
+        "webhooks": {type_: {"post": webhook(type_, schemas)} for type_ in EVENT_DATA},
         "components": {
             "schemas": schemas.components,
-            "securitySchemes": _security_schemes(about),
+            "securitySchemes": security_schemes(about),
             "responses": {
                 "Problem": {
                     "description": "Anything else that was refused or went wrong.",
@@ -125,7 +128,7 @@ def _operation(path: str, method: str, described: Operation, schemas: Schemas) -
         "operationId": f"{method}{re.sub('[^a-z]+', '_', path).rstrip('_')}",
         "tags": [_tag(path)],
         "summary": described.summary,
-        "security": _security(described),
+        "security": security(described),
     }
     parameters = [
         {"name": name, "in": place, "description": text, "schema": {"type": "string"}}
@@ -208,44 +211,6 @@ def _refusal(status: int, titles: dict[str, str]) -> Json:
     }
 
 
-def _webhook(type_: EventType, schemas: Schemas) -> Json:
-    """What a receiver is sent: OpenAPI 3.1 section 4.8.1.1."""
-    headers = {
-        "webhook-id": "the same at every attempt and in every replay",
-        "webhook-timestamp": "of the attempt, in epoch seconds",
-        "webhook-signature": "`v1,` and HMAC-SHA-256 of `id.timestamp.body` in Base64",
-    }
-    body = {
-        "type": "object",
-        "required": ["type", "timestamp", "data"],
-        "properties": {
-            "type": {"const": type_},
-            "timestamp": {"type": "string", "format": "date-time"},
-            "data": schemas.of(EVENT_DATA[type_]),
-        },
-    }
-    return {
-        "operationId": f"webhook_{type_.replace('.', '_')}",
-        "tags": ["Webhooks"],
-        "summary": f"Told to the webhooks that want `{type_}`.",
-        "parameters": [
-            {
-                "name": name,
-                "in": "header",
-                "required": True,
-                "description": text,
-                "schema": {"type": "string"},
-            }
-            for name, text in headers.items()
-        ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {
-            "2XX": {"description": "Taken."},
-            "default": {"description": "Tried again for 24 hours."},
-        },
-    }
-
-
 # ---- parts ---------------------------------------------------------------------------------
 
 
@@ -279,55 +244,6 @@ def _socket() -> Json:
         "responses": {
             "101": {"description": "The socket is open."},
             **_refused(errors | {UpgradeRequired, Unavailable}),
-        },
-    }
-
-
-def _security(described: Operation) -> list[Json]:
-    if described.shows == "refresh":
-        return [{"refresh_cookie": []}, {}]  # or in the body
-    if described.shows != "access":
-        return []
-    if described.access in ("anyone", "user"):
-        return [{"bearer": []}, {"cookie": []}]
-    # OpenAPI 3.1 section 4.8.30: the roles that are needed. A key's scope is one.
-    roles = [] if described.access in USERS_MAY else ["admin"]
-    choices: list[Json] = [{"bearer": roles}, {"cookie": roles}]
-    return choices + [{"api_key": [scope]} for scope in KEY_SCOPES.get(described.access, ())]
-
-
-def _security_schemes(about: About) -> Json:
-    return {
-        "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-        "api_key": {
-            "type": "http",
-            "scheme": "bearer",
-            "bearerFormat": "usher_key_…",
-            "description": "From `POST /api/admin/api-keys`; good for the calls of its scopes.",
-        },
-        "cookie": {
-            "type": "apiKey",
-            "in": "cookie",
-            "name": about.access_cookie,
-            "description": "The access token, set by a sign-in from a browser. HttpOnly.",
-        },
-        "refresh_cookie": {
-            "type": "apiKey",
-            "in": "cookie",
-            "name": about.refresh_cookie,
-            "description": "The refresh token, set by a sign-in from a browser. HttpOnly.",
-        },
-        "ticket": {
-            "type": "apiKey",
-            "in": "query",
-            "name": "ticket",
-            "description": "From `POST /api/ws/ticket`; opens one socket.",
-        },
-        "subprotocol": {
-            "type": "apiKey",
-            "in": "header",
-            "name": "Sec-WebSocket-Protocol",
-            "description": "`usher.v1, usher.bearer.<access token>`",
         },
     }
 

@@ -61,7 +61,7 @@ class Arrivals:
     Args:
         upgrades: handles handshakes.
         unjoined: counts the connections of each address.
-        to_tornado: handles all other connections, and receives their group.
+        to_tornado: handles all other connections, and receives their first bytes, unread.
         turn_away: refuses and closes a connection beyond the limit of its address.
     """
 
@@ -69,7 +69,7 @@ class Arrivals:
         self,
         upgrades: UpgradeHandler,
         unjoined: UnjoinedConnections,
-        to_tornado: Callable[[Arrival], None],
+        to_tornado: Callable[[Arrival, bytes], None],
         turn_away: Callable[[socket.socket], None],
     ) -> None:
         self._upgrades, self._unjoined = upgrades, unjoined
@@ -110,7 +110,7 @@ class Arrivals:
         """Dispatch a connection by its first bytes."""
         head = plain_head(first)
         if head is None:
-            self._to_tornado(arrival)
+            self._to_tornado(arrival, first)
         else:
             self._upgrade(arrival, head)
 
@@ -120,7 +120,7 @@ class Arrivals:
         end = loop.time() - SILENCE_SECONDS
         for arrival in tuple(takewhile(lambda each: each.at <= end, self._silent)):
             self._forget(arrival)
-            self._to_tornado(arrival)
+            self._to_tornado(arrival, b"")
         self._timer = loop.call_later(SILENCE_SECONDS, self._give_up) if self._silent else None
 
     def _forget(self, arrival: Arrival) -> None:
@@ -219,6 +219,11 @@ def _peek(sock: socket.socket) -> bytes | None:
         return None
     except OSError:
         return b""  # it is gone, as Tornado will see
+
+
+def first_bytes(sock: socket.socket) -> bytes:
+    """What has come so far, which stays unread."""
+    return _peek(sock) or b""
 
 
 def _take(sock: socket.socket) -> bytes:

@@ -15,12 +15,12 @@ import msgspec
 
 from handlers.websocket.context import ClientEvent, client_event
 from handlers.websocket.socket import ClientSocket
+from services.bus.bus import Window
 from services.errors import BadRequest, Forbidden, Unavailable
 from services.grants.rules import Grant, Right
-from services.redis.bus import Window
 from services.rooms import room_protocol as rooms
 from services.rooms.presence import PEOPLE_BYTES, as_fit
-from services.rooms.rooms import CHANNEL
+from services.rooms.room_names import CHANNEL
 from services.sessions.admission import REREADS
 from services.websocket.protocol import Frame, Member, Refusal, encode_event
 

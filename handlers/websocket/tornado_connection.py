@@ -1,8 +1,9 @@
 """One WebSocket through Tornado's handler, with the interface of the direct form.
 
-`services.websocket.connection` implements the direct form and documents the methods. Here Tornado
-reads and writes the frames, as TLS and compression require. Messages are passed to Tornado's stream
-one at a time, so that a close, for example after a revocation, can still drop the others.
+`services.websocket.connection` documents the methods, `direct_connection` beside it implements the
+direct form. Here Tornado reads and writes the frames, as TLS and compression require. Messages are
+passed to Tornado's stream one at a time, so that a close, for example after a revocation, can still
+drop the others.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 
 from services.limits.networks import network_of
-from services.settings.proxies import PEERS_KNOWN, Proxies
+from services.settings.proxies import PEER_CACHE_SIZE, Proxies
 
 
 class UnjoinedConnections:
@@ -29,13 +29,17 @@ class UnjoinedConnections:
         self, most: int, proxies: Proxies, elsewhere: Callable[[str], int] = lambda _: 0
     ) -> None:
         self._most, self._proxies, self._elsewhere = most, proxies, elsewhere
-        self._network_of = functools.lru_cache(PEERS_KNOWN)(network_of)
+        self._network_of = functools.lru_cache(PEER_CACHE_SIZE)(network_of)
         self._counts: dict[str, int] = {}
 
     @property
     def counts(self) -> Mapping[str, int]:
         """The number of connections on this node, by address."""
         return self._counts
+
+    def network(self, peer_ip: str, headers: Mapping[str, str]) -> str:
+        """The network that a request comes from, behind whichever trusted proxies."""
+        return self._network_of(self._proxies.client_ip(peer_ip, headers))
 
     def connected(self, peer_ip: str) -> str | None:
         """Count a new connection. Returns the argument for `leave`; "" if the connection is not

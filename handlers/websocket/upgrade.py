@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 from tornado import httputil
@@ -25,19 +25,14 @@ from handlers.websocket import handshake
 from handlers.websocket.context import SocketContext
 from handlers.websocket.plain_head import SOCKET_PATH, Headers
 from handlers.websocket.socket import ClientSocket, close_code_for
-from handlers.websocket.target import origin_form
 from services.audit.events import Caller
-from services.errors import BadRequest, OriginRefused, TooLarge, Unavailable, UsherError
+from services.errors import OriginRefused, Unavailable, UsherError
 from services.rooms.joins import Credential, TwoIdentities
 from services.sessions.admission import Identity
 from services.settings.origins import Origins
 from services.settings.proxies import Proxies
-from services.websocket.connection import (
-    READ_BYTES,
-    Connection,
-    ConnectionOwner,
-    WebSocketConnection,
-)
+from services.websocket.connection import READ_BYTES, Connection, ConnectionOwner
+from services.websocket.direct_connection import WebSocketConnection
 from services.websocket.protocol import CloseCode
 
 MAX_BODY_BYTES = 64 * 1024
@@ -290,81 +285,3 @@ def take_socket(connection: HTTP1Connection) -> tuple[socket.socket, bytes] | No
     stream.io_loop.remove_handler(stream.fileno())
     sock: socket.socket = stream.socket
     return sock, leading
-
-
-class UpgradeRouter(httputil.HTTPServerConnectionDelegate):
-    """Sends `/ws` to the upgrade handler and everything else to the Tornado application.
-
-    Args:
-        upgrade_handler: None if sockets use Tornado's application, which has a route for them.
-    """
-
-    def __init__(
-        self,
-        application: httputil.HTTPServerConnectionDelegate,
-        upgrade_handler: UpgradeHandler | None,
-    ) -> None:
-        self._application, self.upgrade_handler = application, upgrade_handler
-        self.under_way: set[object] = set()
-        """Connections whose request is not answered yet. The server takes them out."""
-
-    def start_request(
-        self, server_conn: object, request_conn: httputil.HTTPConnection
-    ) -> httputil.HTTPMessageDelegate:
-        return _Request(
-            self._application, self.upgrade_handler, server_conn, request_conn, self.under_way
-        )
-
-    def on_close(self, server_conn: object) -> None:
-        self._application.on_close(server_conn)
-
-
-class _Request(httputil.HTTPMessageDelegate):
-    """One request, until its headers determine its handler."""
-
-    def __init__(
-        self,
-        application: httputil.HTTPServerConnectionDelegate,
-        upgrade_handler: UpgradeHandler | None,
-        server_conn: object,
-        request_conn: httputil.HTTPConnection,
-        under_way: set[object],
-    ) -> None:
-        self._application, self._upgrade_handler = application, upgrade_handler
-        self._server_conn, self._request_conn = server_conn, request_conn
-        self._under_way = under_way
-        self._delegate: httputil.HTTPMessageDelegate | None = None
-
-    def headers_received(
-        self,
-        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
-        headers: httputil.HTTPHeaders,
-    ) -> Awaitable[None] | None:
-        assert isinstance(start_line, httputil.RequestStartLine)
-        self._under_way.add(self._server_conn)
-        try:
-            start_line = origin_form(start_line, headers)
-        except BadRequest as error:
-            refuse(error, start_line, self._request_conn)
-            return None
-        direct = self._upgrade_handler
-        if direct is not None and start_line.path.partition("?")[0] == SOCKET_PATH:
-            return direct.upgrade(start_line, headers, self._request_conn)
-        length = headers.get("Content-Length", "").lstrip("0")
-        # Check the length first: Python refuses to parse a number of more than 4,300 digits.
-        if length.isdecimal() and (len(length) > 9 or int(length) > MAX_BODY_BYTES):
-            refuse(TooLarge("request body"), start_line, self._request_conn)
-            return None
-        self._delegate = self._application.start_request(self._server_conn, self._request_conn)
-        return self._delegate.headers_received(start_line, headers)
-
-    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return self._delegate.data_received(chunk) if self._delegate is not None else None
-
-    def finish(self) -> None:
-        if self._delegate is not None:
-            self._delegate.finish()
-
-    def on_connection_close(self) -> None:
-        if self._delegate is not None:
-            self._delegate.on_connection_close()

@@ -3,5 +3,5 @@
 Begin with `accounts.py`: sign-up, sign-in and password change. `administration.py` lists, changes,
 disables and deletes accounts.
 
-May import: limits, sessions, storage.
+May import: limits, registration, sessions, storage.
 """

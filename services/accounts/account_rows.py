@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
 import peewee
 
 from models.known_network import KnownNetwork
+from models.totp_secret import TotpSecret
 from models.user import User
 from services.claims import Role
 from services.errors import LastAdmin, NotFound
@@ -21,6 +23,7 @@ from services.outbox import (
     UserEvent,
     user_subject,
 )
+from services.registration.registration import Admitted
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.row_locks import locked, locked_one
@@ -69,25 +72,39 @@ def tell(
 
 
 def insert_first_or_next(
-    db: peewee.Database, values: dict[str, object], outbox: Outbox = NO_OUTBOX
-) -> None:
+    db: peewee.Database,
+    values: dict[str, object],
+    outbox: Outbox = NO_OUTBOX,
+    admit: Callable[[], Admitted] = Admitted,
+) -> Admitted:
     """Insert an account, as administrator if it is the first one.
+
+    Args:
+        admit: decides on an account that is not the first, and raises what refuses it.
 
     Raises:
         peewee.IntegrityError: the address is taken, or another account was first concurrently.
     """
     if is_anybody(db):
-        insert_next(db, values, outbox)
-    else:
-        # `founder` is unique, so only one of several concurrent sign-ups can be the first.
-        User.insert(**values, role="admin", founder=1).execute(db)
-        tell(db, outbox, "user.created", User(**values, role="admin"))
+        admitted = admit()
+        insert_next(db, values, outbox, admitted.role)
+        return admitted
+    # `founder` is unique, so only one of several concurrent sign-ups can be the first.
+    User.insert(**values, role="admin", founder=1).execute(db)
+    tell(db, outbox, "user.created", User(**values, role="admin"))
+    return Admitted("admin")
 
 
-def insert_next(db: peewee.Database, values: dict[str, object], outbox: Outbox = NO_OUTBOX) -> None:
-    """Insert an account that is not the first. Raises as `insert_first_or_next`."""
-    User.insert(**values, role="user").execute(db)
-    tell(db, outbox, "user.created", User(**values, role="user"))
+def insert_next(
+    db: peewee.Database, values: dict[str, object], outbox: Outbox = NO_OUTBOX, role: Role = "user"
+) -> None:
+    """Insert an account that is not the first.
+
+    Raises:
+        peewee.IntegrityError: the address is taken.
+    """
+    User.insert(**values, role=role).execute(db)
+    tell(db, outbox, "user.created", User(**values, role=role))
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -95,23 +112,27 @@ class Found(msgspec.Struct, frozen=True):
 
     Attributes:
         is_known_here: whether it has signed in from this network before.
+        has_second_factor: whether a password alone does not sign in.
     """
 
     id: str
     password_hash: str | None
     is_known_here: bool
+    has_second_factor: bool
 
 
 def find(db: peewee.Database, address: str, network: str) -> Found | None:
     """The account with this normalised address, and whether it is known in this network."""
     known = (KnownNetwork.user == User.id) & (KnownNetwork.network == network)
     query = (
-        User.select(User.id, User.password_hash, KnownNetwork.network)
+        User.select(User.id, User.password_hash, KnownNetwork.network, TotpSecret.confirmed_at)
         .join(KnownNetwork, peewee.JOIN.LEFT_OUTER, on=known)
+        .switch(User)
+        .join(TotpSecret, peewee.JOIN.LEFT_OUTER, on=(TotpSecret.user == User.id))
         .where(User.email == address)
     )
     row: Any = query.tuples().get_or_none(db)
-    return None if row is None else Found(row[0], row[1], row[2] is not None)
+    return None if row is None else Found(row[0], row[1], row[2] is not None, row[3] is not None)
 
 
 def by_id(db: peewee.Database, user_id: str) -> User | None:

@@ -11,7 +11,6 @@ import peewee
 
 from models.user import User
 from services.accounts import account_rows
-from services.accounts.addresses import normalised_email
 from services.accounts.devices import Devices
 from services.accounts.display_names import checked_name
 from services.accounts.known_networks import KnownNetworks
@@ -21,6 +20,7 @@ from services.claims import Role
 from services.errors import (
     RateLimited,
     ReauthenticationNeeded,
+    SecondFactorNeeded,
     SignupRefused,
     Unauthenticated,
     UsherError,
@@ -29,18 +29,28 @@ from services.errors import (
 from services.limits.networks import network_of
 from services.metrics import Metrics
 from services.outbox import NO_OUTBOX, Outbox
+from services.registration.addresses import normalised_email
+from services.registration.registration import Admitted, Registration
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, Profile, SignedIn
 from services.storage.database import Database
+from services.storage.row_locks import locked_one
+
+AskSecondFactor = Callable[[peewee.Database, User, str, str], SecondFactorNeeded | None]
 
 
 class Accounts:
     """Signs users up and in, and changes passwords.
 
     Args:
+        registration: decides who may sign up.
         devices: creates and verifies device tokens.
+        ask_second_factor: called within the transaction of a sign-in whose first factor was right,
+            with the account, locked, the method and the client. The sign-in waits for a second
+            factor if the result is not None.
         outbox: receives events when accounts are created.
     """
 
@@ -49,35 +59,49 @@ class Accounts:
         database: Database,
         passwords: Passwords,
         login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
+        registration: Registration,
         limits: SignInLimits,
         devices: Devices,
+        ask_second_factor: AskSecondFactor,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
         outbox: Outbox = NO_OUTBOX,
     ) -> None:
         self._outbox = outbox
         self._database, self._passwords = database, passwords
-        self._sessions, self._revocations = login_sessions, revocations
+        self._sessions, self._ends = login_sessions, session_ends
+        self._revocations, self._registration = revocations, registration
         self._limits, self.devices = limits, devices
         self._networks = KnownNetworks(database)
+        self._ask_second_factor = ask_second_factor
         self._metrics, self._clock = metrics, clock
 
     # ---- signing up and in -----------------------------------------------------------------
 
-    async def sign_up(self, email: str, password: str, name: str, device: Device) -> SignedIn:
+    async def sign_up(
+        self, email: str, password: str, name: str, device: Device, invitation: str = ""
+    ) -> SignedIn:
         """Create an account and sign it in. The first account becomes administrator.
+
+        Args:
+            invitation: the token of an invitation.
 
         Raises:
             BadRequest: the e-mail address or the name is invalid.
             WeakPassword: with suggestions.
+            EmailDomainRefused, SignupClosed, InvitationNeeded, InvitationRefused: the rules of
+                this installation do not allow it (services/registration/registration.py).
             SignupRefused: the e-mail address is taken; the response does not confirm that.
             RateLimited: too many sign-ups from this client address in an hour.
         """
         address, shown = normalised_email(email), checked_name(name)
+        self._registration.check_domain(address)
+        invited = await self._registration.check(invitation, device.ip)
         taken = await self._limits.begin_sign_up(network_of(device.ip))
         try:
-            user_id = await self._make(address, password, shown)
+            user_id = await self._make(address, password, shown, invited)
         except SignupRefused:
             raise  # counted, because many attempts would reveal which addresses are taken
         except BaseException:  # also if cancelled: a sign-up that failed must not count
@@ -89,18 +113,21 @@ class Accounts:
             account_rows.say_first(user_id)
         return signed_in
 
-    async def _make(self, address: str, password: str, name: str) -> str:
+    async def _make(self, address: str, password: str, name: str, invited: str | None) -> str:
         await self._passwords.check_strength(password, hints(address, name))
         password_hash = await self._passwords.hash(password)
         user_id = secrets.token_urlsafe(16)
         try:
-            await self._insert_user(user_id, address, name, password_hash)
+            admitted = await self._insert_user(user_id, address, name, password_hash, invited)
         except peewee.IntegrityError as error:
             self._metrics.sign_ins.labels(outcome="signup_refused").inc()
             raise SignupRefused("sign-up: address taken") from error
+        self._registration.used(admitted, user_id)
         return user_id
 
-    async def _insert_user(self, user_id: str, address: str, name: str, hash_: str) -> None:
+    async def _insert_user(
+        self, user_id: str, address: str, name: str, hash_: str, invited: str | None
+    ) -> Admitted:
         values = {
             "id": user_id,
             "email": address,
@@ -108,12 +135,19 @@ class Accounts:
             "password_hash": hash_,
             "created_at": self._clock(),
         }
+
+        def work(db: peewee.Database) -> Admitted:
+            def admit() -> Admitted:
+                return self._registration.admit(db, address, invited)
+
+            return account_rows.insert_first_or_next(db, values, self._outbox, admit)
+
         try:
-            await self._database.run(account_rows.insert_first_or_next, values, self._outbox)
+            return await self._database.run(work)
         except peewee.IntegrityError:
             # Another account was first concurrently, or the address is taken: insert it as a
             # later one, which tells.
-            await self._database.run(account_rows.insert_next, values, self._outbox)
+            return await self._database.run(work)
 
     async def log_in(self, email: str, password: str, device: Device) -> SignedIn:
         """Sign in with a password.
@@ -123,6 +157,7 @@ class Accounts:
 
         Raises:
             Unauthenticated: in all of these cases.
+            SecondFactorNeeded: the password is right, and the account has a second factor.
             RateLimited: too many failed sign-ins (services/accounts/sign_in_limits.py), or too
                 many successful ones of this user.
         """
@@ -135,6 +170,9 @@ class Accounts:
             self._database.callers.enter("users", f"device {known_device}")
         try:
             signed_in = await self._log_in(address, password, device, attempt)
+        except SecondFactorNeeded:
+            self._metrics.sign_ins.labels(outcome="second_factor_needed").inc()
+            raise
         except Unauthenticated:
             self._metrics.sign_ins.labels(outcome="refused").inc()
             raise
@@ -161,10 +199,33 @@ class Accounts:
             refused.about = found.id if found is not None else ""
             raise refused
         attempt.give_back()
-        await self._limits.count_sign_in(found.id)
+        if found.has_second_factor:
+            await self._limits.count_half_sign_in(found.id, network)
+        else:
+            await self._limits.count_sign_in(found.id)
         if verdict.needs_rehash:
             known_hash = await self._rehash(found.id, password, known_hash)
-        return await self._sessions.open(found.id, "password", device, known_hash)
+        return await self._open(found.id, known_hash, device)
+
+    async def _open(self, user_id: str, known_hash: str, device: Device) -> SignedIn:
+        """Open a login session, unless the password was changed meanwhile, or there is a second
+        factor."""
+
+        def work(db: peewee.Database) -> SignedIn | SecondFactorNeeded:
+            user = locked_one(User.select().where(User.id == user_id), db)
+            if user is None or user.password_hash != known_hash:
+                raise Unauthenticated("sign-in: account gone, or password changed meanwhile")
+            if user.disabled_at is not None:
+                raise Unauthenticated("sign-in: account disabled")
+            waiting = self._ask_second_factor(db, user, "password", device.client)
+            return waiting or self._sessions.open_within(db, user, "password", device)
+
+        opened = await self._database.run(work)
+        if isinstance(opened, SecondFactorNeeded):
+            opened.about = user_id
+            raise opened
+        await self._sessions.announce(opened)
+        return opened
 
     async def _rehash(self, user_id: str, password: str, known_hash: str) -> str:
         """Rehash the password with the current parameters, unless it was changed meanwhile."""
@@ -208,7 +269,7 @@ class Accounts:
         def change(db: peewee.Database) -> list[Revocation]:
             if not account_rows.swap_hash(db, user_id, str(known_hash), new_hash):
                 raise WrongPassword("password change: changed by another meanwhile")
-            return self._sessions.end_all_within(db, user_id, "password_changed", session_id)
+            return self._ends.end_all_within(db, user_id, "password_changed", session_id)
 
         await self._revocations.publish(await self._database.run(change))
 
@@ -246,6 +307,14 @@ class Accounts:
             WrongPassword, RateLimited: as `change_password`.
         """
         return str((await self._confirmed(user_id, session_id, password)).password_hash)
+
+    async def count_sign_in(self, user_id: str) -> None:
+        """Count a proof of a user as a sign-in.
+
+        Raises:
+            RateLimited: too many in this hour.
+        """
+        await self._limits.count_sign_in(user_id)
 
     async def has_password(self, user_id: str) -> bool:
         """Whether an account has a password."""

@@ -10,13 +10,13 @@ import peewee
 from models.user import User
 from services.accounts import account_rows, link_rows
 from services.accounts.account_rows import UserRow
-from services.accounts.addresses import normalised_email
 from services.claims import Role
 from services.errors import Forbidden, NotFound
 from services.outbox import NO_OUTBOX, Outbox
+from services.registration.addresses import normalised_email
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 
 MAX_PAGE = 100
@@ -35,7 +35,7 @@ class Administration:
     def __init__(
         self,
         database: Database,
-        login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         take_out_tokens: Callable[[peewee.Database, str], Callable[[], None]],
         clock: Callable[[], float] = time.time,
@@ -44,7 +44,7 @@ class Administration:
         self._outbox = outbox
         self._database = database
         self._take_out_tokens = take_out_tokens
-        self._sessions, self._revocations = login_sessions, revocations
+        self._ends, self._revocations = session_ends, revocations
         self._clock = clock
 
     async def is_anybody_there(self) -> bool:
@@ -110,7 +110,7 @@ class Administration:
         link_rows.forget(db, user.id)  # those made before stay worthless when it is enabled again
         if was is None:
             account_rows.tell(db, self._outbox, "user.disabled", user)
-        return self._sessions.end_all_within(db, user.id, reason)
+        return self._ends.end_all_within(db, user.id, reason)
 
     async def delete(self, user_id: str) -> None:
         """Delete an account and its data, revoke its provider tokens, and close its sockets.
@@ -130,7 +130,7 @@ class Administration:
         ended, give_back = await self._database.run(end)
         await self._revocations.publish(ended)
         give_back()
-        await self._sessions.forget(user_id)
+        await self._ends.forget(user_id)
         await self._database.run(account_rows.delete, user_id, self._outbox)
 
     async def disconnect(self, user_id: str) -> int:
@@ -141,4 +141,4 @@ class Administration:
         """
         if await self._database.run(account_rows.by_id, user_id) is None:
             raise NotFound("no such account")
-        return await self._sessions.end_all(user_id, "signed_out_by_admin")
+        return await self._ends.end_all(user_id, "signed_out_by_admin")

@@ -15,18 +15,16 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, cast
 
 import msgspec
 import peewee
 
-from models.backend import ApiKey
-from models.user import User
+from services.accounts import api_key_rows
+from services.accounts.api_key_rows import NOBODY, USED_EVERY_SECONDS, KeyRow, Scope
 from services.accounts.display_names import checked_text
 from services.errors import (
     BadRequest,
     Forbidden,
-    NotFound,
     StoreUnavailable,
     Unauthenticated,
 )
@@ -42,33 +40,11 @@ PREFIX = "usher_key_"
 """So that secret scanners find a key that leaked into a repository."""
 MAX_KEY_LENGTH = 128
 MAX_NAME_LENGTH = 100
-USED_EVERY_SECONDS = 60.0
-"""How often `last_used_at` is written, and how long a row is cached."""
 MAX_REMEMBERED = 10_000
 REFUSED_SECONDS = 1.0
 """How long a key with a valid checksum that the database refused is refused without a query."""
 READ_SECONDS = 60.0
 """How often the hashes of the keys are read."""
-NOBODY = "keys"
-"""In place of a maker's id, where there is none."""
-
-Scope = Literal["publish", "disconnect", "read", "introspect", "channels", "users"]
-
-
-class KeyRow(msgspec.Struct, frozen=True):
-    """A key, as shown to administrators. Times are epoch seconds.
-
-    `created_by`: the id of its creator; None if it was created on the command line, or if the
-    creator's account is deleted. `expires_at`: None for a key that does not expire.
-    """
-
-    id: str
-    name: str
-    scopes: list[Scope]
-    created_at: float
-    last_used_at: float | None
-    expires_at: float | None = None
-    created_by: str | None = None
 
 
 class GoodKey(msgspec.Struct, frozen=True):
@@ -157,7 +133,7 @@ class ApiKeys:
             "made_by_command": created_by is None,
         }
         try:
-            await self._database.run(_insert, values)
+            await self._database.run(api_key_rows.insert, values)
         except peewee.IntegrityError as error:
             raise Unauthenticated("API key: its maker's account is gone") from error
         self._hashes |= {token_hash(key.reveal())}
@@ -245,7 +221,7 @@ class ApiKeys:
     async def _read(self, hash_: str) -> _Remembered:
         self._remembered.pop(hash_, None)
         as_of, read_at = self._clock(), self._monotonic()
-        row = await self._database.run(_use, hash_, as_of)
+        row = await self._database.run(api_key_rows.use, hash_, as_of)
         if row is None:
             self._refused[hash_] = read_at
             self._refused.move_to_end(hash_)
@@ -269,11 +245,11 @@ class ApiKeys:
         Raises:
             DatabaseUnavailable: the read failed; retry later.
         """
-        self._hashes = await self._database.run(_hashes)
+        self._hashes = await self._database.run(api_key_rows.hashes)
 
     async def living(self) -> list[KeyRow]:
         """The keys that are not revoked, newest first, including expired ones."""
-        return await self._database.run(_living)
+        return await self._database.run(api_key_rows.living)
 
     async def revoke(self, key_id: str) -> None:
         """Revoke a key, at once and on every node.
@@ -283,66 +259,7 @@ class ApiKeys:
         """
 
         def work(db: peewee.Database) -> list[Revocation]:
-            maker = _revoke(db, key_id, self._clock())
+            maker = api_key_rows.revoke(db, key_id, self._clock())
             return [self._revocations.record(db, "token", key_id, maker, "api_key_revoked")]
 
         await self._revocations.publish(await self._database.run(work))
-
-
-def _insert(db: peewee.Database, values: dict[str, object]) -> None:
-    ApiKey.insert(values).execute(db)
-
-
-def _row(key: ApiKey) -> KeyRow:
-    scopes = cast("list[Scope]", key.scopes.split())
-    return KeyRow(
-        key.id,
-        key.name,
-        scopes,
-        key.created_at,
-        key.last_used_at,
-        key.expires_at,
-        key.created_by,
-    )
-
-
-def _use(db: peewee.Database, hash_: str, now: float) -> tuple[ApiKey, int] | None:
-    """A key whose creator is still an enabled administrator, and the creator's generation."""
-    good = (ApiKey.hash == hash_) & ApiKey.revoked_at.is_null()
-    key = ApiKey.select().where(good).get_or_none(db)
-    if key is None:
-        return None
-    generation = 0
-    if not key.made_by_command:
-        may = (User.id == key.created_by) & (User.role == "admin") & User.disabled_at.is_null()
-        maker: Any = User.select(User.generation).where(may).get_or_none(db)
-        if maker is None:
-            return None
-        generation = maker.generation
-    if key.last_used_at is None or key.last_used_at < now - USED_EVERY_SECONDS:
-        ApiKey.update({ApiKey.last_used_at: now}).where(ApiKey.id == key.id).execute(db)
-    return key, generation
-
-
-def _hashes(db: peewee.Database) -> frozenset[str]:
-    rows = ApiKey.select(ApiKey.hash).where(ApiKey.revoked_at.is_null())
-    return frozenset(row.hash for row in rows.execute(db))
-
-
-def _living(db: peewee.Database) -> list[KeyRow]:
-    good = ApiKey.select().where(ApiKey.revoked_at.is_null())
-    return [_row(key) for key in good.order_by(ApiKey.created_at.desc()).execute(db)]
-
-
-def _revoke(db: peewee.Database, key_id: str, now: float) -> str:
-    """Revoke a key. Returns the id of its creator.
-
-    Raises:
-        NotFound: there is no such key, or it is already revoked.
-    """
-    good = (ApiKey.id == key_id) & ApiKey.revoked_at.is_null()
-    changed = ApiKey.update({ApiKey.revoked_at: now}).where(good).execute(db)
-    if not changed:
-        raise NotFound("no such key")
-    key = ApiKey.select(ApiKey.created_by).where(ApiKey.id == key_id).get(db)
-    return key.created_by or NOBODY

@@ -17,7 +17,6 @@ import peewee
 from models.user import User
 from services.accounts import account_rows, link_rows
 from services.accounts.account_rows import UserRow
-from services.accounts.addresses import normalised_email
 from services.accounts.display_names import checked_name
 from services.accounts.passwords import Passwords, hints
 from services.errors import AccountDisabled, EmailTaken, LinkRefused, NotFound
@@ -26,10 +25,12 @@ from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
 from services.opaque import opaque_token, token_hash
 from services.outbox import NO_OUTBOX, Outbox
+from services.registration.addresses import normalised_email
+from services.registration.registration import Registration
 from services.secret import Secret
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
@@ -58,6 +59,7 @@ class PasswordLinks:
 
     Args:
         checksums: verify a token's checksum before a look-up.
+        registration: decides which addresses may have an account.
         public_url: the URL at which browsers reach the server, without a trailing slash.
         outbox: receives events when accounts are created.
         clock: epoch seconds that never go back within the process.
@@ -67,17 +69,19 @@ class PasswordLinks:
         self,
         database: Database,
         passwords: Passwords,
-        login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         checksums: Checksums,
         limits: HourlyLimits,
+        registration: Registration,
         public_url: str,
         outbox: Outbox = NO_OUTBOX,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._database, self._passwords = database, passwords
-        self._sessions, self._revocations = login_sessions, revocations
+        self._ends, self._revocations = session_ends, revocations
         self._checksums, self._limits = checksums, limits
+        self._registration = registration
         self._public_url, self._outbox = public_url, outbox
         self._clock = SteadyClock() if clock is None else clock
 
@@ -89,11 +93,14 @@ class PasswordLinks:
 
         Raises:
             BadRequest: the e-mail address or the name is invalid.
+            EmailDomainRefused: EMAIL_DOMAINS does not have its domain.
             EmailTaken: an account with that address exists.
         """
+        address = normalised_email(email)
+        self._registration.check_domain(address)
         values = {
             "id": secrets.token_urlsafe(16),
-            "email": normalised_email(email),
+            "email": address,
             "name": checked_name(name),
             "created_at": self._clock(),
         }
@@ -175,7 +182,7 @@ class PasswordLinks:
             return None
         User.update({User.password_hash: new_hash}).where(User.id == user.id).execute(db)
         link_rows.forget(db, user.id)
-        return self._sessions.end_all_within(db, user.id, REASON)
+        return self._ends.end_all_within(db, user.id, REASON)
 
     def _is_ours(self, token: str) -> bool:
         text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]

@@ -52,6 +52,27 @@ class SignInAttempt:
         self._taken.give_back()
 
 
+class FactorAttempt:
+    """An attempt to give a second factor. It counts as a sign-in or as wrong, once it is known."""
+
+    def __init__(self, taken: Taken) -> None:
+        self._taken = taken
+
+    def right(self) -> None:
+        """Count a sign-in, and nothing else."""
+        guesses = range(1, len(self._taken.waits))
+        if guesses:
+            self._taken.give_back(*guesses)
+
+    def wrong(self) -> None:
+        """Count a wrong attempt, and no sign-in."""
+        self._taken.give_back(0)
+
+    def unknown(self) -> None:
+        """Count nothing."""
+        self._taken.give_back()
+
+
 class SignInLimits:
     """Limits sign-in attempts and password checks.
 
@@ -100,6 +121,44 @@ class SignInLimits:
         taken = await self._limits.take((self._limits.of.signups, network))
         taken.require()
         return taken
+
+    async def begin_factor(
+        self, user_id: str, network: str, device_id: str | None, is_known: bool, guessable: bool
+    ) -> FactorAttempt:
+        """Begin to verify a second factor.
+
+        A code of six digits can be guessed. For it, a known device and a known address have
+        attempts of their own, and all others share those of the account: strangers who know the
+        password use up each other's, and not the owner's. Recovery codes and passkeys cannot be
+        guessed. Strangers cannot use up what the owner needs for them.
+
+        Args:
+            device_id: the id of a device that has signed in to this account before.
+            is_known: whether the account has signed in from this network before.
+            guessable: whether it is a code of six digits.
+
+        Raises:
+            RateLimited: too many were wrong, or too many sign-ins of this user.
+        """
+        of = self._limits.of
+        wanted = [(of.signins, user_id)]
+        if device_id is None and not is_known:
+            wanted.append((of.wrong_signins, network))
+        if guessable:
+            own = f"account {user_id}\0{network}" if is_known else f"account {user_id}"
+            wanted.append((of.factor_guesses, f"device {device_id}" if device_id else own))
+        taken = await self._limits.take(*wanted)
+        taken.require()
+        return FactorAttempt(taken)
+
+    async def count_half_sign_in(self, user_id: str, network: str) -> None:
+        """Count a sign-in whose password was correct, and that waits for its second factor.
+
+        Raises:
+            RateLimited: too many from this address.
+        """
+        limit = self._limits.of.half_signins
+        (await self._limits.take((limit, f"{user_id}\0{network}"))).require()
 
     async def count_sign_in(self, user_id: str) -> None:
         """Count a sign-in of a user whose password was correct.

@@ -59,3 +59,21 @@ def revoked(audit: AuditTrail) -> Callable[[Sequence[Revoked]], None]:
             )
 
     return note
+
+
+def invited(audit: AuditTrail) -> Callable[[str, str], None]:
+    """Records the use of an invitation: its id, and the user of the new account."""
+
+    def note(invitation_id: str, user_id: str) -> None:
+        audit.record("invitation.used", subject=user_id, actor=user_id, target=invitation_id)
+
+    return note
+
+
+def handed_over(audit: AuditTrail) -> Callable[[str, str], None]:
+    """Records that an account was given to the owner of its address: the user, and the proof."""
+
+    def note(user_id: str, proven_by: str) -> None:
+        audit.record("account.handed_over", subject=user_id, actor=user_id, reason=proven_by)
+
+    return note

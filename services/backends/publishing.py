@@ -13,8 +13,9 @@ from models.channel import Channel
 from models.user import User
 from services.backends.idempotency import Idempotency
 from services.errors import NotFound, TooLarge
+from services.rooms.room_names import CHANNEL, USER
 from services.rooms.room_protocol import kept_body, published
-from services.rooms.rooms import CHANNEL, USER, Rooms
+from services.rooms.rooms import Rooms
 from services.storage.database import Database
 
 MAX_KEPT_BYTES = 60 * 1024

@@ -2,5 +2,5 @@
 
 Begin with `keys.py` and `users.py`. `services/settings/command_line.py` lists the commands.
 
-May import: accounts, backends, providers, sessions, settings, storage.
+May import: accounts, backends, providers, registration, sessions, settings, storage.
 """

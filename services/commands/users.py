@@ -8,9 +8,9 @@ import peewee
 from models.user import User
 from services.accounts import account_rows
 from services.accounts.account_rows import UserRow
-from services.accounts.addresses import normalised_email
 from services.errors import NotFound
 from services.outbox import NO_OUTBOX, Outbox
+from services.registration.addresses import normalised_email
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.storage.database import Database

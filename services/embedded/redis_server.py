@@ -20,18 +20,16 @@ import hashlib
 import logging
 import os
 import random
-import signal
 import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
-
-from hiredis import HiredisError, Reader, pack_command
 
 from services.embedded.binary import check_folder, record_writer, version_of, written_by
 from services.embedded.child_process import tied
+from services.embedded.orphan import STOP_SECONDS, Orphan, ask
 from services.errors import StoreUnavailable
 from services.tasks import end_tasks
 
@@ -39,10 +37,6 @@ log = logging.getLogger(__name__)
 
 SOCKET_PATH_BYTES = 103
 """What fits everywhere: sun_path takes 108 bytes on Linux, 104 on macOS, with its final zero."""
-
-ASK_SECONDS = 1.0
-STOP_SECONDS = 5.0
-"""Time to write the append-only file to disk; after it SIGKILL, which loses a second at most."""
 
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.1, 5.0
 LOG_BYTES = 1024 * 1024
@@ -75,6 +69,7 @@ class EmbeddedRedis:
         self._binary = binary
         self._socket = _socket_path(self._folder)
         self._pid_file = self._folder / "redis.pid"
+        self._orphan = Orphan(self._socket, self._pid_file)
         self._log_file = self._folder / "redis.log"
         self._on_restart = on_restart
         self._start_timeout = start_timeout
@@ -102,7 +97,7 @@ class EmbeddedRedis:
         try:
             _private_folder(self._folder)
             _private_folder(self._socket.parent)
-            await self._end_orphan()
+            await self._orphan.end()
             await self._take_over_folder()
         except OSError as error:
             raise StoreUnavailable(f"redis-server does not start: {_text(error)}") from error
@@ -144,7 +139,7 @@ class EmbeddedRedis:
                 start_new_session=True,  # Ctrl-C is for Usher, which drains before it stops this
             )
         try:
-            self._record_pid(f"{self._process.pid}\n".encode())
+            self._orphan.record(f"{self._process.pid}\n".encode())
             await self._wait_until_ready(self._process)
         except BaseException:  # also if cancelled: an unsupervised server must not remain
             await self._end_process()
@@ -175,7 +170,7 @@ class EmbeddedRedis:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._start_timeout
         pause = 0.01
-        while await _ask(self._socket, "PING") != b"PONG":
+        while await ask(self._socket, "PING") != b"PONG":
             if process.returncode is not None:
                 raise StoreUnavailable(f"redis-server ended at once: {self._last_words()}")
             if loop.time() > end:
@@ -228,59 +223,6 @@ class EmbeddedRedis:
                 process.kill()
             await asyncio.wait(late)
 
-    async def _end_orphan(self) -> None:
-        """End a server of an earlier run on this folder, if there is one."""
-        if await _ask(self._socket, "PING") is not None:  # any answer, LOADING too
-            log.warning("A redis-server of an earlier run is still there; it is shut down")
-            await self._record_orphan()
-            await _ask(self._socket, "SHUTDOWN")  # writes the append-only file to disk
-        # It may also be there without answering: stopped, hanging, or just going down.
-        # SIGCONT, because a stopped process would not see SIGTERM; SIGKILL for the rest.
-        for numbers in ((signal.SIGTERM, signal.SIGCONT), (signal.SIGKILL,)):
-            self._signal_orphan(numbers)
-            if await self._is_gone():
-                return
-        raise StoreUnavailable("a redis-server of an earlier run cannot be ended")
-
-    async def _record_orphan(self) -> None:
-        # It closes its socket before it ends, so that only its process tells when it is gone.
-        facts = await _ask(self._socket, "INFO", "server")
-        for line in facts.splitlines() if isinstance(facts, bytes) else ():
-            if line.startswith(b"process_id:"):
-                self._record_pid(line.partition(b":")[2])
-
-    def _record_pid(self, line: bytes) -> None:
-        self._pid_file.touch(mode=0o600)
-        self._pid_file.write_bytes(line)
-
-    def _signal_orphan(self, numbers: tuple[signal.Signals, ...]) -> None:
-        for number in numbers:
-            if (pid := self._recorded_pid()) is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-
-    async def _is_gone(self) -> bool:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + STOP_SECONDS
-        while self._recorded_pid() is not None or await _ask(self._socket, "PING") is not None:
-            if loop.time() > end:
-                return False
-            await asyncio.sleep(0.02)
-        return True
-
-    def _recorded_pid(self) -> int | None:
-        """The process id of the pid file, if that process is a server on our socket.
-
-        The number alone is not enough, because it may belong to another program now. Without /proc
-        only the socket identifies a server that was left behind.
-        """
-        try:
-            pid = int(self._pid_file.read_text())
-            ours = os.fsencode(self._socket) in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (OSError, ValueError):  # no such file, gone, or another user's
-            return None
-        return pid if ours else None
-
 
 def _text(error: OSError) -> str:
     return error.strerror or type(error).__name__
@@ -307,27 +249,3 @@ def _private_folder(folder: Path) -> None:
         raise StoreUnavailable("the folder for redis-server is not ours alone")
     if stat.S_IMODE(found.st_mode) != 0o700:
         folder.chmod(0o700)
-
-
-async def _ask(path: Path, *command: str) -> Any:
-    """Send one command on a separate connection; None if there is no reply in time."""
-    try:
-        return await asyncio.wait_for(_exchange(path, command), ASK_SECONDS)
-    except (OSError, HiredisError, asyncio.TimeoutError):
-        return None
-
-
-async def _exchange(path: Path, command: tuple[str, ...]) -> Any:
-    reader, writer = await asyncio.open_unix_connection(os.fspath(path))
-    try:
-        writer.write(cast("Callable[[tuple[str, ...]], bytes]", pack_command)(command))
-        replies = Reader()
-        while data := await reader.read(65536):
-            replies.feed(data)
-            if (reply := replies.gets()) is not False:
-                return reply
-        return None
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()

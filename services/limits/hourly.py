@@ -79,6 +79,10 @@ class Limits(msgspec.Struct, frozen=True):
         own_guesses: attempts reserved for a device or address that has signed in to an account,
             even if others have used up the address's limit.
         session_guesses: wrong passwords of signed-in users, by login session.
+        factor_guesses: wrong second factors, by login session, or by account without a known
+            device. Fewer than passwords, because a code has only six digits.
+        half_signins: sign-ins whose second factor is still missing, by user and address: whoever
+            has stolen a password must not use up the owner's sign-ins.
         bad_codes: authorization codes that the provider does not know, by address.
         bad_tokens: invalid refresh tokens, tickets, codes and links, by address.
         bad_keys: invalid API keys, by address.
@@ -92,6 +96,8 @@ class Limits(msgspec.Struct, frozen=True):
     account_guesses: Limit
     own_guesses: Limit
     session_guesses: Limit
+    factor_guesses: Limit
+    half_signins: Limit
     bad_codes: Limit
     bad_tokens: Limit
     bad_keys: Limit
@@ -133,6 +139,8 @@ def limits_of(settings: LimitSettings) -> Limits:
         account_guesses=Limit("account-guesses", wrong_signins * 10),
         own_guesses=Limit("own-guesses", part(wrong_signins, 5)),
         session_guesses=Limit("session-guesses", wrong_signins),
+        factor_guesses=Limit("factor-guesses", part(wrong_signins, 5)),
+        half_signins=Limit("half-signins", settings.limit_signins),
         bad_codes=Limit("bad-codes", wrong_signins),
         bad_tokens=Limit("bad-tokens", wrong_signins),
         bad_keys=Limit("bad-keys", wrong_signins, is_final=True),

@@ -34,6 +34,7 @@ from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, ProviderSession, SignedIn
 from services.steady_clock import SteadyClock
 from services.storage.database import Database
@@ -65,12 +66,14 @@ class NativeCodes:
         self,
         database: Database,
         login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         checksums: Checksums,
         limits: HourlyLimits,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._database, self._sessions = database, login_sessions
+        self._ends = session_ends
         self._revocations, self._checksums = revocations, checksums
         self._limits = limits
         self._clock = SteadyClock() if clock is None else clock
@@ -107,7 +110,12 @@ class NativeCodes:
             if user is None or browser is None or not token.exists(db):
                 raise Unauthenticated("native code: the browser's login session is over")
             signed_in = self._sessions.open_within(
-                db, user, browser.method, device, _origin_of(browser), browser.proven_at
+                db,
+                user,
+                browser.method,
+                device,
+                _origin_of(browser),
+                session_rows.proof_of(browser),
             )
             self._insert(db, code, signed_in.claims.sid, request)
             return signed_in
@@ -203,10 +211,10 @@ class NativeCodes:
         ):
             return "its login session is over"
         if row.used_at is not None:
-            return self._sessions.end_within(db, session, REUSED)
+            return self._ends.end_within(db, session, REUSED)
         timely = -CLOCK_SKEW_SECONDS <= now - row.created_at < CODE_SECONDS
         if not timely or row.redirect_uri != redirect_uri or not _fits(row.challenge, verifier):
-            return self._sessions.end_within(db, session, REFUSED)
+            return self._ends.end_within(db, session, REFUSED)
         return self._sessions.hand_over_within(db, session, user, device)
 
 

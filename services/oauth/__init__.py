@@ -3,5 +3,5 @@
 Begin with `provider.py`, the interface of a provider. `oidc.py` and `github.py` implement it,
 `http.py` makes the calls, `id_tokens.py` verifies tokens, `errors.py` has the errors.
 
-May import: accounts, settings.
+May import: registration, settings.
 """

@@ -1,6 +1,6 @@
 """Error responses of a provider (RFC 6749 section 4.1.2.1, OIDC Core section 3.1.2.6).
 
-Says whom each of them concerns: the user, the provider, or the administrator.
+Maps each error code to a `Reason`, so that the message addresses the user or the administrator.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ MISCONFIGURED = frozenset(
         "unsupported_response_type",
     )
 )
-"""What whoever set up this server, or the client at the provider, has to mend. Two are GitHub's."""
+"""Errors that an administrator has to fix, here or in the client's registration at the provider.
+`application_suspended` and `redirect_uri_mismatch` are GitHub's."""
 _REASONS = MappingProxyType(
     {
         # LemonLDAP::NG sends the second instead of the first when a user refuses consent.
@@ -43,24 +44,25 @@ _REASONS = MappingProxyType(
 _UNAVAILABLE = frozenset(("temporarily_unavailable", "server_error"))
 
 
-def error_word(text: object) -> str:
-    """A provider's error code for the log, as far as it is one: anybody can send an answer."""
+def error_code_of(text: object) -> str:
+    """A provider's error code, for the log. Returns "unknown" for anything that is not one, as
+    anybody can call the callback."""
     return text if isinstance(text, str) and _WORD.fullmatch(text) else "unknown"
 
 
 def refuse(error: str) -> None:
-    """Refuse what a provider answered with this error.
+    """Raise the exception for an error response at the callback.
 
     Raises:
-        ProviderUnavailable: it says that it is.
-        SignInRefused: with the reason that its word stands for.
+        ProviderUnavailable: the provider reports that it is unavailable.
+        SignInRefused: any other error, with the reason for its code.
     """
-    said = f"callback: {error_word(error)}"
+    evidence = f"callback: {error_code_of(error)}"
     if error in _UNAVAILABLE:
-        raise ProviderUnavailable(said)
-    raise SignInRefused(reason_of(error), said)
+        raise ProviderUnavailable(evidence)
+    raise SignInRefused(reason_of(error), evidence)
 
 
 def reason_of(error: str) -> Reason:
-    """The message for an error code of the callback or of the token endpoint."""
+    """The reason for an error code of the authorization or token endpoint."""
     return _REASONS.get(error, Reason.REFUSED)

@@ -19,17 +19,17 @@ T = TypeVar("T")
 THREADS = 4
 MAX_WAITING = 64
 GIVE_UP_SECONDS = 2 * CALL_SECONDS
-"""A turn in the queue and a call. The call ends by itself; a name server may take longer."""
+"""Time in the queue and for the call. A call is bounded, but name resolution may take longer."""
 
 
 class ProviderCalls:
-    """The threads of one provider.
+    """Runs the calls to one provider in a thread pool of its own.
 
     Args:
-        name: of the provider.
-        threads: calls at one time.
-        max_waiting: calls that may wait for a thread.
-        give_up: seconds until a call fails because there is no answer.
+        name: name of the provider.
+        threads: maximum number of calls at one time.
+        max_waiting: maximum number of calls that wait for a thread.
+        give_up: seconds until a call without an answer fails.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class ProviderCalls:
         self._places = threading.BoundedSemaphore(threads + max_waiting)
 
     async def run(self, work: Callable[[], T], to_its_end: bool = False) -> T:
-        """Do blocking work in a thread.
+        """Run blocking work in a thread.
 
         Args:
-            to_its_end: whether work that has begun in time is waited for as long again, because
-                what it brings is brought only once.
+            to_its_end: whether to wait twice as long for work that has started, because its result
+                cannot be fetched again.
 
         Raises:
-            ProviderBusy: too much is waiting, or the threads are ending.
-            ProviderUnavailable: it takes too long.
+            ProviderBusy: too many calls are waiting, or the server is stopping.
+            ProviderUnavailable: there is no answer in time.
         """
         if not self._places.acquire(blocking=False):
             raise ProviderBusy(f"{self._name}: too many calls are waiting")
@@ -61,27 +61,27 @@ class ProviderCalls:
         except RuntimeError as error:
             self._places.release()
             raise ProviderBusy(f"{self._name}: stopping") from error
-        # When the thread is done with it, not when the caller leaves: the work goes on.
+        # Released when the thread has finished. It continues even if the caller has gone.
         future.add_done_callback(lambda _: self._places.release())
         answer = asyncio.wrap_future(future)
         try:
-            # Not `wait_for`: work that `close` drops would look like a caller that is cancelled.
+            # Not `wait_for`: with it, work that `close` cancels looks like a cancelled caller.
             done, _ = await asyncio.wait((answer,), timeout=self._give_up)
             if not done and to_its_end and future.running():
                 await asyncio.wait((answer,), timeout=self._give_up)
         finally:
-            future.cancel()  # what has not begun never does
+            future.cancel()  # no effect on work that has started
             answer.cancel()
         if answer.cancelled():
-            raise _late_or_stopping(self._name, stopping=bool(done))
+            raise _timeout_or_stopping(self._name, stopping=bool(done))
         return answer.result()
 
     def close(self) -> None:
-        """Drops what waits and lets the threads end. Does not block."""
+        """Cancel waiting calls and end the threads. Does not block."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _late_or_stopping(name: str, stopping: bool) -> ProviderUnavailable:
+def _timeout_or_stopping(name: str, stopping: bool) -> ProviderUnavailable:
     if stopping:
         return ProviderBusy(f"{name}: stopping")
     return ProviderUnavailable(f"{name}: no answer in time")

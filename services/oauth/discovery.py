@@ -18,21 +18,21 @@ from services.oauth.http import get_json, is_safe_url
 from services.settings.providers import ClientAuth
 
 LIFETIME_SECONDS = 3600.0
-"""Where the provider does not say how long a document is good."""
-LEAST_LIFETIME_SECONDS, MOST_LIFETIME_SECONDS = 60.0, 86_400.0
+"""Lifetime of a document without `Cache-Control: max-age`."""
+MIN_LIFETIME_SECONDS, MAX_LIFETIME_SECONDS = 60.0, 86_400.0
 TENANT = "{tenantid}"
-"""Stands in the issuer of Microsoft's metadata for many tenants."""
+"""Placeholder in the issuer of Microsoft's multi-tenant metadata."""
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=(\d{1,9})")
-_NOT_KEPT = re.compile(r"(?:^|[,\s])no-(?:store|cache)(?:$|[,\s])")
+_NOT_CACHEABLE = re.compile(r"(?:^|[,\s])no-(?:store|cache)(?:$|[,\s])")
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """Where a provider's endpoints are and what they can do.
+    """A provider's endpoints and capabilities.
 
     Attributes:
-        issuer: `iss` of its tokens, to the letter; may hold `{tenantid}` (Microsoft).
-        jwks_uri: empty where there are no ID tokens (GitHub).
-        revocation_endpoint_auth_methods_supported: empty where it says none of its own.
+        issuer: exact `iss` of its tokens; may contain `{tenantid}` (Microsoft).
+        jwks_uri: empty if there are no ID tokens (GitHub).
+        revocation_endpoint_auth_methods_supported: empty if the metadata have no such member.
     """
 
     issuer: str
@@ -49,38 +49,39 @@ class Metadata(msgspec.Struct, frozen=True):
     authorization_response_iss_parameter_supported: bool = False
 
     def token_auth(self, chosen: ClientAuth | None) -> ClientAuth:
-        """How to show the secret at the token endpoint.
+        """The client authentication method for the token endpoint.
 
         Args:
-            chosen: by the settings, if anything. A client is registered for one method
-                (RFC 7591 section 2), which the metadata do not tell where several are offered.
+            chosen: the method in the settings, if any. A client is registered for one method (RFC
+                7591 section 2), which the metadata do not give if they list several.
         """
         return chosen or _preferred(self.token_endpoint_auth_methods_supported)
 
     def revocation_auth(self, chosen: ClientAuth | None) -> ClientAuth:
-        """The same at the revocation endpoint, which may have a list of its own (RFC 8414)."""
+        """The method for the revocation endpoint, for which metadata may have a separate list (RFC
+        8414)."""
         method = self.token_auth(chosen)
         own = self.revocation_endpoint_auth_methods_supported
         return method if not own or f"client_secret_{method}" in own else _preferred(own)
 
-    def takes_issuer(self, issuer: str, tenant: object) -> bool:
-        """Whether a token of this `iss` is this provider's.
+    def accepts_issuer(self, issuer: str, tenant: object) -> bool:
+        """Whether a token with this `iss` was issued by this provider.
 
         Args:
-            tenant: the token's `tid`, which stands in the place of `{tenantid}`.
+            tenant: the token's `tid`, which replaces `{tenantid}`.
         """
         return is_issuer(self.issuer, issuer, tenant)
 
 
 def _preferred(offered: tuple[str, ...]) -> ClientAuth:
-    # What a client is registered for where nobody says anything (RFC 7591 section 2).
+    # `client_secret_basic` is the default of client registration (RFC 7591 section 2).
     if "client_secret_post" in offered and "client_secret_basic" not in offered:
         return "post"
     return "basic"
 
 
 def is_issuer(expected: str, issuer: str, tenant: object) -> bool:
-    """Whether an issuer is the expected one, which may have a place for the tenant."""
+    """Whether an issuer is the expected one, which may contain `{tenantid}`."""
     if TENANT not in expected:
         return issuer == expected
     named = isinstance(tenant, str) and _GUID.fullmatch(tenant)
@@ -96,16 +97,17 @@ _ENDPOINTS = (
     "revocation_endpoint",
     "end_session_endpoint",
 )
-_NEEDED = frozenset(("authorization_endpoint", "token_endpoint", "jwks_uri"))
+_REQUIRED_ENDPOINTS = frozenset(("authorization_endpoint", "token_endpoint", "jwks_uri"))
 
 
 class Discovery:
-    """The metadata of one provider, fetched when they are wanted. Blocks: for a worker thread.
+    """Fetches and caches the metadata of one provider. Blocks, so it runs in a worker thread.
 
     Args:
-        issuer: as in the settings.
-        expected: the `issuer` that its document has to name; the same, save for Microsoft.
-        url: of the document, where it does not lie where the issuer says (Azure B2C).
+        issuer: the issuer in the settings.
+        expected: the `issuer` that the document must have. It differs only for Microsoft.
+        url: URL of the document, if it cannot be derived from the issuer (Azure B2C).
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -122,21 +124,21 @@ class Discovery:
         self._until = 0.0
 
     def known(self) -> Metadata | None:
-        """What is known already, however old. Does not block."""
+        """The cached metadata, however old, or None. Does not block."""
         return self._known
 
     def metadata(self, unauthenticated: bool = False) -> Metadata:
-        """What is known, fetched anew when it is too old.
+        """The metadata, from the cache if it is fresh.
 
         Args:
-            unauthenticated: whether anybody may have caused this: then what is known does for
-                longer, and what is not is asked for seldom.
+            unauthenticated: whether an unauthenticated caller caused this. Such fetches are
+                rate-limited, and a stale cache is used meanwhile.
 
         Raises:
-            ProviderUnavailable: it can't be fetched, or is of no use.
+            ProviderUnavailable: the metadata can't be fetched, or are invalid.
         """
         failed = self._fetches.failed
-        with self._fetches.lock:  # one call for all who wait
+        with self._fetches.lock:  # one fetch for all callers that wait
             known = self._known
             if known is not None and self._clock() < self._until:
                 return known
@@ -154,24 +156,24 @@ class Discovery:
 
 
 def lifetime(headers: Mapping[str, str]) -> float:
-    """Seconds that an answer may be kept (RFC 9111 section 5.2.2), within bounds."""
-    says = headers.get("Cache-Control", "").lower()
-    found = _MAX_AGE.search(says)
+    """Seconds that a response may be cached (RFC 9111 section 5.2.2), within bounds."""
+    cache_control = headers.get("Cache-Control", "").lower()
+    found = _MAX_AGE.search(cache_control)
     seconds = float(found[1]) if found else LIFETIME_SECONDS
-    if _NOT_KEPT.search(says):
+    if _NOT_CACHEABLE.search(cache_control):
         seconds = 0.0
-    return min(max(seconds, LEAST_LIFETIME_SECONDS), MOST_LIFETIME_SECONDS)
+    return min(max(seconds, MIN_LIFETIME_SECONDS), MAX_LIFETIME_SECONDS)
 
 
 def read_metadata(document: object, expected: str) -> Metadata:
-    """The metadata in a discovery document, if they can be trusted.
+    """Parse and check a discovery document.
 
     Raises:
-        ProviderUnavailable: another issuer's (OIDC Discovery section 4.3: a mix-up), an endpoint
-            is missing or not safe, or a member is of a wrong type.
+        ProviderUnavailable: its issuer is not the expected one (OIDC Discovery section 4.3), an
+            endpoint is missing or not safe, or a member has the wrong type.
     """
     try:
-        found = msgspec.convert(_present(document), Metadata)
+        found = msgspec.convert(_without_nulls(document), Metadata)
     except msgspec.ValidationError as error:
         raise ProviderUnavailable(f"discovery: {error}") from error
     if found.issuer != expected:
@@ -179,19 +181,19 @@ def read_metadata(document: object, expected: str) -> Metadata:
         raise ProviderUnavailable(f"discovery: the document of another issuer: {named}")
     for name in _ENDPOINTS:
         url = getattr(found, name)
-        if not _may_be_called(url, expected) and (url or name in _NEEDED):
-            raise ProviderUnavailable(f"discovery: {name} is missing or no safe URL")
+        if not _is_allowed_endpoint(url, expected) and (url or name in _REQUIRED_ENDPOINTS):
+            raise ProviderUnavailable(f"discovery: {name} is missing or not a safe URL")
     return found
 
 
-def _may_be_called(url: str, issuer: str) -> bool:
-    # An issuer elsewhere has no business on this machine: it would have us ask what listens here.
+def _is_allowed_endpoint(url: str, issuer: str) -> bool:
+    # Metadata of a remote issuer must not make Usher call a local service (SSRF).
     local = urlsplit(issuer).scheme == "http"
     return is_safe_url(url) and (local or urlsplit(url).scheme == "https")
 
 
-def _present(document: object) -> object:
-    # Some providers write null for what they do not have.
+def _without_nulls(document: object) -> object:
+    # Some providers write null for members that they do not have.
     if not isinstance(document, dict):
         return document
     return {name: value for name, value in document.items() if value is not None}

@@ -1,6 +1,6 @@
-"""Fetches documents that a provider publishes: one call for all who wait for it.
+"""Limits the fetches of documents that a provider publishes.
 
-Unauthenticated callers can cause a fetch only now and then.
+Concurrent callers share one fetch. Fetches that unauthenticated callers cause are rate-limited.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from services.oauth.errors import ProviderUnavailable
 T = TypeVar("T")
 
 UNAUTHENTICATED_SECONDS = 10.0
-"""How often something that anybody may have sent has a document fetched. Who sends many must not
-make us send as many."""
+"""Minimum interval of fetches that unauthenticated callers cause. Otherwise, every forged token
+would cause a request to the provider."""
 
 
 class Fetches:
-    """The fetches of one document. Whoever looks at it holds `lock`.
+    """The fetches of one document. Callers hold `lock` while they use it.
 
     Attributes:
-        failed: how many have failed, to be read before waiting for the lock.
+        failed: number of failed fetches, which a caller reads before it acquires the lock.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -33,7 +33,7 @@ class Fetches:
         self._unauthenticated_at = float("-inf")
 
     def allowed(self, unauthenticated: bool) -> bool:
-        """Whether a fetch may be made now. Fetches for unauthenticated callers are rate-limited."""
+        """Whether a fetch may be made now. Only fetches for unauthenticated callers are limited."""
         if unauthenticated:
             now = self._clock()
             if now - self._unauthenticated_at < UNAUTHENTICATED_SECONDS:
@@ -42,13 +42,15 @@ class Fetches:
         return True
 
     def make(self, fetch: Callable[[], T], failed_before: int) -> T:
-        """Fetch, unless that has failed while the caller waited: each would wait as long again.
+        """Fetch the document, unless a fetch failed while the caller waited for the lock.
+
+        Otherwise all waiting callers would wait for a timeout one after the other.
 
         Args:
-            failed_before: `failed` as the caller read it.
+            failed_before: `failed` before the caller waited.
 
         Raises:
-            ProviderUnavailable: it failed, now or just before.
+            ProviderUnavailable: the fetch failed, now or while the caller waited.
         """
         if self.failed != failed_before:
             raise ProviderUnavailable(self._evidence)

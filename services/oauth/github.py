@@ -9,16 +9,16 @@ import requests
 from services.oauth.errors import ProviderUnavailable, Reason, SignInRefused
 from services.oauth.http import bounded, get_json, why
 from services.oauth.id_tokens import LogoutToken
-from services.oauth.provider import Start, text_of
+from services.oauth.provider import RequestBinding, text_of
 from services.oauth.token_endpoint import Grant, OAuthClient
 from services.oauth.userinfo import ProviderProfile
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
 
 GITHUB = "https://github.com"
-USUAL_SCOPES = ("read:user", "user:email")
+DEFAULT_SCOPES = ("read:user", "user:email")
 ABSENT = frozenset((403, 404))
-"""Statuses of what the granted scopes do not open."""
+"""Statuses of a resource that the granted scopes do not allow."""
 HEADERS = {
     "Accept": "application/vnd.github+json",
     "X-GitHub-Api-Version": "2022-11-28",
@@ -26,7 +26,7 @@ HEADERS = {
 
 
 class GitHubProvider:
-    """GitHub by its own endpoints."""
+    """GitHub, through its own OAuth and REST endpoints."""
 
     def __init__(self, settings: OAuthProvider, client: OAuthClient, title: str) -> None:
         self.settings, self._client = settings, client
@@ -35,13 +35,13 @@ class GitHubProvider:
         self._api = "https://api.github.com" if base == GITHUB else base + "/api/v3"
         self.title = title
 
-    def authorization_url(self, start: Start, prompt: str | None) -> str:
+    def authorization_url(self, start: RequestBinding, prompt: str | None) -> str:
         parameters = dict(self.settings.parameters)
         if prompt is not None:
-            parameters["prompt"] = "select_account"  # the nearest that GitHub has
+            parameters["prompt"] = "select_account"  # the closest value that GitHub supports
         return self._client.authorization_url(
             self._issuer + "/authorize",
-            self.settings.scopes or USUAL_SCOPES,
+            self.settings.scopes or DEFAULT_SCOPES,
             start.state,
             start.verifier,
             **parameters,
@@ -51,11 +51,11 @@ class GitHubProvider:
         if issuer is not None and issuer != self._issuer:
             raise SignInRefused(Reason.UNTRUSTED, "callback: iss of another provider")
 
-    def exchange(self, code: str, start: Start) -> tuple[ProviderProfile, Grant]:
+    def exchange(self, code: str, start: RequestBinding) -> tuple[ProviderProfile, Grant]:
         grant = self._client.exchange(self._issuer + "/access_token", "post", code, start.verifier)
         user = self._get("/user", grant)
         number = user.get("id") if isinstance(user, dict) else None
-        if type(number) is not int:  # not `login`: names are given to others again
+        if type(number) is not int:  # not `login`: GitHub reassigns names
             raise SignInRefused(Reason.UNTRUSTED, "GitHub: a user without an id")
         email, verified = self._email(grant)
         name = text_of(user.get("name")) or text_of(user.get("login"))
@@ -65,7 +65,7 @@ class GitHubProvider:
         return self._client.refresh(self._issuer + "/access_token", "post", refresh_token)
 
     def check_refreshed(self, grant: Grant) -> None:
-        """It has no ID tokens."""
+        """Does nothing, as GitHub has no ID tokens."""
 
     def revoke(self, grant: Grant) -> bool:
         url = f"{self._api}/applications/{self._client.client_id}/grant"
@@ -78,7 +78,7 @@ class GitHubProvider:
                     headers=HEADERS,
                     auth=self._client.basic(),
                 )
-                if answer.status_code != 404:  # over already
+                if answer.status_code != 404:  # already revoked
                     answer.raise_for_status()
         except requests.RequestException as error:
             raise ProviderUnavailable(f"GitHub: revocation: {why(error)}") from error
@@ -91,7 +91,7 @@ class GitHubProvider:
         return None
 
     def _email(self, grant: Grant) -> tuple[str, bool]:
-        """The primary address, and whether it is verified; "" where we may not know it."""
+        """The primary address, or "" if the scopes do not allow it, and whether it is verified."""
         listed = self._get("/user/emails", grant, ABSENT)
         for row in listed if isinstance(listed, list) else ():
             if isinstance(row, dict) and row.get("primary") is True:

@@ -1,8 +1,8 @@
-"""HTTP calls to providers: bounded in time and size, no redirects, no plain text over a network.
+"""HTTP calls to providers: limited in time and size, without redirects, and over TLS.
 
-`requests` has a timeout for each read but none for the whole call, follows redirects with the form
-and its secret, and reads bodies of any size. A provider is not trusted with any of that. Everything
-here blocks and runs in a worker thread (services/oauth/calls.py).
+`requests` has a timeout for each read, but none for the whole call. It follows redirects with the
+form and its secret, and reads bodies of any size. This module prevents all of that. Everything here
+blocks and runs in a worker thread (services/oauth/calls.py).
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from services.oauth.errors import ProviderUnavailable
 from services.settings.origins import is_loopback
 
 CALL_SECONDS = 8.0
-"""For one call from connect to the last byte: people wait for it."""
+"""Time limit of a call, from connect to the last byte. Users wait for it."""
 CONNECT_SECONDS = 4.0
 MAX_BODY_BYTES = 512 * 1024
-"""The largest honest answer is a JWKS of some tens of kilobytes."""
+"""The largest real response is a JWKS of some tens of kilobytes."""
 CHUNK_BYTES = 16 * 1024
 USER_AGENT = "usher"
 
 
 class UnusableAnswer(requests.RequestException):
-    """An answer that is not looked at: a redirect, a fault of the server's, or too much of it."""
+    """A response that is not read: a redirect, a server error, or one that is too large or late."""
 
 
 def is_safe_url(url: str) -> bool:
-    """Whether secrets may be sent there: https, or plain http to this very machine."""
+    """Whether secrets may be sent to a URL: https, or http to a loopback address."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -52,7 +52,7 @@ def is_safe_url(url: str) -> bool:
 
 @contextmanager
 def bounded(session: requests.Session) -> Iterator[requests.Session]:
-    """The session with every call of it bounded; closed at the end."""
+    """Limit every call of a session in time and size. Closes the session at the end."""
     adapter = _BoundedAdapter()
     session.mount("https://", adapter)
     session.mount("http://", adapter)
@@ -64,22 +64,26 @@ def bounded(session: requests.Session) -> Iterator[requests.Session]:
 def get_json(
     url: str, headers: Mapping[str, str] | None = None, absent: frozenset[int] = frozenset()
 ) -> tuple[Any, Mapping[str, str]]:
-    """A JSON document and the headers it came with.
+    """Fetch a JSON document. Returns it and the response's headers.
 
     Args:
-        absent: statuses that mean that there is none: None then.
+        absent: statuses for which None is returned in place of the document.
 
     Raises:
-        ProviderUnavailable: no answer in time, an error, or no JSON.
+        ProviderUnavailable: no response in time, an error status, or invalid JSON.
     """
     body, found = get_document(url, {"Accept": "application/json", **(headers or {})}, absent)
     return None if body is None else read_json(url, body), found
 
 
 def read_json(url: str, body: bytes) -> Any:
-    """JSON that came from there. Raises ProviderUnavailable where it is none."""
-    # Not `answer.json()`: it decodes with whatever codec the answer names, and some take
-    # minutes. JSON between machines is UTF-8 (RFC 8259 section 8.1).
+    """Parse the JSON body of a response from `url`.
+
+    Raises:
+        ProviderUnavailable: it is not valid JSON.
+    """
+    # Not `answer.json()`: it uses the codec that the response names, and some take minutes. JSON
+    # between systems is UTF-8 (RFC 8259 section 8.1).
     try:
         return msgspec.json.decode(body.removeprefix(BOM_UTF8))
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -89,13 +93,13 @@ def read_json(url: str, body: bytes) -> Any:
 def get_document(
     url: str, headers: Mapping[str, str], absent: frozenset[int] = frozenset()
 ) -> tuple[bytes | None, Mapping[str, str]]:
-    """A document of whatever kind, and the headers it came with. Arguments as of `get_json`.
+    """Fetch a document of any type. Returns it and the response's headers; see `get_json`.
 
     Raises:
-        ProviderUnavailable: no answer in time, or an error.
+        ProviderUnavailable: no response in time, or an error status.
     """
     session = requests.Session()
-    session.auth = _no_auth  # else a .netrc of the machine would speak
+    session.auth = _no_auth  # otherwise requests would use a .netrc file
     try:
         with bounded(session):
             answer = session.get(url, headers=headers)
@@ -108,7 +112,7 @@ def get_document(
 
 
 def why(error: BaseException) -> str:
-    """An error in words for the log. Not its own text: that holds URLs with codes in them."""
+    """Describe an error for the log. Its own text may contain URLs with authorization codes."""
     if isinstance(error, UnusableAnswer):
         return str(error)
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -124,8 +128,8 @@ def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-class _Watch:
-    """Ends the connections of one call when its time is up, whatever they wait for."""
+class _Deadline:
+    """Shuts down the connections of a call when its time is up, whatever they wait for."""
 
     def __init__(self, seconds: float) -> None:
         self.is_up = False
@@ -134,7 +138,7 @@ class _Watch:
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _Deadline:
         self._timer.start()
         return self
 
@@ -146,11 +150,11 @@ class _Watch:
             self._sockets.clear()
 
     def add(self, sock: socket.socket) -> None:
-        """Watch a connection. A copy of its descriptor: TLS takes the original away.
+        """Watch a connection, through a duplicate of its descriptor, as TLS detaches the original.
 
         Raises:
-            TimeoutError: it came about too late, after a name server or several addresses that
-                do not answer. Nothing is sent any more.
+            TimeoutError: it was connected after the deadline, because a name server or several
+                addresses did not respond. Nothing is sent.
         """
         with self._lock:
             if self.is_up:
@@ -162,12 +166,12 @@ class _Watch:
         with self._lock:
             self.is_up = True
             for sock in self._sockets:
-                with suppress(OSError):  # closed by itself meanwhile
+                with suppress(OSError):  # already closed
                     sock.shutdown(socket.SHUT_RDWR)
 
 
 class _BoundedAdapter(HTTPAdapter):
-    """One call, one connection."""
+    """A transport adapter with a deadline and a size limit. Each call has a new connection."""
 
     def send(
         self,
@@ -179,35 +183,41 @@ class _BoundedAdapter(HTTPAdapter):
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
         if not is_safe_url(request.url or ""):
-            raise UnusableAnswer("not an address that secrets may be sent to")
+            raise UnusableAnswer("not a URL that secrets may be sent to")
         if urlsplit(request.url or "").scheme == "http":
-            proxies = None  # plain is right within this machine: no proxy gets to see it
-        with _Watch(CALL_SECONDS) as watch:
+            proxies = None  # http is only for loopback addresses, which no proxy can reach
+        with _Deadline(CALL_SECONDS) as watch:
             self._watch = watch
             limits = (CONNECT_SECONDS, CALL_SECONDS)
             try:
                 response = _read(super().send(request, True, limits, verify, cert, proxies))
-                if watch.is_up:  # cut off; without a Content-Length that looks like an end
+                if (
+                    watch.is_up
+                ):  # without a Content-Length, a shutdown looks like the end of the body
                     raise UnusableAnswer("cut off")
                 return response
             except (requests.RequestException, HTTPError, OSError) as error:
                 if watch.is_up:
-                    raise UnusableAnswer(f"no whole answer within {CALL_SECONDS:g} s") from error
+                    raise UnusableAnswer(
+                        f"no complete response within {CALL_SECONDS:g} s"
+                    ) from error
                 if isinstance(error, requests.RequestException):
                     raise
                 raise UnusableAnswer(type(error).__name__) from error
             finally:
-                self.close()  # a connection that is kept would be watched by nobody next time
+                self.close()  # a reused connection would have no deadline
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        """The pool of requests, with connections that are watched."""
+        """The pool of `requests`, with connections that have a deadline."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         secure = issubclass(pool.ConnectionCls, HTTPSConnection)
-        pool.ConnectionCls = _watched(HTTPSConnection if secure else HTTPConnection, self._watch)
+        pool.ConnectionCls = _with_deadline(
+            HTTPSConnection if secure else HTTPConnection, self._watch
+        )
         return pool
 
 
-def _watched(base: type[HTTPConnection], watch: _Watch) -> type[HTTPConnection]:
+def _with_deadline(base: type[HTTPConnection], watch: _Deadline) -> type[HTTPConnection]:
     class Watched(base):  # type: ignore[misc,valid-type]  # the same for both kinds
         def _new_conn(self) -> socket.socket:
             sock: socket.socket = super()._new_conn()
@@ -218,7 +228,11 @@ def _watched(base: type[HTTPConnection], watch: _Watch) -> type[HTTPConnection]:
 
 
 def _read(response: requests.Response) -> requests.Response:
-    """The response with its body, if it is one that is looked at."""
+    """Read the body of a response.
+
+    Raises:
+        UnusableAnswer: a redirect, a server error, status 429, or a body that is too large.
+    """
     if response.is_redirect or 300 <= response.status_code < 400:
         response.close()
         raise UnusableAnswer(f"status {response.status_code}, a redirect")
@@ -232,7 +246,7 @@ def _read(response: requests.Response) -> requests.Response:
             response.close()
             raise UnusableAnswer(f"more than {MAX_BODY_BYTES} bytes")
     response.close()
-    response.encoding = "utf-8"  # of what the libraries read as text, too
-    response._content = bytes(body)  # noqa: SLF001 - where requests keeps it once it was read
+    response.encoding = "utf-8"  # for libraries that read it as text
+    response._content = bytes(body)  # noqa: SLF001 - where requests stores the body
     response._content_consumed = True  # type: ignore[attr-defined]  # noqa: SLF001
     return response

@@ -27,14 +27,17 @@ KEY_TYPES = {
     "ES512": "EC",
     "EdDSA": "OKP",
 }
-"""The algorithms that are taken, and the keys they are for. Neither `none` nor HMAC: a public key
-must never come to serve as a shared secret (RFC 8725 sections 3.1 and 3.2)."""
-_BROKEN = (PyJWTError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
-"""What PyJWT lets through of keys with members of wrong types."""
+"""The accepted algorithms and their key types. Without `none` and HMAC, as a public key must never
+be used as a shared secret (RFC 8725 sections 3.1 and 3.2)."""
+_MALFORMED_KEY_ERRORS = (PyJWTError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
+"""Exceptions that PyJWT raises for keys with members of wrong types."""
 
 
 class ProviderKeys(PyJWKClient):
-    """PyJWT's client, over calls that are bounded. Blocks: for a worker thread."""
+    """The JWKS of one provider: PyJWT's client over calls that are limited in time and size.
+
+    Blocks, so it runs in a worker thread.
+    """
 
     def __init__(self, uri: str, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(uri, cooldown_duration=0)
@@ -42,9 +45,9 @@ class ProviderKeys(PyJWKClient):
         self._issuers: dict[object, object] = {}
 
     def fetch_data(self) -> Any:
-        """The key set. Its lifetime is the one that the answer gives."""
+        """Fetch the key set, and cache it for the lifetime that the response gives."""
         document, headers = get_json(self.uri)
-        # Read before the cache is touched: a set of no use leaves the keys that are known.
+        # Parsed before the cache is replaced, so that an invalid set does not discard known keys.
         found = PyJWKSet.from_dict(self._as_jwk_set_payload(document))
         self._issuers = {
             row["kid"]: row["issuer"]
@@ -57,15 +60,15 @@ class ProviderKeys(PyJWKClient):
     def candidates(self, kid: object, algorithm: str, unauthenticated: bool) -> list[PyJWK]:
         """The keys that a token may have been signed with.
 
-        Keys that were changed are found: an unknown `kid` has them fetched anew.
+        An unknown `kid` causes a fetch, so rotated keys are found.
 
         Args:
-            kid: of the token's header; None where it has none (OIDC Core section 10.1).
-            algorithm: of its header, one of KEY_TYPES.
-            unauthenticated: whether anybody may have sent the token.
+            kid: `kid` of the token's header, None if it has none (OIDC Core section 10.1).
+            algorithm: `alg` of the token's header, one of KEY_TYPES.
+            unauthenticated: whether the token came from an unauthenticated caller.
 
         Raises:
-            ProviderUnavailable: the keys can't be fetched, or there is none of use.
+            ProviderUnavailable: the keys can't be fetched, or are invalid.
         """
         failed = self._fetches.failed
         with self._fetches.lock:
@@ -80,8 +83,13 @@ class ProviderKeys(PyJWKClient):
             return []
 
     def renewed(self, tried: list[PyJWK], algorithm: str, unauthenticated: bool) -> list[PyJWK]:
-        """Other keys than those that a token without a `kid` was tried with, fetched anew: which
-        key it means, only its signature tells. Arguments and errors as of `candidates`."""
+        """Fetch the keys again, for a token without a `kid` that none of the `tried` keys matched.
+
+        Arguments and errors are those of `candidates`.
+
+        Returns:
+            The keys that are not among those tried.
+        """
         failed = self._fetches.failed
         with self._fetches.lock:
             if not self._fetches.allowed(unauthenticated):
@@ -90,15 +98,18 @@ class ProviderKeys(PyJWKClient):
         known = [key.key for key in tried]
         return [key for key in found if key.key not in known]
 
-    def is_for(self, key: PyJWK, issuer: str, tenant: object) -> bool:
-        """Whether a key may sign for this issuer. Where many tenants share one key set, as
-        Microsoft's do, some keys are for one of them only, and the set says so. A stolen key of
-        private accounts once signed for organisations (Storm-0558, 2023)."""
+    def may_sign_for(self, key: PyJWK, issuer: str, tenant: object) -> bool:
+        """Whether a key may sign tokens of this issuer.
+
+        Microsoft's tenants share one key set, in which some keys are marked as those of one issuer.
+        In 2023, a stolen key for consumer accounts was used to sign tokens of organisations
+        (Storm-0558).
+        """
         named = self._issuers.get(key.key_id)
         return named is None or (isinstance(named, str) and is_issuer(named, issuer, tenant))
 
-    def have(self) -> None:
-        """Have the keys at hand, so that a check soon after needs no call.
+    def prefetch(self) -> None:
+        """Fetch the keys if they are not cached, so that a check soon after needs no call.
 
         Raises:
             ProviderUnavailable: as `candidates`.
@@ -115,7 +126,7 @@ class ProviderKeys(PyJWKClient):
     def _renewed(self) -> list[PyJWK]:
         try:
             return self.get_jwk_set(refresh=True).keys
-        except _BROKEN as error:
+        except _MALFORMED_KEY_ERRORS as error:
             raise ProviderUnavailable(f"keys: {type(error).__name__}") from error
 
 

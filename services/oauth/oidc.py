@@ -1,4 +1,4 @@
-"""A provider that speaks OpenID Connect, found by discovery."""
+"""A provider that supports OpenID Connect Discovery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from services.oauth.id_tokens import (
     claimed_subject,
 )
 from services.oauth.jwks import ProviderKeys
-from services.oauth.provider import Start, text_of
+from services.oauth.provider import RequestBinding, text_of
 from services.oauth.roles import first_part
 from services.oauth.token_endpoint import Grant, OAuthClient
 from services.oauth.userinfo import ProviderProfile
@@ -27,38 +27,38 @@ from services.settings.providers import OAuthProvider
 
 GOOGLE = "https://accounts.google.com"
 MICROSOFT = "https://login.microsoftonline.com/common/v2.0"
-MICROSOFT_MANY = ("/common/v2.0", "/organizations/v2.0")
-"""Issuers for many tenants, whose documents name them all by a template. The clouds of some
-countries have hosts of their own."""
+MICROSOFT_MULTI_TENANT = ("/common/v2.0", "/organizations/v2.0")
+"""Ends of multi-tenant issuers, whose metadata have an issuer with `{tenantid}`. Only the ends,
+because national clouds have other hosts."""
 SCOPES = {"microsoft": ("openid", "email", "profile", "offline_access")}
-USUAL_SCOPES = ("openid", "email", "profile")
+DEFAULT_SCOPES = ("openid", "email", "profile")
 PARAMETERS = {"google": {"access_type": "offline"}}
-"""Without it Google gives no refresh token, ever."""
+"""Without `access_type`, Google issues no refresh token."""
 
 
 class OidcProvider:
-    """A provider by OIDC discovery."""
+    """An OpenID Connect provider, configured by discovery."""
 
     def __init__(self, settings: OAuthProvider, client: OAuthClient, title: str) -> None:
         self.settings, self._client = settings, client
         known = {"google": GOOGLE, "microsoft": MICROSOFT}
         issuer = settings.issuer or known[settings.name]
-        expected = _of_all_tenants(issuer) if settings.name == "microsoft" else issuer
+        expected = _multi_tenant_issuer(issuer) if settings.name == "microsoft" else issuer
         self._discovery = Discovery(issuer, expected, settings.metadata_url)
         self._verifier = ProviderTokensVerifier(settings.client_id)
         self._lock = threading.Lock()
         self._keys: ProviderKeys | None = None
         self.title = title
 
-    def authorization_url(self, start: Start, prompt: str | None) -> str:
+    def authorization_url(self, start: RequestBinding, prompt: str | None) -> str:
         metadata = self._discovery.metadata()
         parameters = {**PARAMETERS.get(self.settings.name, {}), **dict(self.settings.parameters)}
         if prompts := self._prompts(prompt):
             parameters["prompt"] = prompts
         else:
             parameters.pop("prompt", None)
-        scopes = self.settings.scopes or SCOPES.get(self.settings.name, USUAL_SCOPES)
-        if "openid" not in scopes:  # without it there is no ID token
+        scopes = self.settings.scopes or SCOPES.get(self.settings.name, DEFAULT_SCOPES)
+        if "openid" not in scopes:  # without it, there is no ID token
             scopes = ("openid", *scopes)
         return self._client.authorization_url(
             metadata.authorization_endpoint,
@@ -70,14 +70,17 @@ class OidcProvider:
         )
 
     def _prompts(self, asked: str | None) -> str:
-        """Everything that is wanted, together (OIDC Core section 3.1.2.1): what the settings say,
-        what is asked for now, and with `offline_access` the consent that it needs (section 11)."""
+        """The `prompt` parameter (OIDC Core section 3.1.2.1).
+
+        Combines the prompts in the settings, the one `asked` for, and the `consent` that
+        `offline_access` needs (section 11).
+        """
         chosen = dict(self.settings.parameters).get("prompt")
         wanted = (chosen or "").split()
         if chosen is None and "offline_access" in self.settings.scopes:
             wanted.append("consent")
         if asked is not None:
-            # `none` may stand alone only.
+            # `none` cannot be combined with other values.
             wanted = [asked, *(word for word in wanted if word not in ("none", asked))]
         return " ".join(wanted)
 
@@ -85,11 +88,11 @@ class OidcProvider:
         metadata = self._discovery.metadata()
         if issuer is None:
             if metadata.authorization_response_iss_parameter_supported:
-                raise SignInRefused(Reason.UNTRUSTED, "callback: no iss, which is always sent")
+                raise SignInRefused(Reason.UNTRUSTED, "callback: iss is missing")
         elif TENANT not in metadata.issuer and issuer != metadata.issuer:
             raise SignInRefused(Reason.UNTRUSTED, "callback: iss of another provider")
 
-    def exchange(self, code: str, start: Start) -> tuple[ProviderProfile, Grant]:
+    def exchange(self, code: str, start: RequestBinding) -> tuple[ProviderProfile, Grant]:
         metadata = self._discovery.metadata()
         method = metadata.token_auth(self.settings.client_auth)
         grant = self._client.exchange(metadata.token_endpoint, method, code, start.verifier)
@@ -102,12 +105,13 @@ class OidcProvider:
 
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
         metadata = self._discovery.metadata()
-        # First, so that tokens that came, and come only once, are not lost for want of keys.
-        self._keys_of(metadata).have()
+        # Fetched first: a refresh token may be usable only once, so its response must not be lost
+        # because the keys cannot be fetched.
+        self._keys_of(metadata).prefetch()
         method = metadata.token_auth(self.settings.client_auth)
         grant = self._client.refresh(metadata.token_endpoint, method, refresh_token)
-        # They came over TLS from the provider itself (OIDC Core section 3.1.3.7, item 6), so whom
-        # they name is known before any key is. Whether the rest is right has time.
+        # The response came over TLS from the provider (OIDC Core section 3.1.3.7, item 6), so its
+        # `sub` can be compared now. `check_refreshed` verifies the token later.
         if grant.id_token is not None and claimed_subject(grant.id_token) not in (None, subject):
             raise SubjectChanged
         return grant
@@ -120,7 +124,7 @@ class OidcProvider:
         if not metadata.revocation_endpoint:
             return False
         token, hint = grant.access_token, "access_token"
-        if grant.refresh_token is not None:  # takes the access token with it (RFC 7009 section 2)
+        if grant.refresh_token is not None:  # also revokes the access token (RFC 7009 section 2)
             token, hint = grant.refresh_token, "refresh_token"
         method = metadata.revocation_auth(self.settings.client_auth)
         self._client.revoke(metadata.revocation_endpoint, method, token, hint)
@@ -158,8 +162,8 @@ class OidcProvider:
             return self._keys
 
     def _with_userinfo(self, token: IdToken, grant: Grant, metadata: Metadata) -> Mapping[str, Any]:
-        """The ID token's claims; those of the userinfo endpoint behind them, where some that we
-        need are missing (OIDC Core section 5.3)."""
+        """The ID token's claims, completed from the userinfo endpoint if needed ones are missing
+        (OIDC Core section 5.3)."""
         address, claim = self.settings.email_claim or "email", self.settings.role_claim
         needed = {address, "name"}
         if self.settings.name != "microsoft":  # see _profile
@@ -170,16 +174,16 @@ class OidcProvider:
             return token.claims
         more = self._userinfo(grant, metadata)
         if not isinstance(more, dict) or more.get("sub") != token.subject:
-            raise SignInRefused(Reason.UNTRUSTED, "userinfo: about somebody else")
+            raise SignInRefused(Reason.UNTRUSTED, "userinfo: another sub")
         claims = {**more, **token.claims}
         if "email" not in token.claims or "email_verified" not in token.claims:
-            # Whether an address is verified is said by who says the address.
+            # `email_verified` is taken from the source of the address.
             source = token.claims if more.get("email") != claims.get("email") else more
             claims["email_verified"] = source.get("email_verified")
         return claims
 
     def _userinfo(self, grant: Grant, metadata: Metadata) -> Any:
-        """What the userinfo endpoint says, as JSON or signed (OIDC Core section 5.3.2)."""
+        """Fetch the userinfo response, as JSON or as a signed JWT (OIDC Core section 5.3.2)."""
         body, headers = get_document(
             metadata.userinfo_endpoint,
             {
@@ -194,8 +198,11 @@ class OidcProvider:
         return self._verifier.userinfo(text, metadata, self._keys_of(metadata))
 
     def _address(self, claims: Mapping[str, Any]) -> tuple[str, object]:
-        """The address, and what is said of whether it is verified. `email_verified` speaks of
-        `email` alone: an address of another claim is verified where it is that one."""
+        """The e-mail address, and the value of `email_verified` for it.
+
+        `email_verified` applies to `email` only. An address of another claim is verified only if it
+        equals `email`.
+        """
         address, verified = text_of(claims.get("email")), claims.get("email_verified")
         if not self.settings.email_claim:
             return address, verified
@@ -207,8 +214,8 @@ class OidcProvider:
     def _profile(self, token: IdToken, claims: Mapping[str, Any]) -> ProviderProfile:
         address, verified = self._address(claims)
         if self.settings.name == "microsoft":
-            # Entra never sends `email_verified`, and lets a tenant write any address into
-            # `email`; the optional claim says that the domain is the tenant's own.
+            # Entra does not send `email_verified`, and a tenant can set any address as `email`. The
+            # optional claim `xms_edov` says that the tenant owns the domain.
             verified = None if self.settings.email_claim else claims.get("xms_edov")
         return ProviderProfile(
             token.issuer,
@@ -221,10 +228,11 @@ class OidcProvider:
         )
 
 
-def _of_all_tenants(issuer: str) -> str:
-    """The issuer that Microsoft's documents name where the configured one is for many tenants."""
+def _multi_tenant_issuer(issuer: str) -> str:
+    """The issuer in Microsoft's metadata: with `{tenantid}` if the configured one is
+    multi-tenant."""
     whole = issuer.rstrip("/")
-    for many in MICROSOFT_MANY:
+    for many in MICROSOFT_MULTI_TENANT:
         if whole.endswith(many):
             return f"{whole.removesuffix(many)}/{TENANT}/v2.0"
     return issuer

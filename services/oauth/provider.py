@@ -1,4 +1,4 @@
-"""The interface of a provider."""
+"""The interface that every provider implements."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from services.secret import Secret
 from services.settings.providers import OAuthProvider
 
 
-class Start(NamedTuple):
-    """What a sign-in begins with: values that its answer has to match."""
+class RequestBinding(NamedTuple):
+    """The values that bind an authorization response to its request.
+
+    Attributes:
+        state: `state` (RFC 6749 section 10.12).
+        nonce: `nonce` of the ID token (OIDC Core section 3.1.2.1).
+        verifier: the PKCE code verifier (RFC 7636 section 4.1).
+    """
 
     state: str
     nonce: str
@@ -20,71 +26,73 @@ class Start(NamedTuple):
 
 
 class Provider(Protocol):
-    """What the flow asks of a provider. Every method but `title` blocks.
+    """An OAuth or OIDC provider. Every method blocks.
 
-    Raises of them all:
-        ProviderUnavailable: no answer of use.
+    Raises:
+        ProviderUnavailable: by every method, if there is no usable response.
     """
 
     settings: OAuthProvider
 
     @property
     def title(self) -> str:
-        """On its button."""
+        """The provider's name on its button."""
 
-    def authorization_url(self, start: Start, prompt: str | None) -> str:
-        """Where the browser goes. `prompt`: "login" asks for a fresh sign-in there."""
+    def authorization_url(self, start: RequestBinding, prompt: str | None) -> str:
+        """The URL of the authorization request. `prompt`: "login" requests reauthentication."""
 
     def check_issuer(self, issuer: str | None) -> None:
-        """Refuse an answer that another provider gave (RFC 9207 section 2.4).
+        """Check `iss` of the authorization response (RFC 9207 section 2.4).
 
         Raises:
-            SignInRefused: it names another, or none where it always does.
+            SignInRefused: it is another provider's, or is missing although the provider always
+                sends it.
         """
 
-    def exchange(self, code: str, start: Start) -> tuple[ProviderProfile, Grant]:
-        """Who signed in, and what they gave us.
+    def exchange(self, code: str, start: RequestBinding) -> tuple[ProviderProfile, Grant]:
+        """Exchange an authorization code. Returns the user's profile and the tokens.
 
         Raises:
-            SignInRefused: the answer is not to be trusted.
-            GrantEnded: the code is over.
+            SignInRefused: the response is not valid.
+            GrantEnded: the code has expired or was used.
         """
 
     def refresh(self, refresh_token: Secret, subject: str) -> Grant:
-        """New tokens of this subject. They may be good only once, so keep them before
-        `check_refreshed`.
+        """Refresh the tokens of this subject.
+
+        The new refresh token may be usable only once. Store it before `check_refreshed`.
 
         Raises:
-            GrantEnded: the provider's session is over.
-            ProviderRefused: it refuses, and does not say that it is over.
-            SubjectChanged: they are somebody else's.
+            GrantEnded: the grant has ended (`invalid_grant`).
+            ProviderRefused: the provider responds with another error.
+            SubjectChanged: the new tokens are another user's.
         """
 
     def check_refreshed(self, grant: Grant) -> None:
-        """Check the ID token that came with refreshed tokens, if one did.
+        """Verify the ID token of a refresh, if there is one.
 
         Raises:
-            SignInRefused: it is not to be trusted, or can't be checked yet: a new key, a clock.
+            SignInRefused: it is not valid, or not yet: the key may be new, or a clock be wrong.
         """
 
     def revoke(self, grant: Grant) -> bool:
-        """Give the tokens back. Gives whether the provider takes them: else nothing is sent."""
+        """Revoke the tokens at the provider. Returns False if it has no revocation endpoint."""
 
     def logout_token(self, token: str) -> LogoutToken | None:
-        """A checked logout token; None where the provider has none.
+        """Verify a logout token. Returns None if the provider does not support them.
 
         Raises:
-            SignInRefused: it is not to be trusted.
+            SignInRefused: it is not valid.
         """
 
     def end_session_url(self, id_token: Secret | None, back_to: str) -> str | None:
-        """Where the browser ends the provider's own session (OIDC RP-Initiated Logout)."""
+        """The URL of the logout request at the provider (OIDC RP-Initiated Logout), or None."""
 
 
 MAX_TEXT = 1000
-"""Characters of a name or an address that are looked at: more than either may have."""
+"""Characters of a name or an address that are read: more than either may have."""
 
 
 def text_of(value: object) -> str:
-    """A member of an answer that should be a text; "" for whatever else it is."""
+    """A member of a response that should be a string; "" if it is not one."""
     return value[:MAX_TEXT].strip() if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Reads a user's role from the claim that the settings name."""
+"""Maps the configured role claim to a user's role."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from services.oauth.userinfo import ProviderProfile
 from services.settings.providers import OAuthProvider
 
 MAX_VALUES = 1000
-"""Values of a role claim that are looked at."""
+"""Values of a role claim that are read."""
 
 
 def role_of(profile: ProviderProfile, settings: OAuthProvider) -> Role | None:
-    """The role that the provider gives; None where it says nothing of roles.
+    """The role that the provider gives; None if there is no role claim.
 
-    Of several values that mean a role the highest counts. Values are texts, the members of a list,
-    or the names in an object (Zitadel's `{"admin": {…}}`).
+    If several values map to roles, the highest role is used. The claim may be a string, a list of
+    strings, or an object whose keys are the values (Zitadel's `{"admin": {…}}`).
 
     Raises:
-        SignInRefused: the claim is there, and none of its values means a role or it can't be read.
+        SignInRefused: no value of the claim maps to a role, or the claim is not in the token.
     """
     if not settings.role_claim:
         return None
     found = _at(profile.claims, settings.role_claim)
     if found is None:
-        if _lies_elsewhere(profile.claims, settings.role_claim):
+        if _is_distributed_claim(profile.claims, settings.role_claim):
             raise SignInRefused(
-                Reason.NOT_ALLOWED, "the role claim is not in the token but elsewhere (overage)"
+                Reason.NOT_ALLOWED, "the role claim is distributed, not in the token (overage)"
             )
         return None
     known = dict(settings.roles)
     roles = {known[value] for value in _values(found) if value in known}
     if not roles:
-        raise SignInRefused(Reason.NOT_ALLOWED, "the role claim has no value that means a role")
+        raise SignInRefused(Reason.NOT_ALLOWED, "no value of the role claim maps to a role")
     return "admin" if "admin" in roles else "user"
 
 
 def first_part(path: str) -> str:
-    """The claim that a path begins at."""
+    """The top-level claim of a path."""
     return _parts(path)[0]
 
 
 def _at(claims: Mapping[str, Any], path: str) -> Any:
-    """A claim by its name; else by a path with dots (Keycloak's `realm_access.roles`), or by a JSON
-    pointer (RFC 6901), which can name what has dots of its own."""
+    """Look up a claim by its name, by a path with dots (Keycloak's `realm_access.roles`), or by a
+    JSON pointer (RFC 6901), which also reaches names that contain dots."""
     if path in claims:
         return claims[path]
     found: Any = claims
@@ -70,10 +70,11 @@ def _indexes(found: list[Any]) -> frozenset[str]:
     return frozenset(str(index) for index in range(min(len(found), MAX_VALUES)))
 
 
-def _lies_elsewhere(claims: Mapping[str, Any], path: str) -> bool:
-    """Whether the token says that the claim exists without having it: an aggregated or distributed
-    claim (OIDC Core section 5.6.2), as Entra sends for people in more than 200 groups, or Entra's
-    shorter word for it."""
+def _is_distributed_claim(claims: Mapping[str, Any], path: str) -> bool:
+    """Whether a claim is aggregated or distributed (OIDC Core section 5.6.2), not in the token.
+
+    Entra does so for users in more than 200 groups, or sends `hasgroups` instead.
+    """
     names, top = claims.get("_claim_names"), first_part(path)
     if isinstance(names, Mapping) and (top in names or path in names):
         return True
@@ -82,7 +83,7 @@ def _lies_elsewhere(claims: Mapping[str, Any], path: str) -> bool:
 
 def _values(found: object) -> list[str | None]:
     if isinstance(found, Mapping):
-        # A name that is set to nothing, or to no, is not given.
+        # A key whose value is null or false is not granted.
         found = [name for name, value in found.items() if value is not None and value is not False]
     values = found if isinstance(found, list) else [found]
     return [_word(value) for value in values[:MAX_VALUES]]

@@ -1,7 +1,7 @@
-"""The token endpoint of a provider, by requests-oauthlib.
+"""Calls the token and revocation endpoints of a provider, with requests-oauthlib.
 
 Authorization code (RFC 6749 section 4.1.3, with PKCE, RFC 7636), refresh (section 6), and
-revocation (RFC 7009). Everything here blocks and runs in a worker thread.
+revocation (RFC 7009). Every call blocks and runs in a worker thread.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from oauthlib.oauth2 import MissingTokenError, OAuth2Error, WebApplicationClient
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
-from services.oauth.answers import error_word
+from services.oauth.answers import error_code_of
 from services.oauth.errors import GrantEnded, ProviderRefused, ProviderUnavailable
 from services.oauth.http import bounded, why
 from services.secret import Secret
 from services.settings.providers import ClientAuth
 
 MAX_TOKEN_LENGTH = 32_768
-_UNREADABLE = (
+_PARSE_ERRORS = (
     msgspec.ValidationError,
     ValueError,
     TypeError,
@@ -36,17 +36,22 @@ _UNREADABLE = (
     OverflowError,
     RecursionError,
 )
-MOST_SECONDS = 10 * 365 * 86_400
+MAX_EXPIRES_IN = 10 * 365 * 86_400
 VERIFIER_LENGTH = 64
-"""Characters of the PKCE verifier; RFC 7636 section 4.1 wants 43 to 128."""
-ENDED = frozenset(("invalid_grant", "bad_verification_code", "bad_refresh_token"))
-"""RFC 6749 section 5.2, and GitHub's own words for the same."""
-REFUSALS = frozenset(range(400, 500)) - {408, 425, 429}
-"""Statuses of an answer that refuses, save for those that say: later."""
+"""Characters of the PKCE code verifier; RFC 7636 section 4.1 requires 43 to 128."""
+INVALID_GRANT_CODES = frozenset(("invalid_grant", "bad_verification_code", "bad_refresh_token"))
+"""Error codes of an ended grant: that of RFC 6749 section 5.2, and GitHub's."""
+REFUSAL_STATUSES = frozenset(range(400, 500)) - {408, 425, 429}
+"""Statuses that count as a refusal. The excluded ones ask the client to retry."""
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What a token endpoint gave. `expires_at`: epoch seconds, None where it does not say."""
+    """The tokens of a token response.
+
+    Attributes:
+        scopes: the granted scopes, separated by spaces; empty if the response has none.
+        expires_at: when the access token expires, epoch seconds; None if unknown.
+    """
 
     access_token: Secret
     refresh_token: Secret | None
@@ -56,7 +61,8 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct):
-    """What is used of an answer (RFC 6749 section 5.1, OIDC Core section 3.1.3.3)."""
+    """The members of a token response that are used (RFC 6749 section 5.1, OIDC Core section
+    3.1.3.3)."""
 
     access_token: str
     token_type: str = "bearer"  # noqa: S105 - a type of tokens
@@ -67,11 +73,13 @@ class _Answer(msgspec.Struct):
 
 
 class OAuthClient:
-    """One client at one provider.
+    """A client registered with a provider.
 
     Args:
-        client_id, client_secret: as registered there.
-        redirect_uri: where its answers go, to the letter.
+        client_id: the registered client id.
+        client_secret: the registered client secret.
+        redirect_uri: the registered redirect URI.
+        clock: epoch seconds.
     """
 
     def __init__(
@@ -92,7 +100,7 @@ class OAuthClient:
     def authorization_url(
         self, endpoint: str, scopes: tuple[str, ...], state: str, verifier: str, **more: str
     ) -> str:
-        """Where to send the browser (RFC 6749 section 4.1.1, RFC 7636 section 4.3)."""
+        """The URL of an authorization request (RFC 6749 section 4.1.1, RFC 7636 section 4.3)."""
         client = WebApplicationClient(self.client_id)
         session = OAuth2Session(client=client, redirect_uri=self._redirect_uri, scope=list(scopes))
         challenge = client.create_code_challenge(verifier, "S256")
@@ -106,17 +114,18 @@ class OAuthClient:
         return endpoint.partition("://")[0] + "://" + str(url).partition("://")[2]
 
     def exchange(self, endpoint: str, method: ClientAuth, code: str, verifier: str) -> Grant:
-        """The tokens for an authorization code.
+        """Exchange an authorization code for tokens.
 
         Args:
             endpoint: the token endpoint.
-            method: of client authentication. A wrong one uses the code up, so none is tried.
+            method: client authentication. Only one is tried, as a wrong one may invalidate the
+                code.
 
         Raises:
-            GrantEnded: the code is over, or not for us.
-            ProviderUnavailable: no answer of use.
+            GrantEnded: the code has expired, was used, or belongs to another client.
+            ProviderUnavailable: no usable response.
         """
-        with self._session(endpoint) as session, _told(session):
+        with self._session(endpoint) as session, _translated_errors(session):
             found = session.fetch_token(
                 _as_https(endpoint),
                 code=code,
@@ -126,18 +135,20 @@ class OAuthClient:
             return self._grant(found)
 
     def refresh(self, endpoint: str, method: ClientAuth, refresh_token: Secret) -> Grant:
-        """New tokens for a refresh token. `refresh_token` of the answer is the one to keep: the
-        new one, or the old one where none came.
+        """Use a refresh token.
+
+        Returns:
+            The new tokens. `refresh_token` is the old one if the response has none.
 
         Raises:
-            GrantEnded: the refresh token is over.
-            ProviderUnavailable: no answer of use.
+            GrantEnded: the refresh token has expired or was revoked.
+            ProviderUnavailable: no usable response.
         """
         identified = self._authentication(method)
-        # `refresh_token` of the library knows `auth`, and puts the rest into the form.
+        # The library's `refresh_token` accepts `auth`, and sends other arguments in the form.
         if identified.pop("include_client_id", False):
             identified["client_id"] = self.client_id
-        with self._session(endpoint) as session, _told(session):
+        with self._session(endpoint) as session, _translated_errors(session):
             found = session.refresh_token(
                 _as_https(endpoint), refresh_token=refresh_token.reveal(), **identified
             )
@@ -145,26 +156,27 @@ class OAuthClient:
         return structs.replace(grant, refresh_token=grant.refresh_token or refresh_token)
 
     def revoke(self, endpoint: str, method: ClientAuth, token: Secret, hint: str) -> None:
-        """Give a token back (RFC 7009 section 2.1).
+        """Revoke a token (RFC 7009 section 2.1).
 
         Args:
-            hint: `access_token` or `refresh_token`.
+            hint: `token_type_hint`: `access_token` or `refresh_token`.
 
         Raises:
-            ProviderUnavailable: it did not take it.
+            ProviderUnavailable: the revocation failed.
         """
         form = {"token": token.reveal(), "token_type_hint": hint}
         identified = self._authentication(method)
         if "auth" not in identified:
             form |= {"client_id": self.client_id, "client_secret": self._secret.reveal()}
-        with self._session(endpoint) as session, _told(session):
+        with self._session(endpoint) as session, _translated_errors(session):
             answer = requests.Session.post(
                 session, endpoint, data=form, auth=identified.get("auth")
             )
             answer.raise_for_status()
 
     def basic(self) -> HTTPBasicAuth:
-        """Id and secret as a header (RFC 6749 section 2.3.1: encoded as in a form, first)."""
+        """Client authentication by header. Both values are form-encoded first (RFC 6749 section
+        2.3.1)."""
         return HTTPBasicAuth(quote_plus(self.client_id), quote_plus(self._secret.reveal()))
 
     def _authentication(self, method: ClientAuth) -> dict[str, Any]:
@@ -185,24 +197,27 @@ class OAuthClient:
             raise ValueError("a token type that is not Bearer")
         scope = answer.scope if isinstance(answer.scope, str) else " ".join(answer.scope or ())
         texts = (answer.access_token, answer.refresh_token or "", answer.id_token or "", scope)
-        if not answer.access_token or not all(map(_is_sound, texts)):
-            raise ValueError("a token that is none")
-        lasting = None if answer.expires_in is None else min(answer.expires_in, MOST_SECONDS)
+        if not answer.access_token or not all(map(_is_valid_token, texts)):
+            raise ValueError("an invalid token")
+        lasting = None if answer.expires_in is None else min(answer.expires_in, MAX_EXPIRES_IN)
         return Grant(
             Secret(answer.access_token),
             Secret(answer.refresh_token) if answer.refresh_token else None,
             Secret(answer.id_token) if answer.id_token else None,
-            scope.replace(",", " "),  # GitHub's way
+            scope.replace(",", " "),  # GitHub separates scopes by commas
             None if lasting is None else self._clock() + max(0.0, lasting),
         )
 
 
 class _TokenSession(OAuth2Session):
-    """The library's session, whose every request goes to the one endpoint. `status`: of its last
-    answer, 0 before.
+    """A session of the library that sends every request to one endpoint.
 
-    The library takes https only, or with a switch for the whole process anything. Here plain http
-    is right for this very machine and nowhere else, and services/oauth/http.py holds that.
+    The library accepts https URLs only, unless a process-wide switch allows all. So it is given an
+    https URL, and this class sends the request to the real endpoint, which may be http on a
+    loopback address. services/oauth/http.py enforces that.
+
+    Attributes:
+        status: status of the last response, 0 before the first.
     """
 
     def __init__(self, endpoint: str, **options: Any) -> None:
@@ -212,40 +227,40 @@ class _TokenSession(OAuth2Session):
     def request(  # type: ignore[override]  # the library's own adds arguments of its own
         self, method: str, url: str, *, withhold_token: bool = False, **options: Any
     ) -> requests.Response:
-        """Send it, without a token of ours."""
+        """Send a request to the endpoint, without adding an access token."""
         answer = requests.Session.request(self, method, self.endpoint, **options)
         self.status = answer.status_code
         return answer
 
 
 @contextmanager
-def _told(session: _TokenSession) -> Iterator[None]:
-    """Errors of both libraries in our words."""
+def _translated_errors(session: _TokenSession) -> Iterator[None]:
+    """Convert errors of requests and oauthlib to those of `services.oauth.errors`."""
     where = session.endpoint.partition("://")[2].partition("?")[0]
     try:
         yield
     except MissingTokenError as error:  # neither a token nor an error code, or no JSON at all
-        raise _no_use(where, session.status, "neither a token nor an error") from error
+        raise _unusable_response(where, session.status, "neither a token nor an error") from error
     except OAuth2Error as error:
-        word = error_word(error.error)
-        if word in ENDED:
+        word = error_code_of(error.error)
+        if word in INVALID_GRANT_CODES:
             raise GrantEnded(where) from error
         raise ProviderRefused(f"{where}: refused: {word}", word) from error
     except requests.RequestException as error:
         raise ProviderUnavailable(f"{where}: {why(error)}") from error
-    except _UNREADABLE as error:
-        # What the libraries make of an answer with members of wrong types.
-        raise _no_use(where, session.status, type(error).__name__) from error
+    except _PARSE_ERRORS as error:
+        # Raised by the libraries for a response with members of wrong types.
+        raise _unusable_response(where, session.status, type(error).__name__) from error
 
 
-def _no_use(where: str, status: int, why_not: str) -> ProviderUnavailable:
-    if status in REFUSALS:
+def _unusable_response(where: str, status: int, why_not: str) -> ProviderUnavailable:
+    if status in REFUSAL_STATUSES:
         return ProviderRefused(f"{where}: refused: status {status}, no error code", "")
-    return ProviderUnavailable(f"{where}: an answer of no use ({why_not})")
+    return ProviderUnavailable(f"{where}: unusable response ({why_not})")
 
 
-def _is_sound(text: str) -> bool:
-    """Whether a token can be one: RFC 6749 appendix A has them in printable ASCII."""
+def _is_valid_token(text: str) -> bool:
+    """Whether a token consists of printable ASCII characters (RFC 6749 appendix A)."""
     return len(text) <= MAX_TOKEN_LENGTH and text.isascii() and text.isprintable()
 
 
@@ -254,11 +269,11 @@ def _as_https(url: str) -> str:
 
 
 def new_verifier() -> str:
-    """A PKCE verifier (RFC 7636 section 4.1)."""
+    """Generate a PKCE code verifier (RFC 7636 section 4.1)."""
     return str(WebApplicationClient("").create_code_verifier(VERIFIER_LENGTH))
 
 
 def _quieten_token_logs() -> None:
-    # Both write whole answers, tokens and all, at DEBUG.
+    # Both log whole responses, with their tokens, at DEBUG.
     for name in ("requests_oauthlib", "oauthlib"):
         logging.getLogger(name).setLevel(logging.INFO)

@@ -8,24 +8,25 @@ from typing import Any
 
 import msgspec
 
-from services.accounts.addresses import normalised_email
 from services.errors import BadRequest
 from services.oauth.errors import Reason, SignInRefused
+from services.registration.addresses import normalised_email
 from services.settings.providers import OAuthProvider
 
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
 class ProviderProfile(msgspec.Struct, frozen=True):
-    """Somebody at a provider.
+    """A user's profile at a provider.
 
     Attributes:
-        issuer, subject: who, for ever.
-        sid: the provider's session, or None where it does not name it.
-        email: as given, empty where it gives none.
-        email_verified: whether the provider says that the address is theirs.
-        name: as given, may be empty.
-        claims: everything else that it says, for roles.
+        issuer: the provider's issuer. Together with `subject`, it identifies the user permanently.
+        subject: `sub` (OIDC Core section 2).
+        sid: the provider's session, or None if it has no `sid`.
+        email: the e-mail address as given; empty if there is none.
+        email_verified: whether the provider has verified the address.
+        name: the name as given; may be empty.
+        claims: all claims, for the role.
     """
 
     issuer: str
@@ -38,20 +39,20 @@ class ProviderProfile(msgspec.Struct, frozen=True):
 
 
 def address_of(profile: ProviderProfile) -> str | None:
-    """The address in its one spelling; None where there is none of use."""
+    """The normalised e-mail address; None if there is none or it is invalid."""
     try:
         return normalised_email(profile.email)
     except BadRequest:
         return None
 
 
-def vouched_address(profile: ProviderProfile) -> str | None:
-    """The address in its one spelling, where the provider vouches for just that one.
+def verified_address(profile: ProviderProfile) -> str | None:
+    """The normalised e-mail address, if the provider has verified exactly that address.
 
-    Our spelling makes one of several that look alike, so that nobody gets a second account by
-    them. To others they are several: `straße.de` is not `strasse.de`, and who owns the one has
-    not shown to own the other. Only capitals, and the two forms of a domain (RFC 5890), are the
-    same to everybody.
+    Normalisation maps addresses that look alike to one, so that nobody gets a second account by a
+    variant. Other systems treat the variants as different: the owner of an address at `straße.de`
+    has not proved to own the one at `strasse.de`. So only differences in case, and between the two
+    forms of a domain (RFC 5890), are accepted here.
     """
     address = address_of(profile) if profile.email_verified else None
     if address is None:
@@ -66,19 +67,18 @@ def vouched_address(profile: ProviderProfile) -> str | None:
 def _in_unicode(domain: str) -> str:
     try:
         return domain.encode().decode("idna")
-    except UnicodeError:  # a label that newer rules have, and these do not
+    except UnicodeError:  # a label that is valid only under newer IDNA rules
         return domain
 
 
 def check_domain(profile: ProviderProfile, settings: OAuthProvider) -> None:
-    """Refuse who has no verified address in the allowed domains.
+    """Check that the user has a verified e-mail address in the allowed domains.
 
     Raises:
-        SignInRefused: the domain is another, or the address is not verified: anybody may claim
-            any address.
+        SignInRefused: the domain is not allowed, or the address is not verified.
     """
     if not settings.email_domains:
         return
-    domain = (vouched_address(profile) or "").rpartition("@")[2]
+    domain = (verified_address(profile) or "").rpartition("@")[2]
     if domain not in settings.email_domains:
         raise SignInRefused(Reason.NOT_ALLOWED, "no verified address in an allowed domain")

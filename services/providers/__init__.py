@@ -3,5 +3,5 @@
 Begin with `flow.py`, the sign-in from the redirect to the callback. `registry.py` holds the
 providers, and services/oauth/ communicates with each.
 
-May import: accounts, limits, native, oauth, sessions, settings, storage.
+May import: accounts, limits, native, oauth, registration, sessions, settings, storage.
 """

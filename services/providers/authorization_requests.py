@@ -18,7 +18,7 @@ import peewee
 from services.native.requests import NativeRequest
 from services.oauth.errors import Reason, SignInRefused
 from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
-from services.oauth.provider import Start
+from services.oauth.provider import RequestBinding
 from services.oauth.token_endpoint import new_verifier
 from services.opaque import token_hash
 from services.secret import Secret
@@ -54,15 +54,18 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
         link: set if an account is being linked.
         expires_at: epoch seconds.
         native: set if a native app requested it through the browser.
+        invitation: the hash of an invitation's token, if there is one. It stands in the encrypted
+            cookie and not in a URL, which proxies log.
     """
 
     purpose: str
     provider: str
-    start: Start
+    start: RequestBinding
     next: str
     link: Link | None
     expires_at: float
     native: NativeRequest | None = None
+    invitation: str | None = None
 
 
 _DECODER = msgspec.json.Decoder(AuthorizationRequest)
@@ -87,12 +90,19 @@ class AuthorizationRequests:
         self._encryption, self._database, self._clock = encryption, database, clock
 
     def begin(
-        self, provider: str, next_: str, link: Link | None, native: NativeRequest | None = None
+        self,
+        provider: str,
+        next_: str,
+        link: Link | None,
+        native: NativeRequest | None = None,
+        invitation: str | None = None,
     ) -> tuple[AuthorizationRequest, Secret]:
         """Start a request. Returns it, and its encrypted form for the browser."""
-        start = Start(secrets.token_urlsafe(32), secrets.token_urlsafe(32), new_verifier())
+        start = RequestBinding(secrets.token_urlsafe(32), secrets.token_urlsafe(32), new_verifier())
         until = self._clock() + AUTHORIZATION_REQUEST_SECONDS
-        request = AuthorizationRequest(PURPOSE, provider, start, next_, link, until, native)
+        request = AuthorizationRequest(
+            PURPOSE, provider, start, next_, link, until, native, invitation
+        )
         return request, Secret(self._encryption.encrypt(msgspec.json.encode(request)))
 
     async def take(
@@ -112,14 +122,16 @@ class AuthorizationRequests:
         """
         request = self.read(sealed, provider, state)
         if request is None:
-            raise SignInRefused(Reason.STALE, "callback: no attempt of this browser and state")
+            raise SignInRefused(
+                Reason.STALE, "callback: no authorization request of this browser and state"
+            )
         if request.expires_at <= self._clock():
-            raise SignInRefused(Reason.STALE, "callback: too late")
+            raise SignInRefused(Reason.STALE, "callback: request expired")
         if not spend:
             return request
         # Kept longer, because a node whose clock is ahead could delete it too early.
         if not await self._database.run(_use, state, request.expires_at + CLOCK_SKEW_SECONDS):
-            raise SignInRefused(Reason.STALE, "callback: state used before")
+            raise SignInRefused(Reason.STALE, "callback: state already used")
         return request
 
     def read(self, sealed: str, provider: str, state: str) -> AuthorizationRequest | None:

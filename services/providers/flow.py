@@ -101,6 +101,7 @@ class OAuth:
         link: Link | None = None,
         prompt: str | None = None,
         native: NativeRequest | None = None,
+        invitation: str | None = None,
     ) -> Begun:
         """Start a sign-in or a linking.
 
@@ -108,6 +109,7 @@ class OAuth:
             next_: the page of this site to go to afterwards; checked by the caller.
             prompt: "login" makes the provider ask the user to sign in again.
             native: the request of a native app, if there is one.
+            invitation: the hash of an invitation's token, if there is one.
 
         Raises:
             NotFound: there is no such provider.
@@ -116,7 +118,9 @@ class OAuth:
         """
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
-        request, sealed = self._authorization_requests.begin(provider, next_, link, native)
+        request, sealed = self._authorization_requests.begin(
+            provider, next_, link, native, invitation
+        )
         try:
             url = await connection.ask(lambda p: p.authorization_url(request.start, prompt))
         except ProviderUnavailable:
@@ -201,12 +205,14 @@ class OAuth:
             raise
         except ProviderRefused as error:
             taken.keep()
-            raise SignInRefused(reason_of(error.word), error.evidence) from error
+            raise SignInRefused(reason_of(error.error_code), error.evidence) from error
         except ProviderUnavailable as error:
             raise SignInRefused(Reason.UNAVAILABLE, error.evidence) from error
         except GrantEnded as error:
             taken.keep()
-            raise SignInRefused(Reason.STALE, "token endpoint: the code is over") from error
+            raise SignInRefused(
+                Reason.STALE, "token endpoint: code expired or already used"
+            ) from error
 
     async def _let_in(
         self,
@@ -225,7 +231,9 @@ class OAuth:
         known = await self._identities.whose(connection.settings, profile)
         taken = None if known is None else await self._counted(known)
         try:
-            signed_in = await self._identities.sign_in(connection.settings, profile, grant, device)
+            signed_in = await self._identities.sign_in(
+                connection.settings, profile, grant, device, request.invitation
+            )
         except BaseException as error:  # also if cancelled: nobody was signed in
             if taken is not None:
                 taken.give_back()
@@ -239,7 +247,7 @@ class OAuth:
     def _refuse_wrong_key(self) -> None:
         """Refuse with wrong ENCRYPTION_KEYS: the right ones could not decrypt the stored data."""
         if self._keys_are_wrong():
-            raise Unavailable("USHER_ENCRYPTION_KEYS are the wrong ones")
+            raise Unavailable("USHER_ENCRYPTION_KEYS do not match the database")
 
     def _count(self, connection: Connection, outcome: str) -> None:
         self._metrics.oauth_sign_ins.labels(provider=connection.name, outcome=outcome).inc()

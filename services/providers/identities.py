@@ -14,21 +14,30 @@ import time
 import unicodedata
 from collections.abc import Callable
 
+import msgspec
 import peewee
 
 from models.user import User
 from services.accounts import account_rows
 from services.accounts.display_names import MAX_NAME_LENGTH, checked_name
 from services.claims import Role
-from services.errors import BadRequest, LastAdmin
+from services.errors import (
+    BadRequest,
+    InvitationNeeded,
+    InvitationRefused,
+    LastAdmin,
+    SignupClosed,
+)
 from services.oauth.errors import Reason, SignInRefused
 from services.oauth.roles import role_of
 from services.oauth.token_endpoint import Grant
-from services.oauth.userinfo import ProviderProfile, address_of, check_domain, vouched_address
+from services.oauth.userinfo import ProviderProfile, address_of, check_domain, verified_address
 from services.outbox import NO_OUTBOX, Outbox
 from services.providers import identity_rows
 from services.providers.role_claims import RoleClaims
 from services.providers.tokens import ProviderTokens
+from services.registration.handovers import Handover, Handovers
+from services.registration.registration import Admitted, Registration
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
@@ -50,6 +59,25 @@ class _AddressIsAnothers(SignInRefused):
         super().__init__(Reason.NO_ACCOUNT, "another account of this provider is linked")
 
 
+class _Entered(msgspec.Struct, frozen=True):
+    """The user of an identity. `admitted`: of a new account. `handover`: of one that was given to
+    the owner of its address."""
+
+    user: User
+    admitted: Admitted | None = None
+    handover: Handover | None = None
+
+
+class _Done(msgspec.Struct, frozen=True):
+    """A committed sign-in. `first`: whether there was no account before."""
+
+    signed_in: SignedIn
+    changed: list[Revocation]
+    first: bool
+    admitted: Admitted | None
+    handover: Handover | None
+
+
 class Identities:
     """Signs in users that a provider has authenticated."""
 
@@ -59,18 +87,28 @@ class Identities:
         login_sessions: LoginSessions,
         revocations: Revocations,
         tokens: ProviderTokens,
+        registration: Registration,
+        handovers: Handovers,
         clock: Callable[[], float] = time.time,
         outbox: Outbox = NO_OUTBOX,
     ) -> None:
-        self._outbox = outbox
+        self._outbox, self._registration, self._handovers = outbox, registration, handovers
         self._database, self._sessions = database, login_sessions
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
         self._role_claims = RoleClaims()
 
     async def sign_in(
-        self, provider: OAuthProvider, profile: ProviderProfile, grant: Grant, device: Device
+        self,
+        provider: OAuthProvider,
+        profile: ProviderProfile,
+        grant: Grant,
+        device: Device,
+        invitation: str | None = None,
     ) -> SignedIn:
         """Sign in a user that the provider has authenticated.
+
+        Args:
+            invitation: the hash of an invitation's token, for a new account.
 
         Raises:
             SignInRefused: the user is not allowed, or the account belongs to another user.
@@ -83,9 +121,10 @@ class Identities:
             raise
         self._role_claims.record(provider, profile.claims, was_there=role is not None)
 
-        def work(db: peewee.Database) -> tuple[SignedIn, list[Revocation], bool]:
+        def work(db: peewee.Database) -> _Done:
             nobody_yet = not account_rows.is_anybody(db)
-            user = self._user_of(db, provider, profile, role == "user")
+            entered = self._user_of(db, provider, profile, role == "user", invitation)
+            user = entered.user
             if user.disabled_at is not None:
                 raise SignInRefused(Reason.NOT_ALLOWED, "account disabled")
             changed = self._give_role(db, user, role)
@@ -99,16 +138,20 @@ class Identities:
             )
             identity = provider.name, profile.subject
             self._tokens.insert(db, user.id, identity, signed_in.claims.sid, grant)
-            return signed_in, changed, nobody_yet
+            return _Done(signed_in, changed, nobody_yet, entered.admitted, entered.handover)
 
         try:
-            signed_in, changed, first = await self._raced(work)
+            done = await self._raced(work)
         except _AddressIsAnothers:
             await self._database.run(identity_rows.give_up_address, provider.name, profile)
             raise
-        await self._revocations.publish(changed)
+        signed_in = done.signed_in
+        await self._handovers.finish(done.handover)
+        await self._revocations.publish(done.changed)
         await self._sessions.announce(signed_in)
-        if first and signed_in.user.role == "admin":
+        if done.admitted is not None:
+            self._registration.used(done.admitted, signed_in.user.id)
+        if done.first and signed_in.user.role == "admin":
             account_rows.say_first(signed_in.user.id)
         return signed_in
 
@@ -130,9 +173,7 @@ class Identities:
 
         await self._revocations.publish(await self._database.run(work))
 
-    async def _raced(
-        self, work: Callable[[peewee.Database], tuple[SignedIn, list[Revocation], bool]]
-    ) -> tuple[SignedIn, list[Revocation], bool]:
+    async def _raced(self, work: Callable[[peewee.Database], _Done]) -> _Done:
         for _ in range(RACES):
             try:
                 return await self._database.run(work)
@@ -142,16 +183,21 @@ class Identities:
         return await self._database.run(work)
 
     def _user_of(
-        self, db: peewee.Database, provider: OAuthProvider, profile: ProviderProfile, demoting: bool
-    ) -> User:
+        self,
+        db: peewee.Database,
+        provider: OAuthProvider,
+        profile: ProviderProfile,
+        demoting: bool,
+        invitation: str | None,
+    ) -> _Entered:
         found = identity_rows.find(db, provider.name, profile.subject)
         if found is None:
-            return self._joined_or_new(db, provider, profile, demoting)
+            return self._joined_or_new(db, provider, profile, demoting, invitation)
         # The user first, as everybody locks them: unlinking holds the user and waits for the rest.
         user = account_rows.lock(db, User.id == found.user_id, demoting)
         if user is None:
             raise SignInRefused(Reason.NO_ACCOUNT, "account deleted meanwhile")
-        return self._known(db, provider, profile, user)
+        return _Entered(self._known(db, provider, profile, user))
 
     def _known(
         self, db: peewee.Database, provider: OAuthProvider, profile: ProviderProfile, user: User
@@ -161,51 +207,121 @@ class Identities:
         if found is None or found.user_id != user.id:
             raise SignInRefused(Reason.NO_ACCOUNT, "unlinked meanwhile")
         if not identity_rows.is_of(found, profile, provider):
-            raise SignInRefused(Reason.NO_ACCOUNT, "the subject of another issuer is linked")
-        if identity_rows.follow_address(db, user, found, profile):
+            raise SignInRefused(Reason.NO_ACCOUNT, "linked with another issuer")
+        if identity_rows.follow_address(db, user, found, profile, self._registration.takes):
             account_rows.tell(db, self._outbox, "user.changed", user, "email")
         identity_rows.record_use(db, found, profile, self._clock())
         return user
 
     def _joined_or_new(
-        self, db: peewee.Database, provider: OAuthProvider, profile: ProviderProfile, demoting: bool
-    ) -> User:
+        self,
+        db: peewee.Database,
+        provider: OAuthProvider,
+        profile: ProviderProfile,
+        demoting: bool,
+        invitation: str | None,
+    ) -> _Entered:
         address = address_of(profile)
         if address is None:
-            raise SignInRefused(Reason.NO_EMAIL, "no address of use")
+            raise SignInRefused(Reason.NO_EMAIL, "no usable e-mail address")
         user = account_rows.lock(db, User.email == address, demoting)
         if user is None:
-            user = self._sign_up(db, provider, profile, address)
+            entered = self._sign_up(db, provider, profile, address, invitation)
         else:
             linked = identity_rows.of_user(db, user.id, provider.name)
             if linked is not None and linked.subject == profile.subject:
-                return self._known(db, provider, profile, user)  # a parallel sign-in was faster
-            if not (vouched_address(profile) and user.email_verified):
-                raise SignInRefused(
-                    Reason.NO_ACCOUNT, "the address is in use, not verified by both"
-                )
-            if linked is not None:
+                # A parallel sign-in was faster.
+                return _Entered(self._known(db, provider, profile, user))
+            entered = self._joined(db, provider, profile, user, invitation)
+        identity_rows.insert(db, provider.name, profile, entered.user.id, self._clock())
+        return entered
+
+    def _joined(
+        self,
+        db: peewee.Database,
+        provider: OAuthProvider,
+        profile: ProviderProfile,
+        user: User,
+        invitation: str | None,
+    ) -> _Entered:
+        """The account with the profile's address, to which the identity is to be linked."""
+        vouched = verified_address(profile) is not None
+        if vouched and user.email_verified:
+            if identity_rows.of_user(db, user.id, provider.name) is not None:
                 raise _AddressIsAnothers
             if identity_rows.was_unlinked(db, user.id, provider.name):
-                raise SignInRefused(Reason.NO_ACCOUNT, "they have unlinked this provider")
-        identity_rows.insert(db, provider.name, profile, user.id, self._clock())
-        return user
+                raise SignInRefused(Reason.NO_ACCOUNT, "the user has unlinked this provider")
+            return _Entered(user)
+        handover = None
+        if vouched:
+            handover = self._handovers.prove(db, user, f"oauth:{provider.name}")
+        if handover is None:
+            # Refused as a new account would be, where it would be: nothing tells them apart.
+            self._check_sign_up(db, provider, profile, invitation)
+            raise SignInRefused(
+                Reason.NO_ACCOUNT, "the address is in use and not verified on both sides"
+            )
+        self._rename(db, user, profile)
+        return _Entered(user, handover=handover)
+
+    def _rename(self, db: peewee.Database, user: User, profile: ProviderProfile) -> None:
+        """Replace the name that somebody else gave to an account."""
+        name = _shown_name(profile)
+        if name in (NAMELESS, user.name):
+            return
+        User.update({User.name: name}).where(User.id == user.id).execute(db)
+        user.name = name
+        account_rows.tell(db, self._outbox, "user.changed", user, "name")
+
+    def _check_sign_up(
+        self,
+        db: peewee.Database,
+        provider: OAuthProvider,
+        profile: ProviderProfile,
+        invitation: str | None,
+    ) -> None:
+        """Refuse a sign-up for reasons that have nothing to do with other accounts.
+
+        Raises:
+            SignInRefused: this provider may open no accounts, EMAIL_DOMAINS does not have the
+                domain of a verified address, or the invitation is invalid.
+        """
+        if not provider.signup:
+            raise SignInRefused(Reason.NO_ACCOUNT, "sign-up with this provider is disabled")
+        address = verified_address(profile)
+        if self._registration.proves_domains and not self._registration.takes(address or ""):
+            raise SignInRefused(Reason.NOT_ALLOWED, "no verified address in EMAIL_DOMAINS")
+        if invitation is not None and not self._registration.is_usable(db, invitation):
+            raise SignInRefused(Reason.INVITATION_REFUSED, "invitation: not valid")
 
     def _sign_up(
-        self, db: peewee.Database, provider: OAuthProvider, profile: ProviderProfile, address: str
-    ) -> User:
-        if not provider.signup:
-            raise SignInRefused(Reason.NO_ACCOUNT, "sign-up by this provider is switched off")
+        self,
+        db: peewee.Database,
+        provider: OAuthProvider,
+        profile: ProviderProfile,
+        address: str,
+        invitation: str | None,
+    ) -> _Entered:
+        self._check_sign_up(db, provider, profile, invitation)
         user_id = secrets.token_urlsafe(16)
         values = {
             "id": user_id,
             "email": address,
-            "email_verified": vouched_address(profile) is not None,
+            "email_verified": verified_address(profile) is not None,
             "name": _shown_name(profile),
             "created_at": self._clock(),
         }
-        account_rows.insert_first_or_next(db, values, self._outbox)
-        return account_rows.for_change(db, user_id)
+
+        def admit() -> Admitted:
+            try:
+                return self._registration.admit(db, address, invitation)
+            except InvitationRefused as error:
+                raise SignInRefused(Reason.INVITATION_REFUSED, error.evidence) from error
+            except (SignupClosed, InvitationNeeded) as error:
+                raise SignInRefused(Reason.NO_ACCOUNT, error.evidence) from error
+
+        admitted = account_rows.insert_first_or_next(db, values, self._outbox, admit)
+        return _Entered(account_rows.for_change(db, user_id), admitted)
 
     def _give_role(self, db: peewee.Database, user: User, role: Role | None) -> list[Revocation]:
         if role is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import peewee
 
 from models.identity import Identity, Unlinked
 from models.user import User
-from services.oauth.userinfo import ProviderProfile, address_of, vouched_address
+from services.oauth.userinfo import ProviderProfile, address_of, verified_address
 from services.settings.providers import OAuthProvider
 
 
@@ -67,7 +68,11 @@ def is_of(identity: Identity, profile: ProviderProfile, provider: OAuthProvider)
 
 
 def follow_address(
-    db: peewee.Database, user: User, identity: Identity, profile: ProviderProfile
+    db: peewee.Database,
+    user: User,
+    identity: Identity,
+    profile: ProviderProfile,
+    takes: Callable[[str], bool],
 ) -> bool:
     """Let an account's address change where it has changed at the provider that it came from.
     Whether it has.
@@ -78,19 +83,24 @@ def follow_address(
     Args:
         user: locked.
         identity: as it was before this sign-in.
+        takes: whether accounts may have an address (EMAIL_DOMAINS).
     """
-    address, vouched = address_of(profile), vouched_address(profile)
+    address, vouched = address_of(profile), verified_address(profile)
     came_from_there = identity.email == user.email
     if address is None or address == user.email or not came_from_there:
         return False
     if not user.email_verified and user.password_hash is not None:
         return False  # they sign in with it, and it joins nobody
-    if vouched is None or User.select().where(User.email == vouched).exists(db):
-        changes: dict[Any, object] = {User.email_verified: False}
-        user.email_verified = False
+    taken = vouched is None or User.select().where(User.email == vouched).exists(db)
+    if vouched is None or taken or not takes(vouched):
+        changes: dict[Any, object] = {
+            User.email_verified: False,
+            User.email_given_up: user.email_verified or user.email_given_up,
+        }
+        user.email_verified, user.email_given_up = False, bool(changes[User.email_given_up])
     else:
-        changes = {User.email: vouched, User.email_verified: True}
-        user.email, user.email_verified = vouched, True
+        changes = {User.email: vouched, User.email_verified: True, User.email_given_up: False}
+        user.email, user.email_verified, user.email_given_up = vouched, True, False
     User.update(changes).where(User.id == user.id).execute(db)
     return User.email in changes
 
@@ -98,19 +108,21 @@ def follow_address(
 def give_up_address(db: peewee.Database, provider: str, profile: ProviderProfile) -> None:
     """Somebody else has, at this provider, the address that an account here came with: nobody
     vouches any more that it is still that account's."""
-    address = vouched_address(profile)
+    address = verified_address(profile)
     user = User.select().where(User.email == (address or "")).get_or_none(db)
     linked = None if user is None else of_user(db, user.id, provider)
     if user is None or linked is None or linked.email != address:
         return
     if (linked.subject, linked.issuer) != (profile.subject, profile.issuer):
-        User.update({User.email_verified: False}).where(User.id == user.id).execute(db)
+        changes = {User.email_verified: False, User.email_given_up: True}
+        User.update(changes).where(User.id == user.id).execute(db)
 
 
 def record_verified(db: peewee.Database, user: User, profile: ProviderProfile) -> None:
     """Note it where the provider vouches for the account's own address."""
-    if not user.email_verified and vouched_address(profile) == user.email:
-        User.update({User.email_verified: True}).where(User.id == user.id).execute(db)
+    if not user.email_verified and verified_address(profile) == user.email:
+        changes = {User.email_verified: True, User.email_given_up: False}
+        User.update(changes).where(User.id == user.id).execute(db)
 
 
 def unlink(db: peewee.Database, identity: Identity) -> None:

@@ -7,12 +7,15 @@ so an old key that is removed too early is still detected.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import peewee
 
 from models.app_key import AppKey
+from models.mail import OutgoingMail
 from models.oauth_token import OAuthToken
+from models.totp_secret import TotpSecret
 from models.webhook import Webhook
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed, Encryption, check_canary, rotate_canary
@@ -30,8 +33,9 @@ class Rotated:
 
 
 async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
-    """Re-encrypt every provider token, the key pairs of app tokens and the secrets of webhooks with
-    the newest key, and the canary when all are done.
+    """Re-encrypt every provider token, the secrets of authenticator apps and of webhooks, the key
+    pairs of app tokens and the mails that wait with the newest key, and the canary when all are
+    done.
 
     Raises:
         DecryptionFailed: the keys are not this installation's; nothing was changed.
@@ -48,8 +52,10 @@ async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
         done.rotated += rotated
         done.unreadable += unreadable
         after = page[-1]
+    done.unreadable += await _rotate_totp(database, encryption)
     done.unreadable += await database.run(_rotate_app_keys, encryption)
     done.unreadable += await database.run(_rotate_webhooks, encryption)
+    await database.run(_rotate_mails, encryption)
     if not done.unreadable:
         await rotate_canary(database, encryption)
     return done
@@ -58,6 +64,33 @@ async def rotate_keys(database: Database, encryption: Encryption) -> Rotated:
 def _page(db: peewee.Database, after: str) -> list[str]:
     query = OAuthToken.select(OAuthToken.id).where(OAuthToken.id > after)
     return [row.id for row in query.order_by(OAuthToken.id).limit(BATCH).execute(db)]
+
+
+async def _rotate_totp(database: Database, encryption: Encryption) -> int:
+    """Re-encrypt the secrets of authenticator apps. Returns how many no key fits."""
+    unreadable, after = 0, ""
+    while page := await database.run(_page_of_totp, after):
+        unreadable += await database.run(_rotate_page_of_totp, encryption, page)
+        after = page[-1]
+    return unreadable
+
+
+def _page_of_totp(db: peewee.Database, after: str) -> list[str]:
+    query = TotpSecret.select(TotpSecret.user).where(TotpSecret.user > after)
+    return [row.user_id for row in query.order_by(TotpSecret.user).limit(BATCH).execute(db)]
+
+
+def _rotate_page_of_totp(db: peewee.Database, encryption: Encryption, ids: list[str]) -> int:
+    unreadable = 0
+    for row in TotpSecret.select().where(TotpSecret.user.in_(ids)).execute(db):
+        try:
+            new = encryption.rotate(row.secret)
+        except DecryptionFailed:
+            unreadable += 1
+            continue
+        same = (TotpSecret.user == row.user_id) & (TotpSecret.secret == row.secret)
+        TotpSecret.update({TotpSecret.secret: new}).where(same).execute(db)
+    return unreadable
 
 
 def _rotate_app_keys(db: peewee.Database, encryption: Encryption) -> int:
@@ -84,6 +117,14 @@ def _rotate_webhooks(db: peewee.Database, encryption: Encryption) -> int:
             continue
         Webhook.update({Webhook.secret: new}).where(Webhook.id == row.id).execute(db)
     return unreadable
+
+
+def _rotate_mails(db: peewee.Database, encryption: Encryption) -> None:
+    """Re-encrypt the mails that wait. One that no key fits is of no use for longer than a day."""
+    for row in OutgoingMail.select().execute(db):
+        with suppress(DecryptionFailed):
+            same = (OutgoingMail.id == row.id) & (OutgoingMail.sealed == row.sealed)
+            OutgoingMail.update(sealed=encryption.rotate(row.sealed)).where(same).execute(db)
 
 
 def _rotate(db: peewee.Database, encryption: Encryption, ids: list[str]) -> tuple[int, int]:

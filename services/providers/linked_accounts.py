@@ -21,9 +21,11 @@ from services.outbox import NO_OUTBOX, Outbox
 from services.providers import identity_rows
 from services.providers.authorization_requests import Link, proof_of
 from services.providers.tokens import ProviderTokens, TokenSet
+from services.registration.registration import Registration
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.session_rows import is_living
 from services.settings.providers import OAuthProvider
 from services.storage.database import Database
@@ -46,13 +48,16 @@ class LinkedAccounts:
         self,
         database: Database,
         login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         tokens: ProviderTokens,
+        registration: Registration,
         clock: Callable[[], float] = time.time,
         outbox: Outbox = NO_OUTBOX,
     ) -> None:
-        self._outbox = outbox
+        self._outbox, self._registration = outbox, registration
         self._database, self._sessions = database, login_sessions
+        self._ends = session_ends
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
 
     async def link(
@@ -81,7 +86,7 @@ class LinkedAccounts:
                 identity_rows.insert(db, provider.name, profile, user.id, self._clock())
                 identity_rows.forget_unlinked(db, user.id, provider.name)
             else:
-                if identity_rows.follow_address(db, user, found, profile):
+                if identity_rows.follow_address(db, user, found, profile, self._registration.takes):
                     account_rows.tell(db, self._outbox, "user.changed", user, "email")
                 identity_rows.record_use(db, found, profile, self._clock())
             identity_rows.record_verified(db, user, profile)
@@ -150,7 +155,7 @@ class LinkedAccounts:
             if user.password_hash is None and not others.exists(db):
                 raise LastWayIn("unlink: neither a password nor another provider")
             tokens = self._tokens.take(db, user_id, provider)
-            ended = self._sessions.end_of_provider_within(
+            ended = self._ends.end_of_provider_within(
                 db, provider, identity.subject, None, "unlinked"
             )
             identity_rows.unlink(db, identity)

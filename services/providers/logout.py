@@ -22,8 +22,8 @@ from services.oauth.id_tokens import CLOCK_SKEW_SECONDS, LogoutToken
 from services.providers.registry import Providers
 from services.providers.tokens import ProviderTokens, TokenSet
 from services.sessions.control import Revocation
-from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed
 from services.storage.one_time import use_once
@@ -52,13 +52,13 @@ class ProviderLogout:
         database: Database,
         providers: Providers,
         tokens: ProviderTokens,
-        login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         revocations: Revocations,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._providers, self._tokens = database, providers, tokens
-        self._sessions, self._revocations = login_sessions, revocations
+        self._ends, self._revocations = session_ends, revocations
         self._metrics, self._clock = metrics, clock
         self._giving_back: set[asyncio.Task[None]] = set()
 
@@ -93,7 +93,7 @@ class ProviderLogout:
         until = token.expires_at + CLOCK_SKEW_SECONDS
         if not use_once(db, f"logout\0{provider}", token.token_id, until):
             return None
-        return self._sessions.end_of_provider_within(
+        return self._ends.end_of_provider_within(
             db, provider, token.subject, token.sid, "provider_logout"
         )
 

@@ -19,8 +19,11 @@ from services.providers.logout import ProviderLogout
 from services.providers.refresh import ProviderRefresh
 from services.providers.registry import Providers
 from services.providers.tokens import ProviderTokens
+from services.registration.handovers import Handovers
+from services.registration.registration import Registration
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 from services.storage.encryption import Encryption
 
@@ -57,27 +60,43 @@ def join(
     database: Database,
     encryption: Encryption,
     login_sessions: LoginSessions,
+    session_ends: SessionEnds,
     revocations: Revocations,
     limits: HourlyLimits,
     keys_are_wrong: Callable[[], bool],
     metrics: Metrics,
+    registration: Registration,
+    handovers: Handovers,
     clock: Callable[[], float] = time.time,
     outbox: Outbox = NO_OUTBOX,
 ) -> OAuthParts:
     """Create and connect the services. Nothing is started."""
     tokens = ProviderTokens(encryption, clock)
-    linked = LinkedAccounts(database, login_sessions, revocations, tokens, clock, outbox)
-    identities = Identities(database, login_sessions, revocations, tokens, clock, outbox)
+    linked = LinkedAccounts(
+        database,
+        login_sessions,
+        session_ends,
+        revocations,
+        tokens,
+        registration,
+        clock,
+        outbox,
+    )
+    identities = Identities(
+        database, login_sessions, revocations, tokens, registration, handovers, clock, outbox
+    )
     authorization_requests = AuthorizationRequests(encryption, database, clock)
-    return OAuthParts(
+    parts = OAuthParts(
         providers=providers,
         flow=OAuth(
             providers, authorization_requests, identities, linked, limits, keys_are_wrong, metrics
         ),
         linked_accounts=linked,
         tokens=tokens,
-        refresh=ProviderRefresh(database, providers, tokens, login_sessions, metrics, clock),
+        refresh=ProviderRefresh(database, providers, tokens, session_ends, metrics, clock),
         logout=ProviderLogout(
-            database, providers, tokens, login_sessions, revocations, metrics, clock
+            database, providers, tokens, session_ends, revocations, metrics, clock
         ),
     )
+    handovers.on_handover(parts.take_out)
+    return parts

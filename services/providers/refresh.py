@@ -16,12 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import msgspec
-import peewee
 
-from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from services.errors import NotFound, UsherError
 from services.metrics import Metrics
@@ -32,25 +29,21 @@ from services.oauth.errors import (
     SubjectChanged,
 )
 from services.oauth.token_endpoint import Grant
+from services.providers import refresh_rows
+from services.providers.refresh_rows import KEEP_BATCH, same
 from services.providers.refusals import is_for_good, refused_since
 from services.providers.registry import Connection, Providers
-from services.providers.tokens import ProviderTokens, TokenSet, living
+from services.providers.tokens import ProviderTokens, TokenSet
 from services.secret import Secret
-from services.sessions.login_sessions import LoginSessions
+from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 
-CLAIM_SECONDS = 40.0
-"""A call begins within 16 s or never, and sends nothing 8 s later (services/oauth/calls.py,
-oauth_http.py): so the clocks of nodes may be 16 s apart. A node that dies holds a row so long."""
 WAIT_SECONDS = 20.0
 """How long a caller waits for another node."""
 LOOK_SECONDS = 0.2
 CLOSE_SECONDS = 10.0
 KEEP_SECONDS = 15.0
 """How often sets are looked for that are near their end."""
-KEEP_BATCH = 50
-SEEN_SECONDS = 86_400.0
-"""Sets of login sessions that nobody has used for longer are refreshed when they are asked for."""
 BACK_OFF_SECONDS, MOST_BACK_OFF_SECONDS = 5.0, 300.0
 
 log = logging.getLogger("usher.oauth")
@@ -72,12 +65,12 @@ class ProviderRefresh:
         database: Database,
         providers: Providers,
         tokens: ProviderTokens,
-        login_sessions: LoginSessions,
+        session_ends: SessionEnds,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._providers, self._tokens = database, providers, tokens
-        self._sessions, self._metrics, self._clock = login_sessions, metrics, clock
+        self._ends, self._metrics, self._clock = session_ends, metrics, clock
         self._flights: dict[str, asyncio.Task[TokenSet]] = {}
 
     async def valid(self, user_id: str, provider: str) -> ProviderToken:
@@ -113,7 +106,7 @@ class ProviderRefresh:
         page: list[tuple[float, str]] = []
         after = (0.0, "")
         while not page or len(page) == KEEP_BATCH:
-            page = await self._database.run(self._due, provider, after)
+            page = await self._database.run(refresh_rows.due, provider, after, self._clock)
             kept = await asyncio.gather(
                 *(self._keep_one(tokens_id) for _, tokens_id in page), return_exceptions=True
             )
@@ -133,29 +126,6 @@ class ProviderRefresh:
         """Wait for refreshes in progress, because their responses must be stored."""
         if self._flights:
             await asyncio.wait(tuple(self._flights.values()), timeout=CLOSE_SECONDS)
-
-    def _due(
-        self, db: peewee.Database, provider: str, after: tuple[float, str]
-    ) -> list[tuple[float, str]]:
-        """When they are due and their ids, those behind `after`."""
-        now, (due_at, last_id) = self._clock(), after
-        behind = (OAuthToken.refresh_at == due_at) & (OAuthToken.id > last_id)
-        query: Any = (
-            living(now)
-            .select(OAuthToken.refresh_at, OAuthToken.id)
-            .where(
-                (OAuthToken.provider == provider)
-                & OAuthToken.refresh_token.is_null(False)
-                & (OAuthToken.refresh_at <= now)
-                & ((OAuthToken.refresh_at > due_at) | behind)
-                & (OAuthToken.try_at.is_null() | (OAuthToken.try_at <= now))
-                & (OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now))
-                & (LoginSession.last_seen_at > now - SEEN_SECONDS)
-            )
-            .order_by(OAuthToken.refresh_at, OAuthToken.id)
-            .limit(KEEP_BATCH)
-        )
-        return [(refresh_at, id_) for refresh_at, id_ in query.tuples().execute(db)]
 
     def _is_due(self, tokens: TokenSet) -> bool:
         """Whether it should be refreshed, if it can be."""
@@ -205,22 +175,13 @@ class ProviderRefresh:
                 raise ProviderUnavailable("the token is over, and none came to refresh it with")
             if (tokens.try_at or 0.0) > self._clock():
                 raise ProviderUnavailable("the provider failed just now; it is tried again later")
-            claim = await self._database.run(self._claim, tokens)
+            claim = await self._database.run(refresh_rows.claim, tokens, self._clock)
             if claim is not None:
                 return await self._ask(tokens, tokens.grant.refresh_token, claim)
             if self._clock() > give_up:
                 raise ProviderUnavailable("another node is refreshing it")
             await asyncio.sleep(LOOK_SECONDS)
             tokens = await self._load(tokens.id)
-
-    def _claim(self, db: peewee.Database, tokens: TokenSet) -> float | None:
-        """Claim a set. Returns until when; None if another node has claimed or refreshed it."""
-        now = self._clock()
-        until = now + CLAIM_SECONDS
-        free = OAuthToken.claimed_until.is_null() | (OAuthToken.claimed_until <= now)
-        change = {OAuthToken.claimed_until: until}
-        done = OAuthToken.update(change).where(_same(tokens) & free).execute(db)
-        return until if done else None
 
     async def _ask(self, tokens: TokenSet, refresh_token: Secret, claim: float) -> TokenSet:
         try:
@@ -285,7 +246,7 @@ class ProviderRefresh:
             # A random delay: many sets fail together, and must not be retried together.
             OAuthToken.try_at: self._clock() + wait * random.uniform(0.5, 1.0),  # noqa: S311
         }
-        mine = _same(tokens) & (OAuthToken.claimed_until == claim)
+        mine = same(tokens) & (OAuthToken.claimed_until == claim)
         await self._database.run(lambda db: OAuthToken.update(changes).where(mine).execute(db))
 
     async def _end(self, tokens: TokenSet, why: str) -> TokenSet:
@@ -304,20 +265,15 @@ class ProviderRefresh:
         log.info("%s: the provider has ended a session (%s)", tokens.provider, why)
         if tokens.login_session_id is not None:
             with suppress(NotFound):  # over already
-                await self._sessions.end(
+                await self._ends.end(
                     tokens.user_id, tokens.login_session_id, "provider_session_ended"
                 )
-        same = _same(tokens)
-        await self._database.run(lambda db: OAuthToken.delete().where(same).execute(db))
+        unchanged = same(tokens)
+        await self._database.run(lambda db: OAuthToken.delete().where(unchanged).execute(db))
         raise NotFound("the provider has ended the session")
 
     def _count(self, outcome: str) -> None:
         self._metrics.oauth_refreshes.labels(outcome=outcome).inc()
-
-
-def _same(tokens: TokenSet) -> peewee.Expression:
-    """The condition for a set that nobody has refreshed since it was read."""
-    return (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)
 
 
 def _raise_first(

@@ -19,7 +19,7 @@ CLIENTS_OWN = frozenset(
 
 def is_refusal(error: UsherError) -> bool:
     """Whether a failed refresh was refused because of the token."""
-    return isinstance(error, ProviderRefused) and error.word not in CLIENTS_OWN
+    return isinstance(error, ProviderRefused) and error.error_code not in CLIENTS_OWN
 
 
 def refused_since(tokens: TokenSet, error: UsherError, now: float) -> float | None:

@@ -1,7 +1,7 @@
-"""Redis as a store of short-lived keys and as a bus between nodes, each behind a port.
+"""Redis as a store of short-lived keys, behind a port, and the connections to its deployments.
 
-Begin with `store.py` and `bus.py`, the ports. Next to them are their implementations for Redis,
-Redis Cluster and a single process.
+Begin with `store.py`, the port. Next to it are its implementations for Redis, Redis Cluster and a
+single process.
 
 May import: no other wing.
 """

@@ -17,7 +17,6 @@ PROBE_SECONDS = 0.5
 """A link silent for so long is sent a PING: a frozen Redis is noticed without traffic."""
 WRITE_SECONDS = 1.0
 """How often a link is asked to write at least, where it is to be tried with writes."""
-TRIAL_MS = 60_000
 PING: Command = ("PING",)
 REFUSALS = frozenset(
     {
@@ -275,56 +274,3 @@ def error_word(reply: object) -> str:
     """Redis' error word, such as NOAUTH, without the rest, which may quote a key or a value."""
     word = str(reply).partition(" ")[0] if isinstance(reply, ReplyError) else ""
     return word if word.isalpha() and word.isupper() else "ERR"
-
-
-def trial(tag: str) -> tuple[Command, ...]:
-    """Every command that Usher needs, once, on keys with this hash tag, which expire soon.
-
-    They are tried before a server is used. If the server refuses one, it is not used, and the
-    log names the command, which shows which right is missing in the ACL.
-    """
-    key = f"usher:{{{tag}}}:"
-    text, number, sorted_set, table, ids, log, channel = (
-        key + name for name in ("text", "number", "zset", "hash", "list", "log", "said")
-    )
-    script = "return redis.call('PEXPIRE', KEYS[1], ARGV[1])"
-    return (
-        ("SET", text, b"1", "PX", TRIAL_MS, "GET"),
-        ("GET", text),
-        ("MGET", text),
-        ("EXISTS", text),
-        ("PTTL", text),
-        ("GETDEL", text),
-        ("INCR", number),
-        ("EXPIRE", number, TRIAL_MS // 1000),
-        ("TTL", number),
-        ("DECR", number),
-        ("ZADD", sorted_set, 1, b"a"),
-        ("PEXPIRE", sorted_set, TRIAL_MS),
-        ("ZRANGEBYSCORE", sorted_set, "-inf", "+inf"),
-        ("ZCARD", sorted_set),
-        ("ZREM", sorted_set, b"a"),
-        ("ZREMRANGEBYSCORE", sorted_set, "-inf", "+inf"),
-        ("HSET", table, b"f", b"1"),
-        ("HGET", table, b"f"),
-        ("HGETALL", table),
-        ("HDEL", table, b"f"),
-        ("RPUSH", ids, b"a"),
-        ("LPOP", ids),
-        ("XADD", log, "MAXLEN", "~", 1, "*", "n", 1),
-        ("XRANGE", log, "-", "+", "COUNT", 1),
-        ("XREVRANGE", log, "+", "-", "COUNT", 1),
-        ("XDEL", log, "0-1"),
-        ("XLEN", log),
-        ("EVAL", script, 1, log, TRIAL_MS),
-        ("PUBLISH", channel, b""),
-        ("SUBSCRIBE", channel),
-        ("UNSUBSCRIBE", channel),
-        ("DEL", log),
-        ("TIME",),
-    )
-
-
-def write_probe(tag: str) -> Command:
-    """A command that writes a key that expires soon."""
-    return ("SET", f"usher:{{{tag}}}:text", b"1", "PX", TRIAL_MS)

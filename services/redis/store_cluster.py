@@ -19,8 +19,9 @@ from hiredis import ReplyError
 
 from services.errors import StoreUnavailable
 from services.redis.cluster import SLOTS, ClusterAddress, Place, View, place, slot_of, tag_between
+from services.redis.cluster_parts import Part, Reply
 from services.redis.forms import address_of
-from services.redis.link import Group, error_word, failed, packed, refusal
+from services.redis.link import error_word, packed, refusal
 from services.redis.store import Command
 from services.redis.store_redis import MAX_BYTES, MAX_GROUPS, RedisStore
 from services.secret import Secret
@@ -76,7 +77,7 @@ class ClusterStore:
         self._owners: list[RedisStore | None] = [None] * SLOTS
         self._masters: frozenset[RedisStore] = frozenset()
         self._whole = False  # the nodes are up and every slot has an owner
-        self._waiting: list[_Part] = []  # refused parts, until the next look at the cluster
+        self._waiting: list[Part] = []  # refused parts, until the next look at the cluster
         self._stale = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -93,7 +94,7 @@ class ClusterStore:
         if not commands:
             future.set_result([])
             return future
-        reply = _Reply(future, len(commands))
+        reply = Reply(future, len(commands))
         parts = self._parts(reply, commands)
         payloads = [packed(part.commands) for _, part in parts]  # all, before any is issued
         for (node, part), payload in zip(parts, payloads, strict=True):
@@ -129,8 +130,8 @@ class ClusterStore:
     # Which node a command goes to
 
     def _parts(
-        self, reply: _Reply, commands: tuple[Command, ...]
-    ) -> list[tuple[RedisStore | None, _Part]]:
+        self, reply: Reply, commands: tuple[Command, ...]
+    ) -> list[tuple[RedisStore | None, Part]]:
         slots = [slot_of(command) for command in commands]
         first = next((slot for slot in slots if slot is not None), None)
         # A command that any node can answer is sent with the rest of its group.
@@ -138,12 +139,12 @@ class ClusterStore:
         owners = self._owners
         nodes = [usual if slot is None else owners[slot] for slot in slots]
         if nodes.count(usual) == len(nodes):  # the hash tags see to it
-            return [(usual, _Part(self, usual, reply, commands, range(len(commands))))]
+            return [(usual, Part(self, usual, reply, commands, range(len(commands))))]
         places: dict[RedisStore | None, list[int]] = {}
         for number, node in enumerate(nodes):
             places.setdefault(node, []).append(number)
         return [
-            (node, _Part(self, node, reply, tuple(commands[i] for i in numbers), numbers))
+            (node, Part(self, node, reply, tuple(commands[i] for i in numbers), numbers))
             for node, numbers in places.items()
         ]
 
@@ -152,7 +153,7 @@ class ClusterStore:
 
     # What was refused
 
-    def sort_out(self, part: _Part, commands: Iterable[Command], replies: Iterable[Any]) -> None:
+    def sort_out(self, part: Part, commands: Iterable[Command], replies: Iterable[Any]) -> None:
         """Take the replies of a part, and send refused commands again."""
         again: dict[tuple[RedisStore | None, bool], list[int]] = {}
         kept = dict(zip(part.places, commands, strict=True))
@@ -198,7 +199,7 @@ class ClusterStore:
 
     def _send_again(
         self,
-        part: _Part,
+        part: Part,
         commands: Sequence[Command],
         numbers: Sequence[int],
         node: RedisStore | None,
@@ -206,7 +207,7 @@ class ClusterStore:
     ) -> None:
         if asking:
             commands = [each for command in commands for each in (_ASKING, command)]
-        again = _Part(self, node, part.reply, tuple(commands), numbers, part.tries + 1, asking)
+        again = Part(self, node, part.reply, tuple(commands), numbers, part.tries + 1, asking)
         if node is not None:
             node.issue(again, packed(again.commands))
         elif len(self._waiting) < self._limits[0]:
@@ -214,7 +215,7 @@ class ClusterStore:
         else:
             again.fail("redis: too much is waiting")
 
-    def _taken(self) -> list[_Part]:
+    def _taken(self) -> list[Part]:
         waiting, self._waiting = self._waiting, []
         return waiting
 
@@ -223,7 +224,7 @@ class ClusterStore:
             for command, number in zip(part.commands, part.places, strict=True):
                 slot = slot_of(command)
                 node = self._any_node() if slot is None else self._owners[slot]
-                again = _Part(self, node, part.reply, (command,), (number,), part.tries)
+                again = Part(self, node, part.reply, (command,), (number,), part.tries)
                 if node is None:
                     again.fail("cluster: a slot is without a node")
                 else:
@@ -312,68 +313,3 @@ class ClusterStore:
                 self._on_change(available)
             except Exception:  # an error of the listener must not stop the store
                 log.exception("A listener to the store's availability failed")
-
-
-class _Reply:
-    """Assembles the replies of one call from its parts."""
-
-    __slots__ = ("_future", "_missing", "_replies")
-
-    def __init__(self, future: asyncio.Future[list[Any]], count: int) -> None:
-        self._future = future
-        self._missing = count
-        self._replies: list[Any] = []
-
-    def put_all(self, places: Sequence[int], replies: list[Any]) -> None:
-        if len(replies) < self._missing or self._replies:
-            for number, reply in zip(places, replies, strict=True):
-                self.put(number, reply)
-        elif not self._future.done():  # one node had it all, the usual case
-            self._future.set_result(replies)
-
-    def put(self, number: int, reply: Any) -> None:
-        if not self._replies:
-            self._replies = [None] * self._missing
-        self._replies[number] = reply
-        self._missing -= 1
-        if not self._missing and not self._future.done():
-            self._future.set_result(self._replies)
-
-    def fail(self, reason: str) -> None:
-        if not self._future.done():
-            failed(self._future, reason)
-
-
-class _Part(Group):
-    """The commands of one call that go to one node.
-
-    `places` are the positions of their replies among the replies of the call.
-    """
-
-    __slots__ = ("_asking", "_cluster", "node", "places", "reply", "tries")
-
-    def __init__(
-        self,
-        cluster: ClusterStore,
-        node: RedisStore | None,
-        reply: _Reply,
-        commands: tuple[Command, ...],
-        places: Sequence[int],
-        tries: int = 1,
-        asking: bool = False,
-    ) -> None:
-        super().__init__(commands)
-        self._cluster, self.node, self.reply = cluster, node, reply
-        self.places, self.tries, self._asking = places, tries, asking
-
-    def take(self, replies: list[Any]) -> None:
-        commands: Sequence[Command] = self.commands
-        if self._asking:
-            commands, replies = commands[1::2], replies[1::2]
-        if ReplyError in map(type, replies):
-            self._cluster.sort_out(self, commands, replies)
-        else:
-            self.reply.put_all(self.places, replies)
-
-    def fail(self, reason: str) -> None:
-        self.reply.fail(reason)

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import math
-import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from services.errors import StoreUnavailable
+from services.redis.memory_arguments import (
+    INT64,
+    ReplyError,
+    bound,
+    integer,
+    packed_argument,
+    pairs_of,
+    range_options,
+    score_of,
+    score_text,
+    set_options,
+)
 from services.redis.store import Command
 
 Hash = dict[bytes, bytes]
@@ -22,16 +32,6 @@ SortedSet = dict[bytes, float]
 
 MAX_ENTRIES = 200_000
 """Keys, hash fields and sorted-set members in all: some tens of MB at the sizes Usher uses."""
-
-_INT64 = 2**63
-_INTEGER = re.compile(rb"-?[1-9][0-9]{0,18}|0")
-_FLOAT = re.compile(
-    rb"[+-]?([0-9]+\.?[0-9]*(e[+-]?[0-9]+)?|\.[0-9]+(e[+-]?[0-9]+)?|inf)", re.IGNORECASE
-)
-
-
-class _ReplyError(Exception):
-    """An error reply; its text is Redis' error word."""
 
 
 class MemoryStore:
@@ -71,7 +71,7 @@ class MemoryStore:
         """See `Store.call`."""
         if not all(commands):
             raise ValueError("an empty command")
-        packed = [[_packed(part) for part in command] for command in commands]
+        packed = [[packed_argument(part) for part in command] for command in commands]
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._sweep()
         # Like Redis, execute the commands after one that is refused.
@@ -94,9 +94,9 @@ class MemoryStore:
         try:
             command, least, most = _COMMANDS.get(name, (None, 0, 0))
             if command is None or not least <= len(arguments) <= most:
-                raise _ReplyError("ERR")
+                raise ReplyError("ERR")
             return command(self, *arguments)
-        except _ReplyError as error:
+        except ReplyError as error:
             return StoreUnavailable(f"{name.decode('ascii', 'replace')}: {error}")
 
     # Keys
@@ -122,12 +122,12 @@ class MemoryStore:
 
     def _get(self, key: bytes, kind: str) -> Any:
         if self._kinds.get(key, kind) != kind:
-            raise _ReplyError("WRONGTYPE")
+            raise ReplyError("WRONGTYPE")
         return self._values.get(key)
 
     def _reserve(self, count: int) -> None:
         if self._entries + count > self._max_entries:
-            raise _ReplyError("OOM")
+            raise ReplyError("OOM")
         self._entries += count
 
     def _put(self, key: bytes, value: bytes) -> None:
@@ -148,14 +148,14 @@ class MemoryStore:
         return sum(key in self._values for key in keys)
 
     def expire(self, key: bytes, seconds: bytes) -> int:
-        return self._expire(key, _integer(seconds) * 1000)
+        return self._expire(key, integer(seconds) * 1000)
 
     def pexpire(self, key: bytes, milliseconds: bytes) -> int:
-        return self._expire(key, _integer(milliseconds))
+        return self._expire(key, integer(milliseconds))
 
     def _expire(self, key: bytes, milliseconds: int) -> int:
-        if abs(milliseconds) >= _INT64 // 2:
-            raise _ReplyError("ERR")
+        if abs(milliseconds) >= INT64 // 2:
+            raise ReplyError("ERR")
         if key not in self._values:
             return 0
         if milliseconds > 0:
@@ -183,7 +183,7 @@ class MemoryStore:
         return [self._values[k] if self._kinds.get(k) == "string" else None for k in keys]
 
     def set(self, key: bytes, value: bytes, *options: bytes) -> bytes | None:
-        only_new, with_old, milliseconds = _set_options(options)
+        only_new, with_old, milliseconds = set_options(options)
         if only_new and key in self._values:
             return None
         old = self._get(key, "string") if with_old else b"OK"
@@ -202,9 +202,9 @@ class MemoryStore:
 
     def incr(self, key: bytes) -> int:
         value = self._get(key, "string")
-        number = _integer(value if value is not None else b"0") + 1
-        if number >= _INT64:
-            raise _ReplyError("ERR")
+        number = integer(value if value is not None else b"0") + 1
+        if number >= INT64:
+            raise ReplyError("ERR")
         self._put(key, b"%d" % number)
         return number
 
@@ -234,7 +234,7 @@ class MemoryStore:
         return gone
 
     def hset(self, key: bytes, *pairs: bytes) -> int:
-        return self._add(key, "hash", dict(_pairs(pairs)))
+        return self._add(key, "hash", dict(pairs_of(pairs)))
 
     def hget(self, key: bytes, field: bytes) -> Any:
         return (self._get(key, "hash") or {}).get(field)
@@ -247,7 +247,7 @@ class MemoryStore:
         return self._remove(key, "hash", fields)
 
     def zadd(self, key: bytes, *pairs: bytes) -> int:
-        members = {member: _score(score) for score, member in _pairs(pairs)}
+        members = {member: score_of(score) for score, member in pairs_of(pairs)}
         return self._add(key, "zset", members)
 
     def zrem(self, key: bytes, *members: bytes) -> int:
@@ -257,21 +257,21 @@ class MemoryStore:
         return len(self._get(key, "zset") or ())
 
     def zrangebyscore(self, key: bytes, least: bytes, most: bytes, *options: bytes) -> list[bytes]:
-        with_scores, offset, count = _range_options(options)
+        with_scores, offset, count = range_options(options)
         found = self._between(key, least, most)
         if offset < 0:
             return []
         found = found[offset:] if count < 0 else found[offset : offset + count]
         if not with_scores:
             return [member for _, member in found]
-        return [part for score, member in found for part in (member, _number(score))]
+        return [part for score, member in found for part in (member, score_text(score))]
 
     def zremrangebyscore(self, key: bytes, least: bytes, most: bytes) -> int:
         return self._remove(key, "zset", [m for _, m in self._between(key, least, most)])
 
     def _between(self, key: bytes, least: bytes, most: bytes) -> list[tuple[float, bytes]]:
-        low, above = _bound(least)
-        high, below = _bound(most)
+        low, above = bound(least)
+        high, below = bound(most)
         members: SortedSet = self._get(key, "zset") or {}
         return sorted(
             (score, member)
@@ -307,74 +307,3 @@ _COMMANDS: dict[bytes, tuple[Callable[..., Any] | None, int, int]] = {
     b"ZRANGEBYSCORE": (MemoryStore.zrangebyscore, 3, 7),
     b"ZREMRANGEBYSCORE": (MemoryStore.zremrangebyscore, 3, 3),
 }
-
-
-def _packed(part: object) -> bytes:
-    """An argument as hiredis encodes it, with the same errors."""
-    kind = type(part)
-    if kind is bytes:
-        return part  # type: ignore[return-value]
-    if kind is str or kind is int or kind is float:
-        return str(part).encode()
-    raise TypeError("an argument must be str, bytes, int or float")
-
-
-def _integer(text: bytes) -> int:
-    # As strict as Redis: no sign plus, no spaces, no leading zeros, 64 bits.
-    if not _INTEGER.fullmatch(text) or not -_INT64 <= int(text) < _INT64:
-        raise _ReplyError("ERR")
-    return int(text)
-
-
-def _score(text: bytes) -> float:
-    if not _FLOAT.fullmatch(text):
-        raise _ReplyError("ERR")
-    score = float(text)
-    if math.isinf(score) and b"inf" not in text.lower():
-        raise _ReplyError("ERR")
-    return score
-
-
-def _number(score: float) -> bytes:
-    return b"%.17g" % score
-
-
-def _bound(text: bytes) -> tuple[float, bool]:
-    """A bound of a range, and whether it is exclusive, as in `(5`."""
-    return _score(text.removeprefix(b"(")), text.startswith(b"(")
-
-
-def _pairs(parts: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
-    if len(parts) % 2:
-        raise _ReplyError("ERR")
-    return list(zip(parts[::2], parts[1::2], strict=True))
-
-
-def _set_options(options: tuple[bytes, ...]) -> tuple[bool, bool, int | None]:
-    only_new, with_old, milliseconds, rest = False, False, None, list(options)
-    while rest:
-        option = rest.pop(0).upper()
-        if option == b"NX" and not with_old:
-            only_new = True
-        elif option == b"GET" and not only_new:  # both together are of Redis 7
-            with_old = True
-        elif option in (b"EX", b"PX") and rest and milliseconds is None:
-            milliseconds = _integer(rest.pop(0)) * (1000 if option == b"EX" else 1)
-            if not 0 < milliseconds < _INT64 // 2:
-                raise _ReplyError("ERR")
-        else:
-            raise _ReplyError("ERR")
-    return only_new, with_old, milliseconds
-
-
-def _range_options(options: tuple[bytes, ...]) -> tuple[bool, int, int]:
-    with_scores, offset, count, rest = False, 0, -1, list(options)
-    while rest:
-        option = rest.pop(0).upper()
-        if option == b"WITHSCORES":
-            with_scores = True
-        elif option == b"LIMIT" and len(rest) >= 2:
-            offset, count = _integer(rest.pop(0)), _integer(rest.pop(0))
-        else:
-            raise _ReplyError("ERR")
-    return with_scores, offset, count

@@ -30,10 +30,9 @@ from services.redis.link import (
     RedisLink,
     failed,
     last_word,
-    trial,
-    write_probe,
 )
 from services.redis.store import Command
+from services.redis.trial import trial, write_probe
 from services.secret import Secret
 from services.tasks import end_tasks
 

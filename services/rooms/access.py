@@ -8,8 +8,8 @@ import logging
 from services.errors import Unavailable
 from services.grants.shared import SharedGrants
 from services.rooms.channels import Channels
+from services.rooms.room_names import channel_room
 from services.rooms.room_protocol import RoomList
-from services.rooms.rooms import channel_room
 from services.sessions.control import Revocation
 from services.sessions.revocations import ANYBODY
 from services.sockets.hub import Hub

@@ -15,7 +15,8 @@ import msgspec
 
 from services.claims import Claims
 from services.errors import IdentityMismatch, TokenExpired, UsherError
-from services.rooms.rooms import Rooms, channel_room, user_room
+from services.rooms.room_names import channel_room, user_room
+from services.rooms.rooms import Rooms
 from services.sessions.admission import REREADS, Admission, Identity
 from services.sessions.tickets import looks_like_ticket
 from services.sockets.socket_limit import Place, SocketLimit

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from services.grants.rules import MAX_ROOMS, Grant, Right
+from services.rooms.local_room import RoomMember
 from services.rooms.presence import Presence
-from services.rooms.rooms import CHANNEL, RoomMember, Rooms, channel_room, user_room
+from services.rooms.room_names import CHANNEL, channel_room, user_room
+from services.rooms.rooms import Rooms
 from services.websocket.protocol import Member
 
 OWN_ROOM = Grant(Right.WRITE, 0.0)

@@ -18,7 +18,8 @@ import msgspec
 
 from services.errors import StoreUnavailable
 from services.redis.store import Store
-from services.rooms.rooms import USER, Rooms
+from services.rooms.room_names import USER
+from services.rooms.rooms import Rooms
 from services.sockets.room_index import Entry, Here, RoomIndex
 from services.sockets.session_pool import RENEW_BATCH
 from services.websocket.protocol import Member, encode_event, encode_json

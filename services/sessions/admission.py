@@ -37,7 +37,8 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 
     `as_of`: epoch seconds; what came after it is not in here. `generation`: of the login session.
     `grants`: of `personal`, and of what is open to many of this `reader`'s kind. `session_id`: of
-    the socket that it was admitted for. `session_expires_at`: epoch seconds.
+    the socket that it was admitted for. `session_expires_at`: epoch seconds. `proof_epoch`: see
+    freshness.py.
     """
 
     claims: Claims
@@ -49,6 +50,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     reader: Reader
     session_id: str = ""
     session_expires_at: float = 0.0
+    proof_epoch: int = 0
 
     @property
     def user_id(self) -> str:
@@ -151,6 +153,7 @@ class Admission:
             reader,
             place.session_id if place is not None else "",
             session_expires_at=state.expires_at,
+            proof_epoch=state.proof_epoch,
         )
 
     def current(self, identity: Identity) -> Identity:

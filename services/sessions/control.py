@@ -15,9 +15,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from services.bus.bus import Bus
 from services.errors import StoreUnavailable
 from services.metrics import Metrics
-from services.redis.bus import Bus
 
 CONTROL_ROOM = "nodes"
 """The room of what nodes tell each other; no client's room has this name."""

@@ -30,6 +30,7 @@ class LoginState(msgspec.Struct, frozen=True, gc=False):
             worthless.
         personal: what the user may do, by channel id, without what is open to many.
         generation: of the user and so of the session, when the database said so.
+        proof_epoch: of the clock by which its user last authenticated; see step_up/freshness.py.
     """
 
     name: str
@@ -40,6 +41,7 @@ class LoginState(msgspec.Struct, frozen=True, gc=False):
     generation: int
     role_since: float = 0.0
     user_since: float = 0.0
+    proof_epoch: int = 0
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):

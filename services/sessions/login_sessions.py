@@ -1,8 +1,7 @@
-"""Login sessions: opened by a sign-in, extended by refresh tokens, ended by revocation or expiry.
+"""Login sessions: opened by a sign-in, and looked up.
 
-A session has an absolute end (ASVS 3.3.2); within it the expiry of refresh tokens slides. A refresh
-token works once, and again as long as nothing shows that its response arrived (refresh_tokens.py).
-A token that is reused later was copied, and the whole session ends (RFC 9700 section 4.14.2).
+A session has an absolute end (ASVS 3.3.2); within it the expiry of refresh tokens slides
+(services/refresh). `session_ends.py` ends sessions before that.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ import peewee
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.claims import Claims, Role
-from services.errors import NotFound, Unauthenticated
+from services.claims import Acr, Claims, Proof, Role
+from services.errors import Unauthenticated
 from services.grants.queries import personal_grants
 from services.limits.networks import network_of
 from services.opaque import token_hash
@@ -28,7 +27,6 @@ from services.secret import Secret
 from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_cache import LoginCache, LoginState
-from services.sessions.refresh_tokens import Moment, current_tick, step_of_next
 from services.sessions.revocations import Revocations
 from services.sessions.session_views import (
     Device,
@@ -54,14 +52,15 @@ log = logging.getLogger("usher.sessions")
 
 
 class LoginSessions:
-    """Opens, refreshes, lists and ends login sessions.
+    """Opens and lists login sessions.
 
     Args:
         refresh_ttl: seconds, sliding.
         lifetime: seconds, absolute.
         limit: live sessions of one user; a new one ends the one longest unused.
-        steady: as `clock`, but not set back while the process lives; for the grace of racing
-            tabs. The clock itself where it is left out.
+        steady: as `clock`, but not set back while the process lives; for when
+            somebody authenticated. The clock itself where it is left out.
+        epoch: the current epoch of `Freshness`.
     """
 
     def __init__(
@@ -75,6 +74,7 @@ class LoginSessions:
         limit: int,
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] | None = None,
+        epoch: Callable[[], int] = lambda: 0,
     ) -> None:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
@@ -82,11 +82,17 @@ class LoginSessions:
         self._on_opening: Opening = lambda *_: None
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
         self._steady = clock if steady is None else steady
+        self._epoch = epoch
 
     # ---- opening ---------------------------------------------------------------------------
 
     async def open(
-        self, user_id: str, method: str, device: Device, verified_hash: str | None = None
+        self,
+        user_id: str,
+        method: str,
+        device: Device,
+        verified_hash: str | None = None,
+        acr: Acr = "1",
     ) -> SignedIn:
         """Open a session for a user who has just authenticated.
 
@@ -94,6 +100,7 @@ class LoginSessions:
             method: "password".
             verified_hash: the password hash that was verified; the sign-in fails if the password
                 was changed meanwhile.
+            acr: by how many factors the user has authenticated.
 
         Raises:
             Unauthenticated: the account is disabled or deleted, or its password was changed.
@@ -105,7 +112,7 @@ class LoginSessions:
                 raise Unauthenticated("sign-in: account gone")
             if verified_hash is not None and user.password_hash != verified_hash:
                 raise Unauthenticated("sign-in: password changed meanwhile")
-            return self.open_within(db, user, method, device)
+            return self.open_within(db, user, method, device, proof=Proof(acr))
 
         signed_in = await self._database.run(work)
         await self.announce(signed_in)
@@ -118,14 +125,14 @@ class LoginSessions:
         method: str,
         device: Device,
         origin: ProviderSession | None = None,
-        proven_at: float | None = None,
+        proof: Proof | None = None,
     ) -> SignedIn:
         """The same within the caller's transaction; `announce` the result after the commit.
 
         Args:
             user: the row, locked.
             method: "password", or "oauth:" and a provider.
-            proven_at: when the user proved who they are, epoch seconds, where it was not just now.
+            proof: how the user authenticated, where it was not by one factor and just now.
 
         Raises:
             Unauthenticated: the account is disabled.
@@ -133,6 +140,7 @@ class LoginSessions:
         if user.disabled_at is not None:
             raise Unauthenticated("sign-in: account disabled")
         now, sid = self._clock(), secrets.token_urlsafe(16)
+        proven = self.dated(proof or Proof())
         LoginSession.insert(
             id=sid,
             user=user.id,
@@ -147,16 +155,16 @@ class LoginSessions:
             provider_subject=origin and origin.subject,
             provider_sid=origin and origin.sid,
             client=device.client,
-            auth_time=proven_at,
+            auth_time=proven.at,
+            acr=proven.acr,
+            auth_epoch=proven.epoch,
         ).execute(db)
         network = {"user": user.id, "network": network_of(device.ip), "last_used_at": now}
         KnownNetwork.insert(network).on_conflict(
             conflict_target=[KnownNetwork.user, KnownNetwork.network],
             preserve=[KnownNetwork.last_used_at],
         ).execute(db)
-        signed_in = self._sign_in(
-            db, user, sid, now + self._lifetime, now if proven_at is None else proven_at
-        )
+        signed_in = self.issue_within(db, user, sid, now + self._lifetime, proven)
         self._on_opening(db, user.id, sid, method, now + self._lifetime)
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
@@ -181,7 +189,7 @@ class LoginSessions:
             LoginSession.expires_at: until,
         }
         LoginSession.update(change).where(LoginSession.id == session.id).execute(db)
-        return self._sign_in(db, user, session.id, until, session.proven_at)
+        return self.issue_within(db, user, session.id, until, session_rows.proof_of(session))
 
     def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
         """End sessions over the limit, with the user's row locked."""
@@ -189,19 +197,30 @@ class LoginSessions:
         session_rows.mark_ended(db, [sid for sid, _ in excess], SESSION_LIMIT, now)
         return tuple(self._revocations.record_sessions(db, excess, SESSION_LIMIT))
 
-    def _sign_in(
+    def issue_within(
         self,
         db: peewee.Database,
         user: User,
         sid: str,
         session_expires_at: float,
-        proven_at: float,
+        proof: Proof,
         step: int = 1,
     ) -> SignedIn:
-        """Issue an access token and a refresh token."""
+        """Issue an access token and a refresh token within the caller's transaction; `announce`
+        the result after the commit.
+
+        Args:
+            user: the session's.
+            sid: the session, locked and alive.
+            session_expires_at: of the session, epoch seconds.
+            proof: how its user last authenticated.
+            step: of the refresh token, see services/refresh/steps.py.
+        """
         now = self._clock()
         role = cast("Role", user.role)
-        access_token, claims = self._tokens.issue(user.id, sid, role, session_expires_at, proven_at)
+        access_token, claims = self._tokens.issue(
+            user.id, sid, role, session_expires_at, proof.at, proof.acr
+        )
         refresh_token = self._tokens.refresh.make(user.id)
         refresh_expires_at = min(now + self._refresh_ttl, session_expires_at)
         RefreshToken.insert(
@@ -222,6 +241,7 @@ class LoginSessions:
             personal,
             user.generation,
             reader,
+            proof_epoch=proof.epoch or 0,
         )
 
     def on_opened(self, act: Callable[[str, str, str], None]) -> None:
@@ -249,6 +269,7 @@ class LoginSessions:
                 signed_in.generation,
                 signed_in.reader.role_since,
                 signed_in.reader.created_at,
+                signed_in.proof_epoch,
             ),
         )
         if signed_in.method:
@@ -258,49 +279,10 @@ class LoginSessions:
             log.warning("user=%s has too many sessions; ended, longest unused: %s", user.id, ended)
             await self._revocations.publish(signed_in.displaced)
 
-    # ---- refreshing ------------------------------------------------------------------------
-
-    async def refresh(self, refresh_token: str) -> SignedIn:
-        """Exchange a refresh token for new tokens (RFC 6749 section 6).
-
-        Raises:
-            Unauthenticated: unknown, expired, of an ended session, or reused. Reuse ends the whole
-                session, because one of two holders stole the token.
-        """
-        outcome = await self._database.run(self._rotate, token_hash(refresh_token))
-        if isinstance(outcome, Revocation):
-            await self._revocations.publish([outcome])
-            raise Unauthenticated("refresh: a used token came back; its session was ended")
-        await self.announce(outcome)
-        return outcome
-
-    def _rotate(self, db: peewee.Database, hash_: str) -> SignedIn | Revocation:
-        now = self._clock()
-        token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
-        if token is None:
-            raise Unauthenticated("refresh: unknown token")
-        session, user = self._refreshable(db, token.session_id, now)
-        # Read again behind the session's lock: of racing tabs only one finds it unused.
-        token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
-        if token is None or token.expires_at <= now:
-            raise Unauthenticated("refresh: token expired")
-        step = step_of_next(db, session, token, Moment(self._steady(), current_tick(db)))
-        if step is None:
-            return self._end(db, session.id, user.id, "refresh_reuse")
-        LoginSession.update({LoginSession.last_seen_at: now}).where(
-            LoginSession.id == session.id
-        ).execute(db)
-        return self._sign_in(db, user, session.id, session.expires_at, session.proven_at, step)
-
-    def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
-        query = LoginSession.select().where(LoginSession.id == sid)
-        session = locked_one(query, db)
-        if session is None or session.ended_at is not None or session.expires_at <= now:
-            raise Unauthenticated("refresh: login session is over")
-        user = User.select().where(User.id == session.user_id).get(db)
-        if user.disabled_at is not None or session.generation != user.generation:
-            raise Unauthenticated("refresh: account disabled, or all its sessions ended")
-        return session, user
+    def dated(self, proof: Proof) -> Proof:
+        """A proof with its time and epoch: those of now where it has none."""
+        at = self._steady() if proof.at is None else proof.at
+        return Proof(proof.acr, at, self._epoch() if proof.epoch is None else proof.epoch)
 
     # ---- looking up ------------------------------------------------------------------------
 
@@ -327,113 +309,3 @@ class LoginSessions:
     def is_recent(self, db: peewee.Database, user_id: str, sid: str) -> bool:
         """Whether a live session of a user was opened lately, within the caller's transaction."""
         return session_rows.is_recent(db, user_id, sid, self._clock())
-
-    # ---- ending ----------------------------------------------------------------------------
-
-    async def end(
-        self,
-        user_id: str,
-        sid: str,
-        reason: str,
-        token_id: str | None = None,
-        request: str = "",
-    ) -> int:
-        """End one session of a user: its refresh tokens, its access tokens, its sockets.
-
-        Args:
-            token_id: `jti` of the access token that was presented, which is revoked too.
-            request: id of a request for acknowledgements, see `Control.request`.
-
-        Returns:
-            How many sockets were closed on this node.
-
-        Raises:
-            NotFound: the user has no such session.
-        """
-        revocations = await self._database.run(self._end_one, user_id, sid, reason, token_id)
-        return await self._revocations.publish(revocations, request)
-
-    def _end_one(
-        self, db: peewee.Database, user_id: str, sid: str, reason: str, token_id: str | None
-    ) -> list[Revocation]:
-        same = (LoginSession.id == sid) & (LoginSession.user == user_id)
-        query = LoginSession.select().where(same & LoginSession.ended_at.is_null())
-        session = locked_one(query, db)
-        if session is None or not self._is_current(db, session):
-            raise NotFound("no such living session of this user")
-        ended = [self._end(db, sid, user_id, reason)]
-        if token_id is not None:
-            ended.append(self._revocations.record(db, "token", token_id, user_id, reason))
-        return ended
-
-    @staticmethod
-    def _is_current(db: peewee.Database, session: LoginSession) -> bool:
-        current = User.select(User.generation).where(User.id == session.user_id).get_or_none(db)
-        return current is not None and bool(current.generation == session.generation)
-
-    async def end_all(self, user_id: str, reason: str, but: str | None = None) -> int:
-        """End all sessions of a user except `but`, at constant cost.
-
-        Returns:
-            How many sockets were closed on this node.
-        """
-        revocations = await self._database.run(self.end_all_within, user_id, reason, but)
-        return await self._revocations.publish(revocations)
-
-    def end_all_within(
-        self, db: peewee.Database, user_id: str, reason: str, but: str | None = None
-    ) -> list[Revocation]:
-        """The same within the caller's transaction; publish the result after the commit."""
-        generation = session_rows.next_generation(db, user_id)
-        if generation is None:
-            return []
-        now, spared = self._clock(), ""
-        if but is not None and session_rows.spare(db, user_id, but, generation, now):
-            spared = but
-        row = self._revocations.record(
-            db, "user", user_id, user_id, reason, generation=generation, spared=spared
-        )
-        return [row]
-
-    async def forget(self, user_id: str) -> None:
-        """Delete all sessions of a user, ended ones too, batch by batch: an account that has been
-        abused may have a hundred thousand."""
-        while await self._database.run(session_rows.delete_some, user_id) == session_rows.BATCH:
-            pass
-
-    def end_of_provider_within(
-        self, db: peewee.Database, provider: str, subject: str | None, sid: str | None, reason: str
-    ) -> list[Revocation]:
-        """End the sessions opened with an account at a provider, or with one session there.
-
-        Args:
-            subject: the account; None for the account of session `sid`.
-            sid: the provider's session; None for all of `subject`.
-        """
-        condition = LoginSession.provider == provider
-        if subject is not None:
-            condition &= LoginSession.provider_subject == subject
-        if sid is not None:
-            # Sessions that the provider did not name could be this one.
-            unnamed = LoginSession.provider_sid.is_null() if subject is not None else None
-            same = LoginSession.provider_sid == sid
-            condition &= same if unnamed is None else same | unnamed
-        return self._end_where(db, condition, reason)
-
-    def _end_where(
-        self, db: peewee.Database, condition: peewee.Expression, reason: str
-    ) -> list[Revocation]:
-        now = self._clock()
-        ended = session_rows.lock_living(db, condition, now)
-        session_rows.mark_ended(db, [sid for sid, _ in ended], reason, now)
-        return self._revocations.record_sessions(db, ended, reason)
-
-    def end_within(self, db: peewee.Database, session: LoginSession, reason: str) -> Revocation:
-        """End a session within the caller's transaction, which holds its lock; publish the result
-        after the commit."""
-        return self._end(db, session.id, session.user_id, reason)
-
-    def _end(self, db: peewee.Database, sid: str, user_id: str, reason: str) -> Revocation:
-        change = {LoginSession.ended_at: self._clock(), LoginSession.end_reason: reason}
-        LoginSession.update(change).where(LoginSession.id == sid).execute(db)
-        return self._revocations.record(db, "session", sid, user_id, reason)

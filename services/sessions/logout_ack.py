@@ -8,7 +8,7 @@ import msgspec
 
 from services.errors import StoreUnavailable
 from services.sessions.control import Control
-from services.sessions.login_sessions import LoginSessions
+from services.sessions.session_ends import SessionEnds
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 
@@ -42,9 +42,9 @@ class LogoutAcknowledgement:
     """Ends login sessions and waits for the acknowledgements of every node."""
 
     def __init__(
-        self, login_sessions: LoginSessions, pool: SessionPool, nodes: Nodes, control: Control
+        self, session_ends: SessionEnds, pool: SessionPool, nodes: Nodes, control: Control
     ) -> None:
-        self._sessions, self._pool, self._nodes = login_sessions, pool, nodes
+        self._ends, self._pool, self._nodes = session_ends, pool, nodes
         self._control = control
 
     async def end(self, user_id: str, sid: str, reason: str, token_id: str) -> Outcome:
@@ -58,11 +58,11 @@ class LogoutAcknowledgement:
             open_before = await self._pool.of_login_session(user_id, sid)
             others = await self._nodes.living() - {me}
         except StoreUnavailable:
-            closed = await self._sessions.end(user_id, sid, reason, token_id)
+            closed = await self._ends.end(user_id, sid, reason, token_id)
             return Outcome(closed, None, [NodeOutcome(me, closed, 0)])
         expected = Counter(session.node for session in open_before)
         with self._control.request() as request:
-            here = await self._sessions.end(user_id, sid, reason, token_id, request.name)
+            here = await self._ends.end(user_id, sid, reason, token_id, request.name)
             answers = await request.gather(others, WAIT_SECONDS)
         outcomes = [NodeOutcome(me, here, 0)] + [
             NodeOutcome(node, answers.get(node, 0), 0 if node in answers else expected[node])

@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
 
 import peewee
 
-from models.revocation import Revocation as Row
 from services.errors import StoreUnavailable
 from services.metrics import Metrics
+from services.sessions import revocation_rows
 from services.sessions.control import Control, Kind, Revocation
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
+from services.sessions.revocation_rows import SWEEP_LIMIT
 from services.sessions.tokens import Claims
 from services.sockets.hub import Hub
 from services.storage.database import Database
@@ -27,9 +27,6 @@ from services.websocket.protocol import CloseCode
 
 SWEEP_SECONDS = 1.0
 """How often the rows are read: the bound when every message between nodes is lost."""
-SWEEP_LIMIT = 1000
-ROWS_AT_ONCE = 500
-"""Written in one statement: databases take a bounded number of parameters."""
 REREAD_SECONDS = 10.0
 """Rows of transactions that commit late, with ids already passed, are found this long."""
 
@@ -142,19 +139,11 @@ class Revocations:
         spared: str = "",
     ) -> Revocation:
         """Write the row. To be called within the transaction that ends the session or token."""
-        now = self._clock()
-        row_id = Row.insert(
-            kind=kind,
-            subject=subject,
-            user_id=user_id,
-            reason=reason,
-            role=role,
-            created_at=now,
-            expires_at=now + self._life,
-            generation=generation,
-            spared=spared,
-        ).execute(db)
-        made = Revocation(kind, subject, user_id, reason, now, row_id, role, generation, spared)
+        made = revocation_rows.insert(
+            db,
+            Revocation(kind, subject, user_id, reason, self._clock(), 0, role, generation, spared),
+            self._life,
+        )
         self._on_recorded(db, [made])
         return made
 
@@ -166,23 +155,7 @@ class Revocations:
         Args:
             ended: their ids, each with its user's.
         """
-        now, written = self._clock(), []
-        for start in range(0, len(ended), ROWS_AT_ONCE):
-            rows = [
-                {
-                    "kind": "session",
-                    "subject": sid,
-                    "user_id": user_id,
-                    "reason": reason,
-                    "created_at": now,
-                    "expires_at": now + self._life,
-                }
-                for sid, user_id in ended[start : start + ROWS_AT_ONCE]
-            ]
-            made = Row.insert_many(rows).returning(Row.id, Row.subject, Row.user_id).execute(db)
-            written += [
-                Revocation("session", r.subject, r.user_id, reason, now, r.id) for r in made
-            ]
+        written = revocation_rows.insert_sessions(db, ended, reason, self._clock(), self._life)
         self._on_recorded(db, written)
         return written
 
@@ -290,7 +263,7 @@ class Revocations:
         """
         cursor, page = self._floor, None
         while page is None or len(page) == SWEEP_LIMIT:
-            page = await self._database.read(_newer, cursor, self._clock())
+            page = await self._database.read(revocation_rows.newer, cursor, self._clock())
             self.apply(page)
             cursor = page[-1].id if page else cursor
         self._settle(self._clock())
@@ -313,27 +286,3 @@ class Revocations:
         if settled:
             self._floor = max(self._floor, *settled)
             self._seen = {i: seen for i, seen in self._seen.items() if i > self._floor}
-
-
-def _newer(db: peewee.Database, floor: int, now: float) -> list[Revocation]:
-    rows = (
-        Row.select()
-        .where((Row.id > floor) & (Row.expires_at > now))
-        .order_by(Row.id)
-        .limit(SWEEP_LIMIT)
-    )
-    return [_read(row) for row in rows.execute(db)]
-
-
-def _read(row: Any) -> Revocation:
-    return Revocation(
-        row.kind,
-        row.subject,
-        row.user_id,
-        row.reason,
-        row.created_at,
-        row.id,
-        row.role,
-        row.generation,
-        row.spared,
-    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import peewee
 
 from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
-from services.claims import Claims
+from services.claims import Acr, Claims, Proof
 from services.grants.queries import personal_grants
 from services.sessions.login_cache import LoginState
 from services.storage.row_locks import locked
@@ -127,7 +127,9 @@ def delete_some(db: peewee.Database, user_id: str) -> int:
 def state_of(db: peewee.Database, claims: Claims, now: float) -> LoginState | None:
     """The login session of a token as the database has it. None: over, or the token is revoked."""
     query = (
-        LoginSession.select(LoginSession.expires_at, User.name, User.role, User.generation)
+        LoginSession.select(
+            LoginSession.expires_at, User.name, User.role, User.generation, LoginSession.auth_epoch
+        )
         .join(User)
         .where(
             (LoginSession.id == claims.sid)
@@ -146,13 +148,18 @@ def state_of(db: peewee.Database, claims: Claims, now: float) -> LoginState | No
         return None
     reader, personal = personal_grants(db, claims.sub)
     since = reader.role_since, reader.created_at
-    return LoginState(row[1], row[2], row[0], now, personal, row[3], *since)
+    return LoginState(row[1], row[2], row[0], now, personal, row[3], *since, row[4])
 
 
 def is_recent(db: peewee.Database, user_id: str, sid: str, now: float) -> bool:
     """Whether the user of a living session proved who they are in the last `RECENT_SECONDS`."""
     session = living(db, user_id, sid, now)
     return session is not None and session.proven_at >= now - RECENT_SECONDS
+
+
+def proof_of(session: LoginSession) -> Proof:
+    """How the user of a session last authenticated."""
+    return Proof(cast("Acr", session.acr), session.proven_at, session.auth_epoch)
 
 
 def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSession | None:

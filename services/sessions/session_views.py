@@ -55,6 +55,8 @@ class SignedIn(msgspec.Struct, frozen=True):
     """Sessions of the same user that were ended because of the limit."""
     method: str = ""
     """How the session was opened; empty after a refresh."""
+    proof_epoch: int = 0
+    """Of the clock by which its user last authenticated."""
 
 
 class ProviderSession(msgspec.Struct, frozen=True):

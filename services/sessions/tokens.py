@@ -46,7 +46,7 @@ TOKEN_TYPES = frozenset({TOKEN_TYPE, "application/at+jwt"})
 REFRESH_PREFIX = "usher_rt"
 """Before refresh tokens, so that secret scanners find leaked ones."""
 
-PURPOSES = ("refresh-token", "ticket", "device", "native-code", "api-key", "account-link")
+PURPOSES = ("refresh-token", "ticket", "device", "native-code", "api-key", "account-link", "factor")
 """Of keys that are derived from the secrets."""
 
 MAX_TOKEN_LENGTH = 4096
@@ -124,7 +124,7 @@ class Tokens:
         self._clock = clock
         self._signing_kid = key_id(secrets[0])
         self._keyrings = [Keyring(secrets, name) for name in PURPOSES]
-        refresh, ticket, device, code, api_key, link = self._keyrings
+        refresh, ticket, device, code, api_key, link, factor = self._keyrings
         self.refresh = KeyedTokens(refresh, REFRESH_PREFIX)
         """Makes refresh tokens, and knows them again."""
         self.tickets, self.devices = Checksums(ticket), Checksums(device)
@@ -134,6 +134,8 @@ class Tokens:
         """Signs the codes of native sign-ins."""
         self.links = Checksums(link)
         """Signs the tokens of one-time links."""
+        self.factors = Checksums(factor)
+        """Signs the challenges of second factors and passkeys."""
         # The header of every token of ours is one of these few texts: no need to parse it.
         self._headers = {_header_segment(kid): key for kid, key in self._keys.items()}
         self._payload = msgspec.json.Decoder(_Payload)
@@ -177,6 +179,7 @@ class Tokens:
         role: Role,
         not_after: float,
         auth_time: float | None = None,
+        acr: Acr = "1",
     ) -> tuple[str, Claims]:
         """A new access token and what it says.
 
@@ -186,6 +189,7 @@ class Tokens:
             role: the user's role now.
             not_after: epoch seconds; the end of the login session, which no token outlives.
             auth_time: when the user last proved who they are, epoch seconds; now by default.
+            acr: by how many factors.
 
         Raises:
             Unauthenticated: the login session is over already.
@@ -197,7 +201,7 @@ class Tokens:
             raise Unauthenticated("no token for a login session that is over")
         proven_at = issued_at if auth_time is None else round(auth_time, 3)
         token_id = secrets.token_urlsafe(16)
-        claims = Claims(user_id, session_id, token_id, issued_at, expires_at, role, proven_at)
+        claims = Claims(user_id, session_id, token_id, issued_at, expires_at, role, proven_at, acr)
         payload = {"iss": self.issuer, "aud": self.audience, **msgspec.structs.asdict(claims)}
         kid = self._signer()
         headers, key = {"kid": kid, "typ": TOKEN_TYPE}, self._keys[kid]

@@ -1,7 +1,7 @@
-"""The installation's own name, logo and accent colour, for the pages that people sign in on.
+"""The installation's name, logo and accent colour, shown on the sign-in pages.
 
-Whatever colour is chosen, text in it and on it can be read: it is darkened on light ground and
-lightened on dark ground until the contrast is 4.5:1 (WCAG 1.4.3). Buttons keep it as it is.
+Text stays readable with any accent colour. The colour is darkened on a light background, and
+lightened on a dark one, until the contrast is 4.5:1 (WCAG 1.4.3). Buttons keep the original colour.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from services.settings.origins import parse_origin
 DEFAULT_NAME = "Usher"
 MAX_NAME_LENGTH = 60
 MAX_LOGO_BYTES = 512 * 1024
-LEAST_CONTRAST = 4.5
-STEPS = 50
-TINT = 0.1
-"""Share of the accent in what lies behind accented text."""
+MIN_CONTRAST = 4.5
+MIX_STEPS = 50
+TINT_SHARE = 0.1
+"""Share of the accent colour in the background of accented text."""
 
 _COLOUR = re.compile(r"#?(?P<hex>[0-9A-Fa-f]{6}|[0-9A-Fa-f]{3})")
 _MAGIC = MappingProxyType(
@@ -39,7 +39,7 @@ TAKES_LOGO = (
 
 
 class Colour(NamedTuple):
-    """sRGB, each from 0 to 255."""
+    """An sRGB colour. Each component is 0 to 255."""
 
     red: int
     green: int
@@ -59,34 +59,41 @@ class Colour(NamedTuple):
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
     def mixed(self, other: Colour, share: float) -> Colour:
-        """This colour with so much of another in it."""
+        """Mix this colour with another. `share`: of the other colour, 0 to 1."""
         return Colour(*(round(a + (b - a) * share) for a, b in zip(self, other, strict=True)))
 
 
 BLACK, WHITE = Colour(0, 0, 0), Colour(255, 255, 255)
 
 
-class Ground(NamedTuple):
-    """What lies behind text in one of the two schemes of static/style.css: `--surface`,
-    `--ground`, `--sunk`. `away`: what an accent is mixed with to stand out from them."""
+class Background(NamedTuple):
+    """The background colours of a colour scheme in static/style.css.
+
+    Attributes:
+        surface: `--surface`.
+        others: `--ground` and `--sunk`.
+        away: the colour that is mixed into an accent to raise its contrast.
+    """
 
     surface: Colour
     others: tuple[Colour, ...]
     away: Colour
 
 
-LIGHT = Ground(WHITE, (Colour(0xF6, 0xF5, 0xF1), Colour(0xF4, 0xF3, 0xEE)), BLACK)
-DARK = Ground(Colour(0x1C, 0x20, 0x24), (Colour(0x14, 0x17, 0x1A), Colour(0x17, 0x1A, 0x1D)), WHITE)
+LIGHT = Background(WHITE, (Colour(0xF6, 0xF5, 0xF1), Colour(0xF4, 0xF3, 0xEE)), BLACK)
+DARK = Background(
+    Colour(0x1C, 0x20, 0x24), (Colour(0x14, 0x17, 0x1A), Colour(0x17, 0x1A, 0x1D)), WHITE
+)
 
 
 class Palette(msgspec.Struct, frozen=True):
-    """What an accent becomes on one ground.
+    """The CSS colours that one accent gives on one background.
 
     Attributes:
-        text: links and the edges of what has the focus.
-        tint: behind accented text.
-        fill: behind the words of a button.
-        on_fill: those words.
+        text: links and focus outlines.
+        tint: background of accented text.
+        fill: background of a button.
+        on_fill: text of a button.
     """
 
     text: str
@@ -96,7 +103,7 @@ class Palette(msgspec.Struct, frozen=True):
 
 
 class Logo(msgspec.Struct, frozen=True):
-    """An image: of a file, which is served from here, or a URL of the own origin."""
+    """The logo: the content of a file, which Usher serves, or a URL of Usher's own origin."""
 
     url: str = ""
     content: bytes = b""
@@ -104,7 +111,7 @@ class Logo(msgspec.Struct, frozen=True):
 
 
 class Branding(msgspec.Struct, frozen=True):
-    """How the pages look. `accent`: None for the colours of static/style.css."""
+    """The look of the sign-in pages. `accent`: None for the colours of static/style.css."""
 
     name: str = DEFAULT_NAME
     logo: Logo | None = None
@@ -112,19 +119,19 @@ class Branding(msgspec.Struct, frozen=True):
 
 
 def contrast(one: Colour, other: Colour) -> float:
-    """From 1 to 21 (WCAG 2.2)."""
+    """The contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
     dark, light = sorted((one.luminance, other.luminance))
     return (light + 0.05) / (dark + 0.05)
 
 
-def palette(accent: Colour, ground: Ground) -> Palette:
-    """An accent so that it can be read on a ground."""
+def palette(accent: Colour, ground: Background) -> Palette:
+    """Derive the colours from an accent, so that text is readable on the background."""
     text, tint = accent, accent
-    for step in range(STEPS + 1):
-        text = accent.mixed(ground.away, step / STEPS)
-        tint = ground.surface.mixed(text, TINT)
+    for step in range(MIX_STEPS + 1):
+        text = accent.mixed(ground.away, step / MIX_STEPS)
+        tint = ground.surface.mixed(text, TINT_SHARE)
         if min(contrast(text, behind) for behind in (ground.surface, *ground.others, tint)) >= (
-            LEAST_CONTRAST
+            MIN_CONTRAST
         ):
             break
     on_fill = max((WHITE, BLACK), key=lambda words: contrast(words, accent))
@@ -132,7 +139,7 @@ def palette(accent: Colour, ground: Ground) -> Palette:
 
 
 def stylesheet(branding: Branding) -> str:
-    """What static/style.css is followed by."""
+    """The CSS that is appended to static/style.css; empty without an accent colour."""
     if branding.accent is None:
         return ""
     light, dark = (palette(branding.accent, ground) for ground in (LIGHT, DARK))
@@ -152,7 +159,7 @@ def _variables(colours: Palette) -> str:
 
 
 def read_colour(text: str) -> Colour | None:
-    """`#0b5c63` or `#abc`; None for anything else."""
+    """Parse `#0b5c63` or `#abc`. Returns None for anything else."""
     match = _COLOUR.fullmatch(text.strip())
     if match is None:
         return None
@@ -161,14 +168,16 @@ def read_colour(text: str) -> Colour | None:
 
 
 def read_logo(text: str, name: str, public_url: str | None) -> Logo:
-    """The logo that a setting names, read once.
+    """Read the logo from the file, or check the URL, that APP_LOGO gives.
 
     Args:
-        name: of the setting.
+        text: a path or a URL.
+        name: of the setting, for the error.
+        public_url: PUBLIC_URL, or None.
 
     Raises:
-        SettingError: it is no image, too large, or of another origin, which the
-            Content-Security-Policy of the pages would not let in.
+        SettingError: the file is not an image or is too large, or the URL is of another origin,
+            which the pages' Content-Security-Policy would block.
     """
     if text.startswith(("http://", "https://")):
         origin = "/".join(text.split("/")[:3])
@@ -182,12 +191,12 @@ def read_logo(text: str, name: str, public_url: str | None) -> Logo:
         raise SettingError(name, f"{text[:80]!r}, which cannot be read", TAKES_LOGO) from error
     media_type = _media_type(content)
     if not media_type:
-        raise SettingError(name, f"{text[:80]!r}, which is none", TAKES_LOGO)
+        raise SettingError(name, f"{text[:80]!r}, which is not an image", TAKES_LOGO)
     return Logo(content=content, media_type=media_type)
 
 
 def _media_type(content: bytes) -> str:
-    """By its first bytes: a name says what it likes."""
+    """The media type by the first bytes, since a file name proves nothing; "" if unknown."""
     for magic, media_type in _MAGIC.items():
         if content.startswith(magic):
             return media_type

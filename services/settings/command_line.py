@@ -1,4 +1,4 @@
-"""The commands of server.py: names, arguments, and help."""
+"""The commands of server.py: their names, arguments and help texts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Command(msgspec.Struct, frozen=True):
     """One command.
 
     Attributes:
-        name: the first word behind `server.py`.
-        argument: what it takes behind its name, or empty.
-        help: for --help.
-        repeated: a flag of its own that it takes once or more, without its dashes, or empty.
-        takes: what stands behind that flag.
+        name: the first argument of `server.py`.
+        argument: placeholder of its positional argument, or empty.
+        help: the text for --help.
+        repeated: name of a flag that may be given several times, without dashes, or empty.
+        takes: the values that this flag accepts.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Command(msgspec.Struct, frozen=True):
 
     @property
     def usage(self) -> str:
-        """Its name, and what it takes."""
+        """The usage line: the name and its arguments."""
         flag = f"--{self.repeated} {'|'.join(self.takes)} …" if self.repeated else ""
         return " ".join(part for part in (self.name, self.argument, flag) if part)
 
@@ -38,37 +38,42 @@ MAKE_ADMIN = Command("make-admin", "EMAIL", "make an account an administrator")
 RESET_PASSWORD = Command(
     "reset-password",
     "EMAIL",
-    "make a link, shown this once, by which the owner of an account sets a new password within 30 "
-    "minutes; that ends all of its login sessions, and until then nothing changes",
+    "create a link, shown only once, with which the owner of an account can set a new password "
+    "within 30 minutes; setting it ends all login sessions of the account",
 )
 LIST_USERS = Command("list-users", "", "list the accounts: id, e-mail address, name, role")
 ROTATE_JWT = Command(
-    "rotate-jwt", "", "make a new secret for access tokens in DATA_DIR; nobody is signed out"
+    "rotate-jwt", "", "create a new secret for access tokens in DATA_DIR; nobody is signed out"
 )
 ROTATE_KEYS = Command(
     "rotate-keys",
     "",
-    "encrypt anew what providers gave, with the newest of ENCRYPTION_KEYS; a new one in DATA_DIR; "
-    "and a new key pair for app tokens",
+    "re-encrypt the tokens of providers with the newest of ENCRYPTION_KEYS, or with a new key in "
+    "DATA_DIR; also create a new key pair for app tokens",
 )
 CREATE_API_KEY = Command(
     "create-api-key",
     "NAME",
-    "make a key for a backend, shown this once; it has no maker, and does not die with anybody's "
-    "rights",
+    "create an API key for a backend, shown only once; it belongs to no user, so it stays valid "
+    "when an administrator loses the role",
     "scope",
     ("publish", "disconnect", "read", "introspect", "channels", "users"),
 )
 COMMANDS = (MAKE_ADMIN, RESET_PASSWORD, LIST_USERS, ROTATE_JWT, ROTATE_KEYS, CREATE_API_KEY)
 NAMES = frozenset(command.name for command in COMMANDS)
-MORE = """
-Each takes the settings of the server, as variables or flags; it may be running or stopped.
---json: answer with one JSON object on stdout."""
+EPILOG = """
+Every command accepts the server's settings, as variables or flags. The server may be running or
+stopped. --json: write one JSON object to stdout."""
 
 
-class Call(msgspec.Struct, frozen=True):
-    """A command as it was given. `settings`: flags of settings, for `settings.load`. `repeated`:
-    what stood behind the command's own flag."""
+class ParsedCommand(msgspec.Struct, frozen=True):
+    """A command with its arguments.
+
+    Attributes:
+        json: whether the result is written as JSON.
+        settings: the flags that are settings, for `settings.load`.
+        repeated: the values of the command's repeatable flag.
+    """
 
     command: Command
     argument: str
@@ -78,15 +83,15 @@ class Call(msgspec.Struct, frozen=True):
 
 
 def overview() -> str:
-    """The commands, for --help of the server."""
+    """All commands with their help, for the server's --help."""
     return "; ".join(f"{c.usage}: {c.help}" for c in COMMANDS)
 
 
-def parse(argv: Sequence[str]) -> Call | None:
-    """The command that a command line begins with; None where it begins with none.
+def parse(argv: Sequence[str]) -> ParsedCommand | None:
+    """Parse a command line. Returns None if it does not begin with a command.
 
     Raises:
-        SettingError: it does not take that.
+        SettingError: an argument is missing or not accepted.
         SystemExit: after --help, with status 0.
     """
     command = next((c for c in COMMANDS if argv[:1] == [c.name]), None)
@@ -95,7 +100,7 @@ def parse(argv: Sequence[str]) -> Call | None:
     rest = list(argv[1:])
     if {"-h", "--help"} & set(rest):
         usage = f"usage: server.py {command.usage} [--json] [--SETTING VALUE …]"
-        sys.stdout.write(f"{usage}\n\n{command.help}\n{MORE}\n")
+        sys.stdout.write(f"{usage}\n\n{command.help}\n{EPILOG}\n")
         raise SystemExit(0)
     as_json = "--json" in rest
     rest = [word for word in rest if word != "--json"]
@@ -105,11 +110,11 @@ def parse(argv: Sequence[str]) -> Call | None:
             takes = f"{command.argument} as the next word"
             raise SettingError(command.name, "nothing", takes)
         argument = rest.pop(0)
-    return Call(command, argument, as_json, rest, _take_repeated(command, rest))
+    return ParsedCommand(command, argument, as_json, rest, _take_repeated(command, rest))
 
 
 def _take_repeated(command: Command, rest: list[str]) -> tuple[str, ...]:
-    """Take the command's own flag out of the words, with what stands behind it."""
+    """Remove the command's repeatable flag from `rest`, and return its values."""
     flag, found = f"--{command.repeated}", []
     while command.repeated and flag in rest:
         place = rest.index(flag)

@@ -1,4 +1,7 @@
-"""DATA_DIR: the folder of the embedded parts and generated keys, for one server at a time."""
+"""DATA_DIR: the folder of the embedded database, embedded Redis and generated keys.
+
+Only one server at a time may use it.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +20,27 @@ FILE_MODE = 0o600
 LOCK_FILE = "usher.lock"
 MAX_RECORD_BYTES = 1000
 TAKES = "a folder that this user can read and write"
-# What a fresh volume brings along, and what only Usher puts there.
+# Present on a fresh volume.
 _NOT_CONTENT = frozenset({"lost+found"})
+# Created by Usher only.
 _OWN_CONTENT = frozenset({LOCK_FILE, "jwt_secrets.key", "encryption_keys.key"})
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def prepare_data_dir(path: Path, setting: str = "USHER_DATA_DIR") -> list[str]:
-    """Makes the folder, mode 0700, or closes it to others where it is Usher's own.
+    """Create the folder with mode 0700, or set that mode if the folder is Usher's own.
 
-    A folder with other things in it (someone's home, /tmp) is left as it is.
+    The mode of a folder with other content (a home folder, /tmp) is not changed.
 
     Args:
         path: DATA_DIR.
-        setting: what the user calls it, for the error.
+        setting: the variable or flag that set it, for the error.
 
     Returns:
         Warnings for the log.
 
     Raises:
-        SettingError: the folder cannot be made or used.
+        SettingError: the folder cannot be created or used.
     """
     try:
         path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
@@ -50,15 +54,20 @@ def prepare_data_dir(path: Path, setting: str = "USHER_DATA_DIR") -> list[str]:
         return []
     shown = f"{path} is open to other users (mode {mode:04o})"
     if not content or content & _OWN_CONTENT:
-        with contextlib.suppress(OSError):  # not ours to change: said below
+        with contextlib.suppress(OSError):  # owned by another user: warned of below
             path.chmod(FOLDER_MODE)
             return [f"{shown}; it is now closed to them (mode 0700)"]
     return [f"{shown}; give {setting} a folder of its own, with mode 0700"]
 
 
 class RunningServer(NamedTuple):
-    """The server that holds a DATA_DIR. `reloads`: how often it has read its settings anew.
-    `public_url`: where browsers reach it; empty while it starts."""
+    """The server that uses a DATA_DIR.
+
+    Attributes:
+        process: its process id.
+        reloads: how often it has reloaded its settings.
+        public_url: the URL at which browsers reach it; empty while it starts.
+    """
 
     process: int
     reloads: int
@@ -66,7 +75,7 @@ class RunningServer(NamedTuple):
 
 
 def running_server(path: Path) -> RunningServer | None:
-    """The server that holds a DATA_DIR just now, or None."""
+    """The server that currently uses a DATA_DIR, or None."""
     try:
         file = os.open(path / LOCK_FILE, os.O_RDWR)
     except OSError:
@@ -88,13 +97,13 @@ def _recorded(words: list[str]) -> RunningServer | None:
 
 
 class DataDirLock:
-    """Holds DATA_DIR for this process, so that two servers never share embedded parts.
+    """Locks DATA_DIR for this process, so that two servers never share an embedded database.
 
-    An advisory lock (flock): the system drops it when the process ends, however it ends.
+    This is an advisory lock (flock). The system releases it when the process ends, however it ends.
 
     Args:
         path: DATA_DIR, which exists.
-        setting: what the user calls it, for the error.
+        setting: the variable or flag that set it, for the error.
     """
 
     def __init__(self, path: Path, setting: str = "USHER_DATA_DIR") -> None:
@@ -103,10 +112,10 @@ class DataDirLock:
         self._reloads, self._public_url = 0, ""
 
     def acquire(self) -> None:
-        """Takes the lock or fails at once.
+        """Acquire the lock, or fail at once.
 
         Raises:
-            SettingError: another server has it; names its process id.
+            SettingError: another server holds it; the error names its process id.
         """
         try:
             file = os.open(self._path / LOCK_FILE, os.O_RDWR | os.O_CREAT, FILE_MODE)
@@ -125,24 +134,26 @@ class DataDirLock:
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
 
     def record_reloads(self, count: int) -> None:
-        """Say how often the settings were read anew, for who waits for it."""
+        """Record the number of reloads, for a command that waits for one."""
         self._reloads = count
         self._record()
 
     def record_public_url(self, url: str) -> None:
-        """Say where browsers reach this server, for commands that write links."""
+        """Record the URL at which browsers reach this server, for commands that create links."""
         self._public_url = url
         self._record()
 
     def _record(self) -> None:
-        # What is written never gets shorter, so nothing of the last one is left behind it.
+        # The record never gets shorter, so no part of the previous one remains.
         if self._file is not None:
             text = f"{os.getpid()}\n{self._reloads}\n{self._public_url}\n"
             os.pwrite(self._file, text.encode("ascii", "replace"), 0)
 
     def release(self) -> None:
-        """Gives the lock back; a second call does nothing. The file stays: removing it would
-        let two servers lock two different files of the same name."""
+        """Release the lock; a second call does nothing.
+
+        The file is not deleted. Otherwise two servers could lock two different files of that name.
+        """
         if self._file is not None:
             os.close(self._file)
             self._file = None

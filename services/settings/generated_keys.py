@@ -23,23 +23,26 @@ JWT_SECRETS_FILE = "jwt_secrets.key"
 ENCRYPTION_KEYS_FILE = "encryption_keys.key"
 MAX_KEY_FILE_BYTES = 65_536
 KEEP_OLDER = 4
-"""Older keys that stay beside a new one."""
+"""Number of older keys that are kept when a new one is added."""
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def stored_jwt_secrets(data_dir: Path) -> tuple[tuple[Secret, ...], list[str]]:
-    """The JWT secrets kept in DATA_DIR, made now if there are none, and warnings for the log.
+    """Read the JWT secrets in DATA_DIR, or generate one if there is none.
+
+    Returns:
+        The secrets, newest first, and warnings for the log.
 
     Raises:
-        SettingError: the file cannot be read, written or understood.
+        SettingError: the file cannot be read, written or parsed.
     """
     path = data_dir / JWT_SECRETS_FILE
     return _stored(path, "USHER_JWT_SECRETS", lambda: secrets.token_urlsafe(48), jwt_secrets)
 
 
 def stored_encryption_keys(data_dir: Path) -> tuple[tuple[Secret, ...], list[str]]:
-    """The Fernet keys kept in DATA_DIR; as `stored_jwt_secrets`."""
+    """Like `stored_jwt_secrets`, for Fernet keys."""
     path = data_dir / ENCRYPTION_KEYS_FILE
     return _stored(
         path, "USHER_ENCRYPTION_KEYS", lambda: Fernet.generate_key().decode(), encryption_keys
@@ -47,7 +50,7 @@ def stored_encryption_keys(data_dir: Path) -> tuple[tuple[Secret, ...], list[str
 
 
 def add_jwt_secret(data_dir: Path) -> int:
-    """Put a new secret in front of those in DATA_DIR. Gives how many there are.
+    """Add a new JWT secret to DATA_DIR, as the newest. Returns the number of secrets.
 
     Raises:
         SettingError: as `stored_jwt_secrets`.
@@ -59,7 +62,11 @@ def add_jwt_secret(data_dir: Path) -> int:
 
 
 def add_encryption_key(data_dir: Path) -> tuple[Secret, ...]:
-    """Put a new key in front of those in DATA_DIR. Gives all; raises as the other."""
+    """Add a new Fernet key to DATA_DIR, as the newest. Returns all keys.
+
+    Raises:
+        SettingError: as `stored_jwt_secrets`.
+    """
     keys, _ = stored_encryption_keys(data_dir)
     kept = [Fernet.generate_key().decode(), *(key.reveal() for key in keys[:KEEP_OLDER])]
     _replace(data_dir / ENCRYPTION_KEYS_FILE, kept, "USHER_ENCRYPTION_KEYS")
@@ -67,7 +74,7 @@ def add_encryption_key(data_dir: Path) -> tuple[Secret, ...]:
 
 
 def _replace(path: Path, lines: list[str], setting: str) -> None:
-    """Written aside and then put in place: whoever reads sees the old file or the new one."""
+    """Replace a key file atomically: a reader sees the old file or the new one."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
@@ -77,7 +84,7 @@ def _replace(path: Path, lines: list[str], setting: str) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             aside.replace(path)
-        except BaseException:  # interrupted too: half a key must not lie there
+        except BaseException:  # an interrupt too: no partial key may remain
             aside.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
@@ -99,19 +106,23 @@ def _stored(
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return read(",".join(lines)), warnings
     except (OSError, BadValue, UnicodeDecodeError) as error:
-        # Never replaced by a new key: that would sign everyone out, or lose what is encrypted.
+        # Not replaced by a new key: that would sign everyone out, or make encrypted data
+        # unreadable.
         reason = error.strerror if isinstance(error, OSError) else "not a key file"
         raise SettingError(
             setting,
             f"the file {str(path)!r} ({reason})",
             "keys in the setting, or a key file of one key per line (restore it, or remove it "
-            "to have new keys made)",
+            "to generate new keys)",
         ) from error
 
 
 def _create(path: Path, generate: Callable[[], str]) -> None:
-    """Makes the file unless it is there. Written aside and then linked into place: a link fails
-    when the name is taken, so of two starts one wins and both read the same whole file."""
+    """Create the file unless it exists.
+
+    A temporary file is linked to the name. A link fails if the name exists, so when two servers
+    start at once, one of them creates the file and both read it whole.
+    """
     if path.exists():
         return
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -129,8 +140,9 @@ def _create(path: Path, generate: Callable[[], str]) -> None:
 
 
 def _read(path: Path) -> tuple[str, list[str]]:
-    """The file's text; closed to other users first if it was open to them."""
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not hold the start up
+    """Read the file's text and warnings. Removes the access of other users first, if they had
+    it."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not block the start
     try:
         mode = os.fstat(file).st_mode
         if not stat.S_ISREG(mode):
@@ -148,12 +160,12 @@ def _close_to_others(file: int, path: Path, mode: int) -> list[str]:
     try:
         os.fchmod(file, FILE_MODE)
     except OSError:
-        return [f"{shown} and cannot be closed to them; its keys may be known"]
-    return [f"{shown}; it is now closed (mode 0600), but its keys may be known: think of new ones"]
+        return [f"{shown} and its mode cannot be changed; its keys may be known"]
+    return [f"{shown}; it is now closed (mode 0600), but its keys may be known: rotate them"]
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without it a power cut may take the new name away again, after tokens were signed with it.
+    # Otherwise a power cut could lose the file after tokens were signed with its key.
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The limits of one socket, user or address."""
+"""The settings that limit what one socket, user or address may use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Every limit, with its default. A field is the setting's name in lower case.
 
     Attributes:
-        message_rate: frames a second of one socket; four times as many at once.
-        max_sockets_per_user: at one time, on all nodes.
-        max_unjoined_per_address: connections at one time, to one node.
-        max_channels_per_owner: that somebody who is no administrator may own.
-        max_memberships_given: standing ones, given by somebody who is no administrator.
-        max_memberships_given_to_one: of these, to one and the same user.
+        message_rate: frames per second that a socket may send; a burst may be four times as many.
+        max_sockets_per_user: sockets that a user may have open at one time, on all nodes.
+        max_unjoined_per_address: connections of an address that have not joined, on all nodes.
+        max_channels_per_owner: channels that a user may own; administrators have no limit.
+        max_memberships_given: memberships that a user may have granted; administrators have no
+            limit.
+        max_memberships_given_to_one: memberships of these that the same user may hold.
     """
 
     message_rate: int = 50
@@ -32,12 +33,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MEANINGS = {
-    "message_rate": "frames a second that one socket may send, and four times as many at once",
-    "max_sockets_per_user": "sockets that one user may have open, on all nodes",
-    "max_unjoined_per_address": "connections of one address (IPv6: /64) that have not joined",
-    "max_channels_per_owner": "channels that one user may own; administrators: any number",
-    "max_memberships_given": "memberships that one user may have given; administrators: any number",
-    "max_memberships_given_to_one": "memberships of these that one and the same user may have",
+    "message_rate": "frames per second that a socket may send; a burst may be four times as many",
+    "max_sockets_per_user": "sockets that a user may have open, on all nodes",
+    "max_unjoined_per_address": "connections of an address (IPv6: /64) that have not joined",
+    "max_channels_per_owner": "channels that a user may own; administrators: any number",
+    "max_memberships_given": "memberships that a user may have granted; administrators: any number",
+    "max_memberships_given_to_one": "memberships of these that the same user may hold",
 }
 """For --help and the README."""
 
@@ -50,9 +51,9 @@ LIMIT_SETTINGS: tuple[Setting[Any], ...] = tuple(
 
 
 def read_limits(value: Callable[[Setting[Any]], Any]) -> dict[str, Any]:
-    """The limits as they are set, by field.
+    """Read the limits, as keyword arguments of `Limits`.
 
     Args:
-        value: gives what is set for a row of the table.
+        value: reads the value of one setting.
     """
     return {row.name.lower(): value(row) for row in LIMIT_SETTINGS}

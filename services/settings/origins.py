@@ -22,17 +22,19 @@ MAX_ORIGIN_LENGTH = 300
 """Characters: a host name has at most 253 (RFC 1035 section 2.3.4)."""
 
 WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-"""And how this machine itself goes there: a socket on `::` takes no IPv4 (IPV6_V6ONLY)."""
+"""Wildcard addresses, and the loopback address that reaches a server bound to each. A socket bound
+to `::` accepts no IPv4 connections (IPV6_V6ONLY)."""
 
 MAX_NEXT_LENGTH = 500
-"""Characters. The cookies of nine authorization requests still fit into the request headers."""
+"""Characters. With this limit, the cookies of nine authorization requests fit into the request
+headers."""
 _PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
-"""A path on this site. A second slash, or a backslash that browsers read as one, would make it a
-host; control characters are dropped by browsers and could hide either."""
+"""A path on this site. Browsers read a second slash, or a backslash, as the start of a host name.
+They drop control characters, which could hide either."""
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.:\[\]-]+)(?:[/?#][\x21-\x5b\x5d-\x7e]*)?")
-"""An origin, and what may follow it, as every reader reads it."""
+"""An origin with an optional path, query and fragment, in characters that all parsers agree on."""
 _DOT = re.compile("%2e", re.IGNORECASE)
-_SIGN_INS = "oauth"
+_OAUTH_SEGMENT = "oauth"
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))"
@@ -42,19 +44,21 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 class Origins:
-    """The own origin and the allowed ones.
+    """Checks origins against the server's own origin and the allowed ones.
 
     Args:
-        public_url: PUBLIC_URL as an origin, or None when it is not set.
-        host: the address or name that the server listens on.
-        port: the port it is really bound to.
+        public_url: PUBLIC_URL as an origin, or None if it is not set.
+        host: HOST, an address or a name.
+        port: the port that the server is bound to.
         allowed: ALLOWED_ORIGINS.
-        bound: the addresses it is really bound to; those of a name are known only then.
-        scheme: what the server itself speaks: http, or https with TLS_CERTIFICATE.
+        bound: the addresses that the server is bound to, which differ from `host` if that is a
+            name.
+        scheme: the scheme that the server itself uses: http, or https with TLS_CERTIFICATE.
 
     Attributes:
-        public_url: where browsers reach the server, without a trailing slash; also `iss`.
-        secure: whether that is https, so that cookies can be Secure.
+        public_url: the URL at which browsers reach the server, without a trailing slash; also
+            `iss`.
+        secure: whether that URL is https, so that cookies can be Secure.
     """
 
     def __init__(
@@ -70,26 +74,28 @@ class Origins:
         self.secure = self.public_url.startswith("https://")
         own = {self.public_url} if public_url else _own_origins(host, port, bound, scheme)
         self._own = frozenset(filter(None, map(parse_origin, own)))
-        self._taken = self._own | frozenset(filter(None, map(parse_origin, allowed)))
+        self._own_or_allowed = self._own | frozenset(filter(None, map(parse_origin, allowed)))
 
     def is_own_or_allowed(self, origin: str | None) -> bool:
-        """Whether a request with this `Origin` header may use cookies. A missing one may not:
-        the caller decides what a request without it can do."""
+        """Whether a request with this `Origin` header may use cookies.
+
+        False for None. The caller decides what a request without the header may do.
+        """
         if origin is None:
             return False
-        # Browsers send the normal form; the parse is for the others.
-        return origin in self._taken or parse_origin(origin) in self._taken
+        # Browsers send the normal form; other clients may not.
+        return origin in self._own_or_allowed or parse_origin(origin) in self._own_or_allowed
 
     def is_own(self, origin: str | None) -> bool:
-        """Whether this is the server's own origin, by any of its names."""
+        """Whether this is the server's own origin, under any of its names."""
         return origin is not None and parse_origin(origin) in self._own
 
     def refused(self, origin: str | None, host: str | None) -> str:
-        """For the log: an origin that was refused, and the setting that would allow it.
+        """The log text for a refused origin, with the setting that would allow it.
 
         Args:
             origin: the `Origin` header.
-            host: the `Host` header, which tells whether it is the page's own server by that name.
+            host: the `Host` header. If it matches, browsers reach this server by that name.
         """
         shown = repr((origin or "")[:MAX_ORIGIN_LENGTH])
         if origin is not None and host and origin.partition("://")[2].lower() == host.lower():
@@ -100,45 +106,51 @@ class Origins:
 
 
 def checked_next(target: str, origins: Origins) -> str:
-    """Where to go after a sign-in: a path here, or a page of an allowed origin (ASVS 5.1.5).
+    """Check where the browser goes after a sign-in, to prevent open redirects (ASVS 5.1.5).
+
+    Accepts a path on this site, or a page of an allowed origin.
 
     Raises:
-        BadRequest: somewhere else; no open redirect.
+        BadRequest: any other target, or a path under `/oauth/`.
     """
     if len(target) <= MAX_NEXT_LENGTH:
         path, url = _PATH.fullmatch(target), _URL.fullmatch(target)
         is_here = path is not None or (url is not None and origins.is_own(parse_origin(url[1])))
-        if is_here and _begins_a_sign_in(target):
+        if is_here and _is_oauth_path(target):
             raise BadRequest("next: another sign-in", detail="next: a page, not a sign-in")
         if is_here or (url is not None and origins.is_own_or_allowed(parse_origin(url[1]))):
             return target
     raise BadRequest("next: not on this site", detail="next: a path on this site")
 
 
-def _begins_a_sign_in(target: str) -> bool:
-    """Whether a browser would ask for a call under `/oauth/`. What the bundled page navigates to
-    comes from our own origin, and such a call trusts that a person has seen who asks."""
+def _is_oauth_path(target: str) -> bool:
+    """Whether a browser would request a path under `/oauth/`.
+
+    A redirect by the bundled page comes from our own origin. The calls under `/oauth/` take that as
+    a sign that the user chose to sign in, so `next` must not lead to them.
+    """
     path = re.split("[?#]", target, maxsplit=1)[0]
     _, _, rest = path.partition("://") if path[:1] != "/" else ("", "", path)
     segments: list[str] = []
-    # As the URL Standard reads a path: `%2e` is a dot, and two dots lead up.
+    # The URL Standard reads `%2e` as a dot, and removes dot segments.
     for segment in _DOT.sub(".", rest).split("/")[1:]:
         if segment == "..":
             del segments[-1:]
         elif segment != ".":
             segments.append(segment)
-    return segments[:1] == [_SIGN_INS]
+    return segments[:1] == [_OAUTH_SEGMENT]
 
 
 def parse_origin(text: str) -> str | None:
-    """The one spelling of an origin: lower case, default port dropped (RFC 6454 section 6.2).
+    """Normalise an origin: lower case, without a default port (RFC 6454 section 6.2).
 
     Returns:
-        None for anything else: `null`, `*`, a list, a path, user info, another scheme.
+        The origin, or None for anything else: `null`, `*`, a list, a path, user info, another
+        scheme.
     """
     if len(text) > MAX_ORIGIN_LENGTH:
         return None
-    # Checked first, because a few letters outside ASCII turn into ASCII when lower-cased.
+    # ASCII is checked first, because a few other letters become ASCII when lower-cased.
     match = _ORIGIN.fullmatch(text.lower()) if text.isascii() else None
     if match is None:
         return None
@@ -154,13 +166,13 @@ def parse_origin(text: str) -> str | None:
 
 
 def normal_host(host: str, *, ipv6: bool = False) -> str | None:
-    """A host in lower case as it stands in a URL, IPv6 in brackets; None when it is not one."""
+    """Normalise a host for a URL: lower case, IPv6 in brackets. Returns None if it is invalid."""
     host = host.lower()
     try:
         if ipv6:
             return f"[{ipaddress.IPv6Address(host)}]"
         if host.rpartition(".")[2].isdigit():
-            # `127.1` or `2130706433` are addresses to some readers and names to others.
+            # Some parsers read `127.1` or `2130706433` as an address, others as a name.
             return str(ipaddress.IPv4Address(host))
     except ValueError:
         return None
@@ -168,19 +180,19 @@ def normal_host(host: str, *, ipv6: bool = False) -> str | None:
 
 
 def is_host_name(host: str) -> bool:
-    """Whether this is a DNS name in ASCII, as RFC 1123 section 2.1 has it (and `_`)."""
+    """Whether this is a DNS name in ASCII (RFC 1123 section 2.1; `_` is accepted too)."""
     return len(host) <= 253 and all(_LABEL.fullmatch(label) for label in host.split("."))
 
 
 def http_origin(host: str, port: int, scheme: str = "http") -> str:
-    """`http://HOST:PORT`, with loopback for a wildcard, which is no address to go to."""
+    """`SCHEME://HOST:PORT`, with the loopback address in place of a wildcard address."""
     host = WILDCARD_HOSTS.get(host, host)
     shown = f"[{host}]" if ":" in host else host.lower()
     return f"{scheme}://{shown}" if port == DEFAULT_PORTS[scheme] else f"{scheme}://{shown}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this address or name means this machine only."""
+    """Whether this is a loopback address or `localhost`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -188,9 +200,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _own_origins(host: str, port: int, bound: Iterable[str], scheme: str) -> set[str]:
-    # Without PUBLIC_URL only names that an attacker's DNS cannot point here are own: the Host
-    # header is never believed, or DNS rebinding would make any page an own one. An address where
-    # this server does not listen may be another program's.
+    # Without PUBLIC_URL, only addresses that this server is bound to count as its own, and
+    # `localhost`. The Host header does not: with DNS rebinding, any page could choose it. At
+    # another address, another program may be listening.
     addresses = {WILDCARD_HOSTS.get(address, address) for address in (host, *bound)}
     names = addresses | ({"localhost"} if any(map(is_loopback, addresses)) else set())
     return {http_origin(name, port, scheme) for name in names}

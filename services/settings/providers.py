@@ -1,4 +1,4 @@
-"""The settings of one OAuth provider: `USHER_OAUTH_<NAME>_…`, one row each."""
+"""The settings of an OAuth provider: `USHER_OAUTH_<NAME>_…`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.settings.row import Setting
 from services.settings.values import BadValue
 
 KNOWN_PROVIDERS = ("google", "github", "microsoft")
-"""OAuth providers that need no ISSUER; any other is one by OIDC discovery."""
+"""Built-in providers, which need no ISSUER. Any other provider uses OIDC discovery."""
 OWN_PARAMETERS = frozenset(
     [
         "client_id",
@@ -31,13 +31,14 @@ OWN_PARAMETERS = frozenset(
         "state",
     ]
 )
-"""Parameters of an authorization request that are the protocol's, not the user's to set."""
+"""Parameters of an authorization request that Usher sets itself; PARAMETERS may not contain
+them."""
 
 RESPONSE_MODES = frozenset(("query", "form_post"))
-"""How an answer may come (OAuth 2.0 Multiple Response Types, Form Post Response Mode)."""
+"""Accepted values of `response_mode` (OAuth 2.0 Multiple Response Types, Form Post Response
+Mode)."""
 ClientAuth = Literal["basic", "post"]
-"""How a client shows its secret at an endpoint: `client_secret_basic` or `client_secret_post`
-(RFC 6749 section 2.3.1)."""
+"""Client authentication: `client_secret_basic` or `client_secret_post` (RFC 6749 section 2.3.1)."""
 
 _BAD_ESCAPE = re.compile(r"~(?![01])")
 _PROVIDER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -47,25 +48,26 @@ class OAuthProvider(msgspec.Struct, frozen=True):
     """One of OAUTH_PROVIDERS.
 
     Attributes:
-        name: as in the URL, lower case.
-        issuer: for OIDC discovery; None where the provider is known by name.
-        client_id: as registered with the provider.
-        client_secret: its secret.
-        scopes: to ask for; empty for the provider's usual ones.
-        title: on its button; empty for the usual one.
-        signup: whether somebody unknown may open an account.
-        email_domains: who may come in, by the domain of a verified address; empty for everybody.
-        role_claim: the claim that says who is administrator; empty for none.
-        roles: what its values mean here.
+        name: the name in URLs, lower case.
+        issuer: for OIDC discovery; None for a built-in provider.
+        client_id: the client id registered with the provider.
+        client_secret: the client secret.
+        scopes: scopes to request; empty for the provider's defaults.
+        title: text on its button; empty for the default.
+        signup: whether an unknown user may create an account.
+        email_domains: domains of verified e-mail addresses that may sign in; empty for all.
+        role_claim: the claim that gives the user's role; empty for none.
+        roles: pairs of a claim value and the role that it gives.
         parameters: added to the authorization request.
-        untyped_logout: whether logout tokens of `typ` JWT, or without one, are taken.
-        client_auth: how the client shows its secret; None for what the provider's metadata say.
-        logout_without_exp: whether logout tokens without `exp` are taken.
-        refused_seconds: how long refreshes may be refused without a word for the end, seconds.
-        former_issuer: that the same people had before the provider moved.
-        email_claim: the claim that has the e-mail address, empty for `email`.
-        metadata_url: of the discovery document, where the issuer does not say where it lies.
-        logout_parameters: added to the request to sign out there.
+        untyped_logout: whether logout tokens with `typ` JWT, or without `typ`, are accepted.
+        client_auth: client authentication method; None for the one in the provider's metadata.
+        logout_without_exp: whether logout tokens without `exp` are accepted.
+        refused_seconds: how long the provider may refuse refreshes with an error other than
+            `invalid_grant` before the login session ends.
+        former_issuer: the issuer of the same users before the provider changed its issuer.
+        email_claim: the claim that has the e-mail address; empty for `email`.
+        metadata_url: URL of the discovery document, if it cannot be derived from the issuer.
+        logout_parameters: added to the logout request at the provider.
     """
 
     name: str
@@ -90,7 +92,7 @@ class OAuthProvider(msgspec.Struct, frozen=True):
 
 
 class ProviderSettings(NamedTuple):
-    """The rows of one provider."""
+    """The settings of one provider, as rows of the table."""
 
     issuer: Setting[str]
     client_id: Setting[str]
@@ -113,7 +115,7 @@ class ProviderSettings(NamedTuple):
 
 
 def provider_names(text: str) -> tuple[str, ...]:
-    """OAUTH_PROVIDERS."""
+    """The reader of OAUTH_PROVIDERS."""
     names = tuple(name.lower() for name in values.items(text))
     if len(set(names)) < len(names) or not all(map(_PROVIDER_NAME.fullmatch, names)):
         raise BadValue(
@@ -124,34 +126,41 @@ def provider_names(text: str) -> tuple[str, ...]:
 
 
 def provider_settings(name: str) -> ProviderSettings:
-    """The rows of the provider called so."""
+    """The settings of the provider with this name."""
     stem = f"OAUTH_{name.upper().replace('-', '_')}_"
     return ProviderSettings(
         issuer=Setting(stem + "ISSUER", values.issuer, None, _ISSUER_MEANING),
-        client_id=Setting(stem + "CLIENT_ID", _text, None, "client id, as registered there"),
+        client_id=Setting(
+            stem + "CLIENT_ID", _text, None, "client id, as registered with the provider"
+        ),
         client_secret=Setting(
             stem + "CLIENT_SECRET", _secret_text, None, "client secret", secret=True
         ),
         scopes=Setting(
-            stem + "SCOPES", _scopes, "", "scopes to ask for", "the usual", is_list=True
+            stem + "SCOPES",
+            _scopes,
+            "",
+            "scopes to request",
+            "the provider's defaults",
+            is_list=True,
         ),
-        title=Setting(stem + "TITLE", _text, None, "what its button calls it", "by its name"),
+        title=Setting(stem + "TITLE", _text, None, "name on its button", "from its name"),
         signup=Setting(
-            stem + "SIGNUP", values.switch, "true", "whether unknown people may open an account"
+            stem + "SIGNUP", values.switch, "true", "whether an unknown user may create an account"
         ),
         email_domains=Setting(
             stem + "EMAIL_DOMAINS",
             _domains,
             "",
-            "who may come in, by the domain of a verified e-mail address, comma-separated",
-            "everybody",
+            "domains of verified e-mail addresses that may sign in, comma-separated",
+            "all",
             is_list=True,
         ),
         role_claim=Setting(
             stem + "ROLE_CLAIM",
             _role_claim,
             None,
-            "claim that gives the role; where there is no claim of that name a path with dots, or "
+            "claim that gives the role; if there is no claim of that name, a path with dots, or "
             "a JSON pointer such as /resource_access/my.client/roles",
             "none",
         ),
@@ -159,7 +168,7 @@ def provider_settings(name: str) -> ProviderSettings:
             stem + "ROLES",
             _roles,
             "",
-            "what its values mean, as value:admin or value:user, comma-separated",
+            "roles for the values of the claim, as value:admin or value:user, comma-separated",
             "none",
             is_list=True,
         ),
@@ -175,55 +184,56 @@ def provider_settings(name: str) -> ProviderSettings:
             stem + "UNTYPED_LOGOUT",
             values.switch,
             "false",
-            "whether to take logout tokens of typ JWT or without one (Auth0, Keycloak before 25)",
+            "whether to accept logout tokens with typ JWT or without typ (Auth0, Keycloak before "
+            "25)",
         ),
         client_auth=Setting(
             stem + "CLIENT_AUTH",
             _client_auth,
             None,
-            "how the client was registered to show its secret: basic or post",
-            "as its metadata say",
+            "client authentication method that was registered: basic or post",
+            "from the provider's metadata",
         ),
         logout_without_exp=Setting(
             stem + "LOGOUT_WITHOUT_EXP",
             values.switch,
             "false",
-            "whether to take logout tokens without exp, for two minutes from their iat "
+            "whether to accept logout tokens without exp, for two minutes from their iat "
             "(Glewlwyd, old Keycloak)",
         ),
         refused_seconds=Setting(
             stem + "REFUSED_SECONDS",
             values.seconds(60, 30 * 86_400),
             "3600",
-            "seconds that a provider may refuse to refresh, without saying invalid_grant, before "
-            "the login session ends",
+            "seconds for which a provider may refuse refreshes with an error other than "
+            "invalid_grant, before the login session ends",
         ),
         former_issuer=Setting(
             stem + "FORMER_ISSUER",
             values.issuer,
             None,
-            "issuer that the same people had before the provider moved to ISSUER",
+            "issuer of the same users before the provider changed to ISSUER",
             "none",
         ),
         email_claim=Setting(
             stem + "EMAIL_CLAIM",
             _text,
             None,
-            "claim that has the e-mail address; another one than email is never verified by itself",
+            "claim that has the e-mail address; it counts as verified only if it equals email",
             "email",
         ),
         metadata_url=Setting(
             stem + "METADATA_URL",
             _document_url,
             None,
-            "https:// URL of the discovery document, where it does not lie under ISSUER",
+            "https:// URL of the discovery document, if it is not under ISSUER",
             "under ISSUER",
         ),
         logout_parameters=Setting(
             stem + "LOGOUT_PARAMETERS",
             _logout_parameters,
             "",
-            "added to the request to sign out at the provider, as name=value&name=value",
+            "added to the logout request at the provider, as name=value&name=value",
             "none",
             is_list=True,
         ),
@@ -249,7 +259,7 @@ def _secret_text(text: str) -> Secret:
 def _role_claim(text: str) -> str:
     claim = _text(text)
     if claim.startswith("/") and _BAD_ESCAPE.search(claim):
-        raise BadValue("a JSON pointer whose ~ is written ~0, and / within a name ~1 (RFC 6901)")
+        raise BadValue("a JSON pointer with ~ written as ~0, and / within a name as ~1 (RFC 6901)")
     return claim
 
 
@@ -261,7 +271,7 @@ def _client_auth(text: str) -> ClientAuth:
 
 
 def _scopes(text: str) -> tuple[str, ...]:
-    # RFC 6749 section 3.3: separated by spaces; commas are what people write.
+    # RFC 6749 section 3.3 separates scopes by spaces; users often write commas.
     return tuple(text.replace(",", " ").split())
 
 
@@ -285,7 +295,7 @@ def _roles(text: str) -> tuple[tuple[str, Role], ...]:
 
 def _parameters(text: str) -> tuple[tuple[str, str], ...]:
     takes = (
-        "name=value pairs joined by &, none of them the protocol's own; response_mode is query or "
+        "name=value pairs joined by &, none of which Usher sets itself; response_mode is query or "
         "form_post"
     )
     try:

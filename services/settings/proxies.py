@@ -1,7 +1,7 @@
 """The client address behind trusted proxies.
 
-Anyone can send `X-Forwarded-*` headers, so they count only when they come from a trusted proxy, and
-only as far as trusted proxies have written them.
+Any client can send `X-Forwarded-*` headers. They are used only if the request comes from a trusted
+proxy, and only the part that trusted proxies added.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from services.settings.origins import normal_host
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-PEERS_KNOWN = 4096
-"""Addresses at the other end that need not be read anew: to read one costs 10 µs."""
+PEER_CACHE_SIZE = 4096
+"""Number of peer addresses whose parsed form is cached. Parsing one takes 10 µs."""
 MAX_HOPS = 32
-"""A longer X-Forwarded-For is not followed: no honest chain comes near it."""
+"""Entries of X-Forwarded-For that are read. No real chain of proxies is that long."""
 
 _IPV4_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}")
 _IPV6_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?")
@@ -30,12 +30,12 @@ _HOST = re.compile(
 
 
 class ClientAddress(NamedTuple):
-    """Where a request came from.
+    """The client side of a request.
 
     Attributes:
-        ip: the client's address; the nearest one that can be believed.
-        proto: `http` or `https`, as the client used it.
-        host: the `Host` that the client asked for, lower case, or None when it gave none.
+        ip: the client's address, as far as trusted proxies have reported it.
+        proto: the scheme that the client used, `http` or `https`.
+        host: the `Host` that the client sent, in lower case, or None if it sent none.
     """
 
     ip: str
@@ -44,7 +44,7 @@ class ClientAddress(NamedTuple):
 
 
 class Proxies:
-    """Reads the client's address from a request.
+    """Determines the client's address of a request behind proxies.
 
     Args:
         trusted: TRUSTED_PROXIES.
@@ -52,13 +52,13 @@ class Proxies:
 
     def __init__(self, trusted: Sequence[IPNetwork] = ()) -> None:
         self._trusted = tuple(trusted)
-        self._peer = functools.lru_cache(PEERS_KNOWN)(self._look_at)
+        self._peer = functools.lru_cache(PEER_CACHE_SIZE)(self._parse_peer)
 
     def client_address(self, peer_ip: str, headers: Mapping[str, str]) -> ClientAddress:
-        """The client as far as it can be believed. Garbage in a header is passed over.
+        """The client's address, scheme and host. Malformed header values are ignored.
 
         Args:
-            peer_ip: the address at the other end of the connection.
+            peer_ip: the remote address of the connection.
             headers: the request's headers; several of one name joined by commas.
         """
         host = _host(headers.get("Host", ""))
@@ -71,7 +71,7 @@ class Proxies:
         )
 
     def client_ip(self, peer_ip: str, headers: Mapping[str, str]) -> str:
-        """The `ip` of `client_address`, where nothing else is asked for: on every join."""
+        """Only the `ip` of `client_address`. Cheaper, for every WebSocket handshake."""
         peer, text, trusted = self._peer(peer_ip)
         if peer is None or not trusted:
             return text
@@ -81,16 +81,18 @@ class Proxies:
         """Whether an address is one of TRUSTED_PROXIES."""
         return self._peer(ip)[2]
 
-    def _look_at(self, peer_ip: str) -> tuple[IPAddress | None, str, bool]:
-        """A peer's address, how it is written, and whether it is trusted."""
+    def _parse_peer(self, peer_ip: str) -> tuple[IPAddress | None, str, bool]:
+        """Parse a peer's address. Returns it, its text, and whether it is a trusted proxy."""
         peer = _address(peer_ip)
         if peer is None:
             return None, peer_ip, False
         return peer, str(peer), self._is_trusted(peer)
 
     def _client(self, peer: IPAddress, forwarded: str) -> IPAddress:
-        """Walks from the right, where the nearest proxy wrote, up to the first hop that is not
-        trusted: everything left of it could be made up."""
+        """The first address from the right that is not a trusted proxy.
+
+        Each proxy appends on the right, so everything left of that address may be forged.
+        """
         client = peer
         for hop in _hops(forwarded):
             address = _address(hop)
@@ -110,7 +112,7 @@ def _hops(forwarded: str) -> Iterator[str]:
 
 
 def _address(text: str) -> IPAddress | None:
-    """One hop as an address; some proxies add the port. IPv4 in IPv6 counts as IPv4."""
+    """Parse one entry, with or without a port. An IPv4-mapped IPv6 address becomes IPv4."""
     match = _IPV4_PORT.fullmatch(text) or _IPV6_PORT.fullmatch(text)
     try:
         address = ipaddress.ip_address(match[1] if match else text.partition("%")[0])
@@ -120,7 +122,7 @@ def _address(text: str) -> IPAddress | None:
 
 
 def _last(values: str) -> str:
-    # The nearest proxy wrote the last one; those before it may be the client's own.
+    # The nearest proxy appended the last value; the client may have sent those before it.
     return values.rpartition(",")[2].strip()
 
 

@@ -11,17 +11,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Setting(Generic[T]):
-    """One row.
+    """One row of the table: a setting.
 
     Attributes:
-        name: without the prefix.
-        read: text to value; raises BadValue.
-        default: as it would be written, or None where another part steps in.
-        meaning: for --help and the docs, with the unit.
-        shown_default: the default in words, where `default` says too little.
-        secret: whether its text must not be shown.
-        is_list: whether an empty text is a value.
-        keeps_space: whether white space at the ends of its parts counts.
+        name: the name without the prefix `USHER_`.
+        read: converts the text to a value; raises BadValue.
+        default: the text of the default, or None if it is not a constant or there is none.
+        meaning: the description for --help and the docs, with the unit.
+        shown_default: the default in --help and the docs, if it differs from `default`.
+        secret: whether the value must not be shown.
+        is_list: whether an empty text is accepted, as the empty list.
+        keeps_space: whether white space around the items of a list is part of them.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Setting(Generic[T]):
 
     @property
     def flag(self) -> str:
-        """As on the command line: `--data-dir`."""
+        """The command-line flag: `--data-dir`."""
         return "--" + self.name.lower().replace("_", "-")
 
     @property
     def file_name(self) -> str:
-        """The setting that names a file with its value, for secrets: `JWT_SECRETS_FILE`."""
+        """For secrets, the setting that names a file with the value: `JWT_SECRETS_FILE`."""
         return self.name + "_FILE"
 
     @property

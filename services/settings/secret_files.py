@@ -13,26 +13,26 @@ TAKES = f"a UTF-8 file of at most {MAX_BYTES} bytes that this user can read, wit
 
 
 def read_secret_file(path: str, setting: str) -> str:
-    """The value in a file. One line end at its end is not part of it: editors add one.
+    """Read a secret from a file, without the line ending that editors add at the end.
 
     Args:
         path: of a regular file; relative to the working directory.
-        setting: what the user calls it, for the error.
+        setting: the variable or flag that named the file, for the error.
 
     Raises:
-        SettingError: it can't be read, or is none. What it holds is not shown.
+        SettingError: the file can't be read or has other content. The content is not shown.
     """
     try:
         text = _read(Path(path).expanduser())
     except (OSError, RuntimeError, UnicodeDecodeError, ValueError) as error:
         # A decoding error quotes the content: `from None` keeps it out of every traceback.
-        reason = getattr(error, "strerror", None) or "not such a file"
+        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
         raise SettingError(setting, f"{path!r} ({reason})", TAKES) from None
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def _read(path: Path) -> str:
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not hold the start up
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not block the start
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise OSError(0, "not a regular file")

@@ -1,6 +1,6 @@
-"""A certificate for trying TLS on this machine: `make run-tls` makes one where there is none.
+"""Creates a self-signed certificate for localhost, for `make run-tls`.
 
-Browsers warn of it, as nobody vouches for it. For others than yourself, get one from a CA.
+Browsers warn about it, as no CA signed it. Use a certificate of a CA in production.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CERTIFICATE_FILE, KEY_FILE = "tls-certificate.pem", "tls-key.pem"
 LIFETIME = dt.timedelta(days=397)
-"""The longest that browsers take."""
+"""The longest lifetime that browsers accept."""
 
 
 def make_certificate(folder: Path) -> None:
-    """Make a certificate for localhost and its key in `folder`, unless they are there.
+    """Create a certificate for localhost and its key in `folder`, unless they exist.
 
     Raises:
         OSError: the folder can't be written.

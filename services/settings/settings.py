@@ -1,8 +1,8 @@
 """Loads the settings once at start, from the environment and the command line.
 
-Each is `USHER_<NAME>` in the environment and `--<name>` on the command line; the flag wins. An
-empty value is refused, except for lists, where it is the empty list: an empty secret is far more
-often a failed injection than a wish for the default.
+Each setting is `USHER_<NAME>` in the environment and `--<name>` on the command line. The flag takes
+precedence. An empty value is an error, except for a list, where it is the empty list: an empty
+secret is usually a failed injection, not a request for the default.
 
 An unknown `USHER_…` variable is a warning that names the nearest setting, not an error, because
 orchestrators add variables of their own (Kubernetes: `USHER_SERVICE_HOST`). An unknown flag is an
@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn, cast
 
 import msgspec
 
@@ -34,26 +34,29 @@ from services.settings.origins import WILDCARD_HOSTS, is_loopback
 from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.settings.proxies import IPNetwork
 from services.settings.row import Setting
+from services.settings.smtp import TAKES_FROM, Sender, SmtpServer
 from services.settings.sources import Sources
 
+SignupMode = Literal["open", "invite", "closed"]
 VERSION = "0.1.0"
 EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
 
 
 class Settings(Limits, frozen=True, kw_only=True):
-    """Every setting, checked. A field is the setting's name in lower case.
+    """Every setting, validated. A field is the setting's name in lower case.
 
     Attributes:
-        database_url: the embedded SQLite file's, where none is set; hides a password.
-        redis_url: None for the embedded Redis in `data_dir`; hides a password.
+        database_url: the URL of the embedded SQLite file if none is set. A Secret, as it may hold a
+            password.
+        redis_url: None for the embedded Redis in `data_dir`. A Secret, as it may hold a password.
         jwt_secrets: newest first.
         encryption_keys: Fernet keys, newest first.
-        public_url: an origin, or None; services/settings/origins.py knows the default.
+        public_url: an origin, or None; services/settings/origins.py has the default.
         allowed_origins: in normal form.
-        key_files: of keys that were generated in DATA_DIR.
-        embedded: whether a part runs inside `data_dir`, which then takes a DataDirLock.
-        warnings: for the log, once there is one.
+        key_files: files of keys that were generated in DATA_DIR.
+        embedded: whether the database or Redis is embedded; `data_dir` then needs a DataDirLock.
+        warnings: for the log, which is set up after the settings are loaded.
     """
 
     host: str
@@ -83,6 +86,12 @@ class Settings(Limits, frozen=True, kw_only=True):
     limit_mails: int
     oauth_providers: tuple[OAuthProvider, ...]
     embedded: bool
+    smtp_url: SmtpServer | None = None
+    mail_from: Sender | None = None
+    mail_templates: Path | None = None
+    step_up_seconds: float = 900.0
+    signup: SignupMode = "open"
+    email_domains: tuple[str, ...] = ()
     app_audiences: tuple[str, ...] = ()
     native_redirect_uris: tuple[str, ...] = ()
     app_name: str = DEFAULT_NAME
@@ -104,7 +113,8 @@ class Settings(Limits, frozen=True, kw_only=True):
 
     @property
     def through_tornado(self) -> bool:
-        """Whether sockets are served by Tornado's handler: asked for, or needed."""
+        """Whether Tornado's WebSocketHandler serves the sockets: by WEBSOCKET, or because of
+        COMPRESSION or TLS."""
         return (
             self.websocket == "tornado"
             or self.compression == "on"
@@ -113,16 +123,16 @@ class Settings(Limits, frozen=True, kw_only=True):
 
 
 def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
-    """Reads and checks every setting; then makes DATA_DIR and the keys, where they are needed.
+    """Read and check every setting, then create DATA_DIR and the keys if they are needed.
 
-    Nothing is printed and nothing is left behind when a setting is bad.
+    If a setting is invalid, nothing is printed and nothing is created.
 
     Args:
-        environ: the environment, `os.environ` for real.
-        argv: the command line without the program's name (and without a subcommand).
+        environ: the environment, usually `os.environ`.
+        argv: the command line without the program's name and without a command.
 
     Raises:
-        SettingError: a setting cannot be used; see `exit_with`.
+        SettingError: a setting is invalid; see `exit_with`.
         SystemExit: after --help or --version, with status 0.
     """
     sources = Sources(environ, argv, VERSION)
@@ -140,6 +150,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         refresh_token_ttl_seconds=sources.value(table.REFRESH_TOKEN_TTL),
         session_lifetime_seconds=sources.value(table.SESSION_LIFETIME),
         ticket_ttl_seconds=sources.value(table.TICKET_TTL),
+        step_up_seconds=sources.value(table.STEP_UP),
         join_timeout_seconds=sources.value(table.JOIN_TIMEOUT),
         lease_seconds=sources.value(table.LEASE),
         max_sessions_per_user=sources.value(table.MAX_SESSIONS),
@@ -157,6 +168,11 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         oauth_providers=tuple(
             _provider(sources, name) for name in sources.value(table.OAUTH_PROVIDERS)
         ),
+        smtp_url=sources.optional(table.SMTP_URL),
+        mail_from=sources.optional(table.MAIL_FROM),
+        mail_templates=sources.optional(table.MAIL_TEMPLATES),
+        signup=cast("SignupMode", sources.value(table.SIGNUP)),
+        email_domains=sources.value(table.EMAIL_DOMAINS),
         app_audiences=sources.value(table.APP_AUDIENCES),
         native_redirect_uris=sources.value(table.NATIVE_REDIRECT_URIS),
         app_name=sources.value(table.APP_NAME),
@@ -179,20 +195,22 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         missing = table.TLS_KEY if settings.tls_key is None else table.TLS_CERTIFICATE
         raise sources.missing(missing, f"{missing.meaning}; TLS needs both")
+    if settings.smtp_url is not None and settings.mail_from is None:
+        raise sources.missing(table.MAIL_FROM, f"{TAKES_FROM}; SMTP_URL needs it")
     sources.refuse_unknown_of_providers()
-    warnings = [*sources.warnings(), *_cautions(settings)]
+    warnings = [*sources.warnings(), *_warnings_for(settings)]
     return _with_data_dir(settings, warnings, sources.name(table.DATA_DIR))
 
 
 def error_line(error: SettingError) -> str:
-    """The one line for a bad setting: its name, what it got, what it takes."""
+    """The one-line message for an invalid setting: its name, the value, and what it accepts."""
     text = f"usher: {error.name}: got {error.got}, takes {error.takes}"
-    # One line whatever a value holds; terminals must not be steered by it either.
+    # Keeps it on one line, and keeps terminal escape sequences out.
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def exit_with(error: SettingError) -> NoReturn:
-    """Prints the line on stderr and ends the process with status 2.
+    """Print the error on stderr and exit with status 2.
 
     Raises:
         SystemExit: always.
@@ -203,7 +221,7 @@ def exit_with(error: SettingError) -> NoReturn:
 
 
 def embedded_database(data_dir: Path) -> Secret:
-    """DATABASE_URL where none is set."""
+    """The default of DATABASE_URL: an SQLite file in DATA_DIR."""
     return Secret(f"sqlite:///{data_dir / DATABASE_FILE}")
 
 
@@ -223,7 +241,7 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
     known = name in KNOWN_PROVIDERS
     issuer, role_claim = sources.optional(rows.issuer), sources.optional(rows.role_claim)
     if issuer is None and not known:
-        raise needed(rows.issuer, f"no provider known by name ({', '.join(KNOWN_PROVIDERS)})")
+        raise needed(rows.issuer, f"not a built-in provider ({', '.join(KNOWN_PROVIDERS)})")
     client_id = sources.optional(rows.client_id)
     client_secret = sources.optional(rows.client_secret)
     if client_id is None:
@@ -231,7 +249,7 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
     if client_secret is None:
         raise needed(rows.client_secret, "in OAUTH_PROVIDERS")
     roles = sources.value(rows.roles)
-    # Half of it would let everybody in, or nobody, who does not expect it.
+    # One without the other would let in everybody, or nobody, by surprise.
     if bool(role_claim) != bool(roles):
         if role_claim:
             raise sources.missing(rows.roles, f"{rows.roles.meaning}; ROLE_CLAIM needs it")
@@ -259,20 +277,25 @@ def _provider(sources: Sources, name: str) -> OAuthProvider:
     )
 
 
-def _cautions(settings: Settings) -> list[str]:
-    """What is allowed and yet seldom meant."""
+def _warnings_for(settings: Settings) -> list[str]:
+    """Warnings about values that are allowed but rarely intended."""
     cautions = []
     url = settings.public_url
     if url and url.startswith("http://") and not is_loopback(_host_of(url)):
-        cautions.append("PUBLIC_URL is http://: passwords and cookies cross the network in clear")
+        cautions.append("PUBLIC_URL is http://: passwords and cookies are sent in clear text")
     if url is None and settings.host in WILDCARD_HOSTS:
         cautions.append(
             f"HOST is {settings.host} and PUBLIC_URL is not set: only pages opened at "
             f"{WILDCARD_HOSTS[settings.host]} or localhost can sign in; set PUBLIC_URL to the "
             "address that browsers use"
         )
+    smtp = settings.smtp_url
+    if smtp is not None and smtp.tls == "none" and not is_loopback(smtp.host):
+        cautions.append(
+            "SMTP_URL has starttls=off: mails and their links cross the network in clear"
+        )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
-        cautions.append("TRUSTED_PROXIES holds every address: any client can choose its own")
+        cautions.append("TRUSTED_PROXIES contains every address: any client can forge its own")
     return cautions
 
 

@@ -1,4 +1,4 @@
-"""The sources of settings: first the command line, then the environment."""
+"""Reads the text of settings from the command line and the environment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Sources:
-    """The settings as text, from both places.
+    """Reads settings from the command line first, then from the environment.
 
     Args:
         environ: the environment.
@@ -34,16 +34,16 @@ class Sources:
         version: for --version.
 
     Raises:
-        SettingError: a flag that is not one, or one without its value.
+        SettingError: an unknown flag, or a flag without its value.
         SystemExit: after --help or --version, with status 0.
     """
 
     def __init__(self, environ: Mapping[str, str], argv: Sequence[str], version: str) -> None:
         self._environ = environ
-        # Providers bring flags of their own, so their names have to be known first.
+        # Each provider adds flags, so the names of the providers are needed first.
         first = _parser((OAUTH_PROVIDERS,), version, add_help=False)
         self._flags = _given(first.parse_known_args(list(argv))[0])
-        # Help is given whatever else is wrong.
+        # --help works even with an invalid OAUTH_PROVIDERS.
         names = () if {"-h", "--help", "--version"} & set(argv) else self.value(OAUTH_PROVIDERS)
         providers = [setting for name in names for setting in provider_settings(name)]
         self._known: tuple[Setting[Any], ...] = (*SETTINGS, *providers)
@@ -54,13 +54,13 @@ class Sources:
             raise _unknown_flag(rest[0], known)
         self._flags = _given(found)
         self._space: dict[str, str] = {}
-        """Warnings by setting: what was read with white space at its ends."""
+        """Warnings by setting: values with leading or trailing white space."""
 
     def value(self, setting: Setting[T]) -> T:
-        """A setting that has a default.
+        """The value of a setting that has a default.
 
         Raises:
-            SettingError: its text is not taken.
+            SettingError: its text is not valid.
         """
         value = self.optional(setting)
         if value is None:
@@ -68,12 +68,16 @@ class Sources:
         return value
 
     def optional(self, setting: Setting[T]) -> T | None:
-        """A setting, or None when it is not set and has no default. Raises as `value`."""
+        """The value of a setting, or None if it is not set and has no default.
+
+        Raises:
+            SettingError: its text is not valid.
+        """
         name, text = self._find(setting)
         if text is None:
             return None
         if setting.secret:
-            self._look_for_space(setting, name, text)
+            self._warn_of_white_space(setting, name, text)
         try:
             if not text and not setting.is_list:
                 raise BadValue(setting.meaning + "; leave it unset for the default", "nothing")
@@ -83,16 +87,20 @@ class Sources:
             raise SettingError(name, _shorten(got), error.takes) from error
 
     def missing(self, setting: Setting[Any], takes: str) -> SettingError:
-        """The error for a setting that is needed and not there."""
+        """The error for a required setting that is not set."""
         return SettingError(PREFIX + setting.name, "nothing", takes)
 
     def name(self, setting: Setting[Any]) -> str:
-        """What the user calls it: the flag where the value came from one."""
+        """The name that the user gave: the flag if the value came from one, else the variable."""
         return self._find(setting)[0]
 
     def warnings(self) -> list[str]:
-        """A line for each `USHER_…` variable that is no setting, and for each secret with white
-        space at its ends. Values are not shown: a misspelt secret is still one."""
+        """Warnings for the log.
+
+        One for each `USHER_…` variable that is not a setting, and one for each secret with leading
+        or trailing white space. Values are not shown, as a variable with a misspelt name may hold a
+        secret.
+        """
         known = self._known_names()
         unknown = [
             f"{name} is not a setting and is not used" + _nearest(name, known)
@@ -102,7 +110,9 @@ class Sources:
         return [*unknown, *self._space.values()]
 
     def refuse_unknown_of_providers(self) -> None:
-        """A misspelt rule of a provider that is listed would let in whom it should keep out.
+        """Refuse unknown variables of a configured provider.
+
+        A misspelt rule would otherwise let in users that it should keep out.
 
         Raises:
             SettingError: for the first such variable.
@@ -115,33 +125,33 @@ class Sources:
         for name in sorted(self._environ):
             if stems and name.startswith(stems) and name not in known:
                 takes = "a setting that docs/oauth.md lists" + _nearest(name, known)
-                raise SettingError(name, "a setting that is not known", takes)
+                raise SettingError(name, "an unknown setting", takes)
 
     def _known_names(self) -> list[str]:
         files = [PREFIX + setting.file_name for setting in self._known if setting.secret]
         return [PREFIX + setting.name for setting in self._known] + files
 
     def _find(self, setting: Setting[Any]) -> tuple[str, str | None]:
-        """What the user calls it, and its text: of the command line before the environment."""
+        """The variable or flag that sets it, and its text. The command line takes precedence."""
         variable, file = PREFIX + setting.name, PREFIX + setting.file_name
         flags, environ = self._flags, self._environ
         return (
-            _given_in(flags, setting, (setting.name, setting.file_name), setting.flag)
-            or _given_in(environ, setting, (variable, file), variable)
+            _find_in(flags, setting, (setting.name, setting.file_name), setting.flag)
+            or _find_in(environ, setting, (variable, file), variable)
             or (variable, setting.default)
         )
 
-    def _look_for_space(self, setting: Setting[Any], name: str, text: str) -> None:
+    def _warn_of_white_space(self, setting: Setting[Any], name: str, text: str) -> None:
         parts = text.split(",") if setting.keeps_space else [text]
         if any(part != part.strip() for part in parts):
-            then = "which counts" if setting.keeps_space else "which is left out"
-            self._space[setting.name] = f"{name} has white space at its ends, {then}; is it meant?"
+            then = "which is part of it" if setting.keeps_space else "which is removed"
+            self._space[setting.name] = f"{name} has white space at its ends, {then}"
 
 
-def _given_in(
+def _find_in(
     source: Mapping[str, str], setting: Setting[Any], keys: tuple[str, str], shown: str
 ) -> tuple[str, str] | None:
-    """A setting in one place: its text as it stands there, or that of the file named there."""
+    """Look a setting up in one source: its text, or the content of the file that it names."""
     text = source.get(keys[0])
     path = source.get(keys[1]) if setting.secret else None
     shown_file = setting.file_flag if shown == setting.flag else keys[1]
@@ -154,8 +164,8 @@ def _given_in(
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # argparse would print several lines, and with them what may be a secret. All that it
-        # can still refuse here is a flag without its value: "argument --port: expected …".
+        # argparse would print several lines, which may contain a secret. The only error left here
+        # is a flag without its value: "argument --port: expected …".
         flag = message.removeprefix("argument ").partition(":")[0]
         raise SettingError(flag, "nothing", f"a value: {flag} VALUE or {flag}=VALUE")
 
@@ -166,10 +176,10 @@ def _parser(
     parser = _Parser(
         prog="server.py",
         description="Usher, a WebSocket authentication server.",
-        epilog=f"Each flag is also a variable: --data-dir is {PREFIX}DATA_DIR; the flag wins. Give "
-        "secrets as variables or in files: other users of this machine can see a command line. "
-        f"Commands, as the first word, beside a running server or without one: {overview()}. "
-        "`server.py COMMAND --help` says more.",
+        epilog=f"Each flag is also a variable: --data-dir is {PREFIX}DATA_DIR. The flag takes "
+        "precedence. Pass secrets as variables or in files: other users of this machine can see a "
+        "command line. Commands are given as the first argument; the server may be running or "
+        f"stopped: {overview()}. See also `server.py COMMAND --help`.",
         allow_abbrev=False,
         add_help=add_help,
     )
@@ -202,11 +212,11 @@ def _given(found: argparse.Namespace) -> dict[str, str]:
 def _unknown_flag(text: str, known: list[str]) -> SettingError:
     flag = text.partition("=")[0]
     if text in NAMES:
-        return SettingError("command line", f"{text} behind a flag", "it as the first word")
+        return SettingError("command line", f"{text} after a flag", "a command as the first word")
     if not flag.startswith("--") or not flag.isprintable():
         return SettingError("command line", "a value without a flag", SEE_HELP)
     takes = SEE_HELP + _nearest(flag, known)
-    return SettingError(_shorten(flag), "a flag that is not known", takes)
+    return SettingError(_shorten(flag), "an unknown flag", takes)
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -1,6 +1,6 @@
-"""The table of settings: name, reader, default, meaning. One row each, nothing else.
+"""The table of settings: name, reader, default and meaning of each.
 
---help, validation and the table in the README (compared by a test) all come from here.
+--help and validation use it. A test compares the table in the README with it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from services.settings.branding import DEFAULT_NAME, TAKES_LOGO
 from services.settings.limits import LIMIT_SETTINGS
 from services.settings.providers import provider_names
 from services.settings.row import Setting
+from services.settings.smtp import TAKES_SMTP, mail_from, smtp_url
 
 MINUTE, DAY = 60, 86_400
-LEAST_SECONDS = 0.1
-"""Shorter lives are of no use, and would vanish in the rounding of `iat` and `exp`."""
+MIN_SECONDS = 0.1
+"""A shorter lifetime is of no use, and is less than the resolution of `iat` and `exp`."""
 
 HOST = Setting("HOST", values.host, "127.0.0.1", "address or name to listen on")
 PORT = Setting("PORT", values.port, "8888", "port to listen on; 0 for any free one")
@@ -48,33 +49,40 @@ ENCRYPTION_KEYS = Setting(
 )
 ACCESS_TOKEN_TTL = Setting(
     "ACCESS_TOKEN_TTL_SECONDS",
-    values.seconds(LEAST_SECONDS, MAX_TTL_SECONDS),
+    values.seconds(MIN_SECONDS, MAX_TTL_SECONDS),
     "900",
-    "life of an access token, in seconds",
+    "lifetime of an access token, in seconds",
 )
 REFRESH_TOKEN_TTL = Setting(
     "REFRESH_TOKEN_TTL_SECONDS",
-    values.seconds(LEAST_SECONDS, 365 * DAY),
+    values.seconds(MIN_SECONDS, 365 * DAY),
     str(14 * DAY),
-    "life of a refresh token, in seconds; restarts with each refresh",
+    "lifetime of a refresh token, in seconds; restarts with each refresh",
     f"{14 * DAY}, 14 days",
 )
 SESSION_LIFETIME = Setting(
     "SESSION_LIFETIME_SECONDS",
-    values.seconds(LEAST_SECONDS, 2 * 365 * DAY),
+    values.seconds(MIN_SECONDS, 2 * 365 * DAY),
     str(30 * DAY),
-    "absolute life of a login session, in seconds",
+    "absolute lifetime of a login session, in seconds",
     f"{30 * DAY}, 30 days",
 )
 TICKET_TTL = Setting(
     "TICKET_TTL_SECONDS",
-    values.seconds(LEAST_SECONDS, 10 * MINUTE),
+    values.seconds(MIN_SECONDS, 10 * MINUTE),
     "30",
-    "life of a WebSocket ticket, in seconds",
+    "lifetime of a WebSocket ticket, in seconds",
+)
+STEP_UP = Setting(
+    "STEP_UP_SECONDS",
+    values.seconds(1, DAY),
+    "900",
+    "how long a sign-in or a step-up counts for calls and rooms that require a recent one, in "
+    "seconds",
 )
 JOIN_TIMEOUT = Setting(
     "JOIN_TIMEOUT_SECONDS",
-    values.seconds(LEAST_SECONDS, 10 * MINUTE),
+    values.seconds(MIN_SECONDS, 10 * MINUTE),
     "5",
     "how long a socket may stay open without user-join, in seconds",
 )
@@ -88,7 +96,7 @@ MAX_SESSIONS = Setting(
     "MAX_SESSIONS_PER_USER",
     values.count(1, 100_000),
     "100",
-    "login sessions of one user at one time; a new one ends the one longest unused",
+    "login sessions of a user at one time; a new one ends the least recently used",
 )
 HISTORY_MESSAGES = Setting(
     "HISTORY_MESSAGES",
@@ -100,21 +108,21 @@ HISTORY_SECONDS = Setting(
     "HISTORY_SECONDS",
     values.seconds(1, 365 * DAY),
     str(DAY),
-    "how long messages of a room are kept for who was away, in seconds",
+    "how long messages of a room are kept as history, in seconds",
     f"{DAY}, one day",
 )
 PUBLIC_URL = Setting(
     "PUBLIC_URL",
     values.public_url,
     None,
-    "where browsers reach the server; own origin and token issuer",
+    "URL at which browsers reach the server; its own origin and the token issuer",
     "http://HOST:PORT",
 )
 ALLOWED_ORIGINS = Setting(
     "ALLOWED_ORIGINS",
     values.origins,
     "",
-    "other web origins that may use it, comma-separated",
+    "other web origins that may use the server, comma-separated",
     "none",
     is_list=True,
 )
@@ -122,7 +130,7 @@ TRUSTED_PROXIES = Setting(
     "TRUSTED_PROXIES",
     values.networks,
     "",
-    "addresses or networks whose X-Forwarded-* count, comma-separated",
+    "addresses or networks whose X-Forwarded-* headers are trusted, comma-separated",
     "none",
     is_list=True,
 )
@@ -130,39 +138,71 @@ LIMIT_SIGNUPS = Setting(
     "LIMIT_SIGNUPS",
     values.count(0, values.MAX_LIMIT),
     "60",
-    "sign-ups of one address (IPv6: the /64) in an hour; 0 for any number",
+    "sign-ups per address (IPv6: /64) and hour; 0 for no limit",
 )
 LIMIT_WRONG_SIGNINS = Setting(
     "LIMIT_WRONG_SIGNINS",
     values.count(0, values.MAX_LIMIT),
     "100",
-    "wrong sign-ins of one address in an hour, and as many refresh tokens or tickets that are "
-    "none; 0 for any number",
+    "failed sign-ins per address and hour, and as many invalid refresh tokens and invalid tickets; "
+    "0 for no limit",
 )
 LIMIT_SIGNINS = Setting(
     "LIMIT_SIGNINS",
     values.count(0, values.MAX_LIMIT),
     "60",
-    "sign-ins of one user in an hour; 0 for any number",
+    "sign-ins per user and hour; 0 for no limit",
 )
 LIMIT_REFRESHES = Setting(
     "LIMIT_REFRESHES",
     values.count(0, values.MAX_LIMIT),
     "240",
-    "refreshes of one user in an hour; 0 for any number",
+    "refreshes per user and hour; 0 for no limit",
 )
 LIMIT_TICKETS = Setting(
     "LIMIT_TICKETS",
     values.count(0, values.MAX_LIMIT),
     "1200",
-    "tickets of one user in an hour; 0 for any number",
+    "tickets per user and hour; 0 for no limit",
 )
 LIMIT_MAILS = Setting(
     "LIMIT_MAILS",
     values.count(0, values.MAX_LIMIT),
     "20",
-    "mails that one address asks for in an hour, a quarter of them to one mailbox; 0 for any "
-    "number",
+    "e-mails that an address may cause per hour, a quarter of them to the same mailbox; 0 for no "
+    "limit",
+)
+SMTP_URL = Setting(
+    "SMTP_URL", smtp_url, None, TAKES_SMTP, "mails become files in DATA_DIR/mail", True
+)
+MAIL_FROM = Setting(
+    "MAIL_FROM",
+    mail_from,
+    None,
+    "whom mails come from: an address, or Name <address>; needed with SMTP_URL",
+    "none",
+)
+MAIL_TEMPLATES = Setting(
+    "MAIL_TEMPLATES",
+    values.folder,
+    None,
+    "folder with your own templates of mails; see docs/mail.md",
+    "those that come with Usher",
+)
+SIGNUP = Setting(
+    "SIGNUP",
+    values.choice("open", "invite", "closed"),
+    "open",
+    "who may create an account, by password or provider: open (anybody), invite (whoever has an "
+    "invitation) or closed (nobody); the very first account can always be created",
+)
+EMAIL_DOMAINS = Setting(
+    "EMAIL_DOMAINS",
+    values.email_domains,
+    "",
+    "domains that the e-mail addresses of new accounts may have, comma-separated",
+    "any",
+    is_list=True,
 )
 OAUTH_PROVIDERS = Setting(
     "OAUTH_PROVIDERS",
@@ -177,7 +217,7 @@ APP_AUDIENCES = Setting(
     "APP_AUDIENCES",
     values.audiences,
     "",
-    "names of your own backends, for which a user may get an app token, comma-separated",
+    "names of your backends for which users may get app tokens, comma-separated",
     "none",
     is_list=True,
 )
@@ -185,7 +225,7 @@ NATIVE_REDIRECT_URIS = Setting(
     "NATIVE_REDIRECT_URIS",
     values.native_redirect_uris,
     "",
-    "where native apps may be sent back to beside loopback addresses: exact URIs such as "
+    "redirect URIs of native apps beside loopback addresses: exact URIs such as "
     "com.example.app:/callback, comma-separated",
     "none",
     is_list=True,
@@ -194,57 +234,57 @@ APP_NAME = Setting(
     "APP_NAME",
     values.app_name,
     DEFAULT_NAME,
-    "what the pages that people sign in on are headed with",
+    "name of the app, shown on the sign-in pages",
 )
 APP_LOGO = Setting(
     "APP_LOGO",
     values.app_logo,
     None,
-    f"logo of these pages: {TAKES_LOGO}",
-    "a mark of Usher's own",
+    f"logo on the sign-in pages: {TAKES_LOGO}",
+    "Usher's own",
 )
 APP_ACCENT = Setting(
     "APP_ACCENT",
     values.app_accent,
     None,
-    "colour of the buttons and links of these pages, such as #0b5c63; links are darkened or "
-    "lightened as far as reading takes it",
+    "colour of buttons and links on the sign-in pages, such as #0b5c63; links are darkened or "
+    "lightened until they are readable",
     "a dark teal",
 )
 COOKIE_NAME_PREFIX = Setting(
     "COOKIE_NAME_PREFIX",
     values.cookie_prefix,
     None,
-    "put in front of cookie names, so that two installations on one host do not share cookies",
+    "prefix of cookie names, so that two installations on one host do not share cookies",
     "none",
 )
 DRAIN_SECONDS = Setting(
     "DRAIN_SECONDS",
-    values.seconds(LEAST_SECONDS, 10 * MINUTE),
+    values.seconds(MIN_SECONDS, 10 * MINUTE),
     "2",
-    "how long a stop answers requests under way and spreads the closing of sockets, in seconds",
+    "how long a shutdown waits for pending requests and spreads the closing of sockets, in seconds",
 )
 LOG_FORMAT = Setting(
-    "LOG_FORMAT", values.choice("text", "json"), "text", "of the log on stderr: text or json"
+    "LOG_FORMAT", values.choice("text", "json"), "text", "format of the log on stderr: text or json"
 )
 WEBSOCKET = Setting(
     "WEBSOCKET",
     values.choice("direct", "tornado"),
     "direct",
     "how sockets are served: direct (frames on the raw socket) or tornado (its WebSocketHandler); "
-    "with TLS or COMPRESSION it is tornado by itself",
+    "TLS and COMPRESSION always use tornado",
 )
 COMPRESSION = Setting(
     "COMPRESSION",
     values.choice("off", "on"),
     "off",
-    "permessage-deflate where a client offers it: on or off",
+    "permessage-deflate, if a client offers it: on or off",
 )
 MAX_COMPRESSED = Setting(
     "MAX_COMPRESSED_SOCKETS",
     values.count(1, 1_000_000),
     "1000",
-    "sockets of a node that may be compressed at one time; each takes about 160 KiB",
+    "sockets per node that may use compression at one time; each needs about 160 KiB",
 )
 TLS_CERTIFICATE = Setting(
     "TLS_CERTIFICATE", values.folder, None, "PEM file of the certificate and its chain", "none"
@@ -256,7 +296,7 @@ AUDIT_RETENTION = Setting(
     "AUDIT_RETENTION_SECONDS",
     values.seconds(DAY, 10 * 365 * DAY),
     str(90 * DAY),
-    "how long rows of the audit trail are kept, in seconds",
+    "how long audit events are kept, in seconds",
     f"{90 * DAY}, 90 days",
 )
 
@@ -264,13 +304,13 @@ WEBHOOK_PRIVATE = Setting(
     "WEBHOOK_PRIVATE",
     values.choice("off", "on"),
     "off",
-    "whether webhooks may be at private addresses, and at http:// URLs: on or off",
+    "whether webhooks may use private addresses and http:// URLs: on or off",
 )
 WEBHOOK_RETENTION = Setting(
     "WEBHOOK_RETENTION_SECONDS",
     values.seconds(60, 365 * DAY),
     str(7 * DAY),
-    "how long deliveries of webhooks are kept after they were made or have failed, in seconds",
+    "how long webhook deliveries are kept after they succeeded or failed, in seconds",
     f"{7 * DAY}, 7 days",
 )
 
@@ -286,6 +326,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     REFRESH_TOKEN_TTL,
     SESSION_LIFETIME,
     TICKET_TTL,
+    STEP_UP,
     JOIN_TIMEOUT,
     LEASE,
     MAX_SESSIONS,
@@ -300,6 +341,11 @@ SETTINGS: tuple[Setting[Any], ...] = (
     LIMIT_REFRESHES,
     LIMIT_TICKETS,
     LIMIT_MAILS,
+    SMTP_URL,
+    MAIL_FROM,
+    MAIL_TEMPLATES,
+    SIGNUP,
+    EMAIL_DOMAINS,
     OAUTH_PROVIDERS,
     APP_AUDIENCES,
     NATIVE_REDIRECT_URIS,

@@ -1,7 +1,7 @@
-"""Readers for each type of setting: text in, a validated value out.
+"""Readers: functions that convert the text of a setting to a validated value.
 
 Every reader raises `BadValue`, which says what is accepted and shows the value unless it is secret.
-services/settings/settings.py adds the name of the setting and makes it one line.
+services/settings/sources.py adds the name of the setting.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TAKES_REDIS = (
 )
 
 MAX_LIMIT = 1_000_000_000
-"""What a limit may be set to: as good as none."""
+"""The highest value of a limit."""
 
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -39,8 +39,8 @@ _NATIVE_URI = re.compile(
     r"(?:[a-z][a-z0-9-]*(?:\.[a-z0-9-]+)+:/(?!/)|https://(?P<host>[a-z0-9.-]+)(?::[1-9][0-9]{0,4})?/)"
     r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*"
 )
-"""RFC 8252 sections 7.1 and 7.2: a private scheme with a dot, as it is made of the name of
-one's own domain, or a page that the operating system gives to the app."""
+"""Redirect URIs of native apps (RFC 8252 sections 7.1 and 7.2): a private-use scheme with a dot,
+which is a reversed domain name, or a claimed https URL."""
 MAX_NATIVE_URI_LENGTH = 400
 _COOKIE_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 _AUDIENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/~-]{0,199}")
@@ -52,11 +52,11 @@ _REDIS_DATABASE = re.compile(r"/?|/[0-9]{1,5}")
 
 
 class BadValue(ValueError):
-    """A value that is not taken.
+    """The text of a setting is not valid.
 
     Args:
-        takes: what would be.
-        got: what it was, where the plain text must not be shown or does not say enough.
+        takes: what the setting accepts.
+        got: a description of the text, if the text itself must not be shown or is not enough.
     """
 
     def __init__(self, takes: str, got: str | None = None) -> None:
@@ -68,7 +68,9 @@ def host(text: str) -> str:
     name = text.strip().removeprefix("[").removesuffix("]")
     try:
         address = ipaddress.ip_address(name)
-        mapped = getattr(address, "ipv4_mapped", None)  # cannot be bound as what it is written
+        mapped = getattr(
+            address, "ipv4_mapped", None
+        )  # an IPv4-mapped address cannot be bound as IPv6
         return str(mapped or address)
     except ValueError:
         numeric = name.rpartition(".")[2].isdigit()  # a mistyped address, never a name
@@ -87,7 +89,7 @@ def port(text: str) -> int:
 
 
 def seconds(least: float, most: float) -> Callable[[str], float]:
-    """A reader for a time in seconds between two bounds, fractions allowed."""
+    """A reader for a duration in seconds from `least` to `most`. Fractions are allowed."""
 
     def read(text: str) -> float:
         value = float(text) if _NUMBER.fullmatch(text.strip()) else -1.0
@@ -99,7 +101,7 @@ def seconds(least: float, most: float) -> Callable[[str], float]:
 
 
 def count(least: int, most: int) -> Callable[[str], int]:
-    """A reader for a whole number between two bounds."""
+    """A reader for an integer from `least` to `most`."""
 
     def read(text: str) -> int:
         digits = text.strip()
@@ -112,7 +114,7 @@ def count(least: int, most: int) -> Callable[[str], int]:
 
 
 def switch(text: str) -> bool:
-    """On or off, in the words that people use."""
+    """A boolean: true, yes, on, 1, or false, no, off, 0."""
     word = text.strip().lower()
     if word not in _ON and word not in _OFF:
         raise BadValue("true or false")
@@ -120,7 +122,7 @@ def switch(text: str) -> bool:
 
 
 def choice(*words: str) -> Callable[[str], str]:
-    """A reader for one of a few words."""
+    """A reader for one of the given words."""
 
     def read(text: str) -> str:
         word = text.strip().lower()
@@ -132,7 +134,7 @@ def choice(*words: str) -> Callable[[str], str]:
 
 
 def cookie_prefix(text: str) -> str:
-    """COOKIE_NAME_PREFIX: characters of a cookie's name (RFC 6265 section 4.1.1), few of them."""
+    """COOKIE_NAME_PREFIX: a subset of the characters of a cookie name (RFC 6265 section 4.1.1)."""
     prefix = text.strip()
     if not _COOKIE_PREFIX.fullmatch(prefix):
         raise BadValue("1 to 32 letters, digits, hyphens and underscores, a letter first")
@@ -140,7 +142,7 @@ def cookie_prefix(text: str) -> str:
 
 
 def app_name(text: str) -> str:
-    """APP_NAME: what people see as the title of the pages."""
+    """APP_NAME: the app's name on the sign-in pages."""
     name = " ".join(text.split())
     if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
         raise BadValue(f"a name of at most {MAX_NAME_LENGTH} printable characters")
@@ -148,14 +150,14 @@ def app_name(text: str) -> str:
 
 
 def app_logo(text: str) -> str:
-    """APP_LOGO: a path or a URL; what it leads to is looked at when all settings are known."""
+    """APP_LOGO: a path or a URL. `branding.read_logo` reads it once PUBLIC_URL is known."""
     if not text.strip() or _CONTROL.search(text) or "@" in text:
         raise BadValue(TAKES_LOGO)
     return text.strip()
 
 
 def app_accent(text: str) -> Colour:
-    """APP_ACCENT: a colour as CSS writes it in hexadecimal digits."""
+    """APP_ACCENT: a CSS colour in hexadecimal notation."""
     colour = read_colour(text)
     if colour is None:
         raise BadValue("a colour of 3 or 6 hexadecimal digits, such as #0b5c63")
@@ -167,7 +169,7 @@ def folder(text: str) -> Path:
         raise BadValue("the path of a folder")
     try:
         return Path(text).expanduser().absolute()
-    except RuntimeError as error:  # `~someone` who does not exist
+    except RuntimeError as error:  # `~name` of an unknown user
         raise BadValue("the path of a folder") from error
 
 
@@ -176,9 +178,9 @@ def database_url(text: str) -> Secret:
     if url.scheme == "sqlite":
         path = value.removeprefix("sqlite:///")
         if path == value or not path.strip("/") or path == ":memory:":
-            raise BadValue(TAKES_DATABASE + ", the path being that of a file", _shown(text))
+            raise BadValue(TAKES_DATABASE + ", where path names a file", _shown(text))
         return Secret(value)
-    # A server on a unix socket has its folder in the query: postgresql:///name?host=/run/…
+    # For a Unix socket, the query has its folder: postgresql:///name?host=/run/…
     reachable = url.hostname or "host=" in url.query
     if url.scheme not in {"postgres", "postgresql"} or not reachable or not url.path.strip("/"):
         raise BadValue(TAKES_DATABASE, _shown(text))
@@ -201,13 +203,13 @@ def redis_url(text: str) -> Secret:
 
 
 def jwt_secrets(text: str) -> tuple[Secret, ...]:
-    """Raw text: no trimming, no decoding, so that every node and tool reads the same bytes."""
+    """JWT_SECRETS: neither trimmed nor decoded, so that every node and tool uses the same bytes."""
     takes = f"secrets of at least {MIN_SECRET_BYTES} bytes each, separated by commas, newest first"
     parts = text.split(",")
     for number, part in enumerate(parts, start=1):
         try:
             size = len(part.encode())
-        except UnicodeEncodeError:  # it carries the secret, hence `from None`
+        except UnicodeEncodeError:  # the error holds the secret, hence `from None`
             raise BadValue(takes + ", in UTF-8", f"{MASK} (number {number})") from None
         if size < MIN_SECRET_BYTES:
             raise BadValue(takes, f"{MASK} (number {number} has {size} bytes)")
@@ -251,8 +253,22 @@ def origins(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def email_domains(text: str) -> tuple[str, ...]:
+    """EMAIL_DOMAINS: as they stand in normalised addresses (IDNA)."""
+    found: dict[str, None] = {}
+    for part in items(text):
+        try:
+            domain = part.lower().removeprefix("@").encode("idna").decode()
+        except UnicodeError:
+            domain = ""
+        if not is_host_name(domain):
+            raise BadValue("domains such as example.org, separated by commas", repr(part))
+        found[domain] = None
+    return tuple(found)
+
+
 def audiences(text: str) -> tuple[str, ...]:
-    """Names of backends, as they stand in `aud`; "usher" is that of access tokens."""
+    """APP_AUDIENCES: values of `aud` in app tokens. "usher" is reserved for access tokens."""
     found: dict[str, None] = {}
     for part in items(text):
         if _AUDIENCE.fullmatch(part) is None or part == "usher":
@@ -263,14 +279,14 @@ def audiences(text: str) -> tuple[str, ...]:
 
 
 def native_redirect_uris(text: str) -> tuple[str, ...]:
-    """Where native apps are sent back to: compared byte by byte, so kept as they are written."""
+    """NATIVE_REDIRECT_URIS: kept as written, because redirect URIs are compared exactly."""
     found: dict[str, None] = {}
     for part in items(text):
         match = _NATIVE_URI.fullmatch(part) if len(part) <= MAX_NATIVE_URI_LENGTH else None
         if match is None or (match["host"] and not is_host_name(match["host"])):
             takes = (
-                "URIs of private schemes with a dot, such as com.example.app:/callback, or pages "
-                "on https:// that belong to an app, separated by commas; no query, no fragment "
+                "URIs of a private-use scheme with a dot, such as com.example.app:/callback, or "
+                "https:// URLs claimed by an app, separated by commas; no query, no fragment "
                 "(loopback addresses need no setting)"
             )
             raise BadValue(takes, _shown(part) if "@" in part else repr(part))
@@ -290,7 +306,7 @@ def networks(text: str) -> tuple[IPNetwork, ...]:
 
 
 def issuer(text: str) -> str:
-    """An OIDC issuer: compared byte by byte later, so it is kept as it is written."""
+    """An OIDC issuer: kept as written, because issuers are compared exactly."""
     takes = "an https:// URL without a query (http:// on loopback addresses only)"
     value = text.strip()
     if value.endswith(_DOCUMENT):
@@ -306,22 +322,22 @@ def issuer(text: str) -> str:
 
 
 def items(text: str) -> list[str]:
-    """The parts of a comma-separated list, trimmed; an empty text is an empty list."""
+    """Split a comma-separated list and trim its items. An empty text is an empty list."""
     return [part.strip() for part in text.split(",")] if text.strip() else []
 
 
 def _distinct_secrets(parts: list[str], takes: str) -> tuple[Secret, ...]:
     if len(set(parts)) < len(parts):
-        raise BadValue(takes + ", no one twice", f"{MASK} ({len(parts)}, with one repeated)")
+        raise BadValue(takes + ", each once", f"{MASK} ({len(parts)}, one of them repeated)")
     return tuple(Secret(part) for part in parts)
 
 
 def _split(text: str, takes: str) -> SplitResult:
     try:
         url = urlsplit(text.strip())
-        _ = url.port  # raises for a port that is no number
+        _ = url.port  # raises if the port is not a number
     except ValueError:
-        # Its message may quote a password: `from None` keeps that out of every traceback.
+        # The message may quote a password; `from None` keeps it out of tracebacks.
         raise BadValue(takes, _shown(text)) from None
     if _CONTROL.search(text):
         raise BadValue(takes, _shown(text))
@@ -329,7 +345,7 @@ def _split(text: str, takes: str) -> SplitResult:
 
 
 def _shown(text: str) -> str:
-    """A URL of which only the scheme may be seen: a password can stand anywhere behind it."""
+    """Mask a URL except for its scheme, as a password may be anywhere in the rest."""
     scheme = _SCHEME.match(text.strip().lower())
     if scheme is None:
         return MASK

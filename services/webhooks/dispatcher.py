@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from services.errors import UsherError
 from services.metrics import Metrics
+from services.stale_claims import StaleClaims
 from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.webhooks import deliveries, records
@@ -67,7 +68,7 @@ class Dispatcher:
         self._database, self._webhooks, self._metrics = database, webhooks, metrics
         self._make_sender = make_sender
         self._clock = clock or SteadyClock()
-        self._claim_seconds, self._monotonic = claim_seconds, monotonic
+        self._claims, self._monotonic = StaleClaims(claim_seconds, monotonic), monotonic
         self._sender: Sender | None = None
         self._receivers: dict[str, Receiver] = {}
         self._token = secrets.token_urlsafe(9)
@@ -75,7 +76,6 @@ class Dispatcher:
         self._news = asyncio.Event()
         self._eager = list[float]()
         self._due = {"receivers": 0.0, "watch": 0.0, "count": 0.0}
-        self._seen_claims: dict[int, tuple[str, float]] = {}
         self._tasks: dict[asyncio.Task[None], Claimed] = {}
         self._under_way: Counter[str] = Counter()
         self._failing: set[str] = set()
@@ -234,19 +234,8 @@ class Dispatcher:
 
     async def _watch_claims(self) -> None:
         """Remove claims that have not changed for too long."""
-        now, mine = self._monotonic(), {one.id for one in self._tasks.values()}
-        there = await self._database.read(deliveries.claims)
-        seen = self._seen_claims
-        self._seen_claims = {
-            id_: seen[id_] if id_ in seen and seen[id_][0] == token else (token, now)
-            for id_, token in there.items()
-            if id_ not in mine
-        }
-        stale = {
-            id_: token
-            for id_, (token, since) in self._seen_claims.items()
-            if now - since >= self._claim_seconds
-        }
+        mine = {one.id for one in self._tasks.values()}
+        stale = self._claims.find(await self._database.read(deliveries.claims), mine)
         if stale:
             count = await self._database.run(deliveries.release, stale)
             log.warning("deliveries of a node that is gone are taken over: %d", count)

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.accounts.addresses import MAX_EMAIL_LENGTH, normalised_email
 from services.accounts.display_names import MAX_NAME_LENGTH, checked_name
 from services.accounts.passwords import PHC_PREFIX
 from services.errors import (
@@ -32,6 +31,7 @@ from services.errors import (
     WeakPassword,
     WrongPassword,
 )
+from services.registration.addresses import MAX_EMAIL_LENGTH, normalised_email
 from services.sessions.session_views import Device, SignedIn
 from services.storage.database import Database
 from services.upkeep import Upkeep
@@ -547,8 +547,8 @@ async def test_a_new_password_ends_every_other_session_and_keeps_ones_own(
         ended = await parts.database.run(session_row, other.claims.sid)
         assert (ended["end_reason"], ended["ended_at"]) == ("password_changed", parts.clock())
         with pytest.raises(Unauthenticated):
-            await parts.login_sessions.refresh(other.refresh_token.reveal())
-        await parts.login_sessions.refresh(mine.refresh_token.reveal())
+            await parts.refresh.rotation.refresh(other.refresh_token.reveal())
+        await parts.refresh.rotation.refresh(mine.refresh_token.reveal())
         with pytest.raises(Unauthenticated):
             await log_in(parts, "ada@example.org")
         assert (await log_in(parts, "ada@example.org", OTHER)).user.id == mine.user.id
@@ -683,7 +683,7 @@ async def test_a_disabled_user_is_cut_off_and_may_come_back_when_enabled(databas
         assert await parts.login_sessions.state(user.claims) is None
         for refused in (
             log_in(parts, "bob@example.org"),
-            parts.login_sessions.refresh(user.refresh_token.reveal()),
+            parts.refresh.rotation.refresh(user.refresh_token.reveal()),
         ):
             with pytest.raises(Unauthenticated):
                 await refused
@@ -722,7 +722,7 @@ async def test_a_change_of_role_cuts_sockets_and_a_refresh_brings_the_new_one(
         assert (await parts.administration.update(user.user.id, "admin", None)).role == "admin"
         assert await peer.close_code() == 4419
         parts.clock.forward(1)
-        newer = await parts.login_sessions.refresh(user.refresh_token.reveal())
+        newer = await parts.refresh.rotation.refresh(user.refresh_token.reveal())
         assert newer.claims.role == "admin"
         kept = await open_socket(parts, newer)
         await parts.administration.update(user.user.id, "admin", None)

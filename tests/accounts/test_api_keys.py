@@ -10,14 +10,13 @@ import peewee
 import pytest
 
 from models.backend import ApiKey
+from services.accounts.api_key_rows import USED_EVERY_SECONDS, Scope
 from services.accounts.api_keys import (
     MAX_KEY_LENGTH,
     MAX_NAME_LENGTH,
     PREFIX,
     REFUSED_SECONDS,
-    USED_EVERY_SECONDS,
     ApiKeys,
-    Scope,
 )
 from services.errors import BadRequest, DatabaseUnavailable, Forbidden, NotFound, Unauthenticated
 from services.opaque import token_hash

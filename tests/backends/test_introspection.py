@@ -72,13 +72,13 @@ async def test_it_is_inactive_at_once_on_another_node(
         for token in tokens:
             assert (await there.services.introspection.look(token)).active
         if end == "logout":
-            await here.login_sessions.end(login.user.id, login.claims.sid, "logout")
+            await here.session_ends.end(login.user.id, login.claims.sid, "logout")
         elif end == "disabled":
             await here.administration.update(login.user.id, None, True)
         elif end == "deleted":
             await here.administration.delete(login.user.id)
         elif end == "password":
-            await here.login_sessions.end_all(login.user.id, "password_changed")
+            await here.session_ends.end_all(login.user.id, "password_changed")
         else:
             here.clock.forward(ACCESS_TTL)
         for token in tokens:

@@ -282,11 +282,11 @@ def test_linking_asks_for_the_password_and_says_when_it_is_wrong(visitor: Visito
 def test_a_provider_that_does_not_answer_is_told_in_words(visitor: Visitor) -> None:
     tab = visitor.arrive()
     link(tab, AWAY)
-    words = f"{AWAY} does not answer just now. Try again in a moment."
+    words = f"{AWAY} is not responding. Try again in a moment."
     expect(tab.at("#link-form .form-error")).to_have_text(words)
     expect(tab.at("#link-form .form-error")).to_have_role("alert")
     tab.page.goto(f"{visitor.server.url}/oauth/away/login")
-    expect(heading(tab)).to_have_text(f"{AWAY} does not answer just now.")
+    expect(heading(tab)).to_have_text(f"{AWAY} is not responding.")
     expect(heading(tab).locator("b")).to_have_count(0)
 
 
@@ -364,7 +364,7 @@ def test_the_last_way_in_stays(visitor: Visitor, op: Provider) -> None:
     expect(tab.at("#linked-list li")).to_contain_text("your only way in")
     expect(tab.at("#linked-list li")).not_to_contain_text("signs you out")
     press(tab, "Unlink Campus")
-    words = "This is the only way into your account. Add another one first."
+    words = "This is the only way to sign in to your account. Add another one first."
     expect(tab.at("#linked-error")).to_have_text(words)
     expect(tab.at("#linked-error")).to_have_role("alert")
     expect(tab.at("#linked-list li")).to_have_count(1)
@@ -496,7 +496,7 @@ def test_a_page_that_says_why_not_leads_on(visitor: Visitor, op: Provider) -> No
     op.misbehave(id_token="nonce_wrong")
     tab = visitor.open()
     go_on(tab, "Campus")
-    expect(heading(tab)).to_have_text("The answer of Campus could not be trusted.")
+    expect(heading(tab)).to_have_text("The response of Campus could not be verified.")
     expect(tab.page).to_have_title(re.compile(r"^The answer of Campus .* Usher$"))
     op.behave()
     tab.page.get_by_role("link", name="Try again").click()
@@ -508,7 +508,7 @@ def test_no_other_try_is_offered_where_it_would_end_the_same(
 ) -> None:
     other = visit()
     other.arrive()
-    op.user["email"] = other.email
+    op.user |= {"email": other.email, "email_verified": False}
     tab = visitor.open()
     go_on(tab, "Campus")
     expect(heading(tab)).to_have_text("There is no account here that Campus opens.")
@@ -519,7 +519,7 @@ def test_no_other_try_is_offered_where_it_would_end_the_same(
 
 def test_no_page_speaks_of_a_provider_that_there_is_not(visitor: Visitor) -> None:
     tab = visitor.open("/oauth/evil-corp/callback?error=access_denied")
-    expect(heading(tab)).to_have_text("This address leads nowhere.")
+    expect(heading(tab)).to_have_text("This page does not exist.")
     expect(tab.at(".ways a")).to_have_count(1)
 
 

@@ -23,7 +23,7 @@ from handlers.reference.openapi import METHODS
 from handlers.routes import API_ROUTES, CLIENT_ROUTES, DOCUMENT_ROUTES
 from handlers.websocket.room_events import HISTORY_BYTES, HISTORY_PAGE, MAX_PEOPLE, ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
-from services.accounts.api_keys import Scope
+from services.accounts.api_key_rows import Scope
 from services.rooms.presence import PEOPLE_AT_ONCE
 from services.rooms.room_protocol import MAX_ROOM_NAME, ROOM_SERVER_EVENTS, gap_event
 from services.rooms.usage import FADE_SECONDS
@@ -38,6 +38,7 @@ from services.websocket.protocol import (
     CloseCode,
     Retry,
 )
+from tests.support.authenticator import second_factors
 from tests.support.markdown import table
 from tests.support.native import App
 from tests.support.provider import Provider, provider
@@ -290,6 +291,7 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         user = nobody.sign("signup", user_address, "browser", 201)
         sign_in_and_out(nobody, user_address)
         hand_over_to_an_app(user)
+        second_factors(nobody.again(), nobody.sign("login", user_address), user_address)
         one_account(user)
         keep_channels(admin, nobody.sign("signup", address(), status=201))
         serve_backends(admin, nobody)
@@ -323,6 +325,7 @@ def come_by_a_provider(nobody: Witness, op: Provider) -> None:
     browser.browser = True
     assert browser.get("/api/oauth/providers").status == 200
     assert browser.get("/oauth/nobody/login").status == 404
+    assert browser.get("/api/auth/signup").status == 200
     assert come_back(browser, begin(browser)).status == 302
     assert browser.get("/oauth/mock/callback?error=access_denied").status == 403
     assert browser.get("/api/oauth/accounts").body["items"][0]["provider"] == "mock"
@@ -358,6 +361,7 @@ def one_account(user: Witness) -> None:
     user.get("/api/auth/me")
     user.get("/api/sessions")
     user.ticket()
+    assert user.post("/api/auth/step-up", {"password": PASSWORD}).status == 200
     change = {"current_password": PASSWORD, "new_password": PASSWORD}
     assert user.post("/api/auth/password", change).status == 204
     assert user.call("DELETE", "/api/sessions").status == 204
@@ -466,6 +470,13 @@ def administer(admin: Witness, user: Witness) -> None:
     assert backend.post("/api/publish", {"room": "channel:x", "event": "x"}).status == 403
     assert admin.call("DELETE", where).status == 204
     assert admin.call("DELETE", where).status == 404
+    invitations = "/api/admin/invitations"
+    made = admin.post(invitations, {"email": address()})
+    assert made.status == 201
+    body = {"invitation": made.body["url"].partition("#invitation=")[2]}
+    assert admin.again().post("/api/oauth/providers/mock/signup", body).status == 200
+    assert admin.get(f"{invitations}?limit=1").status == 200
+    assert admin.call("DELETE", f"{invitations}/{made.body['id']}").status == 204
     wait_until(lambda: bool(admin.get("/api/admin/audit?limit=1").body["items"]))
     admin.get("/api/admin/audit?kind=user.&limit=1")
 

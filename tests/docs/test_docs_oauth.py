@@ -54,8 +54,8 @@ def test_the_settings_are_those_of_the_code() -> None:
         if setting.shown_default or setting.default:
             assert row[1] in shown, setting.name
         elif setting.name != STEM + "TITLE":
-            needed = {"ISSUER", "CLIENT_ID", "CLIENT_SECRET"}
-            assert row[1].startswith("needed") == (row[0] in needed), setting.name
+            required = {"ISSUER", "CLIENT_ID", "CLIENT_SECRET"}
+            assert row[1].startswith("required") == (row[0] in required), setting.name
         assert row[2], setting.name
 
 
@@ -147,7 +147,7 @@ def test_the_causes_of_a_refusal_are_words_of_the_code() -> None:
 
 
 def test_the_metrics_are_those_of_the_code() -> None:
-    rows = table(SECTIONS["What to watch"], "series")
+    rows = table(SECTIONS["Metrics"], "metric")
     exposed = Metrics().expose().decode()
     assert {row[0].strip("`").removesuffix("_total") for row in rows} == {
         name.removesuffix("_total")
@@ -167,7 +167,9 @@ def test_the_way_to_a_providers_token_is_there() -> None:
 
 
 def test_the_command_for_a_key_makes_one(tmp_path: Path) -> None:
-    [command] = re.findall(r"^    \.venv/bin/python -c '(.+)'$", SECTIONS["Keys"], re.MULTILINE)
+    [command] = re.findall(
+        r"^    \.venv/bin/python -c '(.+)'$", SECTIONS["Rotating encryption keys"], re.MULTILINE
+    )
     made: list[str] = []
     exec(command, {"print": made.append})
     Fernet(made[0])

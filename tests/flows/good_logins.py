@@ -4,10 +4,11 @@
 
 Each round measures as many good sign-ins, one after the other, without the wrong ones as with them,
 so that what else the machine does meets both. The wrong ones come all at once, with connections of
-their own, from another process. Who comes in that moment waits until they are read: these first
-ones are shown by themselves. Ends with 1 where the median of the rounds' ratios is above 3.
+their own, from another process. Who comes in that moment is shown by themselves, as the first.
+Ends with 1 where the median of the rounds' ratios is above 3, for the first or for the others.
 
-It is no test: beside other work a p99 of fifty is chance.
+It is no test: beside other work a p99 of fifty is chance. tests/flows/test_crowds.py is one, of the
+order of the answers.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class Round(NamedTuple):
     @property
     def ratio(self) -> float:
         return self.loud / self.quiet
+
+    @property
+    def first_ratio(self) -> float:
+        return self.first / self.quiet
 
 
 async def seconds(server: Usher, known: dict[str, Any]) -> float:
@@ -68,19 +73,19 @@ def p99(times: list[float]) -> float:
 
 
 async def measure(server: Usher) -> float:
-    """Gives the median ratio."""
+    """Gives the larger of the median ratios."""
     known, rounds = member(server), list[Round]()
     for number in range(ROUNDS):
         rounds.append(await one_round(server, known, number))
         quiet, loud, first = (figure * 1000 for figure in rounds[-1])
         say(
             f"p99 quiet {quiet:.0f} ms, loud {loud:.0f} ms, ratio {rounds[-1].ratio:.2f}; "
-            f"the first {first:.0f} ms"
+            f"the first {first:.0f} ms, ratio {rounds[-1].first_ratio:.2f}"
         )
     found = median(each.ratio for each in rounds)
-    first = median(each.first for each in rounds) * 1000
-    say(f"median ratio {found:.2f}; median of the first {first:.0f} ms")
-    return found
+    first = median(each.first_ratio for each in rounds)
+    say(f"median ratio {found:.2f}; of the first {first:.2f}")
+    return max(found, first)
 
 
 def say(line: str) -> None:

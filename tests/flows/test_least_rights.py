@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.redis.link import trial
+from services.redis.trial import trial
 from tests.support.nodes import Nodes, again, channel, nodes_on
 from tests.support.redis import RealRedis, until
 from tests.support.server import ROOT, Client, bearer, close_code, connect, event

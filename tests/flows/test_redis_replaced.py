@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from services.redis.bus import id_order
+from services.bus.bus import id_order
 from tests.client.test_usher_js_rooms import heard, listening
 from tests.support.node import Node
 from tests.support.nodes import Nodes, channel, let_in, nodes

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.sessions.refresh_tokens import TICK_KEY
+from services.refresh.steps import TICK_KEY
 from services.storage.encryption import generate_key
 from tests.support.checks import content, plain_refusal
 from tests.support.redis import RealRedis, redis_server  # noqa: F401 - a fixture
@@ -23,7 +23,13 @@ from tests.support.server import (
     wait_until,
 )
 
-READY = {"status": "ready", "database": "ok", "redis": "ok", "encryption": "ok"}
+READY = {
+    "status": "ready",
+    "database": "ok",
+    "redis": "ok",
+    "encryption": "ok",
+    "mail": "files",
+}
 
 
 def samples(server: Usher) -> dict[tuple[str, ...], float]:

@@ -67,7 +67,7 @@ async def test_a_code_becomes_a_login_session_of_the_app(database_url: str) -> N
         app = await exchanged(other, code)
         assert app.user == browser.user
         assert app.claims.sid != browser.claims.sid
-        assert (await one.login_sessions.refresh(app.refresh_token.reveal())).user == app.user
+        assert (await one.refresh.rotation.refresh(app.refresh_token.reveal())).user == app.user
         listed = {row.id: row for row in await one.login_sessions.living(app.user.id)}
         session = listed[app.claims.sid]
         assert (session.client, session.device, session.ip) == ("native", "an app", "192.0.2.8")
@@ -93,7 +93,7 @@ async def test_of_a_hundred_who_race_on_two_nodes_one_gets_it_and_keeps_it_not(
         assert {type(one) for one in others} <= {Unauthenticated, RateLimited}
         assert await why_ended(both[0], app.user.id) == [REUSED]
         with pytest.raises(Unauthenticated):
-            await both[1].login_sessions.refresh(app.refresh_token.reveal())
+            await both[1].refresh.rotation.refresh(app.refresh_token.reveal())
 
 
 @pytest.mark.gen_test
@@ -157,7 +157,7 @@ async def test_what_ends_login_sessions_ends_one_that_waits(database_url: str) -
             user = browser.user.id
             code = await code_of(parts, browser)
             if end == "signed_out":
-                await parts.login_sessions.end_all(user, "password_changed")
+                await parts.session_ends.end_all(user, "password_changed")
             elif end == "disabled":
                 disabled = User.update({User.disabled_at: 1.0}).where(User.id == user)
                 await parts.database.run(disabled.execute)
@@ -173,10 +173,10 @@ async def test_the_session_of_an_app_is_no_new_proof_of_who_somebody_is(database
         browser = await parts.signed_in()
         proven = parts.clock()
         parts.clock.forward(400.0)
-        browser = await parts.login_sessions.refresh(browser.refresh_token.reveal())
+        browser = await parts.refresh.rotation.refresh(browser.refresh_token.reveal())
         app = await exchanged(parts, await code_of(parts, browser))
         assert app.claims.auth_time == proven
-        newer = await parts.login_sessions.refresh(app.refresh_token.reveal())
+        newer = await parts.refresh.rotation.refresh(app.refresh_token.reveal())
         assert newer.claims.auth_time == proven
         recent = parts.login_sessions.is_recent
         assert not await parts.database.run(recent, app.user.id, app.claims.sid)
@@ -195,7 +195,7 @@ async def test_only_a_whole_living_sign_in_of_a_browser_makes_one(database_url: 
         ):
             with pytest.raises(Unauthenticated):
                 await codes.for_browser(claims, token, request(), DEVICE)
-        await parts.login_sessions.end(one.user.id, one.claims.sid, "logout")
+        await parts.session_ends.end(one.user.id, one.claims.sid, "logout")
         with pytest.raises(Unauthenticated):
             await code_of(parts, one)
         assert await parts.login_sessions.living(one.user.id) == []
@@ -237,6 +237,6 @@ async def test_a_logout_at_the_provider_ends_what_came_of_its_sign_in(database_u
         browser = await parts.database.run(by_provider)
         app = await exchanged(parts, await code_of(parts, browser))
         ended = await parts.database.run(
-            parts.login_sessions.end_of_provider_within, "idp", None, "sid-1", "provider"
+            parts.session_ends.end_of_provider_within, "idp", None, "sid-1", "provider"
         )
         assert {one.subject for one in ended} == {browser.claims.sid, app.claims.sid}

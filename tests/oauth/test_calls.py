@@ -177,6 +177,6 @@ async def test_a_provider_that_hangs_holds_up_no_other() -> None:
         assert not any(call.done() for call in stuck)
         hanging.behave()
         for call in stuck:
-            with pytest.raises(Exception, match="no iss"):
+            with pytest.raises(Exception, match="iss is missing"):
                 await within(call)
         providers.close()

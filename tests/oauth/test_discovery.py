@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from services.oauth.discovery import (
-    LEAST_LIFETIME_SECONDS,
     LIFETIME_SECONDS,
-    MOST_LIFETIME_SECONDS,
+    MAX_LIFETIME_SECONDS,
+    MIN_LIFETIME_SECONDS,
     TENANT,
     Discovery,
     Metadata,
@@ -131,7 +131,7 @@ def test_what_is_needed_is_a_text_that_is_there(name: str, value: object) -> Non
     ],
 )
 def test_no_endpoint_may_be_where_secrets_may_not_go(name: str, url: str) -> None:
-    with pytest.raises(ProviderUnavailable, match=f"{name} is missing or no safe URL") as caught:
+    with pytest.raises(ProviderUnavailable, match=f"{name} is missing or not a safe URL") as caught:
         read_metadata({**SAID, name: url}, ISSUER)
     assert url not in caught.value.evidence
 
@@ -153,15 +153,15 @@ def test_what_is_no_object_is_no_document(document: object) -> None:
         ("public", LIFETIME_SECONDS),
         ("public, max-age=7200", 7200.0),
         ("Max-Age=7200, Public", 7200.0),
-        ("max-age=0", LEAST_LIFETIME_SECONDS),
-        ("max-age=1", LEAST_LIFETIME_SECONDS),
-        ("max-age=99999999999999999999", MOST_LIFETIME_SECONDS),
+        ("max-age=0", MIN_LIFETIME_SECONDS),
+        ("max-age=1", MIN_LIFETIME_SECONDS),
+        ("max-age=99999999999999999999", MAX_LIFETIME_SECONDS),
         ("max-age=-5", LIFETIME_SECONDS),
         ("max-age=soon", LIFETIME_SECONDS),
         ("s-maxage=5", LIFETIME_SECONDS),
-        ("no-store", LEAST_LIFETIME_SECONDS),
-        ("no-cache, must-revalidate, no-transform, no-store", LEAST_LIFETIME_SECONDS),
-        ("no-cache, max-age=86400", LEAST_LIFETIME_SECONDS),
+        ("no-store", MIN_LIFETIME_SECONDS),
+        ("no-cache, must-revalidate, no-transform, no-store", MIN_LIFETIME_SECONDS),
+        ("no-cache, max-age=86400", MIN_LIFETIME_SECONDS),
     ],
 )
 def test_a_document_is_kept_as_long_as_it_says_within_bounds(
@@ -204,7 +204,7 @@ def test_a_document_that_is_too_old_is_not_used_when_no_new_one_comes(
     first = discovery.metadata()
     op.misbehave(discovery=fault)
     op.drip_interval = 0.05
-    clock.forward(MOST_LIFETIME_SECONDS + 1)
+    clock.forward(MAX_LIFETIME_SECONDS + 1)
     with hurried(fault), pytest.raises(ProviderUnavailable):
         discovery.metadata()
     assert discovery.known() == first, "for those who must not wait"
@@ -220,10 +220,10 @@ def test_strangers_make_us_ask_seldom_and_do_with_what_is_known(op: Provider) ->
     assert op.count("discovery") == 1
     op.behave()
     assert discovery.metadata().issuer == op.issuer
-    clock.forward(MOST_LIFETIME_SECONDS + 1)
+    clock.forward(MAX_LIFETIME_SECONDS + 1)
     op.misbehave(discovery="no_userinfo")
     assert not discovery.metadata(unauthenticated=True).userinfo_endpoint
-    clock.forward(MOST_LIFETIME_SECONDS + 1)
+    clock.forward(MAX_LIFETIME_SECONDS + 1)
     op.misbehave(discovery="http_500")
     with pytest.raises(ProviderUnavailable):
         discovery.metadata(unauthenticated=True)
@@ -248,7 +248,7 @@ def test_an_issuer_with_a_place_for_the_tenant_takes_the_tenant_of_the_token(
 ) -> None:
     issuer = tenants.issuer.replace(TENANT, GUID)
     assert TENANT in tenants.issuer
-    assert tenants.takes_issuer(issuer, GUID)
+    assert tenants.accepts_issuer(issuer, GUID)
 
 
 @pytest.mark.parametrize(
@@ -256,18 +256,18 @@ def test_an_issuer_with_a_place_for_the_tenant_takes_the_tenant_of_the_token(
     [None, "", "common", 7, [], TENANT, GUID.upper(), GUID + "\n", f"{GUID}/../{GUID}", GUID[:-1]],
 )
 def test_a_tenant_that_is_no_guid_is_taken_nowhere(tenants: Metadata, tenant: Any) -> None:
-    assert not tenants.takes_issuer(tenants.issuer.replace(TENANT, str(tenant)), tenant)
+    assert not tenants.accepts_issuer(tenants.issuer.replace(TENANT, str(tenant)), tenant)
 
 
 def test_nor_is_a_token_of_another_tenant_than_it_says(tenants: Metadata) -> None:
     other = "00000000-0000-4000-8000-000000000000"
-    assert not tenants.takes_issuer(tenants.issuer.replace(TENANT, other), GUID)
-    assert not tenants.takes_issuer(tenants.issuer, GUID)
+    assert not tenants.accepts_issuer(tenants.issuer.replace(TENANT, other), GUID)
+    assert not tenants.accepts_issuer(tenants.issuer, GUID)
 
 
 def test_an_issuer_without_such_a_place_is_compared_to_the_letter() -> None:
     found = read_metadata(SAID, ISSUER)
-    assert found.takes_issuer(ISSUER, None)
-    assert found.takes_issuer(ISSUER, GUID)
+    assert found.accepts_issuer(ISSUER, None)
+    assert found.accepts_issuer(ISSUER, GUID)
     for other in (ISSUER + "/", ISSUER.upper(), "https://idp.example.", ""):
-        assert not found.takes_issuer(other, None)
+        assert not found.accepts_issuer(other, None)

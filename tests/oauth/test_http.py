@@ -106,7 +106,7 @@ def test_what_was_cut_off_is_said_in_the_log(op: Provider, fault: str) -> None:
     op.drip_interval = 0.05
     # Where nothing comes at all the limit of a single read ends just behind that of the whole
     # call, and on a busy machine now and then before it.
-    told = r"no whole answer within 0\.7 s"
+    told = r"no complete response within 0\.7 s"
     if fault in {"slow", "held"}:
         told += "|ReadTimeout"
     with hurried(seconds=SECONDS), pytest.raises(ProviderUnavailable, match=told):
@@ -127,7 +127,7 @@ def test_a_body_of_unknown_length_that_drips_is_cut_off_and_not_taken_for_whole(
         pytest.raises(ProviderUnavailable) as caught,
     ):
         get_json(f"http://127.0.0.1:{port}/")
-    assert "cut off" in caught.value.evidence or "no whole answer" in caught.value.evidence
+    assert "cut off" in caught.value.evidence or "no complete response" in caught.value.evidence
 
 
 def test_a_handshake_of_tls_that_drips_is_cut_off() -> None:
@@ -393,7 +393,7 @@ def test_a_session_may_be_used_twice_and_is_watched_both_times(op: Provider) -> 
     with bounded(requests.Session()) as session:
         assert session.get(op.url("jwks")).json()["keys"]
         op.misbehave(jwks="drip")
-        expected = pytest.raises(requests.RequestException, match="no whole answer")
+        expected = pytest.raises(requests.RequestException, match="no complete response")
         with within_bounds(), hurried(seconds=SECONDS), expected:
             session.get(op.url("jwks"))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jwt import PyJWK
 
-from services.oauth.discovery import LEAST_LIFETIME_SECONDS
+from services.oauth.discovery import MIN_LIFETIME_SECONDS
 from services.oauth.errors import ProviderUnavailable
 from services.oauth.fetches import UNAUTHENTICATED_SECONDS
 from services.oauth.jwks import KEY_TYPES, ProviderKeys
@@ -48,7 +48,7 @@ def test_each_fault_of_the_key_set_is_no_key_set(op: Provider, fault: str) -> No
     op.misbehave(jwks=fault)
     op.drip_interval = 0.05
     keys = keys_of(op)
-    for ask in (lambda: wanted(keys, op.keys[0].kid), keys.have):
+    for ask in (lambda: wanted(keys, op.keys[0].kid), keys.prefetch):
         with hurried(fault), pytest.raises(ProviderUnavailable):
             ask()
     op.behave()
@@ -128,14 +128,14 @@ def test_keys_are_fetched_once_and_kept_as_long_as_the_answer_says(op: Provider)
     keys = keys_of(op)
     for _ in range(3):
         wanted(keys, op.keys[0].kid)
-        keys.have()
+        keys.prefetch()
     assert op.count("jwks") == 1
     assert keys.jwk_set_cache is not None
     assert keys.jwk_set_cache.lifespan == 7200
     op.jwks_cache = "no-store"
     op.rotate()
     wanted(keys, op.keys[0].kid)
-    assert keys.jwk_set_cache.lifespan == LEAST_LIFETIME_SECONDS
+    assert keys.jwk_set_cache.lifespan == MIN_LIFETIME_SECONDS
 
 
 def test_many_who_want_a_key_at_once_cause_one_fetch(op: Provider) -> None:
@@ -203,4 +203,4 @@ def test_a_fetch_that_fails_leaves_the_keys_that_are_known(op: Provider, fault: 
     with pytest.raises(ProviderUnavailable):
         wanted(keys, "nobody")
     assert kids(wanted(keys, op.keys[0].kid)) == [op.keys[0].kid]
-    keys.have()
+    keys.prefetch()

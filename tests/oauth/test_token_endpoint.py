@@ -15,9 +15,9 @@ import pytest
 
 from services.oauth.errors import GrantEnded, ProviderUnavailable
 from services.oauth.token_endpoint import (
-    ENDED,
+    INVALID_GRANT_CODES,
+    MAX_EXPIRES_IN,
     MAX_TOKEN_LENGTH,
-    MOST_SECONDS,
     Grant,
     OAuthClient,
     new_verifier,
@@ -140,7 +140,10 @@ def test_each_fault_of_github_is_no_answer_or_the_end(hub: GitHub, fault: str) -
     code = came_back(url).code
     hub.misbehave(token=fault)
     hub.drip_interval = 0.05
-    with hurried(fault), pytest.raises(GrantEnded if fault in ENDED else ProviderUnavailable):
+    with (
+        hurried(fault),
+        pytest.raises(GrantEnded if fault in INVALID_GRANT_CODES else ProviderUnavailable),
+    ):
         client.exchange(f"{hub.origin}/login/oauth/access_token", POST, code, verifier)
     assert hub.elsewhere.requests == []
 
@@ -153,7 +156,7 @@ def test_and_at_a_refresh(hub: GitHub, fault: str) -> None:
     with hurried(fault), pytest.raises((ProviderUnavailable, GrantEnded)) as caught:
         client.refresh(f"{hub.origin}/login/oauth/access_token", POST, Secret("ghr_unknown"))
     # Those that do their work find that this token is none, and their answer is lost.
-    assert (caught.type is GrantEnded) == (fault in ENDED)
+    assert (caught.type is GrantEnded) == (fault in INVALID_GRANT_CODES)
 
 
 class Tokens(Service):
@@ -222,7 +225,7 @@ def test_a_member_of_a_wrong_kind_makes_an_answer_of_no_use(wrong: dict[str, obj
         ({"expires_in": 3600.9}, 4600.0),
         ({"expires_in": "3600"}, 4600.0),  # Microsoft's older endpoints
         ({"expires_in": -5}, 1000.0),
-        ({"expires_in": 10**15}, 1000.0 + MOST_SECONDS),
+        ({"expires_in": 10**15}, 1000.0 + MAX_EXPIRES_IN),
         ({"expires_at": 1, "expires_in": 3600}, 4600.0),
     ],
 )
@@ -255,7 +258,7 @@ def test_the_token_type_is_bearer_in_any_spelling(name: str) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403])
-@pytest.mark.parametrize("error", sorted(ENDED))
+@pytest.mark.parametrize("error", sorted(INVALID_GRANT_CODES))
 def test_a_grant_ends_by_the_words_for_it_only(error: str, status: int) -> None:
     with Tokens() as endpoint:
         endpoint.content, endpoint.status = {"error": error}, status

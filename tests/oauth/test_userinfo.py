@@ -11,7 +11,7 @@ from services.oauth.userinfo import (
     ProviderProfile,
     address_of,
     check_domain,
-    vouched_address,
+    verified_address,
 )
 from services.secret import Secret
 from services.settings.providers import OAuthProvider
@@ -101,8 +101,8 @@ def test_without_allowed_domains_everybody_comes_in(email: str) -> None:
     ],
 )
 def test_a_provider_vouches_for_an_address_that_it_spells_as_we_do(email: str) -> None:
-    assert vouched_address(person(email)) == address_of(person(email)) is not None
-    assert vouched_address(person(email, verified=False)) is None
+    assert verified_address(person(email)) == address_of(person(email)) is not None
+    assert verified_address(person(email, verified=False)) is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_provider_vouches_for_an_address_that_it_spells_as_we_do(email: str) -
 )
 def test_and_not_for_another_that_looks_like_it(email: str, like: str) -> None:
     assert address_of(person(email)) == like
-    assert vouched_address(person(email)) is None
+    assert verified_address(person(email)) is None
 
 
 def test_an_address_has_one_spelling_and_what_is_none_is_none() -> None:

@@ -88,7 +88,7 @@ async def test_of_fifty_who_bring_it_back_on_two_nodes_one_is_let_in(database_ur
         outcomes = await asyncio.gather(*takes, return_exceptions=True)
         assert outcomes.count(begun) == 1
         late = [outcome for outcome in outcomes if isinstance(outcome, SignInRefused)]
-        assert {outcome.evidence for outcome in late} == {"callback: state used before"}
+        assert {outcome.evidence for outcome in late} == {"callback: state already used"}
         assert len(late) == 49
 
 
@@ -102,7 +102,7 @@ async def test_it_is_used_once_until_it_would_be_too_late_anyway(database_url: s
         until = await database.run(lambda db: UsedOnce.select().get(db).expires_at)
         assert until >= begun.expires_at + CLOCK_SKEW_SECONDS, "whichever node's clock is behind"
         clock.forward(AUTHORIZATION_REQUEST_SECONDS - 1)
-        assert "used before" in await refused(attempts, sealed.reveal(), "idp", begun.start.state)
+        assert "already used" in await refused(attempts, sealed.reveal(), "idp", begun.start.state)
 
 
 @pytest.mark.gen_test
@@ -112,7 +112,7 @@ async def test_an_attempt_is_over_after_ten_minutes(database_url: str) -> None:
         attempts = attempts_of(database, clock)
         begun, sealed = attempts.begin("idp", "/", None)
         clock.forward(AUTHORIZATION_REQUEST_SECONDS)
-        assert "too late" in await refused(attempts, sealed.reveal(), "idp", begun.start.state)
+        assert "expired" in await refused(attempts, sealed.reveal(), "idp", begun.start.state)
 
 
 @pytest.mark.gen_test
@@ -165,10 +165,10 @@ async def test_what_is_no_sealed_attempt_of_ours_is_refused(database_url: str) -
             resealed(begun, expires_at="never"),
             resealed(begun, provider=None),
         ):
-            assert "no attempt" in await refused(attempts, wrong, "idp", state)
+            assert "no authorization request" in await refused(attempts, wrong, "idp", state)
         assert await attempts.take(kept, "idp", state) == begun
         longer = resealed(begun, expires_at=begun.expires_at + 1)
-        assert "used before" in await refused(attempts, longer, "idp", state)
+        assert "already used" in await refused(attempts, longer, "idp", state)
 
 
 @pytest.mark.gen_test

@@ -167,7 +167,7 @@ async def test_a_way_back_is_gone_once(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         way = await came_to(parts)
         await finished(parts, way)
-        assert "used before" in await refused(parts, way, Reason.STALE)
+        assert "already used" in await refused(parts, way, Reason.STALE)
         assert op.count("token") == 1
 
 

@@ -64,7 +64,13 @@ def person(
 
 def identities(parts: Parts) -> Identities:
     return Identities(
-        parts.database, parts.login_sessions, parts.revocations, parts.oauth.tokens, parts.clock
+        parts.database,
+        parts.login_sessions,
+        parts.revocations,
+        parts.oauth.tokens,
+        parts.registration.rules,
+        parts.registration.handovers,
+        parts.clock,
     )
 
 
@@ -209,7 +215,7 @@ async def test_where_sign_up_is_off_nobody_new_comes_in_and_the_others_do(
 ) -> None:
     closed = settings(signup=False)
     async with node(database_url) as parts:
-        assert "switched off" in await refused(parts, Reason.NO_ACCOUNT, provider=closed)
+        assert "disabled" in await refused(parts, Reason.NO_ACCOUNT, provider=closed)
         known = await sign_in(parts)
         assert (await sign_in(parts, provider=closed)).user.id == known.user.id
         joins = await account(parts, "grace@example.org")
@@ -350,7 +356,7 @@ async def test_who_deleted_the_account_begins_anew(database_url: str) -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("here", [True, False])
 @pytest.mark.parametrize("there", [True, False])
-async def test_an_account_with_the_address_is_joined_only_when_both_are_verified(
+async def test_an_account_with_the_address_is_joined_only_where_the_provider_vouches_for_it(
     database_url: str, here: bool, there: bool
 ) -> None:
     async with node(database_url) as parts:
@@ -361,8 +367,13 @@ async def test_an_account_with_the_address_is_joined_only_when_both_are_verified
             assert signed_in.user.id == user_id
             (user,) = await users(parts)
             assert user["password_hash"] == "a hash", "both ways lead in"
+        elif there:
+            signed_in = await sign_in(parts, comes)
+            assert signed_in.user.id == user_id
+            (user,) = await users(parts)
+            assert user["password_hash"] is None, "somebody else's, who never proved the address"
         else:
-            assert "not verified by both" in await refused(parts, Reason.NO_ACCOUNT, comes)
+            assert "not verified on both sides" in await refused(parts, Reason.NO_ACCOUNT, comes)
 
 
 @pytest.mark.gen_test
@@ -372,8 +383,9 @@ async def test_whether_an_address_is_in_use_can_not_be_told_from_the_refusal(
     closed = settings(signup=False)
     async with node(database_url) as parts:
         await account(parts, "grace@example.org", verified=False)
-        await refused(parts, Reason.NO_ACCOUNT, person("x", "grace@example.org"), closed)
-        await refused(parts, Reason.NO_ACCOUNT, person("x", "nobody@example.org"), closed)
+        for name in ("grace", "nobody"):
+            who = person("x", f"{name}@example.org", verified=False)
+            await refused(parts, Reason.NO_ACCOUNT, who, closed)
 
 
 @pytest.mark.gen_test
@@ -513,11 +525,14 @@ async def test_an_address_that_somebody_else_has_there_now_is_verified_no_longer
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
+        first = await parts.user("First", "admin")
         ada = (await sign_in(parts, person(email="old@example.org"))).user
         with pytest.raises(SignInRefused) as caught:
             await sign_in(parts, person("bob", "old@example.org"))
         assert caught.value.reason is Reason.NO_ACCOUNT
-        assert await emails(parts) == {ada.id: ("old@example.org", False)}
+        assert (await emails(parts))[ada.id] == ("old@example.org", False)
+        assert first != ada.id, "an administrator's account is given to nobody anyway"
+        await refused(parts, Reason.NO_ACCOUNT, person("bob", "old@example.org"))
         await refused(parts, Reason.NO_ACCOUNT, person("b", "old@example.org"), settings("other"))
         # She comes back with her new address, and the old one is free.
         await sign_in(parts, person(email="new@example.org"))

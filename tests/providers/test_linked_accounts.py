@@ -101,7 +101,13 @@ async def sign_in(
     parts: Parts, who: ProviderProfile, provider: OAuthProvider | None = None
 ) -> SignedIn:
     service = Identities(
-        parts.database, parts.login_sessions, parts.revocations, parts.oauth.tokens, parts.clock
+        parts.database,
+        parts.login_sessions,
+        parts.revocations,
+        parts.oauth.tokens,
+        parts.registration.rules,
+        parts.registration.handovers,
+        parts.clock,
     )
     return await service.sign_in(provider or settings(), who, grant(), DEVICE)
 
@@ -275,7 +281,7 @@ async def test_only_a_living_login_session_of_the_user_links(database_url: str) 
 async def test_a_login_session_that_is_over_links_nothing(database_url: str) -> None:
     async with node(database_url) as parts:
         ended, late, disabled = [await with_password(parts) for _ in range(3)]
-        await parts.login_sessions.end(ended.user.id, ended.claims.sid, "logout")
+        await parts.session_ends.end(ended.user.id, ended.claims.sid, "logout")
         await refused(parts, Reason.SIGNED_OUT, ended, person(), settings())
         await parts.administration.update(disabled.user.id, None, True)
         await refused(parts, Reason.SIGNED_OUT, disabled, person(), settings())

@@ -182,7 +182,7 @@ async def test_a_logout_of_nobody_we_know_is_heard_all_the_same(
     async with a_node(database_url, op) as parts:
         assert await hear(parts, op.logout_token(sub="nobody", sid="none")) == 0
         ada = await sign_in(parts)
-        await parts.login_sessions.end(ada.user.id, ada.claims.sid, "logout")
+        await parts.session_ends.end(ada.user.id, ada.claims.sid, "logout")
         assert await hear(parts, op.logout_token()) == 0
 
 

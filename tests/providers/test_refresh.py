@@ -17,16 +17,13 @@ from services.oauth import http as oauth_http
 from services.oauth.errors import ProviderUnavailable
 from services.oauth.oidc import OidcProvider
 from services.oauth.token_endpoint import Grant
-from services.providers import refresh as provider_refresh
 from services.providers.refresh import (
     BACK_OFF_SECONDS,
-    CLAIM_SECONDS,
-    KEEP_BATCH,
     MOST_BACK_OFF_SECONDS,
-    SEEN_SECONDS,
     WAIT_SECONDS,
     ProviderToken,
 )
+from services.providers.refresh_rows import CLAIM_SECONDS, KEEP_BATCH, SEEN_SECONDS
 from services.providers.refusals import LEAST_REFUSALS
 from services.providers.tokens import AHEAD_SECONDS, TokenSet
 from services.sessions.session_views import SignedIn
@@ -207,7 +204,7 @@ async def test_who_has_no_living_tokens_is_told_so(database_url: str, op: Provid
         for user_id, name in ((bare.user.id, NAME), (ada.user.id, "other"), ("nobody", NAME)):
             with pytest.raises(NotFound):
                 await parts.oauth.refresh.valid(user_id, name)
-        await parts.login_sessions.end(ada.user.id, ada.claims.sid, "logout")
+        await parts.session_ends.end(ada.user.id, ada.claims.sid, "logout")
         with pytest.raises(NotFound):
             await valid(parts, ada)
 
@@ -797,4 +794,4 @@ async def test_a_database_that_is_away_is_said_to_be(database_url: str, op: Prov
 
 def test_a_claim_outlives_every_call_that_it_is_made_for() -> None:
     from_queue_to_send = 2 * oauth_http.CALL_SECONDS + oauth_http.CALL_SECONDS
-    assert from_queue_to_send + 10.0 <= provider_refresh.CLAIM_SECONDS
+    assert from_queue_to_send + 10.0 <= CLAIM_SECONDS

@@ -245,7 +245,7 @@ async def test_the_newest_living_set_is_found(database_url: str) -> None:
         other = await parts.signed_in(ada.user.id)
         second = await keep(parts, ada, other.claims.sid, grant())
         assert await database.run(newest, ada.user.id, "idp") == second.id
-        await parts.login_sessions.end(ada.user.id, other.claims.sid, "logout")
+        await parts.session_ends.end(ada.user.id, other.claims.sid, "logout")
         assert await database.run(newest, ada.user.id, "idp") == first.id
         parts.clock.forward(LIFETIME)
         assert await database.run(newest, ada.user.id, "idp") == link.id

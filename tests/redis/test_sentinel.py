@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from services.bus.bus import LoggedMessage
+from services.bus.bus_redis import RedisBus
 from services.errors import StoreUnavailable
-from services.redis.bus import LoggedMessage
-from services.redis.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
 from services.redis.url import names_many, read_url
 from tests.support.redis import run, until, within

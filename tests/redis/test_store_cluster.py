@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from tornado.testing import bind_unused_port
 
+from services.bus.bus import LoggedMessage
+from services.bus.bus_redis import RedisBus
 from services.errors import StoreUnavailable
-from services.redis.bus import LoggedMessage
-from services.redis.bus_redis import RedisBus
 from services.redis.cluster import SLOTS, read_view, slot_of
 from services.redis.store import Command
 from services.redis.store_cluster import ClusterStore

@@ -14,7 +14,7 @@ from services.errors import DatabaseUnavailable
 from services.grants.rules import Grant, Right
 from services.rooms.access import MAX_WAITING, Access
 from services.rooms.channels import Channels
-from services.rooms.rooms import channel_room
+from services.rooms.room_names import channel_room
 from services.sessions.control import CONTROL_ROOM, Revocation
 from tests.sessions.test_control import nodes
 from tests.support.parts import Parts, Peer, node, open_socket

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from services.bus.bus_memory import MemoryBus
 from services.grants.rules import Grant, Right
-from services.redis.bus_memory import MemoryBus
 from services.redis.store_memory import MemoryStore
 from services.rooms.membership import OWN_ROOM, Membership
 from services.rooms.presence import Presence

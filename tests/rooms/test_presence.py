@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.bus.bus import Bus
+from services.bus.bus_memory import MemoryBus
+from services.bus.bus_redis import RedisBus
 from services.errors import StoreUnavailable
 from services.grants.rules import Grant, Right
-from services.redis.bus import Bus
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import RedisBus
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
@@ -27,7 +27,8 @@ from services.rooms.presence import (
     Presence,
     as_fit,
 )
-from services.rooms.rooms import Rooms, channel_room
+from services.rooms.room_names import channel_room
+from services.rooms.rooms import Rooms
 from services.sockets.room_index import HERE_MS, HERE_SECONDS, Here, room_index_key
 from services.sockets.session_pool import LEASE_SECONDS, RENEW_BATCH, RENEW_SECONDS
 from services.websocket.protocol import Member

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.rooms import room_protocol as rooms
-from services.rooms.rooms import channel_room
+from services.rooms.room_names import channel_room
 from services.websocket.protocol import Member
 
 ADA = Member("u1", "Ada")

@@ -10,20 +10,14 @@ from dataclasses import dataclass
 import msgspec
 import pytest
 
+from services.bus.bus import LoggedMessage, Window
+from services.bus.bus_memory import MemoryBus, _Log
+from services.bus.bus_redis import RedisBus
 from services.errors import StoreUnavailable
-from services.redis.bus import LoggedMessage, Window
-from services.redis.bus_memory import MemoryBus, _Log
-from services.redis.bus_redis import RedisBus
 from services.redis.store_redis import RedisStore
-from services.rooms.rooms import (
-    FLUSH_BYTES,
-    GAP_PAGE,
-    GAPS_AT_ONCE,
-    MAX_WAITING,
-    Rooms,
-    channel_room,
-    user_room,
-)
+from services.rooms.missed_messages import GAP_PAGE, GAPS_AT_ONCE, MAX_WAITING
+from services.rooms.room_names import channel_room, user_room
+from services.rooms.rooms import FLUSH_BYTES, Rooms
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.frames import encode_text
 from tests.support.parts import Clock

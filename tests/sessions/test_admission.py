@@ -67,7 +67,7 @@ async def refused(parts: Parts, login: SignedIn) -> None:
 
 async def logout(parts: Parts, login: SignedIn) -> None:
     claims = login.claims
-    await parts.login_sessions.end(claims.sub, claims.sid, "logout", claims.jti)
+    await parts.session_ends.end(claims.sub, claims.sid, "logout", claims.jti)
 
 
 def disable(db: peewee.Database, user_id: str) -> None:
@@ -267,7 +267,7 @@ async def test_a_token_of_the_old_role_is_refused_and_one_of_the_new_is_let_in(
         assert database_joins(parts, "role_or_access_changed") == 1, (
             "what Redis says is older than that"
         )
-        newer = await parts.login_sessions.refresh(login.refresh_token.reveal())
+        newer = await parts.refresh.rotation.refresh(login.refresh_token.reveal())
         assert await join(parts, newer) == "Ada"
         await refused(parts, login)
         parts.clock.forward(60)

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from services.bus.bus_memory import MemoryBus
+from services.bus.log_keys import channel, log_key
 from services.metrics import Metrics
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import channel, log_key
 from services.rooms.rooms import Rooms
 from services.sessions.control import ACKNOWLEDGED, CONTROL_ROOM, Control, Revocation
 from tests.support.parts import Parts, node, open_socket, redis_away, redis_back
@@ -121,7 +121,7 @@ async def test_a_logout_on_one_node_closes_the_sockets_of_another(
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login, stays = await a.signed_in(), await a.signed_in()
         peer, other = await open_socket(b, login), await open_socket(b, stays)
-        await a.login_sessions.end(login.user.id, login.claims.sid, "logout")
+        await a.session_ends.end(login.user.id, login.claims.sid, "logout")
         assert await within(peer.close_code(), 1.0) == 4410
         assert other.client.connection.is_open
         assert b.count("usher_revocation_seconds_count") == 1, "measured where it was cut"
@@ -210,7 +210,7 @@ async def test_a_node_of_another_version_is_passed_over(
 async def test_news_hold_ids_and_no_address(database_url: str, redis_server: RealRedis) -> None:
     async with nodes(database_url, redis_server, "a") as (a,):
         login = await a.signed_in()
-        await a.login_sessions.end(login.user.id, login.claims.sid, "logout", login.claims.jti)
+        await a.session_ends.end(login.user.id, login.claims.sid, "logout", login.claims.jti)
         told = str(redis_server.ask("XRANGE", log_key(CONTROL_ROOM), "-", "+"))
         assert login.claims.sid in told
         for secret in (login.user.email, "@", login.access_token.reveal(), "Ada"):
@@ -277,7 +277,7 @@ async def test_an_answer_comes_only_after_the_node_has_acted(
         login = await a.signed_in()
         peers = [await open_socket(b, login) for _ in range(5)]
         with a.control.request() as request:
-            await a.login_sessions.end(login.user.id, login.claims.sid, "x", None, request.name)
+            await a.session_ends.end(login.user.id, login.claims.sid, "x", None, request.name)
             answers = await request.gather({"b"}, 10.0)
             still_open = [peer for peer in peers if peer.client.connection.is_open]
         assert (answers, still_open) == ({"b": 5}, [])

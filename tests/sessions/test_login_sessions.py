@@ -15,8 +15,8 @@ from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.errors import NotFound, Unauthenticated
+from services.refresh.steps import REFRESH_GRACE_SECONDS
 from services.sessions.login_sessions import MAX_DEVICE_LENGTH
-from services.sessions.refresh_tokens import REFRESH_GRACE_SECONDS
 from services.sessions.session_views import Device, SignedIn
 from tests.support.parts import (
     ACCESS_TTL,
@@ -52,7 +52,7 @@ def reasons(db: peewee.Database) -> list[str]:
 
 
 async def refresh(parts: Parts, signed_in: SignedIn) -> SignedIn:
-    return await parts.login_sessions.refresh(signed_in.refresh_token.reveal())
+    return await parts.refresh.rotation.refresh(signed_in.refresh_token.reveal())
 
 
 async def refuses(parts: Parts, signed_in: SignedIn) -> None:
@@ -62,7 +62,7 @@ async def refuses(parts: Parts, signed_in: SignedIn) -> None:
 
 async def end(parts: Parts, signed_in: SignedIn) -> None:
     claims = signed_in.claims
-    await parts.login_sessions.end(claims.sub, claims.sid, "logout", claims.jti)
+    await parts.session_ends.end(claims.sub, claims.sid, "logout", claims.jti)
 
 
 # ---- opening -------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ async def test_what_is_no_refresh_token_of_ours_is_refused(database_url: str, to
     async with node(database_url) as parts:
         await parts.signed_in()
         with pytest.raises(Unauthenticated):
-            await parts.login_sessions.refresh(token)
+            await parts.refresh.rotation.refresh(token)
 
 
 @pytest.mark.gen_test
@@ -416,13 +416,13 @@ async def test_sessions_of_others_and_sessions_that_are_over_are_not_found(
 ) -> None:
     async with node(database_url) as parts:
         login, other = await parts.signed_in(), await parts.signed_in()
-        sessions = parts.login_sessions
+        ends = parts.session_ends
         with pytest.raises(NotFound):
-            await sessions.end(other.user.id, login.claims.sid, "ended_by_user")
+            await ends.end(other.user.id, login.claims.sid, "ended_by_user")
         await end(parts, login)
         for sid in (login.claims.sid, "none", ""):
             with pytest.raises(NotFound):
-                await sessions.end(login.user.id, sid, "ended_by_user")
+                await ends.end(login.user.id, sid, "ended_by_user")
 
 
 @pytest.mark.gen_test
@@ -432,12 +432,12 @@ async def test_all_sessions_but_one_are_ended(database_url: str) -> None:
         mine = [await parts.signed_in(user) for _ in range(3)]
         other = await parts.signed_in()
         peers = [await open_socket(parts, login) for login in mine]
-        assert await parts.login_sessions.end_all(user, "ended_by_user", mine[0].claims.sid) == 2
+        assert await parts.session_ends.end_all(user, "ended_by_user", mine[0].claims.sid) == 2
         assert [row.id for row in await parts.login_sessions.living(user)] == [mine[0].claims.sid]
         assert peers[0].client.connection.is_open
         assert [await peer.close_code() for peer in peers[1:]] == [4410, 4410]
-        assert await parts.login_sessions.end_all(user, "ended_by_user") == 1
-        assert await parts.login_sessions.end_all(user, "ended_by_user") == 0
+        assert await parts.session_ends.end_all(user, "ended_by_user") == 1
+        assert await parts.session_ends.end_all(user, "ended_by_user") == 0
         assert (await refresh(parts, other)).user == other.user
 
 
@@ -449,7 +449,7 @@ async def test_a_session_opened_while_all_are_ended_lives_or_is_refused_but_is_n
         user = await here.user()
         for _ in range(10):
             opened, _ = await asyncio.gather(
-                there.signed_in(user), here.login_sessions.end_all(user, "signed_out_by_admin")
+                there.signed_in(user), here.session_ends.end_all(user, "signed_out_by_admin")
             )
             listed = [row.id for row in await here.login_sessions.living(user)]
             over = here.revocations.ends(opened.claims, opened.generation)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from services.bus.log_keys import channel
 from services.errors import DatabaseUnavailable, NotFound
-from services.redis.bus_redis import channel
 from services.sessions.control import CONTROL_ROOM
 from services.sessions.logout_ack import WAIT_SECONDS, NodeOutcome
 from services.sessions.session_views import SignedIn

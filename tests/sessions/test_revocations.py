@@ -12,7 +12,8 @@ from models.revocation import Revocation as Row
 from services.errors import DatabaseUnavailable, NotFound
 from services.sessions.control import Kind, Revocation
 from services.sessions.login_cache import SLACK_SECONDS
-from services.sessions.revocations import REREAD_SECONDS, SWEEP_LIMIT
+from services.sessions.revocation_rows import SWEEP_LIMIT
+from services.sessions.revocations import REREAD_SECONDS
 from services.sessions.session_views import SignedIn
 from tests.support.databases import on_postgresql
 from tests.support.parts import (
@@ -47,7 +48,7 @@ async def record(
 
 async def logout(parts: Parts, login: SignedIn) -> None:
     claims = login.claims
-    await parts.login_sessions.end(claims.sub, claims.sid, "logout", claims.jti)
+    await parts.session_ends.end(claims.sub, claims.sid, "logout", claims.jti)
 
 
 # ---- the row first -------------------------------------------------------------------------
@@ -86,7 +87,7 @@ async def test_a_refused_ending_leaves_no_row(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         with pytest.raises(NotFound):
-            await parts.login_sessions.end("somebody-else", login.claims.sid, "logout", "jti")
+            await parts.session_ends.end("somebody-else", login.claims.sid, "logout", "jti")
         assert await parts.database.run(rows) == []
 
 
@@ -113,7 +114,7 @@ async def test_once_it_is_acknowledged_the_sockets_are_cut_and_memory_and_redis_
 async def test_a_token_alone_is_named_without_its_session(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
-        newer = await parts.login_sessions.refresh(login.refresh_token.reveal())
+        newer = await parts.refresh.rotation.refresh(login.refresh_token.reveal())
         await parts.revocations.publish([await record(parts, login.claims.jti, "token")])
         assert parts.revocations.names(login.claims)
         assert not parts.revocations.names(newer.claims)

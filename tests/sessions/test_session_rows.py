@@ -81,7 +81,7 @@ async def refused(parts: Parts, login: SignedIn) -> None:
     with pytest.raises(Unauthenticated):
         await parts.admission.identify(login.claims)
     with pytest.raises(Unauthenticated):
-        await parts.login_sessions.refresh(login.refresh_token.reveal())
+        await parts.refresh.rotation.refresh(login.refresh_token.reveal())
 
 
 @pytest.mark.parametrize("spare", [False, True])
@@ -99,7 +99,7 @@ async def test_ending_all_takes_as_many_statements_and_rows_for_one_as_for_thous
             def end(db: peewee.Database, user: str = user, kept: str = kept) -> int:
                 with counted(db) as statements:
                     but = kept if spare else None
-                    (one,) = parts.login_sessions.end_all_within(db, user, "signed_out", but)
+                    (one,) = parts.session_ends.end_all_within(db, user, "signed_out", but)
                 assert (one.kind, one.subject, one.spared) == ("user", user, but or "")
                 return len(statements)
 
@@ -115,7 +115,7 @@ async def test_a_sign_in_right_after_the_cut_is_none_of_those_before_it(database
     async with node(database_url) as parts:
         user = await parts.user()
         before = await parts.signed_in(user)
-        await parts.login_sessions.end_all(user, "signed_out_by_admin")
+        await parts.session_ends.end_all(user, "signed_out_by_admin")
         # The clock has not moved: `iat` and `created_at` are the same on both sides of the cut.
         after = await parts.signed_in(user)
         assert before.claims.iat == after.claims.iat
@@ -137,7 +137,7 @@ async def test_clocks_that_differ_between_nodes_change_nothing_about_a_cut(
         there.clock.now = here.clock.now - 4
         user = await here.user()
         before = await here.signed_in(user)
-        await here.login_sessions.end_all(user, "signed_out_by_admin")
+        await here.session_ends.end_all(user, "signed_out_by_admin")
         after = await there.signed_in(user)
         assert after.claims.iat < before.claims.iat
         for parts in (here, there):
@@ -155,7 +155,7 @@ async def test_another_node_refuses_by_redis_before_it_has_heard_of_the_cut(
         before, kept = await here.signed_in(user), await here.signed_in(user)
         deaf.store.inner = here.store.inner  # the same Redis, and none of the news
         assert (await identify(deaf, before)).user_id == user
-        await here.login_sessions.end_all(user, "signed_out", kept.claims.sid)
+        await here.session_ends.end_all(user, "signed_out", kept.claims.sid)
         await refused(deaf, before)
         assert (await identify(deaf, kept)).generation == kept.generation + 1
         asked = deaf.count("usher_joins_by_database_total", cause="unknown_to_redis")
@@ -179,7 +179,7 @@ async def test_without_redis_the_row_ends_them_on_every_node(
         before, kept = await here.signed_in(user), await here.signed_in(user)
         cut, stays = await open_socket(there, before), await open_socket(there, kept)
         await redis_away(here, redis_server, there)
-        await here.login_sessions.end_all(user, "password_changed", kept.claims.sid)
+        await here.session_ends.end_all(user, "password_changed", kept.claims.sid)
         await there.revocations.sweep()
         assert await cut.close_code() == 4410
         assert stays.client.connection.is_open
@@ -196,7 +196,7 @@ async def test_who_was_spared_once_is_ended_by_the_next_cut_in_whatever_order_ne
         user = await parts.user()
         one, two = await parts.signed_in(user), await parts.signed_in(user)
         sockets = [await open_socket(there, login) for login in (one, two)]
-        end = parts.login_sessions.end_all_within
+        end = parts.session_ends.end_all_within
         first = await parts.database.run(end, user, "signed_out", one.claims.sid)
         third = await parts.signed_in(user)
         second = await parts.database.run(end, user, "signed_out", third.claims.sid)
@@ -213,8 +213,8 @@ async def test_a_session_that_is_over_cannot_be_spared(database_url: str) -> Non
     async with node(database_url) as parts:
         user = await parts.user()
         stolen, mine = await parts.signed_in(user), await parts.signed_in(user)
-        await parts.login_sessions.end_all(user, "signed_out", mine.claims.sid)
-        await parts.login_sessions.end_all(user, "signed_out", stolen.claims.sid)
+        await parts.session_ends.end_all(user, "signed_out", mine.claims.sid)
+        await parts.session_ends.end_all(user, "signed_out", stolen.claims.sid)
         assert await parts.login_sessions.living(user) == []
         await refused(parts, stolen)
         await refused(parts, mine)
@@ -227,7 +227,7 @@ async def test_when_and_why_they_ended_is_filled_in_batch_by_batch(database_url:
         login = await parts.signed_in(user)
         await parts.database.run(fill, user, BATCH + 1, parts.clock())
         ended_at = parts.clock()
-        await parts.login_sessions.end_all(user, "disabled")
+        await parts.session_ends.end_all(user, "disabled")
         newer = await parts.signed_in(user)
         parts.clock.forward(30)
         await Upkeep(parts.database, parts.clock).purge()

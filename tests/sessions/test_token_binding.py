@@ -63,7 +63,7 @@ async def test_another_token_ticket_or_cookie_closes_nobody(
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login, again = await a.signed_in(), await a.signed_in()
-        newer = await a.login_sessions.refresh(login.refresh_token.reveal())
+        newer = await a.refresh.rotation.refresh(login.refresh_token.reveal())
         peers = [
             await open_socket(a, login, bearer=True),
             await open_socket(b, newer, bearer=True),
@@ -116,7 +116,7 @@ async def test_a_newer_token_of_a_socket_is_held_from_then_on(
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         first = await open_socket(a, login, bearer=True)
-        newer = await a.login_sessions.refresh(login.refresh_token.reveal())
+        newer = await a.refresh.rotation.refresh(login.refresh_token.reveal())
         first.client._adopt(await a.admission.identify(newer.claims), bearer=True)
         key = bearer_key(login.user.id, newer.claims.jti)
         await until(lambda: redis_server.ask("EXISTS", key))

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from services.errors import SettingError
 from services.settings.branding import (
     DARK,
-    LEAST_CONTRAST,
     LIGHT,
     MAX_LOGO_BYTES,
+    MIN_CONTRAST,
+    Background,
     Branding,
     Colour,
-    Ground,
     contrast,
     palette,
     read_colour,
@@ -42,8 +42,8 @@ def test_any_colour_can_be_read_on_either_ground(red: int, green: int, blue: int
     for ground in (LIGHT, DARK):
         found = palette(Colour(red, green, blue), ground)
         for behind in (ground.surface, *ground.others, of(found.tint)):
-            assert contrast(of(found.text), behind) >= LEAST_CONTRAST
-        assert contrast(of(found.on_fill), of(found.fill)) >= LEAST_CONTRAST
+            assert contrast(of(found.text), behind) >= MIN_CONTRAST
+        assert contrast(of(found.on_fill), of(found.fill)) >= MIN_CONTRAST
         assert of(found.fill) == Colour(red, green, blue), "buttons have the colour itself"
 
 
@@ -53,7 +53,7 @@ def test_a_colour_that_can_be_read_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("ground", "block"), [(LIGHT, 0), (DARK, 1)])
-def test_the_grounds_are_those_of_the_style_sheet(ground: Ground, block: int) -> None:
+def test_the_grounds_are_those_of_the_style_sheet(ground: Background, block: int) -> None:
     style = (ROOT / "static/style.css").read_text()
     said = {
         name: of(re.findall(rf"--{name}: (#[0-9a-f]+)", style)[block])

@@ -146,6 +146,9 @@ GOOD = [
         "com.example.app:/callback, https://app.example/in",
         ("com.example.app:/callback", "https://app.example/in"),
     ),
+    ("SIGNUP", " Invite", "invite"),
+    ("EMAIL_DOMAINS", "", ()),
+    ("EMAIL_DOMAINS", "@Example.org, bücher.example", ("example.org", "xn--bcher-kva.example")),
     ("APP_NAME", "  The\tReading  Room ", "The Reading Room"),
     ("APP_ACCENT", "#0b5c63", (0x0B, 0x5C, 0x63)),
     ("APP_ACCENT", "FC0", (0xFF, 0xCC, 0x00)),
@@ -173,6 +176,9 @@ BAD = {
                              "http://app.example/x", "http://localhost:1/", "javascript:alert(1)",
                              "com.example.app:/a b", "com.example.app:/a#b", "https://u@h.example/",
                              "com.example.app:/a,", "https://-/x", "com.example.app:/a?b=c"],
+    "SIGNUP": ["", "true", "off", "open,invite"],
+    "EMAIL_DOMAINS": [" , ", "example.org,", "ada@example.org", "*.example.org", "a b", "a..b",
+                      "x" * 64 + ".org"],
     "WEBSOCKET": ["", "both", "raw"],
     "COMPRESSION": ["", "true", "1"],
     "MAX_COMPRESSED_SOCKETS": ["", "0", "-1", "1.5"],
@@ -387,9 +393,7 @@ def test_a_misspelt_rule_of_a_listed_provider_stops_the_start() -> None:
     environ = {**GOOGLE, "USHER_OAUTH_PROVIDERS": "google"}
     environ["USHER_OAUTH_GOOGLE_EMAIL_DOMAIN"] = "example.org"
     line = line_for(environ)
-    assert line.startswith(
-        "usher: USHER_OAUTH_GOOGLE_EMAIL_DOMAIN: got a setting that is not known"
-    )
+    assert line.startswith("usher: USHER_OAUTH_GOOGLE_EMAIL_DOMAIN: got an unknown setting")
     assert "did you mean USHER_OAUTH_GOOGLE_EMAIL_DOMAINS?" in line
 
 

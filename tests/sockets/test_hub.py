@@ -143,7 +143,7 @@ async def test_a_newer_token_lets_go_of_the_older_one(database_url: str) -> None
     async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login, bearer=True)
-        newer = await parts.login_sessions.refresh(login.refresh_token.reveal())
+        newer = await parts.refresh.rotation.refresh(login.refresh_token.reveal())
         parts.hub.bind_bearer(peer.client, newer.claims.jti)
         with_the_old = await open_socket(parts, login, bearer=True)
         assert peer.client.connection.is_open

@@ -15,7 +15,7 @@ from services.redis.store import Store
 from services.redis.store_cluster import ClusterStore
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
-from services.rooms.rooms import channel_room
+from services.rooms.room_names import channel_room
 from services.sockets.room_index import HERE_SECONDS, Entry, RoomIndex, room_index_key
 from services.sockets.session_pool import (
     LEASE_SECONDS,
@@ -465,7 +465,7 @@ async def removal_cost(
         crowd(redis, channels, others)
         assert redis.ask("DBSIZE") > 2 * others
     parts.store.groups.clear()
-    await parts.login_sessions.end_all(user, "disabled")
+    await parts.session_ends.end_all(user, "disabled")
     assert [await peer.close_code() for peer in peers] == [CloseCode.SESSION_REVOKED] * sockets
     await until(lambda: not redis.ask("EXISTS", user_index_key(user)))
     cost = sum(map(len, parts.store.groups))

@@ -365,6 +365,51 @@ ROWS: dict[str, dict[str, Row]] = {
             "expires_at": FAR,
         },
     },
+    "0022_outgoing_mails": {
+        "outgoing_mails": {
+            "id": 1,
+            "kind": "reset_password",
+            "is_asked": True,
+            "sealed": "s",
+            "attempts": 2,
+            "due_at": FAR,
+            "claim": "c",
+            "is_handed": False,
+            "created_at": 1.5,
+            "expires_at": FAR,
+        },
+    },
+    "0019_factors": {
+        "totp_secrets": {"user_id": "u", "secret": "sealed", "created_at": 1.5},
+        "recovery_codes": {"hash": "h", "user_id": "u"},
+        "passkeys": {
+            "id": "p",
+            "credential_id": "c",
+            "user_id": "u",
+            "name": "Key",
+            "public_key": "k",
+            "created_at": 1.5,
+        },
+        "login_challenges": {
+            "hash": "h",
+            "user_id": "u",
+            "method": "password",
+            "client": "browser",
+            "state": "s",
+            "created_at": 1.5,
+            "expires_at": FAR,
+        },
+    },
+    "0020_invitations": {
+        "invitations": {
+            "id": "i",
+            "hash": "h",
+            "role": "user",
+            "created_by": "u",
+            "created_at": 1.5,
+            "expires_at": FAR,
+        },
+    },
 }
 """One row for each table that a migration made, in the columns that it had then."""
 

@@ -14,7 +14,7 @@ import pytest
 from services.oauth import http as oauth_http
 from services.oauth.github import GitHubProvider
 from services.oauth.oidc import OidcProvider
-from services.oauth.provider import Provider, Start
+from services.oauth.provider import Provider, RequestBinding
 from services.oauth.token_endpoint import Grant, OAuthClient, new_verifier
 from services.oauth.userinfo import ProviderProfile
 from services.providers.authorization_requests import Link
@@ -83,8 +83,8 @@ def github_provider(hub: github_support.GitHub, **more: Any) -> GitHubProvider:
     return GitHubProvider(settings, client_of(settings), "GitHub")
 
 
-def new_start() -> Start:
-    return Start("state of this test", "nonce of this test", new_verifier())
+def new_start() -> RequestBinding:
+    return RequestBinding("state of this test", "nonce of this test", new_verifier())
 
 
 def came_back(url: str) -> Answer:

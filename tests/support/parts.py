@@ -43,24 +43,32 @@ from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
 from services.background import Background
-from services.container import Services
+from services.bus.bus import Bus
+from services.bus.bus_memory import MemoryBus
+from services.bus.bus_redis import RedisBus
+from services.container import Services, tell_of_sessions
 from services.errors import StoreUnavailable
+from services.factors import parts as factor_parts
+from services.factors.challenges import LoginChallenges
+from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
 from services.health import Health
 from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.loop_watch import LoopWatch
+from services.mail import parts as mail_parts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
-from services.redis.bus import Bus
-from services.redis.bus_memory import MemoryBus
-from services.redis.bus_redis import RedisBus
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
+from services.refresh import parts as refresh_parts
+from services.refresh.parts import RefreshParts
+from services.registration import parts as registration_parts
+from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
@@ -78,10 +86,8 @@ from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.logout_ack import LogoutAcknowledgement
-from services.sessions.refresh_keys import RefreshKeys
-from services.sessions.refresh_tokens import RefreshTicks
-from services.sessions.refreshes import Refreshes
 from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, SignedIn
 from services.sessions.tickets import Tickets
 from services.sessions.token_binding import TokenBinding
@@ -93,12 +99,13 @@ from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
+from services.step_up.freshness import Freshness
+from services.step_up.step_up import StepUp
 from services.storage.database import Database
 from services.storage.encryption import Encryption
-from services.webhooks import hooks as webhook_hooks
 from services.webhooks import parts as webhook_parts
 from services.webhooks.outbox import WebhookOutbox
-from services.websocket.connection import WebSocketConnection
+from services.websocket.direct_connection import WebSocketConnection
 from services.websocket.frames import Opcode
 from services.websocket.protocol import CloseCode
 from tests.support.databases import opened
@@ -171,11 +178,10 @@ class Parts:
     cache: LoginCache
     revocations: Revocations
     login_sessions: LoginSessions
+    session_ends: SessionEnds
+    refresh: RefreshParts
     passwords: Passwords
     limits: HourlyLimits
-    refreshes: Refreshes
-    refresh_keys: RefreshKeys
-    refresh_ticks: RefreshTicks
     accounts: Accounts
     administration: Administration
     channels: Channels
@@ -191,9 +197,14 @@ class Parts:
     models: ModelRegistry
     api_keys: ApiKeys
     oauth: OAuthParts
+    freshness: Freshness
+    step_up: StepUp
+    registration: RegistrationParts
     admission: Admission
     joins: Joins
     services: Services
+    factors: Factors
+    login_challenges: LoginChallenges
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
@@ -280,6 +291,7 @@ def join_parts(
     tokens = Tokens([JWT_SECRET], ISSUER, ttl=ACCESS_TTL, clock=clock)
     cache = LoginCache(counting, ACCESS_TTL, clock)
     revocations = Revocations(database, cache, hub, control, metrics, ACCESS_TTL, clock)
+    freshness = Freshness(database, settings.step_up_seconds, clock)
     sessions = LoginSessions(
         database,
         tokens,
@@ -289,23 +301,27 @@ def join_parts(
         LIFETIME,
         settings.max_sessions_per_user,
         clock,
+        epoch=lambda: freshness.epoch,
     )
+    session_ends = SessionEnds(database, revocations, clock)
     shared = SharedGrants(database, ACCESS_TTL + SLACK_SECONDS, clock)
-    shares = Shares(
-        settings.max_channels_per_owner,
-        settings.max_memberships_given,
-        settings.max_memberships_given_to_one,
-    )
     outbox = WebhookOutbox(clock)
-    sessions.on_opening(webhook_hooks.opened(outbox))
-    revocations.on_recorded(webhook_hooks.ended(outbox))
-    channels = Channels(database, revocations, clock, shares=shares, outbox=outbox)
+    channels = Channels(
+        database,
+        revocations,
+        clock,
+        shares=Shares(
+            settings.max_channels_per_owner,
+            settings.max_memberships_given,
+            settings.max_memberships_given_to_one,
+        ),
+        outbox=outbox,
+    )
     access = Access(hub, channels, shared)
     revocations.on_access(access.apply)
     passwords = shared_passwords()
     limits = HourlyLimits(counting.inner, limits_of(settings), metrics, clock)
     tickets = Tickets(counting, database, tokens.tickets, limits, TICKET_TTL, clock)
-    refresh_keys = RefreshKeys(database, tokens.refresh, REFRESH_TTL, clock)
     pool, nodes = SessionPool(counting, clock), Nodes(counting, name, clock)
     watch = LoopWatch()
     contact = Contact(watch, hub, revocations, control, LEASE)
@@ -313,36 +329,69 @@ def join_parts(
         tokens, tickets, cache, sessions, revocations, contact, shared, metrics, clock
     )
     audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
-    sessions.on_opened(hooks.opened(audit))
-    revocations.on_made(hooks.revoked(audit))
+    tell_of_sessions(sessions, revocations, outbox, audit)
     encryption = Encryption(settings.encryption_keys)
+    mail = mail_parts.join(settings, database, encryption, metrics, ISSUER, clock)
     health = Health(database, counting, encryption, metrics, name)
-    audiences = settings.app_audiences
-    app_keys = AppKeys(database, encryption, bool(audiences), health.keys_are_wrong, clock)
-    app_tokens = AppTokens(app_keys, ISSUER, audiences, clock)
-    providers = Providers(settings.oauth_providers, ISSUER, clock)
+    app_keys = AppKeys(
+        database, encryption, bool(settings.app_audiences), health.keys_are_wrong, clock
+    )
+    app_tokens = AppTokens(app_keys, ISSUER, settings.app_audiences, clock)
+    registration = registration_parts.join(
+        database,
+        session_ends,
+        revocations,
+        limits,
+        tokens.links,
+        ISSUER,
+        settings.signup,
+        settings.email_domains,
+        hooks.invited(audit),
+        hooks.handed_over(audit),
+        clock,
+        clock,
+    )
     oauth = oauth_parts.join(
-        providers,
+        Providers(settings.oauth_providers, ISSUER, clock),
         database,
         encryption,
         sessions,
+        session_ends,
         revocations,
         limits,
         health.keys_are_wrong,
         metrics,
+        registration.rules,
+        registration.handovers,
         clock,
         outbox,
-    )
-    webhooks = webhook_parts.join(
-        outbox,
-        database,
-        encryption,
-        health.keys_are_wrong,
-        metrics,
-        settings.webhook_private,
-        clock,
     )
     limit = SocketLimit(counting, hub, settings.max_sockets_per_user, clock)
+    factors = factor_parts.join(
+        database,
+        encryption,
+        sessions,
+        tokens,
+        limits,
+        health.keys_are_wrong,
+        settings.app_name,
+        metrics,
+        clock,
+    )
+    accounts = Accounts(
+        database,
+        passwords,
+        sessions,
+        session_ends,
+        revocations,
+        registration.rules,
+        SignInLimits(limits),
+        Devices(tokens.devices),
+        factors.challenges.begin_within,
+        metrics,
+        clock,
+        outbox,
+    )
     services = Services(
         node=name,
         infrastructure=Infrastructure(
@@ -353,21 +402,22 @@ def join_parts(
         pool=pool,
         admission=admission,
         joins=Joins(admission, rooms, limit),
-        accounts=Accounts(
-            database,
-            passwords,
-            sessions,
-            revocations,
-            SignInLimits(limits),
-            Devices(tokens.devices),
-            metrics,
-            clock,
-            outbox,
-        ),
+        accounts=accounts,
         administration=Administration(
-            database, sessions, revocations, oauth.take_out, clock, outbox=outbox
+            database, session_ends, revocations, oauth.take_out, clock, outbox=outbox
         ),
         login_sessions=sessions,
+        session_ends=session_ends,
+        refresh=refresh_parts.join(
+            database,
+            sessions,
+            session_ends,
+            revocations,
+            tokens.refresh,
+            limits,
+            REFRESH_TTL,
+            clock,
+        ),
         channels=channels,
         shared_grants=shared,
         revocations=revocations,
@@ -378,7 +428,7 @@ def join_parts(
         token_binding=TokenBinding(counting, database, control, revocations, hub, name, clock),
         access=access,
         contact=contact,
-        logout_ack=LogoutAcknowledgement(sessions, pool, nodes, control),
+        logout_ack=LogoutAcknowledgement(session_ends, pool, nodes, control),
         bus=bus,
         rooms=rooms,
         presence=Presence(counting, rooms, name, clock),
@@ -391,23 +441,45 @@ def join_parts(
         background=Background(metrics, database.callers),
         audit=audit,
         passwords=passwords,
+        registration=registration,
         password_links=PasswordLinks(
-            database, passwords, sessions, revocations, tokens.links, limits, ISSUER, outbox, clock
+            database,
+            passwords,
+            session_ends,
+            revocations,
+            tokens.links,
+            limits,
+            registration.rules,
+            ISSUER,
+            outbox,
+            clock,
         ),
         limits=limits,
-        refreshes=Refreshes(sessions, tokens.refresh, refresh_keys, limits, database.callers),
-        refresh_keys=refresh_keys,
-        refresh_ticks=RefreshTicks(database),
         tokens=tokens,
         app_keys=app_keys,
         app_tokens=app_tokens,
         introspection=Introspection(admission, tokens, app_tokens),
         publishing=Publishing(database, rooms, Idempotency(database, clock), clock),
         encryption=encryption,
-        native_codes=NativeCodes(database, sessions, revocations, tokens.codes, limits, clock),
+        native_codes=NativeCodes(
+            database, sessions, session_ends, revocations, tokens.codes, limits, clock
+        ),
         oauth=oauth,
-        webhooks=webhooks,
+        mail=mail,
+        webhooks=webhook_parts.join(
+            outbox,
+            database,
+            encryption,
+            health.keys_are_wrong,
+            metrics,
+            settings.webhook_private,
+            clock,
+        ),
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
+        freshness=freshness,
+        step_up=StepUp(database, accounts, sessions, freshness, factors.factors, clock),
+        factors=factors.factors,
+        login_challenges=factors.challenges,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import msgspec
 
-from services.rooms.rooms import RoomMember, Rooms
+from services.rooms.local_room import RoomMember
+from services.rooms.rooms import Rooms
 from tests.support.redis import within
 
 

@@ -55,7 +55,6 @@ async def test_accounts_and_sessions(database_url: str) -> None:
     async with node(database_url) as parts:
         await subscribe(parts)
         accounts, administration = parts.services.accounts, parts.services.administration
-        sessions = parts.services.login_sessions
         admin = await accounts.sign_up(address(), PASSWORD, "Ada", HERE)
         user = await accounts.sign_up(address(), PASSWORD, "Grace", HERE)
         id_, sid = user.user.id, user.claims.sid
@@ -69,7 +68,7 @@ async def test_accounts_and_sessions(database_url: str) -> None:
         assert {e[1] for e in events[2:]} == {f"user:{id_}"}
         assert events[3][2]["session_id"] == sid
 
-        await sessions.refresh(user.refresh_token.reveal())
+        await parts.refresh.rotation.refresh(user.refresh_token.reveal())
         assert await told(parts) == []
         await accounts.change_password(id_, sid, PASSWORD, PASSWORD + " x")
         ((type_, _, data),) = await told(parts)
@@ -81,7 +80,7 @@ async def test_accounts_and_sessions(database_url: str) -> None:
             "but": sid,
             "reason": "password_changed",
         }
-        await sessions.end(id_, sid, "logout", "a token")
+        await parts.session_ends.end(id_, sid, "logout", "a token")
         ((type_, _, data),) = await told(parts)
         assert (type_, data["session_id"], data["all"]) == ("session.ended", sid, False)
 
@@ -118,11 +117,11 @@ async def test_a_session_over_the_limit_is_told_and_a_stolen_one(database_url: s
         events = [e for e in await told(parts) if e[0] == "session.ended"]
         assert [e[2]["reason"] for e in events] == ["session_limit"]
         first = last.refresh_token.reveal()
-        second = (await sessions.refresh(first)).refresh_token.reveal()
-        await sessions.refresh(second)
+        second = (await parts.refresh.rotation.refresh(first)).refresh_token.reveal()
+        await parts.refresh.rotation.refresh(second)
         parts.clock.forward(60.0)
         with pytest.raises(Unauthenticated, match="used token"):
-            await sessions.refresh(first)
+            await parts.refresh.rotation.refresh(first)
         assert [e[2]["reason"] for e in await told(parts)] == ["refresh_reuse"]
 
 
@@ -142,6 +141,8 @@ async def test_what_comes_of_a_sign_in_at_a_provider(database_url: str) -> None:
             parts.services.login_sessions,
             parts.services.revocations,
             oauth.tokens,
+            parts.registration.rules,
+            parts.registration.handovers,
             parts.clock,
             outbox,
         )
@@ -269,7 +270,7 @@ async def test_what_is_rolled_back_is_not_told(database_url: str) -> None:
         await told(parts)
 
         def fail(db: peewee.Database) -> None:
-            parts.services.login_sessions.end_all_within(db, user_id, "x")
+            parts.services.session_ends.end_all_within(db, user_id, "x")
             raise ValueError("changed its mind")
 
         with pytest.raises(ValueError, match="mind"):

@@ -208,11 +208,15 @@ class Door:
         self.to_tornado: list[Arrival] = []
         self.turned_away: list[socket.socket] = []
         self.arrivals = Arrivals(
-            upgrades, parts.context.unjoined, self.to_tornado.append, self.turned_away.append
+            upgrades, parts.context.unjoined, self._left_to_tornado, self.turned_away.append
         )
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._clients: list[socket.socket] = []
         self._accepted: list[socket.socket] = []
+
+    def _left_to_tornado(self, arrival: Arrival, first: bytes) -> None:
+        assert not first or arrival.sock.recv(len(first), socket.MSG_PEEK) == first
+        self.to_tornado.append(arrival)
 
     def arrive(self, sent: bytes = b"") -> socket.socket:
         """A client that connects and has sent this when the connection is accepted."""

@@ -9,8 +9,9 @@ from functools import partial
 
 import pytest
 
-from services.websocket import connection as wire
-from services.websocket.connection import OUTBOX_BYTES, WebSocketConnection
+from services.websocket import direct_connection as wire
+from services.websocket.connection import OUTBOX_BYTES
+from services.websocket.direct_connection import WebSocketConnection
 from services.websocket.frames import Opcode, encode_text
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode
 from tests.support.parts import Peer, client_frame, socket_pair

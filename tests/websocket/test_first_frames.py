@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 
-from services.websocket.connection import WebSocketConnection
+from services.websocket.direct_connection import WebSocketConnection
 from services.websocket.first_frames import DELAY_SECONDS, FirstFrames
 from services.websocket.frames import Opcode, encode_text
 from services.websocket.protocol import CloseCode

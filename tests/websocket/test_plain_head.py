@@ -9,7 +9,7 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from tornado.httputil import HTTPHeaders, HTTPInputError, parse_request_start_line
 
-from handlers.websocket.plain_head import MAX_PLAIN_BYTES, plain_head
+from handlers.websocket.plain_head import MAX_PLAIN_BYTES, forwarded_for, plain_head
 from tests.support.raw import by_header, by_subprotocol, handshake
 
 BROWSER = (
@@ -161,3 +161,19 @@ def test_whatever_is_put_into_a_handshake_tornado_reads_the_same_or_reads_it(
         raise AssertionError(f"Tornado refuses {head!r}") from error
     assert found.start == start
     assert {name.lower(): value for name, value in headers.items()} == dict(found.fields)
+
+
+@pytest.mark.parametrize(
+    ("head", "value"),
+    [
+        (b"POST / HTTP/1.1\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n", "10.0.0.1"),
+        (b"POST / HTTP/1.1\r\nx-forwarded-FOR:10.0.0.1, ::1 \r\nHost: a", "10.0.0.1, ::1"),
+        (b"POST / HTTP/1.1\nX-Forwarded-For: a\nX-Forwarded-For: b\n\n", "a, b"),
+        (b"POST / HTTP/1.1\r\n\r\nX-Forwarded-For: 10.0.0.1\r\n", ""),
+        (b"POST / HTTP/1.1\r\nNot-X-Forwarded-For: 10.0.0.1\r\n\r\n", ""),
+        (b"X-Forwarded-For: \xff\r\n", "\xff"),
+        (b"", ""),
+    ],
+)
+def test_whose_turn_it_is_to_be_read_is_seen_before(head: bytes, value: str) -> None:
+    assert forwarded_for(head) == value

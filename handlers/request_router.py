@@ -1,0 +1,123 @@
+"""Routes requests: a socket's handshake to its handler, everything else to the Tornado application.
+
+Each request takes a turn (services/rotation.py) before its handler runs: after its headers, or with
+each piece of its body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from tornado import httputil
+
+from handlers.websocket.plain_head import SOCKET_PATH
+from handlers.websocket.target import origin_form
+from handlers.websocket.unjoined import UnjoinedConnections
+from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler, refuse
+from services.errors import BadRequest, TooLarge
+from services.rotation import Rotation
+
+
+class RequestRouter(httputil.HTTPServerConnectionDelegate):
+    """Sends `/ws` to the upgrade handler and everything else to the Tornado application.
+
+    Args:
+        upgrade_handler: None if sockets use Tornado's application, which has a route for them.
+        unjoined: knows the network that a request comes from.
+        rotation: begins requests.
+    """
+
+    def __init__(
+        self,
+        application: httputil.HTTPServerConnectionDelegate,
+        upgrade_handler: UpgradeHandler | None,
+        unjoined: UnjoinedConnections,
+        rotation: Rotation,
+    ) -> None:
+        self._application, self.upgrade_handler = application, upgrade_handler
+        self.unjoined, self.rotation = unjoined, rotation
+        self._under_way: dict[object, str] = {}
+        """Connections whose request is not answered yet, and its network."""
+
+    def start_request(
+        self, server_conn: object, request_conn: httputil.HTTPConnection
+    ) -> httputil.HTTPMessageDelegate:
+        return _Request(self, self._application, server_conn, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        self._application.on_close(server_conn)
+
+    def is_under_way(self, server_conn: object) -> bool:
+        """Whether a connection has a request that is not answered yet."""
+        return server_conn in self._under_way
+
+    def enter(self, server_conn: object, network: str) -> None:
+        """A connection has a request, until `leave`."""
+        self.leave(server_conn)
+        self._under_way[server_conn] = network
+        self.rotation.entered(network)
+
+    def leave(self, server_conn: object) -> None:
+        """A connection is idle, or closed."""
+        network = self._under_way.pop(server_conn, None)
+        if network is not None:
+            self.rotation.left(network)
+
+
+class _Request(httputil.HTTPMessageDelegate):
+    """One request, until its headers determine its handler."""
+
+    def __init__(
+        self,
+        router: RequestRouter,
+        application: httputil.HTTPServerConnectionDelegate,
+        server_conn: object,
+        request_conn: httputil.HTTPConnection,
+    ) -> None:
+        self._router, self._application = router, application
+        self._server_conn, self._request_conn = server_conn, request_conn
+        self._network = ""
+        self._delegate: httputil.HTTPMessageDelegate | None = None
+
+    def headers_received(
+        self,
+        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+    ) -> Awaitable[None] | None:
+        assert isinstance(start_line, httputil.RequestStartLine)
+        peer = str(getattr(getattr(self._request_conn, "context", None), "remote_ip", ""))
+        self._network = self._router.unjoined.network(peer, headers)
+        self._router.enter(self._server_conn, self._network)
+        try:
+            start_line = origin_form(start_line, headers)
+        except BadRequest as error:
+            refuse(error, start_line, self._request_conn)
+            return None
+        direct = self._router.upgrade_handler
+        if direct is not None and start_line.path.partition("?")[0] == SOCKET_PATH:
+            return direct.upgrade(start_line, headers, self._request_conn)
+        length = headers.get("Content-Length", "").lstrip("0")
+        # Check the length first: Python refuses to parse a number of more than 4,300 digits.
+        if length.isdecimal() and (len(length) > 9 or int(length) > MAX_BODY_BYTES):
+            refuse(TooLarge("request body"), start_line, self._request_conn)
+            return None
+        self._delegate = self._application.start_request(self._server_conn, self._request_conn)
+        begun = self._delegate.headers_received(start_line, headers)
+        if begun is not None or length or "Transfer-Encoding" in headers:
+            return begun  # a body follows: it takes turns
+        return self._router.rotation.turn(self._network)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._delegate is None:
+            return None
+        # Each piece takes a turn, so that bodies held back come no faster than whole requests.
+        received = self._delegate.data_received(chunk)
+        return received or self._router.rotation.turn(self._network)
+
+    def finish(self) -> None:
+        if self._delegate is not None:
+            self._delegate.finish()
+
+    def on_connection_close(self) -> None:
+        if self._delegate is not None:
+            self._delegate.on_connection_close()

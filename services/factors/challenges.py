@@ -1,0 +1,250 @@
+"""Sign-ins that wait for their second factor.
+
+A challenge is a random token, stored as a hash. It lives for five minutes and for five wrong
+answers, works once, on any node, and only while the account is as it was: a new password or e-mail
+address, a sign-out everywhere and a removed authenticator app make it worthless. All answers lock
+the account's row, so parallel ones are counted exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, Protocol, cast
+
+import peewee
+
+from models.login_challenge import LoginChallenge
+from models.user import User
+from services.accounts.devices import Devices
+from services.accounts.known_networks import KnownNetworks
+from services.accounts.sign_in_limits import SignInLimits
+from services.claims import Proof
+from services.errors import SecondFactorNeeded, Unauthenticated, WrongFactor
+from services.factors import totp_rows
+from services.factors.factors import Method, methods_of
+from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.limits.hourly import HourlyLimits
+from services.limits.networks import network_of
+from services.metrics import Metrics
+from services.opaque import opaque_token, token_hash
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.session_views import Device, SignedIn
+from services.steady_clock import SteadyClock
+from services.storage.database import Database
+from services.storage.row_locks import locked_one
+
+CHALLENGE_SECONDS = 300.0
+CLOCK_SKEW_SECONDS = 60.0
+"""How far the clocks of nodes may be apart. A challenge that was made further ahead is not taken: a
+clock was set back, and nothing is known of its age."""
+MAX_WRONG = 5
+PREFIX = "usher_2f_"
+"""Before challenges, so that secret scanners find leaked ones."""
+MAX_CHALLENGE_LENGTH = 128
+
+Client = Literal["browser", "native"]
+
+
+class Answer(Protocol):
+    """A second factor that somebody presents.
+
+    Attributes:
+        can_be_guessed: whether it is so short that attempts of one account are limited.
+    """
+
+    @property
+    def can_be_guessed(self) -> bool: ...
+
+    def use(self, db: peewee.Database, user_id: str, method: str) -> bool:
+        """Use it up within the transaction. False: it is wrong, or was used.
+
+        Args:
+            method: the first factor of the sign-in.
+        """
+
+
+class CodeAnswer:
+    """A code of an authenticator app, or a recovery code.
+
+    Args:
+        use_code: `Factors.use_code`.
+    """
+
+    def __init__(self, code: str, use_code: Callable[[peewee.Database, str, str], bool]) -> None:
+        self._code, self._use_code = code, use_code
+        self.can_be_guessed = totp_rows.is_totp(code)
+
+    def use(self, db: peewee.Database, user_id: str, method: str) -> bool:
+        return self._use_code(db, user_id, self._code)
+
+
+class LoginChallenges:
+    """Begins sign-ins that wait for a second factor, and completes them.
+
+    Args:
+        checksums: verify a challenge's checksum before a look-up.
+        clock: epoch seconds that never go back within the process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        login_sessions: LoginSessions,
+        sign_in_limits: SignInLimits,
+        limits: HourlyLimits,
+        devices: Devices,
+        checksums: Checksums,
+        metrics: Metrics,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._database, self._sessions = database, login_sessions
+        self._sign_in_limits, self._limits = sign_in_limits, limits
+        self._devices, self._checksums = devices, checksums
+        self._networks, self._metrics = KnownNetworks(database), metrics
+        self._clock = SteadyClock() if clock is None else clock
+
+    # ---- beginning -------------------------------------------------------------------------
+
+    def begin_within(
+        self, db: peewee.Database, user: User, method: str, client: str
+    ) -> SecondFactorNeeded | None:
+        """Begin to wait for the second factor, within the transaction of a sign-in whose first
+        factor was right. None: the account has no second factor.
+
+        Args:
+            user: the row, locked.
+            method: the first factor: "password" or "passkey". A passkey is not asked for again.
+            client: "browser" or "native".
+        """
+        methods: tuple[Method, ...] = methods_of(db, user.id)
+        if not methods:
+            return None
+        if method == "passkey":
+            methods = tuple(one for one in methods if one != "passkey")
+        text, now = opaque_token(PREFIX).reveal(), self._clock()
+        challenge = text + self._checksums.sign(text)
+        LoginChallenge.insert(
+            hash=token_hash(challenge),
+            user=user.id,
+            method=method,
+            client=client,
+            state=_state_of(user),
+            created_at=now,
+            expires_at=now + CHALLENGE_SECONDS,
+        ).execute(db)
+        return SecondFactorNeeded(challenge, methods)
+
+    # ---- completing ------------------------------------------------------------------------
+
+    async def complete(
+        self, challenge: str, answer: Answer, client: Client | None, device: Device
+    ) -> tuple[SignedIn, Client]:
+        """Complete a sign-in with the second factor.
+
+        Args:
+            client: "browser" or "native"; None for the one that the sign-in was begun with.
+            device: where it comes from.
+
+        Returns:
+            The login session, and the client that the sign-in was begun with.
+
+        Raises:
+            WrongFactor: the answer is wrong, or was used; the challenge lives on.
+            Unauthenticated: the challenge is invented, used, expired, or worthless for another
+                reason; this may be its fifth wrong answer.
+            RateLimited: too many wrong answers, or too many sign-ins of this user.
+        """
+        network = network_of(device.ip)
+        if not self._is_ours(challenge):
+            raise await self._refused("not one of ours, by its form", network)
+        hash_ = token_hash(challenge)
+        waiting = await self._database.run(self._waiting, hash_)
+        if waiting is None or client not in (None, waiting[1]):
+            raise await self._refused("used, too old, or its account has changed", network)
+        user, asked_by = waiting
+        self._database.callers.enter("users", f"account {user.id}")
+        known_device = self._devices.recognise(device.kept, user.email)
+        is_known = known_device is not None or await self._networks.knows(network, user.email)
+        attempt = await self._sign_in_limits.begin_factor(
+            user.id, network, known_device, is_known, answer.can_be_guessed
+        )
+        try:
+            opened = await self._database.run(self._complete, hash_, answer, device, asked_by)
+        except BaseException:  # cancelled too
+            attempt.unknown()
+            raise
+        if not isinstance(opened, SignedIn):
+            attempt.wrong()
+            self._metrics.sign_ins.labels(outcome="refused").inc()
+            opened.about = user.id
+            raise opened
+        attempt.right()
+        self._metrics.sign_ins.labels(outcome="signed_in").inc()
+        await self._sessions.announce(opened)
+        return opened, asked_by
+
+    def _complete(
+        self, db: peewee.Database, hash_: str, answer: Answer, device: Device, client: Client
+    ) -> SignedIn | Unauthenticated:
+        found = self._waiting(db, hash_, lock=True)
+        if found is None:
+            return Unauthenticated("second factor: another answer was faster")
+        user, same = found[0], LoginChallenge.hash == hash_
+        row = LoginChallenge.select().where(same).get(db)
+        if answer.use(db, user.id, row.method):
+            LoginChallenge.delete().where(same).execute(db)
+            return self._sessions.open_within(
+                db,
+                user,
+                row.method,
+                Device(device.description, device.ip, client=client),
+                proof=Proof("2"),
+            )
+        if row.wrong + 1 >= MAX_WRONG:
+            LoginChallenge.delete().where(same).execute(db)
+            return Unauthenticated("second factor: wrong for the last time")
+        wrong = {LoginChallenge.wrong: row.wrong + 1}
+        LoginChallenge.update(wrong).where(same).execute(db)
+        return WrongFactor("second factor: wrong, or used")
+
+    def _waiting(
+        self, db: peewee.Database, hash_: str, lock: bool = False
+    ) -> tuple[User, Client] | None:
+        """The account of a living challenge, and the client that it was begun with."""
+        same = LoginChallenge.hash == hash_
+        row = LoginChallenge.select().where(same).get_or_none(db)
+        if row is None:
+            return None
+        query = User.select().where(User.id == row.user_id)
+        user = locked_one(query, db) if lock else query.get_or_none(db)
+        if lock:  # read again behind the lock: whoever was faster has deleted it
+            row = LoginChallenge.select().where(same).get_or_none(db)
+        if row is None or user is None or user.disabled_at is not None:
+            return None
+        timely = row.created_at - CLOCK_SKEW_SECONDS <= self._clock() < row.expires_at
+        if not timely or row.state != _state_of(user):
+            return None
+        return user, cast("Client", row.client)
+
+    def _is_ours(self, challenge: str) -> bool:
+        text, checksum = challenge[:-CHECKSUM_LENGTH], challenge[-CHECKSUM_LENGTH:]
+        return (
+            len(challenge) <= MAX_CHALLENGE_LENGTH
+            and text.startswith(PREFIX)
+            and self._checksums.verify(text, checksum)
+        )
+
+    async def _refused(self, evidence: str, network: str) -> Unauthenticated:
+        """Count an invalid challenge for the client's address.
+
+        Raises:
+            RateLimited: too many invalid ones.
+        """
+        (await self._limits.take((self._limits.of.bad_tokens, network))).require()
+        return Unauthenticated(f"second factor: challenge {evidence}")
+
+
+def _state_of(user: User) -> str:
+    """Another password, another address, signed out everywhere: then nothing comes of a sign-in
+    that was begun before."""
+    return token_hash(f"{user.email}\0{user.password_hash or ''}\0{user.generation}")

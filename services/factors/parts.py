@@ -1,0 +1,58 @@
+"""Creates and connects the services of second factors and passkeys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.accounts.devices import Devices
+from services.accounts.sign_in_limits import SignInLimits
+from services.factors.challenges import LoginChallenges
+from services.factors.factors import Factors
+from services.limits.hourly import HourlyLimits
+from services.metrics import Metrics
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.tokens import Tokens
+from services.storage.database import Database
+from services.storage.encryption import Encryption
+
+
+@dataclass(frozen=True)
+class FactorParts:
+    """The services of second factors and passkeys that handlers and other services may call."""
+
+    factors: Factors
+    challenges: LoginChallenges
+
+
+def join(
+    database: Database,
+    encryption: Encryption,
+    login_sessions: LoginSessions,
+    tokens: Tokens,
+    limits: HourlyLimits,
+    keys_are_wrong: Callable[[], bool],
+    app_name: str,
+    metrics: Metrics,
+    clock: Callable[[], float] | None = None,
+) -> FactorParts:
+    """Create and connect the services.
+
+    Args:
+        keys_are_wrong: whether ENCRYPTION_KEYS are known not to be this installation's.
+        app_name: the installation's name, as authenticator apps show it.
+        clock: epoch seconds, for tests.
+    """
+    factors = Factors(database, encryption, limits, keys_are_wrong, app_name, clock or time.time)
+    challenges = LoginChallenges(
+        database,
+        login_sessions,
+        SignInLimits(limits),
+        limits,
+        Devices(tokens.devices),
+        tokens.factors,
+        metrics,
+        clock,
+    )
+    return FactorParts(factors, challenges)

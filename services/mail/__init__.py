@@ -1,0 +1,7 @@
+"""Mails to the owners of accounts: written with what they tell, sent in the background, once.
+
+Begin with `outbox.py`, which writes them, and `dispatcher.py`, which sends them. docs/mail.md
+describes them for operators. Other wings know services/mail_outbox.py alone.
+
+May import: settings, storage.
+"""

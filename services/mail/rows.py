@@ -1,0 +1,152 @@
+"""Rows of waiting mails: inserting, claiming, and what became of them.
+
+A mail is never sent twice. An attempt writes a random claim, and just before the text goes to the
+mail server it marks the row as handed, which succeeds only while the claim is its own. If a claim
+stays unchanged for too long, its node is gone: a row that was not handed is sent by another, and
+one that was is dropped, because nobody knows whether the mail server has it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import peewee
+
+from models.mail import OutgoingMail as M
+from services.storage.row_locks import locked_one
+
+DELAYS = (10.0, 30.0, 120.0, 600.0, 1800.0)
+"""Seconds from each refusal of a mail to the next attempt; the last one from then on."""
+JITTER = 0.25
+CLOCK_SLACK_SECONDS = 60.0
+"""How far the clocks of two nodes may differ."""
+MAX_DELAY_SECONDS = DELAYS[-1] * (1 + JITTER)
+MAX_ROWS = 20_000
+MAX_ASKED_ROWS = MAX_ROWS // 2
+"""Of what strangers can cause, so that what owners are told still has room."""
+
+
+class ClaimedMail(msgspec.Struct, frozen=True):
+    """A claimed row. `attempts`: the number of previous refusals."""
+
+    id: int
+    kind: str
+    sealed: str
+    attempts: int
+    claim: str
+    expires_at: float
+
+
+def insert(
+    db: peewee.Database, kind: str, sealed: str, is_asked: bool, now: float, seconds: float
+) -> bool:
+    """Insert a mail. Returns False, and inserts nothing, if too many are waiting."""
+    share = M.select(M.id).where(M.is_asked == is_asked)
+    limit = MAX_ASKED_ROWS if is_asked else MAX_ROWS
+    if share.order_by(M.id).offset(limit - 1).limit(1).exists(db):
+        return False
+    M.insert(
+        kind=kind, is_asked=is_asked, sealed=sealed, created_at=now, expires_at=now + seconds
+    ).execute(db)
+    return True
+
+
+def is_any_due(db: peewee.Database, now: float) -> bool:
+    """Whether a mail is due, or waits for a time that a wrong clock wrote."""
+    return bool(M.select(M.id).where(_due(now)).limit(1).exists(db))
+
+
+def claim(db: peewee.Database, now: float, token: str) -> ClaimedMail | None:
+    """Claim the mail that has been due for the longest; None if none is."""
+    first: Any = M.select().where(_due(now)).order_by(M.due_at, M.id).limit(1)
+    row = locked_one(first, db)
+    if row is None:
+        return None
+    free = (M.id == row.id) & M.claim.is_null()
+    if not M.update({M.claim: token}).where(free).execute(db):
+        return None
+    return ClaimedMail(row.id, row.kind, row.sealed, row.attempts, token, row.expires_at)
+
+
+def become(
+    db: peewee.Database, one: ClaimedMail, kind: str, sealed: str, expires_at: float
+) -> ClaimedMail:
+    """Turn a question into the mail that was decided on, under the same claim."""
+    changes: dict[Any, Any] = {M.kind: kind, M.sealed: sealed, M.expires_at: expires_at}
+    M.update(changes).where(_is_ours(one)).execute(db)
+    return msgspec.structs.replace(one, kind=kind, sealed=sealed, expires_at=expires_at)
+
+
+def holds(db: peewee.Database, one: ClaimedMail) -> bool:
+    """Whether the claim is still ours; the row is locked until the commit."""
+    return locked_one(M.select().where(_is_ours(one)), db) is not None
+
+
+def hand(db: peewee.Database, one: ClaimedMail, now: float) -> bool:
+    """Mark a mail as handed to the mail server. Returns False if the claim was taken away, or the
+    mail has expired meanwhile."""
+    mine = _is_ours(one) & (M.is_handed == False) & (M.expires_at > now)  # noqa: E712
+    return bool(M.update({M.is_handed: True}).where(mine).execute(db))
+
+
+def done(db: peewee.Database, one: ClaimedMail) -> None:
+    """Delete a mail that is sent, refused for good, or not to be sent."""
+    M.delete().where(_is_ours(one)).execute(db)
+
+
+def release(db: peewee.Database, one: ClaimedMail) -> None:
+    """Give up the claim on a mail that was certainly not sent: the mail server is the trouble."""
+    M.update({M.claim: None, M.is_handed: False}).where(_is_ours(one)).execute(db)
+
+
+def put_off(db: peewee.Database, one: ClaimedMail, now: float) -> None:
+    """Try a mail again later that the mail server has not taken for now."""
+    delay = DELAYS[min(one.attempts, len(DELAYS) - 1)]
+    delay *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
+    changes: dict[Any, Any] = {
+        M.claim: None,
+        M.is_handed: False,
+        M.attempts: one.attempts + 1,
+        M.due_at: now + delay,
+    }
+    M.update(changes).where(_is_ours(one)).execute(db)
+
+
+def claims(db: peewee.Database) -> dict[int, str]:
+    """The claims of all nodes, by row."""
+    query: Any = M.select(M.id, M.claim).where(M.claim.is_null(False))
+    return dict(query.tuples().execute(db))
+
+
+def take_over(db: peewee.Database, stale: Mapping[int, str]) -> tuple[int, int]:
+    """Remove claims that are unchanged. Returns how many mails are sent by another node now, and
+    how many were dropped because they may have been sent."""
+    released = dropped = 0
+    for id_, token in sorted(stale.items()):
+        same = (M.id == id_) & (M.claim == token)
+        dropped += int(M.delete().where(same & (M.is_handed == True)).execute(db))  # noqa: E712
+        released += int(M.update({M.claim: None}).where(same).execute(db))
+    return released, dropped
+
+
+def delete_expired(db: peewee.Database, now: float) -> int:
+    """Delete mails that nobody waits for any more. Returns their number."""
+    old = (M.expires_at <= now) & M.claim.is_null()
+    return int(M.delete().where(old).execute(db))
+
+
+def count(db: peewee.Database) -> int:
+    """How many mails wait."""
+    return int(M.select().count(db))
+
+
+def _due(now: float) -> Any:
+    wrong = M.due_at > now + MAX_DELAY_SECONDS + CLOCK_SLACK_SECONDS  # the clock was set back
+    return ((M.due_at <= now) | wrong) & M.claim.is_null()
+
+
+def _is_ours(one: ClaimedMail) -> Any:
+    return (M.id == one.id) & (M.claim == one.claim)

@@ -1,0 +1,91 @@
+"""Mails to the owners of accounts, written in the transaction of what they tell.
+
+Services that have something to tell receive `Mails`. services/mail/ has the implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, Protocol, get_args
+
+import msgspec
+import peewee
+
+LetterKind = Literal[
+    "account_deleted",
+    "address_change_asked",
+    "address_changed",
+    "address_known",
+    "address_restored",
+    "change_address",
+    "invitation",
+    "new_sign_in",
+    "passkey_added",
+    "passkey_removed",
+    "password_changed",
+    "recovery_code_used",
+    "reset_password",
+    "second_factor_off",
+    "second_factor_on",
+    "verify_address",
+]
+"""What a mail says: the name of its template."""
+AskedKind = Literal["forgot", "sign_up", "verify"]
+"""What somebody who is not signed in asks for. What is written for them, if anything, is decided
+after the answer, so that neither the answer nor its time tells whether an address is known."""
+LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
+
+Values = Mapping[str, str]
+"""What a template shows: `link`, and plain words. Never anything that a stranger chose."""
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A mail that is to be written.
+
+    Attributes:
+        to: the address, normalised.
+        values: see services/mail/kinds.py.
+    """
+
+    kind: LetterKind
+    to: str
+    values: dict[str, str]
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """What came of something that was asked for.
+
+    Attributes:
+        letter: the mail to send instead; None for none.
+        after: called once the transaction is committed.
+    """
+
+    letter: Letter | None = None
+    after: Callable[[], None] | None = None
+
+
+Decide = Callable[[peewee.Database, str, dict[str, str]], Decided]
+"""Decides within a transaction, from the address and the values of `ask`."""
+
+
+class Mails(Protocol):
+    """The interface for writing mails."""
+
+    def enqueue(self, db: peewee.Database, kind: LetterKind, to: str, values: Values) -> None:
+        """Write a mail in the caller's transaction. It is sent in the background."""
+
+    def ask(self, db: peewee.Database, kind: AskedKind, address: str, values: Values) -> None:
+        """Write in the caller's transaction what a stranger asks for, whoever the address is."""
+
+
+class NoMails(msgspec.Struct, frozen=True):
+    """Writes nothing, for services that are used without mail."""
+
+    def enqueue(self, db: peewee.Database, kind: LetterKind, to: str, values: Values) -> None:
+        """Do nothing."""
+
+    def ask(self, db: peewee.Database, kind: AskedKind, address: str, values: Values) -> None:
+        """Do nothing."""
+
+
+NO_MAILS = NoMails()

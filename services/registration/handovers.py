@@ -1,0 +1,117 @@
+"""Gives an account to the owner of its address, who did not open it.
+
+Anybody can sign up with an address that is not theirs. Whoever proves the address later, by a
+provider that vouches for it or by a link in a mail, gets the account, and nobody else keeps a way
+into it: its password, login sessions, API keys, invitations, linked identities, links and second
+factors are gone. Its id stays, with what others have given to it, such as memberships, and with its
+channels.
+
+An administrator's account is never given away like that, nor one whose address was verified and
+then given up: its user is not whoever has the address now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import peewee
+
+from models.account_link import AccountLink
+from models.backend import ApiKey
+from models.identity import Identity, Unlinked
+from models.invitation import Invitation
+from models.known_network import KnownNetwork
+from models.user import User
+from services.sessions.control import Revocation
+from services.sessions.revocations import Revocations
+from services.sessions.session_ends import SessionEnds
+
+REASON = "address_proven"
+"""Why its login sessions and keys end."""
+
+OnHandover = Callable[[peewee.Database, str], Callable[[], None] | None]
+
+
+class Handover(msgspec.Struct, frozen=True):
+    """An account that was given to the owner of its address, to be passed to `finish`.
+
+    Attributes:
+        user_id: the account.
+        proven_by: "mail", or "oauth:" and the provider's name.
+        ended: what to publish.
+        afterwards: what to call after the commit.
+    """
+
+    user_id: str
+    proven_by: str
+    ended: list[Revocation]
+    afterwards: list[Callable[[], None]]
+
+
+class Handovers:
+    """Applies the rule, in the transaction in which the address is proven."""
+
+    def __init__(
+        self,
+        session_ends: SessionEnds,
+        revocations: Revocations,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ends, self._revocations, self._clock = session_ends, revocations, clock
+        self._acts: list[OnHandover] = []
+        self._on_done: Callable[[str, str], None] = lambda *_: None
+
+    def on_handover(self, act: OnHandover) -> None:
+        """Call `act` with the user id within the transaction, to delete further ways in. A function
+        that it returns is called after the commit."""
+        self._acts.append(act)
+
+    def on_done(self, act: Callable[[str, str], None]) -> None:
+        """Call `act` with the user and the proof of every handover, after its commit."""
+        self._on_done = act
+
+    def prove(self, db: peewee.Database, user: User, proven_by: str) -> Handover | None:
+        """Verify an account's address for whoever has just proven it, who is not signed in to the
+        account, and take every other way in away. Call `finish` after the commit.
+
+        Args:
+            user: the row, locked; its attributes are brought up to date.
+            proven_by: "mail", or "oauth:" and the provider's name.
+
+        Returns:
+            None if the account is not given away: its address is verified already or was given up,
+            or it is disabled or an administrator's. Then nothing is changed.
+        """
+        if user.email_verified or user.email_given_up:
+            return None
+        if user.role == "admin" or user.disabled_at is not None:
+            return None
+        changes = {User.password_hash: None, User.email_verified: True}
+        User.update(changes).where(User.id == user.id).execute(db)
+        user.password_hash, user.email_verified = None, True
+        afterwards = [after for act in self._acts if (after := act(db, user.id)) is not None]
+        for row in (AccountLink, KnownNetwork, Identity, Unlinked):
+            row.delete().where(row.user == user.id).execute(db)
+        Invitation.delete().where(Invitation.created_by == user.id).execute(db)
+        ended = [*self._ends.end_all_within(db, user.id, REASON), *self._end_keys(db, user.id)]
+        user.generation = User.select(User.generation).where(User.id == user.id).get(db).generation
+        return Handover(user.id, proven_by, ended, afterwards)
+
+    def _end_keys(self, db: peewee.Database, user_id: str) -> list[Revocation]:
+        """Revoke the keys that the account made while it was an administrator's: they would be
+        valid again if it became one's again."""
+        mine = (ApiKey.created_by == user_id) & ApiKey.revoked_at.is_null()
+        ids = [key.id for key in ApiKey.select(ApiKey.id).where(mine).execute(db)]
+        ApiKey.update({ApiKey.revoked_at: self._clock()}).where(mine).execute(db)
+        return [self._revocations.record(db, "token", id_, user_id, REASON) for id_ in ids]
+
+    async def finish(self, handover: Handover | None) -> None:
+        """Close the sockets of a committed handover on every node, and report it."""
+        if handover is None:
+            return
+        await self._revocations.publish(handover.ended)
+        for act in handover.afterwards:
+            act()
+        self._on_done(handover.user_id, handover.proven_by)

@@ -1,0 +1,155 @@
+"""Creates, lists and revokes invitations.
+
+A link is `PUBLIC_URL/sign-in#invitation=…`: browsers do not send the fragment, so it appears in no
+log of a server or proxy. An invitation works once, and only while the administrator who made it is
+one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import cast
+
+import msgspec
+import peewee
+
+from models.invitation import Invitation
+from services.claims import Role
+from services.errors import Conflict, NotFound, Unauthenticated
+from services.keyed_tokens import Checksums
+from services.opaque import opaque_token, token_hash
+from services.registration import invitation_rows
+from services.registration.addresses import normalised_email
+from services.registration.registration import PREFIX, Registration
+from services.secret import Secret
+from services.steady_clock import SteadyClock
+from services.storage.database import Database
+
+PAGE = "/sign-in"
+DEFAULT_SECONDS = 7 * 86400.0
+LEAST_SECONDS, MOST_SECONDS = 60.0, 90 * 86400.0
+MAX_LIVING = 10_000
+"""Invitations of an installation that can be used."""
+
+
+class InvitationRow(msgspec.Struct, frozen=True):
+    """An invitation, as shown to administrators. Times are epoch seconds.
+
+    `email`: whom it is for, None for anybody. `created_by`: None if it was made on the command
+    line.
+    """
+
+    id: str
+    email: str | None
+    role: Role
+    created_by: str | None
+    created_at: float
+    expires_at: float
+
+
+class NewInvitation(msgspec.Struct, frozen=True):
+    """An invitation whose link is shown only once."""
+
+    row: InvitationRow
+    url: Secret
+
+
+class TooManyInvitations(Conflict):
+    code, title = "too_many", "There are too many unused invitations. Revoke some of them."
+
+
+class Invitations:
+    """Creates, lists and revokes invitations.
+
+    Args:
+        registration: the rules that new invitations must meet.
+        checksums: sign the tokens.
+        public_url: the URL at which browsers reach the server, without a trailing slash.
+        clock: epoch seconds that never go back within the process.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registration: Registration,
+        checksums: Checksums,
+        public_url: str,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._database, self._registration = database, registration
+        self._checksums, self._public_url = checksums, public_url
+        self._clock = SteadyClock() if clock is None else clock
+        self._on_made: Callable[[peewee.Database, InvitationRow, str], None] = lambda *_: None
+
+    def on_made(self, act: Callable[[peewee.Database, InvitationRow, str], None]) -> None:
+        """Call `act` with every new invitation and its link, within its transaction."""
+        self._on_made = act
+
+    async def create(
+        self,
+        created_by: str | None,
+        email: str | None = None,
+        role: Role = "user",
+        seconds: float = DEFAULT_SECONDS,
+    ) -> NewInvitation:
+        """Create an invitation.
+
+        Args:
+            created_by: the administrator; None on the command line.
+            email: the only address that may sign up with it; None for any.
+            role: of the account that it opens.
+            seconds: how long it is valid.
+
+        Raises:
+            BadRequest: the text cannot be an e-mail address.
+            EmailDomainRefused: that address could not sign up.
+            TooManyInvitations: too many are unused.
+            Unauthenticated: the creator's account is deleted.
+        """
+        address = None if email is None else normalised_email(email)
+        if address is not None:
+            self._registration.check_domain(address)
+        text, now = opaque_token(PREFIX).reveal(), self._clock()
+        token = text + self._checksums.sign(text)
+        row = InvitationRow(
+            secrets.token_urlsafe(16), address, role, created_by, now, now + seconds
+        )
+        url = Secret(f"{self._public_url}{PAGE}#invitation={token}")
+
+        def work(db: peewee.Database) -> None:
+            if invitation_rows.count_of(db, now) >= MAX_LIVING:
+                raise TooManyInvitations("invitations: too many unused")
+            values = {**msgspec.structs.asdict(row), "hash": token_hash(token)}
+            invitation_rows.insert(db, {**values, "made_by_command": created_by is None})
+            self._on_made(db, row, url.reveal())
+
+        try:
+            await self._database.run(work)
+        except peewee.IntegrityError as error:
+            raise Unauthenticated("invitation: its maker's account is gone") from error
+        return NewInvitation(row, url)
+
+    async def living(self, after: str, limit: int) -> list[InvitationRow]:
+        """Invitations that can be used, newest first.
+
+        Args:
+            after: the id of the last one of the page before, or empty.
+            limit: the most that are returned.
+        """
+        found = await self._database.run(invitation_rows.living, after, limit, self._clock())
+        return [_shown(row) for row in found]
+
+    async def revoke(self, invitation_id: str) -> None:
+        """Revoke an invitation.
+
+        Raises:
+            NotFound: there is none, or it was used or has expired.
+        """
+        if not await self._database.run(invitation_rows.delete, invitation_id):
+            raise NotFound("no such invitation")
+
+
+def _shown(row: Invitation) -> InvitationRow:
+    role = cast("Role", row.role)
+    return InvitationRow(row.id, row.email, role, row.created_by, row.created_at, row.expires_at)

@@ -1,0 +1,110 @@
+"""Step-up: acts that matter ask for a fresh proof of who the user is (RFC 9470).
+
+A sign-in is such a proof, and counts for STEP_UP_SECONDS. Later the user proves it again within the
+same login session, which gets new tokens. A user who has a second factor needs it here, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import peewee
+
+from models.login_session import LoginSession
+from models.user import User
+from services.accounts.accounts import Accounts
+from services.claims import Acr, Proof
+from services.errors import StepUpNeeded, Unauthenticated
+from services.factors.factors import Factors
+from services.sessions import session_rows
+from services.sessions.admission import Identity
+from services.sessions.login_sessions import LoginSessions
+from services.sessions.session_views import SignedIn
+from services.step_up.freshness import Freshness
+from services.storage.database import Database
+from services.storage.row_locks import locked_one
+
+PASSWORD = "password"  # noqa: S105 - the name of a method
+
+
+class StepUp:
+    """Asks for a fresh proof, and takes it."""
+
+    def __init__(
+        self,
+        database: Database,
+        accounts: Accounts,
+        login_sessions: LoginSessions,
+        freshness: Freshness,
+        factors: Factors,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database, self._clock = database, clock
+        self._accounts, self._sessions = accounts, login_sessions
+        self._freshness, self._factors = freshness, factors
+
+    async def require(self, identity: Identity) -> None:
+        """Require that the user has proved lately who they are, by all factors of the account.
+
+        Raises:
+            StepUpNeeded: they have not.
+        """
+        factors = await self._factors.methods(identity.user_id)
+        proven_by_all = not factors or identity.claims.acr == "2"
+        if not (proven_by_all and self._freshness.is_fresh(identity.claims, identity.proof_epoch)):
+            raise await self._needed(identity.user_id, factors)
+
+    async def prove(self, identity: Identity, password: str | None, code: str | None) -> SignedIn:
+        """New tokens for a user who proves again who they are. With a second factor, the code alone
+        is enough: the login session began with the first one.
+
+        Raises:
+            StepUpNeeded: the password alone is not enough for this account, or nothing was given.
+            WrongPassword, WrongCode: it is wrong.
+            RateLimited: too many wrong ones in this login session, or too many sign-ins.
+            Unauthenticated: the login session has ended.
+        """
+        user_id, sid = identity.user_id, identity.claims.sid
+        factors = await self._factors.methods(user_id)
+        if not (code is not None if factors else password is not None):
+            raise await self._needed(user_id, factors)
+        known_hash: str | None = None
+        acr: Acr = "1"
+        if password is not None:
+            known_hash = await self._accounts.confirm(user_id, sid, password)
+        if code is not None:
+            acr = await self._factors.prove(user_id, sid, code)
+        await self._accounts.count_sign_in(user_id)
+        signed_in = await self._database.run(self._renew, user_id, sid, acr, known_hash)
+        await self._sessions.announce(signed_in)
+        return signed_in
+
+    def _renew(
+        self, db: peewee.Database, user_id: str, sid: str, acr: Acr, known_hash: str | None
+    ) -> SignedIn:
+        """Record the proof in the login session, and issue its new tokens."""
+        now = self._clock()
+        session = locked_one(LoginSession.select().where(LoginSession.id == sid), db)
+        user = User.select().where(User.id == user_id).get_or_none(db)
+        if session is None or user is None or not session_rows.living(db, user_id, sid, now):
+            raise Unauthenticated("step-up: login session over")
+        if known_hash is not None and user.password_hash != known_hash:
+            raise Unauthenticated("step-up: password changed meanwhile")
+        proof = self._sessions.dated(Proof(acr))
+        change = {
+            LoginSession.auth_time: proof.at,
+            LoginSession.acr: proof.acr,
+            LoginSession.auth_epoch: proof.epoch,
+            LoginSession.last_seen_at: now,
+        }
+        LoginSession.update(change).where(LoginSession.id == sid).execute(db)
+        # Beside the refresh token that the client has: this answer may be lost.
+        expires_at, step = session.expires_at, session.step + 1
+        return self._sessions.issue_within(db, user, sid, expires_at, proof, step)
+
+    async def _needed(self, user_id: str, factors: tuple[str, ...]) -> StepUpNeeded:
+        methods: tuple[str, ...] = factors
+        if not factors and await self._accounts.has_password(user_id):
+            methods = (PASSWORD,)
+        return StepUpNeeded(self._freshness.seconds, "2" if factors else "1", methods)

@@ -1,0 +1,360 @@
+"""One WebSocket on a raw non-blocking socket: reading, and the closing handshake.
+
+Tornado parses the HTTP request and hands the connection over (handlers/websocket/upgrade.py); from
+then on bytes go straight between the kernel and the frame codec. `frame_writer.py` is the sending
+half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from services.loop_watch import never_stalled
+from services.websocket.connection import (
+    ABNORMAL_CLOSURE,
+    CLOSE_HANDSHAKE_SECONDS,
+    LIGHT_BURST,
+    LIGHT_RATE,
+    READ_AWAY_BYTES,
+    READ_AWAY_SECONDS,
+    READ_BYTES,
+    ConnectionOwner,
+)
+from services.websocket.first_frames import FirstFrames
+from services.websocket.frame_writer import FrameWriter
+from services.websocket.frames import (
+    FrameError,
+    FrameReader,
+    Opcode,
+    close_code_of,
+    encode_close,
+    encode_frame,
+    encode_text,
+)
+from services.websocket.message_rate import REST_SECONDS, Excess, TokenBucket
+from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
+
+
+class WebSocketConnection(FrameWriter):
+    """A WebSocket after its handshake.
+
+    Args:
+        loop: the running event loop.
+        sock: a connected non-blocking socket, now owned by the connection.
+        owner: receives messages and the close.
+        max_message: bytes a message may have; `limit()` changes it.
+        stalled: asked once for what one read brings and before an answer leaves: whether the
+            loop has stood still. It calls `hold()` where nothing may go in or out then.
+    """
+
+    __slots__ = (
+        "_bad_frame",
+        "_excess",
+        "_gone",
+        "_light",
+        "_owner",
+        "_paused",
+        "_read_away",
+        "_reader",
+        "_resting",
+        "_timer",
+        "last_heard",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        owner: ConnectionOwner,
+        max_message: int = MAX_UNJOINED_MESSAGE_BYTES,
+        stalled: Callable[[], bool] = never_stalled,
+    ) -> None:
+        super().__init__(loop, sock, stalled)
+        self._owner = owner
+        self._reader = FrameReader(max_message)
+        self._paused = False
+        self._resting: asyncio.TimerHandle | None = None
+        self._light: TokenBucket | None = None
+        self._excess: Excess | None = None
+        self._bad_frame = False
+        self._read_away = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._gone: Callable[[], None] | None = None
+        self.last_heard = loop.time()
+
+    def start(self, leading: bytes = b"", head: bytes = b"") -> None:
+        """Answer the handshake with `head`, if that is not done yet, and begin to read.
+
+        `leading`: what the peer had already sent behind its handshake.
+        """
+        if head:
+            self._write(head)
+        self._loop.add_reader(self._fd, self._readable)
+        if leading:
+            self._take(leading)
+
+    def open(self, head: bytes, first_frames: FirstFrames, leading: bytes = b"") -> None:
+        """Answer the handshake with `head`, and begin a moment later.
+
+        What is sent meanwhile waits for that moment, and leaves in one write. What the peer sends
+        waits in the kernel. `leading`: what it had already sent behind its handshake.
+        """
+        self._write(head)
+        self._reader.feed(leading)
+        self._corked, self._opening = [], True
+        first_frames.add(self._begin_frames)
+
+    def _begin_frames(self) -> None:
+        self._opening = False
+        self._uncork()
+        self._read_on()
+
+    def limit(self, max_message: int) -> None:
+        """Allow messages of so many bytes from now on."""
+        self._reader.max_message = max_message
+
+    # ---- reading ---------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
+        if not self._paused:
+            self._paused = True
+            if self._sock.fileno() >= 0:
+                self._loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        """Deliver again, first what was already read."""
+        if self._paused:
+            self._paused = False
+            self._read_on()
+
+    def rest(self) -> None:
+        """Deliver nothing for a while: the peer has sent more than it may."""
+        if self._resting is None and self._open:
+            self._resting = self._loop.call_later(REST_SECONDS, self._end_rest)
+            self._loop.remove_reader(self._fd)
+
+    def _end_rest(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+            self._read_on()
+
+    def _read_on(self) -> None:
+        idle = self._paused or self._held or self._resting or self._opening
+        if not idle and self._sock.fileno() >= 0:
+            self._loop.add_reader(self._fd, self._readable)
+            if self._reader.has_more:
+                self._take(b"")
+
+    def hold(self) -> None:
+        """Deliver nothing and send nothing until `release()`, but for the end: a close leaves at
+        once. What comes waits in the kernel, what is said waits in the outbox."""
+        if self._held or not self._open:
+            return
+        self._held = True
+        self._loop.remove_reader(self._fd)
+        self._hold_writes()
+
+    def release(self) -> None:
+        """Deliver and send again, what waited first."""
+        if self._held:
+            self._unhold()
+            if self._outbox is not None:
+                self._writable()
+            self._read_on()
+
+    def _unhold(self) -> None:
+        self._held = False
+        if self._sock.fileno() < 0:
+            return
+        self._release_writes()
+        if not (self._paused or self._resting or self._opening):
+            self._loop.add_reader(self._fd, self._readable)
+
+    def _readable(self) -> None:
+        if self._stalled() and self._held:
+            return
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._lost()
+            return
+        if not data:
+            self._lost()
+            return
+        if not self._open:
+            self._count_after_end(len(data))
+        self._take(data)
+
+    def _count_after_end(self, size: int) -> None:
+        self._read_away += size
+        if self._read_away > READ_AWAY_BYTES and self._resting is None:
+            self._resting = self._loop.call_later(READ_AWAY_SECONDS, self._end_rest)
+            self._loop.remove_reader(self._fd)
+
+    def _take(self, data: bytes) -> None:
+        """Deliver every whole message; replies given meanwhile leave in one write."""
+        if self._bad_frame:
+            return  # the stream can't be cut into frames any more: read it away until the end
+        if data:
+            self.last_heard = self._loop.time()
+            self._reader.feed(data)
+        if self._corked is not None:
+            return  # called from within the loop below, which goes on by itself
+        self._corked = []
+        try:
+            self._deliver_all()
+        except FrameError as error:
+            self._bad_frame = True
+            self._refuse(error)
+        finally:
+            self._uncork()
+            if self._bad_frame:
+                self._end_sending()
+
+    def _deliver_all(self) -> None:
+        reader = self._reader
+        while not (self._paused or self._held or self._resting):
+            message = reader.next()
+            if message is not None:
+                self._deliver(*message)
+            elif not (reader.light and self._may_go_on()):
+                return
+
+    def _deliver(self, opcode: Opcode, payload: bytes) -> None:
+        if opcode == Opcode.CLOSE:
+            self._peer_closes(payload)
+        elif not self._open:
+            return  # after our close frame nothing counts any more but the peer's
+        elif opcode == Opcode.PING:
+            self._write(encode_frame(Opcode.PONG, payload))
+        elif opcode != Opcode.PONG:
+            self._owner.received(payload, opcode == Opcode.TEXT)
+
+    def _may_go_on(self) -> bool:
+        """Count the frames that asked for next to nothing: they are taken up to a rate, too."""
+        reader, now = self._reader, self._loop.time()
+        if self._light is None:
+            self._light, self._excess = TokenBucket(LIGHT_RATE, LIGHT_BURST, now), Excess()
+        left = self._light.take_all(reader.light, now)
+        reader.light, reader.max_light = 0, max(1, int(left))
+        if left >= 1 or not self._open:
+            return left >= 1
+        assert self._excess is not None
+        if self._excess.goes_on(now):
+            self.end_flood()
+        else:
+            self.rest()
+        return False
+
+    def _refuse(self, error: FrameError) -> None:
+        if error.close_code == CloseCode.MESSAGE_TOO_BIG:
+            self.close(CloseCode.MESSAGE_TOO_BIG)
+        else:
+            self._finish(error.close_code, encode_close(error.close_code, error.code))
+
+    # ---- the end ---------------------------------------------------------------------------
+
+    def close(self, code: CloseCode, after: float | None = None) -> None:
+        """Say `closing`, send a close frame and let nothing else in or out.
+
+        Messages that still waited are dropped: after a revocation none of them may leave.
+        """
+        if self._open:
+            last = encode_text(encode_closing(code, after)) + encode_close(code, code.reason)
+            self._finish(code, last)
+
+    def end_flood(self) -> None:
+        """Close a peer that goes on above its rate (4429). What it has sent is read away unseen,
+        and slowly."""
+        self._bad_frame, self._read_away = True, READ_AWAY_BYTES
+        self.close(CloseCode.RATE_LIMITED)
+
+    def abort(self) -> None:
+        """Drop a peer that does not answer, without a closing handshake."""
+        self._lost()
+
+    def when_gone(self, act: Callable[[], None]) -> None:
+        """Call `act` once the socket is closed."""
+        if self._sock.fileno() < 0:
+            act()
+        else:
+            self._gone = act
+
+    def _finish(self, code: int, last_bytes: bytes) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._drop_waiting()
+        if self._held:
+            self._unhold()
+        self._write(last_bytes)
+        if self._sock.fileno() >= 0:
+            self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
+            self._end_rest()
+            self.resume()
+        self._owner.closed(code)
+
+    def _peer_closes(self, payload: bytes) -> None:
+        try:
+            code = close_code_of(payload)
+        except FrameError as error:
+            self._refuse(error)  # the close frame is bad, but it is one: nothing follows it
+        else:
+            if self._open:
+                self._open = False
+                self._drop_waiting()
+                self._write(encode_close(code))
+                self._owner.closed(code)
+        self._uncork()
+        self._end_sending()
+
+    def _end_sending(self) -> None:
+        """Both sides have said that they close: end TCP once what is queued has left.
+
+        After a frame that can't be read, only our direction is ended: bytes of the peer that are
+        still under way would turn a whole close into a reset, which may lose our close frame.
+        """
+        if self._sock.fileno() < 0:
+            return
+        if self._outbox is not None:
+            self._ending = True
+            if self._timer is None:
+                self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
+        elif self._bad_frame:
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._shut()
+        else:
+            self._shut()
+
+    def _lost(self) -> None:
+        if self._open:
+            self._open = False
+            self._owner.closed(ABNORMAL_CLOSURE)
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        if self._sock.fileno() < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        if self._outbox is not None:
+            self._loop.remove_writer(self._fd)
+            self._outbox = None
+        self._sock.close()
+        self._bad_frame = True
+        if self._gone is not None:
+            act, self._gone = self._gone, None
+            act()

@@ -1,0 +1,473 @@
+"""The wire over a real Redis that is killed, paused, restarted, or hangs up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.bus.bus import LoggedMessage
+from services.bus.bus_redis import RedisBus
+from services.bus.log_keys import EPOCH_KEY, EPOCH_MS, channel, log_key
+from services.errors import StoreUnavailable
+from services.redis.store_memory import MemoryStore
+from services.redis.store_redis import RedisStore
+from services.rooms.rooms import Rooms
+from tests.bus.test_bus import Ear, heard
+from tests.support.people import Person, enter
+from tests.support.redis import RealRedis, redis_server, run, until, within
+
+__all__ = ["redis_server"]
+
+ROOM = "channel:herons"
+
+
+class Node:
+    """A bus of one node with its store."""
+
+    def __init__(self, redis: RealRedis, url: str | None = None, timeout: float = 1.0) -> None:
+        self.redis = redis
+        self.store = RedisStore(redis.url, timeout=timeout)
+        self.bus = RedisBus(url or redis.url, self.store, 10_000, 3600.0)
+        self.ear = Ear()
+        self.bus.listen(self.ear)
+
+    async def say(self, body: bytes, room: str = ROOM) -> str:
+        """Say it until Redis takes it."""
+        while True:
+            try:
+                return await self.bus.keep(room, body)
+            except StoreUnavailable:
+                await asyncio.sleep(0.01)
+
+    async def is_heard(self, room: str = ROOM) -> None:
+        """Wait until Redis has a subscriber of the room."""
+        await until(lambda: listeners(self.redis, room) > 0)
+
+
+@asynccontextmanager
+async def node(redis: RealRedis, url: str | None = None) -> AsyncIterator[Node]:
+    made = Node(redis, url)
+    await made.store.connect()
+    await made.bus.open()
+    try:
+        yield made
+    finally:
+        await made.bus.close()
+        await made.store.close()
+
+
+def listeners(redis: RealRedis, room: str) -> int:
+    _, count = redis.ask("PUBSUB", "NUMSUB", channel(room))
+    return int(count)
+
+
+def hang_up(redis: RealRedis, kind: str = "pubsub") -> int:
+    """Redis closes connections of a kind. Gives how many."""
+    return int(redis.ask("CLIENT", "KILL", "TYPE", kind))
+
+
+def stat(redis: RealRedis, section: str, name: str) -> int:
+    lines = redis.ask("INFO", section).decode().splitlines()
+    return int(next(line.partition(":")[2] for line in lines if line.startswith(f"{name}:")))
+
+
+def calls(redis: RealRedis, command: str) -> int:
+    lines = redis.ask("INFO", "commandstats").decode().splitlines()
+    found = [line for line in lines if line.startswith(f"cmdstat_{command}:")]
+    return int(found[0].partition("calls=")[2].partition(",")[0]) if found else 0
+
+
+# ---- several nodes -------------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_what_one_node_says_every_node_hears_in_the_same_order(
+    redis_server: RealRedis,
+) -> None:
+    async with node(redis_server) as a, node(redis_server) as b, node(redis_server) as c:
+        for each in (a, b, c):
+            await heard(each.bus, ROOM)
+        said = [x.bus.keep(ROOM, f"{n}".encode()) for n in range(60) for x in (a, b)]
+        ids = await asyncio.gather(*said)
+        await b.bus.send(ROOM, b"psst")
+        for each in (a, b, c):
+            await each.ear.hears(121)
+            assert sorted(each.ear.ids()) == sorted(ids)
+            assert each.ear.kept_messages == a.ear.kept_messages
+            assert each.ear.said == [(ROOM, b"psst")]
+
+
+@pytest.mark.gen_test
+async def test_traffic_comes_only_to_nodes_that_hear_the_room(redis_server: RealRedis) -> None:
+    async with node(redis_server) as a, node(redis_server) as b:
+        await heard(a.bus, ROOM)
+        await heard(b.bus, "channel:another")
+        assert listeners(redis_server, ROOM) == 1
+        a.bus.unsubscribe(ROOM)
+        await until(lambda: listeners(redis_server, ROOM) == 0)
+        assert listeners(redis_server, "channel:another") == 1
+
+
+@pytest.mark.gen_test
+async def test_keeping_is_one_command_and_one_round_trip(redis_server: RealRedis) -> None:
+    async with node(redis_server) as a:
+        await a.bus.keep(ROOM, b"warm")
+        before = stat(redis_server, "stats", "total_reads_processed"), calls(redis_server, "eval")
+        for _ in range(10):
+            await a.bus.keep(ROOM, b"x")
+        assert calls(redis_server, "eval") == before[1] + 10
+        assert stat(redis_server, "stats", "total_reads_processed") <= before[0] + 10 + 12
+
+
+@pytest.mark.gen_test
+async def test_many_rooms_are_subscribed_in_one_write(redis_server: RealRedis) -> None:
+    rooms = [f"channel:{n}" for n in range(2000)]
+    async with node(redis_server) as a:
+        before = stat(redis_server, "stats", "total_reads_processed")
+        waiting = [future for room in rooms if (future := a.bus.subscribe(room)) is not None]
+        assert len(waiting) == 2000
+        await within(asyncio.gather(*waiting))
+        # 100 KB, of which Redis reads 16 KB at a time; probes and INFO beside them.
+        assert stat(redis_server, "stats", "total_reads_processed") - before < 40
+        assert calls(redis_server, "subscribe") == 2000
+        hang_up(redis_server)
+        await until(lambda: len(a.ear.gaps) == 2000)
+        assert sorted(a.ear.gaps) == sorted(rooms)
+
+
+@pytest.mark.gen_test
+async def test_nothing_of_redis_is_left_without_an_end(redis_server: RealRedis) -> None:
+    async with node(redis_server) as a:
+        await a.say(b"x")
+        keys = set(redis_server.ask("KEYS", "*")) - {EPOCH_KEY.encode()}
+        assert len(keys) == 2
+        assert 0 < redis_server.ask("PTTL", EPOCH_KEY) <= EPOCH_MS
+        assert all(3_500_000 < redis_server.ask("PTTL", key) <= 3_600_000 for key in keys)
+        assert {key.count(b"{" + ROOM.encode() + b"}") for key in keys} == {1}, "one slot"
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("redis://127.0.0.1:1", True),
+        ("unix:///nowhere", True),
+        ("redis+sentinel://127.0.0.1:1/master", True),
+        ("redis+cluster://127.0.0.1:1", False),
+    ],
+)
+def test_only_a_cluster_may_change_the_order_of_what_is_kept(url: str, kept: bool) -> None:
+    assert RedisBus(url, MemoryStore(), 10, 10.0).keeps_order is kept
+
+
+# ---- the line is lost ----------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_after_the_line_was_lost_a_gap_is_told_of_every_room_and_it_is_heard_again(
+    redis_server: RealRedis,
+) -> None:
+    async with node(redis_server) as a, node(redis_server) as b:
+        await heard(a.bus, ROOM, "channel:another")
+        await b.say(b"before")
+        await a.ear.hears(1)
+        assert a.ear.gaps == []
+        assert hang_up(redis_server) == 1
+        await until(lambda: len(a.ear.gaps) == 2)
+        assert sorted(a.ear.gaps) == ["channel:another", ROOM]
+        await b.say(b"after")
+        await until(lambda: a.ear.bodies() == [b"before", b"after"])
+
+
+@pytest.mark.gen_test
+async def test_what_was_left_while_the_line_was_lost_is_not_heard_again(
+    redis_server: RealRedis,
+) -> None:
+    async with node(redis_server) as a:
+        await heard(a.bus, ROOM, "channel:another")
+        redis_server.kill()
+        await until(lambda: a.bus.subscribe("channel:late") is None)
+        a.bus.unsubscribe(ROOM)
+        redis_server.start()
+        await until(lambda: len(a.ear.gaps) == 2)
+        assert sorted(a.ear.gaps) == ["channel:another", "channel:late"]
+        assert listeners(redis_server, ROOM) == 0
+
+
+@pytest.mark.gen_test
+async def test_who_waits_for_a_room_is_let_go_when_the_line_is_lost(
+    redis_server: RealRedis,
+) -> None:
+    async with node(redis_server) as a:
+        await heard(a.bus, "channel:another")
+        redis_server.send_signal(signal.SIGSTOP)
+        waiting = a.bus.subscribe(ROOM)
+        assert waiting is not None
+        assert a.bus.subscribe(ROOM) is waiting
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "nobody can say yet that it is heard"
+        await within(waiting)
+        assert a.bus.subscribe(ROOM) is None
+        redis_server.send_signal(signal.SIGCONT)
+        await until(lambda: ROOM in a.ear.gaps)
+        await a.say(b"heard")
+        await until(lambda: a.ear.bodies() == [b"heard"])
+
+
+@pytest.mark.gen_test
+async def test_who_leaves_before_it_is_certain_lets_go_of_who_waits(
+    redis_server: RealRedis,
+) -> None:
+    async with node(redis_server) as a:
+        waiting = a.bus.subscribe(ROOM)
+        assert waiting is not None
+        a.bus.unsubscribe(ROOM)
+        await within(waiting)
+        await heard(a.bus, ROOM)
+        await a.say(b"heard")
+        await until(lambda: a.ear.bodies() == [b"heard"])
+
+
+@pytest.mark.gen_test
+async def test_without_redis_nobody_waits_and_the_room_is_heard_once_it_is_there(
+    redis_server: RealRedis,
+) -> None:
+    redis_server.kill()
+    async with node(redis_server) as a:
+        assert a.bus.subscribe(ROOM) is None
+        with pytest.raises(StoreUnavailable):
+            await a.bus.keep(ROOM, b"x")
+        for question in (a.bus.read(ROOM, None, 5), a.bus.read_behind(ROOM, "1-0", 5)):
+            with pytest.raises(StoreUnavailable):
+                await question
+        with pytest.raises(StoreUnavailable):
+            await a.bus.send(ROOM, b"x")
+        a.bus.send(ROOM, b"nobody awaits this one")
+        redis_server.start()
+        await until(lambda: a.ear.gaps == [ROOM])
+        await a.say(b"heard")
+        await until(lambda: a.ear.bodies() == [b"heard"])
+
+
+@pytest.mark.gen_test
+async def test_a_paused_redis_is_noticed_and_taken_up_again(redis_server: RealRedis) -> None:
+    async with node(redis_server) as a:
+        await heard(a.bus, ROOM)
+        redis_server.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(2.5)  # longer than the line's patience
+        redis_server.send_signal(signal.SIGCONT)
+        await until(lambda: a.ear.gaps)
+        assert set(a.ear.gaps) == {ROOM}
+        await a.say(b"heard")
+        await until(lambda: a.ear.bodies() == [b"heard"])
+
+
+@pytest.mark.gen_test
+async def test_a_silent_line_is_kept_while_redis_answers(redis_server: RealRedis) -> None:
+    async with node(redis_server) as a:
+        await heard(a.bus, ROOM)
+        await asyncio.sleep(2.5)  # longer than a line is given without any sign of life
+        assert a.ear.gaps == []
+        assert listeners(redis_server, ROOM) == 1
+
+
+@pytest.mark.gen_test
+async def test_redis_may_be_killed_and_restarted_again_and_again(redis_server: RealRedis) -> None:
+    async with node(redis_server) as a:
+        await heard(a.bus, ROOM)
+        for number in range(3):
+            gaps = len(a.ear.gaps)
+            redis_server.kill()
+            redis_server.start()
+            await until(lambda: len(a.ear.gaps) > gaps)  # noqa: B023 - awaited here
+            await a.say(b"%d" % number)
+            await until(lambda: a.ear.bodies()[-1:] == [b"%d" % number])  # noqa: B023
+        assert a.ear.bodies() == [b"0", b"1", b"2"]
+
+
+@pytest.mark.gen_test
+async def test_a_line_that_redis_refuses_is_said_so_and_keeps_nobody_waiting(
+    redis_server: RealRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.ask("ACL", "SETUSER", "deaf", "on", ">secret", "~*", "+@all", "resetchannels")
+    caplog.set_level(logging.WARNING, "usher.bus")
+    url = redis_server.url.replace("unix://", "unix://deaf:secret@")
+    async with node(redis_server, url) as a:
+        waiting = a.bus.subscribe(ROOM)
+        if waiting is not None:
+            await within(waiting)
+        await until(lambda: "NOPERM" in caplog.text)
+        assert "secret" not in caplog.text
+        assert listeners(redis_server, ROOM) == 0
+        redis_server.ask("ACL", "SETUSER", "deaf", "allchannels")
+        await until(lambda: ROOM in a.ear.gaps)
+        await a.say(b"heard")
+        await until(lambda: a.ear.bodies() == [b"heard"])
+
+
+@pytest.mark.gen_test
+async def test_a_password_and_a_database_number_are_said_before_anything_else(
+    redis_server: RealRedis,
+) -> None:
+    redis_server.ask("CONFIG", "SET", "requirepass", "secret")
+    async with node(redis_server, f"unix://:secret@{redis_server.path}?db=3") as a:
+        await heard(a.bus, ROOM)
+        assert a.ear.gaps == [], "the first line was good"
+
+
+@pytest.mark.gen_test
+async def test_what_is_no_word_of_redis_ends_the_line_and_not_the_bus(tmp_path: Any) -> None:
+    lines = 0
+
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal lines
+        lines += 1
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    path = tmp_path / "s"
+    server = await asyncio.start_unix_server(babble, path)
+    bus = RedisBus(f"unix://{path}", RedisStore(f"unix://{path}"), 10, 10.0)
+    ear = Ear()
+    bus.listen(ear)
+    await bus.open()
+    await until(lambda: lines >= 3)
+    await bus.close()
+    server.close()
+    await server.wait_closed()
+    assert (ear.kept_messages, ear.said, ear.gaps) == ([], [], [])
+
+
+# ---- nothing is lost and nothing comes twice -----------------------------------------------
+
+
+@asynccontextmanager
+async def rooms_on(redis: RealRedis) -> AsyncIterator[tuple[Node, Rooms]]:
+    async with node(redis) as each:
+        yield each, Rooms(each.bus, as_event=lambda kept: kept.id.encode())
+
+
+def log_of(redis: RealRedis, room: str = ROOM) -> list[str]:
+    return [entry[0].decode() for entry in redis.ask("XRANGE", log_key(room), "-", "+")]
+
+
+@pytest.mark.gen_test
+async def test_what_was_said_while_the_line_was_lost_is_brought_in_its_order(
+    redis_server: RealRedis,
+) -> None:
+    async with rooms_on(redis_server) as (a, rooms), node(redis_server) as b:
+        ada, bob = Person("ada"), Person("bob")
+        await enter(rooms, ada, ROOM)
+        await enter(rooms, bob, ROOM)
+        await b.say(b"0")
+        await until(lambda: len(ada.texts) == 1)
+        redis_server.ask("CLIENT", "PAUSE", "200", "WRITE")
+        for _ in range(5):
+            hang_up(redis_server)
+            await asyncio.gather(*(b.say(b"x") for _ in range(100)))
+        expected = log_of(redis_server)
+        assert len(expected) == 501
+        await until(lambda: len(ada.texts) >= 501 and len(bob.texts) >= 501)
+        assert ada.texts == bob.texts == expected
+        assert a.ear.kept_messages == [], "the rooms listen now"
+
+
+@pytest.mark.gen_test
+async def test_a_log_that_can_be_read_only_later_than_the_line_is_back_is_read_then(
+    redis_server: RealRedis,
+) -> None:
+    """The line and the store reconnect each for itself, in any order."""
+    async with rooms_on(redis_server) as (a, rooms), node(redis_server) as b:
+        ada = Person("ada")
+        await enter(rooms, ada, ROOM)
+        await b.say(b"0")
+        await until(lambda: len(ada.texts) == 1)
+        for _ in range(10):
+            hang_up(redis_server)
+            await b.say(b"missed")
+            hang_up(redis_server, "normal")  # the store's
+            await a.is_heard()
+        expected = log_of(redis_server)
+        await until(lambda: ada.texts == expected)
+
+
+STEPS = st.lists(
+    st.sampled_from(["say", "say", "say many", "cut line", "cut store", "wait", "come", "go"]),
+    min_size=3,
+    max_size=14,
+)
+
+
+@pytest.fixture(scope="module")
+def enduring() -> Iterator[RealRedis]:
+    """One Redis for all examples; each has rooms of its own."""
+    server = RealRedis()
+    yield server
+    server.close()
+
+
+@given(steps=STEPS)
+@settings(max_examples=40)
+def test_whatever_happens_to_the_line_every_member_gets_every_message_once_and_in_order(
+    enduring: RealRedis, steps: list[str]
+) -> None:
+    run(_live_through(enduring, steps))
+
+
+async def _live_through(redis: RealRedis, steps: list[str]) -> None:
+    room = f"channel:{secrets.token_hex(8)}"
+    async with rooms_on(redis) as (_, here), rooms_on(redis) as (_, there), node(redis) as speaker:
+        people = [(here, Person("ada")), (here, Person("bob")), (there, Person("cleo"))]
+        for rooms, person in people:
+            await enter(rooms, person, room)
+        guests: list[Person] = []
+        for step in steps:
+            await _take(step, redis, room, here, speaker, guests)
+        expected = log_of(redis, room)
+        for _, person in people:
+            await until(lambda: person.texts[-1:] == expected[-1:])  # noqa: B023
+            assert person.texts == expected
+        for guest in guests:
+            assert guest.texts == expected[len(expected) - len(guest.texts) :]
+
+
+async def _take(
+    step: str, redis: RealRedis, room: str, here: Rooms, speaker: Node, guests: list[Person]
+) -> None:
+    if step.startswith("say"):
+        for _ in range(20 if step == "say many" else 1):
+            await speaker.say(b"x", room)
+    elif step.startswith("cut"):
+        hang_up(redis, "pubsub" if step == "cut line" else "normal")
+    elif step == "wait":
+        await asyncio.sleep(0.03)
+    elif step == "come":
+        guests.append(Person(f"guest {len(guests)}"))
+        await enter(here, guests[-1], room)
+    elif guests:
+        here.leave(guests.pop().member, room)
+
+
+@pytest.mark.gen_test
+async def test_a_message_that_comes_by_both_ways_is_given_once(redis_server: RealRedis) -> None:
+    async with rooms_on(redis_server) as (a, rooms):
+        ada = Person("ada")
+        await enter(rooms, ada, ROOM)
+        (message_id,) = [await a.say(b"once")]
+        await until(lambda: ada.texts == [message_id])
+        rooms.gap(ROOM)
+        rooms.gap(ROOM)
+        rooms.logged(ROOM, LoggedMessage(message_id, b"once"))
+        last = await a.say(b"and on")
+        await until(lambda: ada.texts[-1:] == [last])
+        assert ada.texts == [message_id, last]
