@@ -169,7 +169,7 @@ class LoginSessions:
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
-    def hand_over_within(
+    def issue_first_tokens_within(
         self, db: peewee.Database, session: LoginSession, user: User, device: Device
     ) -> SignedIn:
         """The first tokens of a session that was opened for somebody else to have it, within the

@@ -168,7 +168,7 @@ def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSess
     return LoginSession.select().where(mine).get_or_none(db)
 
 
-def withhold(db: peewee.Database, sid: str, until: float) -> None:
+def hide_tokens(db: peewee.Database, sid: str, until: float) -> None:
     """Keep a session that was opened just now from whoever opened it: its refresh tokens are
     gone, and it ends by itself unless it is handed over.
 
