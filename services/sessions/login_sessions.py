@@ -18,7 +18,7 @@ import peewee
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.claims import Acr, Claims, Proof, Role
+from services.claims import Acr, Proof, Role
 from services.errors import Unauthenticated
 from services.grants.queries import personal_grants
 from services.limits.networks import network_of
@@ -285,14 +285,6 @@ class LoginSessions:
         return Proof(proof.acr, at, self._epoch() if proof.epoch is None else proof.epoch)
 
     # ---- looking up ------------------------------------------------------------------------
-
-    async def state(self, claims: Claims) -> LoginState | None:
-        """The state of a token's login session in the database; None if it has ended.
-
-        Raises:
-            DatabaseUnavailable: the database can't be asked.
-        """
-        return await self._database.run(lambda db: session_rows.state_of(db, claims, self._clock()))
 
     async def living(self, user_id: str) -> list[SessionRow]:
         """The living sessions of a user, last seen first."""
