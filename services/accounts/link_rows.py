@@ -51,7 +51,7 @@ def take(db: peewee.Database, hash_: str, purpose: str, now: float) -> User | No
     if link is None:
         return None
     user = locked_one(User.select().where(User.id == link.user_id), db)
-    # Read again behind the account's lock: whoever was faster has deleted it.
+    # Read again under the account's lock: a concurrent use may have deleted it.
     link = AccountLink.select().where(AccountLink.hash == hash_).get_or_none(db)
     if link is None or not _is_valid(link, user, purpose, now):
         return None
@@ -75,8 +75,11 @@ def _is_valid(link: AccountLink, user: User | None, purpose: str, now: float) ->
 
 
 def _state_of(user: User) -> str:
-    """Another password, another address, or one that was proven meanwhile: then whoever got the
-    link may be somebody else than whose account it is now. An administrator's account is another
-    as well: a key that may not touch one must not get in by a link that it was given before."""
+    """A hash of the account's state. A link is valid only while it is unchanged.
+
+    If the password, the address or its verification changes, the account may belong to another user
+    than the one who received the link. The role is included because an API key that may not change
+    administrators must not get access to one by a link that it received before.
+    """
     state = f"{user.email}\0{bool(user.email_verified)}\0{user.password_hash or ''}"
     return token_hash(f"{state}\0admin" if user.role == "admin" else state)
