@@ -21,7 +21,7 @@ from services.accounts.display_names import checked_name
 from services.accounts.passwords import Passwords, hints
 from services.errors import AccountDisabled, EmailTaken, LinkRefused, NotFound
 from services.event_loop.steady_clock import SteadyClock
-from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.keyed_tokens import Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
 from services.opaque import opaque_token, token_hash
@@ -159,7 +159,7 @@ class PasswordLinks:
             RateLimited: too many invalid links from this address in an hour, or too many attempts
                 with one link. A valid link is accepted even if its address sent many invalid ones.
         """
-        if not self._has_valid_checksum(token):
+        if not self._checksums.holds(token, PREFIX, MAX_TOKEN_LENGTH):
             raise await self._refused("not one of ours, by its form", ip)
         (await self._limits.take((self._limits.of.refresh_reuse, token))).require()
         hash_ = token_hash(token)
@@ -183,14 +183,6 @@ class PasswordLinks:
         User.update({User.password_hash: new_hash}).where(User.id == user.id).execute(db)
         link_rows.forget(db, user.id)
         return self._ends.end_all_within(db, user.id, REASON)
-
-    def _has_valid_checksum(self, token: str) -> bool:
-        text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
-        return (
-            len(token) <= MAX_TOKEN_LENGTH
-            and text.startswith(PREFIX)
-            and self._checksums.verify(text, checksum)
-        )
 
     async def _refused(self, evidence: str, ip: str) -> LinkRefused:
         """Count an invalid link for the client's address.
