@@ -39,7 +39,7 @@ from services.infrastructure import Infrastructure, open_infrastructure
 from services.logs import LogHandler, Writer, set_up_logging
 from services.operating import operate
 from services.reload import Reloader
-from services.rotation import Rotation
+from services.rotation import UnderWay
 from services.secret_values import secret_values
 from services.settings import command_line, settings
 from services.settings.branding import Branding
@@ -177,7 +177,7 @@ def _open(
     application = make_application(site, {"context": context, "upgrades": upgrades})
     direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
-        RequestRouter(application, direct, context.unjoined, Rotation()),
+        RequestRouter(application, direct, context.unjoined, UnderWay()),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,

@@ -50,7 +50,11 @@ class UsherServer(HTTPServer):
         """Looks at connections first, where sockets do not go through Tornado."""
         if router.upgrade_handler is not None and self.ssl_options is None:
             self._arrivals = Arrivals(
-                router.upgrade_handler, self._unjoined, self._arrived, self._turn_away
+                router.upgrade_handler,
+                self._unjoined,
+                router.under_way,
+                self._arrived,
+                self._turn_away,
             )
         self._listening: list[tuple[socket.socket, Callable[[], None]]] = []
         self._counted: dict[object, str] = {}
@@ -88,9 +92,8 @@ class UsherServer(HTTPServer):
         """Handle a connection that does not begin with a plain handshake, in its turn."""
         network = arrival.group
         if not network:  # a trusted proxy's, which says whose request it is
-            network = self._unjoined.network(
-                arrival.peer, {"X-Forwarded-For": forwarded_for(first)}
-            )
+            fields = {"X-Forwarded-For": forwarded_for(first)}
+            network = self._unjoined.network(arrival.peer, fields)
         self._rotation.start(network, partial(self._begin, arrival))
 
     def _begin(self, arrival: Arrival) -> None:
