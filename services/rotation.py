@@ -117,14 +117,14 @@ class Rotation:
         self._waiting[caller].append(work)
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._left == self._at_once and not self._waiting:
+        self._left = self._at_once
+        if not self._waiting:
             self._is_ticking = False
             for idle in self._idle:
                 _give(idle)
             self._idle.clear()
             return
-        self._left = self._at_once
+        loop = asyncio.get_running_loop()
         if self._begin_some():
             loop.call_later(PAUSE_SECONDS, self._tick)
         else:
