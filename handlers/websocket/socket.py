@@ -18,6 +18,7 @@ from services.errors import (
     Forbidden,
     IdentityMismatch,
     RateLimited,
+    StepUpNeeded,
     TokenExpired,
     Unauthenticated,
     Unavailable,
@@ -28,6 +29,7 @@ from services.rooms.joins import Credential
 from services.sessions.admission import Identity
 from services.websocket import protocol
 from services.websocket.connection import Connection, ConnectionOwner
+from services.websocket.frames import Perishable, encode_text
 from services.websocket.message_rate import (
     BURST_SECONDS,
     QUIET_SECONDS,
@@ -140,7 +142,7 @@ class ClientSocket(SocketIdentity):
         excess = self._excess
         if excess is None:
             excess = self._excess = Excess()
-        if excess.goes_on(now):
+        if excess.is_persistent(now):
             log.info("socket=%s closed: over its rate for too long", self.session_id)
             self.connection.end_flood()
             return
@@ -149,15 +151,15 @@ class ClientSocket(SocketIdentity):
             self._answer_refusal(frame, error)
         else:
             self._wait(frame, _refused(error), alone=False)
-        if excess.is_enough(size):
+        if excess.should_pause(size):
             assert self._rate is not None
-            self._rate.calm(now, REST_SECONDS + QUIET_SECONDS)
+            self._rate.restrict_burst(now, REST_SECONDS + QUIET_SECONDS)
             self.connection.rest()
 
     def _dispatch(self, event: ClientEvent | None, frame: Frame) -> None:
         overlaps = event is not None and event.overlaps and self.context.may_overlap
         if self._replies is not None and not overlaps:
-            self._wait(frame, self._after_those_before(event, frame), alone=True)
+            self._wait(frame, self._handle_in_order(event, frame), alone=True)
             return
         try:
             outcome = self._act(event, frame)
@@ -179,7 +181,7 @@ class ClientSocket(SocketIdentity):
         )
         return outcome
 
-    async def _after_those_before(self, event: ClientEvent | None, frame: Frame) -> None:
+    async def _handle_in_order(self, event: ClientEvent | None, frame: Frame) -> None:
         """Handle a frame once the replies to all earlier frames are sent."""
         if self.context.stalled():
             await self.context.services.infrastructure.watch.passed()
@@ -225,6 +227,20 @@ class ClientSocket(SocketIdentity):
         if frame.id:  # a frame without an id needs no reply
             self.connection.send(protocol.encode_reply(bytes(frame.id), data))
 
+    def answer_while(self, frame: Frame, data: object, is_over: Callable[[], bool]) -> None:
+        """Send the successful reply to a frame, with what may not leave once something is over;
+        then the refusal leaves instead."""
+        if not frame.id:
+            return
+        self.context.stalled()
+        frame_id, refused = bytes(frame.id), StepUpNeeded()
+        reply = Perishable.of(
+            encode_text(protocol.encode_reply(frame_id, data)),
+            is_over,
+            encode_text(protocol.encode_refusal(frame_id, refused)),
+        )
+        self.connection.send_perishable(reply)
+
     def _answer_refusal(self, frame: Frame, error: UsherError) -> None:
         log.debug("socket=%s %s: %s", self.session_id, error.code, error.evidence)
         if frame.id:
@@ -254,6 +270,7 @@ class ClientSocket(SocketIdentity):
             joined = self._enter(identity, credential.is_bearer)
         else:
             self._adopt(identity, credential.is_bearer)
+            await self.membership.prove(self._proof_ends(identity))
             joined = self._joined()
         if frame.id:
             self.answer(frame, joined)
@@ -269,6 +286,7 @@ class ClientSocket(SocketIdentity):
         if self.connection.is_open:
             self._adopt(identity, credential.is_bearer)
             self.answer(frame, protocol.Expiry(identity.claims.exp))
+            await self.membership.prove(self._proof_ends(identity))
 
     def heartbeat(self, frame: Frame, data: object) -> None:
         """Renew the lease of the socket session."""

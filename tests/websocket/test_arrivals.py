@@ -15,7 +15,7 @@ from handlers.cookies import CookieJar
 from handlers.websocket import arrivals as module
 from handlers.websocket.arrivals import Arrival, Arrivals
 from handlers.websocket.upgrade import UpgradeHandler
-from services.rotation import UnderWay
+from services.event_loop.rotation import UnderWay
 from services.settings.origins import Origins
 from services.settings.proxies import Proxies
 from tests.support.databases import on_sqlite
