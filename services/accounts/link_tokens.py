@@ -50,7 +50,7 @@ class LinkTokens:
             RateLimited: too many invalid links from this address in an hour, or too many attempts
                 with one link. A valid link is accepted even if its address sent many invalid ones.
         """
-        if not self._is_ours(token):
+        if not self._has_valid_checksum(token):
             raise await self.refused("not one of ours, by its form", ip)
         (await self._limits.take((self._limits.of.refresh_reuse, token))).require()
         return token_hash(token)
@@ -65,7 +65,7 @@ class LinkTokens:
         (await limits.take((limits.of.bad_tokens, network_of(ip)))).require()
         return LinkRefused(f"link: {evidence}")
 
-    def _is_ours(self, token: str) -> bool:
+    def _has_valid_checksum(self, token: str) -> bool:
         text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
         return (
             len(token) <= MAX_TOKEN_LENGTH
