@@ -32,7 +32,6 @@ from services.secret import Secret
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 
