@@ -23,6 +23,7 @@ from services.accounts.link_rows import Purpose
 from services.accounts.link_tokens import LinkTokens
 from services.accounts.passwords import Passwords, hints
 from services.errors import AccountDisabled, EmailTaken, NotFound
+from services.event_loop.steady_clock import SteadyClock
 from services.mail_outbox import NO_MAILS, Mails
 from services.outbox import NO_OUTBOX, Outbox
 from services.registration.addresses import normalised_email

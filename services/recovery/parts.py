@@ -9,6 +9,7 @@ from services.accounts.accounts import Accounts
 from services.accounts.link_tokens import LinkTokens
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
+from services.event_loop.steady_clock import SteadyClock
 from services.limits.hourly import HourlyLimits
 from services.mail_outbox import AskedKind, Decide, Mails
 from services.outbox import Outbox
@@ -23,7 +24,6 @@ from services.registration.parts import RegistrationParts
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 
 
