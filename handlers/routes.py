@@ -14,7 +14,13 @@ from handlers.account.totp import RecoveryCodesHandler, TotpConfirmHandler, Totp
 from handlers.api import ApiHandler, UnknownRoute
 from handlers.base import Site
 from handlers.client_file import client_file
-from handlers.http.admin import DisconnectHandler, UserHandler, UsersHandler
+from handlers.http.admin import (
+    DisconnectHandler,
+    InvitationHandler,
+    InvitationsHandler,
+    UserHandler,
+    UsersHandler,
+)
 from handlers.http.audit import AuditHandler
 from handlers.http.auth import (
     LogInHandler,
@@ -37,6 +43,7 @@ from handlers.http.native import ExchangeHandler, NativeCodeHandler
 from handlers.http.oauth import OAuthCallbackHandler, OAuthLoginHandler
 from handlers.http.oauth_accounts import (
     BackChannelLogoutHandler,
+    InvitedSignUpHandler,
     LinkedAccountHandler,
     LinkedAccountsHandler,
     LinkHandler,
@@ -105,6 +112,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/oauth/{provider}/login", OAuthLoginHandler),
     ("/oauth/{provider}/callback", OAuthCallbackHandler),
     ("/oauth/{provider}/backchannel-logout", BackChannelLogoutHandler),
+    ("/api/oauth/providers/{provider}/signup", InvitedSignUpHandler),
     ("/api/oauth/accounts", LinkedAccountsHandler),
     ("/api/oauth/accounts/{provider}/link", LinkHandler),
     ("/api/oauth/accounts/{provider}", LinkedAccountHandler),
@@ -115,6 +123,8 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/admin/users", UsersHandler),
     ("/api/admin/users/{user_id}", UserHandler),
     ("/api/admin/users/{user_id}/disconnect", DisconnectHandler),
+    ("/api/admin/invitations", InvitationsHandler),
+    ("/api/admin/invitations/{invitation_id}", InvitationHandler),
     ("/api/admin/audit", AuditHandler),
     ("/api/publish", PublishHandler),
     ("/api/admin/api-keys", KeysHandler),

@@ -19,7 +19,12 @@ export class Api {
   /** @param {import('./usher.js').UsherClient} client renews the cookies */
   constructor(client) { this.client = client; }
 
-  /** @param {{email: string, password: string, name: string}} form */
+  whoMaySignUp = () => this.#once('GET', '/api/auth/signup');
+  /** Gives where the browser signs up with an invitation.
+   *  @param {string} provider  @param {object} form */
+  signUpWith = (provider, form) => (
+    this.#once('POST', `/api/oauth/providers/${encodeURIComponent(provider)}/signup`, form));
+  /** @param {{email: string, password: string, name: string, invitation?: string}} form */
   signUp = (form) => this.#once('POST', '/api/auth/signup', form);
   /** @param {{email: string, password: string}} form */
   signIn = (form) => this.#once('POST', '/api/auth/login', form);

@@ -7,6 +7,7 @@ import { markField, markWeakPassword, onSubmit, resetForm, showFormError,
 import { LinkedView } from './linked-view.js';
 import { Providers } from './providers.js';
 import { SessionsView } from './sessions-view.js';
+import { SignUpDoor } from './sign-up-door.js';
 import { SocketView } from './socket-view.js';
 import { UsherClient } from './usher.js';
 import { goodbye } from './words.js';
@@ -24,6 +25,7 @@ class App {
     this.api = new Api(this.client);
     this.socketView = new SocketView(this.client);
     this.providers = new Providers(this.api);
+    this.door = new SignUpDoor(this.api);
     const ended = () => this.#showSignedOut('unauthenticated');
     this.sessionsView = new SessionsView(this.api, this.providers, {
       signOut: (there) => this.#signOut(there),
@@ -46,9 +48,11 @@ class App {
   /** Finds out whether the cookies still hold: also when one comes back here from a provider. */
   async start() {
     this.providers.ready();
+    const door = this.door.ready();
     try {
       this.#showSignedIn(await this.api.me());
     } catch (problem) {
+      await door;
       const { status } = /** @type {any} */ (problem);
       this.#showSignedOut(status === 401 ? null : 'unreachable');
     }
@@ -61,7 +65,9 @@ class App {
         ? 'That e-mail address and password do not go together.' : problem.message);
       byId('in-password').focus();
     });
-    onSubmit(signUp, async (form) => this.#enter((await this.api.signUp(form)).user), (problem) => {
+    onSubmit(signUp, async (form) => {
+      this.#enter((await this.api.signUp({ ...form, ...this.door.extra })).user);
+    }, (problem) => {
       this.#passwordProblem(signUp, byId('up-password'), problem);
     });
     onSubmit(password, async ({ current_password, new_password }) => {
@@ -181,7 +187,7 @@ class App {
     byId('notice').focus();
   }
 
-  /** @param {import('./usher.js').UsherState} state */
+  /** @param {import('./usher-types.js').UsherState} state */
   #onState(state) {
     if (!this.#signedIn) return;
     if (state.name === 'joined') {

@@ -4,6 +4,7 @@ import { Api } from './api.js';
 import { byId, setText } from './dom.js';
 import { markWeakPassword, onSubmit, resetForm, showFormError, wireRevealButtons } from './forms.js';
 import { Providers } from './providers.js';
+import { SignUpDoor } from './sign-up-door.js';
 import { UsherClient } from './usher.js';
 
 class SignInPage {
@@ -17,6 +18,7 @@ class SignInPage {
     this.native = native ? JSON.parse(native) : null;
     this.api = new Api(new UsherClient());
     this.providers = new Providers(this.api, this.native ?? { next: this.next });
+    this.door = new SignUpDoor(this.api, this.native ?? { next: this.next });
     window.addEventListener('hashchange', () => this.#showDoor(true));
     window.addEventListener('pageshow', ({ persisted }) => { if (persisted) this.start(); });
     wireRevealButtons();
@@ -29,11 +31,13 @@ class SignInPage {
   /** Whoever is signed in already goes on at once, and to a native app after a word. */
   async start() {
     this.providers.ready();
+    const door = this.door.ready();
     try {
       const user = await this.api.me();
       if (this.native) this.#ask(user);
       else this.#leave(this.next);
     } catch (problem) {
+      await door;
       this.#showDoor(false);
       if (/** @type {any} */ (problem).status === 401) return;
       this.#tell('The server could not be reached', 'Try again in a moment.');
@@ -51,7 +55,7 @@ class SignInPage {
       byId('in-password').focus();
     });
     onSubmit(signUp, async (form) => {
-      await this.api.signUp(form);
+      await this.api.signUp({ ...form, ...this.door.extra });
       await this.#goOn();
     }, (problem) => {
       const field = byId('up-password');

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -19,6 +20,15 @@ from services.errors import (
     LastAdmin,
     NotFound,
 )
+from services.registration.invitations import (
+    DEFAULT_SECONDS,
+    LEAST_SECONDS,
+    MOST_SECONDS,
+    InvitationRow,
+    TooManyInvitations,
+)
+
+Seconds = Annotated[float, msgspec.Meta(ge=LEAST_SECONDS, le=MOST_SECONDS)]
 
 
 class UserPage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,8 +46,11 @@ class ChangeUser(msgspec.Struct):
 
 
 class NewUser(msgspec.Struct):
+    """`role`: `user`; administrators are not made like this."""
+
     email: str
     name: str
+    role: Role = "user"
 
 
 class UserMade(msgspec.Struct, frozen=True):
@@ -47,6 +60,35 @@ class UserMade(msgspec.Struct, frozen=True):
     user: UserRow
     set_password_url: str
     expires_at: float
+
+
+class NewInvitation(msgspec.Struct):
+    """`email`: the only address that may sign up with it; any, where it is left out. `role`: of
+    the new account. `expires_in`: seconds."""
+
+    email: str | None = None
+    role: Role = "user"
+    expires_in: Seconds = DEFAULT_SECONDS
+
+
+class InvitationMade(msgspec.Struct, frozen=True):
+    """`url`: to be given to whom it is for; it works once, until `expires_at`, and is shown this
+    once."""
+
+    id: str
+    email: str | None
+    role: Role
+    created_by: str | None
+    created_at: float
+    expires_at: float
+    url: str
+
+
+class InvitationPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`next`: give it as `after` for the next page; absent on the last one."""
+
+    items: list[InvitationRow]
+    next: str | None = None
 
 
 class UsersHandler(ApiHandler):
@@ -87,6 +129,8 @@ class UsersHandler(ApiHandler):
         audit="user.created",
     )
     async def post(self, body: NewUser) -> UserMade:
+        if body.role != "user":
+            raise Forbidden("an administrator's account is not opened for somebody")
         made = await self.services.password_links.open_account(body.email, body.name)
         return UserMade(made.user, made.url.reveal(), made.expires_at)
 
@@ -129,3 +173,49 @@ class DisconnectHandler(ApiHandler):
     )
     async def post(self, user_id: str) -> None:
         await self.services.administration.disconnect(user_id)
+
+
+class InvitationsHandler(ApiHandler):
+    @operation(
+        "Invitations that can be used, newest first, a page at a time.",
+        access="admin",
+        answer=InvitationPage,
+        query={"after": "`next` of the page before", "limit": "1 to 100, usually 50"},
+    )
+    async def get(self) -> InvitationPage:
+        limit = self.page_limit(50, MAX_PAGE)
+        after = self.get_query_argument("after", "")
+        if after and not re.fullmatch(PATH_SEGMENT, after):
+            raise BadRequest("after", detail="after: `next` of the page before")
+        # One more than asked for tells whether this is the last page.
+        rows = await self.services.registration.invitations.living(after, limit + 1)
+        items = rows[:limit]
+        return InvitationPage(items, items[-1].id if len(rows) > limit else None)
+
+    @operation(
+        "Invite somebody: a link to open an account, shown this once. It works while its maker is "
+        "an administrator.",
+        access="admin",
+        body=NewInvitation,
+        status=201,
+        answer=InvitationMade,
+        errors=(EmailDomainRefused, TooManyInvitations),
+        audit="invitation.created",
+    )
+    async def post(self, body: NewInvitation) -> InvitationMade:
+        made = await self.services.registration.invitations.create(
+            self.identity.user_id, body.email, body.role, body.expires_in
+        )
+        return InvitationMade(**msgspec.structs.asdict(made.row), url=made.url.reveal())
+
+
+class InvitationHandler(ApiHandler):
+    @operation(
+        "Revoke an invitation.",
+        access="admin",
+        status=204,
+        errors=(NotFound,),
+        audit="invitation.revoked",
+    )
+    async def delete(self, invitation_id: str) -> None:
+        await self.services.registration.invitations.revoke(invitation_id)

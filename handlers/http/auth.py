@@ -28,6 +28,7 @@ from services.errors import (
     WeakPassword,
     WrongPassword,
 )
+from services.registration.registration import Mode
 from services.sessions.logout_ack import Outcome
 from services.sessions.session_views import Profile, SignedIn
 
@@ -132,7 +133,17 @@ class SignInHandler(ApiHandler):
         return BrowserSignIn(result.user, seconds)
 
 
+class WhoMaySignUp(msgspec.Struct, frozen=True):
+    """`signup`: `open`, `invite` or `closed`; `open` as long as there is no account at all."""
+
+    signup: Mode
+
+
 class SignUpHandler(SignInHandler):
+    @operation("Who may open an account, for a page.", access="anyone", answer=WhoMaySignUp)
+    async def get(self) -> WhoMaySignUp:
+        return WhoMaySignUp(await self.services.registration.rules.mode_now())
+
     @operation(
         "Open an account and sign it in. The first one of all becomes administrator.",
         access="anyone",

@@ -5,18 +5,21 @@ from __future__ import annotations
 import msgspec
 
 from handlers.api import ApiHandler
-from handlers.http.auth import LogOutHandler
+from handlers.http.auth import Client, LogOutHandler
 from handlers.http.forms import form_values
 from handlers.http.oauth import AuthorizationRequestHandler
 from handlers.operations import operation
 from services.errors import (
     BadRequest,
+    InvitationRefused,
     NotFound,
     RateLimited,
     ReauthenticationNeeded,
+    SignupClosed,
     Unauthenticated,
     WrongPassword,
 )
+from services.native.requests import CLIENT, read_request
 from services.oauth.errors import LastWayIn, ProviderUnavailable
 from services.providers.authorization_requests import Link, proof_of
 from services.providers.linked_accounts import LinkedAccount
@@ -51,6 +54,19 @@ class LinkAccount(msgspec.Struct):
     next: str = "/"
 
 
+class SignUpThere(msgspec.Struct):
+    """`invitation`: what stands behind `#invitation=` in its link. `next`: where to go after. The
+    others: as in the query of `/oauth/{provider}/login`, for a native app."""
+
+    invitation: str
+    next: str = "/"
+    client: Client = "browser"
+    redirect_uri: str | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+    state: str | None = None
+
+
 class GoThere(msgspec.Struct, frozen=True):
     """`location`: where the browser has to go."""
 
@@ -73,6 +89,39 @@ class ProvidersHandler(ApiHandler):
                 for provider in self.services.oauth.providers
             ]
         )
+
+
+class InvitedSignUpHandler(AuthorizationRequestHandler):
+    @operation(
+        "Begin to sign up at a provider with an invitation: the browser goes to `location`, and "
+        "comes back as from `/oauth/{provider}/login`. Only the cookie that is set here knows the "
+        "invitation.",
+        access="anyone",
+        body=SignUpThere,
+        answer=GoThere,
+        errors=(
+            NotFound,
+            BadRequest,
+            InvitationRefused,
+            SignupClosed,
+            RateLimited,
+            ProviderUnavailable,
+        ),
+    )
+    async def post(self, provider: str, body: SignUpThere) -> GoThere:
+        oauth, origins = self.services.oauth, self.site.origins
+        oauth.providers.get(provider)
+        native = None
+        if body.client == CLIENT:
+            given = {name: [text] for name, text in msgspec.structs.asdict(body).items() if text}
+            listed = self.services.infrastructure.settings.native_redirect_uris
+            native = read_request(given, listed)
+        next_ = checked_next(body.next, origins)
+        rules = self.services.registration.rules
+        invitation = await rules.check(body.invitation, self.address().ip)
+        begun = await oauth.flow.begin(provider, next_, native=native, invitation=invitation)
+        self.set_request_cookie(begun)
+        return GoThere(begun.url)
 
 
 class LinkedAccountsHandler(ApiHandler):
@@ -117,7 +166,7 @@ class LinkHandler(AuthorizationRequestHandler):
     async def post(self, provider: str, body: LinkAccount) -> GoThere:
         next_ = checked_next(body.next, self.site.origins)
         self.services.oauth.providers.get(provider)  # before the password is verified
-        if self.is_elsewhere():
+        if self.is_other_host():
             here = self.site.origins.public_url
             raise BadRequest("linking: at another name", detail=f"open {here} to link accounts")
         claims = self.identity.claims

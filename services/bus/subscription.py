@@ -16,9 +16,9 @@ from services.bus.bus import BusListener, LoggedMessage
 from services.bus.log_keys import channel
 from services.bus.subscribed_connection import TIMEOUT_SECONDS, SubscribedConnection
 from services.errors import StoreUnavailable
+from services.event_loop.tasks import end_tasks
 from services.redis.address import Address
 from services.redis.store import Command, Store
-from services.tasks import end_tasks
 
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
 WARN_SECONDS = 2.0
@@ -122,6 +122,15 @@ class Subscription:
             await asyncio.wait_for(self._address.connect(connection), TIMEOUT_SECONDS)
         except (OSError, StoreUnavailable, asyncio.TimeoutError) as error:
             log.debug("the bus is not connected: %s", type(error).__name__)
+            connection.lose()
+            return
+        except Exception:  # a bug must not end the loop that reconnects
+            log.exception("connecting the bus failed in an unexpected way")
+            connection.lose()
+            return
+        if not connection.is_alive:
+            # Redis closed it before this task ran again. Nothing would tell of its end later.
+            log.debug("the bus is not connected: lost while connecting")
             return
         connection.write(self._address.greeting)
         self._lost.clear()

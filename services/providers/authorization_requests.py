@@ -54,6 +54,8 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
         link: set if an account is being linked.
         expires_at: epoch seconds.
         native: set if a native app requested it through the browser.
+        invitation: the hash of an invitation's token, if there is one. It stands in the encrypted
+            cookie and not in a URL, which proxies log.
     """
 
     purpose: str
@@ -63,6 +65,7 @@ class AuthorizationRequest(msgspec.Struct, frozen=True):
     link: Link | None
     expires_at: float
     native: NativeRequest | None = None
+    invitation: str | None = None
 
 
 _DECODER = msgspec.json.Decoder(AuthorizationRequest)
@@ -87,12 +90,19 @@ class AuthorizationRequests:
         self._encryption, self._database, self._clock = encryption, database, clock
 
     def begin(
-        self, provider: str, next_: str, link: Link | None, native: NativeRequest | None = None
+        self,
+        provider: str,
+        next_: str,
+        link: Link | None,
+        native: NativeRequest | None = None,
+        invitation: str | None = None,
     ) -> tuple[AuthorizationRequest, Secret]:
         """Start a request. Returns it, and its encrypted form for the browser."""
         start = RequestBinding(secrets.token_urlsafe(32), secrets.token_urlsafe(32), new_verifier())
         until = self._clock() + AUTHORIZATION_REQUEST_SECONDS
-        request = AuthorizationRequest(PURPOSE, provider, start, next_, link, until, native)
+        request = AuthorizationRequest(
+            PURPOSE, provider, start, next_, link, until, native, invitation
+        )
         return request, Secret(self._encryption.encrypt(msgspec.json.encode(request)))
 
     async def take(

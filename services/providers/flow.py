@@ -101,6 +101,7 @@ class OAuth:
         link: Link | None = None,
         prompt: str | None = None,
         native: NativeRequest | None = None,
+        invitation: str | None = None,
     ) -> Begun:
         """Start a sign-in or a linking.
 
@@ -108,6 +109,7 @@ class OAuth:
             next_: the page of this site to go to afterwards; checked by the caller.
             prompt: "login" makes the provider ask the user to sign in again.
             native: the request of a native app, if there is one.
+            invitation: the hash of an invitation's token, if there is one.
 
         Raises:
             NotFound: there is no such provider.
@@ -116,7 +118,9 @@ class OAuth:
         """
         connection = self._providers.get(provider)
         self._refuse_wrong_key()
-        request, sealed = self._authorization_requests.begin(provider, next_, link, native)
+        request, sealed = self._authorization_requests.begin(
+            provider, next_, link, native, invitation
+        )
         try:
             url = await connection.ask(lambda p: p.authorization_url(request.start, prompt))
         except ProviderUnavailable:
@@ -154,12 +158,12 @@ class OAuth:
             taken = await self._take(device.ip)
             try:
                 request = await self._authorization_requests.take(
-                    sealed, provider, answer.state, spend=_brings_code(answer)
+                    sealed, provider, answer.state, spend=_has_code(answer)
                 )
-                profile, grant = await self._asked(connection, request, answer, taken)
+                profile, grant = await self._exchange_code(connection, request, answer, taken)
             finally:
                 taken.give_back()
-            finished = await self._let_in(connection, request, profile, grant, device, sid)
+            finished = await self._open_session(connection, request, profile, grant, device, sid)
         except SignInRefused as error:
             self._count(connection, error.code)
             raise
@@ -186,7 +190,7 @@ class OAuth:
             raise refused from error
         return taken
 
-    async def _asked(
+    async def _exchange_code(
         self, connection: Connection, request: AuthorizationRequest, answer: Answer, taken: Taken
     ) -> tuple[ProviderProfile, Grant]:
         """Exchange the code for the user's profile at the provider.
@@ -210,7 +214,7 @@ class OAuth:
                 Reason.STALE, "token endpoint: code expired or already used"
             ) from error
 
-    async def _let_in(
+    async def _open_session(
         self,
         connection: Connection,
         request: AuthorizationRequest,
@@ -227,7 +231,9 @@ class OAuth:
         known = await self._identities.whose(connection.settings, profile)
         taken = None if known is None else await self._counted(known)
         try:
-            signed_in = await self._identities.sign_in(connection.settings, profile, grant, device)
+            signed_in = await self._identities.sign_in(
+                connection.settings, profile, grant, device, request.invitation
+            )
         except BaseException as error:  # also if cancelled: nobody was signed in
             if taken is not None:
                 taken.give_back()
@@ -254,10 +260,10 @@ def _exchange(
     provider.check_issuer(answer.issuer)
     if answer.error:
         refuse(answer.error)
-    if not _brings_code(answer):
+    if not _has_code(answer):
         raise SignInRefused(Reason.UNTRUSTED, "callback: neither a code nor an error")
     return provider.exchange(answer.code, request.start)
 
 
-def _brings_code(answer: Answer) -> bool:
+def _has_code(answer: Answer) -> bool:
     return not answer.error and 0 < len(answer.code) <= MAX_CODE_LENGTH

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import peewee
 
 from services.errors import BadRequest, NotFound
+from services.event_loop.tasks import end_tasks
 from services.metrics import Metrics
 from services.oauth.errors import ProviderUnavailable, SignInRefused
 from services.oauth.id_tokens import CLOCK_SKEW_SECONDS, LogoutToken
@@ -27,7 +28,6 @@ from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed
 from services.storage.one_time import use_once
-from services.tasks import end_tasks
 
 GIVE_BACK_TRIES = 3
 GIVE_BACK_AGAIN_SECONDS = 5.0
@@ -130,11 +130,11 @@ class ProviderLogout:
             if len(self._giving_back) >= MAX_GIVING_BACK:
                 self._metrics.oauth_given_back.labels(outcome="dropped").inc()
                 continue
-            task = asyncio.get_running_loop().create_task(self._give_back(tokens))
+            task = asyncio.get_running_loop().create_task(self._revoke_all(tokens))
             self._giving_back.add(task)
             task.add_done_callback(self._giving_back.discard)
 
-    async def _give_back(self, tokens: TokenSet) -> None:
+    async def _revoke_all(self, tokens: TokenSet) -> None:
         connection = self._providers.get(tokens.provider)
         for attempt in range(GIVE_BACK_TRIES):
             if attempt:

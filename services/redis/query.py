@@ -9,10 +9,10 @@ from typing import Any, cast
 from hiredis import ProtocolError, Reader, ReplyError
 
 from services.errors import StoreUnavailable
+from services.event_loop.tasks import end_tasks
 from services.redis.address import RedisAddress
 from services.redis.link import command_name, error_word, pack
 from services.redis.store import Command
-from services.tasks import end_tasks
 
 PATIENCE_SECONDS = 0.3
 """How long the slow ones of several servers are waited for once one has answered."""
@@ -125,7 +125,7 @@ async def ask_all(
                 if (error := task.exception()) is None:
                     answers.append((asked[task], task.result()))
                 else:
-                    evidence = _evidence(error)
+                    evidence = _evidence_of(error)
     finally:
         await end_tasks(*asked)
     if not answers:
@@ -133,7 +133,7 @@ async def ask_all(
     return answers
 
 
-def _evidence(error: BaseException) -> str:
+def _evidence_of(error: BaseException) -> str:
     if isinstance(error, StoreUnavailable):
         return error.evidence
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__

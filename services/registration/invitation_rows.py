@@ -39,9 +39,15 @@ def take(db: peewee.Database, hash_: str, address: str, now: float) -> Invitatio
     return found if done else None
 
 
-def living(db: peewee.Database, after: float, limit: int, now: float) -> list[Invitation]:
-    """Invitations that can be used, newest first, those made before `after`."""
-    query = _living(now).where(Invitation.created_at < after)
+def living(db: peewee.Database, after: str, limit: int, now: float) -> list[Invitation]:
+    """Invitations that can be used, newest first, those that follow the one with the id `after`."""
+    query = _living(now)
+    if after:
+        last = Invitation.select().where(Invitation.id == after).get_or_none(db)
+        if last is None:  # used or revoked meanwhile: its place is not known any more
+            return []
+        same_time = (Invitation.created_at == last.created_at) & (Invitation.id > last.id)
+        query = query.where((Invitation.created_at < last.created_at) | same_time)
     order = Invitation.created_at.desc(), Invitation.id
     return list(query.order_by(*order).limit(limit).execute(db))
 

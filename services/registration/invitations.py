@@ -17,13 +17,13 @@ import peewee
 from models.invitation import Invitation
 from services.claims import Role
 from services.errors import Conflict, NotFound, Unauthenticated
+from services.event_loop.steady_clock import SteadyClock
 from services.keyed_tokens import Checksums
 from services.opaque import opaque_token, token_hash
 from services.registration import invitation_rows
 from services.registration.addresses import normalised_email
 from services.registration.registration import PREFIX, Registration
 from services.secret import Secret
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 
 PAGE = "/sign-in"
@@ -130,11 +130,11 @@ class Invitations:
             raise Unauthenticated("invitation: its maker's account is gone") from error
         return NewInvitation(row, url)
 
-    async def living(self, after: float, limit: int) -> list[InvitationRow]:
+    async def living(self, after: str, limit: int) -> list[InvitationRow]:
         """Invitations that can be used, newest first.
 
         Args:
-            after: `created_at` of the last one of the page before; epoch seconds.
+            after: the id of the last one of the page before, or empty.
             limit: the most that are returned.
         """
         found = await self._database.run(invitation_rows.living, after, limit, self._clock())

@@ -16,12 +16,12 @@ from services.errors import (
     InvitationRefused,
     SignupClosed,
 )
+from services.event_loop.steady_clock import SteadyClock
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
 from services.opaque import token_hash
 from services.registration import invitation_rows
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 
 Mode = Literal["open", "invite", "closed"]
@@ -63,7 +63,7 @@ class Registration:
         self._clock = SteadyClock() if clock is None else clock
         self._is_anybody_known = False
         self._on_used: Callable[[str, str], None] = lambda *_: None
-        self.mode = mode
+        self._mode: Mode = mode
 
     # ---- addresses -------------------------------------------------------------------------
 
@@ -104,11 +104,7 @@ class Registration:
                 with one invitation.
         """
         hash_ = await self.recognise(invitation, ip) if invitation else None
-        if hash_ is None and self.mode == "open":
-            return None
-        if not self._is_anybody_known:
-            self._is_anybody_known = await self._database.run(_is_anybody)
-        if self._is_anybody_known:
+        if await self.mode_now() != "open":
             self._refuse(hash_)
         if hash_ is not None and not await self._database.run(
             invitation_rows.is_valid, hash_, self._clock()
@@ -123,10 +119,18 @@ class Registration:
             InvitationRefused: it was not.
             RateLimited: as `check`.
         """
-        if not self._is_ours(invitation):
+        if not self._has_valid_checksum(invitation):
             raise await self._refused("not one of ours, by its form", ip)
         (await self._limits.take((self._limits.of.refresh_reuse, invitation))).require()
         return token_hash(invitation)
+
+    async def mode_now(self) -> Mode:
+        """SIGNUP, or "open" as long as there is no account at all."""
+        if self._mode == "open":
+            return "open"
+        if not self._is_anybody_known:
+            self._is_anybody_known = await self._database.read(_is_anybody)
+        return self._mode if self._is_anybody_known else "open"
 
     def admit(self, db: peewee.Database, address: str, invitation: str | None) -> Admitted:
         """Decide on an account that is not the first, within the transaction that inserts it. The
@@ -150,12 +154,12 @@ class Registration:
 
     def is_usable(self, db: peewee.Database, invitation: str) -> bool:
         """Whether an invitation could be used, within the caller's transaction."""
-        return self.mode != "closed" and invitation_rows.is_valid(db, invitation, self._clock())
+        return self._mode != "closed" and invitation_rows.is_valid(db, invitation, self._clock())
 
     def _refuse(self, invitation: str | None) -> None:
-        if self.mode == "closed":
+        if self._mode == "closed":
             raise SignupClosed("sign-up: SIGNUP is closed")
-        if self.mode == "invite" and invitation is None:
+        if self._mode == "invite" and invitation is None:
             raise InvitationNeeded("sign-up: SIGNUP is invite, and no invitation was given")
 
     # ---- audit -----------------------------------------------------------------------------
@@ -171,7 +175,7 @@ class Registration:
 
     # ---- tokens ----------------------------------------------------------------------------
 
-    def _is_ours(self, token: str) -> bool:
+    def _has_valid_checksum(self, token: str) -> bool:
         text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
         return (
             len(token) <= MAX_TOKEN_LENGTH

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from services.bus.bus import MAX_NUMBER, Bus, LoggedMessage
 from services.errors import StoreUnavailable
-from services.loop_watch import never_stalled
+from services.event_loop.loop_watch import never_stalled
 from services.rooms.local_room import LocalRoom, RoomMember
 from services.rooms.missed_messages import MissedMessages
 from services.sessions.control import CONTROL_ROOM
@@ -69,7 +69,7 @@ class Rooms:
             window = await self._bus.read_behind(CONTROL_ROOM, behind_all, 1)
             here.since = min(here.since, window.now)
 
-    async def read_news(self) -> bool:
+    async def read_missed_from_nodes(self) -> bool:
         """Read messages between nodes that the subscription did not deliver.
 
         Returns:

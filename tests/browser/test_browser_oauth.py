@@ -508,7 +508,7 @@ def test_no_other_try_is_offered_where_it_would_end_the_same(
 ) -> None:
     other = visit()
     other.arrive()
-    op.user["email"] = other.email
+    op.user |= {"email": other.email, "email_verified": False}
     tab = visitor.open()
     go_on(tab, "Campus")
     expect(heading(tab)).to_have_text("There is no account here that Campus opens.")

@@ -325,6 +325,7 @@ def come_by_a_provider(nobody: Witness, op: Provider) -> None:
     browser.browser = True
     assert browser.get("/api/oauth/providers").status == 200
     assert browser.get("/oauth/nobody/login").status == 404
+    assert browser.get("/api/auth/signup").status == 200
     assert come_back(browser, begin(browser)).status == 302
     assert browser.get("/oauth/mock/callback?error=access_denied").status == 403
     assert browser.get("/api/oauth/accounts").body["items"][0]["provider"] == "mock"
@@ -469,6 +470,13 @@ def administer(admin: Witness, user: Witness) -> None:
     assert backend.post("/api/publish", {"room": "channel:x", "event": "x"}).status == 403
     assert admin.call("DELETE", where).status == 204
     assert admin.call("DELETE", where).status == 404
+    invitations = "/api/admin/invitations"
+    made = admin.post(invitations, {"email": address()})
+    assert made.status == 201
+    body = {"invitation": made.body["url"].partition("#invitation=")[2]}
+    assert admin.again().post("/api/oauth/providers/mock/signup", body).status == 200
+    assert admin.get(f"{invitations}?limit=1").status == 200
+    assert admin.call("DELETE", f"{invitations}/{made.body['id']}").status == 204
     wait_until(lambda: bool(admin.get("/api/admin/audit?limit=1").body["items"]))
     admin.get("/api/admin/audit?kind=user.&limit=1")
 

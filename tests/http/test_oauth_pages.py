@@ -413,10 +413,10 @@ def test_a_key_that_was_changed_is_found_by_tokens_without_a_kid_too(
 # ---- who may ---------------------------------------------------------------------------------
 
 
-def test_an_address_that_is_in_use_does_not_open_the_account(
+def test_an_address_that_is_only_claimed_does_not_open_the_account(
     server: Usher, op: Provider, browser: Client
 ) -> None:
-    op.user["email"] = address()
+    op.user |= {"email": address(), "email_verified": False}
     sign_up(server, email=op.user["email"])
     words = refused(come_back(browser, begin(browser)), 403, "no_account")
     assert "Linked accounts" in words

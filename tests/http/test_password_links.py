@@ -100,7 +100,10 @@ def test_an_administrator_may_open_one_too_and_nobody_else(installation: Install
     plain_refusal(Client(server).post(USERS, body), 401, "unauthenticated")
     problem(admin.post(USERS, {**body, "email": "x"}), 400, "bad_request")
     problem(admin.post(USERS, {**body, "name": ""}), 400, "bad_request")
+    plain_refusal(admin.post(USERS, {**body, "role": "admin"}), 403, "forbidden")
+    problem(admin.post(USERS, {**body, "role": "root"}), 400, "bad_request")
     assert admin.get(f"{USERS}?email={body['email']}").body["items"] == []
+    assert admin.post(USERS, {**body, "role": "user"}).body["user"]["role"] == "user"
 
 
 def test_an_address_that_is_taken_is_said_to_be(installation: Installation) -> None:

@@ -42,20 +42,20 @@ from services.backends.app_tokens import AppTokens
 from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
-from services.background import Background
 from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
-from services.container import Services, tell_of_sessions
+from services.composition.container import Services, tell_of_sessions
+from services.composition.health import Health
+from services.composition.infrastructure import Infrastructure
 from services.errors import StoreUnavailable
+from services.event_loop.background import Background
+from services.event_loop.loop_watch import LoopWatch
 from services.factors import parts as factor_parts
 from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
-from services.health import Health
-from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
-from services.loop_watch import LoopWatch
 from services.mail import parts as mail_parts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
@@ -85,6 +85,7 @@ from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
+from services.sessions.login_states import LoginStates
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
@@ -278,7 +279,7 @@ def join_parts(
     name: str,
     settings: Settings,
 ) -> Parts:
-    """Join the services of one node, as `services.container.build` does."""
+    """Join the services of one node, as `services.composition.container.build` does."""
     metrics, hub = Metrics(), Hub()
     # A log in Redis has the ids of Redis' clock, which no test can turn.
     rooms = Rooms(
@@ -326,7 +327,15 @@ def join_parts(
     watch = LoopWatch()
     contact = Contact(watch, hub, revocations, control, LEASE)
     admission = Admission(
-        tokens, tickets, cache, sessions, revocations, contact, shared, metrics, clock
+        tokens,
+        tickets,
+        cache,
+        LoginStates(database, clock),
+        revocations,
+        contact,
+        shared,
+        metrics,
+        clock,
     )
     audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
     tell_of_sessions(sessions, revocations, outbox, audit)

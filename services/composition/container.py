@@ -21,14 +21,15 @@ from services.backends.app_tokens import AppTokens
 from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
-from services.background import Background
 from services.bus.bus import Bus
+from services.composition.health import Health
+from services.composition.infrastructure import Infrastructure
+from services.event_loop.background import Background
+from services.event_loop.steady_clock import SteadyClock
 from services.factors import parts as factor_parts
 from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
-from services.health import Health
-from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.mail import parts as mail_parts
 from services.mail.parts import MailParts
@@ -56,6 +57,7 @@ from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
+from services.sessions.login_states import LoginStates
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
@@ -67,7 +69,6 @@ from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
-from services.steady_clock import SteadyClock
 from services.step_up.freshness import Freshness
 from services.step_up.step_up import StepUp
 from services.storage.encryption import Encryption
@@ -197,7 +198,7 @@ def build(
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     admission = Admission(
-        tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
+        tokens, tickets, cache, LoginStates(database), revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
     mail = mail_parts.join(settings, database, encryption, metrics, issuer)

@@ -8,13 +8,14 @@ from contextlib import suppress
 
 from services.accounts.api_keys import READ_SECONDS
 from services.audit.trail import LINES_SECONDS, ROWS_SECONDS
-from services.container import Services
+from services.composition.container import Services
+from services.composition.health import CHECK_SECONDS
+from services.composition.infrastructure import close_infrastructure
+from services.composition.upkeep import PURGE_SECONDS, Upkeep
 from services.errors import DatabaseUnavailable, StoreUnavailable, UsherError
-from services.health import CHECK_SECONDS
-from services.infrastructure import close_infrastructure
 from services.providers.refresh import KEEP_SECONDS
 from services.refresh.steps import TICK_SECONDS
-from services.sessions.contact import ENFORCE_SECONDS, NEWS_SECONDS
+from services.sessions.contact import ENFORCE_SECONDS, LOG_SECONDS
 from services.sessions.last_seen import WRITE_SECONDS
 from services.sessions.revocations import SWEEP_SECONDS
 from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECONDS
@@ -22,7 +23,6 @@ from services.sockets.keepalive import PING_SECONDS, keep_alive
 from services.sockets.session_pool import RENEW_SECONDS
 from services.sockets.unjoined_counts import SHARE_SECONDS
 from services.step_up.freshness import TICK_SECONDS as FRESHNESS_SECONDS
-from services.upkeep import PURGE_SECONDS, Upkeep
 from services.webhooks.socket_events import WRITE_SECONDS as WRITE_EVENTS_SECONDS
 
 log = logging.getLogger("usher")
@@ -70,7 +70,7 @@ def _begin_loops(services: Services) -> None:
         await keep_alive(services.hub, services.infrastructure.watch.resumed_at)
 
     background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
-    background.every(NEWS_SECONDS, "read news", services.contact.receive)
+    background.every(LOG_SECONDS, "read news", services.contact.receive)
     background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)
@@ -85,7 +85,10 @@ def _begin_loops(services: Services) -> None:
 
 def _begin_upkeep(services: Services) -> None:
     """Start the loops that read rarely changing rows, write buffered data, and delete old rows."""
-    background, database = services.background, services.infrastructure.database
+    background, database = (
+        services.background,
+        services.infrastructure.database,
+    )
 
     async def prune() -> None:
         services.revocations.prune()
@@ -117,6 +120,7 @@ async def stop(services: Services) -> None:
     """Stop the loops, flush pending writes and close the infrastructure."""
     services.infrastructure.watch.stop()
     await services.background.close()
+    await services.admission.login_states.close()
     try:
         await asyncio.wait_for(services.last_seen.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:  # not essential; the stop must continue
