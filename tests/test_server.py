@@ -114,8 +114,8 @@ def test_the_start_screen_is_calm_and_tells_where_everything_is(database_kind: s
 def test_both_names_of_this_machine_are_its_own(database_kind: str) -> None:
     """The one that is announced, and the one where it listens."""
     with usher(database_kind) as server:
+        browser = sign_up(server, browser=True)
         for name in ("localhost", "127.0.0.1"):
-            browser = sign_up(server, browser=True)
             origin = f"http://{name}:{server.port}"
             assert browser.post("/api/ws/ticket", Origin=origin).status == 201
         foreign = browser.post("/api/ws/ticket", Origin=f"http://localhost:{server.port - 1}")
