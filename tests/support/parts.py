@@ -32,6 +32,7 @@ from services.accounts.accounts import Accounts
 from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
+from services.accounts.link_tokens import LinkTokens
 from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
@@ -42,26 +43,27 @@ from services.backends.app_tokens import AppTokens
 from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
-from services.background import Background
 from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
-from services.container import Services, tell_of_sessions
+from services.composition.container import Services, tell_of_sessions
+from services.composition.health import Health
+from services.composition.infrastructure import Infrastructure
 from services.errors import StoreUnavailable
+from services.event_loop.background import Background
+from services.event_loop.loop_watch import LoopWatch
 from services.factors import parts as factor_parts
 from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
-from services.health import Health
-from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
-from services.loop_watch import LoopWatch
 from services.mail import parts as mail_parts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
+from services.recovery import parts as recovery_parts
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
@@ -279,13 +281,14 @@ def join_parts(
     name: str,
     settings: Settings,
 ) -> Parts:
-    """Join the services of one node, as `services.container.build` does."""
+    """Join the services of one node, as `services.composition.container.build` does."""
     metrics, hub = Metrics(), Hub()
     # A log in Redis has the ids of Redis' clock, which no test can turn.
     rooms = Rooms(
         bus,
         as_event=lambda kept: message_event(kept.id, kept.body),
         clock=clock if isinstance(bus, MemoryBus) else time.time,
+        proof_clock=clock,
     )
     control = Control(bus, rooms, name, metrics)
     control.on_replaced(lambda session_id: replace(hub, session_id))
@@ -400,6 +403,8 @@ def join_parts(
         metrics,
         clock,
         outbox,
+        mail.outbox,
+        settings.email_verification != "off",
     )
     services = Services(
         node=name,
@@ -456,11 +461,28 @@ def join_parts(
             passwords,
             session_ends,
             revocations,
-            tokens.links,
-            limits,
+            LinkTokens(tokens.links, limits, ISSUER),
             registration.rules,
-            ISSUER,
+            registration.handovers,
             outbox,
+            mail.outbox,
+            clock,
+        ),
+        recovery=recovery_parts.join(
+            database,
+            accounts,
+            passwords,
+            sessions,
+            session_ends,
+            revocations,
+            registration,
+            limits,
+            LinkTokens(tokens.links, limits, ISSUER),
+            mail.outbox,
+            outbox,
+            settings.email_verification,
+            hooks.happened(audit, "link.created", "forgot"),
+            hooks.happened(audit, "account.created"),
             clock,
         ),
         limits=limits,
