@@ -7,6 +7,8 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import peewee
+
 from services.accounts.accounts import Accounts
 from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
@@ -262,6 +264,7 @@ def build(
         mails=mail.outbox,
         verifies=settings.email_verification != "off",
     )
+    registration.handovers.on_handover(take_factors)
     return Services(
         node=node,
         infrastructure=infrastructure,
@@ -324,8 +327,6 @@ def build(
             accounts,
             passwords,
             login_sessions,
-            session_ends,
-            revocations,
             registration,
             limits,
             LinkTokens(tokens.links, limits, issuer),
@@ -361,6 +362,11 @@ def build(
         factors=factors.factors,
         login_challenges=factors.challenges,
     )
+
+
+def take_factors(db: peewee.Database, user_id: str) -> None:
+    """Remove the second factors and passkeys of an account that is given to another."""
+    Factors.remove_all(db, user_id)
 
 
 def tell_of_sessions(

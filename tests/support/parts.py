@@ -46,7 +46,7 @@ from services.backends.publishing import Publishing
 from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
-from services.composition.container import Services, tell_of_sessions
+from services.composition.container import Services, take_factors, tell_of_sessions
 from services.composition.health import Health
 from services.composition.infrastructure import Infrastructure
 from services.errors import StoreUnavailable
@@ -406,6 +406,7 @@ def join_parts(
         mail.outbox,
         settings.email_verification != "off",
     )
+    registration.handovers.on_handover(take_factors)
     services = Services(
         node=name,
         infrastructure=Infrastructure(
@@ -473,8 +474,6 @@ def join_parts(
             accounts,
             passwords,
             sessions,
-            session_ends,
-            revocations,
             registration,
             limits,
             LinkTokens(tokens.links, limits, ISSUER),
