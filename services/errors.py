@@ -16,6 +16,7 @@
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
     │   ├── LinkRefused    403  link_refused
+    │   ├── EmailUnverified 403 email_unverified
     │   ├── SignupClosed   403  signup_closed
     │   ├── InvitationNeeded 403 invitation_needed
     │   ├── InvitationRefused 403 invitation_refused
@@ -155,7 +156,7 @@ class StepUpNeeded(UsherError):
     """The user is signed in, and must prove again who they are (RFC 9470). No refresh helps.
 
     Args:
-        max_age: seconds that a proof counts.
+        max_age: seconds that a proof counts; for HTTP.
         acr: the number of factors that is needed.
         methods: by which this user can prove it; empty where only a new sign-in does.
     """
@@ -163,7 +164,7 @@ class StepUpNeeded(UsherError):
     status, code = 401, "step_up_needed"
     title = "Confirm that it is you to go on."
 
-    def __init__(self, max_age: float, acr: Acr = "1", methods: tuple[str, ...] = ()) -> None:
+    def __init__(self, max_age: float = 0.0, acr: Acr = "1", methods: tuple[str, ...] = ()) -> None:
         super().__init__("the proof of who the user is is too old, or by too few factors")
         self.max_age, self.acr, self.methods = max_age, acr, methods
         self.public = {"methods": methods} if methods else {}
@@ -198,6 +199,12 @@ class OriginRefused(Forbidden):
 
     code = "origin_refused"
     title = "Requests from this origin are not taken. The server's log says how to allow it."
+
+
+class EmailUnverified(Forbidden):
+    """A sign-in that is right, where EMAIL_VERIFICATION is `required`."""
+
+    code, title = "email_unverified", "Confirm your e-mail address first. A mail tells you how."
 
 
 class LinkRefused(Forbidden):

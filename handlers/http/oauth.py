@@ -43,7 +43,7 @@ from services.providers.authorization_requests import (
     request_key,
 )
 from services.providers.flow import MAX_CODE_LENGTH, Answer, Begun
-from services.settings.origins import checked_next
+from services.settings.origins import LOCAL_NAMES, checked_next
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 ANSWER = ("state", "code", "error", "iss")
@@ -77,6 +77,13 @@ class AuthorizationRequestHandler(ApiHandler):
         """All encrypted authorization requests in the browser's cookies."""
         stem = self.site.cookies.authorization_request
         return [cookie.value for name, cookie in self.cookies.items() if name.startswith(stem)]
+
+    def is_other_host(self) -> bool:
+        """Whether the browser used another name of this host than that of the redirect URI: the
+        callback would receive none of its cookies."""
+        public = urlsplit(self.site.origins.public_url).hostname
+        asked = (self.address().host or "").partition(":")[0]
+        return asked != public and {asked, public} <= LOCAL_NAMES
 
     def set_request_cookie(self, begun: Begun) -> None:
         """Store an authorization request in a cookie, and remove the oldest beyond the limit."""
@@ -230,23 +237,13 @@ class OAuthLoginHandler(OAuthHandler):
             self.go_to(f"/sign-in?{self.request.query}")
             return
         prompt = "login" if self.get_query_argument("prompt", "") == "login" else None
-        if self._is_other_host():
-            # Another name of this host: the callback would receive no cookie.
+        if self.is_other_host():
             self.go_to(f"{origins.public_url}{self.request.uri}")
             return
         flow = self.services.oauth.flow
         begun = await flow.begin(provider, self.next, prompt=prompt, native=native)
         self.set_request_cookie(begun)
         self.go_to(begun.url)
-
-    def _is_other_host(self) -> bool:
-        """Whether the browser used another host than that of the redirect URI."""
-        public = urlsplit(self.site.origins.public_url).hostname
-        asked = (self.address().host or "").partition(":")[0]
-        return asked != public and {asked, public} <= _LOCAL
-
-
-_LOCAL = frozenset(("127.0.0.1", "localhost"))
 
 
 class OAuthCallbackHandler(OAuthHandler):

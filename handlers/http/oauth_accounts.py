@@ -166,6 +166,9 @@ class LinkHandler(AuthorizationRequestHandler):
     async def post(self, provider: str, body: LinkAccount) -> GoThere:
         next_ = checked_next(body.next, self.site.origins)
         self.services.oauth.providers.get(provider)  # before the password is verified
+        if self.is_other_host():
+            here = self.site.origins.public_url
+            raise BadRequest("linking: at another name", detail=f"open {here} to link accounts")
         claims = self.identity.claims
         known_hash = await self._reauthenticate(claims.sub, claims.sid, body.current_password)
         link = Link(claims.sub, claims.sid, proof_of(known_hash))

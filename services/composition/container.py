@@ -11,6 +11,7 @@ from services.accounts.accounts import Accounts
 from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
+from services.accounts.link_tokens import LinkTokens
 from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
@@ -38,6 +39,8 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
+from services.recovery import parts as recovery_parts
+from services.recovery.parts import RecoveryParts
 from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
 from services.registration import parts as registration_parts
@@ -135,6 +138,7 @@ class Services:
     freshness: Freshness
     step_up: StepUp
     factors: Factors
+    recovery: RecoveryParts
     login_challenges: LoginChallenges
 
 
@@ -154,17 +158,18 @@ def build(
     node, hub = secrets.token_urlsafe(8), Hub()
     pool, nodes = SessionPool(store), Nodes(store, node)
     watch = infrastructure.watch
+    freshness = Freshness(database, settings.step_up_seconds, SteadyClock())
     rooms = Rooms(
         infrastructure.bus,
         as_event=lambda kept: message_event(kept.id, kept.body),
         stalled=watch.check,
         as_gap=gap_event,
+        proof_clock=freshness.clock,
     )
     control = Control(infrastructure.bus, rooms, node, metrics)
     control.on_replaced(lambda session_id: _replace(hub, session_id))
     cache = LoginCache(store, token_life)
     revocations = Revocations(database, cache, hub, control, metrics, token_life)
-    freshness = Freshness(database, settings.step_up_seconds, SteadyClock())
     login_sessions = LoginSessions(
         database,
         tokens,
@@ -175,6 +180,7 @@ def build(
         settings.max_sessions_per_user,
         steady=freshness.clock,
         epoch=lambda: freshness.epoch,
+        verified_only=settings.email_verification == "required",
     )
     session_ends = SessionEnds(database, revocations)
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
@@ -253,16 +259,8 @@ def build(
         factors.challenges.begin_within,
         metrics,
         outbox=outbox,
-    )
-    factors = factor_parts.join(
-        database,
-        encryption,
-        login_sessions,
-        tokens,
-        limits,
-        health.keys_are_wrong,
-        settings.app_name,
-        metrics,
+        mails=mail.outbox,
+        verifies=settings.email_verification != "off",
     )
     return Services(
         node=node,
@@ -315,11 +313,27 @@ def build(
             passwords,
             session_ends,
             revocations,
-            tokens.links,
-            limits,
+            LinkTokens(tokens.links, limits, issuer),
             registration.rules,
-            issuer,
+            registration.handovers,
             outbox,
+            mail.outbox,
+        ),
+        recovery=recovery_parts.join(
+            database,
+            accounts,
+            passwords,
+            login_sessions,
+            session_ends,
+            revocations,
+            registration,
+            limits,
+            LinkTokens(tokens.links, limits, issuer),
+            mail.outbox,
+            outbox,
+            settings.email_verification,
+            hooks.happened(audit, "link.created", "forgot"),
+            hooks.happened(audit, "account.created"),
         ),
         limits=limits,
         tokens=tokens,
