@@ -8,6 +8,7 @@ from typing import Any
 
 from tornado import web
 
+from handlers.account.me import ExportHandler, MeHandler
 from handlers.account.second_factor import SecondFactorHandler
 from handlers.account.step_up import StepUpHandler
 from handlers.account.totp import RecoveryCodesHandler, TotpConfirmHandler, TotpHandler
@@ -25,7 +26,6 @@ from handlers.http.audit import AuditHandler
 from handlers.http.auth import (
     LogInHandler,
     LogOutHandler,
-    MeHandler,
     PasswordHandler,
     PasswordResetHandler,
     RefreshHandler,
@@ -96,6 +96,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/refresh", RefreshHandler),
     ("/api/auth/logout", LogOutHandler),
     ("/api/auth/me", MeHandler),
+    ("/api/auth/me/export", ExportHandler),
     ("/api/auth/password", PasswordHandler),
     ("/api/auth/password/reset", PasswordResetHandler),
     ("/api/auth/step-up", StepUpHandler),

@@ -164,7 +164,9 @@ async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) ->
         raise BadRequest("history: room or rooms", detail="data: either room or rooms is needed")
     grant = await _granted_now(socket, data.room)
     bus = socket.context.services.bus
-    window = await bus.read(data.room, data.after, HISTORY_PAGE, grant.since)
+    read = await bus.read(data.room, data.after, HISTORY_PAGE, grant.since)
+    (window,) = await socket.context.services.authors.shown([read], set())
+    assert window is not None
     texts, _ = _as_fit(window, HISTORY_BYTES - len(frame.id), at_least_one=True)
     more = window.more or len(texts) < len(window.messages)
     socket.answer(frame, rooms.History(texts, window.complete, more))
@@ -187,13 +189,15 @@ async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms
     granted = await _granted_among(socket, [each.room for each in asked])
     answers: list[rooms.RoomHistory] = []
     left = HISTORY_BYTES - len(frame.id)
+    living: set[str] = set()
     limit = max(ROOM_PAGE, HISTORY_PAGE // len(asked))  # few that were silent for long, far away
     for start in range(0, len(asked), ROOMS_AT_ONCE):
         some = asked[start : start + ROOMS_AT_ONCE]
-        windows = await _read_many(socket, some, granted, limit)
-        for each, read in zip(some, windows, strict=True):
+        read = await _read_many(socket, some, granted, limit)
+        windows = await socket.context.services.authors.shown(read, living)
+        for each, found in zip(some, windows, strict=True):
             # Checked again: rights may have been revoked while the logs were read.
-            window = read if socket.membership.grant_in(each.room) else None
+            window = found if socket.membership.grant_in(each.room) else None
             part, left = _part_of(each, window, left, first=not answers)
             if part is not None:
                 answers.append(part)

@@ -48,6 +48,9 @@ class HubSocket(Protocol):
     def membership(self) -> HubRooms:
         """Which rooms it is in."""
 
+    def rename(self, name: str) -> None:
+        """Take over the user's new display name."""
+
     def close(self, code: CloseCode, after: float | None = None) -> None:
         """Close at once. `after`: seconds to wait before another try."""
 
