@@ -196,7 +196,7 @@ class App {
     byId('notice').focus();
   }
 
-  /** @param {import('./usher.js').UsherState} state */
+  /** @param {import('./usher-types.js').UsherState} state */
   #onState(state) {
     if (!this.#signedIn) return;
     if (state.name === 'joined') {

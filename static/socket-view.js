@@ -73,7 +73,7 @@ export class SocketView {
     this.#tick();
   }
 
-  /** @param {import('./usher.js').Session} session */
+  /** @param {import('./usher-types.js').Session} session */
   #showSession({ session_id, user, rooms, expires_at }) {
     setText(byId('fact-user'), user.name);
     setText(byId('fact-role'), user.role);
@@ -102,7 +102,7 @@ export class SocketView {
     setText(byId('frames-note'), 'Every frame shows up here, newest first.');
   }
 
-  /** @param {import('./usher.js').UsherFrame} passed */
+  /** @param {import('./usher-types.js').UsherFrame} passed */
   #addFrame({ direction, frame, size }) {
     const { event, ...rest } = frame;
     const beat = event === 'heartbeat' || (event === 'reply' && this.#beats.delete(frame.id));

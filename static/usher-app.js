@@ -11,8 +11,8 @@
  *
  * The connection itself is usher.js; `usher.client` is there for what is not here.
  *
- * @typedef {import('./usher.js').Session} Session
- * @typedef {import('./usher.js').UsherState} UsherState
+ * @typedef {import('./usher-types.js').Session} Session
+ * @typedef {import('./usher-types.js').UsherState} UsherState
  * @typedef {import('./usher-tokens.js').SignedInUser} User
  *
  * @typedef {object} Settings
@@ -37,6 +37,7 @@
  * @property {import('./usher-room.js').Gap} gap in any room
  */
 
+import { RENEWABLE, UserFetch } from './usher-fetch.js';
 import { CookieLogin, TokenLogin, ask, bodyOf, parsed, refusal } from './usher-login.js';
 import { missing, withDefaults } from './usher-options.js';
 import { Listeners, Room } from './usher-room.js';
@@ -45,7 +46,6 @@ import { UsherError, misuse } from './usher-wire.js';
 import { UsherClient } from './usher.js';
 
 export const VERSION = '1.1.0';
-const RENEWABLE = new Set(['unauthenticated', 'token_expired']);
 const OF_ROOMS = new Set(['message', 'typing', 'presence']);
 
 /** @param {Settings} [settings]  @returns {Usher}
@@ -58,6 +58,7 @@ export class Usher {
   /** @type {Map<string, Room>} */ #rooms = new Map();
   /** @type {User | null} */ #user = null;
   #listeners = new Listeners();
+  #userFetch;
   /** The connection: UsherClient. */
   client;
 
@@ -68,6 +69,7 @@ export class Usher {
     if (lack) throw lack;
     if (!this.#options.fetch) throw misuse('There is no fetch here: give one as the option fetch.');
     this.#login = this.#loginBy(credentials, storage);
+    this.#userFetch = new UserFetch(this.#options, this.#login, () => this.#became(null));
     this.client = new UsherClient({ ...others, baseUrl: this.#options.base.href, getToken: undefined,
       login: this.#login });
     this.client.addEventListener('state', (/** @type {any} */ { detail }) => this.#state(detail));
@@ -205,70 +207,7 @@ export class Usher {
    *  @param {RequestInfo | URL} input  @param {RequestInit} [init]
    *  @returns {Promise<Response>} whatever its status; rejects with UsherError `unreachable`, or
    *    with the reason of `init.signal` */
-  async fetch(input, init = {}) {
-    const { base, fetch } = this.#options;
-    const given = isRequest(input) ? /** @type {Request} */ (input) : null;
-    // A path is below the server's own, which need not be the root.
-    const url = new URL(given ? given.url : String(input).replace(/^\/(?![/\\])/, './'), base);
-    if (url.origin !== base.origin || !url.pathname.startsWith(base.pathname)) {
-      return fetch(given ?? url.href, init);
-    }
-    // What can be read once only is kept for the second try.
-    const whole = given || isStream(init.body) ? new Request(given ?? url.href, init) : null;
-    const how = whole ? { headers: whole.headers, signal: whole.signal } : init;
-    const token = await this.#token();
-    const used = this.#login.mark();
-    const answer = await this.#asUser(whole?.clone() ?? url.href, how, token);
-    if (answer.status !== 401 || !await this.#renewed(answer, used)) return answer;
-    return this.#asUser(whole ?? url.href, how, await this.#token());
-  }
-
-  /** @param {Request | string} target  @param {RequestInit} init  @param {string} token */
-  async #asUser(target, init, token) {
-    const { fetch, timeoutMs } = this.#options;
-    const headers = new Headers(init.headers);
-    if (token && !headers.has('Authorization')) headers.set('Authorization', `Bearer ${token}`);
-    const late = new AbortController(); // an answer that has begun may take its time
-    const timer = setTimeout(() => late.abort(), timeoutMs);
-    const { signal } = init;
-    try {
-      return await fetch(target, {
-        ...init, headers, signal: signal ? either(signal, late.signal) : late.signal,
-        // A redirect could lead to another origin, and a token must not.
-        ...(this.#login.gives === 'token' ? { redirect: 'error', credentials: 'omit' }
-          : { credentials: 'include' }),
-      });
-    } catch (cause) {
-      if (signal?.aborted) throw cause;
-      throw new UsherError('unreachable', undefined, { cause });
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  /** @returns {Promise<string>} the access token; '': cookies, or nobody is signed in */
-  async #token() {
-    const login = this.#login;
-    if (login instanceof TokenLogin) return login.credential(false);
-    return login instanceof KeptLogin ? login.mark() : '';
-  }
-
-  /** @param {Response} answer a 401  @param {string} used the credential's mark
-   *  @returns {Promise<boolean>} whether another try makes sense */
-  async #renewed(answer, used) {
-    const login = this.#login;
-    const { code } = refusal(answer, parsed(await answer.clone().text()));
-    if (!RENEWABLE.has(code) || (login instanceof KeptLogin && !used)) return false;
-    if (login.mark() !== used) return true; // somebody else has renewed it meanwhile
-    try {
-      await (login instanceof KeptLogin ? login.renew(used) : login.refresh());
-      return true;
-    } catch (error) {
-      if (!RENEWABLE.has(/** @type {UsherError} */ (error).code)) throw error;
-      if (!(login instanceof TokenLogin)) this.#became(null);
-      return false;
-    }
-  }
+  fetch(input, init = {}) { return this.#userFetch.fetch(input, init); }
 
   // ---- the connection and its rooms ----------------------------------------------------------
 
@@ -327,17 +266,6 @@ export class Usher {
     this.#listeners.tell('gap', gap);
   }
 }
-
-/** @param {AbortSignal} given  @param {AbortSignal} late  @returns {AbortSignal} */
-function either(given, late) {
-  return AbortSignal.any?.([given, late]) ?? given; // browsers of before 2024 have no `any`
-}
-
-/** @param {unknown} input  @returns {boolean} */
-function isRequest(input) { return typeof input === 'object' && input !== null && 'clone' in input; }
-
-/** @param {any} body  @returns {boolean} */
-function isStream(body) { return typeof body?.getReader === 'function'; }
 
 /** Whether a browser sends the server's SameSite cookies along with a page's calls. Where that
  *  cannot be known (`a.co.uk` and `b.co.uk`) it is tried: see `cookies_blocked`.

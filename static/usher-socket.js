@@ -42,7 +42,7 @@ export class Timers {
  * @typedef {{resolve: Function, reject: Function, timer: any, urgent: boolean}} Waiter
  * @typedef {object} Hears
  * @property {(frame: any) => void} frame a frame came that is no reply
- * @property {(detail: import('./usher.js').UsherFrame) => void} passed any frame, masked
+ * @property {(detail: import('./usher-types.js').UsherFrame) => void} passed any frame, masked
  * @property {(end: End) => void} ended told once; nothing comes after it
  */
 

@@ -26,7 +26,7 @@ export function reasonText({ code, reason }) {
   return code === 1000 ? text : `${text} (${[code, reason].filter(Boolean).join(' ')})`;
 }
 
-/** @param {import('./usher.js').UsherState} state  @returns {string} */
+/** @param {import('./usher-types.js').UsherState} state  @returns {string} */
 export function stateText(state) {
   switch (state.name) {
     case 'connecting':

@@ -16,7 +16,11 @@ TIMEOUT_SECONDS = 1.0
 
 
 class SubscribedConnection(asyncio.Protocol):
-    """One connection in subscribed mode. Calls `on_message` with kind, channel and body."""
+    """One connection in subscribed mode. Calls `on_message` with kind, channel and body.
+
+    Attributes:
+        is_alive: it was not lost so far. Its end is told once, to `on_lost`.
+    """
 
     def __init__(
         self, on_message: Any, on_lost: Any, on_refused: Any, stalled: Callable[[], bool]
@@ -31,10 +35,13 @@ class SubscribedConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._last_received = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._alive = True
+        self.is_alive = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if not self.is_alive:  # given up while it was being made
+            self._transport.abort()
+            return
         # Not at once: the greeting must be sent first.
         self._probe_later()
 
@@ -75,13 +82,13 @@ class SubscribedConnection(asyncio.Protocol):
     def _read_undelivered(self) -> None:
         undelivered, self._undelivered = self._undelivered, []
         self._read(b"".join(undelivered))
-        if self._alive and self._transport is not None:
+        if self.is_alive and self._transport is not None:
             self._transport.resume_reading()
 
     def _read(self, data: bytes) -> None:
         try:
             self._reader.feed(data)
-            while self._alive and (reply := self._reader.gets()) is not False:
+            while self.is_alive and (reply := self._reader.gets()) is not False:
                 if isinstance(reply, ReplyError):  # a refused room must not look subscribed
                     self._on_refused(error_word(reply))
                     self.lose()
@@ -95,9 +102,9 @@ class SubscribedConnection(asyncio.Protocol):
         self.lose()
 
     def lose(self) -> None:
-        if not self._alive:
+        if not self.is_alive:
             return
-        self._alive = False
+        self.is_alive = False
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:

@@ -122,6 +122,15 @@ class Subscription:
             await asyncio.wait_for(self._address.connect(connection), TIMEOUT_SECONDS)
         except (OSError, StoreUnavailable, asyncio.TimeoutError) as error:
             log.debug("the bus is not connected: %s", type(error).__name__)
+            connection.lose()
+            return
+        except Exception:  # a bug must not end the loop that reconnects
+            log.exception("connecting the bus failed in an unexpected way")
+            connection.lose()
+            return
+        if not connection.is_alive:
+            # Redis closed it before this task ran again. Nothing would tell of its end later.
+            log.debug("the bus is not connected: lost while connecting")
             return
         connection.write(self._address.greeting)
         self._lost.clear()
