@@ -22,7 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from services.embedded.child_process import tied
+from services.embedded.child_process import tied_to_parent
 
 ROOT = Path(__file__).resolve().parent
 HOST = "127.0.0.1"
@@ -160,7 +160,7 @@ async def _beside(
         errors: where its stderr goes; None for this one's.
     """
     process = await asyncio.create_subprocess_exec(
-        *tied([sys.executable, *command]),
+        *tied_to_parent([sys.executable, *command]),
         env=environ,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

@@ -46,6 +46,7 @@ class Subject:
     store: int
     address: Address
     logins: list[Login]
+    folder: Path
 
 
 def cpu_seconds(pid: int) -> float:
@@ -144,7 +145,7 @@ def start(stack: ExitStack, name: str, tree: Path, secret: str) -> Subject:
     cores = machine.pick_cores()
     machine.pin(process.pid, cores.server)
     machine.pin(store, cores.load)
-    return Subject(name, process.pid, store, address, logins)
+    return Subject(name, process.pid, store, address, logins, folder)
 
 
 def burst(subject: Subject, way: str, tokens: list[str]) -> tuple[float, float]:

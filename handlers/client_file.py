@@ -47,7 +47,7 @@ def client_file(folder: Path) -> ClientFile:
         for name in names.split(",")
         if name.strip()
     )
-    parts = [_bare(texts[name]) for name in order]
+    parts = [_without_module_syntax(texts[name]) for name in order]
     whole = "\n".join([*parts, f"export {{ {', '.join(public)} }};\n"])
     version = _VERSION.search("\n".join(texts.values()))
     if version is None:
@@ -68,6 +68,6 @@ def _modules(folder: Path) -> dict[str, str]:
     return found
 
 
-def _bare(text: str) -> str:
+def _without_module_syntax(text: str) -> str:
     """A module without its imports and exports."""
     return _EXPORT.sub("", _NAMES_AGAIN.sub("", _FROM.sub("", text)))

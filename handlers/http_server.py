@@ -50,7 +50,10 @@ class UsherServer(HTTPServer):
         """Looks at connections first, where sockets do not go through Tornado."""
         if router.upgrade_handler is not None and self.ssl_options is None:
             self._arrivals = Arrivals(
-                router.upgrade_handler, self._unjoined, self._arrived, self._turn_away
+                router.upgrade_handler,
+                self._unjoined,
+                self._handle_arrival,
+                self._refuse_with_one_write,
             )
         self._listening: list[tuple[socket.socket, Callable[[], None]]] = []
         self._counted: dict[object, str] = {}
@@ -78,13 +81,15 @@ class UsherServer(HTTPServer):
         group = self._unjoined.connected(peer)
         if group is None:
             # Before the TLS handshake no response can be sent.
-            self._turn_away(sock, can_answer=self.ssl_options is None)
+            self._refuse_with_one_write(sock, can_answer=self.ssl_options is None)
             return
         sock.setblocking(False)
         arrival = Arrival(sock, address, peer, group, asyncio.get_running_loop().time())
-        self._arrived(arrival, b"" if group or self.ssl_options is not None else first_bytes(sock))
+        self._handle_arrival(
+            arrival, b"" if group or self.ssl_options is not None else first_bytes(sock)
+        )
 
-    def _arrived(self, arrival: Arrival, first: bytes) -> None:
+    def _handle_arrival(self, arrival: Arrival, first: bytes) -> None:
         """Handle a connection that does not begin with a plain handshake, in its turn."""
         network = arrival.group
         if not network:  # a trusted proxy's, which says whose request it is
@@ -103,7 +108,7 @@ class UsherServer(HTTPServer):
                 )
             except OSError:  # the client left at once
                 arrival.sock.close()
-                self._count_no_more(arrival.group)
+                self._stop_counting(arrival.group)
                 return
             stream = SSLIOStream(sock, **options)
             limit_handshake(stream)
@@ -113,7 +118,7 @@ class UsherServer(HTTPServer):
             self._counted[stream] = arrival.group
         self.handle_stream(stream, arrival.address)
 
-    def _count_no_more(self, group: str) -> None:
+    def _stop_counting(self, group: str) -> None:
         if group:
             self._unjoined.leave(group)
 
@@ -127,7 +132,7 @@ class UsherServer(HTTPServer):
         self.ssl_options = tls.context
 
     @staticmethod
-    def _turn_away(sock: socket.socket, can_answer: bool = True) -> None:
+    def _refuse_with_one_write(sock: socket.socket, can_answer: bool = True) -> None:
         """Refuse a connection with one write, before its request is read, to keep it cheap."""
         if can_answer:
             with contextlib.suppress(OSError):
@@ -149,7 +154,7 @@ class UsherServer(HTTPServer):
         self._router.leave(server_conn)
         super().on_close(server_conn)
         stream = getattr(server_conn, "stream", None)
-        self._count_no_more(self._counted.pop(stream, ""))
+        self._stop_counting(self._counted.pop(stream, ""))
         if not self._connections:
             self._empty.set()
 

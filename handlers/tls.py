@@ -56,7 +56,7 @@ class Tls:
                 raise SettingError(name, f"{path} ({error.strerror})", "a PEM file") from error
         try:
             # For a key with a password, OpenSSL would prompt on the terminal.
-            context.load_cert_chain(self._certificate, self._key, password=_refuse_to_ask)
+            context.load_cert_chain(self._certificate, self._key, password=_refuse_password_prompt)
         except (ssl.SSLError, ValueError) as error:
             reason = getattr(error, "reason", "") or str(error)
             if reason == "KEY_VALUES_MISMATCH":
@@ -74,13 +74,13 @@ def limit_handshake(stream: SSLIOStream) -> None:
     done = stream.wait_for_handshake()
     timer = loop.call_later(HANDSHAKE_SECONDS, stream.close)
 
-    def over(future: asyncio.Future[SSLIOStream]) -> None:
+    def on_handshake_done(future: asyncio.Future[SSLIOStream]) -> None:
         timer.cancel()
         if not future.cancelled() and future.exception() is not None:
             log.debug("TLS handshake failed")
 
-    done.add_done_callback(over)
+    done.add_done_callback(on_handshake_done)
 
 
-def _refuse_to_ask() -> str:
+def _refuse_password_prompt() -> str:
     raise ValueError("the key has a password")

@@ -59,6 +59,7 @@ from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
+from services.sessions.login_states import LoginStates
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
@@ -203,7 +204,7 @@ def build(
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     admission = Admission(
-        tokens, tickets, cache, login_sessions, revocations, contact, shared, metrics
+        tokens, tickets, cache, LoginStates(database), revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
     mail = mail_parts.join(settings, database, encryption, metrics, issuer)

@@ -14,7 +14,7 @@ from services.health import CHECK_SECONDS
 from services.infrastructure import close_infrastructure
 from services.providers.refresh import KEEP_SECONDS
 from services.refresh.steps import TICK_SECONDS
-from services.sessions.contact import ENFORCE_SECONDS, NEWS_SECONDS
+from services.sessions.contact import ENFORCE_SECONDS, LOG_SECONDS
 from services.sessions.last_seen import WRITE_SECONDS
 from services.sessions.revocations import SWEEP_SECONDS
 from services.sessions.token_binding import CHECK_SECONDS as CHECK_BINDINGS_SECONDS
@@ -70,7 +70,7 @@ def _begin_loops(services: Services) -> None:
         await keep_alive(services.hub, services.infrastructure.watch.resumed_at)
 
     background.every(SWEEP_SECONDS, "sweep revocations", services.contact.sweep)
-    background.every(NEWS_SECONDS, "read news", services.contact.receive)
+    background.every(LOG_SECONDS, "read news", services.contact.receive)
     background.every(ENFORCE_SECONDS, "end the lease", services.contact.enforce)
     background.every(SWEEP_SECONDS, "look up rights again", services.access.try_again)
     background.every(CHECK_SECONDS, "check health", services.health.check)
@@ -117,6 +117,7 @@ async def stop(services: Services) -> None:
     """Stop the loops, flush pending writes and close the infrastructure."""
     services.infrastructure.watch.stop()
     await services.background.close()
+    await services.admission.login_states.close()
     try:
         await asyncio.wait_for(services.last_seen.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:  # not essential; the stop must continue

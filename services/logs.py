@@ -159,18 +159,18 @@ class LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or count it if it is a repetition."""
         place = (record.name, record.levelno, str(record.msg))
-        self._make_harmless(record)
-        for line in (*self._over(), *self._admitted(record, place)):
+        self._redact(record)
+        for line in (*self._expired_counts(), *self._admitted(record, place)):
             self.writer.write(self.format(line) + "\n")
 
     async def tell(self) -> None:
         """Write the counts of repeated lines that are due. Call it periodically. Never waits."""
-        self._tell()
+        self._flush_counts()
 
-    def _tell(self) -> None:
+    def _flush_counts(self) -> None:
         self.acquire()
         try:
-            for record in self._over():
+            for record in self._expired_counts():
                 self.writer.write(self.format(record) + "\n")
         finally:
             self.release()
@@ -179,11 +179,11 @@ class LogHandler(logging.Handler):
         """Write all counts of repeated lines, and the queued lines."""
         for window in self._windows.values():
             window.seconds = 0.0
-        self._tell()
+        self._flush_counts()
         self.writer.close()
         super().close()
 
-    def _make_harmless(self, record: logging.LogRecord) -> None:
+    def _redact(self, record: logging.LogRecord) -> None:
         if record.name.startswith("tornado") and isinstance(record.args, tuple):
             # It quotes what it could not parse: a header, with whatever was in it.
             record.args = tuple(
@@ -220,7 +220,7 @@ class LogHandler(logging.Handler):
         window = self._windows[key] = _Window(self._clock(), seconds)
         return window
 
-    def _over(self) -> Iterator[logging.LogRecord]:
+    def _expired_counts(self) -> Iterator[logging.LogRecord]:
         """What was counted in windows that are over."""
         now = self._clock()
         for key, window in tuple(self._windows.items()):

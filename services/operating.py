@@ -40,12 +40,12 @@ async def operate(call: ParsedCommand, chosen: Settings) -> None:
     """
     if call.command == ROTATE_JWT:
         jwt = await keys.rotate_jwt(chosen)
-        _say(call, jwt, _jwt_text(jwt))
+        _print_result(call, jwt, _jwt_text(jwt))
     elif call.command in (MAKE_ADMIN, RESET_PASSWORD, LIST_USERS, CREATE_API_KEY):
         await _with_users(call, chosen)
     else:
         done = await keys.rotate_encryption_keys(chosen)
-        _say(call, done, _keys_text(done))
+        _print_result(call, done, _keys_text(done))
 
 
 async def _with_users(call: ParsedCommand, chosen: Settings) -> None:
@@ -65,19 +65,21 @@ async def _with_users(call: ParsedCommand, chosen: Settings) -> None:
             row, key = await services.api_keys.create(call.argument, scopes, None)
             services.audit.record("api_key.created", target=row.id)
             shown = {**msgspec.to_builtins(row), "key": key.reveal()}
-            _say(call, shown, _key_text(row, key))
+            _print_result(call, shown, _key_text(row, key))
         elif call.command == LIST_USERS:
             found = await users.list_users()
-            _say(call, {"items": found}, "\n".join(map(_user_text, found)) or "no accounts yet")
+            _print_result(
+                call, {"items": found}, "\n".join(map(_user_text, found)) or "no accounts yet"
+            )
         elif call.command == MAKE_ADMIN:
             user = await users.make_admin(call.argument, time.time())
             services.audit.record("user.changed", subject=user.id, reason="make-admin")
-            _say(call, user, f"administrator now: {_user_text(user)}")
+            _print_result(call, user, f"administrator now: {_user_text(user)}")
         else:
             link = await services.password_links.for_address(call.argument)
             services.audit.record("link.created", subject=link.user.id, reason="reset-password")
             shown = {"user": link.user, "url": link.url.reveal(), "expires_at": link.expires_at}
-            _say(call, shown, _link_text(link))
+            _print_result(call, shown, _link_text(link))
         await services.audit.write_rows()
     finally:
         await _close(services)
@@ -89,7 +91,7 @@ async def _close(services: Services) -> None:
     await services.infrastructure.database.close()
 
 
-def _say(call: ParsedCommand, answer: object, text: str) -> None:
+def _print_result(call: ParsedCommand, answer: object, text: str) -> None:
     shown = msgspec.json.encode(answer).decode() if call.json else text
     sys.stdout.write(shown + "\n")
 

@@ -139,13 +139,13 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
             advice=reason.advice_for(provider),
             code=reason.code,
             # A signed-in user came to link an account, and a sign-in would lead elsewhere.
-            again=None if signed_in else self._another_try(reason),
+            again=None if signed_in else self._retry_url(reason),
             back="Back to Usher" if signed_in else "Back to sign in",
             back_to="/" if signed_in or self.next == "/" else f"/sign-in?{self._with_next()}",
         )
         self.finish(page)
 
-    def _another_try(self, reason: Reason) -> str | None:
+    def _retry_url(self, reason: Reason) -> str | None:
         """The URL to try again with, if that may help."""
         if reason not in _WORTH_ANOTHER_TRY or self.provider not in self.services.oauth.providers:
             return None
@@ -230,7 +230,7 @@ class OAuthLoginHandler(OAuthHandler):
             self.go_to(f"/sign-in?{self.request.query}")
             return
         prompt = "login" if self.get_query_argument("prompt", "") == "login" else None
-        if self._elsewhere():
+        if self._is_other_host():
             # Another name of this host: the callback would receive no cookie.
             self.go_to(f"{origins.public_url}{self.request.uri}")
             return
@@ -239,7 +239,7 @@ class OAuthLoginHandler(OAuthHandler):
         self.set_request_cookie(begun)
         self.go_to(begun.url)
 
-    def _elsewhere(self) -> bool:
+    def _is_other_host(self) -> bool:
         """Whether the browser used another host than that of the redirect URI."""
         public = urlsplit(self.site.origins.public_url).hostname
         asked = (self.address().host or "").partition(":")[0]

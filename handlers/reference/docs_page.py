@@ -75,7 +75,7 @@ def reference_page(openapi: Json, asyncapi: Json) -> bytes:
         groups=list(_groups(openapi)),
         client_events=list(_client_events(asyncapi)),
         server_events=list(_server_events(asyncapi)),
-        prose=prose,
+        to_html=to_html,
         paragraphs=paragraphs,
     )
 
@@ -83,14 +83,14 @@ def reference_page(openapi: Json, asyncapi: Json) -> bytes:
 # ---- text ----------------------------------------------------------------------------------
 
 
-def prose(text: str) -> str:
+def to_html(text: str) -> str:
     """Plain text as HTML; what stands in backticks is code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", xhtml_escape(text))
 
 
 def paragraphs(text: str) -> list[str]:
     """Each paragraph as HTML."""
-    return [prose(part) for part in text.split("\n\n")]
+    return [to_html(part) for part in text.split("\n\n")]
 
 
 class Shapes:
@@ -134,8 +134,8 @@ class Shapes:
         component = self._components[ref.removeprefix(REF)]
         note = component.get("description", "")
         # Of what lies within, only what tells of fields.
-        if note and (not self.notes or "`" in note) and prose(note) not in self.notes:
-            self.notes.append(prose(note))
+        if note and (not self.notes or "`" in note) and to_html(note) not in self.notes:
+            self.notes.append(to_html(note))
         return component
 
 
@@ -168,7 +168,7 @@ def _groups(openapi: Json) -> Iterator[tuple[str, str, str, list[Call]]]:
                 calls.setdefault(described["tags"][0], []).append(call)
     for tag in openapi["tags"]:
         name = tag["name"]
-        yield _anchor(name), name, prose(tag["description"]), calls.get(name, [])
+        yield _anchor(name), name, to_html(tag["description"]), calls.get(name, [])
 
 
 def _call(openapi: Json, path: str, method: str, described: Json, shared: list[Json]) -> Call:
@@ -177,13 +177,13 @@ def _call(openapi: Json, path: str, method: str, described: Json, shared: list[J
         anchor=described["operationId"],
         method=method.upper(),
         path=path,
-        summary=prose(described["summary"]),
-        text=prose(described.get("description", "")),
-        needs=_needs(described["security"]),
-        parameters=[(p["name"], prose(p["description"])) for p in parameters],
+        summary=to_html(described["summary"]),
+        text=to_html(described.get("description", "")),
+        needs=_describe_security(described["security"]),
+        parameters=[(p["name"], to_html(p["description"])) for p in parameters],
         parts=list(_call_parts(described, openapi["components"]["schemas"])),
         refused=[
-            Refused(status, prose(response["description"]))
+            Refused(status, to_html(response["description"]))
             for status, response in described["responses"].items()
             if status.startswith(("4", "5"))
         ],
@@ -201,7 +201,7 @@ def _call_parts(described: Json, components: dict[str, Json]) -> Iterator[Part]:
             continue
         content: dict[str, Any] = response.get("content", {})
         if not content:
-            yield Part(f"Gives {status}", [Form("", [prose(response["description"])])])
+            yield Part(f"Gives {status}", [Form("", [to_html(response["description"])])])
         for media_type, media in content.items():
             if media_type == "application/json":
                 yield _part(f"Gives {status}", media["schema"], components)
@@ -209,7 +209,7 @@ def _call_parts(described: Json, components: dict[str, Json]) -> Iterator[Part]:
                 yield Part(f"Gives {status}", [Form(media_type, [])])
 
 
-def _needs(security: list[Json]) -> str:
+def _describe_security(security: list[Json]) -> str:
     names = {name for choice in security for name in choice}
     if not names:
         return "no sign-in"
@@ -239,7 +239,7 @@ def _client_events(asyncapi: Json) -> Iterator[Event]:
         yield Event(
             anchor=f"client-event-{name}",
             name=name,
-            summary=prose(messages[name]["summary"]),
+            summary=to_html(messages[name]["summary"]),
             parts=[
                 *([_part("Data", data, components)] if data else []),
                 _part("Reply", good["properties"]["data"], components),
@@ -261,7 +261,7 @@ def _server_events(asyncapi: Json) -> Iterator[Event]:
         yield Event(
             anchor=f"server-event-{message['name']}",
             name=message["name"],
-            summary=prose(message["summary"]),
+            summary=to_html(message["summary"]),
             parts=[_part(label, shown, components)],
             refused=[],
         )

@@ -86,7 +86,11 @@ def openapi_document(routes: Routes, about: About) -> Json:
     paths[SOCKET_PATH] = {"get": _socket()}
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Usher", "version": about.version, "description": _line(DESCRIPTION)},
+        "info": {
+            "title": "Usher",
+            "version": about.version,
+            "description": _as_one_line(DESCRIPTION),
+        },
         "servers": [{"url": about.public_url}],
         "tags": [{"name": name, "description": text} for _, name, text in TAGS if text],
         "paths": paths,
@@ -262,5 +266,5 @@ def _tag(path: str) -> str:
     return next(name for beginning, name, _ in TAGS if path.startswith(beginning))
 
 
-def _line(text: str) -> str:
+def _as_one_line(text: str) -> str:
     return text.replace("\n", " ")

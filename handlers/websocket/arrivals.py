@@ -62,7 +62,7 @@ class Arrivals:
         upgrades: handles handshakes.
         unjoined: counts the connections of each address.
         to_tornado: handles all other connections, and receives their first bytes, unread.
-        turn_away: refuses and closes a connection beyond the limit of its address.
+        refuse: refuses and closes a connection beyond the limit of its address.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Arrivals:
         upgrades: UpgradeHandler,
         unjoined: UnjoinedConnections,
         to_tornado: Callable[[Arrival, bytes], None],
-        turn_away: Callable[[socket.socket], None],
+        refuse: Callable[[socket.socket], None],
     ) -> None:
         self._upgrades, self._unjoined = upgrades, unjoined
-        self._to_tornado, self._turn_away = to_tornado, turn_away
+        self._to_tornado, self._refuse_over_limit = to_tornado, refuse
         self._silent: dict[Arrival, None] = {}
         """Of which nothing has come yet, the oldest first."""
         self._timer: asyncio.TimerHandle | None = None
@@ -87,26 +87,26 @@ class Arrivals:
         peer = str(address[0])
         group = self._unjoined.connected(peer)
         if group is None:
-            self._turn_away(sock)
+            self._refuse_over_limit(sock)
             return
         sock.setblocking(False)
         loop = asyncio.get_running_loop()
         arrival = Arrival(sock, address, peer, group, loop.time())
         if (first := _peek(sock)) is not None:
-            self._decide(arrival, first)
+            self._dispatch(arrival, first)
             return
         self._silent[arrival] = None
-        loop.add_reader(sock.fileno(), self._speaks, arrival)
+        loop.add_reader(sock.fileno(), self._on_readable, arrival)
         if self._timer is None:
-            self._timer = loop.call_later(SILENCE_SECONDS, self._give_up)
+            self._timer = loop.call_later(SILENCE_SECONDS, self._pass_silent_to_tornado)
 
-    def _speaks(self, arrival: Arrival) -> None:
+    def _on_readable(self, arrival: Arrival) -> None:
         first = _peek(arrival.sock)
         if first is not None:
             self._forget(arrival)
-            self._decide(arrival, first)
+            self._dispatch(arrival, first)
 
-    def _decide(self, arrival: Arrival, first: bytes) -> None:
+    def _dispatch(self, arrival: Arrival, first: bytes) -> None:
         """Dispatch a connection by its first bytes."""
         head = plain_head(first)
         if head is None:
@@ -114,14 +114,16 @@ class Arrivals:
         else:
             self._upgrade(arrival, head)
 
-    def _give_up(self) -> None:
+    def _pass_silent_to_tornado(self) -> None:
         """Hand connections that have been silent for a while to Tornado."""
         loop = asyncio.get_running_loop()
         end = loop.time() - SILENCE_SECONDS
         for arrival in tuple(takewhile(lambda each: each.at <= end, self._silent)):
             self._forget(arrival)
             self._to_tornado(arrival, b"")
-        self._timer = loop.call_later(SILENCE_SECONDS, self._give_up) if self._silent else None
+        self._timer = (
+            loop.call_later(SILENCE_SECONDS, self._pass_silent_to_tornado) if self._silent else None
+        )
 
     def _forget(self, arrival: Arrival) -> None:
         del self._silent[arrival]
@@ -134,7 +136,7 @@ class Arrivals:
         try:
             presented = upgrades.check(head.start, head.fields, arrival.peer)
             if presented.credential is None:  # nothing to wait for
-                entry = upgrades.as_nobody(presented, head.fields, arrival.peer)
+                entry = upgrades.accept_unauthenticated(presented, head.fields, arrival.peer)
                 self._open(arrival, head, presented, entry)
                 return
         except UsherError as error:
@@ -167,7 +169,7 @@ class Arrivals:
     def _open(
         self, arrival: Arrival, head: PlainHead, presented: Presented, entry: OpeningHandshake
     ) -> None:
-        data = _take(arrival.sock)
+        data = _read(arrival.sock)
         # Nothing behind the head: it is asked whether that is the end of the stream.
         if len(data) <= head.size and (not data or _peek(arrival.sock) == b""):
             self._upgrades.abandon(entry)  # the client left while its credential was checked
@@ -175,19 +177,19 @@ class Arrivals:
             return
         answer = handshake.answer(presented.accept, head.fields)
         self._upgrades.begin_on(arrival.sock, entry, answer, data[head.size :])
-        self._count_no_more(arrival)
+        self._stop_counting(arrival)
 
     def _refuse(self, arrival: Arrival, error: UsherError) -> None:
-        _take(arrival.sock)  # closing with unread bytes would reset the connection
+        _read(arrival.sock)  # closing with unread bytes would reset the connection
         with contextlib.suppress(OSError):  # the client may have left
             arrival.sock.send(refusal_text(error))
         self._close(arrival)
 
     def _close(self, arrival: Arrival) -> None:
         arrival.sock.close()
-        self._count_no_more(arrival)
+        self._stop_counting(arrival)
 
-    def _count_no_more(self, arrival: Arrival) -> None:
+    def _stop_counting(self, arrival: Arrival) -> None:
         if arrival.group:
             self._unjoined.leave(arrival.group)
 
@@ -226,7 +228,7 @@ def first_bytes(sock: socket.socket) -> bytes:
     return _peek(sock) or b""
 
 
-def _take(sock: socket.socket) -> bytes:
+def _read(sock: socket.socket) -> bytes:
     """Read the received bytes; empty if the connection is lost."""
     try:
         return sock.recv(READ_BYTES)

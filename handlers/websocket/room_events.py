@@ -44,7 +44,7 @@ def _granted(socket: ClientSocket, room: str, right: Right) -> Grant:
     return grant
 
 
-def _myself(socket: ClientSocket) -> Member:
+def _member_of(socket: ClientSocket) -> Member:
     return Member(socket.session.user_id, socket.session.name)
 
 
@@ -94,7 +94,7 @@ async def join(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
     """Join a room."""
     await _look_up(socket, data.room)
     _granted(socket, data.room, Right.READ)
-    await socket.membership.go_in((data.room,))
+    await socket.membership.enter_subscribed((data.room,))
     _granted(socket, data.room, Right.READ)
     socket.answer(frame, rooms.OneRoom(data.room))
 
@@ -114,19 +114,19 @@ def message(socket: ClientSocket, frame: Frame, data: rooms.Say) -> Awaitable[No
     """
     _granted(socket, data.room, Right.WRITE)
     context = socket.context
-    body = rooms.message_body(data.room, _myself(socket), data.data, context.clock())
+    body = rooms.message_body(data.room, _member_of(socket), data.data, context.clock())
     kept = context.services.bus.keep(data.room, body, socket.session.user_id)
-    return _said(socket, frame, kept)
+    return _reply_with_id(socket, frame, kept)
 
 
-async def _said(socket: ClientSocket, frame: Frame, message_id: Awaitable[str]) -> None:
+async def _reply_with_id(socket: ClientSocket, frame: Frame, message_id: Awaitable[str]) -> None:
     socket.answer(frame, rooms.Said(await message_id))
 
 
 def typing(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
     """Notify the other members of a room that the user is typing."""
     _granted(socket, data.room, Right.WRITE)
-    event = encode_event("typing", rooms.Typing(data.room, _myself(socket)))
+    event = encode_event("typing", rooms.Typing(data.room, _member_of(socket)))
     socket.context.rooms.send_frame(data.room, event, but=socket.session_id)
     socket.answer(frame, rooms.OneRoom(data.room))
 
@@ -136,7 +136,7 @@ async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> No
     _granted(socket, data.room, Right.READ)
     users = await socket.context.services.presence.people(data.room)
     if not data.room.startswith(CHANNEL):
-        users = [_myself(socket)]
+        users = [_member_of(socket)]
     named, _ = as_fit(users, MAX_PEOPLE, PEOPLE_BYTES - len(frame.id))
     socket.answer(frame, rooms.People(named, len(users)))
 
@@ -167,12 +167,14 @@ async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) ->
     read = await bus.read(data.room, data.after, HISTORY_PAGE, grant.since)
     (window,) = await socket.context.services.authors.shown([read], set())
     assert window is not None
-    texts, _ = _as_fit(window, HISTORY_BYTES - len(frame.id), at_least_one=True)
+    texts, _ = _take_fitting(window, HISTORY_BYTES - len(frame.id), at_least_one=True)
     more = window.more or len(texts) < len(window.messages)
     socket.answer(frame, rooms.History(texts, window.complete, more))
 
 
-def _as_fit(window: Window, size: int, *, at_least_one: bool) -> tuple[list[msgspec.Raw], int]:
+def _take_fitting(
+    window: Window, size: int, *, at_least_one: bool
+) -> tuple[list[msgspec.Raw], int]:
     """The first messages of a window that fit into a number of bytes, and the bytes left."""
     texts: list[msgspec.Raw] = []
     for kept in window.messages:
@@ -215,7 +217,7 @@ def _part_of(
     if window is None:
         error = Refusal(Forbidden.code, Forbidden.title)
         return rooms.RoomHistory(asked.room, error=error), left - len(Forbidden.title)
-    texts, left = _as_fit(window, left, at_least_one=first)
+    texts, left = _take_fitting(window, left, at_least_one=first)
     if len(texts) < len(window.messages):
         part = rooms.RoomHistory(asked.room, texts, window.complete, more=True)
         return (part if texts else None), 0

@@ -140,7 +140,7 @@ class ClientSocket(SocketIdentity):
         excess = self._excess
         if excess is None:
             excess = self._excess = Excess()
-        if excess.goes_on(now):
+        if excess.is_persistent(now):
             log.info("socket=%s closed: over its rate for too long", self.session_id)
             self.connection.end_flood()
             return
@@ -149,15 +149,15 @@ class ClientSocket(SocketIdentity):
             self._answer_refusal(frame, error)
         else:
             self._wait(frame, _refused(error), alone=False)
-        if excess.is_enough(size):
+        if excess.should_pause(size):
             assert self._rate is not None
-            self._rate.calm(now, REST_SECONDS + QUIET_SECONDS)
+            self._rate.restrict_burst(now, REST_SECONDS + QUIET_SECONDS)
             self.connection.rest()
 
     def _dispatch(self, event: ClientEvent | None, frame: Frame) -> None:
         overlaps = event is not None and event.overlaps and self.context.may_overlap
         if self._replies is not None and not overlaps:
-            self._wait(frame, self._after_those_before(event, frame), alone=True)
+            self._wait(frame, self._handle_in_order(event, frame), alone=True)
             return
         try:
             outcome = self._act(event, frame)
@@ -179,7 +179,7 @@ class ClientSocket(SocketIdentity):
         )
         return outcome
 
-    async def _after_those_before(self, event: ClientEvent | None, frame: Frame) -> None:
+    async def _handle_in_order(self, event: ClientEvent | None, frame: Frame) -> None:
         """Handle a frame once the replies to all earlier frames are sent."""
         if self.context.stalled():
             await self.context.services.infrastructure.watch.passed()

@@ -86,7 +86,7 @@ class SocketIdentity:
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
         """Set the identity, and add the socket to the hub, Redis and rooms. Does not wait."""
         context, claims, now = self.context, identity.claims, self.context.clock()
-        self._is_unauthenticated_no_more()
+        self._end_unauthenticated()
         self._claims, self._renewed_at = claims, now
         self.generation = identity.generation
         self.session_id = identity.session_id or self.session_id
@@ -184,7 +184,7 @@ class SocketIdentity:
             self._timer = None
         self.context.unauthenticated.discard(self)
         if self._group:  # it uses a file descriptor until its closing handshake is over
-            self.connection.when_gone(self._count_no_more)
+            self.connection.when_gone(self._stop_counting)
         if self._session is not None:
             self.context.hub.remove(self)
             self.membership.leave_all()
@@ -193,11 +193,11 @@ class SocketIdentity:
             if self.context.socket_events.wanted:
                 self._record_event(int(code))
 
-    def _is_unauthenticated_no_more(self) -> None:
+    def _end_unauthenticated(self) -> None:
         self.context.unauthenticated.discard(self)
-        self._count_no_more()
+        self._stop_counting()
 
-    def _count_no_more(self) -> None:
+    def _stop_counting(self) -> None:
         if self._group:
             self.context.unjoined.leave(self._group)
             self._group = ""

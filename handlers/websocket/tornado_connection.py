@@ -115,7 +115,7 @@ class TornadoConnection:
 
     def _begin_frames(self) -> None:
         self._opening = False
-        self._go_on()
+        self._continue_delivery()
 
     # ---- reading ---------------------------------------------------------------------------
 
@@ -125,14 +125,14 @@ class TornadoConnection:
         if not self._open:
             return self._read_slowly(len(message))
         self._stalled()
-        if self._waits():
+        if self._is_delivery_blocked():
             self._unread = message
         else:
             self._deliver(message)
-        return self._until_read_on()
+        return self._read_gate()
 
-    def _until_read_on(self) -> asyncio.Future[None] | None:
-        if not (self._open and self._waits()):
+    def _read_gate(self) -> asyncio.Future[None] | None:
+        if not (self._open and self._is_delivery_blocked()):
             return None
         self._gate = self._loop.create_future()
         return self._gate
@@ -157,7 +157,7 @@ class TornadoConnection:
         if self._light.take(now):
             self.end_flood()
 
-    def _waits(self) -> bool:
+    def _is_delivery_blocked(self) -> bool:
         return self._paused or self._held or self._opening or self._resting is not None
 
     def _deliver(self, message: str | bytes) -> None:
@@ -174,7 +174,7 @@ class TornadoConnection:
     def resume(self) -> None:
         """Resume delivery, beginning with data that was already read."""
         self._paused = False
-        self._go_on()
+        self._continue_delivery()
 
     def rest(self) -> None:
         """Deliver nothing for a while, because the peer exceeded its message rate."""
@@ -185,7 +185,7 @@ class TornadoConnection:
         if self._resting is not None:
             self._resting.cancel()
             self._resting = None
-        self._go_on()
+        self._continue_delivery()
 
     def hold(self) -> None:
         """Deliver nothing and send nothing until `release()`, except the close."""
@@ -194,16 +194,16 @@ class TornadoConnection:
     def release(self) -> None:
         """Resume delivery and sending, beginning with what waited."""
         self._held = False
-        self._go_on()
+        self._continue_delivery()
 
-    def _go_on(self) -> None:
+    def _continue_delivery(self) -> None:
         self._flush()
-        if self._open and self._waits():
+        if self._open and self._is_delivery_blocked():
             return
         message, self._unread = self._unread, None
         if message is not None and self._open:
             self._deliver(message)
-        if self._gate is not None and not (self._open and self._waits()):
+        if self._gate is not None and not (self._open and self._is_delivery_blocked()):
             gate, self._gate = self._gate, None
             if not gate.done():
                 gate.set_result(None)
@@ -237,26 +237,26 @@ class TornadoConnection:
             try:
                 self._handler.ping()
             except WebSocketClosedError:
-                self._loop.call_soon(self._lost)
+                self._loop.call_soon(self._on_peer_lost)
 
     def _write(self, text: bytes) -> None:
         try:
             future = self._handler.write_message(text)
         except WebSocketClosedError:
             # Later, not here: the caller may be iterating over the members of a room.
-            self._loop.call_soon(self._lost)
+            self._loop.call_soon(self._on_peer_lost)
             return
         self._is_writing = self._stream_is_writing()
-        future.add_done_callback(self._written)
+        future.add_done_callback(self._on_written)
 
     def _stream_is_writing(self) -> bool:
         connection = self._handler.ws_connection
         stream = connection.stream if connection is not None else None
         return stream is not None and stream.writing()
 
-    def _written(self, future: asyncio.Future[None]) -> None:
+    def _on_written(self, future: asyncio.Future[None]) -> None:
         if future.cancelled() or future.exception() is not None:
-            self._lost()
+            self._on_peer_lost()
         elif self._is_writing:
             self._is_writing = self._stream_is_writing()
             self._flush()
@@ -277,7 +277,9 @@ class TornadoConnection:
         self._outbox.clear()
         self._unread = None
         try:
-            self._handler.write_message(encode_closing(code, after)).add_done_callback(_seen)
+            self._handler.write_message(encode_closing(code, after)).add_done_callback(
+                _consume_result
+            )
         except WebSocketClosedError:
             self._loop.call_soon(self.abort)
         else:
@@ -296,8 +298,8 @@ class TornadoConnection:
         connection = self._handler.ws_connection
         if connection is not None and connection.stream is not None:
             connection.stream.close()
-        self._lost()
-        self._over()
+        self._on_peer_lost()
+        self._on_stream_closed()
 
     def when_gone(self, act: Callable[[], None]) -> None:
         """Call `act` once Tornado has closed the stream."""
@@ -311,10 +313,10 @@ class TornadoConnection:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._lost(ABNORMAL_CLOSURE if code is None else code)
-        self._over()
+        self._on_peer_lost(ABNORMAL_CLOSURE if code is None else code)
+        self._on_stream_closed()
 
-    def _over(self) -> None:
+    def _on_stream_closed(self) -> None:
         """The stream is closed. Tornado says so by `ended`, but for a client that left before it
         was answered."""
         self._is_over = True
@@ -322,7 +324,7 @@ class TornadoConnection:
             act, self._gone = self._gone, None
             act()
 
-    def _lost(self, code: int = ABNORMAL_CLOSURE) -> None:
+    def _on_peer_lost(self, code: int = ABNORMAL_CLOSURE) -> None:
         if self._open:
             self._open = False
             self._outbox.clear()
@@ -330,7 +332,7 @@ class TornadoConnection:
             self._owner.closed(code)
 
 
-def _seen(future: asyncio.Future[None]) -> None:
+def _consume_result(future: asyncio.Future[None]) -> None:
     """Retrieve the result of the last write; a lost peer is reported by the end of the stream."""
     if not future.cancelled():
         future.exception()

@@ -74,9 +74,9 @@ class SocketHandler(WebSocketHandler):
         self.set_header("Content-Length", str(len(body)))
         self.set_header("Date", format_timestamp(time.time()))
         # Tornado would keep the connection open, regardless of the header.
-        self.finish(body).add_done_callback(lambda _: self._hang_up())
+        self.finish(body).add_done_callback(lambda _: self._drop_connection())
 
-    def _hang_up(self) -> None:
+    def _drop_connection(self) -> None:
         connection = self.request.connection
         if isinstance(connection, HTTP1Connection) and connection.stream is not None:
             connection.stream.close()
@@ -114,7 +114,7 @@ class SocketHandler(WebSocketHandler):
         """Tornado's protocol, with the limits that it lacks."""
         found = super().get_websocket_protocol()
         if isinstance(found, WebSocketProtocol13):
-            return BoundedProtocol(self, found.params, self._note_sign_of_life)
+            return BoundedProtocol(self, found.params, self._record_activity)
         return found
 
     # ---- the socket ------------------------------------------------------------------------
@@ -136,13 +136,13 @@ class SocketHandler(WebSocketHandler):
 
     def on_ping(self, data: bytes) -> None:
         """Record a ping, which Tornado has answered."""
-        self._note_sign_of_life()
+        self._record_activity()
 
     def on_pong(self, data: bytes) -> None:
         """Record a pong."""
-        self._note_sign_of_life()
+        self._record_activity()
 
-    def _note_sign_of_life(self) -> None:
+    def _record_activity(self) -> None:
         if self._connection is not None:
             self._connection.heard()
 

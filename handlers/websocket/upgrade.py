@@ -117,7 +117,7 @@ class UpgradeHandler:
         """
         presented = self.check(start, headers, peer)
         if presented.credential is None:
-            return presented.accept, self.as_nobody(presented, headers, peer)
+            return presented.accept, self.accept_unauthenticated(presented, headers, peer)
         return presented.accept, await self.admit(presented, presented.credential)
 
     def check(self, start: httputil.RequestStartLine, headers: Headers, peer: str) -> Presented:
@@ -152,7 +152,9 @@ class UpgradeHandler:
             return self._refused(credential, error, address)
         return OpeningHandshake(address, identity, credential.is_bearer)
 
-    def as_nobody(self, presented: Presented, headers: Headers, peer: str) -> OpeningHandshake:
+    def accept_unauthenticated(
+        self, presented: Presented, headers: Headers, peer: str
+    ) -> OpeningHandshake:
         """Accept a socket that waits for `user-join`, unless its address has too many of them."""
         group = self._context.unjoined.upgraded(peer, headers)
         if group is None:

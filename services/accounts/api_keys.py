@@ -160,7 +160,7 @@ class ApiKeys:
             self._refuse_unknown(key, hash_)
             found = await self._read(hash_)
         await self._wait_current()
-        self._refuse_over(found)
+        self._refuse_expired(found)
         if not found.key.scopes.intersection(scopes):
             raise Forbidden(f"API key {found.key.id}: without the scope {' or '.join(scopes)}")
         return found.key
@@ -175,7 +175,7 @@ class ApiKeys:
         found = self._remembered.get(hash_)
         if found is None or not self._cache.is_shared:
             return None
-        self._refuse_over(found)
+        self._refuse_expired(found)
         maker = found.key.maker or NOBODY
         try:
             ((over, generation, role_changed),) = await self._cache.look_up_maker(
@@ -186,9 +186,9 @@ class ApiKeys:
         if over is not None:
             raise Unauthenticated("API key: revoked, says Redis")
         same = generation is None or generation == b"%d" % found.generation
-        return found if same and role_changed is None and self._holds(found) else None
+        return found if same and role_changed is None and self._is_current(found) else None
 
-    def _holds(self, found: _Remembered) -> bool:
+    def _is_current(self, found: _Remembered) -> bool:
         """Whether this node knows of no change to the cached row."""
         if self._monotonic() - found.read_at >= USED_EVERY_SECONDS:
             return False
@@ -202,17 +202,21 @@ class ApiKeys:
 
     def _refuse_unknown(self, key: str, hash_: str) -> None:
         """Refuse keys that need no look-up: with a wrong checksum, or refused a moment ago."""
-        if hash_ not in self._remembered and hash_ not in self._hashes and not self._is_ours(key):
+        if (
+            hash_ not in self._remembered
+            and hash_ not in self._hashes
+            and not self._has_valid_checksum(key)
+        ):
             raise Unauthenticated("API key: not one of ours, by its form")
         refused_at = self._refused.get(hash_)
         if refused_at is not None and self._monotonic() - refused_at < REFUSED_SECONDS:
             raise Unauthenticated("API key: refused a moment ago")
 
-    def _is_ours(self, key: str) -> bool:
+    def _has_valid_checksum(self, key: str) -> bool:
         text, checksum = key[:-CHECKSUM_LENGTH], key[-CHECKSUM_LENGTH:]
         return self._checksums.verify(text, checksum)
 
-    def _refuse_over(self, found: _Remembered) -> None:
+    def _refuse_expired(self, found: _Remembered) -> None:
         if self._revocations.is_over(found.key.id):
             raise Unauthenticated("API key: revoked")
         if found.expires_at is not None and found.expires_at <= self._clock():

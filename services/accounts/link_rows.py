@@ -41,7 +41,7 @@ def account_of(db: peewee.Database, hash_: str, purpose: str, now: float) -> Use
     if link is None:
         return None
     user = User.select().where(User.id == link.user_id).get_or_none(db)
-    return user if _works(link, user, purpose, now) else None
+    return user if _is_valid(link, user, purpose, now) else None
 
 
 def take(db: peewee.Database, hash_: str, purpose: str, now: float) -> User | None:
@@ -53,7 +53,7 @@ def take(db: peewee.Database, hash_: str, purpose: str, now: float) -> User | No
     user = locked_one(User.select().where(User.id == link.user_id), db)
     # Read again behind the account's lock: whoever was faster has deleted it.
     link = AccountLink.select().where(AccountLink.hash == hash_).get_or_none(db)
-    if link is None or not _works(link, user, purpose, now):
+    if link is None or not _is_valid(link, user, purpose, now):
         return None
     AccountLink.delete().where(AccountLink.hash == hash_).execute(db)
     return user
@@ -64,7 +64,7 @@ def forget(db: peewee.Database, user_id: str) -> None:
     AccountLink.delete().where(AccountLink.user == user_id).execute(db)
 
 
-def _works(link: AccountLink, user: User | None, purpose: str, now: float) -> bool:
+def _is_valid(link: AccountLink, user: User | None, purpose: str, now: float) -> bool:
     return (
         user is not None
         and user.disabled_at is None

@@ -159,7 +159,7 @@ class PasswordLinks:
             RateLimited: too many invalid links from this address in an hour, or too many attempts
                 with one link. A valid link is accepted even if its address sent many invalid ones.
         """
-        if not self._is_ours(token):
+        if not self._has_valid_checksum(token):
             raise await self._refused("not one of ours, by its form", ip)
         (await self._limits.take((self._limits.of.refresh_reuse, token))).require()
         hash_ = token_hash(token)
@@ -184,7 +184,7 @@ class PasswordLinks:
         link_rows.forget(db, user.id)
         return self._ends.end_all_within(db, user.id, REASON)
 
-    def _is_ours(self, token: str) -> bool:
+    def _has_valid_checksum(self, token: str) -> bool:
         text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
         return (
             len(token) <= MAX_TOKEN_LENGTH

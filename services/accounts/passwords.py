@@ -87,7 +87,7 @@ class Passwords:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="passwords")
         # Threads for unauthenticated callers have a lower priority than the loop and the others.
         self._unauthenticated = ThreadPoolExecutor(
-            workers, thread_name_prefix="unauthenticated", initializer=_stand_back
+            workers, thread_name_prefix="unauthenticated", initializer=_lower_priority
         )
         self._callers = callers or Callers()
         most, waiting = max(1, workers - 1), workers + max_waiting
@@ -110,7 +110,7 @@ class Passwords:
             Busy: too many calls are waiting.
         """
         _refuse_too_long(password)
-        return await self._in_pool(partial(_derive, password))
+        return await self._run_in_pool(partial(_derive, password))
 
     async def verify(self, password: str, phc: str | None) -> Verdict:
         """Verify `password` against the PHC string `phc`.
@@ -122,7 +122,7 @@ class Passwords:
         Raises:
             Busy: too many calls are waiting.
         """
-        return await self._in_pool(partial(self._verify, password, phc))
+        return await self._run_in_pool(partial(self._verify, password, phc))
 
     async def check_strength(self, password: str, hints: Sequence[str]) -> None:
         """Refuse short and easily guessed passwords (ASVS 2.1.1, 2.1.7; NIST SP 800-63B 5.1.1.2).
@@ -138,7 +138,7 @@ class Passwords:
         _refuse_too_long(password)
         if len(_normalised(password)) < MIN_CHARACTERS:
             raise _weak(f"Use at least {MIN_CHARACTERS} characters.")
-        advice = await self._in_pool(partial(self._advice, password, hints))
+        advice = await self._run_in_pool(partial(self._advice, password, hints))
         if advice is not None:
             raise advice
 
@@ -148,7 +148,7 @@ class Passwords:
         for pool in (self._pool, self._unauthenticated):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _in_pool(self, work: Callable[[], T]) -> T:
+    async def _run_in_pool(self, work: Callable[[], T]) -> T:
         caller = self._callers.current
         is_unauthenticated = caller.kind == "unauthenticated"
         turn = self._queue.request("unauthenticated" if is_unauthenticated else "users", caller.key)
@@ -202,7 +202,7 @@ class Passwords:
         return _weak(*map(str, feedback["suggestions"]), warning=str(feedback["warning"] or ""))
 
 
-def _stand_back() -> None:
+def _lower_priority() -> None:
     """Lower the priority of this thread. Only Linux has a priority for each thread."""
     if sys.platform == "linux":
         with suppress(OSError):

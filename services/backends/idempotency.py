@@ -73,7 +73,7 @@ class Idempotency:
         try:
             await act()
         except BaseException:  # also if cancelled: the key must be free for another attempt
-            await self._database.run(_let_go, hash_, token)
+            await self._database.run(_release, hash_, token)
             raise
         try:
             await self._database.run(_finish, hash_, token, self._clock())
@@ -124,7 +124,7 @@ def _claim(
     return IdempotencyKey.select().where(IdempotencyKey.hash == hash_).get(db)
 
 
-def _let_go(db: peewee.Database, hash_: str, token: str) -> None:
+def _release(db: peewee.Database, hash_: str, token: str) -> None:
     mine = (IdempotencyKey.hash == hash_) & (IdempotencyKey.token == token)
     IdempotencyKey.delete().where(mine).execute(db)
 

@@ -20,7 +20,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-def tied(command: Sequence[str]) -> list[str]:
+def tied_to_parent(command: Sequence[str]) -> list[str]:
     """The command line that runs a program with umask 077, and on Linux sends it SIGTERM when this
     process ends in any way (PR_SET_PDEATHSIG).
 

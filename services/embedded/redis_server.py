@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import quote
 
 from services.embedded.binary import check_folder, record_writer, version_of, written_by
-from services.embedded.child_process import tied
+from services.embedded.child_process import tied_to_parent
 from services.embedded.orphan import STOP_SECONDS, Orphan, ask
 from services.errors import StoreUnavailable
 from services.tasks import end_tasks
@@ -130,7 +130,7 @@ class EmbeddedRedis:
     async def _launch(self) -> None:
         with self._open_log() as output:
             self._process = await asyncio.create_subprocess_exec(
-                *tied(self._command()),
+                *tied_to_parent(self._command()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -172,16 +172,16 @@ class EmbeddedRedis:
         pause = 0.01
         while await ask(self._socket, "PING") != b"PONG":
             if process.returncode is not None:
-                raise StoreUnavailable(f"redis-server ended at once: {self._last_words()}")
+                raise StoreUnavailable(f"redis-server ended at once: {self._last_log_line()}")
             if loop.time() > end:
                 raise StoreUnavailable(
                     f"redis-server does not answer after {self._start_timeout:g} s: "
-                    f"{self._last_words()}"
+                    f"{self._last_log_line()}"
                 )
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.2)
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         with self._log_file.open("rb") as file:
             file.seek(max(0, self._log_file.stat().st_size - 2048))
             lines = file.read().decode("utf-8", "replace").split("\n")

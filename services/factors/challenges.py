@@ -155,7 +155,7 @@ class LoginChallenges:
             RateLimited: too many wrong answers, or too many sign-ins of this user.
         """
         network = network_of(device.ip)
-        if not self._is_ours(challenge):
+        if not self._has_valid_checksum(challenge):
             raise await self._refused("not one of ours, by its form", network)
         hash_ = token_hash(challenge)
         waiting = await self._database.run(self._waiting, hash_)
@@ -226,7 +226,7 @@ class LoginChallenges:
             return None
         return user, cast("Client", row.client)
 
-    def _is_ours(self, challenge: str) -> bool:
+    def _has_valid_checksum(self, challenge: str) -> bool:
         text, checksum = challenge[:-CHECKSUM_LENGTH], challenge[-CHECKSUM_LENGTH:]
         return (
             len(challenge) <= MAX_CHALLENGE_LENGTH

@@ -36,7 +36,7 @@ def grants_of(db: peewee.Database, user_id: str) -> dict[str, Grant]:
     if len(found) < MAX_ROOMS:
         known = {channel.id for channel in found}
         found += [c for c in _newest_open_to(db, reader) if c.id not in known]
-    return _granted(found[:MAX_ROOMS], reader)
+    return grants_from(found[:MAX_ROOMS], reader)
 
 
 def personal_grants(db: peewee.Database, user_id: str) -> tuple[Reader, dict[str, Grant]]:
@@ -49,7 +49,7 @@ def personal_grants(db: peewee.Database, user_id: str) -> tuple[Reader, dict[str
         known = {channel.id for channel in found}
         found += [c for c in _newest_open_to(db, reader) if c.id not in known]
     alone = [c._replace(public_since=None, role_right=None) for c in found[:MAX_ROOMS]]
-    return reader, _granted(alone, reader)
+    return reader, grants_from(alone, reader)
 
 
 def grants_among(db: peewee.Database, user_id: str, channel_ids: Iterable[str]) -> dict[str, Grant]:
@@ -60,11 +60,12 @@ def grants_among(db: peewee.Database, user_id: str, channel_ids: Iterable[str]) 
     ids, granted = list(dict.fromkeys(channel_ids)), dict[str, Grant]()
     for start in range(0, len(ids), USERS_AT_ONCE):
         some = ids[start : start + USERS_AT_ONCE]
-        granted |= _granted(find_channels(db, reader, Channel.id.in_(some), len(some)), reader)
+        granted |= grants_from(find_channels(db, reader, Channel.id.in_(some), len(some)), reader)
     return granted
 
 
-def _granted(found: Iterable[Found], reader: Reader) -> dict[str, Grant]:
+def grants_from(found: Iterable[Found], reader: Reader) -> dict[str, Grant]:
+    """A reader's grants by channel id, without channels that the reader may not read."""
     granted = ((channel.id, grant(channel, reader)) for channel in found)
     return {channel_id: had for channel_id, had in granted if had is not None}
 
@@ -137,7 +138,7 @@ def find_channels(
     member = (ChannelMember.channel == Channel.id) & (ChannelMember.user == reader.id)
     role = (ChannelRole.channel == Channel.id) & (ChannelRole.role == reader.role)
     query: Any = (
-        Channel.select(*_CHANNEL, *_MEMBER, ChannelRole.right, ChannelRole.since)
+        Channel.select(*CHANNEL_COLUMNS, *MEMBER_COLUMNS, ChannelRole.right, ChannelRole.since)
         .join(ChannelMember, peewee.JOIN.LEFT_OUTER, on=member)
         .switch(Channel)
         .join(ChannelRole, peewee.JOIN.LEFT_OUTER, on=role)
@@ -196,7 +197,7 @@ def grants_in(db: peewee.Database, channel_id: str, user_ids: Iterable[str]) -> 
 
     Takes any number of users, in queries of a bounded size.
     """
-    query: Any = Channel.select(*_CHANNEL).where(Channel.id == channel_id)
+    query: Any = Channel.select(*CHANNEL_COLUMNS).where(Channel.id == channel_id)
     channel = query.tuples().get_or_none(db)
     if channel is None:
         return {}
@@ -221,7 +222,7 @@ def _readers(
 ) -> Iterator[tuple[Reader, tuple[str | None, float | None]]]:
     member = (ChannelMember.user == User.id) & (ChannelMember.channel == channel_id)
     query: Any = (
-        User.select(*_READER, *_MEMBER)
+        User.select(*_READER, *MEMBER_COLUMNS)
         .join(ChannelMember, peewee.JOIN.LEFT_OUTER, on=member)
         .where(User.id.in_(user_ids))
     )
@@ -235,7 +236,7 @@ _READER = (
     peewee.fn.COALESCE(User.role_since, User.created_at),
     User.created_at,
 )
-_CHANNEL = (
+CHANNEL_COLUMNS = (
     Channel.id,
     Channel.name,
     Channel.private,
@@ -244,4 +245,4 @@ _CHANNEL = (
     Channel.public_since,
 )
 _OPEN = (Channel.id, Channel.created_at, Channel.public_since)
-_MEMBER = (ChannelMember.right, ChannelMember.since)
+MEMBER_COLUMNS = (ChannelMember.right, ChannelMember.since)

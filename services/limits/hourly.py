@@ -268,7 +268,7 @@ class HourlyLimits:
         answers = await _answers(replies) if replies is not None else None
         shared = answers is not None
         if answers is None:
-            answers = [self._take_here(*asking.one(number)) for number in asking.numbers]
+            answers = [self._take_locally(*asking.one(number)) for number in asking.numbers]
         for number, (taken, left) in zip(asking.numbers, answers, strict=True):
             if not taken:
                 asking.waits[number] = wait = max(0.001, left / 1000)
@@ -281,7 +281,7 @@ class HourlyLimits:
 
         return Taken(asking.waits, give_back, [limit.name for limit in asking.limits])
 
-    def _take_here(self, key: str, amount: int) -> tuple[int, float]:
+    def _take_locally(self, key: str, amount: int) -> tuple[int, float]:
         if self._store.kind == "redis":
             self._metrics.rate_limits_without_redis.inc()
         taken, left = self._here.take(key, amount)

@@ -96,7 +96,7 @@ class NativeCodes:
             RateLimited: too many sign-ins of this user in an hour.
         """
         (await self._limits.take((self._limits.of.signins, claims.sub))).require()
-        code = self._made()
+        code = self._new_code()
 
         def work(db: peewee.Database) -> SignedIn:
             user = locked_one(User.select().where(User.id == claims.sub), db)
@@ -126,13 +126,13 @@ class NativeCodes:
     async def for_signed_in(self, signed_in: SignedIn, request: NativeRequest) -> Secret:
         """Create a code for a login session that was just opened for the app, and whose tokens were
         not given out."""
-        code = self._made()
+        code = self._new_code()
         await self._database.run(self._insert, code, signed_in.claims.sid, request)
         return code
 
     def _insert(self, db: peewee.Database, code: Secret, sid: str, request: NativeRequest) -> None:
         now = self._clock()
-        session_rows.withhold(db, sid, now + CODE_SECONDS + CLOCK_SKEW_SECONDS)
+        session_rows.hide_tokens(db, sid, now + CODE_SECONDS + CLOCK_SKEW_SECONDS)
         NativeCode.insert(
             hash=token_hash(code.reveal()),
             session=sid,
@@ -141,11 +141,11 @@ class NativeCodes:
             created_at=now,
         ).execute(db)
 
-    def _made(self) -> Secret:
+    def _new_code(self) -> Secret:
         text = opaque_token(PREFIX).reveal()
         return Secret(text + self._checksums.sign(text))
 
-    def _is_ours(self, code: str) -> bool:
+    def _has_valid_checksum(self, code: str) -> bool:
         text, checksum = code[:-CHECKSUM_LENGTH], code[-CHECKSUM_LENGTH:]
         return (
             len(code) <= MAX_CODE_LENGTH
@@ -172,12 +172,12 @@ class NativeCodes:
                 one code.
         """
         of, network = self._limits.of, network_of(device.ip)
-        if not self._is_ours(code):
+        if not self._has_valid_checksum(code):
             (await self._limits.take((of.bad_tokens, network))).require()
             raise _refused("not one of ours, by its form")
         # A genuine code is accepted even if its address sent many invalid ones.
         (await self._limits.take((of.refresh_reuse, code))).require()
-        outcome = await self._database.run(self._use, code, verifier, redirect_uri, device)
+        outcome = await self._database.run(self._redeem, code, verifier, redirect_uri, device)
         if isinstance(outcome, SignedIn):
             await self._sessions.announce(outcome)
             return outcome
@@ -187,7 +187,7 @@ class NativeCodes:
             raise _refused(f"{outcome.reason}; its login session was ended", outcome.user_id)
         raise _refused(outcome)
 
-    def _use(
+    def _redeem(
         self, db: peewee.Database, code: str, verifier: str, redirect_uri: str, device: Device
     ) -> SignedIn | Revocation | str:
         """Use a code up. Returns the login session, its end, or the reason why there is neither."""
@@ -213,9 +213,13 @@ class NativeCodes:
         if row.used_at is not None:
             return self._ends.end_within(db, session, REUSED)
         timely = -CLOCK_SKEW_SECONDS <= now - row.created_at < CODE_SECONDS
-        if not timely or row.redirect_uri != redirect_uri or not _fits(row.challenge, verifier):
+        if (
+            not timely
+            or row.redirect_uri != redirect_uri
+            or not _matches_challenge(row.challenge, verifier)
+        ):
             return self._ends.end_within(db, session, REFUSED)
-        return self._sessions.hand_over_within(db, session, user, device)
+        return self._sessions.issue_first_tokens_within(db, session, user, device)
 
 
 def _refused(evidence: str, about: str = "") -> Unauthenticated:
@@ -224,7 +228,7 @@ def _refused(evidence: str, about: str = "") -> Unauthenticated:
     return error
 
 
-def _fits(challenge: str, verifier: str) -> bool:
+def _matches_challenge(challenge: str, verifier: str) -> bool:
     if not _VERIFIER.fullmatch(verifier):
         return False
     digest = hashlib.sha256(verifier.encode()).digest()

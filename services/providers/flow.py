@@ -158,12 +158,12 @@ class OAuth:
             taken = await self._take(device.ip)
             try:
                 request = await self._authorization_requests.take(
-                    sealed, provider, answer.state, spend=_brings_code(answer)
+                    sealed, provider, answer.state, spend=_has_code(answer)
                 )
-                profile, grant = await self._asked(connection, request, answer, taken)
+                profile, grant = await self._exchange_code(connection, request, answer, taken)
             finally:
                 taken.give_back()
-            finished = await self._let_in(connection, request, profile, grant, device, sid)
+            finished = await self._open_session(connection, request, profile, grant, device, sid)
         except SignInRefused as error:
             self._count(connection, error.code)
             raise
@@ -190,7 +190,7 @@ class OAuth:
             raise refused from error
         return taken
 
-    async def _asked(
+    async def _exchange_code(
         self, connection: Connection, request: AuthorizationRequest, answer: Answer, taken: Taken
     ) -> tuple[ProviderProfile, Grant]:
         """Exchange the code for the user's profile at the provider.
@@ -214,7 +214,7 @@ class OAuth:
                 Reason.STALE, "token endpoint: code expired or already used"
             ) from error
 
-    async def _let_in(
+    async def _open_session(
         self,
         connection: Connection,
         request: AuthorizationRequest,
@@ -260,10 +260,10 @@ def _exchange(
     provider.check_issuer(answer.issuer)
     if answer.error:
         refuse(answer.error)
-    if not _brings_code(answer):
+    if not _has_code(answer):
         raise SignInRefused(Reason.UNTRUSTED, "callback: neither a code nor an error")
     return provider.exchange(answer.code, request.start)
 
 
-def _brings_code(answer: Answer) -> bool:
+def _has_code(answer: Answer) -> bool:
     return not answer.error and 0 < len(answer.code) <= MAX_CODE_LENGTH

@@ -141,7 +141,7 @@ class Identities:
             return _Done(signed_in, changed, nobody_yet, entered.admitted, entered.handover)
 
         try:
-            done = await self._raced(work)
+            done = await self._retry_race(work)
         except _AddressIsAnothers:
             await self._database.run(identity_rows.give_up_address, provider.name, profile)
             raise
@@ -173,7 +173,7 @@ class Identities:
 
         await self._revocations.publish(await self._database.run(work))
 
-    async def _raced(self, work: Callable[[peewee.Database], _Done]) -> _Done:
+    async def _retry_race(self, work: Callable[[peewee.Database], _Done]) -> _Done:
         for _ in range(RACES):
             try:
                 return await self._database.run(work)

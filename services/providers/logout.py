@@ -130,11 +130,11 @@ class ProviderLogout:
             if len(self._giving_back) >= MAX_GIVING_BACK:
                 self._metrics.oauth_given_back.labels(outcome="dropped").inc()
                 continue
-            task = asyncio.get_running_loop().create_task(self._give_back(tokens))
+            task = asyncio.get_running_loop().create_task(self._revoke_all(tokens))
             self._giving_back.add(task)
             task.add_done_callback(self._giving_back.discard)
 
-    async def _give_back(self, tokens: TokenSet) -> None:
+    async def _revoke_all(self, tokens: TokenSet) -> None:
         connection = self._providers.get(tokens.provider)
         for attempt in range(GIVE_BACK_TRIES):
             if attempt:

@@ -31,7 +31,7 @@ from services.oauth.errors import (
 from services.oauth.token_endpoint import Grant
 from services.providers import refresh_rows
 from services.providers.refresh_rows import KEEP_BATCH, same
-from services.providers.refusals import is_for_good, refused_since
+from services.providers.refusals import has_ended, refused_since
 from services.providers.registry import Connection, Providers
 from services.providers.tokens import ProviderTokens, TokenSet
 from services.secret import Secret
@@ -97,10 +97,10 @@ class ProviderRefresh:
         Raises:
             DatabaseUnavailable: retry later.
         """
-        keeping = [self._keep_all_of(connection.name) for connection in self._providers]
+        keeping = [self._refresh_all_of(connection.name) for connection in self._providers]
         _raise_first(await asyncio.gather(*keeping, return_exceptions=True), but=())
 
-    async def _keep_all_of(self, provider: str) -> None:
+    async def _refresh_all_of(self, provider: str) -> None:
         """Page by page, past those that can't be read; until a whole page fails, as it does
         where the provider is down."""
         page: list[tuple[float, str]] = []
@@ -108,14 +108,14 @@ class ProviderRefresh:
         while not page or len(page) == KEEP_BATCH:
             page = await self._database.run(refresh_rows.due, provider, after, self._clock)
             kept = await asyncio.gather(
-                *(self._keep_one(tokens_id) for _, tokens_id in page), return_exceptions=True
+                *(self._refresh_one(tokens_id) for _, tokens_id in page), return_exceptions=True
             )
             _raise_first(kept, but=UsherError)
             if kept.count(False) == len(page):
                 return
             after = page[-1]
 
-    async def _keep_one(self, tokens_id: str) -> bool:
+    async def _refresh_one(self, tokens_id: str) -> bool:
         """Refresh one set. Returns whether it was refreshed."""
         try:
             return not self._is_due(await self._refreshed(await self._load(tokens_id)))
@@ -153,7 +153,7 @@ class ProviderRefresh:
         if flight is None:
             flight = asyncio.get_running_loop().create_task(self._refresh(tokens))
             self._flights[tokens.id] = flight
-            flight.add_done_callback(partial(self._landed, tokens.id))
+            flight.add_done_callback(partial(self._on_flight_done, tokens.id))
         try:
             return await asyncio.shield(flight)  # a caller that leaves takes nobody with it
         except ProviderUnavailable:
@@ -161,7 +161,7 @@ class ProviderRefresh:
                 return tokens  # old, and good for a moment yet
             raise
 
-    def _landed(self, tokens_id: str, flight: asyncio.Task[TokenSet]) -> None:
+    def _on_flight_done(self, tokens_id: str, flight: asyncio.Task[TokenSet]) -> None:
         self._flights.pop(tokens_id, None)
         if not flight.cancelled():
             flight.exception()  # seen here, or asyncio logs it when every caller has left
@@ -194,13 +194,13 @@ class ProviderRefresh:
         except SubjectChanged as error:
             return await self._end(tokens, error.evidence)
         except (ProviderUnavailable, NotFound) as error:
-            if is_for_good(tokens, error, self._clock(), self._most_refused(tokens.provider)):
+            if has_ended(tokens, error, self._clock(), self._refusal_limit(tokens.provider)):
                 return await self._end(tokens, error.evidence)
             await self._fail(tokens, claim, error)
             raise ProviderUnavailable(error.evidence) from error
         self._count("refreshed")
         # Stored first, because the previous refresh token may be invalid now.
-        kept = await self._keep_new(tokens, grant)
+        kept = await self._store_new(tokens, grant)
         await self._check(connection, grant)
         return kept
 
@@ -213,11 +213,11 @@ class ProviderRefresh:
             self._count("unchecked")
             log.warning("%s: a refreshed ID token: %s", connection.name, error.evidence)
 
-    def _most_refused(self, provider: str) -> float:
+    def _refusal_limit(self, provider: str) -> float:
         known = provider in self._providers
         return self._providers.get(provider).settings.refused_seconds if known else math.inf
 
-    async def _keep_new(self, tokens: TokenSet, grant: Grant) -> TokenSet:
+    async def _store_new(self, tokens: TokenSet, grant: Grant) -> TokenSet:
         """Store the new tokens, with retries, because the old refresh token may be invalid now."""
         for attempt in range(3):
             try:

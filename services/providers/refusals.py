@@ -30,7 +30,7 @@ def refused_since(tokens: TokenSet, error: UsherError, now: float) -> float | No
     return min(tokens.refused_since or now, now)
 
 
-def is_for_good(tokens: TokenSet, error: UsherError, now: float, most: float) -> bool:
+def has_ended(tokens: TokenSet, error: UsherError, now: float, most: float) -> bool:
     """Whether the provider has ended the session.
 
     Args:

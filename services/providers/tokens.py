@@ -153,8 +153,8 @@ class ProviderTokens:
     def _sealed(self, grant: Grant) -> dict[str, object]:
         return {
             "access_token": self._encryption.encrypt(grant.access_token.reveal()),
-            "refresh_token": self._seal(grant.refresh_token),
-            "id_token": self._seal(grant.id_token),
+            "refresh_token": self._encrypt(grant.refresh_token),
+            "id_token": self._encrypt(grant.id_token),
             "scopes": grant.scopes,
             "expires_at": grant.expires_at,
             "refresh_at": self._refresh_at(grant),
@@ -167,7 +167,7 @@ class ProviderTokens:
         ahead = min(AHEAD_SECONDS, (grant.expires_at - now) / 2)
         return max(grant.expires_at - ahead, now + LEAST_SECONDS)
 
-    def _seal(self, token: Secret | None) -> str | None:
+    def _encrypt(self, token: Secret | None) -> str | None:
         return None if token is None else self._encryption.encrypt(token.reveal())
 
     def _opened(self, row: OAuthToken) -> TokenSet:

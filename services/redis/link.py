@@ -164,7 +164,7 @@ class RedisLink(asyncio.Protocol):
 
     def refused(self, evidence: str) -> None:
         """Handle an error reply. After some of them, such as READONLY, the link is closed."""
-        if last_word(evidence) in self._lost_by:
+        if redis_error_word(evidence) in self._lost_by:
             self.lose(evidence)
 
     def watch(self, probe: Command = PING) -> None:
@@ -180,9 +180,9 @@ class RedisLink(asyncio.Protocol):
     def _watch(self) -> None:
         interval = min(self._timeout, PROBE_SECONDS) / 4
         self._due = self._loop.time() + interval
-        self._check = self._loop.call_later(interval, self._judge, interval)
+        self._check = self._loop.call_later(interval, self._check_age, interval)
 
-    def _judge(self, interval: float) -> None:
+    def _check_age(self, interval: float) -> None:
         now = self._loop.time()
         # After a stall of our own loop the replies may still be unread in the socket. They are
         # read before the next check, so the stall is not mistaken for a timeout of Redis.
@@ -200,7 +200,7 @@ class RedisLink(asyncio.Protocol):
         # An error here (LOADING, NOAUTH, MISCONF) means that nothing else would work either.
         if self.alive and not probe.cancelled() and (error := probe.exception()) is not None:
             evidence = getattr(error, "evidence", type(error).__name__)
-            if last_word(evidence) not in ELSEWHERE:
+            if redis_error_word(evidence) not in ELSEWHERE:
                 self.lose(evidence)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -257,7 +257,7 @@ def command_name(command: Command) -> str:
     return (name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)).upper()
 
 
-def last_word(evidence: str) -> str:
+def redis_error_word(evidence: str) -> str:
     """The Redis error word at the end of an error's `evidence`."""
     return evidence.rpartition(" ")[2]
 

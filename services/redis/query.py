@@ -125,7 +125,7 @@ async def ask_all(
                 if (error := task.exception()) is None:
                     answers.append((asked[task], task.result()))
                 else:
-                    evidence = _evidence(error)
+                    evidence = _evidence_of(error)
     finally:
         await end_tasks(*asked)
     if not answers:
@@ -133,7 +133,7 @@ async def ask_all(
     return answers
 
 
-def _evidence(error: BaseException) -> str:
+def _evidence_of(error: BaseException) -> str:
     if isinstance(error, StoreUnavailable):
         return error.evidence
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__

@@ -125,7 +125,7 @@ class ClusterStore:
         for part in self._taken():
             part.fail("closed")
         await asyncio.gather(*(node.close() for node in self._nodes.values()))
-        self._judge()
+        self._check_nodes()
 
     # Which node a command goes to
 
@@ -280,7 +280,7 @@ class ClusterStore:
         # A node without slots is kept while it answers: slots may be migrating to it.
         gone = {at for at, node in known.items() if at not in there and not node.available}
         await asyncio.gather(*(self._nodes.pop(at).close() for at in gone))
-        self._judge()
+        self._check_nodes()
 
     def _new_node(self, where: Place) -> RedisStore:
         node = self._nodes[where] = RedisStore(
@@ -295,9 +295,9 @@ class ClusterStore:
     def _node_changed(self, available: bool) -> None:
         if not available:
             self._stale.set()
-        self._judge()
+        self._check_nodes()
 
-    def _judge(self) -> None:
+    def _check_nodes(self) -> None:
         available = (
             self._whole and not self._closed and all(node.available for node in self._masters)
         )

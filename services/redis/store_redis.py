@@ -29,7 +29,7 @@ from services.redis.link import (
     Group,
     RedisLink,
     failed,
-    last_word,
+    redis_error_word,
 )
 from services.redis.store import Command
 from services.redis.trial import trial, write_probe
@@ -190,7 +190,7 @@ class RedisStore:
                 "the database, and a user with +info would have them in Redis"
             )
         log.info("Redis answers")
-        self._tell(True)
+        self._report_availability(True)
         if self._refused and self._on_moved is not None:
             self._refused = False
             self._on_moved()
@@ -199,7 +199,7 @@ class RedisStore:
         try:
             await link.send(trial(self.tried_as))
         except StoreUnavailable as error:
-            if last_word(error.evidence) not in ELSEWHERE:
+            if redis_error_word(error.evidence) not in ELSEWHERE:
                 raise
 
     def on_moved(self, act: Callable[[], None]) -> None:
@@ -210,10 +210,12 @@ class RedisStore:
     def _unreachable(self, link: RedisLink, reason: str) -> None:
         link.lose(reason)
         # Logged once, not at every attempt; "SET: OOM" after "EVAL: OOM" is the same reason.
-        refused = last_word(reason) in REFUSALS and last_word(reason) == last_word(self.reason)
+        refused = redis_error_word(reason) in REFUSALS and redis_error_word(
+            reason
+        ) == redis_error_word(self.reason)
         if reason != self.reason and not refused:
             log.warning("Redis cannot be used: %s", reason)
-        self._refused |= last_word(reason) in REFUSALS
+        self._refused |= redis_error_word(reason) in REFUSALS
         self.reason = reason
 
     def _on_lost(self, link: RedisLink, reason: str) -> None:
@@ -221,13 +223,13 @@ class RedisStore:
         if link is self._link:
             self._link = None
             self.reason = reason
-            self._refused |= last_word(reason) in REFUSALS
+            self._refused |= redis_error_word(reason) in REFUSALS
             self._lost.set()
             if not self._closed:
                 log.warning("Redis is lost, the database is used meanwhile: %s", reason)
-            self._tell(False)
+            self._report_availability(False)
 
-    def _tell(self, available: bool) -> None:
+    def _report_availability(self, available: bool) -> None:
         if self._on_change is not None:
             try:
                 self._on_change(available)

@@ -53,7 +53,7 @@ class Moment(NamedTuple):
     at: float | None
     tick: int | None
 
-    def is_lately(self, now: Moment) -> bool:
+    def is_recent(self, now: Moment) -> bool:
         """Whether it was a moment ago, by the clock and by the counter."""
         if self.at is None or self.tick is None or now.at is None or now.tick is None:
             return False
@@ -71,7 +71,7 @@ def step_of_next(
         session: the token's, locked and alive.
         token: as it is behind that lock, not expired.
     """
-    racing = Moment(token.rotated_at, token.rotated_tick).is_lately(now)
+    racing = Moment(token.rotated_at, token.rotated_tick).is_recent(now)
     if not (racing or _is_newest(session, token) or _is_before_newest(session, token)):
         return None
     if token.rotated_at is None:
@@ -85,7 +85,7 @@ def step_of_next(
         }
         LoginSession.update(changed).where(LoginSession.id == session.id).execute(db)
         return token.step + 1
-    if not racing and not Moment(session.step_at, session.step_tick).is_lately(now):
+    if not racing and not Moment(session.step_at, session.step_tick).is_recent(now):
         _replace(db, session)
     return session.step + 1
 

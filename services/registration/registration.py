@@ -119,7 +119,7 @@ class Registration:
             InvitationRefused: it was not.
             RateLimited: as `check`.
         """
-        if not self._is_ours(invitation):
+        if not self._has_valid_checksum(invitation):
             raise await self._refused("not one of ours, by its form", ip)
         (await self._limits.take((self._limits.of.refresh_reuse, invitation))).require()
         return token_hash(invitation)
@@ -175,7 +175,7 @@ class Registration:
 
     # ---- tokens ----------------------------------------------------------------------------
 
-    def _is_ours(self, token: str) -> bool:
+    def _has_valid_checksum(self, token: str) -> bool:
         text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
         return (
             len(token) <= MAX_TOKEN_LENGTH

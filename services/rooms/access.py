@@ -47,7 +47,7 @@ class Access:
 
     async def _apply(self, change: Revocation) -> None:
         if change.user_id == ANYBODY:
-            users = await self._concerned(change.subject)
+            users = await self._affected_users(change.subject)
         else:
             users = {change.user_id} if self._hub.of_user(change.user_id) else set()
         if not users:
@@ -60,7 +60,7 @@ class Access:
                     client.connection.send(encode_event("access-changed", rooms))
             await asyncio.sleep(0)
 
-    async def _concerned(self, channel_id: str) -> set[str]:
+    async def _affected_users(self, channel_id: str) -> set[str]:
         """The users whose sockets a change of the whole channel may affect."""
         anybody = await self._shared.refresh(channel_id)
         room = channel_room(channel_id)

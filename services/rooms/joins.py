@@ -77,7 +77,7 @@ class Joins:
         pending = self._rooms.subscribe(own)  # issued together with the look-up in Redis
         try:
             identity = await self._admission.identify(claims, place)
-            beyond = self._limit.is_beyond(place)
+            beyond = self._limit.exceeds_limit(place)
             if beyond:  # waits: something may be revoked meanwhile
                 await self._limit.check(place)
         except BaseException:  # cancelled too: what is subscribed must be released
@@ -143,13 +143,13 @@ class Joins:
                 self._rooms.subscribe(map(channel_room, changed.grants))
                 self._rooms.unsubscribe(map(channel_room, identity.grants))
                 identity = changed
-            identity = self._up_to_date(identity)
+            identity = self._apply_changes(identity)
         except BaseException:  # cancelled too: what is subscribed must be released
             self.release(identity)
             raise
         return identity
 
-    def _up_to_date(self, identity: Identity) -> Identity:
+    def _apply_changes(self, identity: Identity) -> Identity:
         """Apply changes to open channels that were made during the subscription. Does not wait."""
         changed = self._admission.current(identity)
         if changed.grants.keys() != identity.grants.keys():

@@ -62,7 +62,7 @@ class Membership:
             if name not in self._joined:
                 self._joined[name] = None
                 self._rooms.enter(self._member, name)
-                self._presence.came(name, self._user, self._member.session_id)
+                self._presence.on_enter(name, self._user, self._member.session_id)
 
     def rename(self, name: str) -> None:
         """Take over the user's new display name."""
@@ -76,7 +76,7 @@ class Membership:
             return False
         del self._joined[name]
         self._rooms.leave(self._member, name)
-        self._presence.went(name, self._member.session_id)
+        self._presence.on_leave(name, self._member.session_id)
         return True
 
     def leave_all(self) -> None:
@@ -84,7 +84,7 @@ class Membership:
         for name in self.names():
             self.leave(name)
 
-    async def go_in(self, names: Iterable[str]) -> None:
+    async def enter_subscribed(self, names: Iterable[str]) -> None:
         """Enter rooms once they are subscribed, except those whose right was revoked meanwhile."""
         wanted = [name for name in names if name not in self._joined]
         try:
@@ -102,7 +102,7 @@ class Membership:
         for name in self.names():
             if self.grant_in(name) is None:
                 self.leave(name)
-        await self.go_in(self.allowed())
+        await self.enter_subscribed(self.allowed())
 
     async def change(self, channel_id: str, grant: Grant | None, by_name: bool = False) -> bool:
         """Replace the right in one channel. Leaves the room at once if the right is revoked.
@@ -124,5 +124,5 @@ class Membership:
             # Beyond this number, rooms are entered by name only: other users can add a user to any
             # number of channels.
             if before is None and (by_name or len(self._joined) <= MAX_ROOMS):
-                await self.go_in((channel_room(channel_id),))
+                await self.enter_subscribed((channel_room(channel_id),))
         return True

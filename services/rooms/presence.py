@@ -39,7 +39,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     """An ephemeral message between nodes: who joined and left."""
 
     here: Here
-    came: bool
+    on_enter: bool
 
 
 class PresenceChange(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ class Presence:
 
     # ---- sockets of this node --------------------------------------------------------------
 
-    def came(self, room: str, member: Member, session_id: str) -> None:
+    def on_enter(self, room: str, member: Member, session_id: str) -> None:
         """A socket of a user entered a room here."""
         if room.startswith(USER):
             return
@@ -117,9 +117,9 @@ class Presence:
         sockets = presence.counts[member.id] = presence.counts.get(member.id, 0) + 1
         if sockets == 1:
             here = Here(member.id, self._node, member.name)
-            self._publish(room, presence, Change(here, came=True))
+            self._publish(room, presence, Change(here, on_enter=True))
 
-    def went(self, room: str, session_id: str) -> None:
+    def on_leave(self, room: str, session_id: str) -> None:
         """A socket of a user left a room here."""
         presence = self._presence.get(room)
         member = None if presence is None else presence.own.pop(session_id, None)
@@ -131,7 +131,7 @@ class Presence:
             return
         del presence.counts[member.id]
         here = Here(member.id, self._node, member.name)
-        self._publish(room, presence, Change(here, came=False))
+        self._publish(room, presence, Change(here, on_enter=False))
         if not presence.own:  # no socket of this node is in the room any more
             del self._presence[room]
             if presence.pending_notification is not None:
@@ -187,7 +187,7 @@ class Presence:
 
     def _apply(self, room: str, presence: _RoomPresence, change: Change) -> None:
         key = change.here.user_id, change.here.node
-        if change.came:
+        if change.on_enter:
             presence.entries[key] = change.here
         else:
             presence.entries.pop(key, None)

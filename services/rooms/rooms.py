@@ -69,7 +69,7 @@ class Rooms:
             window = await self._bus.read_behind(CONTROL_ROOM, behind_all, 1)
             here.since = min(here.since, window.now)
 
-    async def read_news(self) -> bool:
+    async def read_missed_from_nodes(self) -> bool:
         """Read messages between nodes that the subscription did not deliver.
 
         Returns:

@@ -19,7 +19,7 @@ from services.grants.shared import SharedGrants
 from services.metrics import Metrics
 from services.sessions.contact import Contact
 from services.sessions.login_cache import LoginCache, LoginState
-from services.sessions.login_sessions import LoginSessions
+from services.sessions.login_states import LoginStates
 from services.sessions.revocations import Revocations
 from services.sessions.tickets import Tickets, looks_like_ticket
 from services.sessions.tokens import Tokens
@@ -69,7 +69,7 @@ class Admission:
         tokens: Tokens,
         tickets: Tickets,
         cache: LoginCache,
-        login_sessions: LoginSessions,
+        login_states: LoginStates,
         revocations: Revocations,
         contact: Contact,
         shared: SharedGrants,
@@ -77,7 +77,7 @@ class Admission:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._tokens, self._tickets, self._cache = tokens, tickets, cache
-        self._sessions, self._revocations = login_sessions, revocations
+        self.login_states, self._revocations = login_states, revocations
         self._contact, self._shared = contact, shared
         self._metrics, self._clock = metrics, clock
 
@@ -202,7 +202,7 @@ class Admission:
 
     async def _ask_database(self, claims: Claims, cause: str) -> LoginState | None:
         self._metrics.joins_by_database.labels(cause=cause).inc()
-        state = await self._sessions.state(claims)
+        state = await self.login_states.of(claims)
         if state is not None:
             self._cache.remember(claims.sub, claims.sid, state)
         return state

@@ -1,9 +1,9 @@
-"""How current this node's knowledge of revocations is, and what happens when it is not.
+"""Tracks when this node last read all revocations, and closes the sockets if that is too long ago.
 
-Knowledge is current after a sweep of the rows, or after reading the nodes' log from a Redis that
-takes writes; an answer to PING is not enough. If it has not been current for a whole lease, every
-socket is closed (4503). After a stall of the loop (loop_watch.py) nothing goes in or out before the
-node has caught up: other nodes may have reported revocations as complete without it.
+A node is current after a sweep of the rows, or after reading the nodes' log from a Redis that
+accepts writes; a reply to PING is not enough. If it has not been current for a whole lease, it
+closes every socket (4503). After a stall of the event loop (loop_watch.py), it sends and receives
+nothing until it has caught up, because other nodes may have reported revocations as complete.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from services.sockets.hub import Hub
 from services.websocket.protocol import CloseCode
 
 ENFORCE_SECONDS = 0.25
-"""How often the end of the lease is looked for: its only imprecision."""
-NEWS_SECONDS = 1.0
+"""Interval of checking whether the lease has expired, and so the precision of its end."""
+LOG_SECONDS = 1.0
 ROWS_FIRST_SECONDS = 1.0
-"""How long the log waits for the rows: a revocation whose message was lost is a row only."""
+"""How long to wait for the rows before reading the log. A revocation whose message was lost is only
+in the rows."""
 READ_SECONDS = 1.0
 AGAIN_SECONDS = 0.1
 WAKE_SECONDS = 2.0
@@ -48,68 +49,70 @@ class Contact:
     ) -> None:
         self._watch, self._hub, self._lease = watch, hub, lease
         self._revocations, self._control = revocations, control
-        self._learnt_at = watch.clock()
+        self._current_as_of = watch.clock()
         self._stalls = 0
         self._catching_up: asyncio.Task[None] | None = None
         self._asking: asyncio.Future[bool] | None = None
-        watch.on_stall(self._stood_still)
+        watch.on_stall(self._on_stall)
         watch.on_resume(hub.release)
 
     # ---- asked on every join ---------------------------------------------------------------
 
     def is_current(self) -> bool:
-        """Whether this node's knowledge of revocations is current enough to admit a socket."""
-        return not self._watch.check() and self._watch.seen < self._ends
+        """Whether this node has read revocations recently enough to admit a socket."""
+        return not self._watch.check() and self._watch.seen < self._lease_ends_at
 
     async def wait_current(self) -> None:
-        """Wait after a stall until missed revocations have been read. If none were read for a
-        whole lease, the rows are read now: the database may be back before the next sweep.
+        """Wait after a stall until missed revocations have been read.
+
+        If revocations have not been read for a whole lease, the rows are read now, as the database
+        may be back before the next sweep.
 
         Raises:
             Unavailable: no revocations were read for a whole lease.
         """
         await self._watch.passed()
-        if self._watch.clock() < self._ends:
+        if self._watch.clock() < self._lease_ends_at:
             return
-        if self._asking is None:  # one for all who come meanwhile
-            self._asking = asyncio.ensure_future(self._rows())
+        if self._asking is None:  # shared by all concurrent callers
+            self._asking = asyncio.ensure_future(self._read_rows())
         if not await asyncio.shield(self._asking):
             raise Unavailable("revocations could not be read for a whole lease")
 
     @property
-    def _ends(self) -> float:
-        return self._learnt_at + self._lease
+    def _lease_ends_at(self) -> float:
+        return self._current_as_of + self._lease
 
-    # ---- learning --------------------------------------------------------------------------
+    # ---- reading revocations ---------------------------------------------------------------
 
     async def sweep(self) -> None:
-        """Read the rows that others wrote. To be called every second.
+        """Read the rows that other nodes wrote. To be called every second.
 
         Raises:
             DatabaseUnavailable: the rows can't be read now.
         """
         begun = self._watch.clock()
         await self._revocations.sweep()
-        self._learnt(begun)
+        self._record_current(begun)
 
     async def receive(self) -> None:
         """Read the nodes' log if the rows were not read lately. To be called every second.
 
         Raises:
-            StoreUnavailable: it can't be read, or takes no writes.
+            StoreUnavailable: Redis can't be read, or refuses writes.
         """
         begun = self._watch.clock()
-        if begun - self._learnt_at > 2 * SWEEP_SECONDS and await self._control.read_missed():
-            self._learnt(begun)
+        if begun - self._current_as_of > 2 * SWEEP_SECONDS and await self._control.read_missed():
+            self._record_current(begun)
 
-    def _learnt(self, as_of: float) -> None:
-        self._learnt_at = max(self._learnt_at, as_of)
+    def _record_current(self, as_of: float) -> None:
+        self._current_as_of = max(self._current_as_of, as_of)
 
     # ---- without contact -------------------------------------------------------------------
 
     async def enforce(self) -> None:
         """Close every socket if the lease has expired. To be called a few times a second."""
-        if not self._watch.behind and self._watch.clock() >= self._ends:
+        if not self._watch.behind and self._watch.clock() >= self._lease_ends_at:
             self._close_all()
 
     def _close_all(self) -> None:
@@ -118,7 +121,7 @@ class Contact:
 
     # ---- after a stall ---------------------------------------------------------------------
 
-    def _stood_still(self, seconds: float) -> None:
+    def _on_stall(self, seconds: float) -> None:
         self._stalls += 1
         self._hub.hold()
         log.warning("the event loop stalled for %.1f s: reading missed revocations", seconds)
@@ -129,8 +132,8 @@ class Contact:
     async def _catch_up(self) -> None:
         woke = self._watch.clock()
         try:
-            while not await self._learn(max(self._ends, woke + WAKE_SECONDS)):
-                if self._watch.clock() >= max(self._ends, woke + WAKE_SECONDS):
+            while not await self._read_missed(max(self._lease_ends_at, woke + WAKE_SECONDS)):
+                if self._watch.clock() >= max(self._lease_ends_at, woke + WAKE_SECONDS):
                     self._close_all()
                     break
                 await asyncio.sleep(AGAIN_SECONDS)
@@ -138,47 +141,47 @@ class Contact:
             self._catching_up = None
             self._watch.caught_up()
 
-    async def _learn(self, end: float) -> bool:
+    async def _read_missed(self, end: float) -> bool:
         """Read the rows, or the log if the rows can't be read. Returns whether that worked."""
         begun, stalls = self._watch.clock(), self._stalls
-        rows = asyncio.ensure_future(self._rows())
+        rows = asyncio.ensure_future(self._read_rows())
         try:
             await asyncio.wait({rows}, timeout=min(ROWS_FIRST_SECONDS, max(0.0, end - begun)))
-            learnt = rows.done() and rows.result()
-            learnt = learnt or await self._news()
-            if not learnt and not rows.done():
+            was_read = rows.done() and rows.result()
+            was_read = was_read or await self._read_log()
+            if not was_read and not rows.done():
                 left = max(0.0, end - self._watch.clock())
                 await asyncio.wait({rows}, timeout=left)
-                learnt = rows.done() and rows.result()
+                was_read = rows.done() and rows.result()
         finally:
             rows.cancel()
-        if learnt and stalls == self._stalls:
-            self._learnt(begun)
+        if was_read and stalls == self._stalls:
+            self._record_current(begun)
             return True
-        return False  # or it stood still again, while it was reading
+        return False  # nothing was read, or the loop stalled again meanwhile
 
-    async def _rows(self) -> bool:
+    async def _read_rows(self) -> bool:
         try:
             await self.sweep()
             await self._revocations.applied()
         except UsherError as error:
             log.info("rows not read: %s", error.evidence)
             return False
-        except Exception:  # whatever it was: nothing has been learnt, and that is all that counts
+        except Exception:  # any error means that the rows were not read
             log.exception("rows not read")
             return False
         finally:
             self._asking = None
         return True
 
-    async def _news(self) -> bool:
+    async def _read_log(self) -> bool:
         try:
             read = await asyncio.wait_for(self._control.read_missed(), READ_SECONDS)
             await self._revocations.applied()
         except (StoreUnavailable, asyncio.TimeoutError) as error:
-            log.info("news not read: %s", error)
+            log.info("log of messages between nodes not read: %s", error)
             return False
         except Exception:  # as above
-            log.exception("news not read")
+            log.exception("log of messages between nodes not read")
             return False
         return read

@@ -20,7 +20,7 @@ from services.errors import StoreUnavailable
 from services.metrics import Metrics
 
 CONTROL_ROOM = "nodes"
-"""The room of what nodes tell each other; no client's room has this name."""
+"""The room of messages between nodes. No client can use a room of this name."""
 Kind = Literal["session", "token", "user", "bearer", "role", "access"]
 ACKNOWLEDGED = b"a"
 
@@ -31,14 +31,15 @@ class Revocation(msgspec.Struct, frozen=True):
     """A revocation.
 
     Attributes:
-        kind: what `subject` is: a login session (`sid`), an access token (`jti`), the user
-            whose login sessions of an older `generation` are over ("user"), an access token
-            (`jti`) that is held by the socket session `spared` alone ("bearer"), the user whose
-            tokens and sockets of any other role than `role` are over ("role"), or a channel
-            whose rights have changed for `user_id` ("*": for anybody).
+        kind: the type of `subject`. "session": a login session (`sid`). "token": an access token
+            (`jti`). "user": a user whose login sessions of an older `generation` have ended.
+            "bearer": an access token (`jti`) that is bound to the socket session `spared`. "role":
+            a user whose tokens and sockets with a role other than `role` have ended. "access": a
+            channel in which the rights of `user_id` have changed ("*": of any user).
         created_at: epoch seconds.
-        id: number of its row; it tells a repeated message from a new one.
-        spared: the one session, by `kind` a login or a socket session, that goes on, or empty.
+        id: number of its row, by which a repeated message is recognised.
+        spared: the session that is exempt, or empty: a socket session for "bearer", else a login
+            session.
     """
 
     kind: Kind
@@ -52,13 +53,13 @@ class Revocation(msgspec.Struct, frozen=True):
     spared: str = ""
 
 
-class News(msgspec.Struct, frozen=True):
+class NodeMessage(msgspec.Struct, frozen=True):
     """A message from one node to the others.
 
     Attributes:
         node: the sender.
-        request: of whoever waits for acknowledgements, or empty.
-        revocations: to be applied.
+        request: id of the request that waits for acknowledgements, or empty.
+        revocations: revocations to apply.
         replaced: socket sessions whose bearer token has opened another socket elsewhere.
     """
 
@@ -69,24 +70,24 @@ class News(msgspec.Struct, frozen=True):
 
 
 class Acknowledgement(msgspec.Struct, frozen=True):
-    """A node has acted on a request: so many sockets were closed."""
+    """A node has applied the revocations of a request. `closed`: number of sockets it closed."""
 
     request: str
     node: str
     closed: int
 
 
-_NEWS = msgspec.json.Decoder(News)
+_NODE_MESSAGE = msgspec.json.Decoder(NodeMessage)
 _ACKNOWLEDGEMENT = msgspec.json.Decoder(Acknowledgement)
 
 
-class NodeLine(Protocol):
-    """The transport of messages between nodes: the rooms of this node."""
+class NodeTransport(Protocol):
+    """The transport of messages between nodes. `Rooms` implements it."""
 
     async def receive_from_nodes(self, on_message: Callable[[bytes], None]) -> None:
         """Call `on_message` with each logged message of CONTROL_ROOM, from now on."""
 
-    async def read_news(self) -> bool:
+    async def read_missed_from_nodes(self) -> bool:
         """Read CONTROL_ROOM from the last message on. False if a part may be lost.
 
         Raises:
@@ -110,12 +111,12 @@ class Control:
         node: id of this process.
     """
 
-    def __init__(self, bus: Bus, line: NodeLine, node: str, metrics: Metrics) -> None:
-        self._bus, self._line, self._node, self._metrics = bus, line, node, metrics
+    def __init__(self, bus: Bus, transport: NodeTransport, node: str, metrics: Metrics) -> None:
+        self._bus, self._transport, self._node, self._metrics = bus, transport, node, metrics
         self._on_revoked: Revoked | None = None
         self._on_replaced: Callable[[str], None] | None = None
         self._waiting: dict[str, asyncio.Queue[Acknowledgement]] = {}
-        line.on_ephemeral(ACKNOWLEDGED, self._acknowledged)
+        transport.on_ephemeral(ACKNOWLEDGED, self._acknowledged)
 
     def on_revocations(self, act: Revoked) -> None:
         """Call `act` with revocations of other nodes; it returns how many sockets it closed."""
@@ -127,7 +128,7 @@ class Control:
 
     async def open(self) -> None:
         """Subscribe to messages of the other nodes."""
-        await self._line.receive_from_nodes(self._heard)
+        await self._transport.receive_from_nodes(self._on_node_message)
 
     async def publish(self, revocations: Sequence[Revocation], request: str = "") -> bool:
         """Notify the other nodes. This node has applied the revocations already.
@@ -135,18 +136,18 @@ class Control:
         Returns:
             False while Redis is unavailable: the others will read the rows.
         """
-        return await self._tell(News(self._node, request, tuple(revocations)))
+        return await self._send_to_nodes(NodeMessage(self._node, request, tuple(revocations)))
 
     async def replace(self, session_id: str) -> None:
         """Ask the other nodes to close a socket session (4409)."""
-        await self._tell(News(self._node, replaced=(session_id,)))
+        await self._send_to_nodes(NodeMessage(self._node, replaced=(session_id,)))
 
-    async def _tell(self, news: News) -> bool:
+    async def _send_to_nodes(self, message: NodeMessage) -> bool:
         try:
-            await self._bus.keep(CONTROL_ROOM, msgspec.json.encode(news))
+            await self._bus.keep(CONTROL_ROOM, msgspec.json.encode(message))
         except StoreUnavailable as error:
             self._metrics.news_untold.inc()
-            # No warning for each: the store has said once that Redis is lost.
+            # Logged at DEBUG only: the store has already logged that Redis is lost.
             log.debug("other nodes not notified; they will read the rows: %s", error.evidence)
             return False
         return True
@@ -158,36 +159,36 @@ class Control:
             False if a part of them may be lost.
 
         Raises:
-            StoreUnavailable: it can't be read, or takes no writes, so that no node can publish.
+            StoreUnavailable: Redis can't be read, or refuses writes, so that no node can publish.
         """
         await self._bus.touch(CONTROL_ROOM)
-        return await self._line.read_news()
+        return await self._transport.read_missed_from_nodes()
 
     def request(self) -> Request:
-        """Begin to gather acknowledgements. To be called before publishing."""
+        """Start gathering acknowledgements. To be called before publishing."""
         return Request(secrets.token_urlsafe(8), self._waiting)
 
-    def _heard(self, body: bytes) -> None:
+    def _on_node_message(self, body: bytes) -> None:
         try:
-            news = _NEWS.decode(body)
+            message = _NODE_MESSAGE.decode(body)
         except msgspec.DecodeError:
-            log.warning("ignored a message of another version of Usher; the rows have it")
+            log.warning("ignored a message of another version of Usher; its rows will be read")
             return
-        if news.node == self._node:
+        if message.node == self._node:
             return
-        closed = self._on_revoked(news.revocations) if self._on_revoked is not None else 0
+        closed = self._on_revoked(message.revocations) if self._on_revoked is not None else 0
         if self._on_replaced is not None:
-            for session_id in news.replaced:
+            for session_id in message.replaced:
                 self._on_replaced(session_id)
-        if news.request:
-            answer = Acknowledgement(news.request, self._node, closed)
-            self._line.send_ephemeral(CONTROL_ROOM, ACKNOWLEDGED, msgspec.json.encode(answer))
+        if message.request:
+            answer = Acknowledgement(message.request, self._node, closed)
+            self._transport.send_ephemeral(CONTROL_ROOM, ACKNOWLEDGED, msgspec.json.encode(answer))
 
     def _acknowledged(self, room: str, body: bytes) -> None:
         try:
             answer = _ACKNOWLEDGEMENT.decode(body)
         except msgspec.DecodeError:
-            return  # a node of another version; it counts as silent
+            return  # a node of another version: treated as one that does not answer
         queue = self._waiting.get(answer.request)
         if room == CONTROL_ROOM and queue is not None and not queue.full():
             queue.put_nowait(answer)
@@ -208,7 +209,7 @@ class Request:
         del self._waiting[self.name]
 
     async def gather(self, nodes: set[str], seconds: float) -> dict[str, int]:
-        """How many sockets each of `nodes` has closed; nodes that do not answer are missing."""
+        """Number of sockets that each of `nodes` has closed, without nodes that did not answer."""
         closed: dict[str, int] = {}
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds

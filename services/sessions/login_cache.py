@@ -163,7 +163,7 @@ class LoginCache:
         if commands:
             await self._store.call(*commands)
 
-    async def outdate(self, generations: Iterable[tuple[str, int]]) -> None:
+    async def mark_older_generations(self, generations: Iterable[tuple[str, int]]) -> None:
         """Mark every login session of users as over that is of another generation.
 
         Args:

@@ -18,7 +18,7 @@ import peewee
 from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
-from services.claims import Acr, Claims, Proof, Role
+from services.claims import Acr, Proof, Role
 from services.errors import Unauthenticated
 from services.grants.queries import personal_grants
 from services.limits.networks import network_of
@@ -169,7 +169,7 @@ class LoginSessions:
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
 
-    def hand_over_within(
+    def issue_first_tokens_within(
         self, db: peewee.Database, session: LoginSession, user: User, device: Device
     ) -> SignedIn:
         """The first tokens of a session that was opened for somebody else to have it, within the
@@ -285,14 +285,6 @@ class LoginSessions:
         return Proof(proof.acr, at, self._epoch() if proof.epoch is None else proof.epoch)
 
     # ---- looking up ------------------------------------------------------------------------
-
-    async def state(self, claims: Claims) -> LoginState | None:
-        """The state of a token's login session in the database; None if it has ended.
-
-        Raises:
-            DatabaseUnavailable: the database can't be asked.
-        """
-        return await self._database.run(lambda db: session_rows.state_of(db, claims, self._clock()))
 
     async def living(self, user_id: str) -> list[SessionRow]:
         """The living sessions of a user, last seen first."""

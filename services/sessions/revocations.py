@@ -26,22 +26,23 @@ from services.storage.database import Database
 from services.websocket.protocol import CloseCode
 
 SWEEP_SECONDS = 1.0
-"""How often the rows are read: the bound when every message between nodes is lost."""
+"""How often the rows are read, and so the longest delay if messages between nodes are lost."""
 REREAD_SECONDS = 10.0
-"""Rows of transactions that commit late, with ids already passed, are found this long."""
+"""How long rows are read again, to find those of transactions that commit after rows with higher
+ids."""
 
 
 ANYBODY = "*"
-"""In place of a user id: a change of rights that may concern everybody."""
+"""In place of a user id: a change of rights that may affect every user."""
 _NEVER = (0.0, 0.0)
 
 
 class Revocations:
-    """Makes revocations, and knows those of all nodes.
+    """Records and applies revocations, and remembers those of all nodes.
 
     Args:
-        token_life: seconds that the longest-lived token or ticket may live; a revocation is
-            kept a little longer than that, after which it can no longer apply.
+        token_life: the longest lifetime of a token or ticket, seconds. A revocation is remembered a
+            little longer; after that, it can no longer apply.
     """
 
     def __init__(
@@ -59,16 +60,16 @@ class Revocations:
         self._life = token_life + SLACK_SECONDS
         self._over: dict[str, float] = {}
         self._ended_generations: dict[str, Revocation] = {}
-        """By user: the newest that ended all login sessions of an older generation."""
+        """By user: the newest revocation that ended all login sessions of an older generation."""
         self._bindings: dict[str, Revocation] = {}
-        """By token: the newest that says which socket alone holds it."""
+        """By token: the newest row that binds it to a socket."""
         self._roles: dict[str, tuple[float, str]] = {}
         self._changed: dict[str, tuple[float, float]] = {}
         self._on_access: Callable[[Revocation], Coroutine[None, None, None]] | None = None
         self._applying: set[asyncio.Task[None]] = set()
         self._seen: dict[int, tuple[float, int]] = {}
-        """By number of the row: when it came, and how many sockets it closed."""
-        self._floor = 0
+        """By number of the row: when it was received, and how many sockets it closed."""
+        self._watermark = 0
         self._on_made: Callable[[Sequence[Revocation]], None] = lambda _: None
         self._on_recorded: Callable[[peewee.Database, Sequence[Revocation]], None] = lambda *_: None
         control.on_revocations(self.apply)
@@ -76,22 +77,22 @@ class Revocations:
     # ---- asked on every join ---------------------------------------------------------------
 
     def names(self, claims: Claims) -> bool:
-        """Whether this token or its login session is revoked, as this node knows. Does not wait."""
+        """Whether this node knows that the token or its login session is revoked. Does not wait."""
         return claims.sid in self._over or claims.jti in self._over
 
     def ends(self, claims: Claims, generation: int) -> bool:
-        """The same, with what ended all login sessions of the user at once.
+        """Like `names`, including revocations of all login sessions of the user at once.
 
         Args:
-            generation: of the login session, as the database knew it at any time.
+            generation: generation of the login session, as read from the database at any time.
         """
         ended = self._ended_generations.get(claims.sub)
         over = ended is not None and generation < ended.generation and claims.sid != ended.spared
         return over or self.names(claims)
 
     def is_over(self, subject: str) -> bool:
-        """Whether a login session, an access token or an API key, by its id, is known here to be
-        over."""
+        """Whether this node knows that a login session, access token or API key has ended, by its
+        id."""
         return subject in self._over
 
     def is_of_older_generation(self, user_id: str, generation: int) -> bool:
@@ -100,7 +101,7 @@ class Revocations:
         return ended is not None and generation < ended.generation
 
     def is_bound_by_row(self, token_id: str) -> bool:
-        """Whether a row names the socket of a bearer token, because Redis could not answer."""
+        """Whether a bearer token is bound to a socket by a row, because Redis was unavailable."""
         return token_id in self._bindings
 
     def changed_at(self, user_id: str) -> float:
@@ -178,7 +179,7 @@ class Revocations:
         generations = [(e.user_id, e.generation) for e in revocations if e.kind == "user"]
         try:
             await self._cache.revoke(over)
-            await self._cache.outdate(generations)
+            await self._cache.mark_older_generations(generations)
             await self._cache.note_roles(e.user_id for e in revocations if e.kind == "role")
         except StoreUnavailable:
             self._metrics.revocations_without_redis.inc()
@@ -239,12 +240,12 @@ class Revocations:
             code, before = CloseCode.SESSION_REVOKED, entry.generation
             return self._hub.close_older_logins(entry.user_id, before, entry.spared, code)
         if entry.kind == "bearer":
-            # The newest counts: an older one may be read after it.
+            # The newest applies, as an older one may be read after it.
             holder = self._bindings[entry.subject].spared
             return self._hub.close_bearer(entry.subject, holder, CloseCode.REPLACED)
         if entry.kind == "role":
-            # The session goes on, its token does not: a refresh issues one with the new role.
-            # The newest change counts: an older one may be read after it.
+            # The session continues; a refresh issues a token with the new role. The newest change
+            # applies, as an older one may be read after it.
             _, role = self._roles[entry.user_id]
             return self._hub.close_other_roles(entry.user_id, role, CloseCode.TOKEN_EXPIRED)
         if entry.kind == "access" and self._on_access is not None:
@@ -253,7 +254,7 @@ class Revocations:
             task.add_done_callback(self._applying.discard)
         return 0
 
-    # ---- reading them ----------------------------------------------------------------------
+    # ---- reading rows ----------------------------------------------------------------------
 
     async def sweep(self) -> None:
         """Read the rows of all nodes. The fallback for lost messages, and the first step at start.
@@ -261,12 +262,12 @@ class Revocations:
         Raises:
             DatabaseUnavailable: the rows can't be read now.
         """
-        cursor, page = self._floor, None
+        cursor, page = self._watermark, None
         while page is None or len(page) == SWEEP_LIMIT:
             page = await self._database.read(revocation_rows.newer, cursor, self._clock())
             self.apply(page)
             cursor = page[-1].id if page else cursor
-        self._settle(self._clock())
+        self._advance_watermark(self._clock())
 
     def prune(self) -> None:
         """Forget revocations that can no longer apply. To be called now and then."""
@@ -280,9 +281,9 @@ class Revocations:
         self._roles = {user: at for user, at in self._roles.items() if at[0] > cutoff}
         self._changed = {user: at for user, at in self._changed.items() if at[1] > cutoff}
 
-    def _settle(self, now: float) -> None:
-        """Move the floor up to the newest row that no late transaction can get below."""
+    def _advance_watermark(self, now: float) -> None:
+        """Advance the watermark to the newest row below which no late transaction can commit."""
         settled = [i for i, (at, _) in self._seen.items() if at < now - REREAD_SECONDS]
         if settled:
-            self._floor = max(self._floor, *settled)
-            self._seen = {i: seen for i, seen in self._seen.items() if i > self._floor}
+            self._watermark = max(self._watermark, *settled)
+            self._seen = {i: seen for i, seen in self._seen.items() if i > self._watermark}

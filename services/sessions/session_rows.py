@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import peewee
@@ -11,7 +11,8 @@ from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.claims import Acr, Claims, Proof
-from services.grants.queries import personal_grants
+from services.grants.many import personal_grants_of_many
+from services.grants.rules import Reader
 from services.sessions.login_cache import LoginState
 from services.storage.row_locks import locked
 
@@ -124,31 +125,50 @@ def delete_some(db: peewee.Database, user_id: str) -> int:
     return int(LoginSession.delete().where(LoginSession.id.in_(some)).execute(db))
 
 
-def state_of(db: peewee.Database, claims: Claims, now: float) -> LoginState | None:
-    """The login session of a token as the database has it. None: over, or the token is revoked."""
-    query = (
+def states_of(db: peewee.Database, asked: Sequence[Claims], now: float) -> list[LoginState | None]:
+    """The login sessions of tokens as the database has them, in the order of the tokens. None:
+    over, or the token is revoked. The number of queries does not depend on how many are asked."""
+    query: Any = (
         LoginSession.select(
-            LoginSession.expires_at, User.name, User.role, User.generation, LoginSession.auth_epoch
+            LoginSession.id,
+            LoginSession.user,
+            LoginSession.expires_at,
+            User.name,
+            User.generation,
+            User.role,
+            peewee.fn.COALESCE(User.role_since, User.created_at),
+            User.created_at,
+            LoginSession.auth_epoch,
         )
         .join(User)
         .where(
-            (LoginSession.id == claims.sid)
-            & (LoginSession.user == claims.sub)
+            LoginSession.id.in_({claims.sid for claims in asked})
             & LoginSession.ended_at.is_null()
             & (LoginSession.expires_at > now)
             & (LoginSession.generation == User.generation)
             & User.disabled_at.is_null()
         )
     )
-    row: Any = query.tuples().get_or_none(db)
-    revoked = RevocationRow.select().where(
-        (RevocationRow.subject == claims.jti) & (RevocationRow.kind == "token")
+    rows = {(row[0], row[1]): row for row in query.tuples().execute(db)}
+    revoked = _revoked_among(db, {claims.jti for claims in asked})
+    alive = [
+        None if claims.jti in revoked else rows.get((claims.sid, claims.sub)) for claims in asked
+    ]
+    readers = {row[1]: Reader(row[1], *row[5:8]) for row in alive if row is not None}
+    personal = personal_grants_of_many(db, list(readers.values()))
+    return [
+        None
+        if row is None
+        else LoginState(row[3], row[5], row[2], now, personal[row[1]], row[4], *row[6:9])
+        for row in alive
+    ]
+
+
+def _revoked_among(db: peewee.Database, token_ids: Collection[str]) -> set[str]:
+    query: Any = RevocationRow.select(RevocationRow.subject).where(
+        RevocationRow.subject.in_(token_ids) & (RevocationRow.kind == "token")
     )
-    if row is None or revoked.exists(db):
-        return None
-    reader, personal = personal_grants(db, claims.sub)
-    since = reader.role_since, reader.created_at
-    return LoginState(row[1], row[2], row[0], now, personal, row[3], *since, row[4])
+    return {row[0] for row in query.tuples().execute(db)}
 
 
 def is_recent(db: peewee.Database, user_id: str, sid: str, now: float) -> bool:
@@ -168,7 +188,7 @@ def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSess
     return LoginSession.select().where(mine).get_or_none(db)
 
 
-def withhold(db: peewee.Database, sid: str, until: float) -> None:
+def hide_tokens(db: peewee.Database, sid: str, until: float) -> None:
     """Keep a session that was opened just now from whoever opened it: its refresh tokens are
     gone, and it ends by itself unless it is handed over.
 

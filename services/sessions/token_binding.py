@@ -64,7 +64,7 @@ class TokenBinding:
         self._tasks: set[asyncio.Task[None]] = set()
         self._epoch: str | None = None
         self._doubted: dict[str, bytes] = {}
-        """By token: another holder's name that was found in the place of ours."""
+        """By token: another holder that was found in Redis in place of this node's socket."""
 
     def bind(self, session: SocketSession, token_id: str) -> None:
         """Bind a token to this socket. Does not wait or create a task: it runs on every join."""
@@ -75,16 +75,18 @@ class TokenBinding:
             return
         key, value, left_ms = self._entry(session, token_id)
         held = asyncio.ensure_future(
-            self._store.call(("SET", key, value, "PX", left_ms, "GET"))  # gives who it was
+            self._store.call(
+                ("SET", key, value, "PX", left_ms, "GET")
+            )  # returns the previous holder
         )
-        held.add_done_callback(lambda future: self._held_before(session, token_id, future))
+        held.add_done_callback(lambda future: self._on_previous_holder(session, token_id, future))
 
     def _entry(self, session: SocketSession, token_id: str) -> tuple[str, str, int]:
         left_ms = max(1, int((session.expires_at - self._clock()) * 1000))
         value = f"{session.node} {session.session_id}"
         return bearer_key(session.user_id, token_id), value, left_ms
 
-    def _held_before(
+    def _on_previous_holder(
         self, session: SocketSession, token_id: str, held: asyncio.Future[list[Any]]
     ) -> None:
         if held.cancelled():
@@ -140,18 +142,20 @@ class TokenBinding:
         )
         if missing is None and epoch == self._epoch and not self._doubted:
             return
-        doubted = await self._others_named()
+        doubted = await self._tokens_bound_elsewhere()
         for token_id, holder in doubted.items():
-            # Twice the same: else the news that another node has taken it may be on the way.
+            # Found twice. After the first time, the other node's message may still be on its way.
             session = self._session_of(token_id)
             if session is not None and self._doubted.get(token_id) == holder:
                 await self._bind_by_row(session, token_id)
         self._doubted = {t: holder for t, holder in doubted.items() if self._is_open(t)}
         self._epoch = epoch
 
-    async def _others_named(self) -> dict[str, bytes]:
-        """Tokens held here that Redis binds to another socket, by that socket. If Redis has no
-        binding, this node's socket is recorded."""
+    async def _tokens_bound_elsewhere(self) -> dict[str, bytes]:
+        """Tokens of sockets here that Redis binds to another socket, with that socket.
+
+        If Redis has no binding, this node's socket is recorded.
+        """
         found: dict[str, bytes] = {}
         waiting = iter([s for s in self._hub if s.bearer_token_id is not None])
         while batch := list(islice(waiting, BATCH)):

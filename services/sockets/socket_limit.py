@@ -75,7 +75,7 @@ class SocketLimit:
         session_id = secrets.token_urlsafe(16)
         return Place(user_id, session_id, f"{claims.sid}/{session_id}")
 
-    def is_beyond(self, place: Place) -> bool:
+    def exceeds_limit(self, place: Place) -> bool:
         """Whether a place is one too many, as far as Redis said. Without Redis this node's own
         count has to do."""
         return place.count > self._most
@@ -93,7 +93,7 @@ class SocketLimit:
             _, place.count = await self._store.call(old, ("ZCARD", index))
         except StoreUnavailable:
             return
-        if self.is_beyond(place):
+        if self.exceeds_limit(place):
             raise RateLimited("too many sockets of one user")
 
     def give_back(self, place: Place) -> None:

@@ -70,7 +70,7 @@ class UnjoinedCounts:
         if not others:
             return {}
         commands: list[Command] = [("GET", _key(name)) for name in others]
-        told = self._told(len(others) + 1)
+        told = self._decode_counts(len(others) + 1)
         if told or self._has_told:
             text = msgspec.json.encode(told)
             commands.append(("SET", _key(self._nodes.node), text, "PX", LIFE_MS))
@@ -82,7 +82,7 @@ class UnjoinedCounts:
                 found[mark] = found.get(mark, 0) + count
         return found
 
-    def _told(self, nodes: int) -> dict[str, int]:
+    def _decode_counts(self, nodes: int) -> dict[str, int]:
         least = max(1, self._most // (UNTOLD_PART * nodes))
         many = [item for item in self._here.items() if item[1] >= least]
         if len(many) > MAX_TOLD:

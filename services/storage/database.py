@@ -166,7 +166,7 @@ class Database:
             logger.warning("the %s connections did not close in order", self.kind)
 
     async def _migrate(self) -> None:
-        await self._runs.supervise(self._bring_up, timeout=MIGRATION_TIMEOUT_SECONDS)
+        await self._runs.supervise(self._initialize_connection, timeout=MIGRATION_TIMEOUT_SECONDS)
         self._starting = False
 
     # -- inside the greenlet bridge ---------------------------------------------------------
@@ -188,7 +188,7 @@ class Database:
                 raise BrokenOff
         return result
 
-    def _bring_up(self, _: Run) -> None:
+    def _initialize_connection(self, _: Run) -> None:
         try:
             migrations.migrate(self._bridge)
             if self.kind == "postgresql":

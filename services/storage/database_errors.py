@@ -50,7 +50,7 @@ def origin(error: BaseException) -> BaseException:
     return inner if isinstance(inner, BaseException) else error
 
 
-def is_dropped(error: BaseException) -> bool:
+def is_connection_lost(error: BaseException) -> bool:
     """Whether the connection must not be used again."""
     return isinstance(origin(error), DROPPED)
 

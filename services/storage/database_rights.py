@@ -73,7 +73,7 @@ def check_rights(db: peewee.Database, shown: str) -> None:
         (user,) = db.execute_sql("SELECT current_user::text").fetchone()
         missing = missing_rights(db)
     if missing:
-        raise _lacks(shown, user, missing)
+        raise _missing_error(shown, user, missing)
 
 
 def explain(error: BaseException, shown: str, user: str) -> SettingError | None:
@@ -88,15 +88,15 @@ def explain(error: BaseException, shown: str, user: str) -> SettingError | None:
     """
     cause = database_errors.origin(error)
     if isinstance(cause, asyncpg.InsufficientPrivilegeError):
-        return _lacks(shown, user, [f"a right ({cause.args[0]})"])
+        return _missing_error(shown, user, [f"a right ({cause.args[0]})"])
     if isinstance(cause, asyncpg.InvalidSchemaNameError):
-        return _lacks(shown, user, [f"USAGE and CREATE on a schema ({cause.args[0]})"])
+        return _missing_error(shown, user, [f"USAGE and CREATE on a schema ({cause.args[0]})"])
     if isinstance(cause, _OPTION_REFUSED) or any(text in str(cause) for text in _POOLER_REFUSES):
         return SettingError(SETTING, f"{shown} ({cause})", TAKES)
     return None
 
 
-def _lacks(shown: str, user: str, missing: list[str]) -> SettingError:
+def _missing_error(shown: str, user: str, missing: list[str]) -> SettingError:
     more = len(missing) - MAX_NAMED
     named = ", ".join(missing[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
     return SettingError(

@@ -163,7 +163,7 @@ def _with_options(
 ) -> PostgresqlUrl:
     given = _Options(shown, {k: v for k, v in options.items() if k not in _OF_THE_ADDRESS})
     for name in (*_ALREADY_SO, "fallback_application_name"):
-        given.take_already_so(name)
+        given.take_default(name)
     system_roots = given.take_system_roots()
     connect = given.take_number("connect_timeout")
     return PostgresqlUrl(
@@ -193,7 +193,7 @@ class _Options:
     def refusal(self, name: str, value: str, takes: str) -> SettingError:
         return SettingError(SETTING, f"{self._shown} with {name}={value[:60]}", takes)
 
-    def take_already_so(self, name: str) -> None:
+    def take_default(self, name: str) -> None:
         value = self._left.pop(name, None)
         values = _ALREADY_SO.get(name)
         if value is not None and values is not None and value not in values:

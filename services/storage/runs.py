@@ -83,7 +83,7 @@ class Runs:
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self._timeout)
             for run in list(self._runs):
-                self._break_off(run)
+                self._abort(run)
             if late:
                 await asyncio.wait(late, timeout=self._timeout)
 
@@ -100,16 +100,16 @@ class Runs:
         self._runs.add(run)
         # Not asyncio.wait_for, which would wait for a rollback that a hanging server never
         # answers.
-        run.task = asyncio.ensure_future(self._in_turn(job, run))
+        run.task = asyncio.ensure_future(self._run_in_order(job, run))
         run.task.add_done_callback(partial(self._ended, run))
         limit = self._timeout if timeout is None else timeout
         try:
             done, _ = await asyncio.wait({run.task}, timeout=limit)
         except asyncio.CancelledError:
-            self._break_off(run)
+            self._abort(run)
             raise
         if not done:
-            self._break_off(run)
+            self._abort(run)
             raise DatabaseUnavailable(f"{self.kind} did not answer within {limit:g} s")
         result: T = run.task.result()
         return result
@@ -121,7 +121,7 @@ class Runs:
         if not task.cancelled():
             task.exception()  # retrieved here, or asyncio logs it if the caller has left
 
-    def _break_off(self, run: Run) -> None:
+    def _abort(self, run: Run) -> None:
         """Abort a run whose caller has left, so that its connection is not reused half-way."""
         run.broken_off = True
         if run.task is None or run.task.done():
@@ -136,7 +136,7 @@ class Runs:
         # rolls back. A cancellation would race with the statement and could return the
         # connection inside a transaction.
 
-    async def _in_turn(self, job: Callable[[Run], T], run: Run) -> T:
+    async def _run_in_order(self, job: Callable[[Run], T], run: Run) -> T:
         await run.turn.wait()
         return await self._attempt_twice(job, run)
 
@@ -161,7 +161,7 @@ class Runs:
             result: T = await self._bridge.run(job, run)
             return result
         except DRIVER_ERRORS as error:
-            run.lost = run.connection.stale() or database_errors.is_dropped(error)
+            run.lost = run.connection.stale() or database_errors.is_connection_lost(error)
             raise
         finally:
             await self._release(run)

@@ -89,7 +89,7 @@ def claim(
         rows = _candidates(db, webhook_id, now)
         more = more or len(rows) == CANDIDATES
         ready = [id_ for id_, _, head in rows if id_ == head]
-        _put_off(db, [row for row in rows if row[0] != row[2]], now)
+        _postpone(db, [row for row in rows if row[0] != row[2]], now)
         if ready:
             claimed += _take(db, ready[:most], token)
     claimed.sort(key=lambda one: one.id)
@@ -141,7 +141,7 @@ def _take(db: peewee.Database, ids: Sequence[int], token: str) -> list[Claimed]:
     ]
 
 
-def _put_off(db: peewee.Database, blocked: Sequence[tuple[int, str, int]], now: float) -> None:
+def _postpone(db: peewee.Database, blocked: Sequence[tuple[int, str, int]], now: float) -> None:
     """Postpone rows that wait for earlier ones of their subject, so that they hide no due rows."""
     if not blocked:
         return

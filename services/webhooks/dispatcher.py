@@ -124,7 +124,7 @@ class Dispatcher:
             await self._watch_claims()
         if self._is_time("count", COUNT_SECONDS):
             await self._count()
-        places = self._places()
+        places = self._free_places()
         now = self._clock()
         if not places or not await self._database.read(deliveries.is_any_due, list(places), now):
             return
@@ -152,7 +152,7 @@ class Dispatcher:
         self._failing &= self._receivers.keys()
         self._on_receivers(frozenset(e for one in self._receivers.values() for e in one.events))
 
-    def _places(self) -> dict[str, int]:
+    def _free_places(self) -> dict[str, int]:
         """How many deliveries of each webhook may start now, in rotating order."""
         free = PLACES - sum(self._under_way.values())
         failing = PLACES_OF_FAILING - sum(self._under_way[id_] for id_ in self._failing)

@@ -79,7 +79,7 @@ class WebhookOutbox:
         """
         if not events:
             return
-        wanted = _wanted(db, {event.type for event in events}, but)
+        wanted = _subscribed_webhooks(db, {event.type for event in events}, but)
         if not wanted:
             return
         at, rows = self._clock(), []
@@ -98,7 +98,9 @@ def insert(db: peewee.Database, rows: Sequence[dict[str, Any]]) -> None:
         WebhookDelivery.insert_many(rows[start : start + ROWS_AT_ONCE]).execute(db)
 
 
-def _wanted(db: peewee.Database, types: set[str], but: frozenset[str]) -> dict[str, list[str]]:
+def _subscribed_webhooks(
+    db: peewee.Database, types: set[str], but: frozenset[str]
+) -> dict[str, list[str]]:
     query = WebhookSubscription.select().where(WebhookSubscription.type.in_(sorted(types)))
     found: dict[str, list[str]] = {}
     for row in query.execute(db):

@@ -121,10 +121,10 @@ class Sender:
         try:
             fetched = self._client.fetch(request, raise_error=False)
             answer = await asyncio.wait_for(fetched, self._seconds + 1.0)
-            return _judged(answer.code)
+            return _outcome_of_status(answer.code)
         except Exception as error:  # noqa: BLE001 - whatever it is, of names, TLS or HTTP: it failed
             # The body does not matter, even if it is too long or does not end in time.
-            return _judged(status[-1]) if status else Outcome(error=_word(error))
+            return _outcome_of_status(status[-1]) if status else Outcome(error=_word(error))
 
     def close(self) -> None:
         """Abort attempts in progress."""
@@ -132,7 +132,7 @@ class Sender:
         self._resolver.close()
 
 
-def _judged(status: int) -> Outcome:
+def _outcome_of_status(status: int) -> Outcome:
     if 200 <= status < 300:
         return Outcome(status)
     return Outcome(status, REDIRECT if 300 <= status < 400 else STATUS)

@@ -163,7 +163,7 @@ class WebSocketConnection(FrameWriter):
         if self._held:
             self._unhold()
             if self._outbox is not None:
-                self._writable()
+                self._on_writable()
             self._read_on()
 
     def _unhold(self) -> None:
@@ -182,10 +182,10 @@ class WebSocketConnection(FrameWriter):
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            self._lost()
+            self._on_peer_lost()
             return
         if not data:
-            self._lost()
+            self._on_peer_lost()
             return
         if not self._open:
             self._count_after_end(len(data))
@@ -223,7 +223,7 @@ class WebSocketConnection(FrameWriter):
             message = reader.next()
             if message is not None:
                 self._deliver(*message)
-            elif not (reader.light and self._may_go_on()):
+            elif not (reader.light and self._count_light_frame()):
                 return
 
     def _deliver(self, opcode: Opcode, payload: bytes) -> None:
@@ -236,7 +236,7 @@ class WebSocketConnection(FrameWriter):
         elif opcode != Opcode.PONG:
             self._owner.received(payload, opcode == Opcode.TEXT)
 
-    def _may_go_on(self) -> bool:
+    def _count_light_frame(self) -> bool:
         """Count the frames that asked for next to nothing: they are taken up to a rate, too."""
         reader, now = self._reader, self._loop.time()
         if self._light is None:
@@ -246,7 +246,7 @@ class WebSocketConnection(FrameWriter):
         if left >= 1 or not self._open:
             return left >= 1
         assert self._excess is not None
-        if self._excess.goes_on(now):
+        if self._excess.is_persistent(now):
             self.end_flood()
         else:
             self.rest()
@@ -277,7 +277,7 @@ class WebSocketConnection(FrameWriter):
 
     def abort(self) -> None:
         """Drop a peer that does not answer, without a closing handshake."""
-        self._lost()
+        self._on_peer_lost()
 
     def when_gone(self, act: Callable[[], None]) -> None:
         """Call `act` once the socket is closed."""
@@ -295,7 +295,7 @@ class WebSocketConnection(FrameWriter):
             self._unhold()
         self._write(last_bytes)
         if self._sock.fileno() >= 0:
-            self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
+            self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._close_transport)
             self._end_rest()
             self.resume()
         self._owner.closed(code)
@@ -325,22 +325,22 @@ class WebSocketConnection(FrameWriter):
         if self._outbox is not None:
             self._ending = True
             if self._timer is None:
-                self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._shut)
+                self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._close_transport)
         elif self._bad_frame:
             try:
                 self._sock.shutdown(socket.SHUT_WR)
             except OSError:
-                self._shut()
+                self._close_transport()
         else:
-            self._shut()
+            self._close_transport()
 
-    def _lost(self) -> None:
+    def _on_peer_lost(self) -> None:
         if self._open:
             self._open = False
             self._owner.closed(ABNORMAL_CLOSURE)
-        self._shut()
+        self._close_transport()
 
-    def _shut(self) -> None:
+    def _close_transport(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

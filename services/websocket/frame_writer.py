@@ -66,7 +66,7 @@ class FrameWriter(ABC):
         """See `Connection.close`."""
 
     @abstractmethod
-    def _lost(self) -> None:
+    def _on_peer_lost(self) -> None:
         """The peer is gone."""
 
     @abstractmethod
@@ -134,13 +134,13 @@ class FrameWriter(ABC):
             return 0
         except OSError:
             # Later, not here: the caller may be walking over the members of a room.
-            self._loop.call_soon(self._lost)
+            self._loop.call_soon(self._on_peer_lost)
             return len(data)
 
     def _begin(self, frames: list[bytes], sent: int) -> list[bytes]:
         """Start an outbox, and give what is left of `frames` after so many bytes."""
         self._outbox, self._queued = deque(), 0
-        self._loop.add_writer(self._fd, self._writable)
+        self._loop.add_writer(self._fd, self._on_writable)
         done = 0
         while sent >= len(frames[done]):
             sent -= len(frames[done])
@@ -148,7 +148,7 @@ class FrameWriter(ABC):
         self._begun = sent > 0
         return [frames[done][sent:], *frames[done + 1 :]]
 
-    def _writable(self) -> None:
+    def _on_writable(self) -> None:
         if self._stalled() and self._held:
             return
         outbox = self._outbox
@@ -159,7 +159,7 @@ class FrameWriter(ABC):
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
-                self._lost()
+                self._on_peer_lost()
                 return
             self._queued -= sent
             if sent < len(frame):
@@ -193,4 +193,4 @@ class FrameWriter(ABC):
         if not self._outbox:
             self._outbox = None
         else:
-            self._loop.add_writer(self._fd, self._writable)
+            self._loop.add_writer(self._fd, self._on_writable)

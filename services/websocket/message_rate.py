@@ -38,7 +38,7 @@ class TokenBucket:
         self._rate, self._burst, self._at = rate, burst, now
         self._tokens, self._calm_until = burst, now
 
-    def calm(self, now: float, seconds: float) -> None:
+    def restrict_burst(self, now: float, seconds: float) -> None:
         """Allow a part of the burst only for so long a time. The rate stays."""
         self._calm_until = now + seconds
 
@@ -71,14 +71,14 @@ class Excess:
         self._since = self._last = float("-inf")
         self._refused = self._bytes = 0
 
-    def goes_on(self, now: float) -> bool:
+    def is_persistent(self, now: float) -> bool:
         """One more refusal. Whether they have been going on for too long."""
         if now - self._last > QUIET_SECONDS:
             self._since = now
         self._last = now
         return now - self._since >= GOING_ON_SECONDS
 
-    def is_enough(self, size: int) -> bool:
+    def should_pause(self, size: int) -> bool:
         """Whether to read no more for a while, after a refusal of so many bytes."""
         self._refused += 1
         self._bytes += size

@@ -274,10 +274,10 @@ def decode_data(frame: Frame, decoder: msgspec.json.Decoder[Any]) -> Any:
         return decoder.decode(frame.data or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         evidence = f"{frame.event[:64]!r}: data does not fit its type"
-        raise BadRequest(evidence, detail=_misfit(error)) from error
+        raise BadRequest(evidence, detail=_describe_mismatch(error)) from error
 
 
-def _misfit(error: Exception) -> str:
+def _describe_mismatch(error: Exception) -> str:
     """Which member is wrong, and how: "data.auth.token: Expected `str`, got `int`"."""
     if not isinstance(error, msgspec.ValidationError):
         return "data: not JSON that can be read"

@@ -228,7 +228,7 @@ async def test_the_first_account_is_admin_and_the_next_is_not(database_url: str)
         assert (second.user.role, second.claims.role) == ("user", "user")
         assert second.user.name == "Bob"
         assert second.user.email == "bob@example.org"
-        assert await parts.login_sessions.state(second.claims) is not None
+        assert await parts.admission.login_states.of(second.claims) is not None
 
 
 @pytest.mark.gen_test
@@ -573,7 +573,7 @@ async def test_a_refused_change_of_the_password_changes_nothing(
         with pytest.raises(error):
             await parts.accounts.change_password(mine.user.id, mine.claims.sid, current, new)
         assert (await log_in(parts, "ada@example.org")).user == mine.user
-        assert await parts.login_sessions.state(other.claims) is not None
+        assert await parts.admission.login_states.of(other.claims) is not None
 
 
 @pytest.mark.gen_test
@@ -680,7 +680,7 @@ async def test_a_disabled_user_is_cut_off_and_may_come_back_when_enabled(databas
         assert (row.disabled, row.role, row.email) == (True, "user", "bob@example.org")
         assert await peer.close_code() == 4410
         assert kept.client.connection.is_open
-        assert await parts.login_sessions.state(user.claims) is None
+        assert await parts.admission.login_states.of(user.claims) is None
         for refused in (
             log_in(parts, "bob@example.org"),
             parts.refresh.rotation.refresh(user.refresh_token.reveal()),
@@ -689,7 +689,7 @@ async def test_a_disabled_user_is_cut_off_and_may_come_back_when_enabled(databas
                 await refused
         assert not (await parts.administration.update(user.user.id, None, False)).disabled
         assert (await log_in(parts, "bob@example.org")).user == user.user
-        assert await parts.login_sessions.state(user.claims) is None, "what was ended stays so"
+        assert await parts.admission.login_states.of(user.claims) is None, "what was ended stays so"
 
 
 @pytest.mark.gen_test

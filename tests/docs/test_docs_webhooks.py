@@ -134,11 +134,11 @@ def test_every_address_is_a_route() -> None:
 
 def test_the_numbers_are_those_of_the_code() -> None:
     text = " ".join(TEXT.split())
-    assert f"There may be {MAX_WEBHOOKS}." in text
+    assert f"There can be up to {MAX_WEBHOOKS}." in text
     assert f"within {ATTEMPT_SECONDS:g} seconds" in text
-    assert f"at most {PLACES_OF_ONE} attempts" in text
-    assert f"{CLAIM_SECONDS:g} seconds after its node died" in text
-    assert f"{MAX_PENDING_SOCKET_EVENTS:,} events waiting" in text
+    assert f"at most {PLACES_OF_ONE} concurrent requests" in text
+    assert f"{CLAIM_SECONDS:g} seconds after that node died" in text
+    assert f"{MAX_PENDING_SOCKET_EVENTS:,} pending events" in text
     assert "after 1, 5, 30 and 60 seconds" in text
     assert DELAYS[:4] == (1, 5, 30, 60)
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from services.embedded.child_process import tied
+from services.embedded.child_process import tied_to_parent
 from tests.support.redis import alive
 from tests.support.server import PATIENCE, ROOT, wait_until
 
 PARENT = """
 import subprocess, sys
-from services.embedded.child_process import tied
-child = subprocess.Popen(tied(["/bin/sleep", "600"]))
+from services.embedded.child_process import tied_to_parent
+child = subprocess.Popen(tied_to_parent(["/bin/sleep", "600"]))
 print(child.pid, flush=True)
 child.wait()
 """
@@ -48,18 +48,20 @@ def command_line(pid: int) -> bytes:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux'")
 def test_a_child_whose_parent_was_gone_already_does_not_start() -> None:
-    command = tied(["/bin/sleep", "600"])
+    command = tied_to_parent(["/bin/sleep", "600"])
     command[command.index(str(os.getpid()))] = "-1"  # nobody's
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (1, "its parent is gone\n")
 
 
 def test_the_program_gets_its_arguments_and_its_status_is_told() -> None:
-    command = tied([sys.executable, "-c", "import sys; sys.exit(len(sys.argv))", "a b", "--c"])
+    command = tied_to_parent(
+        [sys.executable, "-c", "import sys; sys.exit(len(sys.argv))", "a b", "--c"]
+    )
     assert subprocess.run(command, timeout=PATIENCE, check=False).returncode == 3
 
 
 def test_its_files_are_its_users_only() -> None:
-    command = tied([sys.executable, "-c", "import os; print(oct(os.umask(0)))"])
+    command = tied_to_parent([sys.executable, "-c", "import os; print(oct(os.umask(0)))"])
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout == "0o77\n"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.errors import TooManyChannels, Unavailable
-from services.grants import queries, rules
+from services.grants import many, queries, rules
 from services.grants.rules import Grant, Right
 from services.rooms import membership
 from services.rooms.shares import Shares
@@ -155,7 +155,7 @@ async def test_what_cannot_be_looked_up_lets_nobody_in_until_it_can(database_url
 @asynccontextmanager
 async def crowded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Parts]:
     """A node where a socket is joined to three channels by itself."""
-    for module in (queries, rules, membership):
+    for module in (many, queries, rules, membership):
         monkeypatch.setattr(module, "MAX_ROOMS", 3)
     async with node(database_url) as parts:
         yield parts

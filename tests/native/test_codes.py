@@ -116,7 +116,9 @@ async def test_a_wrong_try_uses_the_code_up(database_url: str, wrong: dict[str, 
         assert REFUSED in await refused(parts, code, **wrong)
         assert "over" in await refused(parts, code)
         assert await why_ended(parts, browser.user.id) == [REFUSED]
-        assert await parts.login_sessions.state(browser.claims) is not None, "the browser stays"
+        assert await parts.admission.login_states.of(browser.claims) is not None, (
+            "the browser stays"
+        )
 
 
 @pytest.mark.gen_test
@@ -127,7 +129,7 @@ async def test_a_second_use_ends_the_session_that_came_of_it_everywhere(database
         app = await exchanged(one, code)
         one.clock.forward(3000.0)  # however long after
         assert REUSED in await refused(other, code, verifier="wrong" * 10)
-        assert await one.login_sessions.state(app.claims) is None
+        assert await one.admission.login_states.of(app.claims) is None
         assert await why_ended(one, app.user.id) == [REUSED]
         assert "over" in await refused(one, code)
         assert await why_ended(one, app.user.id) == [REUSED], "once"

@@ -582,7 +582,7 @@ async def test_a_claim_gives_the_role_and_takes_it(database_url: str) -> None:
             claims: dict[str, Any] = {} if groups is None else {"groups": groups}
             signed_in = await sign_in(parts, person(**claims), chosen)
             assert (signed_in.user.role, signed_in.claims.role) == (role, role)
-            assert await parts.login_sessions.state(signed_in.claims) is not None
+            assert await parts.admission.login_states.of(signed_in.claims) is not None
 
 
 @pytest.mark.gen_test

@@ -227,7 +227,7 @@ async def test_linking_changes_neither_role_nor_login_session(database_url: str)
         await link(parts, ada, person(groups=["ops"]), roles)
         session = await parts.database.run(session_row, ada.claims.sid)
         assert (session["method"], session["provider"]) == ("password", None)
-        state = await parts.login_sessions.state(ada.claims)
+        state = await parts.admission.login_states.of(ada.claims)
         assert state is not None
         assert state.role == "user"
         assert await parts.database.run(token_sets) == [("idp", None)]

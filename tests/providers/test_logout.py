@@ -193,9 +193,9 @@ async def test_what_may_not_come_back_ends_for_good(database_url: str, op: Provi
         await hear(parts, op.logout_token())
         with pytest.raises(NotFound):
             await parts.oauth.refresh.valid(ada.user.id, NAME)
-        assert await parts.login_sessions.state(ada.claims) is None
+        assert await parts.admission.login_states.of(ada.claims) is None
         again = await sign_in(parts)
-        assert await parts.login_sessions.state(again.claims) is not None
+        assert await parts.admission.login_states.of(again.claims) is not None
 
 
 # ---- and refusing --------------------------------------------------------------------------
@@ -296,7 +296,7 @@ async def test_a_token_that_could_not_be_acted_on_may_be_sent_again(
             raise DatabaseUnavailable("in the middle of it")
 
         with monkeypatch.context() as patch:
-            patch.setattr(parts.login_sessions, "end_of_provider_within", fails)
+            patch.setattr(parts.session_ends, "end_of_provider_within", fails)
             with pytest.raises(DatabaseUnavailable):
                 await hear(parts, token)
         assert await hear(parts, token) == 1

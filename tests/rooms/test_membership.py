@@ -77,7 +77,7 @@ async def test_any_other_room_is_none_that_one_may_enter(room: str) -> None:
     h = installation()
     _, membership = h.socket({"c1": READ})
     assert membership.grant_in(room) is None
-    await membership.go_in([room])
+    await membership.enter_subscribed([room])
     assert membership.names() == []
     assert h.rooms.names() == []
 
@@ -86,7 +86,7 @@ async def test_any_other_room_is_none_that_one_may_enter(room: str) -> None:
 async def test_who_goes_in_hears_and_is_present_until_they_leave() -> None:
     h = installation()
     ada, membership = h.socket({"c1": READ})
-    await membership.go_in(membership.allowed())
+    await membership.enter_subscribed(membership.allowed())
     assert membership.names() == ["user:ada", "channel:c1"]
     h.rooms.send_here("channel:c1", b"1")
     h.rooms.send_here("user:ada", b"2")
@@ -104,9 +104,11 @@ async def test_who_goes_in_hears_and_is_present_until_they_leave() -> None:
 async def test_going_in_twice_counts_once() -> None:
     h = installation()
     _, membership = h.socket({"c1": READ})
-    await membership.go_in(["channel:c1"])
-    await membership.go_in(["channel:c1"])
-    await asyncio.gather(membership.go_in(["user:ada"]), membership.go_in(["user:ada"]))
+    await membership.enter_subscribed(["channel:c1"])
+    await membership.enter_subscribed(["channel:c1"])
+    await asyncio.gather(
+        membership.enter_subscribed(["user:ada"]), membership.enter_subscribed(["user:ada"])
+    )
     assert membership.names() == ["channel:c1", "user:ada"]
     membership.leave("channel:c1")
     assert await h.people("channel:c1") == [], "one socket, one presence"
@@ -118,7 +120,7 @@ async def test_going_in_twice_counts_once() -> None:
 async def test_rooms_that_were_left_are_heard_by_nobody() -> None:
     h = installation()
     _, membership = h.socket({"c1": READ})
-    await membership.go_in(membership.allowed())
+    await membership.enter_subscribed(membership.allowed())
     membership.leave_all()
     heard: list[bytes] = []
     h.rooms.on_ephemeral(b"z", lambda _, body: heard.append(body))
@@ -133,7 +135,7 @@ async def test_rooms_that_were_left_are_heard_by_nobody() -> None:
 async def test_rights_that_were_looked_up_anew_move_one_in_and_out() -> None:
     h = installation()
     _, membership = h.socket({"c1": READ, "c2": READ})
-    await membership.go_in(membership.allowed())
+    await membership.enter_subscribed(membership.allowed())
     membership.leave("channel:c2")
     await membership.match({"c2": WRITE, "c3": READ})
     assert sorted(membership.names()) == ["channel:c2", "channel:c3", "user:ada"]
@@ -145,7 +147,7 @@ async def test_rights_that_were_looked_up_anew_move_one_in_and_out() -> None:
 @pytest.mark.gen_test
 async def test_a_change_in_one_channel_is_told_of_only_when_it_is_one() -> None:
     _, membership = installation().socket({"c1": READ})
-    await membership.go_in(membership.allowed())
+    await membership.enter_subscribed(membership.allowed())
     assert await membership.change("c1", READ) is False
     assert await membership.change("c9", None) is False
     assert await membership.change("c1", WRITE) is True
@@ -159,7 +161,7 @@ async def test_a_change_in_one_channel_is_told_of_only_when_it_is_one() -> None:
 @pytest.mark.gen_test
 async def test_another_right_does_not_bring_back_who_has_left_by_themselves() -> None:
     _, membership = installation().socket({"c1": READ})
-    await membership.go_in(membership.allowed())
+    await membership.enter_subscribed(membership.allowed())
     membership.leave("channel:c1")
     assert await membership.change("c1", WRITE) is True
     assert membership.names() == ["user:ada"]
@@ -170,7 +172,7 @@ async def test_a_right_that_goes_while_one_goes_in_keeps_one_out() -> None:
     h = installation()
     ada, membership = h.socket({"c1": READ})
     h.rooms.gate = asyncio.Event()
-    going = asyncio.create_task(membership.go_in(["channel:c1", "user:ada"]))
+    going = asyncio.create_task(membership.enter_subscribed(["channel:c1", "user:ada"]))
     await asyncio.sleep(0)
     await membership.change("c1", None)
     h.rooms.gate.set()
@@ -187,7 +189,7 @@ async def test_a_socket_that_closes_while_it_goes_in_is_in_nothing() -> None:
     h = installation()
     ada, membership = h.socket({"c1": READ})
     h.rooms.gate = asyncio.Event()
-    going = asyncio.create_task(membership.go_in(membership.allowed()))
+    going = asyncio.create_task(membership.enter_subscribed(membership.allowed()))
     await asyncio.sleep(0)
     ada.connection.is_open = False
     membership.leave_all()
@@ -202,13 +204,13 @@ async def test_who_is_cancelled_while_going_in_holds_nothing_more() -> None:
     h = installation()
     _, membership = h.socket({"c1": READ})
     h.rooms.gate = asyncio.Event()
-    going = asyncio.create_task(membership.go_in(["channel:c1"]))
+    going = asyncio.create_task(membership.enter_subscribed(["channel:c1"]))
     await asyncio.sleep(0)
     going.cancel()
     await asyncio.wait([going])
     h.rooms.gate = None
     _, other = h.socket({"c1": READ}, "bob")
-    await other.go_in(["channel:c1"])
+    await other.enter_subscribed(["channel:c1"])
     other.leave_all()
     await h.bus.keep("channel:c1", b"x")
     assert "channel:c1" not in h.rooms._rooms, "the last has left: it is heard no more"
@@ -221,7 +223,7 @@ async def test_two_sockets_of_a_user_are_in_rooms_each_for_itself() -> None:
     again, other = h.socket({"c1": READ})
     again.session_id = "another socket"
     for membership in (one, other):
-        await membership.go_in(membership.allowed())
+        await membership.enter_subscribed(membership.allowed())
     one.leave_all()
     h.rooms.send_here("channel:c1", b"1")
     h.rooms.send_here("user:ada", b"2")

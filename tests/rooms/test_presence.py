@@ -86,7 +86,7 @@ class Node:
 
     async def come(self, user_id: str, name: str = "", room: str = ROOM) -> Somebody:
         somebody = Somebody(self, user_id, name or user_id.title())
-        await somebody.membership.go_in([room])
+        await somebody.membership.enter_subscribed([room])
         return somebody
 
     async def people(self, room: str = ROOM) -> list[str]:
@@ -334,8 +334,8 @@ async def test_a_room_that_nobody_here_is_in_is_forgotten(redis_server: RealRedi
         before = len(a.store.groups)
         await a.presence.renew()
         assert len(a.store.groups) == before
-        a.presence.went(ROOM, ada.session_id)
-        a.presence.went("channel:never", ada.session_id)
+        a.presence.on_leave(ROOM, ada.session_id)
+        a.presence.on_leave("channel:never", ada.session_id)
         assert len(a.store.groups) == before
         assert ada.connection.frames == []
 
@@ -493,7 +493,7 @@ async def test_a_node_of_another_version_is_passed_over(redis_server: RealRedis)
         for strange in (b"", b"{}", b"[1]", b'["bob"]', b"\xff", b"null"):
             redis_server.ask("ZADD", room_index_key(ROOM), "+inf", b"x" + strange)
             a.rooms.send_ephemeral(ROOM, EPHEMERAL, strange)
-        change = Change(Here("bob", "z", "Bob"), came=True)
+        change = Change(Here("bob", "z", "Bob"), on_enter=True)
         a.rooms.send_ephemeral(ROOM, EPHEMERAL, msgspec.json.encode(change))
         await a.sees("ada", "bob")
         assert await b.people() == ["ada"]

@@ -88,7 +88,7 @@ async def test_a_usual_join_is_one_round_trip_of_one_command_and_no_query(
     async with node(database_url, redis_server) as parts:
         login = await parts.signed_in(await parts.user("Ada"))
         logging.getLogger("peewee").setLevel(logging.DEBUG)
-        await parts.login_sessions.state(login.claims)
+        await parts.admission.login_states.of(login.claims)
         assert queries.count > 0, "the counter counts"
         queries.count = 0
         parts.store.groups.clear()
@@ -199,17 +199,17 @@ async def test_a_revocation_that_arrives_during_the_question_counts(database_url
     async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.store.call(("DEL", login_key(login.user.id, login.claims.sid)))
-        look = parts.login_sessions.state
+        look = parts.admission.login_states.of
 
         class Slow:
             """The database's answer, and a logout that is acknowledged just behind it."""
 
-            async def state(self, claims: object) -> object:
+            async def of(self, claims: object) -> object:
                 state = await look(login.claims)
                 await logout(parts, login)
                 return state
 
-        parts.admission._sessions = Slow()  # type: ignore[assignment]
+        parts.admission.login_states = Slow()  # type: ignore[assignment]
         await refused(parts, login)
 
 

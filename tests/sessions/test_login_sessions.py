@@ -206,7 +206,7 @@ async def test_after_the_grace_a_used_token_ends_the_whole_session(database_url:
         await refuses(parts, login)
         assert await peer.close_code() == 4410
         assert parts.revocations.names(newer.claims)
-        assert await parts.login_sessions.state(newer.claims) is None
+        assert await parts.admission.login_states.of(newer.claims) is None
         await refuses(parts, newer)
         row = await parts.database.run(session_row, login.claims.sid)
         assert (row["ended_at"], row["end_reason"]) == (parts.clock(), "refresh_reuse")
@@ -267,7 +267,7 @@ async def test_the_end_of_a_session_does_not_slide(database_url: str) -> None:
         assert newest.claims.exp == newest.refresh_expires_at == ends_at
         parts.clock.now = ends_at
         await refuses(parts, newest)
-        assert await parts.login_sessions.state(newest.claims) is None
+        assert await parts.admission.login_states.of(newest.claims) is None
         assert await parts.login_sessions.living(login.user.id) == []
 
 
@@ -311,7 +311,7 @@ async def test_a_refresh_that_races_with_a_logout_leaves_nothing_alive(database_
             for outcome in outcomes:
                 if isinstance(outcome, SignedIn):
                     await refuses(here, outcome)
-                    assert await there.login_sessions.state(outcome.claims) is None
+                    assert await there.admission.login_states.of(outcome.claims) is None
                     assert here.revocations.names(outcome.claims)
                 else:
                     assert outcome is None or isinstance(outcome, Unauthenticated)
@@ -339,7 +339,7 @@ async def test_the_state_of_a_living_session_is_what_the_database_says(database_
         login = await parts.signed_in()
         await parts.database.run(set_user, login.user.id, {"role": "admin", "name": "Eve"})
         parts.clock.forward(5)
-        state = await parts.login_sessions.state(login.claims)
+        state = await parts.admission.login_states.of(login.claims)
         assert state is not None
         assert (state.name, state.role, state.as_of) == ("Eve", "admin", parts.clock())
         assert state.expires_at == login.session_expires_at
@@ -348,7 +348,7 @@ async def test_the_state_of_a_living_session_is_what_the_database_says(database_
 @pytest.mark.gen_test
 async def test_nothing_that_is_over_has_a_state(database_url: str) -> None:
     async with node(database_url) as parts:
-        look = parts.login_sessions.state
+        look = parts.admission.login_states.of
         gone, off = await parts.signed_in(), await parts.signed_in()
         by_name = await parts.signed_in()
         assert await look(msgspec.structs.replace(gone.claims, sub=off.user.id)) is None
@@ -454,4 +454,4 @@ async def test_a_session_opened_while_all_are_ended_lives_or_is_refused_but_is_n
             listed = [row.id for row in await here.login_sessions.living(user)]
             over = here.revocations.ends(opened.claims, opened.generation)
             assert over != (opened.claims.sid in listed)
-            assert (await there.login_sessions.state(opened.claims) is None) == (listed == [])
+            assert (await there.admission.login_states.of(opened.claims) is None) == (listed == [])

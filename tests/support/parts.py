@@ -88,6 +88,7 @@ from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
+from services.sessions.login_states import LoginStates
 from services.sessions.logout_ack import LogoutAcknowledgement
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
@@ -330,7 +331,15 @@ def join_parts(
     watch = LoopWatch()
     contact = Contact(watch, hub, revocations, control, LEASE)
     admission = Admission(
-        tokens, tickets, cache, sessions, revocations, contact, shared, metrics, clock
+        tokens,
+        tickets,
+        cache,
+        LoginStates(database, clock),
+        revocations,
+        contact,
+        shared,
+        metrics,
+        clock,
     )
     audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
     tell_of_sessions(sessions, revocations, outbox, audit)

@@ -152,7 +152,7 @@ async def test_those_that_fail_leave_half_of_the_places_to_the_others(database_u
             one = parts.services.webhooks.dispatcher
             one._receivers = await parts.services.webhooks.webhooks.receivers()
             one._failing = set(failing)
-            places = one._places()
+            places = one._free_places()
             assert places[good] == PLACES_OF_ONE
             assert sum(places[id_] for id_ in failing if id_ in places) == PLACES_OF_FAILING
             assert max(places[id_] for id_ in failing if id_ in places) == 1
@@ -180,7 +180,7 @@ async def test_one_that_answers_late_has_one_place_until_it_answers_in_time(
                     await enqueue(parts, id_, f"s{before}")
                     one.look_again()
                     await until(lambda: len(receiver.received) > before and not one._tasks)
-                    return one._places()[id_]
+                    return one._free_places()[id_]
 
                 assert await delivered(SLOW_SECONDS) == 1
                 assert await delivered(0.1) == PLACES_OF_ONE

@@ -52,7 +52,7 @@ def test_rest_brings_back_no_more_than_the_burst() -> None:
 def test_who_is_calmed_has_the_rate_and_a_part_of_the_burst_for_a_while() -> None:
     bucket = TokenBucket(rate=50, burst=200, now=0.0)
     assert [bucket.take(0.0) for _ in range(201)].count(0.0) == 200
-    bucket.calm(0.0, 4.0)
+    bucket.restrict_burst(0.0, 4.0)
     assert [bucket.take(3.9) for _ in range(50)].count(0.0) == 200 // CALM_PART
     now = 3.9
     for _ in range(4):  # who keeps to the rate has all of it
@@ -71,19 +71,19 @@ def test_of_many_at_once_as_many_are_counted_as_there_were() -> None:
 def test_who_goes_on_without_rest_is_found_out_and_who_rests_begins_anew() -> None:
     excess, now = Excess(), 1000.0
     while now < 1000.0 + GOING_ON_SECONDS:
-        assert not excess.goes_on(now)
+        assert not excess.is_persistent(now)
         now += QUIET_SECONDS * 0.9
-    assert excess.goes_on(now)
-    assert not excess.goes_on(now + QUIET_SECONDS * 1.1)
+    assert excess.is_persistent(now)
+    assert not excess.is_persistent(now + QUIET_SECONDS * 1.1)
 
 
 def test_refusals_are_bounded_in_number_and_in_bytes() -> None:
     excess = Excess()
     for _ in range(2):
-        told = [excess.is_enough(1) for _ in range(REFUSED_AT_ONCE)]
+        told = [excess.should_pause(1) for _ in range(REFUSED_AT_ONCE)]
         assert told == [False] * (REFUSED_AT_ONCE - 1) + [True]
-    assert excess.is_enough(REFUSED_BYTES)
-    assert not excess.is_enough(1)
+    assert excess.should_pause(REFUSED_BYTES)
+    assert not excess.should_pause(1)
 
 
 # ---- against a real server --------------------------------------------------------------------

@@ -1,0 +1,81 @@
+"""Reads the personal grants of many users with a constant number of queries.
+
+For users who join at the same time. The result is what `queries.personal_grants` gives for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import peewee
+
+from models.channel import Channel, ChannelMember
+from services.grants.queries import CHANNEL_COLUMNS, MEMBER_COLUMNS, grants_from, personal_grants
+from services.grants.rules import MAX_ROOMS, Found, Grant, Reader
+
+MAX_ROWS = 10_000
+"""Rows of one query. Users with more between them are read one by one, each up to `MAX_ROOMS`."""
+
+
+def personal_grants_of_many(
+    db: peewee.Database, readers: Sequence[Reader]
+) -> dict[str, dict[str, Grant]]:
+    """The personal grants of users, by user id.
+
+    Args:
+        readers: users who exist. Administrators cost queries of their own: they may read every
+            channel.
+    """
+    found = {reader.id: personal_grants(db, reader.id)[1] for reader in _administrators(readers)}
+    others = [reader for reader in readers if reader.id not in found]
+    ids = list({reader.id for reader in others})
+    owned, member = _owned(db, ids), _member_of(db, ids)
+    if owned is None or member is None:
+        return found | {each: personal_grants(db, each)[1] for each in ids}
+    for reader in others:
+        channels = owned.get(reader.id, [])[:MAX_ROOMS]
+        known = {channel.id for channel in channels}
+        joined = member.get(reader.id, [])[:MAX_ROOMS]
+        channels += [channel for channel in joined if channel.id not in known]
+        found[reader.id] = grants_from(channels[:MAX_ROOMS], reader)
+    return found
+
+
+def _administrators(readers: Iterable[Reader]) -> list[Reader]:
+    return [reader for reader in readers if reader.role == "admin"]
+
+
+def _owned(db: peewee.Database, user_ids: list[str]) -> dict[str, list[Found]] | None:
+    """The channels that users own, newest first; None if there are too many."""
+    own_row = (ChannelMember.channel == Channel.id) & (ChannelMember.user == Channel.owner)
+    query: Any = (
+        Channel.select(Channel.owner, *CHANNEL_COLUMNS, *MEMBER_COLUMNS)
+        .join(ChannelMember, peewee.JOIN.LEFT_OUTER, on=own_row)
+        .where(Channel.owner.in_(user_ids))
+        .order_by(Channel.created_at.desc(), Channel.id.desc())
+    )
+    return _by_user(db, query)
+
+
+def _member_of(db: peewee.Database, user_ids: list[str]) -> dict[str, list[Found]] | None:
+    """The channels that users are members of, oldest membership first; None if too many."""
+    query: Any = (
+        ChannelMember.select(ChannelMember.user, *CHANNEL_COLUMNS, *MEMBER_COLUMNS)
+        .join(Channel)
+        .where(ChannelMember.user.in_(user_ids))
+        .order_by(ChannelMember.since, Channel.id)
+    )
+    return _by_user(db, query)
+
+
+def _by_user(db: peewee.Database, query: Any) -> dict[str, list[Found]] | None:
+    rows = query.limit(MAX_ROWS + 1).tuples().execute(db)
+    by_user: dict[str, list[Found]] = {}
+    count = 0
+    for user_id, *columns in rows:
+        count += 1
+        # Without what is open to roles or everybody: that is shared, see `rules.merge`.
+        channel = Found._make((*columns, None, None))._replace(public_since=None)
+        by_user.setdefault(user_id, []).append(channel)
+    return None if count > MAX_ROWS else by_user

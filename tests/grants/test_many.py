@@ -1,0 +1,70 @@
+"""The grants of many users, read together: what each would get alone."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from services.grants import many, queries
+from services.grants.many import personal_grants_of_many
+from services.grants.queries import personal_grants, reader_of
+from services.grants.rules import Grant, Reader, Right
+from services.storage.database import Database
+from tests.support.parts import Parts, node
+
+
+async def alone(database: Database, readers: list[Reader]) -> dict[str, dict[str, Grant]]:
+    return {each.id: (await database.run(personal_grants, each.id))[1] for each in readers}
+
+
+async def crowd(parts: Parts, seed: int) -> list[Reader]:
+    """Users of both roles who own channels and are members of each other's, by chance."""
+    chance = random.Random(seed)
+    people = [await parts.user("Admin", "admin")]
+    people += [await parts.user(f"User {number}") for number in range(5)]
+    for number in range(12):
+        owner = chance.choice(people)
+        channel = await parts.channels.create(owner, f"C{number}", private=chance.random() < 0.8)
+        for other in chance.sample(people, 3):
+            if other != owner:
+                right = chance.choice(list(Right))
+                await parts.channels.put_member(owner, channel.id, other, right)
+        if chance.random() < 0.3:
+            await parts.channels.update(owner, channel.id, roles={"user": "read"})
+    found = [await parts.database.run(reader_of, each) for each in people]
+    return [each for each in found if each is not None]
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("seed", range(3))
+async def test_each_of_many_gets_what_they_would_get_alone(database_url: str, seed: int) -> None:
+    async with node(database_url) as parts:
+        readers = await crowd(parts, seed)
+        together = await parts.database.read(personal_grants_of_many, readers)
+        assert together == await alone(parts.database, readers)
+        assert sum(map(len, together.values())) > len(readers)
+
+
+@pytest.mark.gen_test
+async def test_with_more_rows_than_one_query_takes_each_still_gets_all(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many, "MAX_ROWS", 2)
+    async with node(database_url) as parts:
+        readers = await crowd(parts, 0)
+        together = await parts.database.read(personal_grants_of_many, readers)
+        assert together == await alone(parts.database, readers)
+
+
+@pytest.mark.gen_test
+async def test_more_channels_than_a_socket_joins_are_cut_for_each_alike(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many, "MAX_ROOMS", 2)
+    monkeypatch.setattr(queries, "MAX_ROOMS", 2)
+    async with node(database_url) as parts:
+        readers = await crowd(parts, 1)
+        together = await parts.database.read(personal_grants_of_many, readers)
+        assert together == await alone(parts.database, readers)
+        assert max(map(len, together.values())) == 2
