@@ -1,4 +1,4 @@
-"""Invitations to open an account."""
+"""Invitations to create an account."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Invitation(Row):
         id: random, URL-safe.
         hash: SHA-256 of the token in the link. The token itself is not stored.
         email: the normalised address that it is for; None for any.
-        role: of the account that it opens.
-        created_by: the administrator who made it; None once that account is deleted, and for one
-            made on the command line.
-        made_by_command: made on the command line, so it depends on no user's rights.
+        role: the role of the account that is created with it.
+        created_by: the administrator who created it; None once that account is deleted, and for one
+            created on the command line.
+        made_by_command: created on the command line, so it depends on no user's rights.
         created_at: epoch seconds, of a clock that never goes back.
         expires_at: epoch seconds.
     """

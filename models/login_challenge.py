@@ -9,16 +9,17 @@ from models.user import User
 
 
 class LoginChallenge(Row):
-    """A sign-in whose first factor was right.
+    """A sign-in whose first factor was verified.
 
     Attributes:
         hash: SHA-256 of the challenge. The challenge itself is not stored.
-        user: who signs in.
+        user: the user who signs in.
         method: the first factor: "password" or "passkey".
-        client: "browser" or "native", as the sign-in was begun.
-        state: the account's state when it was begun; of another one nothing comes of it.
-        wrong: answers that were wrong so far.
-        created_at: epoch seconds, of a clock that is not set back.
+        client: "browser" or "native", as in the sign-in.
+        state: the account's state when the sign-in was started. If the state has changed, the
+            challenge is invalid.
+        wrong: number of wrong codes so far.
+        created_at: epoch seconds, of a clock that never goes back.
         expires_at: epoch seconds.
     """
 

@@ -28,10 +28,10 @@ class LoginSession(Row):
         client: "browser", "native" (an app), or "" if it was opened before version 1.1.
         auth_time: when the user last authenticated, epoch seconds; None before version 1.1. Read
             `proven_at`.
-        acr: by how many factors: "1", or "2".
-        auth_epoch: of the clock that `auth_time` was read from; see services/step_up/freshness.py.
-        provider_sid: the provider's own session (`sid`, OIDC Back-Channel Logout section 2.1),
-            where the provider names it.
+        acr: the number of factors: "1", or "2".
+        auth_epoch: epoch of the clock that `auth_time` was read from; see
+            services/step_up/freshness.py.
+        provider_sid: the provider's session (`sid`, OIDC Back-Channel Logout section 2.1), or None.
     """
 
     id = peewee.TextField(primary_key=True)

@@ -1,4 +1,4 @@
-"""Mails that wait to be sent."""
+"""The outbox of e-mails."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from models.base import Row
 
 
 class OutgoingMail(Row):
-    """A mail, or what somebody asked for and is decided in the background. Deleted once it is done.
+    """An e-mail, or a request for one that is decided in the background. Deleted once it is done.
 
     Attributes:
-        id: counts up.
-        kind: of a letter or of a question, see services/mail_outbox.py.
-        is_asked: whether a stranger asked for it. Such rows have a share of the outbox.
+        id: increasing.
+        kind: the kind of e-mail or of request, see services/mail_outbox.py.
+        is_asked: whether an unauthenticated client caused it. Such rows have a share of the outbox.
         sealed: the address and the values as JSON, encrypted with ENCRYPTION_KEYS.
-        attempts: how many failed because of this mail.
+        attempts: number of attempts that failed because of this e-mail.
         due_at: epoch seconds of the next attempt; 0 for at once.
-        claim: random; of the attempt that is under way, None otherwise.
-        is_handed: whether the attempt has begun to hand the text to the mail server. From then
-            on nobody else may send it.
+        claim: random id of the attempt in progress, or None.
+        is_handed: whether the attempt has started to send the text to the mail server. After that,
+            no other attempt may send it.
         created_at, expires_at: epoch seconds.
     """
 

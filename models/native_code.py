@@ -9,17 +9,17 @@ from models.login_session import LoginSession
 
 
 class NativeCode(Row):
-    """A code that becomes the login session of a native app.
+    """An authorization code that a native app exchanges for the tokens of a login session.
 
-    It stays as long as its login session does, so that a second use is noticed whenever it comes.
+    The row is kept as long as its login session, so that a second use is always detected.
 
     Attributes:
-        hash: SHA-256 of the code. The code itself is nowhere.
-        session: the login session that it hands over; nobody has tokens of it before.
+        hash: SHA-256 of the code. The code itself is not stored.
+        session: the login session; no tokens of it are issued before the exchange.
         challenge: `code_challenge` of S256 (RFC 7636).
-        redirect_uri: where the code was sent.
-        created_at: epoch seconds, of a clock that is not set back.
-        used_at: epoch seconds of its first use, good or not; None before.
+        redirect_uri: the redirect URI that the code was sent to.
+        created_at: epoch seconds, of a clock that never goes back.
+        used_at: epoch seconds of its first use, successful or not; None before.
     """
 
     hash = peewee.TextField(primary_key=True)

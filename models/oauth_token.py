@@ -10,25 +10,25 @@ from models.user import User
 
 
 class OAuthToken(Row):
-    """The tokens of one sign-in at a provider (or of one linking).
+    """The tokens of one sign-in with a provider, or of one linking.
 
     Attributes:
         id: random, URL-safe.
-        provider, subject: the identity; the tokens go when it is unlinked.
-        user: whose they are. Read `user_id`.
-        login_session: the login session that came of the same sign-in; None where an account
-            was only linked. Read `login_session_id`.
+        provider, subject: the identity; the tokens are deleted when it is unlinked.
+        user: the account here. Read `user_id`.
+        login_session: the login session of the same sign-in; None after a linking. Read
+            `login_session_id`.
         access_token, refresh_token, id_token: Fernet ciphertext.
         scopes: as granted, separated by spaces.
-        expires_at: of the access token, epoch seconds; None where the provider does not say.
-        refresh_at: when to refresh it, epoch seconds; None where it never ends.
+        expires_at: when the access token expires, epoch seconds; None if the provider does not say.
+        refresh_at: when to refresh it, epoch seconds; None if it does not expire.
         created_at: epoch seconds.
-        version: counts up with each refresh.
-        claimed_until: epoch seconds until which one node is refreshing them.
-        failures: refreshes that failed in a row.
-        try_at: epoch seconds before which no other refresh is tried; None after a success.
-        refused_since: epoch seconds since when the provider has refused to refresh them, without
-            saying that they are over; None after a success.
+        version: incremented by each refresh.
+        claimed_until: epoch seconds until which one node has claimed the refresh.
+        failures: number of consecutive failed refreshes.
+        try_at: epoch seconds of the next attempt; None after a success.
+        refused_since: epoch seconds since when the provider has refused refreshes with an error
+            other than `invalid_grant`; None after a success.
     """
 
     id = peewee.TextField(primary_key=True)

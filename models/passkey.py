@@ -12,12 +12,12 @@ class Passkey(Row):
     """A public-key credential of a user.
 
     Attributes:
-        id: random, URL-safe; how it is named in calls.
-        credential_id: the authenticator's id of it, Base64 (URL).
-        user: whose it is.
-        name: as its user calls it.
+        id: random, URL-safe; its id in calls.
+        credential_id: the credential id of the authenticator, Base64 (URL).
+        user: its owner.
+        name: the name that the user gave it.
         public_key: COSE key, Base64 (URL).
-        sign_count: the signature counter at its last use; 0 where the authenticator has none.
+        sign_count: the signature counter at its last use; 0 if the authenticator has none.
         backup_eligible: whether it may be synchronised (flag BE); never changes.
         created_at, last_used_at: epoch seconds; None before the first use.
     """

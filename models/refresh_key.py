@@ -1,4 +1,4 @@
-"""The keys that refresh tokens were signed with."""
+"""The keys that sign refresh tokens."""
 
 from __future__ import annotations
 

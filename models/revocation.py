@@ -8,7 +8,8 @@ from models.base import Row
 
 
 class Revocation(Row):
-    """One revocation: the truth that Redis and the messages between nodes only speed up.
+    """One revocation. The rows are authoritative; Redis and messages between nodes only make it
+    faster.
 
     No foreign keys: it has to outlive the account and the session that it shuts out.
 

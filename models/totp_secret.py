@@ -1,4 +1,4 @@
-"""What a second factor is checked against: secrets of authenticator apps, and recovery codes."""
+"""Second factors: secrets of authenticator apps, and recovery codes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TotpSecret(Row):
 
 
 class RecoveryCode(Row):
-    """A code that stands in for a lost authenticator once; deleted when it is used.
+    """A one-time code that replaces a lost authenticator. The row is deleted when it is used.
 
     Attributes:
         hash: SHA-256 of the user's id and the code. The code itself is not stored.

@@ -8,7 +8,7 @@ from models.base import Row
 
 
 class UsedOnce(Row):
-    """One thing that was used: the `state` of a sign-in, the `jti` of a logout token.
+    """One value that was used: the `state` of a sign-in, or the `jti` of a logout token.
 
     Inserting the row is using it: of two that race only one can.
 

@@ -1,4 +1,4 @@
-"""Webhooks, what they want to be told, and what is told to them."""
+"""Webhooks, their subscriptions, and their deliveries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from models.base import Row
 
 
 class Webhook(Row):
-    """One receiver.
+    """One webhook.
 
     Attributes:
         id: random, URL-safe.
@@ -31,7 +31,7 @@ class Webhook(Row):
 
 
 class WebhookSubscription(Row):
-    """A type of events that a webhook wants. The types without a row interest nobody."""
+    """An event type that a webhook subscribes to. Events without a subscription are not written."""
 
     type = peewee.TextField()
     webhook_id = peewee.TextField()
@@ -42,26 +42,26 @@ class WebhookSubscription(Row):
 
 
 class WebhookDelivery(Row):
-    """One event for one webhook: the outbox, and afterwards the record of what became of it.
+    """One event for one webhook: first an outbox entry, then the record of its delivery.
 
-    No foreign keys: an event is written without asking whether its webhook is still there.
+    There are no foreign keys, so that an event is written without a look-up of its webhook.
 
     Attributes:
-        id: counts up. Of two events of one subject the earlier has the lower one.
-        webhook_id: for whom.
-        event_id: the same at every attempt, for every webhook and in every replay.
-        type: of the event.
-        subject: whom it is about.
-        queue: the subject while it waits or is under way; None when it is done. Of the rows of
-            one webhook and queue only the first may be delivered.
+        id: increasing. Of two events of a subject, the earlier has the lower id.
+        webhook_id: the webhook.
+        event_id: the `webhook-id`: the same at every attempt, for every webhook and replay.
+        type: the event type.
+        subject: the subject of the event, within which order is kept.
+        queue: the subject while the delivery is pending; None when it is done. Of the rows of a
+            webhook with the same queue, only the first may be delivered.
         body: JSON, as it is sent.
         state: "pending", "delivered" or "failed".
-        attempts: how many failed or were taken.
+        attempts: number of attempts.
         due_at: epoch seconds of the next attempt; 0 for at once, None when it is done.
-        claim: random; of the attempt that is under way, None otherwise.
+        claim: random id of the attempt in progress, or None.
         created_at, attempted_at, done_at: epoch seconds.
-        status: HTTP status of the last answer.
-        error: a word for why the last attempt failed.
+        status: HTTP status of the last response.
+        error: the reason why the last attempt failed, a fixed word.
     """
 
     id = peewee.BigAutoField()

@@ -25,40 +25,42 @@ from services.websocket.protocol import (
     ServerEvent,
 )
 
-ID = {"type": ["string", "number"], "description": "comes back as it was sent"}
+ID = {"type": ["string", "number"], "description": "returned unchanged in the reply"}
 
 DESCRIPTION = f"""\
 A frame is JSON text `{{"event": string, "id"?: string | number, "data"?: any}}`. A frame with an
 `id` gets exactly one `reply`; a frame without one gets none. The frames of one socket are answered
-in their order. Wrong data or an unknown event is refused (`bad_request`, `unknown_event`) and the
-socket lives on; what is no such frame closes it with 4400.
+in their order. Invalid data or an unknown event is refused (`bad_request`, `unknown_event`), and
+the socket stays open. A message that is not a frame closes it with 4400.
 
-A message may have {MAX_MESSAGE_BYTES // 1024} KiB, before the join
-{MAX_UNJOINED_MESSAGE_BYTES // 1024} KiB. A client that lets more than {OUTBOX_BYTES // 1024} KiB
-wait is closed with 4413. The server pings a silent client every {PING_SECONDS:.0f} seconds and
-drops it after {SILENCE_SECONDS:.0f} seconds of silence. `token-expiring` comes
-{EXPIRY_NOTICE_SECONDS:.0f} seconds ahead.
+A message may have up to {MAX_MESSAGE_BYTES // 1024} KiB, or {MAX_UNJOINED_MESSAGE_BYTES // 1024}
+KiB before the join. A client with more than {OUTBOX_BYTES // 1024} KiB of unread data is closed
+with 4413. The server pings an idle client every {PING_SECONDS:.0f} seconds, and drops it after
+{SILENCE_SECONDS:.0f} seconds without data. `token-expiring` is sent {EXPIRY_NOTICE_SECONDS:.0f}
+seconds before the token expires.
 
-A room is `user:{{id}}` (one's own) or `channel:{{id}}`; a socket that joins is in every room it may
-read. A room's messages reach everybody in one order, that of their ids, on every node. Who was
-away asks `history` with the last id, again while there is `more`. `presence` names many people in
-several frames. A use that is not repeated fades after {FADE_SECONDS:.0f} seconds. What a backend
-publishes has `room` beside `data`, and is not kept. While Redis is away the socket stays, and
-`message`, `usage` and `history` are refused (`unavailable`)."""
+A room is `user:{{id}}` (the user's own) or `channel:{{id}}`. A socket that joins enters every room
+that it may read. All members receive the messages of a room in the order of their ids, on every
+node. A client that was disconnected requests `history` after the last id that it received, and
+repeats this while there is `more`. `presence` names many users in several frames. A use that is not
+repeated ends after {FADE_SECONDS:.0f} seconds. An event that a backend publishes has `room` beside
+`data`. It is in `history` only if the backend asked for that. While Redis is unavailable, the
+socket stays open, and `message`, `usage` and `history` are refused (`unavailable`)."""
 
 PUBLISHED = "published"
-"""What stands here for events that have the names that backends give them."""
+"""Placeholder for the events of backends, which have names of the backends' choice."""
 PUBLISHED_SUMMARY = (
-    "A backend has published something in a room of yours: `event` and `data` as it gave them, "
-    "with `room` beside. The name is none of Usher's own, but for `message`."
+    "A backend has published an event in a room: `event` and `data` as the backend sent them, with "
+    "`room` beside `data`. `event` is not the name of one of Usher's events, except `message`."
 )
 
 OPENING = f"""\
-A credential comes on open or in the first message: an access token in `Authorization: Bearer`, or
-as the subprotocol `usher.bearer.<token>` beside `{SUBPROTOCOL}`; a ticket as `?ticket=`; the
-cookie, with an own or allowed `Origin`; or, with none of these, `user-join` in time. Two explicit
-credentials, or one of another login session than the cookie's, end with 4400. An access token
-holds one socket, a ticket opens one, a cookie may open any number."""
+The client presents a credential in the handshake or in the first message: an access token in
+`Authorization: Bearer`, or as the subprotocol `usher.bearer.<token>` together with `{SUBPROTOCOL}`;
+a ticket as `?ticket=`; the cookie, with the server's own or an allowed `Origin`; or `user-join`
+within the time limit. Two explicit credentials, or one of a login session other than the cookie's,
+are refused with 4400. An access token can have one open socket, a ticket opens one socket, and a
+cookie opens any number."""
 
 
 def asyncapi_document(
@@ -66,7 +68,7 @@ def asyncapi_document(
     server_events: Mapping[str, ServerEvent],
     about: About,
 ) -> Json:
-    """The AsyncAPI 3.0 document of the socket. `receive` and `send` are said of the server."""
+    """Generate the AsyncAPI 3.0 document of the socket, from the server's point of view."""
     schemas = Schemas()
     refusal = schemas.of(Refusal)
     messages: Json = {}
@@ -112,7 +114,7 @@ def asyncapi_document(
 def _client_message(name: str, event: ClientEvent, schemas: Schemas) -> Json:
     data = schemas.of(event.data)
     fields = {"event": {"const": name}, "id": ID, "data": data}
-    # Absent data counts as `{}`, so it may only be absent where nothing in it is needed.
+    # Missing data counts as `{}`, so `data` is required if it has required members.
     needed = ["event", "data"] if "$ref" in data else ["event"]
     return _message(name, f"{name}, from the client", event.summary, _object(fields, needed))
 
@@ -124,7 +126,7 @@ def _reply_message(name: str, event: ClientEvent, schemas: Schemas, refusal: Jso
     narrowed = {"allOf": [refusal, {"properties": {"code": {"enum": codes}}}]}
     bad = {**head, "ok": {"const": False}, "error": narrowed}
     payload = {"oneOf": [_object(good), _object(bad)]}
-    return _message("reply", f"reply to {name}", f"The answer to `{name}`.", payload)
+    return _message("reply", f"reply to {name}", f"The reply to `{name}`.", payload)
 
 
 def _server_message(name: str, event: ServerEvent, schemas: Schemas, refusal: Json) -> Json:
@@ -138,7 +140,7 @@ def _server_message(name: str, event: ServerEvent, schemas: Schemas, refusal: Js
 
 
 def _published_message() -> Json:
-    apart = Schemas()  # the call's body is none of the socket's types; two of its fields are
+    apart = Schemas()  # separate, as only two fields of the call's body belong to the socket
     apart.of(Publication)
     given = apart.components[Publication.__name__]["properties"]
     payload = _object({name: given[name] for name in ("event", "room")} | {"data": {}})
@@ -146,7 +148,7 @@ def _published_message() -> Json:
 
 
 def _describe_kept(schemas: Schemas) -> None:
-    """Say of `history` what its messages are: it passes on their bytes, and so has no type."""
+    """Describe the messages of `history`. They are forwarded as bytes, and so have no type."""
     for kind in (History, RoomHistory):
         history = schemas.components.get(kind.__name__)
         if history is not None:
@@ -169,7 +171,7 @@ def _server(about: About) -> Json:
     return {
         "host": url.netloc,
         "protocol": "wss" if url.scheme == "https" else "ws",
-        "description": "RFC 6455, version 13; with permessage-deflate where COMPRESSION is on.",
+        "description": "RFC 6455, version 13; with permessage-deflate if COMPRESSION is on.",
         "security": [
             {"$ref": f"#/components/securitySchemes/{name}"} for name in _security_schemes(about)
         ],
@@ -219,7 +221,9 @@ def _security_schemes(about: About) -> Json:
         "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
         "subprotocol": _api_key("header", "Sec-WebSocket-Protocol", subprotocol),
         "ticket": _api_key("query", "ticket", "From `POST /api/ws/ticket`; opens one socket."),
-        "cookie": _api_key("cookie", about.access_cookie, "With an own or allowed Origin only."),
+        "cookie": _api_key(
+            "cookie", about.access_cookie, "Only with the server's own or an allowed Origin."
+        ),
     }
 
 
@@ -228,5 +232,5 @@ def _api_key(where: str, name: str, description: str) -> Json:
 
 
 def _lines(text: str) -> str:
-    """Paragraphs as one line each."""
+    """Put each paragraph on one line."""
     return "\n\n".join(part.replace("\n", " ") for part in text.split("\n\n"))

@@ -1,6 +1,6 @@
 """Serves the reference: two machine-readable documents and one HTML page, from one source.
 
-Built once when the routes are known, and served from memory.
+They are generated once at the start, and served from memory.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from services.websocket.protocol import SERVER_EVENTS
 
 
 class Served(msgspec.Struct, frozen=True):
-    """Something that stays the same until the next start."""
+    """A document with its ETag. It does not change until the next start."""
 
     body: bytes
     etag: str
 
 
 class Documents(msgspec.Struct, frozen=True):
-    """The whole reference, ready to be sent."""
+    """The three documents of the reference."""
 
     openapi: Served
     asyncapi: Served
@@ -40,7 +40,7 @@ class Documents(msgspec.Struct, frozen=True):
 
 
 def make_documents(routes: Routes, site: Site) -> Documents:
-    """Describe these routes and the socket."""
+    """Generate the documents for these routes and the socket."""
     about = About(VERSION, site.origins.public_url, site.cookies.access, site.cookies.refresh)
     openapi = openapi_document(routes, about)
     asyncapi = asyncapi_document(
@@ -58,7 +58,7 @@ def _served(body: bytes) -> Served:
 
 
 class DocumentHandler(ApiHandler):
-    """Answers with one of the documents, or 304 where the client has it."""
+    """Responds with a document, or with 304 if the client has it."""
 
     documents: Documents
     etag = ""
@@ -69,12 +69,12 @@ class DocumentHandler(ApiHandler):
 
     def prepare(self) -> None:
         super().prepare()
-        self.set_header("Cache-Control", "no-cache")  # asked again each time, by its ETag
+        self.set_header("Cache-Control", "no-cache")  # revalidated each time, by its ETag
 
     def compute_etag(self) -> str | None:
         return self.etag or None
 
-    def give(self, document: Served, content_type: str) -> None:
+    def send_document(self, document: Served, content_type: str) -> None:
         self.etag = document.etag
         self.set_header("Content-Type", content_type)
         self.write(document.body)
@@ -83,13 +83,13 @@ class DocumentHandler(ApiHandler):
 class OpenApiHandler(DocumentHandler):
     @operation("The HTTP calls, as an OpenAPI 3.1 document.", access="anyone", answer=dict)
     async def get(self) -> None:
-        self.give(self.documents.openapi, "application/json")
+        self.send_document(self.documents.openapi, "application/json")
 
 
 class AsyncApiHandler(DocumentHandler):
     @operation("The socket, as an AsyncAPI 3.0 document.", access="anyone", answer=dict)
     async def get(self) -> None:
-        self.give(self.documents.asyncapi, "application/json")
+        self.send_document(self.documents.asyncapi, "application/json")
 
 
 class ReferenceHandler(DocumentHandler):
@@ -99,7 +99,7 @@ class ReferenceHandler(DocumentHandler):
             self.set_header(name, value)
 
     @operation(
-        "Both documents as a page for people.", access="anyone", answer=str, media_type="text/html"
+        "Both documents as an HTML page.", access="anyone", answer=str, media_type="text/html"
     )
     async def get(self) -> None:
-        self.give(self.documents.page, "text/html; charset=utf-8")
+        self.send_document(self.documents.page, "text/html; charset=utf-8")

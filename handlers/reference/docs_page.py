@@ -17,26 +17,26 @@ from handlers.reference.schemas import REF, Json
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 ONE_LINE = 40
-"""Characters that a shape may have on one line; more would not fit a phone."""
+"""Maximum length of a shape on one line, in characters, so that it fits on a phone."""
 UNIONS = ("anyOf", "oneOf")
 
 
 class Form(msgspec.Struct, frozen=True):
-    """One of the forms that something may have: as text, with notes in HTML."""
+    """One variant of a body or frame: its shape as text, with notes in HTML."""
 
     shape: str
     notes: list[str]
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What a call or an event takes or gives."""
+    """One body of a call or event: a label, and its variants."""
 
     label: str
     forms: list[Form]
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A status, and what is said with it, in HTML."""
+    """An error status, with its description in HTML."""
 
     status: str
     text: str
@@ -84,24 +84,24 @@ def reference_page(openapi: Json, asyncapi: Json) -> bytes:
 
 
 def to_html(text: str) -> str:
-    """Plain text as HTML; what stands in backticks is code."""
+    """Convert plain text to HTML, with text in backticks as code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", xhtml_escape(text))
 
 
 def paragraphs(text: str) -> list[str]:
-    """Each paragraph as HTML."""
+    """Convert each paragraph to HTML."""
     return [to_html(part) for part in text.split("\n\n")]
 
 
 class Shapes:
-    """Writes schemas as short text, as people write JSON, and collects what was said of them."""
+    """Writes schemas in a short, JSON-like form, and collects their descriptions."""
 
     def __init__(self, components: dict[str, Json]) -> None:
         self._components = components
         self.notes: list[str] = []
 
     def write(self, schema: Json, indent: str = "") -> str:
-        """One schema. Structs are written out where they stand."""
+        """Write one schema. Referenced structs are written inline."""
         if "$ref" in schema:
             return self.write(self._component(schema["$ref"]), indent)
         if "const" in schema:
@@ -133,7 +133,7 @@ class Shapes:
     def _component(self, ref: str) -> Json:
         component = self._components[ref.removeprefix(REF)]
         note = component.get("description", "")
-        # Of what lies within, only what tells of fields.
+        # Of nested components, only descriptions that mention fields.
         if note and (not self.notes or "`" in note) and to_html(note) not in self.notes:
             self.notes.append(to_html(note))
         return component
@@ -194,19 +194,19 @@ def _call_parts(described: Json, components: dict[str, Json]) -> Iterator[Part]:
     body = described.get("requestBody")
     if body is not None:
         ((media_type, media),) = body["content"].items()
-        label = "Takes" if media_type == "application/json" else "Takes a form"
+        label = "Body" if media_type == "application/json" else "Form"
         yield _part(label, media["schema"], components)
     for status, response in described["responses"].items():
         if not status.startswith(("1", "2", "3")):
             continue
         content: dict[str, Any] = response.get("content", {})
         if not content:
-            yield Part(f"Gives {status}", [Form("", [to_html(response["description"])])])
+            yield Part(f"Returns {status}", [Form("", [to_html(response["description"])])])
         for media_type, media in content.items():
             if media_type == "application/json":
-                yield _part(f"Gives {status}", media["schema"], components)
+                yield _part(f"Returns {status}", media["schema"], components)
             else:
-                yield Part(f"Gives {status}", [Form(media_type, [])])
+                yield Part(f"Returns {status}", [Form(media_type, [])])
 
 
 def _describe_security(security: list[Json]) -> str:
@@ -214,7 +214,7 @@ def _describe_security(security: list[Json]) -> str:
     if not names:
         return "no sign-in"
     if "ticket" in names:
-        return "an access token, a ticket, the cookie, or none at first"
+        return "an access token, a ticket, the cookie, or `user-join` after opening"
     if names == {"refresh_cookie"}:
         return "a refresh token, in the body or the cookie"
     scopes = [scope for choice in security for scope in choice.get("api_key", ())]
@@ -255,7 +255,7 @@ def _server_events(asyncapi: Json) -> Iterator[Event]:
             continue
         message = asyncapi["components"]["messages"][key]
         payload = message["payload"]
-        # An event that is more than its data is shown whole.
+        # An event with more members than its data is shown completely.
         whole = "oneOf" in payload or "room" in payload["properties"]
         shown, label = (payload, "Frame") if whole else (payload["properties"]["data"], "Data")
         yield Event(

@@ -34,30 +34,30 @@ TAGS: tuple[tuple[str, str, str], ...] = (
     (
         "/api/auth/verify",
         "Your backends",
-        "Who calls: asked by a backend or a proxy, or read from a token that is checked offline.",
+        "Authenticate the callers of your backend: by introspection, through a proxy, or offline.",
     ),
     ("/api/auth/app-token", "Your backends", ""),
     ("/api/introspect", "Your backends", ""),
     ("/.well-known/jwks.json", "Your backends", ""),
-    ("/api/auth", "Account", "Signing up, in and out, and one's own account."),
+    ("/api/auth", "Account", "Signing up, in and out, and the user's own account."),
     ("/api/sessions", "Login sessions", "Where the user is signed in."),
-    ("/api/ws", "Socket", "Getting on. What travels over the socket is in /asyncapi.json."),
+    ("/api/ws", "Socket", "Opening a socket. Its events are described in /asyncapi.json."),
     (SOCKET_PATH, "Socket", ""),
-    ("/oauth", "Providers", "Signing in with Google, GitHub, Microsoft or by OpenID Connect."),
+    ("/oauth", "Providers", "Signing in with Google, GitHub, Microsoft or OpenID Connect."),
     ("/api/oauth", "Providers", ""),
     ("/api/channels", "Channels", "Rooms, and who may enter them."),
     (
         "/api/publish",
         "Backends",
-        "Pushing into rooms, the keys for it, and the models whose use is shown.",
+        "Publishing events to rooms, API keys, and the model registry.",
     ),
     ("/api/models", "Backends", ""),
     ("/api/admin/api-keys", "Backends", ""),
-    ("/api/admin/webhooks", "Webhooks", "Who is told of what happens; see docs/webhooks.md."),
-    ("/api/admin", "Administration", "For administrators, and what a key may do for them."),
-    ("/", "Operation", "For machines that watch, and this reference."),
+    ("/api/admin/webhooks", "Webhooks", "Events for your systems; see docs/webhooks.md."),
+    ("/api/admin", "Administration", "For administrators, and partly for API keys."),
+    ("/", "Operation", "For monitoring, and this reference."),
 )
-"""Beginning of the path, name, description. The first that fits counts."""
+"""Tags: prefix of the path, name, description. The first match applies."""
 
 PATH_PARAMETERS: dict[str, str] = {
     "session_id": "`id` of a login session, as `GET /api/sessions` gives it",
@@ -72,14 +72,15 @@ PATH_PARAMETERS: dict[str, str] = {
 }
 
 DESCRIPTION = """\
-JSON in and out; times are epoch seconds. A request takes an access token in `Authorization`, or
-in the cookie that a browser was given. An unsafe request with the cookie needs an own or allowed
-`Origin`, or `Sec-Fetch-Site: same-origin`. Some calls also take an API key in `Authorization`, if
-it has their scope. Refusals are problem documents (RFC 9457) with a machine-readable `code`."""
+Bodies are JSON, and times are epoch seconds. A request is authenticated by an access token in
+`Authorization`, or by the cookie that a browser received. An unsafe request with the cookie needs
+the server's own or an allowed `Origin`, or `Sec-Fetch-Site: same-origin`. Some calls also accept an
+API key in `Authorization`, if it has the required scope. Errors are problem documents (RFC 9457)
+with a machine-readable `code`."""
 
 
 def openapi_document(routes: Routes, about: About) -> Json:
-    """The OpenAPI 3.1 document of these routes and the socket."""
+    """Generate the OpenAPI 3.1 document of these routes and of the socket's handshake."""
     schemas = Schemas()
     problem = schemas.of(Problem)
     paths: Json = {path: _path_item(path, handler, schemas) for path, handler in routes}
@@ -100,7 +101,7 @@ def openapi_document(routes: Routes, about: About) -> Json:
             "securitySchemes": security_schemes(about),
             "responses": {
                 "Problem": {
-                    "description": "Anything else that was refused or went wrong.",
+                    "description": "Any other error.",
                     "content": {PROBLEM_TYPE: {"schema": problem}},
                 }
             },
