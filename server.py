@@ -31,15 +31,15 @@ from handlers.websocket.context import SocketContext
 from handlers.websocket.room_events import ROOM_EVENTS
 from handlers.websocket.socket import EVENTS
 from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler
-from services import container
-from services import lifecycle as running
-from services.container import Services
+from services.composition import container
+from services.composition import lifecycle as running
+from services.composition.container import Services
+from services.composition.infrastructure import Infrastructure, open_infrastructure
+from services.composition.operating import operate
+from services.composition.reload import Reloader
 from services.errors import SettingError, UsherError
-from services.infrastructure import Infrastructure, open_infrastructure
+from services.event_loop.rotation import Rotation
 from services.logs import LogHandler, Writer, set_up_logging
-from services.operating import operate
-from services.reload import Reloader
-from services.rotation import Rotation
 from services.secret_values import secret_values
 from services.settings import command_line, settings
 from services.settings.branding import Branding

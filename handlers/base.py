@@ -12,8 +12,7 @@ from tornado.template import Loader
 
 from handlers.cookies import CookieJar
 from handlers.problems import PROBLEM_TYPE, problem_body
-from services.callers import Callers
-from services.container import Services
+from services.composition.container import Services
 from services.errors import (
     BadRequest,
     Forbidden,
@@ -27,6 +26,7 @@ from services.errors import (
     Unavailable,
     UsherError,
 )
+from services.event_loop.callers import Callers
 from services.logs import redact
 from services.settings.branding import Branding
 from services.settings.origins import Origins

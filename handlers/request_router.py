@@ -1,7 +1,7 @@
 """Routes requests: a socket's handshake to its handler, everything else to the Tornado application.
 
-Each request takes a turn (services/rotation.py) before its handler runs: after its headers, or with
-each piece of its body.
+Each request takes a turn (services/event_loop/rotation.py) before its handler runs: after its
+headers, or with each piece of its body.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from handlers.websocket.target import origin_form
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler, refuse
 from services.errors import BadRequest, TooLarge
-from services.rotation import Rotation
+from services.event_loop.rotation import Rotation
 
 
 class RequestRouter(httputil.HTTPServerConnectionDelegate):

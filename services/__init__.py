@@ -1,7 +1,7 @@
 """The rules of Usher. Nothing here speaks HTTP.
 
 The packages are wings. The docstring of each says where to begin and which others it may import;
-docs/architecture.md has a picture. The files beside them are of two kinds. Every wing may import
-the shared ones: `errors`, `metrics`, `secret`, `opaque`, `background`, `claims`. The frame joins
-the wings to one server: `container`, `infrastructure`, `lifecycle`, `health`, `upkeep`.
+docs/architecture.md has a picture. Every wing may import `event_loop` and the files beside the
+wings: `errors`, `claims`, `secret`, `secret_values`, `opaque`, `keyed_tokens`, `metrics`, `logs`,
+`outbox`, `mail_outbox`. The package `composition` joins the wings to one server.
 """

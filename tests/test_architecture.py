@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 WINGS = {
+    "services.event_loop": set(),
     "services.settings": {"redis"},
     "services.limits": {"redis"},
     "services.storage": set(),
@@ -82,8 +83,10 @@ WINGS = {
 }
 """Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say
 the same, and are held to this table."""
-FRAME = {"container", "health", "infrastructure", "lifecycle", "operating", "reload", "upkeep"}
-"""Files of services/ that join the wings: no wing imports them."""
+GROUND = {"services.event_loop"}
+"""Packages that every wing may import, as the shared files beside the wings."""
+ROOTS = {"services.composition"}
+"""Packages that join the wings: they may import every wing, and no wing imports them."""
 MAX_FILES = 16
 """In one wing. A reader should know each room at a glance."""
 LAYERS = ("server", "handlers", "services", "models")  # each may import those to its right
@@ -142,7 +145,7 @@ def wing_of(module: str) -> str | None:
 
 
 def imports_between_wings(found: Sources) -> dict[str, set[str]]:
-    """Which wings, and which files of the frame, each wing imports."""
+    """Which wings, and which roots, each wing imports."""
     between: dict[str, set[str]] = {}
     for module, tree in found.items():
         wing = wing_of(module)
@@ -152,10 +155,12 @@ def imports_between_wings(found: Sources) -> dict[str, set[str]]:
         for name in imports(tree):
             other = wing_of(name)
             parts = name.split(".")
+            if other in GROUND:
+                continue
             if other is not None and other != wing and within(other, layer):
                 between.setdefault(wing, set()).add(other.rpartition(".")[2])
-            elif parts[0] == layer == "services" and len(parts) > 1 and parts[1] in FRAME:
-                between.setdefault(wing, set()).add(parts[1])
+            elif layer == "services" and (root := ".".join(parts[:2])) in ROOTS:
+                between.setdefault(wing, set()).add(root.rpartition(".")[2])
     return between
 
 
@@ -344,7 +349,7 @@ def test_every_package_is_a_wing_of_the_table() -> None:
         for layer in ("services", "handlers")
         for path in (ROOT / layer).glob("*/__init__.py")
     }
-    assert packages == set(WINGS)
+    assert packages == set(WINGS) | ROOTS
 
 
 @pytest.mark.parametrize("wing", WINGS)
@@ -383,12 +388,13 @@ def test_no_wing_is_too_large_to_be_known_at_a_glance() -> None:
 def test_an_import_between_wings_is_found() -> None:
     found = sample(
         services__redis__a="from services.rooms import rooms",
-        services__rooms__b="import services.container\nfrom services.rooms import c",
+        services__rooms__b="import services.composition.container\nfrom services.rooms import c",
         services__errors="from services.redis import store",
+        services__grants__d="from services.event_loop.tasks import end_tasks",
     )
     assert imports_between_wings(found) == {
         "services.redis": {"rooms"},
-        "services.rooms": {"container"},
+        "services.rooms": {"composition"},
     }
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from handlers.api import ApiHandler
 from handlers.operations import operation
-from services.health import Readiness
+from services.composition.health import Readiness
 from services.metrics import CONTENT_TYPE
 
 

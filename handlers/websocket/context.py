@@ -12,7 +12,7 @@ import msgspec
 
 from handlers.websocket.deflate import Compression
 from handlers.websocket.unjoined import UnjoinedConnections
-from services.container import Services
+from services.composition.container import Services
 from services.errors import Unauthenticated, UsherError
 from services.limits.networks import network_of
 from services.rooms.joins import Credential

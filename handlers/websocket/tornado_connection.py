@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tornado.websocket import WebSocketClosedError
 
-from services.loop_watch import never_stalled
+from services.event_loop.loop_watch import never_stalled
 from services.websocket.connection import (
     ABNORMAL_CLOSURE,
     CLOSE_HANDSHAKE_SECONDS,

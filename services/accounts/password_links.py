@@ -20,6 +20,7 @@ from services.accounts.account_rows import UserRow
 from services.accounts.display_names import checked_name
 from services.accounts.passwords import Passwords, hints
 from services.errors import AccountDisabled, EmailTaken, LinkRefused, NotFound
+from services.event_loop.steady_clock import SteadyClock
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
@@ -31,7 +32,6 @@ from services.secret import Secret
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 

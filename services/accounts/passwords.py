@@ -31,9 +31,9 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from zxcvbn import zxcvbn
 from zxcvbn.matching import L33T_TABLE
 
-from services.callers import Callers
 from services.errors import Busy, WeakPassword
-from services.fair_queue import FairQueue, Lane
+from services.event_loop.callers import Callers
+from services.event_loop.fair_queue import FairQueue, Lane
 
 MEMORY_KIB, PASSES, LANES = 19 * 1024, 2, 1
 SALT_BYTES, HASH_BYTES = 16, 32

@@ -26,7 +26,7 @@ from services.bus.log_keys import (
 from services.bus.log_scripts import KEEP, KEEP_LATE
 from services.bus.subscription import Subscription
 from services.errors import StoreUnavailable
-from services.loop_watch import LoopWatch, never_stalled
+from services.event_loop.loop_watch import LoopWatch, never_stalled
 from services.redis.cluster import ClusterAddress
 from services.redis.forms import address_of
 from services.redis.store import Command, Store

@@ -16,9 +16,9 @@ from services.bus.bus import BusListener, LoggedMessage
 from services.bus.log_keys import channel
 from services.bus.subscribed_connection import TIMEOUT_SECONDS, SubscribedConnection
 from services.errors import StoreUnavailable
+from services.event_loop.tasks import end_tasks
 from services.redis.address import Address
 from services.redis.store import Command, Store
-from services.tasks import end_tasks
 
 FIRST_DELAY_SECONDS, LAST_DELAY_SECONDS = 0.05, 1.0
 WARN_SECONDS = 2.0

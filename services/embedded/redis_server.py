@@ -31,7 +31,7 @@ from services.embedded.binary import check_folder, record_writer, version_of, wr
 from services.embedded.child_process import tied_to_parent
 from services.embedded.orphan import STOP_SECONDS, Orphan, ask
 from services.errors import StoreUnavailable
-from services.tasks import end_tasks
+from services.event_loop.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from services.accounts.known_networks import KnownNetworks
 from services.accounts.sign_in_limits import SignInLimits
 from services.claims import Proof
 from services.errors import SecondFactorNeeded, Unauthenticated, WrongFactor
+from services.event_loop.steady_clock import SteadyClock
 from services.factors import totp_rows
 from services.factors.factors import Method, methods_of
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
@@ -29,7 +30,6 @@ from services.metrics import Metrics
 from services.opaque import opaque_token, token_hash
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.session_views import Device, SignedIn
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 

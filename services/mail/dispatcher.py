@@ -15,6 +15,8 @@ from typing import Literal
 import peewee
 
 from services.errors import UsherError
+from services.event_loop.stale_claims import StaleClaims
+from services.event_loop.tasks import end_tasks
 from services.mail import rows
 from services.mail.kinds import KINDS
 from services.mail.outbox import MailOutbox
@@ -22,10 +24,8 @@ from services.mail.rows import ClaimedMail
 from services.mail.transports import MailRefused, OutcomeUnknown, ServerFailed, Transport
 from services.mail_outbox import AskedKind, Decide, Decided
 from services.metrics import Metrics
-from services.stale_claims import StaleClaims
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed
-from services.tasks import end_tasks
 
 POLL_SECONDS = 1.0
 EAGER_SECONDS = (0.02, 0.2)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from services.event_loop.steady_clock import SteadyClock
 from services.mail.dispatcher import MailDispatcher
 from services.mail.letters import Installation, Letters
 from services.mail.outbox import MailOutbox
@@ -15,7 +16,6 @@ from services.mail.transports import FOLDER, FileTransport, Transport
 from services.metrics import Metrics
 from services.settings.settings import Settings
 from services.settings.smtp import Sender
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.storage.encryption import Encryption
 

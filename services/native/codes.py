@@ -24,6 +24,7 @@ from models.native_code import NativeCode
 from models.user import User
 from services.claims import Claims
 from services.errors import Unauthenticated
+from services.event_loop.steady_clock import SteadyClock
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
@@ -36,7 +37,6 @@ from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import Device, ProviderSession, SignedIn
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import peewee
 
 from services.errors import BadRequest, NotFound
+from services.event_loop.tasks import end_tasks
 from services.metrics import Metrics
 from services.oauth.errors import ProviderUnavailable, SignInRefused
 from services.oauth.id_tokens import CLOCK_SKEW_SECONDS, LogoutToken
@@ -27,7 +28,6 @@ from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed
 from services.storage.one_time import use_once
-from services.tasks import end_tasks
 
 GIVE_BACK_TRIES = 3
 GIVE_BACK_AGAIN_SECONDS = 5.0

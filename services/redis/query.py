@@ -9,10 +9,10 @@ from typing import Any, cast
 from hiredis import ProtocolError, Reader, ReplyError
 
 from services.errors import StoreUnavailable
+from services.event_loop.tasks import end_tasks
 from services.redis.address import RedisAddress
 from services.redis.link import command_name, error_word, pack
 from services.redis.store import Command
-from services.tasks import end_tasks
 
 PATIENCE_SECONDS = 0.3
 """How long the slow ones of several servers are waited for once one has answered."""

@@ -18,6 +18,7 @@ from typing import Any
 from hiredis import ReplyError
 
 from services.errors import StoreUnavailable
+from services.event_loop.tasks import end_tasks
 from services.redis.cluster import SLOTS, ClusterAddress, Place, View, place, slot_of, tag_between
 from services.redis.cluster_parts import Part, Reply
 from services.redis.forms import address_of
@@ -25,7 +26,6 @@ from services.redis.link import error_word, packed, refusal
 from services.redis.store import Command
 from services.redis.store_redis import MAX_BYTES, MAX_GROUPS, RedisStore
 from services.secret import Secret
-from services.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 

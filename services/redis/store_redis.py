@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.errors import StoreUnavailable
+from services.event_loop.tasks import end_tasks
 from services.redis.address import Address
 from services.redis.cluster import ClusterAddress
 from services.redis.epoch import epoch_of
@@ -34,7 +35,6 @@ from services.redis.link import (
 from services.redis.store import Command
 from services.redis.trial import trial, write_probe
 from services.secret import Secret
-from services.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 

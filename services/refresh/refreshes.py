@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from services.callers import Callers
 from services.errors import Unauthenticated
+from services.event_loop.callers import Callers
 from services.keyed_tokens import KeyedTokens
 from services.limits.hourly import HourlyLimits, Taken
 from services.limits.networks import network_of

@@ -17,6 +17,7 @@ import peewee
 from models.invitation import Invitation
 from services.claims import Role
 from services.errors import Conflict, NotFound, Unauthenticated
+from services.event_loop.steady_clock import SteadyClock
 from services.keyed_tokens import Checksums
 from services.mail_outbox import NO_MAILS, Mails
 from services.opaque import opaque_token, token_hash
@@ -24,7 +25,6 @@ from services.registration import invitation_rows
 from services.registration.addresses import normalised_email
 from services.registration.registration import PREFIX, Registration
 from services.secret import Secret
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 
 PAGE = "/sign-in"

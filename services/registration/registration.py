@@ -16,12 +16,12 @@ from services.errors import (
     InvitationRefused,
     SignupClosed,
 )
+from services.event_loop.steady_clock import SteadyClock
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
 from services.opaque import token_hash
 from services.registration import invitation_rows
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 
 Mode = Literal["open", "invite", "closed"]

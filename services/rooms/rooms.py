@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from services.bus.bus import MAX_NUMBER, Bus, LoggedMessage
 from services.errors import StoreUnavailable
-from services.loop_watch import never_stalled
+from services.event_loop.loop_watch import never_stalled
 from services.rooms.local_room import LocalRoom, RoomMember
 from services.rooms.missed_messages import MissedMessages
 from services.sessions.control import CONTROL_ROOM

@@ -12,7 +12,7 @@ import asyncio
 import logging
 
 from services.errors import StoreUnavailable, Unavailable, UsherError
-from services.loop_watch import LoopWatch
+from services.event_loop.loop_watch import LoopWatch
 from services.sessions.control import Control
 from services.sessions.revocations import SWEEP_SECONDS, Revocations
 from services.sockets.hub import Hub

@@ -18,10 +18,10 @@ import peewee
 
 from services.claims import Claims
 from services.errors import Busy, DatabaseUnavailable, UsherError
+from services.event_loop.tasks import end_tasks
 from services.sessions import session_rows
 from services.sessions.login_cache import LoginState
 from services.storage.database import Database
-from services.tasks import end_tasks
 
 MOST_AT_ONCE = 250
 """Sessions in one read: what others of the database wait for, at most. Older SQLite takes 999

@@ -16,8 +16,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import asyncpg
 import peewee
 
-from services.callers import Callers
 from services.errors import DatabaseUnavailable
+from services.event_loop.callers import Callers
 from services.storage import database_url, migrations
 from services.storage.database_errors import DRIVER_ERRORS
 from services.storage.database_rights import check_rights, explain

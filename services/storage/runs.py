@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from services.callers import Callers
 from services.errors import DatabaseUnavailable
-from services.fair_queue import FairQueue, Lane, Turn
+from services.event_loop.callers import Callers
+from services.event_loop.fair_queue import FairQueue, Lane, Turn
 from services.storage import database_errors
 from services.storage.database_errors import DRIVER_ERRORS
 from services.storage.database_url import DatabaseUrl

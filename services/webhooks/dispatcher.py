@@ -16,9 +16,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from services.errors import UsherError
+from services.event_loop.stale_claims import StaleClaims
+from services.event_loop.steady_clock import SteadyClock
 from services.metrics import Metrics
-from services.stale_claims import StaleClaims
-from services.steady_clock import SteadyClock
 from services.storage.database import Database
 from services.webhooks import deliveries, records
 from services.webhooks.deliveries import CLAIM_SECONDS, Claimed, Outcome, State

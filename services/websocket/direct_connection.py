@@ -11,7 +11,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from services.loop_watch import never_stalled
+from services.event_loop.loop_watch import never_stalled
 from services.websocket.connection import (
     ABNORMAL_CLOSURE,
     CLOSE_HANDSHAKE_SECONDS,

@@ -20,6 +20,7 @@ from models.login_session import LoginSession, RefreshToken
 from models.user import User
 from services.accounts.display_names import MAX_NAME_LENGTH, checked_name
 from services.accounts.passwords import PHC_PREFIX
+from services.composition.upkeep import Upkeep
 from services.errors import (
     BadRequest,
     LastAdmin,
@@ -34,7 +35,6 @@ from services.errors import (
 from services.registration.addresses import MAX_EMAIL_LENGTH, normalised_email
 from services.sessions.session_views import Device, SignedIn
 from services.storage.database import Database
-from services.upkeep import Upkeep
 from tests.support.parts import (
     DEVICE,
     Parts,

@@ -17,6 +17,7 @@ from services.accounts.password_links import (
     PasswordLink,
     PasswordLinks,
 )
+from services.composition.upkeep import Upkeep
 from services.errors import (
     AccountDisabled,
     BadRequest,
@@ -28,7 +29,6 @@ from services.errors import (
     WeakPassword,
 )
 from services.opaque import token_hash
-from services.upkeep import Upkeep
 from tests.support.parts import DEVICE, ISSUER, Parts, node
 from tests.support.server import PASSWORD, address
 

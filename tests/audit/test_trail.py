@@ -12,10 +12,10 @@ import pytest
 from models.audit_event import AuditEvent
 from services.audit.events import Caller, Event, as_json, as_text
 from services.audit.trail import MAX_LINES, MAX_REFUSALS, MAX_ROWS, AuditTrail
+from services.composition.upkeep import Upkeep
 from services.errors import DatabaseUnavailable
 from services.metrics import Metrics
 from services.storage.database import Database
-from services.upkeep import Upkeep
 from tests.support.databases import opened
 
 CALLER = Caller("u1", "s1", "192.0.2.1")

@@ -13,8 +13,8 @@ from services.backends.idempotency import (
     Idempotency,
     KeyReused,
 )
+from services.composition.upkeep import Upkeep
 from services.errors import NotFound
-from services.upkeep import Upkeep
 from tests.support.parts import Parts, node
 
 

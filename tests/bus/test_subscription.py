@@ -10,7 +10,7 @@ import pytest
 
 from services.bus.log_keys import channel
 from services.bus.subscription import Subscription
-from services.loop_watch import never_stalled
+from services.event_loop.loop_watch import never_stalled
 from services.redis.address import RedisAddress
 from services.redis.store_redis import RedisStore
 from tests.bus.test_bus import Ear

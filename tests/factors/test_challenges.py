@@ -10,11 +10,11 @@ import pytest
 
 from models.login_challenge import LoginChallenge
 from models.user import User
+from services.composition.upkeep import Upkeep
 from services.errors import RateLimited, SecondFactorNeeded, Unauthenticated, WrongFactor
 from services.factors.challenges import CHALLENGE_SECONDS, MAX_WRONG, CodeAnswer
 from services.opaque import token_hash
 from services.sessions.session_views import Device, SignedIn
-from services.upkeep import Upkeep
 from tests.support.parts import DEVICE, Parts, node, settings_of_tests
 from tests.support.server import PASSWORD, address
 

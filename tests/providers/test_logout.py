@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import peewee
 import pytest
 
+from services.composition.upkeep import Upkeep
 from services.errors import DatabaseUnavailable, NotFound
 from services.oauth.errors import ProviderUnavailable
 from services.oauth.id_tokens import CLOCK_SKEW_SECONDS
@@ -18,7 +19,6 @@ from services.providers import logout as provider_logout
 from services.providers.logout import GIVE_BACK_TRIES, LogoutRefused
 from services.providers.tokens import TokenSet
 from services.sessions.session_views import SignedIn
-from services.upkeep import Upkeep
 from services.websocket.protocol import CloseCode
 from tests.support.github import github
 from tests.support.oauth import (

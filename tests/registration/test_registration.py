@@ -13,6 +13,7 @@ import pytest
 
 from models.invitation import Invitation
 from models.user import User
+from services.composition.upkeep import Upkeep
 from services.errors import (
     EmailDomainRefused,
     InvitationNeeded,
@@ -30,7 +31,6 @@ from services.registration.invitations import DEFAULT_SECONDS, NewInvitation
 from services.secret import Secret
 from services.sessions.session_views import SignedIn
 from services.settings.providers import OAuthProvider
-from services.upkeep import Upkeep
 from tests.support.parts import DEVICE, ISSUER, Parts, node, settings_of_tests
 from tests.support.server import PASSWORD, address
 

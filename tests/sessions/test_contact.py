@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from services.errors import UsherError
-from services.loop_watch import LoopWatch
+from services.event_loop.loop_watch import LoopWatch
 from services.sessions.contact import Contact
 from services.sockets.hub import Hub
 from services.websocket.protocol import CloseCode

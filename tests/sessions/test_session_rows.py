@@ -13,12 +13,12 @@ import pytest
 
 from models.login_session import LoginSession
 from models.revocation import Revocation as Row
+from services.composition.upkeep import Upkeep
 from services.errors import Unauthenticated
 from services.sessions.admission import Identity
 from services.sessions.login_sessions import SESSION_LIMIT
 from services.sessions.session_rows import BATCH
 from services.sessions.session_views import SignedIn
-from services.upkeep import Upkeep
 from tests.support.parts import (
     Parts,
     node,

@@ -17,8 +17,8 @@ import pytest
 from playhouse.pwasyncio import await_
 
 from models.installation import Installation
-from services.callers import Kind
 from services.errors import Busy, DatabaseUnavailable, SettingError, UsherError
+from services.event_loop.callers import Kind
 from services.storage import migrations
 from services.storage.database import Database
 from services.storage.database_url import parse, prepare_sqlite

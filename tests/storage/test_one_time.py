@@ -8,8 +8,8 @@ import peewee
 import pytest
 
 from models.used_once import UsedOnce
+from services.composition.upkeep import Upkeep
 from services.storage.one_time import use_once
-from services.upkeep import Upkeep
 from tests.support.databases import opened
 from tests.support.parts import Clock
 

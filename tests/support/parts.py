@@ -43,20 +43,20 @@ from services.backends.app_tokens import AppTokens
 from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
-from services.background import Background
 from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
 from services.bus.bus_redis import RedisBus
-from services.container import Services, tell_of_sessions
+from services.composition.container import Services, tell_of_sessions
+from services.composition.health import Health
+from services.composition.infrastructure import Infrastructure
 from services.errors import StoreUnavailable
+from services.event_loop.background import Background
+from services.event_loop.loop_watch import LoopWatch
 from services.factors import parts as factor_parts
 from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
-from services.health import Health
-from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
-from services.loop_watch import LoopWatch
 from services.mail import parts as mail_parts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
@@ -282,7 +282,7 @@ def join_parts(
     name: str,
     settings: Settings,
 ) -> Parts:
-    """Join the services of one node, as `services.container.build` does."""
+    """Join the services of one node, as `services.composition.container.build` does."""
     metrics, hub = Metrics(), Hub()
     # A log in Redis has the ids of Redis' clock, which no test can turn.
     rooms = Rooms(

@@ -11,10 +11,10 @@ import peewee
 import pytest
 
 from models.webhook import WebhookDelivery as D
+from services.composition.upkeep import Upkeep
 from services.errors import Conflict, NotFound
 from services.providers.key_rotation import rotate_keys
 from services.storage.encryption import Encryption, generate_key
-from services.upkeep import Upkeep
 from services.webhooks import deliveries, records
 from services.webhooks.deliveries import (
     DELAYS,

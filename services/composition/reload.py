@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import msgspec
 
-from services.container import Services
+from services.composition.container import Services
 from services.errors import DatabaseUnavailable, SettingError
 from services.settings.settings import Settings, error_line
 

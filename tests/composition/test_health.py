@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.health import Health, Readiness
+from services.composition.health import Health, Readiness
 from services.storage.encryption import Encryption, generate_key
 from tests.support.databases import on_postgresql
 from tests.support.parts import Parts, database_away, node, redis_away, redis_back

@@ -22,14 +22,15 @@ from services.backends.app_tokens import AppTokens
 from services.backends.idempotency import Idempotency
 from services.backends.introspection import Introspection
 from services.backends.publishing import Publishing
-from services.background import Background
 from services.bus.bus import Bus
+from services.composition.health import Health
+from services.composition.infrastructure import Infrastructure
+from services.event_loop.background import Background
+from services.event_loop.steady_clock import SteadyClock
 from services.factors import parts as factor_parts
 from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
 from services.grants.shared import SharedGrants
-from services.health import Health
-from services.infrastructure import Infrastructure
 from services.limits.hourly import HourlyLimits, limits_of
 from services.mail import parts as mail_parts
 from services.mail.parts import MailParts
@@ -71,7 +72,6 @@ from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
-from services.steady_clock import SteadyClock
 from services.step_up.freshness import Freshness
 from services.step_up.step_up import StepUp
 from services.storage.encryption import Encryption

@@ -11,7 +11,7 @@ from services.bus.bus_redis import RedisBus
 from services.embedded.binary import find_redis_server
 from services.embedded.redis_server import EmbeddedRedis
 from services.errors import SettingError
-from services.loop_watch import LoopWatch
+from services.event_loop.loop_watch import LoopWatch
 from services.metrics import Metrics
 from services.redis.address import Address
 from services.redis.cluster import ClusterAddress

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from services.tasks import end_tasks
+from services.event_loop.tasks import end_tasks
 
 
 async def tries_again(refused: asyncio.Future[None]) -> None:

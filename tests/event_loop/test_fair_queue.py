@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from services.callers import Caller, Callers
 from services.errors import Busy
-from services.fair_queue import FairQueue, Lane, Turn
+from services.event_loop.callers import Caller, Callers
+from services.event_loop.fair_queue import FairQueue, Lane, Turn
 
 
 def lane(name: str, **more: int) -> Lane:

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from services.rotation import AT_ONCE, CROWD, Rotation
+from services.event_loop.rotation import AT_ONCE, CROWD, Rotation
 
 
 class Begun:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from services.loop_watch import STALL_SECONDS, LoopWatch, boot_time
+from services.event_loop.loop_watch import STALL_SECONDS, LoopWatch, boot_time
 from tests.support.parts import Clock
 from tests.support.redis import until
 

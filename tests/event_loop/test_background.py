@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from services.background import Background
 from services.errors import DatabaseUnavailable, StoreUnavailable
+from services.event_loop.background import Background
 from services.metrics import Metrics
 from tests.support.redis import within
 

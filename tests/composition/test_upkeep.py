@@ -9,9 +9,9 @@ from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation
 from models.ticket import Ticket
 from models.user import User
+from services.composition.upkeep import KEEP_SESSIONS_SECONDS, Upkeep
 from services.errors import DatabaseUnavailable
 from services.sessions.session_rows import BATCH
-from services.upkeep import KEEP_SESSIONS_SECONDS, Upkeep
 from tests.support.parts import LIFETIME, REFRESH_TTL, Parts, database_away, node
 
 TABLES: tuple[type[peewee.Model], ...] = (User, LoginSession, RefreshToken, Revocation, Ticket)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.steady_clock import SteadyClock
+from services.event_loop.steady_clock import SteadyClock
 from tests.support.parts import Clock
 
 

@@ -7,10 +7,10 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 
-from services.callers import Callers
 from services.errors import StoreUnavailable, UsherError
+from services.event_loop.callers import Callers
+from services.event_loop.tasks import end_tasks
 from services.metrics import Metrics
-from services.tasks import end_tasks
 
 log = logging.getLogger("usher.background")
 

@@ -7,16 +7,16 @@ import time
 
 import msgspec
 
-from services import container
 from services.accounts.account_rows import UserRow
 from services.accounts.api_key_rows import KeyRow, Scope
 from services.accounts.password_links import PasswordLink
 from services.audit.events import Caller
 from services.commands import keys
 from services.commands.users import UserCommands
-from services.container import Services
+from services.composition import container
+from services.composition.container import Services
+from services.composition.infrastructure import command_infrastructure
 from services.errors import DatabaseUnavailable
-from services.infrastructure import command_infrastructure
 from services.secret import Secret
 from services.settings.command_line import (
     CREATE_API_KEY,
