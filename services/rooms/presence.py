@@ -148,7 +148,7 @@ class Presence:
         self._index.remove(room, self._entry(session_id, before))
         self._index.write(room, [self._entry(session_id, member)])
         here = Here(member.id, self._node, member.name)
-        self._publish(room, presence, Change(here, entered=True))
+        self._publish(room, presence, Change(here, on_enter=True))
 
     def _entry(self, session_id: str, member: Member) -> Entry:
         return Entry(member.id, self._node, member.name, session_id)
