@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --prefer-binary --constraint constraints.txt
 SOURCES := $(wildcard server.py practice_provider.py) handlers models services tests benchmarks clients $(wildcard examples)
-# Two workers: the tests start real servers, which need the machine as well.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two workers per core, at most 12 (tests/conftest.py): most tests wait for servers most of the time.
+PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -17,6 +17,7 @@ class Channel(Row):
         private: only its owner, members, roles and administrators may read it.
         owner: the creator; None once that account is deleted. Read `owner_id`.
         created_at: epoch seconds.
+        step_up: its room is entered only with a fresh proof of who the user is (RFC 9470).
         public_since: epoch seconds from which every user may read it; None while private.
     """
 
@@ -34,6 +35,7 @@ class Channel(Row):
     owner_id: str | None  # the column itself; Peewee adds it, its stubs do not
     created_at = peewee.DoubleField()
     public_since = peewee.DoubleField(null=True)
+    step_up = peewee.BooleanField(default=False)
 
     class Meta:
         table_name = "channels"

@@ -155,7 +155,7 @@ class StepUpNeeded(UsherError):
     """The user is signed in, and must prove again who they are (RFC 9470). No refresh helps.
 
     Args:
-        max_age: seconds that a proof counts.
+        max_age: seconds that a proof counts; for HTTP.
         acr: the number of factors that is needed.
         methods: by which this user can prove it; empty where only a new sign-in does.
     """
@@ -163,7 +163,7 @@ class StepUpNeeded(UsherError):
     status, code = 401, "step_up_needed"
     title = "Confirm that it is you to go on."
 
-    def __init__(self, max_age: float, acr: Acr = "1", methods: tuple[str, ...] = ()) -> None:
+    def __init__(self, max_age: float = 0.0, acr: Acr = "1", methods: tuple[str, ...] = ()) -> None:
         super().__init__("the proof of who the user is is too old, or by too few factors")
         self.max_age, self.acr, self.methods = max_age, acr, methods
         self.public = {"methods": methods} if methods else {}

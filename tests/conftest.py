@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -66,6 +68,8 @@ LONG = {
     "test_server",
     "test_stalls",
 }
+MAX_WORKERS = 12
+"""Each has a PostgreSQL and servers of its own: 0.5 GB."""
 SLOW_SECONDS = 300
 """Bounds a test that is slow on purpose; the others have pyproject.toml's."""
 ON_POSTGRESQL = re.compile(r"[\[-]postgresql[]-]")
@@ -100,6 +104,13 @@ def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 
 # ---- which worker runs what ----------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`-n auto`. Most tests wait for servers, so that two workers per core keep the cores busy."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(2 * cores, MAX_WORKERS)
 
 
 class ByFileAndKind(LoadFileScheduling):  # type: ignore[misc]  # xdist has no stubs

@@ -43,11 +43,12 @@ from tests.support.server import (
     new_token,
     receive,
     sign_up,
-    usher,
+    usher_from_scratch,
     wait_until,
 )
 from tests.support.tools import first_of
 
+usher = usher_from_scratch
 database_kind = kinds("sqlite")  # a process, its signals and its flags are the same on both
 PEM = "-----BEGIN PUBLIC KEY-----\n" + "x" * 64 + "\n-----END PUBLIC KEY-----"
 DATABASES = {"sqlite": "SQLite, in the data folder", "postgresql": "PostgreSQL"}

@@ -7,7 +7,14 @@ import msgspec
 from handlers.api import ApiHandler
 from handlers.operations import operation
 from services.claims import Role
-from services.errors import BadRequest, Forbidden, NotFound, OwnerStays, TooManyChannels
+from services.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    OwnerStays,
+    StepUpNeeded,
+    TooManyChannels,
+)
 from services.grants.rules import BACKEND, Right, RightName
 from services.rooms.channel_rows import ChannelDetails, ChannelItem, Membership
 from services.rooms.channels import MAX_PAGE
@@ -21,18 +28,22 @@ class ChannelPage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NewChannel(msgspec.Struct):
-    """`name`: 1 to 80 characters. A channel that is not private, every user may write to."""
+    """`name`: 1 to 80 characters. A channel that is not private, every user may write to.
+    `step_up`: its room is entered only with a fresh proof of who the user is."""
 
     name: str
     private: bool = True
+    step_up: bool = False
 
 
 class ChangeChannel(msgspec.Struct):
-    """What is left out stays as it is. `roles`: all of them; a role left out loses its right."""
+    """What is left out stays as it is. `roles`: all of them; a role left out loses its right.
+    `step_up`: to change it needs a step-up itself."""
 
     name: str | msgspec.UnsetType = msgspec.UNSET
     private: bool | msgspec.UnsetType = msgspec.UNSET
     roles: dict[Role, RightName] | msgspec.UnsetType = msgspec.UNSET
+    step_up: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class GiveRight(msgspec.Struct):
@@ -72,7 +83,7 @@ class ChannelsHandler(ForChannels):
     )
     async def post(self, body: NewChannel) -> ChannelItem:
         owner_id = self.key.maker if self.key is not None else self.identity.user_id
-        return await self.services.channels.create(owner_id, body.name, body.private)
+        return await self.services.channels.create(owner_id, body.name, body.private, body.step_up)
 
 
 class ChannelHandler(ForChannels):
@@ -88,18 +99,21 @@ class ChannelHandler(ForChannels):
         return await self.services.channels.get(self.caller_id(), channel_id, after)
 
     @operation(
-        "Rename a channel, open or close it to everybody, or say which roles may enter.",
+        "Rename a channel, open or close it to everybody, say which roles may enter, or whether "
+        "its room needs a step-up.",
         access="channels",
         body=ChangeChannel,
         answer=ChannelDetails,
-        errors=(NotFound, Forbidden),
+        errors=(NotFound, Forbidden, StepUpNeeded),
         audit="channel.changed",
     )
     async def patch(self, channel_id: str, body: ChangeChannel) -> ChannelDetails:
         asked = msgspec.structs.asdict(body)
         changes = {name: new for name, new in asked.items() if new is not msgspec.UNSET}
         if not changes:
-            raise BadRequest("nothing to change", detail="name, private or roles is needed")
+            raise BadRequest("nothing to change", detail="nothing to change is named")
+        if body.step_up is not msgspec.UNSET:
+            await self.require_step_up()
         user_id = self.caller_id()
         return await self.services.channels.update(user_id, channel_id, **changes)
 

@@ -16,7 +16,7 @@ import msgspec
 from handlers.websocket.context import ClientEvent, client_event
 from handlers.websocket.socket import ClientSocket
 from services.bus.bus import Window
-from services.errors import BadRequest, Forbidden, Unavailable
+from services.errors import BadRequest, Forbidden, StepUpNeeded, Unavailable
 from services.grants.rules import Grant, Right
 from services.rooms import room_protocol as rooms
 from services.rooms.presence import PEOPLE_BYTES, as_fit
@@ -38,10 +38,29 @@ AROUND_A_ROOM = 80
 
 
 def _granted(socket: ClientSocket, room: str, right: Right) -> Grant:
+    """The right in a room, and the proof that the room may need.
+
+    Raises:
+        Forbidden: it is not enough.
+        StepUpNeeded: the proof of the socket's token has ended, by the clock of this moment.
+    """
     grant = socket.membership.grant_in(room)
     if grant is None or grant.right < right:
         raise Forbidden(f"no right to {right.name.lower()} in the room")
+    if grant.step_up and not socket.membership.is_proven():
+        raise StepUpNeeded
     return grant
+
+
+def _answer_from(socket: ClientSocket, frame: Frame, data: object, needs_proof: bool) -> None:
+    """Reply with what was said or who is in rooms; never after the end of the proof it needs."""
+    if not needs_proof:
+        socket.answer(frame, data)
+        return
+    clock, ends_at = socket.context.rooms.proof_clock, socket.membership.proof_ends_at
+    if clock() >= ends_at:
+        raise StepUpNeeded
+    socket.answer_while(frame, data, lambda: clock() >= ends_at)
 
 
 def _member_of(socket: ClientSocket) -> Member:
@@ -68,9 +87,10 @@ async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
 
 
 async def _look_up(socket: ClientSocket, room: str) -> None:
-    """Look up the right in a room beyond the limit of rooms that are joined by themselves."""
+    """Look up the right in a room beyond the limit of rooms that are joined by themselves. So too
+    before a room is refused for want of a proof: it may need none any more."""
     channel_id = room.removeprefix(CHANNEL)
-    if channel_id == room or socket.membership.grant_in(room) is not None:
+    if channel_id == room or socket.membership.may_enter(room):
         return
     if _CHANNEL_ID.fullmatch(channel_id):
         found = await _looked_up(socket, [channel_id])
@@ -101,8 +121,8 @@ async def join(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
 
 def leave(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
     """Leave a room, which stops its notifications."""
-    if not socket.membership.leave(data.room):
-        _granted(socket, data.room, Right.READ)
+    if not socket.membership.leave(data.room) and socket.membership.grant_in(data.room) is None:
+        raise Forbidden("no right to read in the room")
     socket.answer(frame, rooms.OneRoom(data.room))
 
 
@@ -133,12 +153,12 @@ def typing(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
 
 async def presence(socket: ClientSocket, frame: Frame, data: rooms.InRoom) -> None:
     """Reply with the users in a room, on all nodes."""
-    _granted(socket, data.room, Right.READ)
+    grant = _granted(socket, data.room, Right.READ)
     users = await socket.context.services.presence.people(data.room)
     if not data.room.startswith(CHANNEL):
         users = [_member_of(socket)]
     named, _ = as_fit(users, MAX_PEOPLE, PEOPLE_BYTES - len(frame.id))
-    socket.answer(frame, rooms.People(named, len(users)))
+    _answer_from(socket, frame, rooms.People(named, len(users)), grant.step_up)
 
 
 async def usage(socket: ClientSocket, frame: Frame, data: rooms.UseModel) -> None:
@@ -165,11 +185,11 @@ async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) ->
     grant = await _granted_now(socket, data.room)
     bus = socket.context.services.bus
     read = await bus.read(data.room, data.after, HISTORY_PAGE, grant.since)
-    (window,) = await socket.context.services.authors.shown([read], set())
-    assert window is not None
+    window = await socket.context.services.authors.shown(read, set())
     texts, _ = _take_fitting(window, HISTORY_BYTES - len(frame.id), at_least_one=True)
     more = window.more or len(texts) < len(window.messages)
-    socket.answer(frame, rooms.History(texts, window.complete, more))
+    answer = rooms.History(texts, window.complete, more)
+    _answer_from(socket, frame, answer, grant.step_up)
 
 
 def _take_fitting(
@@ -195,28 +215,44 @@ async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms
     limit = max(ROOM_PAGE, HISTORY_PAGE // len(asked))  # few that were silent for long, far away
     for start in range(0, len(asked), ROOMS_AT_ONCE):
         some = asked[start : start + ROOMS_AT_ONCE]
-        read = await _read_many(socket, some, granted, limit)
-        windows = await socket.context.services.authors.shown(read, living)
-        for each, found in zip(some, windows, strict=True):
+        windows = await _read_many(socket, some, granted, limit, living)
+        for each, read in zip(some, windows, strict=True):
             # Checked again: rights may have been revoked while the logs were read.
-            window = found if socket.membership.grant_in(each.room) else None
-            part, left = _part_of(each, window, left, first=not answers)
+            refusal = _refusal(socket, each.room, granted)
+            part, left = _part_of(each, refusal or read, left, first=not answers)
             if part is not None:
                 answers.append(part)
             if left <= 0:
-                socket.answer(frame, rooms.History(rooms=answers))
-                return
-    socket.answer(frame, rooms.History(rooms=answers))
+                break
+        if left <= 0:
+            break
+    told = [answer.room for answer in answers if answer.error is msgspec.UNSET]
+    needs_proof = any(granted[room].step_up for room in told)
+    _answer_from(socket, frame, rooms.History(rooms=answers), needs_proof)
+
+
+def _refusal(
+    socket: ClientSocket, room: str, granted: dict[str, Grant]
+) -> type[Forbidden] | type[StepUpNeeded] | None:
+    """Why a room may not be read; None if it may be."""
+    grant = granted.get(room)
+    if grant is None or socket.membership.grant_in(room) is None:
+        return Forbidden
+    return StepUpNeeded if grant.step_up and not socket.membership.is_proven() else None
 
 
 def _part_of(
-    asked: rooms.AskRoom, window: Window | None, left: int, *, first: bool
+    asked: rooms.AskRoom,
+    window: Window | type[Forbidden] | type[StepUpNeeded],
+    left: int,
+    *,
+    first: bool,
 ) -> tuple[rooms.RoomHistory | None, int]:
     """The reply for one room, and the bytes that are left; 0 once the frame is full."""
     left -= AROUND_A_ROOM + len(asked.room.encode())
-    if window is None:
-        error = Refusal(Forbidden.code, Forbidden.title)
-        return rooms.RoomHistory(asked.room, error=error), left - len(Forbidden.title)
+    if isinstance(window, type):
+        error = Refusal(window.code, window.title)
+        return rooms.RoomHistory(asked.room, error=error), left - len(window.title)
     texts, left = _take_fitting(window, left, at_least_one=first)
     if len(texts) < len(window.messages):
         part = rooms.RoomHistory(asked.room, texts, window.complete, more=True)
@@ -225,16 +261,21 @@ def _part_of(
 
 
 async def _read_many(
-    socket: ClientSocket, asked: list[rooms.AskRoom], granted: dict[str, Grant], limit: int
-) -> list[Window | None]:
-    """The logs of several rooms, read concurrently; None for rooms without the right to read."""
-    bus = socket.context.services.bus
+    socket: ClientSocket,
+    asked: list[rooms.AskRoom],
+    granted: dict[str, Grant],
+    limit: int,
+    living: set[str],
+) -> list[Window | type[Forbidden]]:
+    """The logs of several rooms, read concurrently, where there is the right to read."""
+    bus, authors = socket.context.services.bus, socket.context.services.authors
 
-    async def read(each: rooms.AskRoom) -> Window | None:
+    async def read(each: rooms.AskRoom) -> Window | type[Forbidden]:
         grant = granted.get(each.room)
         if grant is None:
-            return None
-        return await bus.read(each.room, each.after, limit, grant.since)
+            return Forbidden
+        window = await bus.read(each.room, each.after, limit, grant.since)
+        return await authors.shown(window, living)
 
     return await asyncio.gather(*map(read, asked))
 
@@ -259,10 +300,12 @@ async def _granted_now(socket: ClientSocket, room: str) -> Grant:
     found = await socket.context.services.channels.grants_in(room.removeprefix(CHANNEL), [user_id])
     if user_id not in found:
         raise Forbidden("no right to read the room any more")
+    if found[user_id].step_up and not socket.membership.is_proven():
+        raise StepUpNeeded
     return found[user_id]
 
 
-_ROOM_ERRORS = (BadRequest, Forbidden)
+_ROOM_ERRORS = (BadRequest, Forbidden, StepUpNeeded)
 _STORED_ERRORS = (*_ROOM_ERRORS, Unavailable)
 
 ROOM_EVENTS: dict[str, ClientEvent] = {

@@ -18,6 +18,7 @@ from services.errors import (
     Forbidden,
     IdentityMismatch,
     RateLimited,
+    StepUpNeeded,
     TokenExpired,
     Unauthenticated,
     Unavailable,
@@ -28,6 +29,7 @@ from services.rooms.joins import Credential
 from services.sessions.admission import Identity
 from services.websocket import protocol
 from services.websocket.connection import Connection, ConnectionOwner
+from services.websocket.frames import Perishable, encode_text
 from services.websocket.message_rate import (
     BURST_SECONDS,
     QUIET_SECONDS,
@@ -225,6 +227,20 @@ class ClientSocket(SocketIdentity):
         if frame.id:  # a frame without an id needs no reply
             self.connection.send(protocol.encode_reply(bytes(frame.id), data))
 
+    def answer_while(self, frame: Frame, data: object, is_over: Callable[[], bool]) -> None:
+        """Send the successful reply to a frame, with what may not leave once something is over;
+        then the refusal leaves instead."""
+        if not frame.id:
+            return
+        self.context.stalled()
+        frame_id, refused = bytes(frame.id), StepUpNeeded()
+        reply = Perishable.of(
+            encode_text(protocol.encode_reply(frame_id, data)),
+            is_over,
+            encode_text(protocol.encode_refusal(frame_id, refused)),
+        )
+        self.connection.send_perishable(reply)
+
     def _answer_refusal(self, frame: Frame, error: UsherError) -> None:
         log.debug("socket=%s %s: %s", self.session_id, error.code, error.evidence)
         if frame.id:
@@ -254,6 +270,7 @@ class ClientSocket(SocketIdentity):
             joined = self._enter(identity, credential.is_bearer)
         else:
             self._adopt(identity, credential.is_bearer)
+            await self.membership.prove(self._proof_ends(identity))
             joined = self._joined()
         if frame.id:
             self.answer(frame, joined)
@@ -269,6 +286,7 @@ class ClientSocket(SocketIdentity):
         if self.connection.is_open:
             self._adopt(identity, credential.is_bearer)
             self.answer(frame, protocol.Expiry(identity.claims.exp))
+            await self.membership.prove(self._proof_ends(identity))
 
     def heartbeat(self, frame: Frame, data: object) -> None:
         """Renew the lease of the socket session."""

@@ -135,10 +135,20 @@ class SocketIdentity:
         services = self.context.services
         user = protocol.Member(identity.user_id, identity.name)
         self._membership = Membership(
-            services.rooms, services.presence, self, user, identity.grants
+            services.rooms,
+            services.presence,
+            self,
+            user,
+            identity.grants,
+            self._proof_ends(identity),
         )
         self._membership.enter(self._membership.allowed())
         self.context.joins.release(identity)
+
+    def _proof_ends(self, identity: Identity) -> float:
+        """When the proof in the token of an identity ends, by the clock of `Freshness`."""
+        freshness = self.context.services.freshness
+        return freshness.ends_at(identity.claims, identity.proof_epoch)
 
     def _bind_bearer(self, token_id: str | None) -> None:
         """Bind the bearer token to this socket: it may hold one live socket on all nodes."""

@@ -27,7 +27,7 @@ from services.websocket.connection import (
     ConnectionOwner,
 )
 from services.websocket.first_frames import FirstFrames
-from services.websocket.frames import text_of
+from services.websocket.frames import Perishable, text_of
 from services.websocket.message_rate import REST_SECONDS, TokenBucket
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode, encode_closing
 
@@ -231,6 +231,11 @@ class TornadoConnection:
         for frame in frames:
             self.send_frame(frame)
 
+    def send_perishable(self, frame: Perishable) -> None:
+        """Send the text of a frame that may not leave any more from a moment on."""
+        instead = text_of(frame.instead) if frame.instead else b""
+        self.send(Perishable.of(text_of(frame), frame.is_over, instead))
+
     def ping(self) -> None:
         """Send a ping (RFC 6455 section 5.5.2)."""
         if self._open:
@@ -265,6 +270,8 @@ class TornadoConnection:
         while self._open and self._outbox and not (self._is_writing or self._held or self._opening):
             text = self._outbox.popleft()
             self._queued -= len(text)
+            if isinstance(text, Perishable) and not (text := text.now()):
+                continue
             self._write(text)
 
     # ---- closing ---------------------------------------------------------------------------

@@ -168,7 +168,7 @@ def open_channels(db: peewee.Database) -> dict[str, OpenChannel]:
         )
         rows.update((row[0], row) for row in query.tuples().execute(db))
     roles = _roles_of_many(db, list(rows))
-    return {i: OpenChannel(i, row[1], row[2], roles.get(i, {})) for i, row in rows.items()}
+    return {i: OpenChannel(i, row[1], row[2], roles.get(i, {}), row[3]) for i, row in rows.items()}
 
 
 def _roles_of_many(
@@ -186,7 +186,9 @@ def open_channel(db: peewee.Database, channel_id: str) -> OpenChannel | None:
     """Which roles a channel is open to, and whether it is public; None if it does not exist."""
     query: Any = Channel.select(*_OPEN).where(Channel.id == channel_id)
     row = query.tuples().get_or_none(db)
-    return None if row is None else OpenChannel(row[0], row[1], row[2], roles_of(db, channel_id))
+    if row is None:
+        return None
+    return OpenChannel(row[0], row[1], row[2], roles_of(db, channel_id), row[3])
 
 
 # ---- in one channel ------------------------------------------------------------------------
@@ -243,6 +245,7 @@ CHANNEL_COLUMNS = (
     Channel.owner,
     Channel.created_at,
     Channel.public_since,
+    Channel.step_up,
 )
-_OPEN = (Channel.id, Channel.created_at, Channel.public_since)
+_OPEN = (Channel.id, Channel.created_at, Channel.public_since, Channel.step_up)
 MEMBER_COLUMNS = (ChannelMember.right, ChannelMember.since)

@@ -39,15 +39,17 @@ class Right(enum.IntEnum):
         return cls[word.upper()]
 
 
-class Grant(msgspec.Struct, frozen=True, gc=False):
+class Grant(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A right in one channel.
 
     Attributes:
         since: epoch seconds since when the user could read the channel without interruption.
+        step_up: the channel's room also needs a fresh proof of who the user is.
     """
 
     right: Right
     since: float
+    step_up: bool = False
 
 
 class Reader(NamedTuple):
@@ -66,6 +68,7 @@ class OpenChannel(NamedTuple):
     created_at: float
     public_since: float | None
     roles: Mapping[str, tuple[str, float]]
+    step_up: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -82,6 +85,7 @@ class Found(NamedTuple):
     owner_id: str | None
     created_at: float
     public_since: float | None
+    step_up: bool
     member_right: str | None
     member_since: float | None
     role_right: str | None
@@ -93,7 +97,8 @@ def grant(channel: Found, reader: Reader) -> Grant | None:
     sources = list(_sources(channel, reader))
     if not sources:
         return None
-    return Grant(max(s.right for s in sources), min(s.since for s in sources))
+    right, since = max(s.right for s in sources), min(s.since for s in sources)
+    return Grant(right, since, channel.step_up)
 
 
 def _sources(channel: Found, reader: Reader) -> Iterator[Grant]:
@@ -122,7 +127,8 @@ def merge(
         if also is None:
             continue
         if had is not None:
-            granted[channel.id] = Grant(max(had.right, also.right), min(had.since, also.since))
+            right, since = max(had.right, also.right), min(had.since, also.since)
+            granted[channel.id] = Grant(right, since, also.step_up)
         else:
             others.append((channel.created_at, channel.id, also))
     others.sort(key=lambda one: one[:2], reverse=True)
@@ -132,7 +138,8 @@ def merge(
 
 def _as_one_of_many(channel: OpenChannel, reader: Reader) -> Grant | None:
     right, since = channel.roles.get(reader.role, (None, None))
-    shown = (channel.id, "", False, None, channel.created_at, channel.public_since)
+    at, since_when = channel.created_at, channel.public_since
+    shown = (channel.id, "", False, None, at, since_when, channel.step_up)
     if right is None and channel.public_since is None:
         return None
     return grant(Found(*shown, None, None, right, since), reader)

@@ -29,6 +29,8 @@ class SharedGrants:
         self._database, self._life, self._clock = database, life, clock
         self._open: dict[str, OpenChannel] = {}
         self._gone: dict[str, float] = {}
+        self._guarded: dict[str, tuple[bool, float]] = {}
+        """Whether a channel asks for a step-up, where that changed lately, and when it did."""
         self._full = False
         self.version = 0
         """Increases before each look-up: results of earlier look-ups may be stale."""
@@ -64,6 +66,7 @@ class SharedGrants:
             self._forget(channel_id)
             return before
         self._gone.pop(channel_id, None)
+        self._note_guard(channel_id, found.step_up)
         if found.is_open:
             self._open[channel_id] = found
         else:
@@ -72,14 +75,24 @@ class SharedGrants:
 
     def merged(self, reader: Reader, personal: Mapping[str, Grant]) -> dict[str, Grant]:
         """Merge a user's personal grants with open channels, up to `MAX_ROOMS`; personal first."""
-        if not (self._open or self._gone):
+        if not (self._open or self._gone or self._guarded):
             return dict(personal)
         own = {c: had for c, had in personal.items() if c not in self._gone}
+        for channel_id in self._guarded.keys() & own.keys():
+            had = own[channel_id]
+            own[channel_id] = Grant(had.right, had.since, self._guarded[channel_id][0])
         return merge(reader, own, self._open.values())
 
     def _take(self, found: dict[str, OpenChannel]) -> None:
         self._open = found
         self._full = len(found) >= MAX_ROOMS
+
+    def _note_guard(self, channel_id: str, step_up: bool) -> None:
+        """Remember it for as long as the login cache may hold what was before."""
+        now = self._clock()
+        self._guarded = {c: on for c, on in self._guarded.items() if on[1] > now - self._life}
+        if step_up or channel_id in self._guarded:
+            self._guarded[channel_id] = step_up, now
 
     def _forget(self, channel_id: str) -> None:
         now = self._clock()

@@ -37,10 +37,8 @@ class Authors:
         """
         return await self._database.read(_names, user_ids)
 
-    async def shown(
-        self, windows: Sequence[Window | None], living: set[str]
-    ) -> list[Window | None]:
-        """The same parts of histories, without the names of authors whose accounts are gone.
+    async def shown(self, window: Window, living: set[str]) -> Window:
+        """The same part of a history, without the names of authors whose accounts are gone.
 
         Args:
             living: authors who exist. It grows, so that a later call asks for the others only.
@@ -48,18 +46,20 @@ class Authors:
         Raises:
             DatabaseUnavailable: the authors can't be looked up.
         """
-        unknown = {
-            author
-            for window in windows
-            if window is not None
-            for message in window.messages
-            if (author := author_of(message.body)) is not None and author not in living
-        }
+        authors = {author_of(message.body) for message in window.messages} - {None}
+        unknown = sorted(author for author in authors if author and author not in living)
         if unknown:
-            living.update(await self.names(sorted(unknown)))
-        if unknown <= living:
-            return list(windows)
-        return [None if window is None else _without(window, living) for window in windows]
+            living.update(await self.names(unknown))
+        gone = {author for author in unknown if author not in living}
+        if not gone:
+            return window
+        messages = [
+            msgspec.structs.replace(message, body=without_name(message.body))
+            if author_of(message.body) in gone
+            else message
+            for message in window.messages
+        ]
+        return msgspec.structs.replace(window, messages=messages)
 
 
 def author_of(body: bytes) -> str | None:
@@ -71,16 +71,6 @@ def author_of(body: bytes) -> str | None:
 def without_name(body: bytes) -> bytes:
     """A logged message whose author is gone."""
     return _AUTHOR.sub(_GONE, body, count=1)
-
-
-def _without(window: Window, living: set[str]) -> Window:
-    messages = [
-        message
-        if (author := author_of(message.body)) is None or author in living
-        else msgspec.structs.replace(message, body=without_name(message.body))
-        for message in window.messages
-    ]
-    return msgspec.structs.replace(window, messages=messages)
 
 
 def _names(db: peewee.Database, user_ids: Sequence[str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ class ChannelItem(msgspec.Struct, frozen=True, kw_only=True):
         owner_id: None once the owner's account is deleted.
         right: the caller's right.
         created_at: epoch seconds.
+        step_up: its room is entered only with a fresh proof of who the user is.
     """
 
     id: str
@@ -37,6 +38,7 @@ class ChannelItem(msgspec.Struct, frozen=True, kw_only=True):
     owner_id: str | None
     right: RightName
     created_at: float
+    step_up: bool = False
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -139,6 +141,7 @@ def _shown(channel: Found, right: Right) -> dict[str, Any]:
         "owner_id": channel.owner_id,
         "right": right.word,
         "created_at": channel.created_at,
+        "step_up": channel.step_up,
     }
 
 

@@ -142,12 +142,15 @@ class Channels:
 
     # ---- changing ----------------------------------------------------------------------------
 
-    async def create(self, owner_id: str | None, name: str, private: bool = True) -> ChannelItem:
+    async def create(
+        self, owner_id: str | None, name: str, private: bool = True, step_up: bool = False
+    ) -> ChannelItem:
         """Create a channel.
 
         Args:
             owner_id: the user who creates it, or who created the API key that does; None for a
                 channel without an owner.
+            step_up: whether its room needs a fresh proof of who a user is.
 
         Raises:
             BadRequest: the name is invalid.
@@ -162,6 +165,7 @@ class Channels:
             owner_id=owner_id,
             right="manage",
             created_at=now,
+            step_up=step_up,
         )
 
         def insert(db: peewee.Database) -> list[Revocation]:
@@ -174,6 +178,7 @@ class Channels:
                 owner=owner_id,
                 created_at=now,
                 public_since=None if private else now,
+                step_up=step_up,
             ).execute(db)
             self._write_event(db, opened, "created")
             whose = [] if owner_id is None else [owner_id]
@@ -196,8 +201,10 @@ class Channels:
         name: str | None = None,
         private: bool | None = None,
         roles: Mapping[Role, RightName] | None = None,
+        step_up: bool | None = None,
     ) -> ChannelDetails:
-        """Rename a channel, make it public or private, or set the roles that may enter.
+        """Rename a channel, make it public or private, set the roles that may enter, or whether
+        its room needs a step-up.
 
         Args:
             roles: the complete list; a role that is not in it loses its right.
@@ -218,6 +225,8 @@ class Channels:
             turned = private is not None and private != channel.private
             if turned:
                 changes |= {"private": private, "public_since": None if private else now}
+            if step_up is not None and step_up != channel.step_up:
+                changes["step_up"], turned = step_up, True
             if changes:
                 Channel.update(changes).where(Channel.id == channel_id).execute(db)
             others = roles is not None and set_roles(db, channel_id, roles, now)

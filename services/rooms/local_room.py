@@ -31,6 +31,7 @@ class LocalRoom:
         "since",
         "unsent",
         "unsent_bytes",
+        "until",
         "waiting",
     )
 
@@ -45,3 +46,6 @@ class LocalRoom:
         self.waiting: list[LoggedMessage] = []
         self.unsent: list[bytes] = []
         self.unsent_bytes = 0
+        self.until: dict[RoomMember, float] | None = None
+        """For members of a room that needs a step-up: when their proof ends, by
+        `Rooms.proof_clock`. None for every other room."""

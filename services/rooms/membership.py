@@ -1,18 +1,27 @@
-"""The rooms of one socket: the ones it may enter, and the ones it is in."""
+"""The rooms of one socket: the ones it may enter, and the ones it is in.
+
+A room whose channel asks for a step-up is guarded: the socket is in it only while the proof of its
+token is fresh. The end of the proof is exact. A timer leaves the rooms and tells the client, but
+what goes in or out is decided by the clock each time, as a timer of a busy loop is late.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 
 from services.grants.rules import MAX_ROOMS, Grant, Right
 from services.rooms.local_room import RoomMember
 from services.rooms.presence import Presence
 from services.rooms.room_names import CHANNEL, channel_room, user_room
+from services.rooms.room_protocol import RoomList
 from services.rooms.rooms import Rooms
-from services.websocket.protocol import Member
+from services.websocket.protocol import Member, encode_event
 
 OWN_ROOM = Grant(Right.WRITE, 0.0)
 """What everybody may do in the room of their own sockets, from the beginning."""
+LEAST_DELAY = 0.001
+"""Seconds, of a timer that came too early."""
 
 
 class Membership:
@@ -22,9 +31,20 @@ class Membership:
         member: the socket.
         user: the socket's user.
         grants: the user's rights, by channel id.
+        proof_ends_at: when the proof of the socket's token ends, by `Rooms.proof_clock`.
     """
 
-    __slots__ = ("_grants", "_joined", "_member", "_presence", "_rooms", "_user")
+    __slots__ = (
+        "_grants",
+        "_guarded",
+        "_joined",
+        "_member",
+        "_presence",
+        "_rooms",
+        "_timer",
+        "_user",
+        "proof_ends_at",
+    )
 
     def __init__(
         self,
@@ -33,10 +53,15 @@ class Membership:
         member: RoomMember,
         user: Member,
         grants: Mapping[str, Grant],
+        proof_ends_at: float = float("-inf"),
     ) -> None:
         self._rooms, self._presence = rooms, presence
         self._member, self._user = member, user
         self._grants = dict(grants)
+        self._guarded = _guarded(grants)
+        """Rooms that need a proof."""
+        self.proof_ends_at = proof_ends_at
+        self._timer: asyncio.TimerHandle | None = None
         self._joined: dict[str, None] = {}
 
     def names(self) -> list[str]:
@@ -51,8 +76,19 @@ class Membership:
         return self._grants.get(channel_id) if f"{kind}:" == CHANNEL else None
 
     def allowed(self) -> list[str]:
-        """Every room that the socket may enter."""
-        return [user_room(self._user.id), *map(channel_room, self._grants)]
+        """Every room that the socket may enter now."""
+        names = [user_room(self._user.id), *map(channel_room, self._grants)]
+        if self._guarded and not self.is_proven():
+            return [name for name in names if name not in self._guarded]
+        return names
+
+    def is_proven(self) -> bool:
+        """Whether the proof of the socket's token is fresh."""
+        return self._rooms.proof_clock() < self.proof_ends_at
+
+    def may_enter(self, room: str) -> bool:
+        """Whether there is a right to read a room, and the proof that it needs."""
+        return self.grant_in(room) is not None and (room not in self._guarded or self.is_proven())
 
     # ---- going in and out ------------------------------------------------------------------
 
@@ -63,6 +99,8 @@ class Membership:
                 self._joined[name] = None
                 self._rooms.enter(self._member, name)
                 self._presence.on_enter(name, self._user, self._member.session_id)
+        if self._guarded:
+            self._guard()
 
     def rename(self, name: str) -> None:
         """Take over the user's new display name."""
@@ -81,16 +119,18 @@ class Membership:
 
     def leave_all(self) -> None:
         """Leave every room."""
+        self._stop_timer()
         for name in self.names():
             self.leave(name)
 
     async def enter_subscribed(self, names: Iterable[str]) -> None:
-        """Enter rooms once they are subscribed, except those whose right was revoked meanwhile."""
+        """Enter rooms once they are subscribed, except those whose right was revoked meanwhile, or
+        whose proof has ended."""
         wanted = [name for name in names if name not in self._joined]
         try:
             await self._rooms.wait_subscribed(self._rooms.subscribe(wanted))
             if self._member.connection.is_open:
-                self.enter(name for name in wanted if self.grant_in(name) is not None)
+                self.enter(name for name in wanted if self.may_enter(name))
         finally:
             self._rooms.unsubscribe(wanted)
 
@@ -98,9 +138,11 @@ class Membership:
 
     async def match(self, grants: Mapping[str, Grant]) -> None:
         """Replace the rights with newly read ones, and leave and enter rooms to match."""
-        self._grants = dict(grants)
+        before, self._grants, self._guarded = self._guarded, dict(grants), _guarded(grants)
+        for room in before - self._guarded:
+            self._rooms.guard(self._member, room, None)
         for name in self.names():
-            if self.grant_in(name) is None:
+            if not self.may_enter(name):
                 self.leave(name)
         await self.enter_subscribed(self.allowed())
 
@@ -113,16 +155,86 @@ class Membership:
         Returns:
             Whether the right changed.
         """
-        before = self._grants.get(channel_id)
+        before, room = self._grants.get(channel_id), channel_room(channel_id)
         if before == grant:
             return False
         if grant is None:
             del self._grants[channel_id]
-            self.leave(channel_room(channel_id))
-        else:
-            self._grants[channel_id] = grant
-            # Beyond this number, rooms are entered by name only: other users can add a user to any
-            # number of channels.
-            if before is None and (by_name or len(self._joined) <= MAX_ROOMS):
-                await self.enter_subscribed((channel_room(channel_id),))
+            self._guarded.discard(room)
+            self.leave(room)
+            return True
+        self._grants[channel_id] = grant
+        is_unguarded = before is not None and before.step_up and not grant.step_up
+        if grant.step_up:
+            self._guarded.add(room)
+            if not self.is_proven():
+                self.leave(room)
+        elif is_unguarded:
+            self._guarded.discard(room)
+            self._rooms.guard(self._member, room, None)
+        # Beyond this number, rooms are entered by name only: other users can add a user to any
+        # number of channels.
+        if is_unguarded or (before is None and (by_name or len(self._joined) <= MAX_ROOMS)):
+            await self.enter_subscribed((room,))
+        elif grant.step_up:
+            self._guard()
         return True
+
+    # ---- proof -----------------------------------------------------------------------------
+
+    async def prove(self, ends_at: float) -> None:
+        """Take the proof of another token of the same login session. Enters the guarded rooms if
+        none counted before. An older proof changes nothing.
+
+        Args:
+            ends_at: when it ends, by `Rooms.proof_clock`.
+        """
+        if ends_at <= self.proof_ends_at:
+            return
+        was_proven = self.is_proven()
+        if not was_proven:
+            self._fall_back()  # the timer may be late, and what was said meanwhile is missed
+        self.proof_ends_at = ends_at
+        if not self._guarded or not self.is_proven():
+            return
+        self._guard()
+        if not was_proven:
+            before = len(self._joined)
+            await self.enter_subscribed([room for room in self.allowed() if room in self._guarded])
+            if len(self._joined) > before:
+                self._tell()
+
+    def _guard(self) -> None:
+        """Let nothing of the guarded rooms out once the proof ends, and leave them then."""
+        inside = [room for room in self._guarded if room in self._joined]
+        for room in inside:
+            self._rooms.guard(self._member, room, self.proof_ends_at)
+        self._stop_timer()
+        if inside:
+            delay = max(LEAST_DELAY, self.proof_ends_at - self._rooms.proof_clock())
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(delay, self._fall_back)
+
+    def _fall_back(self) -> None:
+        """Leave the guarded rooms, because the proof has ended."""
+        if self.is_proven():  # the timer's clock and the proof's may differ a little
+            self._guard()
+            return
+        self._stop_timer()
+        left = [room for room in self.names() if room in self._guarded and self.leave(room)]
+        if left:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the client which rooms it is in."""
+        event = encode_event("access-changed", RoomList(self.names()))
+        self._member.connection.send(event)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _guarded(grants: Mapping[str, Grant]) -> set[str]:
+    return {channel_room(channel_id) for channel_id, had in grants.items() if had.step_up}

@@ -14,7 +14,7 @@ import msgspec
 
 from services.bus.bus import MAX_NUMBER, Bus, LoggedMessage, Window
 from services.errors import StoreUnavailable
-from services.rooms.local_room import LocalRoom
+from services.rooms.local_room import LocalRoom, RoomMember
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.frames import encode_text
 
@@ -36,6 +36,7 @@ class MissedMessages:
         as_gap: returns the text of the event that reports lost messages of a room.
         deliver: delivers a message to all members of a room.
         flush: sends what is gathered for the members of a room.
+        send: sends a frame to one member of a room.
         is_here: whether a room of a name is still the one that is subscribed.
     """
 
@@ -46,11 +47,13 @@ class MissedMessages:
         as_gap: Callable[[str], bytes] | None,
         deliver: Callable[[str, LoggedMessage], None],
         flush: Callable[[LocalRoom], None],
+        send: Callable[[LocalRoom, RoomMember, bytes], None],
         is_here: Callable[[str, LocalRoom], bool],
         clock: Callable[[], float],
     ) -> None:
         self._bus, self._as_event, self._as_gap = bus, as_event, as_gap
-        self._deliver, self._flush, self._is_here = deliver, flush, is_here
+        self._deliver, self._flush, self._send = deliver, flush, send
+        self._is_here = is_here
         self._clock = clock
         self._gaps = asyncio.Semaphore(GAPS_AT_ONCE)
 
@@ -141,7 +144,7 @@ class MissedMessages:
         frame = encode_text(self._as_gap(name))
         for member, came in tuple(room.members.items()):
             if came <= room.lost_at:
-                member.connection.send_frame(frame)
+                self._send(room, member, frame)
 
     def _deliver_late(
         self, name: str, room: LocalRoom, message: LoggedMessage, ahead: float | None
@@ -162,4 +165,4 @@ class MissedMessages:
         frame = encode_text(self._as_event(message))
         for member, came in tuple(room.members.items()):
             if int((came + offset) * 1000) <= said_ms:
-                member.connection.send_frame(frame)
+                self._send(room, member, frame)

@@ -8,6 +8,7 @@ the room's log. After a gap in the subscription, missed_messages.py reads the lo
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from services.event_loop.loop_watch import never_stalled
 from services.rooms.local_room import LocalRoom, RoomMember
 from services.rooms.missed_messages import MissedMessages
 from services.sessions.control import CONTROL_ROOM
-from services.websocket.frames import encode_text
+from services.websocket.frames import Perishable, encode_text
 
 FLUSH_BYTES = 64 * 1024
 """Gathered for a room at most, in one iteration of the loop."""
@@ -31,6 +32,7 @@ class Rooms:
         as_event: returns the text of the event for a logged message.
         as_gap: returns the text of the event that reports lost messages of a room.
         stalled: checked before a room's messages are sent, see `WebSocketConnection`.
+        proof_clock: the clock of `Freshness`.
     """
 
     def __init__(
@@ -40,8 +42,9 @@ class Rooms:
         clock: Callable[[], float] = time.time,
         stalled: Callable[[], bool] = never_stalled,
         as_gap: Callable[[str], bytes] | None = None,
+        proof_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._stalled = stalled
+        self._stalled, self.proof_clock = stalled, proof_clock
         self._bus, self._as_event, self._clock = bus, as_event, clock
         self._rooms: dict[str, LocalRoom] = {}
         self._missed = MissedMessages(
@@ -50,6 +53,7 @@ class Rooms:
             as_gap,
             self._deliver,
             self._flush,
+            self._send_to,
             lambda name, room: self._rooms.get(name) is room,
             clock,
         )
@@ -140,7 +144,31 @@ class Rooms:
             return
         self._flush(room)
         room.members.pop(member, None)
+        self._unguard(room, member)
         self._forget_if_empty(name, room)
+
+    def guard(self, member: RoomMember, name: str, ends_at: float | None) -> None:
+        """Let nothing of a room out to one of its members from a moment on.
+
+        Args:
+            ends_at: by `proof_clock`; None for no such moment.
+        """
+        room = self._rooms.get(name)
+        if room is None or member not in room.members:
+            return
+        if ends_at is None:
+            self._unguard(room, member)
+            return
+        if room.until is None:
+            room.until = {}
+        room.until[member] = ends_at
+
+    @staticmethod
+    def _unguard(room: LocalRoom, member: RoomMember) -> None:
+        if room.until is not None:
+            room.until.pop(member, None)
+            if not room.until:
+                room.until = None
 
     def members(self, name: str) -> list[RoomMember]:
         """The sockets of a room on this node."""
@@ -235,8 +263,12 @@ class Rooms:
             self._flush(room)
             self._stalled()
             for member in tuple(room.members):
-                if member.session_id != but:
+                if member.session_id == but:
+                    continue
+                if room.until is None:
                     member.connection.send_frame(frame)
+                else:
+                    self._send_to(room, member, frame)
             return
         if not room.unsent:
             asyncio.get_running_loop().call_soon(self._flush, room)
@@ -252,7 +284,25 @@ class Rooms:
         if not frames:
             return
         self._stalled()
+        if room.until is not None:
+            for member in tuple(room.members):
+                for frame in frames:
+                    self._send_to(room, member, frame)
+            return
         joined = frames[0] if len(frames) == 1 else b"".join(frames)
         # A copy, because a member that is too slow is closed here and leaves.
         for member in tuple(room.members):
             member.connection.send_frames(frames, joined)
+
+    def _send_to(self, room: LocalRoom, member: RoomMember, frame: bytes) -> None:
+        """Send a frame to one member, unless the member's proof is over, or ends before the frame
+        leaves."""
+        if room.until is None or (ends_at := room.until.get(member)) is None:
+            member.connection.send_frame(frame)
+        elif self.proof_clock() < ends_at:
+            is_over = functools.partial(_is_over, self.proof_clock, ends_at)
+            member.connection.send_perishable(Perishable.of(frame, is_over))
+
+
+def _is_over(clock: Callable[[], float], ends_at: float) -> bool:
+    return clock() >= ends_at

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from services.websocket.first_frames import FirstFrames
-from services.websocket.frames import LIGHT_FRAMES
+from services.websocket.frames import LIGHT_FRAMES, Perishable
 from services.websocket.protocol import CloseCode
 
 READ_BYTES = 64 * 1024
@@ -81,6 +81,10 @@ class Connection(Protocol):
 
     def send_frames(self, frames: list[bytes], joined: bytes) -> None:
         """Send frames that are already built. `joined`: the same in one piece."""
+
+    def send_perishable(self, frame: Perishable) -> None:
+        """Send a frame that may not leave any more from a moment on. Where it waits until then, as
+        for a slow reader, it is dropped or replaced."""
 
     def ping(self) -> None:
         """Ask the peer for a sign of life."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from services.websocket.connection import OUTBOX_BYTES
-from services.websocket.frames import Opcode, encode_frame, encode_text
+from services.websocket.frames import Opcode, Perishable, encode_frame, encode_text
 from services.websocket.protocol import CloseCode
 
 
@@ -37,6 +37,7 @@ class FrameWriter(ABC):
         "_open",
         "_opening",
         "_outbox",
+        "_perishes",
         "_queued",
         "_sock",
         "_stalled",
@@ -55,7 +56,7 @@ class FrameWriter(ABC):
         self._corked: list[bytes] | None = None
         self._outbox: deque[bytes] | None = None
         self._queued = 0
-        self._begun = False
+        self._begun = self._perishes = False
 
     @property
     def is_open(self) -> bool:
@@ -94,6 +95,12 @@ class FrameWriter(ABC):
         else:
             self._put(frames, joined)
 
+    def send_perishable(self, frame: Perishable) -> None:
+        """Send a frame that may not leave any more from a moment on, see `Connection`."""
+        if self._open:
+            self._perishes = True
+            self._write(frame)
+
     def ping(self) -> None:
         """Ask the peer for a sign of life (section 5.5.2)."""
         self.send_frame(encode_frame(Opcode.PING, b""))
@@ -102,6 +109,8 @@ class FrameWriter(ABC):
         frames, self._corked = self._corked, None
         if frames:
             self._stalled()
+            if self._perishes and not (frames := _fresh(frames)):
+                return
             self._put(frames, frames[0] if len(frames) == 1 else b"".join(frames))
 
     def _write(self, frame: bytes) -> None:
@@ -146,7 +155,8 @@ class FrameWriter(ABC):
             sent -= len(frames[done])
             done += 1
         self._begun = sent > 0
-        return [frames[done][sent:], *frames[done + 1 :]]
+        rest = frames[done][sent:] if sent else frames[done]
+        return [rest, *frames[done + 1 :]]
 
     def _on_writable(self) -> None:
         if self._stalled() and self._held:
@@ -154,6 +164,12 @@ class FrameWriter(ABC):
         outbox = self._outbox
         while outbox:
             frame = outbox[0]
+            if self._perishes and (fresh := _fresh([frame])) != [frame]:
+                self._queued -= len(frame)
+                outbox.popleft()
+                outbox.extendleft(fresh)
+                self._queued += sum(map(len, fresh))
+                continue
             try:
                 sent = self._sock.send(frame)
             except (BlockingIOError, InterruptedError):
@@ -194,3 +210,9 @@ class FrameWriter(ABC):
             self._outbox = None
         else:
             self._loop.add_writer(self._fd, self._on_writable)
+
+
+def _fresh(frames: list[bytes]) -> list[bytes]:
+    """Frames that may leave now."""
+    now = (frame.now() if isinstance(frame, Perishable) else frame for frame in frames)
+    return [frame for frame in now if frame]

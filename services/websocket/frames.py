@@ -7,6 +7,7 @@ No extension is negotiated: permessage-deflate costs 160 KB a socket and 40 % of
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from enum import IntEnum
 
 from services.errors import UsherError
@@ -69,6 +70,29 @@ def text_of(frame: bytes) -> bytes:
     """The payload of a frame that `encode_text` has built."""
     length = frame[1]
     return frame[2 if length < 126 else 4 if length == 126 else 10 :]
+
+
+class Perishable(bytes):
+    """A frame that may not leave any more from a moment on.
+
+    Attributes:
+        is_over: whether that moment has come.
+        instead: a frame to send then; empty for none.
+    """
+
+    is_over: Callable[[], bool]
+    instead: bytes
+
+    @classmethod
+    def of(cls, frame: bytes, is_over: Callable[[], bool], instead: bytes = b"") -> Perishable:
+        """Such a frame, from one that is already built."""
+        made = cls(frame)
+        made.is_over, made.instead = is_over, instead
+        return made
+
+    def now(self) -> bytes:
+        """What may leave now: itself, or what is sent instead."""
+        return self.instead if self.is_over() else self
 
 
 def encode_close(code: int, reason: str = "") -> bytes:

@@ -726,7 +726,7 @@ def blocks(text: str) -> list[str]:
 def run_example(server: Usher, number: int) -> str:
     """What an example prints that follows the beginning which all of them have."""
     beginning, *examples = blocks(PROTOCOL)
-    assert len(examples) == 7
+    assert len(examples) == 8
     script = (beginning + examples[number - 1]).replace("http://127.0.0.1:8888", server.url)
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -754,8 +754,13 @@ def test_in_the_example_of_a_room_two_people_talk(own: Usher) -> None:
     assert "'data': 'tea?'" in kept
 
 
+def test_in_the_example_of_a_step_up_the_room_is_entered(database_kind: str) -> None:
+    with usher(database_kind, STEP_UP_SECONDS=1) as server:
+        assert run_example(server, 7).splitlines() == ["True"]
+
+
 def test_the_example_for_authors_of_clients_leaves_its_loop_at_a_refusal(server: Usher) -> None:
-    assert run_example(server, 7).splitlines() == ["closing", "4401 login"]
+    assert run_example(server, 8).splitlines() == ["closing", "4401 login"]
 
 
 def test_the_settings_of_the_readme_are_those_of_the_code() -> None:

@@ -191,7 +191,7 @@ def test_a_setting_may_be_a_flag_as_well_and_the_flag_wins(
 
 def test_make_test_runs_every_test(shell: dict[str, str]) -> None:
     commands = run("make -n test", shell).splitlines()
-    assert commands[-1].endswith("/bin/python -m pytest -n 2 --dist loadfile")
+    assert commands[-1].endswith("/bin/python -m pytest -n auto --dist loadfile")
 
 
 def test_make_run_with_idp_shows_the_whole_way_and_leaves_nothing_behind(

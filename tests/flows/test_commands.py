@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.support.databases import kinds, slow
+from tests.support.preloaded import run_command
 from tests.support.server import (
     PASSWORD,
     PATIENCE,
-    ROOT,
     Client,
     Usher,
     address,
@@ -53,15 +52,7 @@ def command(server: Usher, *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def run(environment: dict[str, str], *argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "server.py", *argv],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE * 2,
-        check=False,
-    )
+    return run_command(environment, *argv, timeout=PATIENCE * 2)
 
 
 def told(done: subprocess.CompletedProcess[str]) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +13,9 @@ import pytest
 
 from tests.support.databases import kinds, slow
 from tests.support.nodes import Nodes, again, at, channel, let_in, nodes, path_of, put_out
+from tests.support.preloaded import run_command
 from tests.support.redis import until
-from tests.support.server import PASSWORD, ROOT, Client, address, sign_up
+from tests.support.server import PASSWORD, PATIENCE, Client, address, sign_up
 from tests.support.talk import Talker, start_talking, talking
 
 # Several nodes are run on PostgreSQL, as a rule.
@@ -327,8 +326,8 @@ def _disconnect(three: Nodes, client: Client, email: str) -> None:
 
 
 def _reset_password(three: Nodes, client: Client, email: str) -> None:
-    words = [sys.executable, "server.py", "reset-password", email, "--json"]
-    told = subprocess.check_output(words, cwd=ROOT, env=three[1].environment, timeout=60)
+    words = ("reset-password", email, "--json")
+    told = run_command(three[1].environment, *words, timeout=PATIENCE * 3).stdout
     assert json.loads(told)["url"].startswith(three.settings["PUBLIC_URL"])
     token = json.loads(told)["url"].rpartition("=")[2]
     reset = {"token": token, "new_password": "another quiet heron 8"}

@@ -12,6 +12,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from tests.support.checks import rows
 from tests.support.databases import kinds, slow
+from tests.support.preloaded import run_command
 from tests.support.provider import Provider, provider
 from tests.support.server import PATIENCE, ROOT, Client, Usher, usher
 from tests.support.sign_in import settings_for, sign_in
@@ -41,15 +42,7 @@ def new() -> str:
 def rotate(server: Usher, *argv: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """The command, with the settings of a server and others."""
     environment = server.environment | {f"USHER_{k}": v for k, v in settings.items()}
-    return subprocess.run(
-        [sys.executable, "server.py", "rotate-keys", *argv],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run_command(environment, "rotate-keys", *argv, timeout=PATIENCE)
 
 
 def opened_by(key: str, server: Usher) -> list[bool]:

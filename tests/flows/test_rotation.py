@@ -18,6 +18,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from tests.support.databases import kinds
+from tests.support.preloaded import run_command
 from tests.support.server import (
     PATIENCE,
     ROOT,
@@ -38,15 +39,7 @@ database_kind = kinds("sqlite")
 
 
 def command(server: Usher, *argv: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "server.py", *argv, "--json"],
-        cwd=ROOT,
-        env=server.environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE * 2,
-        check=False,
-    )
+    done = run_command(server.environment, *argv, "--json", timeout=PATIENCE * 2)
     assert done.returncode == 0, done
     found = json.loads(done.stdout)
     assert isinstance(found, dict)

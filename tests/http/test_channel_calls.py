@@ -10,7 +10,7 @@ import pytest
 from tests.support.checks import plain_refusal, problem, rows
 from tests.support.server import Answer, Client, Usher, sign_up, usher
 
-ITEM = {"id", "name", "private", "owner_id", "right", "created_at"}
+ITEM = {"id", "name", "private", "owner_id", "right", "created_at", "step_up"}
 MANAGED = ITEM | {"members", "roles"}
 NOWHERE = "AAAAAAAAAAAAAAAAAAAAAA"
 

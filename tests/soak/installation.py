@@ -24,7 +24,7 @@ from benchmarks.ws_load import Address
 from tests.support.databases import look
 from tests.support.postgres import PostgresServer, postgres_server
 from tests.support.redis import RealRedis, off_by
-from tests.support.server import PATIENCE, Usher, free_port, sign_up
+from tests.support.server import PATIENCE, UsherFromScratch, free_port, sign_up
 
 INSIDE = Path(__file__).parent / "inside"
 SOCKETS_PER_USER = 10
@@ -35,7 +35,7 @@ REDIS_OPTIONS = ("--appendonly", "yes", "--appendfsync", "everysec")
 """As docs/operations.md says."""
 
 
-class SoakNode(Usher):
+class SoakNode(UsherFromScratch):
     """A node that tells what it holds, and whose clock can be stepped where faketime is there."""
 
     def __init__(self, database: str, extra: dict[str, str], **settings: object) -> None:

@@ -289,6 +289,7 @@ def join_parts(
         bus,
         as_event=lambda kept: message_event(kept.id, kept.body),
         clock=clock if isinstance(bus, MemoryBus) else time.time,
+        proof_clock=clock,
     )
     control = Control(bus, rooms, name, metrics)
     control.on_replaced(lambda session_id: replace(hub, session_id))

@@ -13,7 +13,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -33,6 +32,7 @@ from websockets.asyncio.client import ClientConnection
 from services.settings.settings import DATABASE_FILE
 from tests.support.databases import postgres_template
 from tests.support.postgres import postgres_server
+from tests.support.preloaded import start_server
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a quiet heron at dusk 7"
@@ -55,6 +55,10 @@ class Usher:
             the DATABASE_URL of one that stays when it is closed.
         settings: `USHER_` variables without the prefix.
     """
+
+    from_scratch = False
+    """Whether it has a Python of its own; otherwise it is forked by one that has imported it
+    (preloaded.py)."""
 
     def __init__(self, database: str, **settings: object) -> None:
         self._stack = ExitStack()
@@ -86,14 +90,7 @@ class Usher:
             raise
 
     def _start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "server.py"],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        self.process = start_server(self.environment, from_scratch=self.from_scratch)
         ready: queue.Queue[dict[str, str]] = queue.Queue()
         self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
         self._reader.start()
@@ -173,6 +170,22 @@ def free_port() -> int:
 def usher(database: str, **settings: object) -> Iterator[Usher]:
     """A server for one test, with a database and settings of its own."""
     server = Usher(database, **settings)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+class UsherFromScratch(Usher):
+    """The same where the start of the process belongs to what is tested."""
+
+    from_scratch = True
+
+
+@contextmanager
+def usher_from_scratch(database: str, **settings: object) -> Iterator[Usher]:
+    """A server that `python server.py` started."""
+    server = UsherFromScratch(database, **settings)
     try:
         yield server
     finally:
