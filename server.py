@@ -38,7 +38,7 @@ from services.composition.infrastructure import Infrastructure, open_infrastruct
 from services.composition.operating import operate
 from services.composition.reload import Reloader
 from services.errors import SettingError, UsherError
-from services.event_loop.rotation import Rotation
+from services.event_loop.rotation import UnderWay
 from services.logs import LogHandler, Writer, set_up_logging
 from services.secret_values import secret_values
 from services.settings import command_line, settings
@@ -177,7 +177,7 @@ def _open(
     application = make_application(site, {"context": context, "upgrades": upgrades})
     direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
-        RequestRouter(application, direct, context.unjoined, Rotation()),
+        RequestRouter(application, direct, context.unjoined, UnderWay()),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,

@@ -52,6 +52,7 @@ class UsherServer(HTTPServer):
             self._arrivals = Arrivals(
                 router.upgrade_handler,
                 self._unjoined,
+                router.under_way,
                 self._handle_arrival,
                 self._refuse_with_one_write,
             )
@@ -93,9 +94,8 @@ class UsherServer(HTTPServer):
         """Handle a connection that does not begin with a plain handshake, in its turn."""
         network = arrival.group
         if not network:  # a trusted proxy's, which says whose request it is
-            network = self._unjoined.network(
-                arrival.peer, {"X-Forwarded-For": forwarded_for(first)}
-            )
+            fields = {"X-Forwarded-For": forwarded_for(first)}
+            network = self._unjoined.network(arrival.peer, fields)
         self._rotation.start(network, partial(self._begin, arrival))
 
     def _begin(self, arrival: Arrival) -> None:

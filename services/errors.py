@@ -16,6 +16,7 @@
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
     │   ├── LinkRefused    403  link_refused
+    │   ├── EmailUnverified 403 email_unverified
     │   ├── SignupClosed   403  signup_closed
     │   ├── InvitationNeeded 403 invitation_needed
     │   ├── InvitationRefused 403 invitation_refused
@@ -198,6 +199,12 @@ class OriginRefused(Forbidden):
 
     code = "origin_refused"
     title = "Requests from this origin are not taken. The server's log says how to allow it."
+
+
+class EmailUnverified(Forbidden):
+    """A sign-in that is right, where EMAIL_VERIFICATION is `required`."""
+
+    code, title = "email_unverified", "Confirm your e-mail address first. A mail tells you how."
 
 
 class LinkRefused(Forbidden):

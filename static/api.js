@@ -25,13 +25,32 @@ export class Api {
   signUpWith = (provider, form) => (
     this.#once('POST', `/api/oauth/providers/${encodeURIComponent(provider)}/signup`, form));
   /** @param {{email: string, password: string, name: string, invitation?: string}} form */
-  signUp = (form) => this.#once('POST', '/api/auth/signup', form);
+  signUp = async (form) => {
+    const done = await this.#once('POST', '/api/auth/signup', form);
+    return done.user ? done : this.#toMailbox();
+  };
   /** @param {{email: string, password: string}} form */
-  signIn = (form) => this.#once('POST', '/api/auth/login', form);
+  signIn = async (form) => {
+    try {
+      return await this.#once('POST', '/api/auth/login', form);
+    } catch (problem) {
+      if (/** @type {Problem} */ (problem).code !== 'email_unverified') throw problem;
+      return this.#toMailbox();
+    }
+  };
   /** @param {{current_password: string, new_password: string}} form */
   changePassword = (form) => this.#call('POST', '/api/auth/password', form);
   /** @param {{token: string, new_password: string}} form */
   resetPassword = (form) => this.#once('POST', '/api/auth/password/reset', form);
+  /** @param {{email: string}} form */
+  forgotPassword = (form) => this.#once('POST', '/api/auth/password/forgot', form);
+  /** @param {{email: string}} form */
+  verifyEmail = (form) => this.#once('POST', '/api/auth/email/verify', form);
+  /** Gives where a password is set, if the account was somebody else's.
+   *  @param {{token: string, password?: string}} form */
+  confirmEmail = (form) => this.#once('POST', '/api/auth/email/confirm', form);
+  /** @param {{token: string}} form */
+  undoEmail = (form) => this.#once('POST', '/api/auth/email/undo', form);
   signOut = () => this.#call('POST', '/api/auth/logout', {});
   /** Gives where the browser ends the provider's own session, if there is such a place. */
   signOutThere = () => this.#call('POST', '/api/oauth/logout', {});
@@ -56,6 +75,12 @@ export class Api {
   link = (provider, form) => this.#call('POST', `/api/oauth/accounts/${provider}/link`, form);
   /** @param {string} provider */
   unlink = (provider) => this.#call('DELETE', `/api/oauth/accounts/${provider}`);
+
+  /** Nobody signs in here before the address is confirmed.  @returns {Promise<any>} never */
+  #toMailbox() {
+    location.assign('/confirm-email');
+    return new Promise(() => {});
+  }
 
   /** As a signed-in user: an access token that has expired is renewed once.
    *  @param {string} method  @param {string} path  @param {object} [body] */

@@ -9,11 +9,12 @@ from typing import Literal
 import msgspec
 
 from handlers.api import ApiHandler
-from handlers.operations import operation
+from handlers.operations import ACCEPTED, Accepted, operation
 from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
     EmailDomainRefused,
+    EmailUnverified,
     InvitationNeeded,
     InvitationRefused,
     LinkRefused,
@@ -145,7 +146,8 @@ class SignUpHandler(SignInHandler):
         return WhoMaySignUp(await self.services.registration.rules.mode_now())
 
     @operation(
-        "Open an account and sign it in. The first one of all becomes administrator.",
+        "Open an account and sign it in. The first one of all becomes administrator. Where the "
+        "address must be confirmed first, the answer is the same for every address.",
         access="anyone",
         body=SignUp,
         status=201,
@@ -160,9 +162,15 @@ class SignUpHandler(SignInHandler):
             RateLimited,
         ),
         audit="account.created",
+        accepts=True,
     )
-    async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn:
-        accounts = self.services.accounts
+    async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn | Accepted:
+        accounts, recovery = self.services.accounts, self.services.recovery
+        if recovery.verification.mode == "required":
+            await recovery.sign_ups.ask(
+                body.email, body.password, body.name, self.address().ip, body.invitation
+            )
+            return ACCEPTED
         result = await accounts.sign_up(
             body.email, body.password, body.name, self.device(body.client), body.invitation
         )
@@ -178,7 +186,7 @@ class LogInHandler(SignInHandler):
         access="anyone",
         body=LogIn,
         answer=BrowserSignIn | NativeSignIn,
-        errors=(Unauthenticated, SecondFactorNeeded, RateLimited),
+        errors=(Unauthenticated, SecondFactorNeeded, EmailUnverified, RateLimited),
     )
     async def post(self, body: LogIn) -> BrowserSignIn | NativeSignIn:
         kept = body.device or self.get_cookie(self.site.cookies.device) or ""

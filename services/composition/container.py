@@ -12,6 +12,7 @@ from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
 from services.accounts.export import Export
+from services.accounts.link_tokens import LinkTokens
 from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
@@ -39,6 +40,8 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
+from services.recovery import parts as recovery_parts
+from services.recovery.parts import RecoveryParts
 from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
 from services.registration import parts as registration_parts
@@ -140,6 +143,7 @@ class Services:
     freshness: Freshness
     step_up: StepUp
     factors: Factors
+    recovery: RecoveryParts
     login_challenges: LoginChallenges
 
 
@@ -181,6 +185,7 @@ def build(
         settings.max_sessions_per_user,
         steady=freshness.clock,
         epoch=lambda: freshness.epoch,
+        verified_only=settings.email_verification == "required",
     )
     session_ends = SessionEnds(database, revocations)
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
@@ -262,6 +267,8 @@ def build(
         factors.challenges.begin_within,
         metrics,
         outbox=outbox,
+        mails=mail.outbox,
+        verifies=settings.email_verification != "off",
     )
     return Services(
         node=node,
@@ -321,11 +328,27 @@ def build(
             passwords,
             session_ends,
             revocations,
-            tokens.links,
-            limits,
+            LinkTokens(tokens.links, limits, issuer),
             registration.rules,
-            issuer,
+            registration.handovers,
             outbox,
+            mail.outbox,
+        ),
+        recovery=recovery_parts.join(
+            database,
+            accounts,
+            passwords,
+            login_sessions,
+            session_ends,
+            revocations,
+            registration,
+            limits,
+            LinkTokens(tokens.links, limits, issuer),
+            mail.outbox,
+            outbox,
+            settings.email_verification,
+            hooks.happened(audit, "link.created", "forgot"),
+            hooks.happened(audit, "account.created"),
         ),
         limits=limits,
         tokens=tokens,

@@ -33,6 +33,7 @@ from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
 from services.accounts.export import Export
+from services.accounts.link_tokens import LinkTokens
 from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
@@ -63,6 +64,7 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
+from services.recovery import parts as recovery_parts
 from services.redis.store import Command, Store
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
@@ -407,6 +409,8 @@ def join_parts(
         metrics,
         clock,
         outbox,
+        mail.outbox,
+        settings.email_verification != "off",
     )
     services = Services(
         node=name,
@@ -465,11 +469,28 @@ def join_parts(
             passwords,
             session_ends,
             revocations,
-            tokens.links,
-            limits,
+            LinkTokens(tokens.links, limits, ISSUER),
             registration.rules,
-            ISSUER,
+            registration.handovers,
             outbox,
+            mail.outbox,
+            clock,
+        ),
+        recovery=recovery_parts.join(
+            database,
+            accounts,
+            passwords,
+            sessions,
+            session_ends,
+            revocations,
+            registration,
+            limits,
+            LinkTokens(tokens.links, limits, ISSUER),
+            mail.outbox,
+            outbox,
+            settings.email_verification,
+            hooks.happened(audit, "link.created", "forgot"),
+            hooks.happened(audit, "account.created"),
             clock,
         ),
         limits=limits,
