@@ -53,7 +53,7 @@ export function goodbye(reason, provider) {
   }
   if (reason === 'unlinked') {
     return { title: 'You are signed out', text: `${provider} is unlinked, and this session came `
-      + 'of it. Sign in another way to go on.' };
+      + 'of it. Sign in another way to continue.' };
   }
   if (reason === 'unreachable') {
     return { title: 'The server could not be reached', text: 'Try again in a moment.' };
@@ -61,7 +61,7 @@ export function goodbye(reason, provider) {
   if (reason === 'session_revoked') {
     const by = ['another tab or device', ...(provider ? [provider] : []), 'a new password'];
     return { title: 'You were signed out', text: 'This session was ended from elsewhere: '
-      + `${by.join(', ')}, or an administrator. Sign in again to go on.` };
+      + `${by.join(', ')}, or an administrator. Sign in again to continue.` };
   }
   return { title: 'Please sign in again',
     text: 'Your sign-in has run out or is not valid any more.' };
