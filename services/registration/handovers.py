@@ -31,7 +31,7 @@ from services.sessions.session_ends import SessionEnds
 REASON = "address_proven"
 """Why its login sessions and keys end."""
 
-OnHandover = Callable[[peewee.Database, str], Callable[[], None] | None]
+OnHandover = Callable[[peewee.Database, str], object]
 
 
 class Handover(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ class Handover(msgspec.Struct, frozen=True):
     user_id: str
     proven_by: str
     ended: list[Revocation]
-    afterwards: list[Callable[[], None]]
+    afterwards: list[Callable[[], object]]
 
 
 class Handovers:
@@ -105,7 +105,8 @@ class Handovers:
             reason: why its login sessions and keys end.
             since: of API keys and invitations only those that were made later go, epoch seconds.
         """
-        afterwards = [after for act in self._acts if (after := act(db, user.id)) is not None]
+        done = [act(db, user.id) for act in self._acts]
+        afterwards: list[Callable[[], object]] = [after for after in done if callable(after)]
         for row in (KnownNetwork, Identity, Unlinked):
             row.delete().where(row.user == user.id).execute(db)
         made = (Invitation.created_by == user.id) & (Invitation.created_at >= since)
