@@ -48,6 +48,9 @@ export function goodbye(reason, provider) {
     return { title: 'You are signed out', text: provider
       ? `You may still be signed in at ${provider}.` : 'You can sign in again at any time.' };
   }
+  if (reason === 'account_deleted') {
+    return { title: 'Your account is deleted', text: 'Nobody can sign in to it any more.' };
+  }
   if (reason === 'unlinked') {
     return { title: 'You are signed out', text: `${provider} is unlinked, and this session came `
       + 'of it. Sign in another way to continue.' };

@@ -269,12 +269,6 @@ def _logged_out(claims: Claims) -> tuple[str, str, str, str]:
     return claims.sub, claims.sid, "logout", claims.jti
 
 
-class MeHandler(ApiHandler):
-    @operation("The signed-in user.", answer=Profile)
-    async def get(self) -> Profile:
-        return await self.services.accounts.profile(self.identity.user_id)
-
-
 class PasswordHandler(ApiHandler):
     @operation(
         "Change the password and end every other login session; or set a first one.",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from services.rooms.presence import PresenceChange
-from services.websocket.protocol import Member, Refusal, ServerEvent, encode_event
+from services.websocket.protocol import Author, Member, Refusal, ServerEvent, encode_event
 
 MAX_ROOM_NAME = 128
 MAX_HISTORY_ROOMS = 250
@@ -91,7 +91,7 @@ class Message(msgspec.Struct, frozen=True, rename={"sender": "from"}):
 
     id: str
     room: str
-    sender: Member
+    sender: Author
     data: Any
     sent_at: float
 

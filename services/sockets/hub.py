@@ -49,6 +49,9 @@ class HubSocket(Protocol):
     def membership(self) -> HubRooms:
         """The rooms of the socket."""
 
+    def rename(self, name: str) -> None:
+        """Take over the user's new display name."""
+
     def close(self, code: CloseCode, after: float | None = None) -> None:
         """Close at once. `after`: seconds that the client should wait before it reconnects."""
 

@@ -122,6 +122,14 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     name: str
 
 
+class Author(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Who sent a message. `gone`: the account is deleted; then `name` is empty."""
+
+    id: str
+    name: str
+    gone: bool = False
+
+
 class JoinedUser(msgspec.Struct, frozen=True, gc=False):
     """`role`: `user` or `admin`."""
 
