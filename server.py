@@ -38,7 +38,7 @@ from services.composition.infrastructure import Infrastructure, open_infrastruct
 from services.composition.operating import operate
 from services.composition.reload import Reloader
 from services.errors import SettingError, UsherError
-from services.event_loop.rotation import Rotation
+from services.event_loop.rotation import UnderWay
 from services.logs import LogHandler, Writer, set_up_logging
 from services.secret_values import secret_values
 from services.settings import command_line, settings
@@ -177,7 +177,7 @@ def _open(
     application = make_application(site, {"context": context, "upgrades": upgrades})
     direct = None if chosen.through_tornado else upgrades
     server = UsherServer(
-        RequestRouter(application, direct, context.unjoined, Rotation()),
+        RequestRouter(application, direct, context.unjoined, UnderWay()),
         max_header_size=MAX_HEADER_BYTES,
         max_body_size=MAX_BODY_BYTES,
         idle_connection_timeout=IDLE_CONNECTION_SECONDS,
@@ -189,8 +189,8 @@ def _open(
 
 
 async def _drain(server: UsherServer, context: SocketContext) -> None:
-    """Take nobody new, answer requests under way, and tell everybody to come back."""
-    log.info("stopping: %d sockets are told to come back", len(context.hub))
+    """Stop accepting connections, finish pending requests, and close the sockets (1012)."""
+    log.info("stopping: %d sockets are closed and will reconnect", len(context.hub))
     context.draining = True
     seconds = context.services.infrastructure.settings.drain_seconds
     closed, _ = await asyncio.gather(context.close_spread(seconds), server.drain(seconds))
@@ -246,17 +246,17 @@ def _welcome(infrastructure: Infrastructure, origins: Origins, port: int, anybod
     lines = [
         f"  Usher {settings.VERSION} is ready",
         "",
-        f"  Open      {origins.public_url}",
-        f"  Socket    {'ws' + origins.public_url[4:]}/ws",
+        f"  Open      {origins.announced}",
+        f"  Socket    {'ws' + origins.announced[4:]}/ws",
         f"  Data      {chosen.data_dir.resolve()}",
         f"  Database  {database}",
         f"  Redis     {redis}",
     ]
     if chosen.smtp_url is None:
         lines.append(f"  Mail      no SMTP_URL: as files in {chosen.data_dir.resolve() / 'mail'}")
-    if chosen.public_url is not None:  # which says nothing of where this node is
-        scheme = "http" if chosen.tls_certificate is None else "https"
-        lines.insert(4, f"  Listens   {http_origin(chosen.host, port, scheme)}")
+    listens = http_origin(chosen.host, port, "http" if chosen.tls_certificate is None else "https")
+    if listens != origins.announced:
+        lines.insert(4, f"  Listens   {listens}")
     if not anybody:
         lines.append("  Accounts  none yet: the first to sign up becomes the administrator")
     return "\n".join(("", *lines, "", "  Stop with Ctrl+C.", ""))

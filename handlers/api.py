@@ -242,7 +242,8 @@ class ApiHandler(BaseHandler):
         """Describe the device of a sign-in. `client`: "browser" or "native"."""
         agent = self.request.headers.get("User-Agent", "")
         shown = "".join(c for c in agent if c.isprintable())[:MAX_USER_AGENT]
-        return Device(shown or "unknown", self.address().ip, client=client)
+        kept = self.get_cookie(self.site.cookies.device) or ""
+        return Device(shown or "unknown", self.address().ip, kept, client)
 
     # ---- requests and responses ------------------------------------------------------------
 

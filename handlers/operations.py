@@ -51,6 +51,13 @@ def segment(name: str) -> str:
     return OPEN_SEGMENTS.get(name, PATH_SEGMENT)
 
 
+class Accepted(msgspec.Struct, frozen=True):
+    """The answer `{}` to what is done in the background."""
+
+
+ACCEPTED = Accepted()
+
+
 class Operation(msgspec.Struct, frozen=True):
     """One method of one route.
 
@@ -69,6 +76,7 @@ class Operation(msgspec.Struct, frozen=True):
         form: fields of a form that is sent instead of JSON, and what they mean.
         headers: header parameters and what they mean.
         audit: the kind of its entry in the audit trail. Administrators' calls always have one.
+        accepts: whether it may be answered with 202 and `{}`, if `ACCEPTED` is returned.
         step_up: whether the user must have proved lately who they are. API keys need not.
     """
 
@@ -87,6 +95,7 @@ class Operation(msgspec.Struct, frozen=True):
     audit: str = ""
     headers: dict[str, str] = {}
     step_up: bool = False
+    accepts: bool = False
 
 
 def operation(
@@ -106,6 +115,7 @@ def operation(
     audit: str = "",
     headers: dict[str, str] | None = None,
     step_up: bool | None = None,
+    accepts: bool = False,
 ) -> Callable[[Callable[..., Awaitable[object]]], Callable[..., Awaitable[None]]]:
     """Turn a handler's method into an operation: the caller is checked first, then the body.
 
@@ -143,6 +153,7 @@ def operation(
             audit,
             headers or {},
             needs_step_up,
+            accepts,
         )
 
         async def answered(handler: Any, *path: str) -> None:
@@ -152,6 +163,9 @@ def operation(
                 await handler.require_step_up()
             arguments = path if decoder is None else (*path, handler.decoded_body(decoder))
             result = await method(handler, *arguments)
+            if isinstance(result, Accepted):
+                handler.answer(202, result)
+                return
             handler.audit_operation(described, result)
             handler.answer(200 if ok_answer is not None and result is not None else status, result)
 

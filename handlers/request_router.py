@@ -15,7 +15,7 @@ from handlers.websocket.target import origin_form
 from handlers.websocket.unjoined import UnjoinedConnections
 from handlers.websocket.upgrade import MAX_BODY_BYTES, UpgradeHandler, refuse
 from services.errors import BadRequest, TooLarge
-from services.event_loop.rotation import Rotation
+from services.event_loop.rotation import Rotation, UnderWay
 
 
 class RequestRouter(httputil.HTTPServerConnectionDelegate):
@@ -24,7 +24,7 @@ class RequestRouter(httputil.HTTPServerConnectionDelegate):
     Args:
         upgrade_handler: None if sockets use Tornado's application, which has a route for them.
         unjoined: knows the network that a request comes from.
-        rotation: begins requests.
+        under_way: counts requests, by network.
     """
 
     def __init__(
@@ -32,11 +32,13 @@ class RequestRouter(httputil.HTTPServerConnectionDelegate):
         application: httputil.HTTPServerConnectionDelegate,
         upgrade_handler: UpgradeHandler | None,
         unjoined: UnjoinedConnections,
-        rotation: Rotation,
+        under_way: UnderWay,
     ) -> None:
         self._application, self.upgrade_handler = application, upgrade_handler
-        self.unjoined, self.rotation = unjoined, rotation
-        self._under_way: dict[object, str] = {}
+        self.unjoined, self.under_way = unjoined, under_way
+        self.rotation = Rotation(under_way)
+        """Begins requests."""
+        self._networks: dict[object, str] = {}
         """Connections whose request is not answered yet, and its network."""
 
     def start_request(
@@ -49,19 +51,19 @@ class RequestRouter(httputil.HTTPServerConnectionDelegate):
 
     def is_under_way(self, server_conn: object) -> bool:
         """Whether a connection has a request that is not answered yet."""
-        return server_conn in self._under_way
+        return server_conn in self._networks
 
     def enter(self, server_conn: object, network: str) -> None:
         """A connection has a request, until `leave`."""
         self.leave(server_conn)
-        self._under_way[server_conn] = network
-        self.rotation.entered(network)
+        self._networks[server_conn] = network
+        self.under_way.enter(network)
 
     def leave(self, server_conn: object) -> None:
         """A connection is idle, or closed."""
-        network = self._under_way.pop(server_conn, None)
+        network = self._networks.pop(server_conn, None)
         if network is not None:
-            self.rotation.left(network)
+            self.under_way.leave(network)
 
 
 class _Request(httputil.HTTPMessageDelegate):

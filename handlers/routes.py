@@ -8,6 +8,14 @@ from typing import Any
 
 from tornado import web
 
+from handlers.account.mail_links import (
+    EmailConfirmHandler,
+    EmailHandler,
+    EmailUndoHandler,
+    EmailVerifyHandler,
+    ForgotHandler,
+)
+from handlers.account.me import ExportHandler, MeHandler
 from handlers.account.second_factor import SecondFactorHandler
 from handlers.account.step_up import StepUpHandler
 from handlers.account.totp import RecoveryCodesHandler, TotpConfirmHandler, TotpHandler
@@ -25,7 +33,6 @@ from handlers.http.audit import AuditHandler
 from handlers.http.auth import (
     LogInHandler,
     LogOutHandler,
-    MeHandler,
     PasswordHandler,
     PasswordResetHandler,
     RefreshHandler,
@@ -55,6 +62,7 @@ from handlers.http.pages import ClientFileHandler, PageHandler
 from handlers.http.sessions import SessionHandler, SessionsHandler
 from handlers.http.sign_in_page import (
     LogoHandler,
+    MailPageHandler,
     SetPasswordPageHandler,
     SignInPageHandler,
     ThemeHandler,
@@ -96,8 +104,14 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/refresh", RefreshHandler),
     ("/api/auth/logout", LogOutHandler),
     ("/api/auth/me", MeHandler),
+    ("/api/auth/me/export", ExportHandler),
     ("/api/auth/password", PasswordHandler),
+    ("/api/auth/password/forgot", ForgotHandler),
     ("/api/auth/password/reset", PasswordResetHandler),
+    ("/api/auth/email", EmailHandler),
+    ("/api/auth/email/confirm", EmailConfirmHandler),
+    ("/api/auth/email/verify", EmailVerifyHandler),
+    ("/api/auth/email/undo", EmailUndoHandler),
     ("/api/auth/step-up", StepUpHandler),
     ("/api/auth/verify", VerifyHandler),
     ("/api/auth/app-token", AppTokenHandler),
@@ -173,6 +187,7 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
         (r"/static/([A-Za-z0-9_./-]+)", PageHandler, files),
         (r"/sign-in", SignInPageHandler, handed),
         (r"/set-password", SetPasswordPageHandler, handed),
+        (r"/(forgot-password|confirm-email|undo-email)", MailPageHandler, handed),
         (r"/brand/theme\.css", ThemeHandler, handed),
         (r"/brand/logo", LogoHandler, handed),
         (r"/()", PageHandler, {**files, "default_filename": "index.html"}),

@@ -14,7 +14,8 @@ class AccountLink(Row):
     Attributes:
         hash: SHA-256 of the token in the link. The token itself is not stored.
         user: the account.
-        purpose: "password".
+        purpose: see services/accounts/link_rows.py.
+        email: the address that a link is about, where it is not the account's.
         state: the account's state when the link was created, see services/accounts/link_rows.py.
         created_at: epoch seconds, of a clock that never goes back.
         expires_at: epoch seconds.
@@ -27,6 +28,7 @@ class AccountLink(Row):
     user_id: str
     purpose = peewee.TextField()
     state = peewee.TextField()
+    email = peewee.TextField(null=True)
     created_at = peewee.DoubleField()
     expires_at = peewee.DoubleField()
 

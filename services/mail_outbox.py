@@ -16,6 +16,7 @@ LetterKind = Literal[
     "address_change_asked",
     "address_changed",
     "address_known",
+    "address_left",
     "address_restored",
     "change_address",
     "invitation",
@@ -30,9 +31,10 @@ LetterKind = Literal[
     "verify_address",
 ]
 """What a mail says: the name of its template."""
-AskedKind = Literal["forgot", "sign_up", "verify"]
-"""What somebody who is not signed in asks for. What is written for them, if anything, is decided
-after the answer, so that neither the answer nor its time tells whether an address is known."""
+AskedKind = Literal["change", "forgot", "sign_up", "verify"]
+"""What somebody asks for who must not learn whose address it is. What is written for them, if
+anything, is decided after the answer, so that neither the answer nor its time tells whether an
+address is known."""
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 
 Values = Mapping[str, str]

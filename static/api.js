@@ -25,18 +25,45 @@ export class Api {
   signUpWith = (provider, form) => (
     this.#once('POST', `/api/oauth/providers/${encodeURIComponent(provider)}/signup`, form));
   /** @param {{email: string, password: string, name: string, invitation?: string}} form */
-  signUp = (form) => this.#once('POST', '/api/auth/signup', form);
+  signUp = async (form) => {
+    const done = await this.#once('POST', '/api/auth/signup', form);
+    return done.user ? done : this.#toMailbox();
+  };
   /** @param {{email: string, password: string}} form */
-  signIn = (form) => this.#once('POST', '/api/auth/login', form);
+  signIn = async (form) => {
+    try {
+      return await this.#once('POST', '/api/auth/login', form);
+    } catch (problem) {
+      if (/** @type {Problem} */ (problem).code !== 'email_unverified') throw problem;
+      return this.#toMailbox();
+    }
+  };
   /** @param {{current_password: string, new_password: string}} form */
   changePassword = (form) => this.#call('POST', '/api/auth/password', form);
   /** @param {{token: string, new_password: string}} form */
   resetPassword = (form) => this.#once('POST', '/api/auth/password/reset', form);
+  /** @param {{email: string}} form */
+  forgotPassword = (form) => this.#once('POST', '/api/auth/password/forgot', form);
+  /** @param {{email: string}} form */
+  verifyEmail = (form) => this.#once('POST', '/api/auth/email/verify', form);
+  /** Gives where a password is set, if the account was somebody else's.
+   *  @param {{token: string, password?: string}} form */
+  confirmEmail = (form) => this.#once('POST', '/api/auth/email/confirm', form);
+  /** @param {{token: string}} form */
+  undoEmail = (form) => this.#once('POST', '/api/auth/email/undo', form);
   signOut = () => this.#call('POST', '/api/auth/logout', {});
   /** Gives where the browser ends the provider's own session, if there is such a place. */
   signOutThere = () => this.#call('POST', '/api/oauth/logout', {});
   /** Gives where a native app is answered.  @param {Record<string, string>} query of the page */
   nativeCode = (query) => this.#call('POST', '/api/auth/native-code', query);
+  /** @param {{name: string}} form */
+  rename = (form) => this.#call('PATCH', '/api/auth/me', form);
+  leave = () => this.#call('DELETE', '/api/auth/me');
+  /** One's own data, as a file.  @returns {Promise<Blob>} */
+  exported = async () => {
+    const content = await this.#call('GET', '/api/auth/me/export');
+    return new Blob([JSON.stringify(content, null, 2)], { type: 'application/json' });
+  };
   me = () => this.#call('GET', '/api/auth/me');
   sessions = () => this.#call('GET', '/api/sessions');
   /** @param {string} id */
@@ -48,6 +75,12 @@ export class Api {
   link = (provider, form) => this.#call('POST', `/api/oauth/accounts/${provider}/link`, form);
   /** @param {string} provider */
   unlink = (provider) => this.#call('DELETE', `/api/oauth/accounts/${provider}`);
+
+  /** Nobody signs in here before the address is confirmed.  @returns {Promise<any>} never */
+  #toMailbox() {
+    location.assign('/confirm-email');
+    return new Promise(() => {});
+  }
 
   /** As a signed-in user: an access token that has expired is renewed once.
    *  @param {string} method  @param {string} path  @param {object} [body] */

@@ -24,6 +24,7 @@ WINGS = {
     "services.audit": {"storage"},
     "services.webhooks": {"storage"},
     "services.mail": {"settings", "storage"},
+    "services.recovery": {"accounts", "limits", "registration", "sessions", "storage"},
     "services.redis": set(),
     "services.bus": {"redis"},
     "services.embedded": set(),

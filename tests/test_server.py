@@ -96,17 +96,30 @@ def test_the_start_screen_is_calm_and_tells_where_everything_is(database_kind: s
         assert screen[0].endswith(" is ready")
         told = dict(line.split(None, 1) for line in screen[1:-1])
         assert told == {
-            "Open": server.url,
-            "Socket": server.ws,
+            "Open": f"http://localhost:{server.port}",
+            "Socket": f"ws://localhost:{server.port}/ws",
+            "Listens": f"http://127.0.0.1:{server.port}",
             "Data": str(server.data_dir.resolve()),
             "Database": DATABASES[database_kind],
             "Redis": "embedded, in the data folder",
+            "Mail": f"no SMTP_URL: as files in {server.data_dir.resolve() / 'mail'}",
             "Accounts": "none yet: the first to sign up becomes the administrator",
         }
         assert "Ctrl+C" in screen[-1]
         assert "WARNING" not in server.log
         assert "ERROR" not in server.log
         assert Client(server).get("/healthz").status == 200
+
+
+def test_both_names_of_this_machine_are_its_own(database_kind: str) -> None:
+    """The one that is announced, and the one where it listens."""
+    with usher(database_kind) as server:
+        browser = sign_up(server, browser=True)
+        for name in ("localhost", "127.0.0.1"):
+            origin = f"http://{name}:{server.port}"
+            assert browser.post("/api/ws/ticket", Origin=origin).status == 201
+        foreign = browser.post("/api/ws/ticket", Origin=f"http://localhost:{server.port - 1}")
+        assert foreign.status == 403
 
 
 def test_behind_a_public_url_the_screen_tells_where_the_node_listens(database_kind: str) -> None:

@@ -9,11 +9,12 @@ from typing import Literal
 import msgspec
 
 from handlers.api import ApiHandler
-from handlers.operations import operation
+from handlers.operations import ACCEPTED, Accepted, operation
 from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
     EmailDomainRefused,
+    EmailUnverified,
     InvitationNeeded,
     InvitationRefused,
     LinkRefused,
@@ -37,7 +38,7 @@ Client = Literal["browser", "native"]
 
 
 class SignUp(msgspec.Struct):
-    """`invitation`: what stands behind `#invitation=` in the link of an invitation."""
+    """`invitation`: the token after `#invitation=` in an invitation link."""
 
     email: str
     password: str
@@ -47,8 +48,8 @@ class SignUp(msgspec.Struct):
 
 
 class LogIn(msgspec.Struct):
-    """`device`: what an earlier sign-in on this device answered with, for a native client; whoever
-    presents it can sign in even while others guess passwords of the account."""
+    """`device`: for a native client, the `device` of an earlier sign-in's response. With it, the
+    user can sign in even while others guess passwords of the account."""
 
     email: str
     password: str
@@ -57,21 +58,21 @@ class LogIn(msgspec.Struct):
 
 
 class Refresh(msgspec.Struct):
-    """A browser leaves `refresh_token` out: it is in its cookie."""
+    """`refresh_token`: omitted by a browser, whose cookie has it."""
 
     refresh_token: str | None = None
 
 
 class ChangePassword(msgspec.Struct):
-    """`current_password`: left out by who has none, because they came by a provider; then a
-    step-up is needed."""
+    """`current_password`: omitted if the account has none, because the user signs in with a
+    provider. That needs a step-up."""
 
     new_password: str
     current_password: str | None = None
 
 
 class ResetPassword(msgspec.Struct):
-    """`token`: what stands behind `#token=` in the link."""
+    """`token`: the token after `#token=` in the link."""
 
     token: str
     new_password: str
@@ -146,7 +147,8 @@ class SignUpHandler(SignInHandler):
         return WhoMaySignUp(await self.services.registration.rules.mode_now())
 
     @operation(
-        "Open an account and sign it in. The first one of all becomes administrator.",
+        "Open an account and sign it in. The first one of all becomes administrator. Where the "
+        "address must be confirmed first, the answer is the same for every address.",
         access="anyone",
         body=SignUp,
         status=201,
@@ -161,9 +163,15 @@ class SignUpHandler(SignInHandler):
             RateLimited,
         ),
         audit="account.created",
+        accepts=True,
     )
-    async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn:
-        accounts = self.services.accounts
+    async def post(self, body: SignUp) -> BrowserSignIn | NativeSignIn | Accepted:
+        accounts, recovery = self.services.accounts, self.services.recovery
+        if recovery.verification.mode == "required":
+            await recovery.sign_ups.ask(
+                body.email, body.password, body.name, self.address().ip, body.invitation
+            )
+            return ACCEPTED
         result = await accounts.sign_up(
             body.email, body.password, body.name, self.device(body.client), body.invitation
         )
@@ -179,7 +187,7 @@ class LogInHandler(SignInHandler):
         access="anyone",
         body=LogIn,
         answer=BrowserSignIn | NativeSignIn,
-        errors=(Unauthenticated, SecondFactorNeeded, RateLimited),
+        errors=(Unauthenticated, SecondFactorNeeded, EmailUnverified, RateLimited),
     )
     async def post(self, body: LogIn) -> BrowserSignIn | NativeSignIn:
         kept = body.device or self.get_cookie(self.site.cookies.device) or ""
@@ -260,12 +268,6 @@ class LogOutHandler(ApiHandler):
 
 def _logged_out(claims: Claims) -> tuple[str, str, str, str]:
     return claims.sub, claims.sid, "logout", claims.jti
-
-
-class MeHandler(ApiHandler):
-    @operation("The signed-in user.", answer=Profile)
-    async def get(self) -> Profile:
-        return await self.services.accounts.profile(self.identity.user_id)
 
 
 class PasswordHandler(ApiHandler):

@@ -1,6 +1,6 @@
 """Sign-in with a provider, for a browser: the redirect to the provider and the callback.
 
-A callback ends in the app, signed in, or on a page that says why the sign-in failed.
+After a callback, the browser is in the app and signed in, or on an error page.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from services.providers.authorization_requests import (
     request_key,
 )
 from services.providers.flow import MAX_CODE_LENGTH, Answer, Begun
-from services.settings.origins import checked_next
+from services.settings.origins import LOCAL_NAMES, checked_next
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
 ANSWER = ("state", "code", "error", "iss")
@@ -78,6 +78,13 @@ class AuthorizationRequestHandler(ApiHandler):
         stem = self.site.cookies.authorization_request
         return [cookie.value for name, cookie in self.cookies.items() if name.startswith(stem)]
 
+    def is_other_host(self) -> bool:
+        """Whether the browser used another name of this host than that of the redirect URI: the
+        callback would receive none of its cookies."""
+        public = urlsplit(self.site.origins.public_url).hostname
+        asked = (self.address().host or "").partition(":")[0]
+        return asked != public and {asked, public} <= LOCAL_NAMES
+
     def set_request_cookie(self, begun: Begun) -> None:
         """Store an authorization request in a cookie, and remove the oldest beyond the limit."""
         mine = [
@@ -98,9 +105,9 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
 
     provider = ""
     next = "/"
-    """Where the sign-in was to end."""
+    """Where the browser goes after the sign-in."""
     native: NativeRequest | None = None
-    """The app that it is for, where it is for one: it is answered, and not the person."""
+    """The request of a native app, if there is one. Errors are then sent to the app."""
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -202,18 +209,19 @@ def _reason_of(error: UsherError) -> Reason:
 
 class OAuthLoginHandler(OAuthHandler):
     @operation(
-        "Send the browser to a provider, to sign in there. Ends on the app, signed in; for a "
-        "native app (RFC 8252) at its redirect URI, with `code`, `state`, `iss`, or with `error`.",
+        "Redirect the browser to a provider, to sign in there. Afterwards, the browser is signed "
+        "in at `next`. A native app (RFC 8252) gets `code`, `state` and `iss`, or `error`, at its "
+        "redirect URI.",
         access="anyone",
         status=302,
         errors=(NotFound, BadRequest, ProviderUnavailable),
         query={
-            "next": "where to go after: a path here, or a page of an allowed origin; usually /",
-            "prompt": "`login`: the provider asks for a fresh sign-in",
-            "client": "`native`: an app on the user's machine asks, with what follows",
+            "next": "where to go afterwards: a path, or a page of an allowed origin; / by default",
+            "prompt": "`login`: the provider is to reauthenticate the user",
+            "client": "`native`: for a native app, with the parameters below",
             "redirect_uri": "`http://127.0.0.1` or `http://[::1]` with any port and path, or one "
             "of NATIVE_REDIRECT_URIS",
-            "state": "comes back as it is",
+            "state": "returned unchanged",
             "code_challenge": "RFC 7636",
             "code_challenge_method": "`S256`",
         },
@@ -230,8 +238,7 @@ class OAuthLoginHandler(OAuthHandler):
             self.go_to(f"/sign-in?{self.request.query}")
             return
         prompt = "login" if self.get_query_argument("prompt", "") == "login" else None
-        if self._is_other_host():
-            # Another name of this host: the callback would receive no cookie.
+        if self.is_other_host():
             self.go_to(f"{origins.public_url}{self.request.uri}")
             return
         flow = self.services.oauth.flow
@@ -239,22 +246,13 @@ class OAuthLoginHandler(OAuthHandler):
         self.set_request_cookie(begun)
         self.go_to(begun.url)
 
-    def _is_other_host(self) -> bool:
-        """Whether the browser used another host than that of the redirect URI."""
-        public = urlsplit(self.site.origins.public_url).hostname
-        asked = (self.address().host or "").partition(":")[0]
-        return asked != public and {asked, public} <= _LOCAL
-
-
-_LOCAL = frozenset(("127.0.0.1", "localhost"))
-
 
 class OAuthCallbackHandler(OAuthHandler):
     signs_in = True
 
     @operation(
-        "The way back from a provider. Ends on the app, signed in, or on a page that says why not; "
-        "for a native app at its redirect URI.",
+        "The callback of a provider. Afterwards, the browser is signed in at `next`, or on an "
+        "error page; a native app gets the result at its redirect URI.",
         access="anyone",
         status=302,
         errors=(NotFound, SignInRefused, Unavailable),

@@ -29,7 +29,7 @@ from services.settings.origins import checked_next
 
 
 class ProviderItem(msgspec.Struct, frozen=True):
-    """`login_url`: where a browser goes to sign in; `?next=` says where it ends."""
+    """`login_url`: the URL to sign in with it; `?next=` sets where the browser goes afterwards."""
 
     name: str
     title: str
@@ -69,7 +69,7 @@ class SignUpThere(msgspec.Struct):
 
 
 class GoThere(msgspec.Struct, frozen=True):
-    """`location`: where the browser has to go."""
+    """`location`: the URL to which the browser has to navigate."""
 
     location: str
 
@@ -94,9 +94,9 @@ class ProvidersHandler(ApiHandler):
 
 class InvitedSignUpHandler(AuthorizationRequestHandler):
     @operation(
-        "Begin to sign up at a provider with an invitation: the browser goes to `location`, and "
-        "comes back as from `/oauth/{provider}/login`. Only the cookie that is set here knows the "
-        "invitation.",
+        "Start a sign-up with a provider and an invitation: the browser goes to `location`, and "
+        "returns as from `/oauth/{provider}/login`. The invitation is only in the cookie that is "
+        "set here.",
         access="anyone",
         body=SignUpThere,
         answer=GoThere,
@@ -153,7 +153,7 @@ class LinkedAccountHandler(ApiHandler):
 
 class LinkHandler(AuthorizationRequestHandler):
     @operation(
-        "Begin to link an account at a provider: the browser goes to `location`, and comes back.",
+        "Start linking an account at a provider: the browser goes to `location`, and returns.",
         body=LinkAccount,
         answer=GoThere,
         errors=(
@@ -168,6 +168,9 @@ class LinkHandler(AuthorizationRequestHandler):
     async def post(self, provider: str, body: LinkAccount) -> GoThere:
         next_ = checked_next(body.next, self.site.origins)
         self.services.oauth.providers.get(provider)  # before the password is verified
+        if self.is_other_host():
+            here = self.site.origins.public_url
+            raise BadRequest("linking: at another name", detail=f"open {here} to link accounts")
         claims = self.identity.claims
         known_hash = await self._reauthenticate(claims, body.current_password)
         link = Link(claims.sub, claims.sid, proof_of(known_hash))
@@ -189,7 +192,7 @@ class LinkHandler(AuthorizationRequestHandler):
 
 class ProviderLogOutHandler(LogOutHandler):
     @operation(
-        "End this login session, and say where the browser ends the provider's own.",
+        "End this login session, and return the URL that ends the provider's session.",
         access="anyone",
         answer=EndedSession,
         errors=(Unauthenticated,),

@@ -94,6 +94,18 @@ class SetPasswordPageHandler(BaseHandler):
     head = get
 
 
+class MailPageHandler(SetPasswordPageHandler):
+    """The pages around mails: to ask for one, and those that their links open."""
+
+    def get(self, page: str) -> None:  # type: ignore[override]  # the page of its base has no name
+        self.set_header("Content-Type", "text/html; charset=UTF-8")
+        self.set_header("Cache-Control", "no-store")
+        template = self.site.pages.load("mail_page.html")
+        self.write(template.generate(brand=self.site.branding, page=page))
+
+    head = get  # type: ignore[assignment]  # as above
+
+
 class ThemeHandler(BaseHandler):
     """The colours of the pages, in a separate file: their policy allows no inline styles."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tornado.web import RequestHandler
 
-from handlers.operations import KEY_SCOPES, Operation, segment
+from handlers.operations import KEY_SCOPES, Accepted, Operation, segment
 from handlers.problems import PROBLEM_TYPE, Problem
 from handlers.reference.openapi_security import security, security_schemes
 from handlers.reference.openapi_webhooks import webhook
@@ -174,6 +174,9 @@ def _responses(method: str, described: Operation, schemas: Schemas) -> Json:
     if described.ok_answer is not None:
         content = {described.media_type: {"schema": schemas.of(described.ok_answer)}}
         responses["200"] = {"description": "The answer that was asked for.", "content": content}
+    if described.accepts:
+        content = {described.media_type: {"schema": schemas.of(Accepted)}}
+        responses["202"] = {"description": "Done in the background.", "content": content}
     if described.unready is not None:
         content = {described.media_type: {"schema": schemas.of(described.unready)}}
         responses["503"] = {"description": "Not ready; the body says why.", "content": content}

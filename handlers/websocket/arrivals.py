@@ -11,6 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -24,12 +25,13 @@ from handlers.websocket.upgrade import (
     refusal_text,
 )
 from services.errors import UsherError
+from services.event_loop.rotation import HANDSHAKES_AT_ONCE, Rotation, UnderWay
 from services.rooms.joins import Credential
 from services.websocket.connection import READ_BYTES
 
 SILENCE_SECONDS = 0.5
-"""A connection that says nothing for so long, or up to twice as long, is Tornado's, which knows how
-long one may be idle."""
+"""A connection that sends nothing for this time, or up to twice this time, is passed to Tornado,
+which limits idle connections."""
 
 FAILED = "an opening handshake failed"
 
@@ -61,6 +63,7 @@ class Arrivals:
     Args:
         upgrades: handles handshakes.
         unjoined: counts the connections of each address.
+        under_way: counts handshakes whose credential is being looked at, by network.
         to_tornado: handles all other connections, and receives their first bytes, unread.
         refuse: refuses and closes a connection beyond the limit of its address.
     """
@@ -69,16 +72,19 @@ class Arrivals:
         self,
         upgrades: UpgradeHandler,
         unjoined: UnjoinedConnections,
+        under_way: UnderWay,
         to_tornado: Callable[[Arrival, bytes], None],
         refuse: Callable[[socket.socket], None],
     ) -> None:
         self._upgrades, self._unjoined = upgrades, unjoined
         self._to_tornado, self._refuse_over_limit = to_tornado, refuse
+        self._shared = under_way
+        self._rotation = Rotation(under_way, HANDSHAKES_AT_ONCE)
         self._silent: dict[Arrival, None] = {}
         """Of which nothing has come yet, the oldest first."""
         self._timer: asyncio.TimerHandle | None = None
         self._under_way: dict[Arrival, asyncio.Task[None]] = {}
-        """Whose credential is being looked at."""
+        """Connections whose credential is being checked."""
 
     # ---- the first bytes -------------------------------------------------------------------
 
@@ -111,8 +117,11 @@ class Arrivals:
         head = plain_head(first)
         if head is None:
             self._to_tornado(arrival, first)
-        else:
+        elif self._rotation.begins_now():
             self._upgrade(arrival, head)
+        else:
+            network = arrival.group or self._unjoined.network(arrival.peer, head.fields)
+            self._rotation.start(network, partial(self._upgrade, arrival, head))
 
     def _pass_silent_to_tornado(self) -> None:
         """Hand connections that have been silent for a while to Tornado."""
@@ -146,11 +155,18 @@ class Arrivals:
             log.exception(FAILED)
             self._close(arrival)
             return
-        work = self._admit(arrival, head, presented, presented.credential)
+        network = arrival.group or self._unjoined.network_of(presented.address)
+        self._shared.enter(network)
+        work = self._admit(arrival, head, presented, presented.credential, network)
         self._under_way[arrival] = asyncio.get_running_loop().create_task(work)
 
     async def _admit(
-        self, arrival: Arrival, head: PlainHead, presented: Presented, credential: Credential
+        self,
+        arrival: Arrival,
+        head: PlainHead,
+        presented: Presented,
+        credential: Credential,
+        network: str,
     ) -> None:
         try:
             entry = await self._upgrades.admit(presented, credential)
@@ -165,6 +181,7 @@ class Arrivals:
             self._close(arrival)
         finally:
             del self._under_way[arrival]
+            self._shared.leave(network)
 
     def _open(
         self, arrival: Arrival, head: PlainHead, presented: Presented, entry: OpeningHandshake
@@ -198,6 +215,10 @@ class Arrivals:
     async def drain(self, seconds: float) -> None:
         """Close silent connections, and wait up to a number of seconds for handshakes in progress.
         Then close the remaining connections."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        with contextlib.suppress(asyncio.TimeoutError):  # those who wait for their turn
+            await asyncio.wait_for(self._rotation.idle(), seconds)
         for arrival in tuple(self._silent):
             self._forget(arrival)
             self._close(arrival)
@@ -205,7 +226,8 @@ class Arrivals:
             self._timer.cancel()
             self._timer = None
         if self._under_way:
-            _, late = await asyncio.wait(tuple(self._under_way.values()), timeout=seconds)
+            left = max(0.0, end - loop.time())
+            _, late = await asyncio.wait(tuple(self._under_way.values()), timeout=left)
             for task in late:
                 task.cancel()
             if late:

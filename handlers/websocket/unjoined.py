@@ -29,7 +29,7 @@ class UnjoinedConnections:
         self, most: int, proxies: Proxies, elsewhere: Callable[[str], int] = lambda _: 0
     ) -> None:
         self._most, self._proxies, self._elsewhere = most, proxies, elsewhere
-        self._network_of = functools.lru_cache(PEER_CACHE_SIZE)(network_of)
+        self.network_of = functools.lru_cache(PEER_CACHE_SIZE)(network_of)
         self._counts: dict[str, int] = {}
 
     @property
@@ -39,21 +39,21 @@ class UnjoinedConnections:
 
     def network(self, peer_ip: str, headers: Mapping[str, str]) -> str:
         """The network that a request comes from, behind whichever trusted proxies."""
-        return self._network_of(self._proxies.client_ip(peer_ip, headers))
+        return self.network_of(self._proxies.client_ip(peer_ip, headers))
 
     def connected(self, peer_ip: str) -> str | None:
         """Count a new connection. Returns the argument for `leave`; "" if the connection is not
         counted, None if it exceeds the limit."""
         if not peer_ip or self._proxies.is_trusted(peer_ip):
             return ""
-        return self._enter(self._network_of(peer_ip))
+        return self._enter(self.network_of(peer_ip))
 
     def upgraded(self, peer_ip: str, headers: Mapping[str, str]) -> str | None:
         """Count a connection that became a socket. Returns the same as `connected`."""
         if self._proxies.is_trusted(peer_ip):
-            return self._enter(self._network_of(self._proxies.client_ip(peer_ip, headers)))
+            return self._enter(self.network_of(self._proxies.client_ip(peer_ip, headers)))
         # Still counted as a connection too, until its group is left.
-        group = self._network_of(peer_ip)
+        group = self.network_of(peer_ip)
         self._counts[group] = self._counts.get(group, 0) + 1
         return group
 
@@ -64,7 +64,7 @@ class UnjoinedConnections:
         """
         if not client_ip:
             return ""
-        group = self._network_of(client_ip)
+        group = self.network_of(client_ip)
         self._counts[group] = self._counts.get(group, 0) + 1
         return group
 

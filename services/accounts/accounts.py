@@ -10,7 +10,7 @@ from typing import cast
 import peewee
 
 from models.user import User
-from services.accounts import account_rows
+from services.accounts import account_rows, link_rows
 from services.accounts.devices import Devices
 from services.accounts.display_names import checked_name
 from services.accounts.known_networks import KnownNetworks
@@ -27,6 +27,7 @@ from services.errors import (
     WrongPassword,
 )
 from services.limits.networks import network_of
+from services.mail_outbox import NO_MAILS, Mails
 from services.metrics import Metrics
 from services.outbox import NO_OUTBOX, Outbox
 from services.registration.addresses import normalised_email
@@ -52,6 +53,7 @@ class Accounts:
             with the account, locked, the method and the client. The sign-in waits for a second
             factor if the result is not None.
         outbox: receives events when accounts are created.
+        verifies: whether a sign-up asks for a mail that confirms the address.
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class Accounts:
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
         outbox: Outbox = NO_OUTBOX,
+        mails: Mails = NO_MAILS,
+        verifies: bool = False,
     ) -> None:
-        self._outbox = outbox
+        self._outbox, self._mails, self._verifies = outbox, mails, verifies
         self._database, self._passwords = database, passwords
         self._sessions, self._ends = login_sessions, session_ends
         self._revocations, self._registration = revocations, registration
@@ -140,7 +144,12 @@ class Accounts:
             def admit() -> Admitted:
                 return self._registration.admit(db, address, invited)
 
-            return account_rows.insert_first_or_next(db, values, self._outbox, admit)
+            if link_rows.is_reserved(db, address, self._clock()):
+                raise peewee.IntegrityError("the address may be brought back to an account")
+            admitted = account_rows.insert_first_or_next(db, values, self._outbox, admit)
+            if self._verifies:
+                self._mails.ask(db, "verify", address, {})
+            return admitted
 
         try:
             return await self._database.run(work)
@@ -269,6 +278,7 @@ class Accounts:
         def change(db: peewee.Database) -> list[Revocation]:
             if not account_rows.swap_hash(db, user_id, str(known_hash), new_hash):
                 raise WrongPassword("password change: changed by another meanwhile")
+            self._mails.enqueue(db, "password_changed", user.email, {})
             return self._ends.end_all_within(db, user_id, "password_changed", session_id)
 
         await self._revocations.publish(await self._database.run(change))
@@ -291,6 +301,7 @@ class Accounts:
             none = (User.id == user_id) & User.password_hash.is_null()
             if not User.update({User.password_hash: new_hash}).where(none).execute(db):
                 raise ReauthenticationNeeded("first password: another was faster")
+            self._mails.enqueue(db, "password_changed", user.email, {})
 
         await self._database.run(work)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import peewee
@@ -18,15 +19,15 @@ from models.user import User
 from services.accounts import account_rows, link_rows
 from services.accounts.account_rows import UserRow
 from services.accounts.display_names import checked_name
+from services.accounts.link_rows import Purpose
+from services.accounts.link_tokens import LinkTokens
 from services.accounts.passwords import Passwords, hints
-from services.errors import AccountDisabled, EmailTaken, LinkRefused, NotFound
+from services.errors import AccountDisabled, EmailTaken, NotFound
 from services.event_loop.steady_clock import SteadyClock
-from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
-from services.limits.hourly import HourlyLimits
-from services.limits.networks import network_of
-from services.opaque import opaque_token, token_hash
+from services.mail_outbox import NO_MAILS, Mails
 from services.outbox import NO_OUTBOX, Outbox
 from services.registration.addresses import normalised_email
+from services.registration.handovers import Handover, Handovers
 from services.registration.registration import Registration
 from services.secret import Secret
 from services.sessions.control import Revocation
@@ -38,10 +39,8 @@ from services.storage.row_locks import locked_one
 RESET_SECONDS = 30 * 60.0
 NEW_ACCOUNT_SECONDS = 7 * 86400.0
 """A new account's first link: nobody waits for it, and until then there is nothing to lose."""
-PREFIX = "usher_pl_"
-"""Before tokens, so that secret scanners find leaked ones."""
-MAX_TOKEN_LENGTH = 128
 PAGE = "/set-password"
+PURPOSES: tuple[Purpose, ...] = ("password", "reset")
 REASON = "password_reset"
 """Why login sessions end whose account got a password by a link."""
 
@@ -58,9 +57,8 @@ class PasswordLinks:
     """Creates links, and sets a password once with each of them.
 
     Args:
-        checksums: verify a token's checksum before a look-up.
         registration: decides which addresses may have an account.
-        public_url: the URL at which browsers reach the server, without a trailing slash.
+        handovers: give an account to whoever proves its address.
         outbox: receives events when accounts are created.
         clock: epoch seconds that never go back within the process.
     """
@@ -71,18 +69,17 @@ class PasswordLinks:
         passwords: Passwords,
         session_ends: SessionEnds,
         revocations: Revocations,
-        checksums: Checksums,
-        limits: HourlyLimits,
+        tokens: LinkTokens,
         registration: Registration,
-        public_url: str,
+        handovers: Handovers,
         outbox: Outbox = NO_OUTBOX,
+        mails: Mails = NO_MAILS,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._database, self._passwords = database, passwords
         self._ends, self._revocations = session_ends, revocations
-        self._checksums, self._limits = checksums, limits
-        self._registration = registration
-        self._public_url, self._outbox = public_url, outbox
+        self._tokens, self._registration = tokens, registration
+        self._handovers, self._outbox, self._mails = handovers, outbox, mails
         self._clock = SteadyClock() if clock is None else clock
 
     # ---- making ----------------------------------------------------------------------------
@@ -106,6 +103,8 @@ class PasswordLinks:
         }
 
         def work(db: peewee.Database) -> PasswordLink:
+            if link_rows.is_reserved(db, address, self._clock()):
+                raise EmailTaken("new account: the address may be brought back to another")
             account_rows.insert_next(db, values, self._outbox)
             user = User.select().where(User.id == values["id"]).get(db)
             return self._make(db, user, NEW_ACCOUNT_SECONDS)
@@ -136,10 +135,9 @@ class PasswordLinks:
         return await self._database.run(work)
 
     def _make(self, db: peewee.Database, user: User, seconds: float) -> PasswordLink:
-        text = opaque_token(PREFIX).reveal()
-        token, now = text + self._checksums.sign(text), self._clock()
-        link_rows.insert(db, token_hash(token), user, link_rows.PASSWORD, now, seconds)
-        url = Secret(f"{self._public_url}{PAGE}#token={token}")
+        hash_, url = self._tokens.make(PAGE)
+        now = self._clock()
+        link_rows.insert(db, hash_, user, "password", now, seconds)
         return PasswordLink(account_rows.row_of(user), url, now + seconds)
 
     # ---- using -----------------------------------------------------------------------------
@@ -147,6 +145,9 @@ class PasswordLinks:
     async def use(self, token: str, new_password: str, ip: str) -> str:
         """Set the password of a link's account, and end all of its login sessions. A refused
         password does not use the link up. Returns the user's id.
+
+        A link that was mailed proves the account's address. If nobody had proven it before, the
+        account may have been opened by somebody else (services/registration/handovers.py).
 
         Args:
             token: the token of the link.
@@ -156,48 +157,35 @@ class PasswordLinks:
             LinkRefused: the link is invented, used or expired, or its account was changed,
                 disabled or deleted meanwhile.
             WeakPassword: with suggestions.
-            RateLimited: too many invalid links from this address in an hour, or too many attempts
-                with one link. A valid link is accepted even if its address sent many invalid ones.
+            RateLimited: as `LinkTokens.recognise`.
         """
-        if not self._has_valid_checksum(token):
-            raise await self._refused("not one of ours, by its form", ip)
-        (await self._limits.take((self._limits.of.refresh_reuse, token))).require()
-        hash_ = token_hash(token)
-        user = await self._database.run(
-            link_rows.account_of, hash_, link_rows.PASSWORD, self._clock()
-        )
-        if user is None:
-            raise await self._refused("used, too old, or its account has changed", ip)
+        hash_ = await self._tokens.recognise(token, ip)
+        found = await self._database.run(link_rows.look, hash_, PURPOSES, self._clock())
+        if found is None:
+            raise await self._tokens.refused("used, too old, or its account has changed", ip)
+        user = found.user
         await self._passwords.check_strength(new_password, hints(user.email, user.name))
         new_hash = await self._passwords.hash(new_password)
-        ended = await self._database.run(self._set, hash_, new_hash)
-        if ended is None:
-            raise await self._refused("used, or its account has changed, at this moment", ip)
+        done = await self._database.run(self._set, hash_, new_hash)
+        if done is None:
+            raise await self._tokens.refused("used, or its account changed, at this moment", ip)
+        ended, handover = done
+        await self._handovers.finish(handover)
         await self._revocations.publish(ended)
         return str(user.id)
 
-    def _set(self, db: peewee.Database, hash_: str, new_hash: str) -> list[Revocation] | None:
-        user = link_rows.take(db, hash_, link_rows.PASSWORD, self._clock())
-        if user is None:
+    def _set(
+        self, db: peewee.Database, hash_: str, new_hash: str
+    ) -> tuple[list[Revocation], Handover | None] | None:
+        taken = link_rows.take(db, hash_, PURPOSES, self._clock())
+        if taken is None:
             return None
-        User.update({User.password_hash: new_hash}).where(User.id == user.id).execute(db)
+        user, handover = taken.user, None
+        changes: dict[Any, Any] = {User.password_hash: new_hash}
+        if taken.purpose == "reset":
+            handover = self._handovers.prove(db, user, "mail")
+            changes |= {User.email_verified: True, User.email_given_up: False}
+        User.update(changes).where(User.id == user.id).execute(db)
         link_rows.forget(db, user.id)
-        return self._ends.end_all_within(db, user.id, REASON)
-
-    def _has_valid_checksum(self, token: str) -> bool:
-        text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
-        return (
-            len(token) <= MAX_TOKEN_LENGTH
-            and text.startswith(PREFIX)
-            and self._checksums.verify(text, checksum)
-        )
-
-    async def _refused(self, evidence: str, ip: str) -> LinkRefused:
-        """Count an invalid link for the client's address.
-
-        Raises:
-            RateLimited: too many invalid links.
-        """
-        limits = self._limits
-        (await limits.take((limits.of.bad_tokens, network_of(ip)))).require()
-        return LinkRefused(f"set password: {evidence}")
+        self._mails.enqueue(db, "password_changed", user.email, {})
+        return self._ends.end_all_within(db, user.id, REASON), handover

@@ -70,6 +70,15 @@ def invited(audit: AuditTrail) -> Callable[[str, str], None]:
     return note
 
 
+def happened(audit: AuditTrail, kind: str, reason: str = "") -> Callable[[str], None]:
+    """Records what happened to an account in the background, where nobody is signed in."""
+
+    def note(user_id: str) -> None:
+        audit.record(kind, subject=user_id, reason=reason)
+
+    return note
+
+
 def handed_over(audit: AuditTrail) -> Callable[[str, str], None]:
     """Records that an account was given to the owner of its address: the user, and the proof."""
 

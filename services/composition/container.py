@@ -11,6 +11,8 @@ from services.accounts.accounts import Accounts
 from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
+from services.accounts.export import Export
+from services.accounts.link_tokens import LinkTokens
 from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
 from services.accounts.sign_in_limits import SignInLimits
@@ -38,15 +40,19 @@ from services.native.codes import NativeCodes
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
+from services.recovery import parts as recovery_parts
+from services.recovery.parts import RecoveryParts
 from services.refresh import parts as refresh_parts
 from services.refresh.parts import RefreshParts
 from services.registration import parts as registration_parts
 from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
+from services.rooms.authors import Authors
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
+from services.rooms.renames import Renames
 from services.rooms.room_protocol import gap_event, message_event
 from services.rooms.rooms import Rooms
 from services.rooms.shares import Shares
@@ -94,6 +100,8 @@ class Services:
     joins: Joins
     accounts: Accounts
     administration: Administration
+    export: Export
+    authors: Authors
     login_sessions: LoginSessions
     session_ends: SessionEnds
     refresh: RefreshParts
@@ -135,6 +143,7 @@ class Services:
     freshness: Freshness
     step_up: StepUp
     factors: Factors
+    recovery: RecoveryParts
     login_challenges: LoginChallenges
 
 
@@ -176,6 +185,7 @@ def build(
         settings.max_sessions_per_user,
         steady=freshness.clock,
         epoch=lambda: freshness.epoch,
+        verified_only=settings.email_verification == "required",
     )
     session_ends = SessionEnds(database, revocations)
     shared = SharedGrants(database, token_life + SLACK_SECONDS)
@@ -194,7 +204,8 @@ def build(
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     tell_of_sessions(login_sessions, revocations, outbox, audit)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
-    revocations.on_access(access.apply)
+    authors = Authors(database)
+    revocations.on_access(Renames(hub, authors, access.apply).apply)
     passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
@@ -217,6 +228,7 @@ def build(
         settings.email_domains,
         hooks.invited(audit),
         hooks.handed_over(audit),
+        mail.outbox,
     )
     oauth = oauth_parts.join(
         Providers(settings.oauth_providers, issuer),
@@ -242,6 +254,7 @@ def build(
         settings.app_name,
         metrics,
     )
+    registration.handovers.on_handover(factors.factors.remove_all)
     accounts = Accounts(
         database,
         passwords,
@@ -254,16 +267,8 @@ def build(
         factors.challenges.begin_within,
         metrics,
         outbox=outbox,
-    )
-    factors = factor_parts.join(
-        database,
-        encryption,
-        login_sessions,
-        tokens,
-        limits,
-        health.keys_are_wrong,
-        settings.app_name,
-        metrics,
+        mails=mail.outbox,
+        verifies=settings.email_verification != "off",
     )
     return Services(
         node=node,
@@ -275,8 +280,15 @@ def build(
         joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
         accounts=accounts,
         administration=Administration(
-            database, session_ends, revocations, oauth.take_out, outbox=outbox
+            database,
+            session_ends,
+            revocations,
+            oauth.take_out,
+            outbox=outbox,
+            mails=mail.outbox,
         ),
+        export=Export(database, factors.factors.methods),
+        authors=authors,
         login_sessions=login_sessions,
         session_ends=session_ends,
         refresh=refresh_parts.join(
@@ -316,11 +328,25 @@ def build(
             passwords,
             session_ends,
             revocations,
-            tokens.links,
-            limits,
+            LinkTokens(tokens.links, limits, issuer),
             registration.rules,
-            issuer,
+            registration.handovers,
             outbox,
+            mail.outbox,
+        ),
+        recovery=recovery_parts.join(
+            database,
+            accounts,
+            passwords,
+            login_sessions,
+            registration,
+            limits,
+            LinkTokens(tokens.links, limits, issuer),
+            mail.outbox,
+            outbox,
+            settings.email_verification,
+            hooks.happened(audit, "link.created", "forgot"),
+            hooks.happened(audit, "account.created"),
         ),
         limits=limits,
         tokens=tokens,

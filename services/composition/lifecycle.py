@@ -52,6 +52,7 @@ async def _start(services: Services) -> None:
     await services.api_keys.read()
     await services.health.check()
     await services.app_keys.read()
+    services.mail.dispatcher.on_asked(services.recovery.asked)
     services.infrastructure.watch.start()
     _begin_loops(services)
     _begin_upkeep(services)

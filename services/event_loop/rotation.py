@@ -1,13 +1,13 @@
 """Starts pieces of work in rotation of callers, a few in each iteration of the event loop.
 
-An event loop runs everything that is ready before it looks at anything new. So whoever sends 500
-requests at once would have all 500 begun before the next request of anybody else, and all of them
-under way between any two of its steps. Here the loop begins a few and then looks at what else is
-ready. Callers of whom nothing waits yet come first, the others in rotation. While somebody else's
-request is under way, a caller with a crowd of them leaves the loop free for a moment in between.
+An event loop runs everything that is ready before it polls for new events. So if a client sends 500
+requests at once, all 500 would start before the next request of another client, and would run
+between any two of its steps. This module starts only a few pieces per iteration. Callers without
+waiting work come first, the others in rotation. While a request of another caller is in progress, a
+caller with many waiting pieces yields the loop for a moment between its own.
 
-What waits is bounded by the file descriptors, because each connection has one piece of work here
-at most.
+The number of waiting pieces is bounded by the file descriptors, because each connection has at most
+one.
 """
 
 from __future__ import annotations
@@ -19,69 +19,74 @@ from collections.abc import Callable
 from functools import partial
 
 AT_ONCE = 4
-"""Pieces begun in one iteration. A request costs the loop up to a millisecond in all its parts."""
+"""Requests begun in one iteration. One costs the loop up to a millisecond in all its parts."""
+HANDSHAKES_AT_ONCE = 16
+"""Plain handshakes begun in one. Each costs a third, and those of one iteration go to Redis in one
+write."""
 OF_CROWDS = 2
-"""Of these, for callers with a crowd while requests of others are under way."""
+"""Of these, the pieces of callers with a crowd, while requests of others are in progress."""
 CROWD = 16
-"""A caller of whom more pieces wait has a crowd: a browser opens up to six connections."""
+"""A caller with more waiting pieces has a crowd. A browser opens up to six connections."""
 PAUSE_SECONDS = 0.001
-"""How long the loop is left to others, then. A piece begun costs about half as much."""
+"""How long the loop is then left to others. Starting a piece takes about half of this."""
 
 log = logging.getLogger("usher.rotation")
 
 
-class Rotation:
-    """Begins work for callers. Nobody waits while fewer than AT_ONCE begin in an iteration."""
+class UnderWay:
+    """What is under way for each caller, whichever rotation it began in."""
 
     def __init__(self) -> None:
-        self._left = AT_ONCE
+        self._counts: Counter[str] = Counter()
+
+    def has_others(self, caller: str) -> bool:
+        """Whether something of another caller is under way."""
+        return len(self._counts) > (caller in self._counts)
+
+    def enter(self, caller: str) -> None:
+        """Something of this caller is under way, until `leave`."""
+        self._counts[caller] += 1
+
+    def leave(self, caller: str) -> None:
+        """It is over."""
+        self._counts[caller] -= 1
+        if not self._counts[caller]:
+            del self._counts[caller]
+
+
+class Rotation:
+    """Begins work for callers. Nobody waits while fewer than `at_once` begin in an iteration.
+
+    Args:
+        under_way: tells whether the loop is wanted by others than a crowd.
+        at_once: the most pieces begun in one iteration of the loop.
+    """
+
+    def __init__(self, under_way: UnderWay, at_once: int = AT_ONCE) -> None:
+        self._under_way = under_way
+        self._at_once = self._left = at_once
         self._waiting: dict[str, deque[Callable[[], None]]] = {}
         self._new: deque[str] = deque()
-        """Callers who wait for their first piece, each once."""
+        """Callers that wait for their first piece, each once."""
         self._served: deque[str] = deque()
-        """The others who wait, each once."""
-        self._under_way: Counter[str] = Counter()
+        """The other waiting callers, each once."""
         self._is_ticking = False
         self._idle: list[asyncio.Future[None]] = []
 
     def start(self, caller: str, work: Callable[[], None]) -> None:
-        """Begin a piece of work, now or when it is the caller's turn. An error of work that had to
+        """Start a piece of work, now or when it is the caller's turn. An error of work that had to
         wait is logged.
 
         Args:
-            caller: the network that it is done for.
+            caller: the network of the client.
         """
-        if self._may_begin():
+        if self.begins_now():
             work()
         else:
             self._wait(caller, work)
 
-    def turn(self, caller: str) -> asyncio.Future[None] | None:
-        """The same for what is to be awaited: None if it may begin now."""
-        if self._may_begin():
-            return None
-        turn = asyncio.get_running_loop().create_future()
-        self._wait(caller, partial(_give, turn))
-        return turn
-
-    def entered(self, caller: str) -> None:
-        """A request of this caller is under way, until `left`."""
-        self._under_way[caller] += 1
-
-    def left(self, caller: str) -> None:
-        """It is answered, or over."""
-        self._under_way[caller] -= 1
-        if not self._under_way[caller]:
-            del self._under_way[caller]
-
-    async def idle(self) -> None:
-        """Wait until nothing waits, and what was begun last has had an iteration of its own."""
-        if self._is_ticking:
-            idle = asyncio.get_running_loop().create_future()
-            self._idle.append(idle)
-            await idle
-
-    def _may_begin(self) -> bool:
+    def begins_now(self) -> bool:
+        """Whether a piece may begin now; it is then taken to begin."""
         if not self._left or self._waiting:
             return False
         self._left -= 1
@@ -90,6 +95,21 @@ class Rotation:
             asyncio.get_running_loop().call_soon(self._tick)
         return True
 
+    def turn(self, caller: str) -> asyncio.Future[None] | None:
+        """Return a future to await before starting work, or None if it may start now."""
+        if self.begins_now():
+            return None
+        turn = asyncio.get_running_loop().create_future()
+        self._wait(caller, partial(_give, turn))
+        return turn
+
+    async def idle(self) -> None:
+        """Wait until nothing waits, and what was begun last has had an iteration of its own."""
+        if self._is_ticking:
+            idle = asyncio.get_running_loop().create_future()
+            self._idle.append(idle)
+            await idle
+
     def _wait(self, caller: str, work: Callable[[], None]) -> None:
         if caller not in self._waiting:
             self._waiting[caller] = deque()
@@ -97,14 +117,14 @@ class Rotation:
         self._waiting[caller].append(work)
 
     def _tick(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._left == AT_ONCE and not self._waiting:
+        self._left = self._at_once
+        if not self._waiting:
             self._is_ticking = False
             for idle in self._idle:
                 _give(idle)
             self._idle.clear()
             return
-        self._left = AT_ONCE
+        loop = asyncio.get_running_loop()
         if self._begin_some():
             loop.call_later(PAUSE_SECONDS, self._tick)
         else:
@@ -112,17 +132,36 @@ class Rotation:
 
     def _begin_some(self) -> bool:
         """Begin what may begin in this iteration. Returns whether the loop is left to others."""
-        is_shared, crowds = len(self._under_way) > 1, 0
-        while self._left and self._waiting and not (is_shared and crowds == OF_CROWDS):
-            # One of the others at least, so that ever new callers cannot keep them waiting.
-            first = self._new if self._left > 1 or not self._served else self._served
-            caller = (first or self._served).popleft()
-            crowds += len(self._waiting[caller]) > CROWD
-            self._left -= 1
-            self._begin(caller)
-        return is_shared and crowds > 0
+        # One of the others at least, so that ever new callers cannot keep them waiting.
+        self._begin_new(self._left - bool(self._served))
+        is_left = self._begin_served()
+        self._begin_new(self._left)
+        return is_left
+
+    def _begin_new(self, most: int) -> None:
+        while most and self._new:
+            caller = self._new.popleft()
+            if self._is_crowd(caller):
+                self._served.append(caller)
+            else:
+                most -= 1
+                self._begin(caller)
+
+    def _begin_served(self) -> bool:
+        crowds = 0
+        while self._left and self._served:
+            if self._is_crowd(self._served[0]):
+                if crowds == OF_CROWDS:
+                    return True
+                crowds += 1
+            self._begin(self._served.popleft())
+        return crowds > 0
+
+    def _is_crowd(self, caller: str) -> bool:
+        return len(self._waiting[caller]) > CROWD and self._under_way.has_others(caller)
 
     def _begin(self, caller: str) -> None:
+        self._left -= 1
         waiting = self._waiting[caller]
         work = waiting.popleft()
         if waiting:
@@ -136,5 +175,5 @@ class Rotation:
 
 
 def _give(turn: asyncio.Future[None]) -> None:
-    if not turn.done():  # else whoever waited is gone
+    if not turn.done():  # otherwise the waiting caller was cancelled
         turn.set_result(None)

@@ -91,7 +91,7 @@ class FileTransport:
         self._folder.chmod(FOLDER_MODE)
         self._forget_old()
         # Whoever looks into the folder sees whole files only.
-        unfinished = self._folder / f".{name}"
+        unfinished = self._folder / f".{name}.part"
         file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         try:
             with os.fdopen(file, "wb") as stream:

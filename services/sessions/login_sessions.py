@@ -19,7 +19,7 @@ from models.known_network import KnownNetwork
 from models.login_session import LoginSession, RefreshToken
 from models.user import User
 from services.claims import Acr, Proof, Role
-from services.errors import Unauthenticated
+from services.errors import EmailUnverified, Unauthenticated
 from services.grants.queries import personal_grants
 from services.limits.networks import network_of
 from services.opaque import token_hash
@@ -47,6 +47,7 @@ SESSION_LIMIT = "session_limit"
 """Reason of a session that a newer one displaced."""
 
 Opening = Callable[[peewee.Database, str, str, str, float], None]
+BeforeOpening = Callable[[peewee.Database, User, Device], None]
 
 log = logging.getLogger("usher.sessions")
 
@@ -61,6 +62,7 @@ class LoginSessions:
         steady: as `clock`, but not set back while the process lives; for when
             somebody authenticated. The clock itself where it is left out.
         epoch: the current epoch of `Freshness`.
+        verified_only: nobody signs in before the address of the account is confirmed.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class LoginSessions:
         clock: Callable[[], float] = time.time,
         steady: Callable[[], float] | None = None,
         epoch: Callable[[], int] = lambda: 0,
+        verified_only: bool = False,
     ) -> None:
         self._database, self._tokens, self._cache = database, tokens, cache
         self._revocations, self._clock = revocations, clock
@@ -82,7 +85,8 @@ class LoginSessions:
         self._on_opening: Opening = lambda *_: None
         self._refresh_ttl, self._lifetime, self._limit = refresh_ttl, lifetime, limit
         self._steady = clock if steady is None else steady
-        self._epoch = epoch
+        self._epoch, self._verified_only = epoch, verified_only
+        self._before_opening: BeforeOpening = lambda *_: None
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -136,9 +140,13 @@ class LoginSessions:
 
         Raises:
             Unauthenticated: the account is disabled.
+            EmailUnverified: its address must be confirmed first.
         """
         if user.disabled_at is not None:
             raise Unauthenticated("sign-in: account disabled")
+        if self._verified_only and not user.email_verified:
+            raise EmailUnverified("sign-in: address not confirmed")
+        self._before_opening(db, user, device)
         now, sid = self._clock(), secrets.token_urlsafe(16)
         proven = self.dated(proof or Proof())
         LoginSession.insert(
@@ -252,6 +260,11 @@ class LoginSessions:
         """Call `act` with the user, the session, the method and the end (epoch seconds) of every
         sign-in, within its transaction."""
         self._on_opening = act
+
+    def before_opening(self, act: BeforeOpening) -> None:
+        """Call `act` with the user and the device of every sign-in, within its transaction and
+        before the network of the device is recorded."""
+        self._before_opening = act
 
     async def announce(self, signed_in: SignedIn) -> None:
         """Store a committed session in Redis without waiting, and close the sockets of sessions

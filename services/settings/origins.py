@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from services.errors import BadRequest
 
@@ -24,6 +25,9 @@ MAX_ORIGIN_LENGTH = 300
 WILDCARD_HOSTS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 """Wildcard addresses, and the loopback address that reaches a server bound to each. A socket bound
 to `::` accepts no IPv4 connections (IPV6_V6ONLY)."""
+
+LOCAL_NAMES = frozenset(("127.0.0.1", "localhost"))
+"""Two names of one loopback interface, whose cookies browsers keep apart."""
 
 MAX_NEXT_LENGTH = 500
 """Characters. With this limit, the cookies of nine authorization requests fit into the request
@@ -58,6 +62,8 @@ class Origins:
     Attributes:
         public_url: the URL at which browsers reach the server, without a trailing slash; also
             `iss`.
+        announced: the URL that people are told to open. By default that is `localhost`, because
+            passkeys need a domain (WebAuthn Level 2 section 5.1.2).
         secure: whether that URL is https, so that cookies can be Secure.
     """
 
@@ -71,6 +77,8 @@ class Origins:
         scheme: str = "http",
     ) -> None:
         self.public_url = public_url or http_origin(host, port, scheme)
+        by_default = public_url is None and host in LOCAL_NAMES
+        self.announced = http_origin("localhost", port, scheme) if by_default else self.public_url
         self.secure = self.public_url.startswith("https://")
         own = {self.public_url} if public_url else _own_origins(host, port, bound, scheme)
         self._own = frozenset(filter(None, map(parse_origin, own)))
@@ -89,6 +97,20 @@ class Origins:
     def is_own(self, origin: str | None) -> bool:
         """Whether this is the server's own origin, under any of its names."""
         return origin is not None and parse_origin(origin) in self._own
+
+    def relying_party(self) -> tuple[str, tuple[str, ...]] | None:
+        """The id of the WebAuthn relying party, and the origins whose pages may use it: the host of
+        `announced`, and its subdomains among the own and allowed origins (WebAuthn Level 2 section
+        5.1.2). None if the host is an address, which no authenticator accepts."""
+        host = urlsplit(self.announced).hostname or ""
+        if ":" in host or host.rpartition(".")[2].isdigit():
+            return None
+
+        def fits(origin: str) -> bool:
+            name = urlsplit(origin).hostname or ""
+            return name == host or name.endswith(f".{host}")
+
+        return host, tuple(sorted(filter(fits, self._own_or_allowed)))
 
     def refused(self, origin: str | None, host: str | None) -> str:
         """The log text for a refused origin, with the setting that would allow it.

@@ -38,6 +38,7 @@ from services.settings.smtp import TAKES_FROM, Sender, SmtpServer
 from services.settings.sources import Sources
 
 SignupMode = Literal["open", "invite", "closed"]
+VerificationMode = Literal["off", "optional", "required"]
 VERSION = "0.1.0"
 EXIT_STATUS = 2
 DATABASE_FILE = "usher.db"
@@ -89,6 +90,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     smtp_url: SmtpServer | None = None
     mail_from: Sender | None = None
     mail_templates: Path | None = None
+    email_verification: VerificationMode = "optional"
     step_up_seconds: float = 900.0
     signup: SignupMode = "open"
     email_domains: tuple[str, ...] = ()
@@ -171,6 +173,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         smtp_url=sources.optional(table.SMTP_URL),
         mail_from=sources.optional(table.MAIL_FROM),
         mail_templates=sources.optional(table.MAIL_TEMPLATES),
+        email_verification=cast("VerificationMode", sources.value(table.EMAIL_VERIFICATION)),
         signup=cast("SignupMode", sources.value(table.SIGNUP)),
         email_domains=sources.value(table.EMAIL_DOMAINS),
         app_audiences=sources.value(table.APP_AUDIENCES),

@@ -182,6 +182,12 @@ MAIL_FROM = Setting(
     "whom mails come from: an address, or Name <address>; needed with SMTP_URL",
     "none",
 )
+EMAIL_VERIFICATION = Setting(
+    "EMAIL_VERIFICATION",
+    values.choice("off", "optional", "required"),
+    "optional",
+    "whether addresses are confirmed by mail: off, optional, or required (nobody signs in before)",
+)
 MAIL_TEMPLATES = Setting(
     "MAIL_TEMPLATES",
     values.folder,
@@ -344,6 +350,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     SMTP_URL,
     MAIL_FROM,
     MAIL_TEMPLATES,
+    EMAIL_VERIFICATION,
     SIGNUP,
     EMAIL_DOMAINS,
     OAUTH_PROVIDERS,

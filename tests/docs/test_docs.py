@@ -39,6 +39,7 @@ from services.websocket.protocol import (
     Retry,
 )
 from tests.support.authenticator import second_factors
+from tests.support.mail_server import Mailbox
 from tests.support.markdown import table
 from tests.support.native import App
 from tests.support.provider import Provider, provider
@@ -293,7 +294,10 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         hand_over_to_an_app(user)
         second_factors(nobody.again(), nobody.sign("login", user_address), user_address)
         one_account(user)
+        keep_an_address(nobody, nobody.sign("signup", address(), status=201))
         keep_channels(admin, nobody.sign("signup", address(), status=201))
+        leaver = nobody.sign("signup", address(), status=201)
+        assert leaver.call("DELETE", "/api/auth/me").status == 204
         serve_backends(admin, nobody)
         come_by_a_provider(nobody, op)
         keep_webhooks(admin)
@@ -303,6 +307,29 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         nobody.get("/client/usher.js")
         calls = {(path, method) for path, method, _ in described_calls(openapi)}
         assert nobody.seen == calls - {("/ws", "get")}
+
+
+def keep_an_address(nobody: Witness, user: Witness) -> None:
+    """A forgotten password, and an address that is confirmed, changed and brought back."""
+    assert user.user is not None
+    former, new = user.user["email"], address()
+    folder = nobody.server.data_dir
+    assert nobody.post("/api/auth/password/forgot", {"email": former}).status == 204
+    assert nobody.post("/api/auth/email/verify", {"email": former}).status == 204
+    token = Mailbox(folder, former).token("verify_address")
+    confirm, undo = "/api/auth/email/confirm", "/api/auth/email/undo"
+    assert user.post(confirm, {"token": token}).status == 204
+    assert nobody.post(confirm, {"token": token}).status == 403
+    assert user.post("/api/auth/email", {"email": new}).status == 204
+    token = Mailbox(folder, new).token("change_address")
+    assert nobody.post(confirm, {"token": token, "password": PASSWORD}).status == 204
+    token = Mailbox(folder, former).token("address_changed")
+    assert nobody.post(undo, {"token": token}).status == 204
+    assert nobody.post(undo, {"token": token}).status == 403
+    squatted = address()
+    nobody.sign("signup", squatted, status=201)
+    token = Mailbox(folder, squatted).token("verify_address")
+    assert "set_password_url" in nobody.post(confirm, {"token": token}).body
 
 
 def sign_in_and_out(nobody: Witness, email: str) -> None:
@@ -359,6 +386,8 @@ def hand_over_to_an_app(user: Witness) -> None:
 
 def one_account(user: Witness) -> None:
     user.get("/api/auth/me")
+    assert user.call("PATCH", "/api/auth/me", {"name": "Grace"}).status == 200
+    assert user.get("/api/auth/me/export").status == 200
     user.get("/api/sessions")
     user.ticket()
     assert user.post("/api/auth/step-up", {"password": PASSWORD}).status == 200

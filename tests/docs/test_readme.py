@@ -176,7 +176,7 @@ def test_a_setting_goes_before_make_run(shell: dict[str, str], tmp_path: Path) -
     port = free_port()  # 9000 may be taken here
     command = "USHER_PORT=9000 make run".replace("9000", str(port))
     with make_run(command, shell, port, tmp_path) as url:
-        assert url == f"http://127.0.0.1:{port}"
+        assert url == f"http://localhost:{port}"
         assert page_of(url)
 
 
@@ -186,7 +186,7 @@ def test_a_setting_may_be_a_flag_as_well_and_the_flag_wins(
     port = free_port()
     flags = {"ARGS": f"--port {port}"}
     with make_run("make run", shell | flags, free_port(), tmp_path) as url:
-        assert url == f"http://127.0.0.1:{port}"
+        assert url == f"http://localhost:{port}"
 
 
 def test_make_test_runs_every_test(shell: dict[str, str]) -> None:

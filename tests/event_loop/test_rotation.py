@@ -7,14 +7,15 @@ from functools import partial
 
 import pytest
 
-from services.event_loop.rotation import AT_ONCE, CROWD, Rotation
+from services.event_loop.rotation import AT_ONCE, CROWD, Rotation, UnderWay
 
 
 class Begun:
     """What a rotation has begun, and in which iteration of the loop."""
 
     def __init__(self) -> None:
-        self.rotation = Rotation()
+        self.under_way = UnderWay()
+        self.rotation = Rotation(self.under_way)
         self.order: list[str] = []
 
     def ask(self, caller: str, times: int = 1) -> None:
@@ -93,13 +94,13 @@ async def test_ever_new_callers_keep_nobody_waiting() -> None:
 @pytest.mark.gen_test
 async def test_a_crowd_leaves_the_loop_to_requests_of_others_and_to_its_own_not() -> None:
     begun = Begun()
-    begun.rotation.entered("crowd")
+    begun.under_way.enter("crowd")
     begun.ask("crowd", 200)
     assert await begun.iterations(4) == [AT_ONCE] * 4
-    begun.rotation.entered("b")
+    begun.under_way.enter("b")
     assert sum(await begun.iterations(10)) < 10, "it pauses"
     begun.ask("b")
-    begun.rotation.left("b")
+    begun.under_way.leave("b")
     await begun.rotation.idle()
     assert len(begun.order) == 201
 
@@ -107,8 +108,8 @@ async def test_a_crowd_leaves_the_loop_to_requests_of_others_and_to_its_own_not(
 @pytest.mark.gen_test
 async def test_a_few_of_one_caller_are_no_crowd() -> None:
     begun = Begun()
-    begun.rotation.entered("a")
-    begun.rotation.entered("b")
+    begun.under_way.enter("a")
+    begun.under_way.enter("b")
     begun.ask("a", CROWD)
     assert await begun.iterations(3) == [AT_ONCE] * 3
 

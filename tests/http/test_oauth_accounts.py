@@ -143,6 +143,17 @@ def test_where_linking_ends_is_no_open_redirect(server: Usher, op: Provider) -> 
     problem(browser.post(LINK, body), 400, "bad_request")
 
 
+def test_linking_at_the_other_name_of_this_machine_says_where_it_works(
+    server: Usher, op: Provider
+) -> None:
+    """The provider leads back to 127.0.0.1, where the browser has no cookie of localhost."""
+    browser = sign_up(server, browser=True)
+    body = {"current_password": PASSWORD}
+    host = {"Host": f"localhost:{server.port}"}
+    answer = browser.call("POST", "/api/oauth/accounts/mock/link", body, host)
+    assert server.url in problem(answer, 400, "bad_request")["detail"]
+
+
 def test_linking_a_provider_that_is_not_there_is_not_found(server: Usher) -> None:
     browser = sign_up(server, browser=True)
     plain_refusal(browser.post(f"{ACCOUNTS}/nobody/link", {}), 404, "not_found")

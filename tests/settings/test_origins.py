@@ -181,3 +181,36 @@ def test_no_text_but_a_taken_origin_is_taken(text: str) -> None:
 def test_loopback_is_this_machine_only() -> None:
     assert all(map(is_loopback, ["127.0.0.1", "127.9.9.9", "::1", "localhost"]))
     assert not any(map(is_loopback, ["10.0.0.1", "localhost.example", "128.0.0.1", "", "127.1"]))
+
+
+def test_by_default_people_are_told_the_name_at_which_passkeys_work() -> None:
+    origins = Origins(None, "127.0.0.1", 8888, bound=["127.0.0.1"])
+    assert origins.public_url == "http://127.0.0.1:8888"
+    assert origins.announced == "http://localhost:8888"
+    assert origins.relying_party() == ("localhost", ("http://localhost:8888",))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "192.0.2.7", "box.lan"])
+def test_elsewhere_they_are_told_where_it_listens(host: str) -> None:
+    origins = Origins(None, host, 8888)
+    assert origins.announced == origins.public_url
+
+
+@pytest.mark.parametrize(
+    ("public", "allowed", "expected"),
+    [
+        ("https://usher.example", [], ("usher.example", ("https://usher.example",))),
+        (
+            "https://example.org",
+            ["https://app.example.org:8443", "https://evilexample.org", "https://other.example"],
+            ("example.org", ("https://app.example.org:8443", "https://example.org")),
+        ),
+        ("http://localhost:8888", [], ("localhost", ("http://localhost:8888",))),
+        ("http://127.0.0.1:8888", ["http://localhost:8888"], None),
+        ("https://[::1]:8888", [], None),
+    ],
+)
+def test_the_relying_party_is_the_host_of_the_public_url(
+    public: str, allowed: list[str], expected: object
+) -> None:
+    assert Origins(public, "127.0.0.1", 8888, allowed).relying_party() == expected

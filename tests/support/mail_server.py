@@ -185,3 +185,28 @@ async def _stop(server: asyncio.Server) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Mailbox:
+    """The mails of one address, from an Usher that writes them to files."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self._folder, self._address = folder / "mail", address
+
+    def _all(self, kind: str = "") -> list[EmailMessage]:
+        if not self._folder.exists():
+            return []
+        return [m for m in written(self._folder, kind) if self._address in str(m["To"])]
+
+    def count(self, kind: str = "") -> int:
+        """How many mails of a kind there are."""
+        return len(self._all(kind))
+
+    def next(self, kind: str, count: int = 1) -> EmailMessage:
+        """The newest mail of a kind, once there are so many of them."""
+        wait_until(lambda: self.count(kind) >= count)
+        return self._all(kind)[-1]
+
+    def token(self, kind: str, count: int = 1) -> str:
+        """The token in the link of that mail."""
+        return link_of(self.next(kind, count)).partition("#token=")[2]

@@ -100,9 +100,10 @@ class Usher:
             self.process.kill()
             told = {}
         assert told, "it did not start:\n" + "".join(self.output)
-        self.origin = told["Open"]
-        # Behind a public URL the start screen says where the node itself listens.
-        self.url = told.get("Listens", self.origin)
+        # Behind another name the start screen says where the node itself listens.
+        self.url = told.get("Listens", told["Open"])
+        by_default = "USHER_PUBLIC_URL" not in self.environment
+        self.origin = self.url if by_default else told["Open"]
 
     def _read(self, ready: queue.Queue[dict[str, str]]) -> None:
         assert self.process.stdout is not None

@@ -15,6 +15,7 @@ from handlers.cookies import CookieJar
 from handlers.websocket import arrivals as module
 from handlers.websocket.arrivals import Arrival, Arrivals
 from handlers.websocket.upgrade import UpgradeHandler
+from services.event_loop.rotation import UnderWay
 from services.settings.origins import Origins
 from services.settings.proxies import Proxies
 from tests.support.databases import on_sqlite
@@ -208,7 +209,11 @@ class Door:
         self.to_tornado: list[Arrival] = []
         self.turned_away: list[socket.socket] = []
         self.arrivals = Arrivals(
-            upgrades, parts.context.unjoined, self._left_to_tornado, self.turned_away.append
+            upgrades,
+            parts.context.unjoined,
+            UnderWay(),
+            self._left_to_tornado,
+            self.turned_away.append,
         )
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._clients: list[socket.socket] = []

@@ -1,0 +1,112 @@
+"""Sign-ups where EMAIL_VERIFICATION is `required`: the same answer for every address.
+
+The request checks everything that does not depend on the address, hashes the password, and writes
+a question. The account is made in the background, or a mail tells the owner of an address that has
+one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import peewee
+
+from models.user import User
+from services.accounts import account_rows, link_rows
+from services.accounts.display_names import checked_name
+from services.accounts.passwords import Passwords, hints
+from services.accounts.sign_in_limits import SignInLimits
+from services.claims import Role
+from services.limits.networks import network_of
+from services.mail_outbox import Decided, Letter, Mails
+from services.outbox import Outbox
+from services.recovery.verification import Verification
+from services.registration.addresses import normalised_email
+from services.registration.registration import Admitted, Registration
+from services.storage.database import Database
+from services.storage.row_locks import locked_one
+
+
+class PendingSignUps:
+    """Takes sign-ups, and opens the accounts.
+
+    Args:
+        clock: epoch seconds that never go back within the process.
+        opened: called with the user of every account, after its commit.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        passwords: Passwords,
+        registration: Registration,
+        limits: SignInLimits,
+        verification: Verification,
+        mails: Mails,
+        outbox: Outbox,
+        clock: Callable[[], float],
+        opened: Callable[[str], None],
+    ) -> None:
+        self._database, self._passwords = database, passwords
+        self._registration, self._limits = registration, limits
+        self._verification, self._mails, self._outbox = verification, mails, outbox
+        self._clock, self._opened = clock, opened
+
+    async def ask(self, email: str, password: str, name: str, ip: str, invitation: str) -> None:
+        """Take a sign-up. It counts for the client's address.
+
+        Raises:
+            As `Accounts.sign_up`, but for a taken address, of which the response says nothing.
+        """
+        address, shown = normalised_email(email), checked_name(name)
+        self._registration.check_domain(address)
+        invited = await self._registration.check(invitation, ip)
+        taken = await self._limits.begin_sign_up(network_of(ip))
+        try:
+            await self._passwords.check_strength(password, hints(address, shown))
+            hash_ = await self._passwords.hash(password)
+            await self._database.run(self._write, address, shown, hash_, invited)
+        except BaseException:  # also if cancelled: a sign-up that failed must not count
+            taken.give_back()
+            raise
+
+    def _write(
+        self, db: peewee.Database, address: str, name: str, hash_: str, invited: str | None
+    ) -> None:
+        # An invitation is used up whether or not the address has an account.
+        admitted = Admitted()
+        if account_rows.is_anybody(db):
+            admitted = self._registration.admit(db, address, invited)
+        values = {"name": name, "hash": hash_, "role": admitted.role}
+        self._mails.ask(db, "sign_up", address, {**values, "invitation": admitted.invitation})
+
+    def decide(self, db: peewee.Database, to: str, values: dict[str, str]) -> Decided:
+        """Open the account, or tell the owner of the address of the one that there is."""
+        user = locked_one(User.select().where(User.email == to), db)
+        if user is not None and self._verification.is_open(user):
+            return Decided(self._verification.letter(db, user))
+        if user is not None:
+            return Decided(None if user.disabled_at else Letter("address_known", to, {}))
+        if link_rows.is_reserved(db, to, self._clock()):
+            return Decided()
+        admitted = Admitted(cast("Role", values["role"]), values["invitation"])
+        row = {
+            "id": secrets.token_urlsafe(16),
+            "email": to,
+            "name": values["name"],
+            "password_hash": values["hash"],
+            "created_at": self._clock(),
+        }
+        done = account_rows.insert_first_or_next(db, row, self._outbox, lambda: admitted)
+        user = User.select().where(User.email == to).get(db)
+        letter = self._verification.letter(db, user)
+        return Decided(letter, partial(self._after, str(user.id), done))
+
+    def _after(self, user_id: str, admitted: Admitted) -> None:
+        self._registration.used(admitted, user_id)
+        self._opened(user_id)
+        if admitted.role == "admin" and not admitted.invitation:
+            account_rows.say_first(user_id)

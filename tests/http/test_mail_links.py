@@ -1,0 +1,509 @@
+"""Forgotten passwords, and addresses that are confirmed, changed and brought back, by HTTP alone
+and with mails as files."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyotp
+import pytest
+
+from services.recovery.new_sign_ins import described
+from tests.support.checks import plain_refusal
+from tests.support.databases import look
+from tests.support.mail_server import Mailbox, link_of, text_of
+from tests.support.raw import assert_quiet
+from tests.support.server import (
+    PASSWORD,
+    Answer,
+    Client,
+    Usher,
+    address,
+    log_in,
+    sign_up,
+    usher,
+    wait_until,
+)
+
+NEW = "an otter under the old bridge 3"
+FORGOT, RESET = "/api/auth/password/forgot", "/api/auth/password/reset"
+EMAIL, CONFIRM = "/api/auth/email", "/api/auth/email/confirm"
+VERIFY, UNDO = "/api/auth/email/verify", "/api/auth/email/undo"
+MAIL_FILES = re.compile(r"usher_pl_[A-Za-z0-9_-]{20,}|[a-z0-9]+@example\.org")
+
+
+@pytest.fixture(scope="module")
+def installation(database_kind: str) -> Iterator[Usher]:
+    """An Usher whose administrator is there already."""
+    with usher(database_kind) as server:
+        sign_up(server)
+        yield server
+        assert_quiet(server.log)
+        assert MAIL_FILES.findall(server.log) == [], "no address and no token in the log"
+
+
+@pytest.fixture(scope="module")
+def strict(database_kind: str) -> Iterator[Usher]:
+    """One where addresses are confirmed before anybody signs in."""
+    with usher(database_kind, EMAIL_VERIFICATION="required") as server:
+        yield server
+        assert_quiet(server.log)
+        assert MAIL_FILES.findall(server.log) == []
+
+
+def mailbox(server: Usher, email: str) -> Mailbox:
+    return Mailbox(server.data_dir, email)
+
+
+def post(server: Usher, path: str, **body: Any) -> Answer:
+    return Client(server).post(path, body)
+
+
+def code(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.body["code"] if answer.body else ""
+
+
+def person(server: Usher) -> tuple[Client, str, Mailbox]:
+    email = address()
+    return sign_up(server, email=email), email, mailbox(server, email)
+
+
+def verified(server: Usher) -> tuple[Client, str, Mailbox]:
+    """Somebody whose address is confirmed."""
+    client, email, box = person(server)
+    assert client.post(CONFIRM, {"token": box.token("verify_address")}).status == 204
+    return client, email, box
+
+
+def audited(server: Usher, kind: str) -> int:
+    """How many entries of a kind the audit trail has."""
+    query = "SELECT COUNT(*) FROM audit_events WHERE kind = ?"
+    return int(look(server.database_url, query, kind)[0][0])
+
+
+# ---- forgotten passwords -------------------------------------------------------------------
+
+
+def test_whoever_forgot_the_password_sets_a_new_one_by_a_mail(installation: Usher) -> None:
+    client, email, box = verified(installation)
+    other = log_in(installation, email)
+    assert post(installation, FORGOT, email=email.upper()).status == 204
+    mail = box.next("reset_password")
+    assert link_of(mail).startswith(f"{installation.origin}/set-password#token=usher_pl_")
+    token = box.token("reset_password")
+    assert code(post(installation, RESET, token=token, new_password="password1"))[0] == 400
+    assert post(installation, RESET, token=token, new_password=NEW).status == 204
+    assert box.next("password_changed")
+    for session in (client, other):
+        assert session.get("/api/auth/me").status == 401
+    assert post(installation, "/api/auth/login", email=email, password=PASSWORD).status == 401
+    log_in(installation, email, password=NEW)
+    again = post(installation, RESET, token=token, new_password=PASSWORD)
+    assert code(again) == (403, "link_refused")
+
+
+def test_one_link_ends_the_others_and_a_change_of_password_ends_all(installation: Usher) -> None:
+    client, email, box = verified(installation)
+    tokens = []
+    for count in (1, 2, 3):
+        post(installation, FORGOT, email=email)
+        tokens.append(box.token("reset_password", count))
+    body = {"current_password": PASSWORD, "new_password": NEW}
+    assert client.post("/api/auth/password", body).status == 204
+    for token in tokens:
+        answer = post(installation, RESET, token=token, new_password=PASSWORD)
+        assert code(answer) == (403, "link_refused")
+    assert box.next("password_changed")
+
+
+@pytest.mark.slow
+def test_a_thousand_uses_of_one_link_at_once_set_one_password(installation: Usher) -> None:
+    _, email, box = verified(installation)
+    post(installation, FORGOT, email=email)
+    token = box.token("reset_password")
+
+    def use(number: int) -> int:
+        password = f"{NEW} number {number}"
+        return post(installation, RESET, token=token, new_password=password).status
+
+    with ThreadPoolExecutor(32) as pool:
+        found = list(pool.map(use, range(1000)))
+    assert found.count(204) == 1
+    assert set(found) <= {204, 403, 429, 503}
+    log_in(installation, email, password=f"{NEW} number {found.index(204)}")
+
+
+def test_nobody_learns_whether_an_address_is_known(installation: Usher) -> None:
+    """The request does the same for both: it writes one row. What differs is done afterwards."""
+    _, email, box = verified(installation)
+    unknown = address()
+
+    def timed(mail: str) -> float:
+        began = time.perf_counter()
+        answer = post(installation, FORGOT, email=mail)
+        assert (answer.status, answer.text) == (204, b"")
+        return time.perf_counter() - began
+
+    tries = [(timed(email), timed(unknown)) for _ in range(40)]
+    known_time, unknown_time = (statistics.median(times) for times in zip(*tries, strict=True))
+    assert known_time / unknown_time < 3
+    assert unknown_time / known_time < 3
+    box.next("reset_password", 40)
+    assert mailbox(installation, unknown).count() == 0
+
+
+def test_a_disabled_account_gets_no_link(installation: Usher, database_kind: str) -> None:
+    with usher(database_kind) as server:
+        admin = sign_up(server)
+        client, email, box = person(server)
+        user_id = client.get("/api/auth/me").body["id"]
+        assert admin.call("PATCH", f"/api/admin/users/{user_id}", {"disabled": True}).status == 200
+        post(server, FORGOT, email=email)
+        _, _, other = person(server)
+        other.next("verify_address")
+        assert box.count("reset_password") == 0
+
+
+def test_what_is_no_address_or_no_link_is_refused(installation: Usher) -> None:
+    assert code(post(installation, FORGOT, email="nobody")) == (400, "bad_request")
+    assert code(post(installation, FORGOT)) == (400, "bad_request")
+    for path, body in (
+        (RESET, {"new_password": NEW}),
+        (CONFIRM, {"password": PASSWORD}),
+        (UNDO, {}),
+    ):
+        for token in ("", "x", "usher_pl_" + "x" * 65, "x" * 5000):
+            answer = Client(installation).post(path, {"token": token, **body})
+            plain_refusal(answer, 403, "link_refused")
+
+
+def test_a_link_is_good_for_what_it_was_made_for_only(installation: Usher) -> None:
+    client, email, box = person(installation)
+    verify = box.token("verify_address")
+    post(installation, FORGOT, email=email)
+    reset = box.token("reset_password")
+    for path, body in (
+        (RESET, {"token": verify, "new_password": NEW}),
+        (UNDO, {"token": verify}),
+        (UNDO, {"token": reset}),
+        (CONFIRM, {"token": reset}),
+    ):
+        assert code(Client(installation).post(path, body)) == (403, "link_refused")
+    assert client.post(CONFIRM, {"token": verify}).status == 204
+
+
+def test_an_address_asks_for_twenty_mails_and_a_mailbox_gets_five(database_kind: str) -> None:
+    with usher(database_kind, LIMIT_MAILS=20) as server:
+        sign_up(server)
+        _, email, box = verified(server)
+        box.next("verify_address")
+        answers = [post(server, FORGOT, email=email).status for _ in range(12)]
+        assert answers == [204] * 12
+        others = [post(server, FORGOT, email=address()) for _ in range(9)]
+        assert [answer.status for answer in others] == [204] * 8 + [429]
+        assert 3500 < int(others[-1].headers["Retry-After"]) <= 3600
+        assert post(server, VERIFY, email=address()).status == 429
+        box.next("reset_password", 5)
+        _, _, later = person(server)
+        later.next("verify_address")
+        assert box.count("reset_password") == 5
+
+
+# ---- confirming ----------------------------------------------------------------------------
+
+
+def is_verified(server: Usher, email: str) -> bool:
+    rows = look(server.database_url, "SELECT email_verified FROM users WHERE email = ?", email)
+    return bool(rows[0][0])
+
+
+def test_a_sign_up_is_confirmed_by_whoever_is_signed_in(installation: Usher) -> None:
+    client, email, box = person(installation)
+    link = link_of(box.next("verify_address"))
+    assert link.startswith(f"{installation.origin}/confirm-email#token=")
+    assert not is_verified(installation, email)
+    assert client.post(CONFIRM, {"token": box.token("verify_address")}).status == 204
+    assert is_verified(installation, email)
+    assert client.get("/api/auth/me").status == 200
+    again = client.post(CONFIRM, {"token": box.token("verify_address")})
+    assert code(again) == (403, "link_refused")
+
+
+def test_or_by_whoever_gives_the_password(installation: Usher) -> None:
+    client, email, box = person(installation)
+    token = box.token("verify_address")
+    wrong = post(installation, CONFIRM, token=token, password=NEW)
+    assert code(wrong) == (403, "wrong_password")
+    assert post(installation, CONFIRM, token=token, password=PASSWORD).status == 204
+    assert is_verified(installation, email)
+    assert client.get("/api/auth/me").status == 200
+
+
+def test_an_account_that_a_stranger_opened_becomes_that_of_the_address(
+    installation: Usher,
+) -> None:
+    squatter, email, box = person(installation)
+    answer = post(installation, CONFIRM, token=box.token("verify_address"))
+    assert answer.status == 200
+    token = answer.body["set_password_url"].partition("#token=")[2]
+    assert squatter.get("/api/auth/me").status == 401
+    assert post(installation, "/api/auth/login", email=email, password=PASSWORD).status == 401
+    assert post(installation, RESET, token=token, new_password=NEW).status == 204
+    log_in(installation, email, password=NEW)
+
+
+def test_a_reset_link_takes_an_unconfirmed_account_from_a_stranger_too(
+    installation: Usher,
+) -> None:
+    squatter, email, box = person(installation)
+    post(installation, FORGOT, email=email)
+    token = box.token("reset_password")
+    assert post(installation, RESET, token=token, new_password=NEW).status == 204
+    assert squatter.get("/api/auth/me").status == 401
+    assert is_verified(installation, email)
+    wait_until(lambda: audited(installation, "account.handed_over") >= 1)
+
+
+def test_the_mail_comes_again_and_nobody_learns_of_whom(installation: Usher) -> None:
+    client, email, box = person(installation)
+    box.next("verify_address")
+    assert post(installation, VERIFY, email=email).status == 204
+    box.next("verify_address", 2)
+    assert client.post(VERIFY, {}).status == 204
+    box.next("verify_address", 3)
+    assert post(installation, VERIFY, email=address()).status == 204
+    assert post(installation, VERIFY).status == 401
+
+
+def test_where_verification_is_off_nothing_is_sent(database_kind: str) -> None:
+    with usher(database_kind, EMAIL_VERIFICATION="off") as server:
+        client, email, box = person(server)
+        assert client.post(VERIFY, {}).status == 204
+        post(server, FORGOT, email=email)
+        box.next("reset_password")
+        assert box.count("verify_address") == 0
+
+
+# ---- required ------------------------------------------------------------------------------
+
+
+def test_nobody_signs_in_before_the_address_is_confirmed(strict: Usher) -> None:
+    email = address()
+    box = mailbox(strict, email)
+    body = {"email": email, "password": PASSWORD, "name": "Ada"}
+    answer = Client(strict).post("/api/auth/signup", body)
+    assert (answer.status, answer.body) == (202, {})
+    assert answer.headers.get_all("Set-Cookie") is None
+    token = box.token("verify_address")
+    refused = post(strict, "/api/auth/login", email=email, password=PASSWORD)
+    assert code(refused) == (403, "email_unverified")
+    assert post(strict, "/api/auth/login", email=email, password=NEW).status == 401
+    assert post(strict, CONFIRM, token=token, password=PASSWORD).status == 204
+    client = log_in(strict, email)
+    assert client.get("/api/auth/me").body["email"] == email
+    known = Client(strict).post("/api/auth/signup", {**body, "password": NEW})
+    assert (known.status, known.body) == (202, {})
+    assert "belongs to an account" in text_of(box.next("address_known"))
+    assert client.get("/api/auth/me").status == 200
+    log_in(strict, email)
+
+
+def test_of_many_sign_ups_with_one_address_at_once_one_is_an_account(strict: Usher) -> None:
+    email = address()
+
+    def ask(number: int) -> tuple[int, Any]:
+        body = {"email": email, "password": f"{NEW} {number}", "name": "Ada"}
+        answer = Client(strict).post("/api/auth/signup", body)
+        return answer.status, answer.body
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(map(str, pool.map(ask, range(8)))) == {"(202, {})"}
+    mailbox(strict, email).next("verify_address", 8)
+    assert look(strict.database_url, "SELECT COUNT(*) FROM users WHERE email = ?", email) == [(1,)]
+
+
+def test_a_weak_password_is_refused_for_every_address(strict: Usher) -> None:
+    email = address()
+    body = {"email": email, "password": PASSWORD, "name": "Ada"}
+    Client(strict).post("/api/auth/signup", body)
+    mailbox(strict, email).next("verify_address")
+    for mail in (email, address()):
+        weak = Client(strict).post("/api/auth/signup", {**body, "email": mail, "password": "x"})
+        assert code(weak) == (400, "weak_password")
+
+
+# ---- another address -----------------------------------------------------------------------
+
+
+def moved(server: Usher) -> tuple[Client, str, str, Mailbox]:
+    """Somebody who has changed their address: their client, both addresses, the former mailbox."""
+    client, former, box = verified(server)
+    new = address()
+    assert client.post(EMAIL, {"email": new}).status == 204
+    assert box.next("address_change_asked")
+    token = mailbox(server, new).token("change_address")
+    assert client.post(CONFIRM, {"token": token}).status == 204
+    return client, former, new, box
+
+
+def test_an_address_changes_when_the_new_one_is_confirmed(installation: Usher) -> None:
+    client, former, box = verified(installation)
+    new = address()
+    assert client.post(EMAIL, {"email": new}).status == 204
+    token = mailbox(installation, new).token("change_address")
+    assert client.get("/api/auth/me").body["email"] == former
+    alone = post(installation, CONFIRM, token=token)
+    assert code(alone) == (403, "reauthentication_needed"), "it may have been mistyped"
+    assert code(sign_up(installation).post(CONFIRM, {"token": token}))[0] == 403
+    assert post(installation, CONFIRM, token=token, password=PASSWORD).status == 204
+    assert client.get("/api/auth/me").body["email"] == new
+    assert link_of(box.next("address_changed")).startswith(f"{installation.origin}/undo-email#")
+    log_in(installation, new)
+    assert post(installation, "/api/auth/login", email=former, password=PASSWORD).status == 401
+
+
+def test_the_former_address_takes_the_account_back(installation: Usher) -> None:
+    thief, former, new, box = moved(installation)
+    body = {"current_password": PASSWORD, "new_password": NEW}
+    assert thief.post("/api/auth/password", body).status == 204
+    secret = thief.post("/api/auth/totp", {}).body["secret"]
+    confirmed = thief.post("/api/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()})
+    assert confirmed.status == 200
+    token = box.token("address_changed")
+    assert post(installation, UNDO, token=token).status == 204
+    assert thief.get("/api/auth/me").status == 401
+    for password in (PASSWORD, NEW):
+        for email in (former, new):
+            answer = post(installation, "/api/auth/login", email=email, password=password)
+            assert answer.status == 401
+    box.next("address_restored")
+    mailbox(installation, new).next("address_restored")
+    reset = box.token("reset_password")
+    assert post(installation, RESET, token=reset, new_password=NEW).status == 204
+    log_in(installation, former, password=NEW)
+    assert code(post(installation, UNDO, token=token)) == (403, "link_refused")
+
+
+def test_a_thief_who_changes_it_twice_cannot_undo_the_owners_undoing(installation: Usher) -> None:
+    thief, former, second, box = moved(installation)
+    third = address()
+    assert thief.post(EMAIL, {"email": third}).status == 204
+    assert (
+        thief.post(CONFIRM, {"token": mailbox(installation, third).token("change_address")}).status
+        == 204
+    )
+    theirs = mailbox(installation, second).token("address_changed")
+    assert post(installation, UNDO, token=box.token("address_changed")).status == 204
+    assert code(post(installation, UNDO, token=theirs)) == (403, "link_refused")
+    assert is_verified(installation, former)
+
+
+def test_nobody_else_can_have_an_address_that_may_be_brought_back(installation: Usher) -> None:
+    _, former, _, box = moved(installation)
+    body = {"email": former, "password": PASSWORD, "name": "Eve"}
+    assert code(Client(installation).post("/api/auth/signup", body)) == (409, "signup_refused")
+    eve, _, _ = verified(installation)
+    assert eve.post(EMAIL, {"email": former}).status == 204
+    box.next("address_known")
+    assert box.count("change_address") == 0
+    assert post(installation, UNDO, token=box.token("address_changed")).status == 204
+
+
+def test_an_address_that_another_has_is_not_told(installation: Usher) -> None:
+    client, _, _ = verified(installation)
+    _, taken, box = verified(installation)
+    answer = client.post(EMAIL, {"email": taken})
+    assert (answer.status, answer.text) == (204, b"")
+    box.next("address_known")
+    assert box.count("change_address") == 0
+
+
+def test_an_address_that_nobody_confirmed_cannot_be_brought_back(installation: Usher) -> None:
+    """It may have been a stranger's, by a mistake at the sign-up."""
+    client, _, box = person(installation)
+    new = address()
+    assert client.post(EMAIL, {"email": new}).status == 204
+    token = mailbox(installation, new).token("change_address")
+    assert client.post(CONFIRM, {"token": token}).status == 204
+    assert "#token=" not in text_of(box.next("address_left"))
+    assert box.count("address_changed") == 0
+    assert is_verified(installation, new)
+
+
+def test_a_password_that_changes_meanwhile_makes_the_mail_worthless(installation: Usher) -> None:
+    client, _, _ = verified(installation)
+    new = address()
+    assert client.post(EMAIL, {"email": new}).status == 204
+    token = mailbox(installation, new).token("change_address")
+    body = {"current_password": PASSWORD, "new_password": NEW}
+    assert client.post("/api/auth/password", body).status == 204
+    assert code(client.post(CONFIRM, {"token": token})) == (403, "link_refused")
+
+
+def test_a_change_asks_for_a_fresh_proof(database_kind: str) -> None:
+    with usher(database_kind, STEP_UP_SECONDS=1) as server:
+        client, _, _ = person(server)
+        time.sleep(1.2)
+        answer = client.post(EMAIL, {"email": address()})
+        assert code(answer) == (401, "step_up_needed")
+
+
+# ---- new sign-ins --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def behind_proxy(database_kind: str) -> Iterator[Usher]:
+    """An Usher that takes a client's address from its proxy, so that tests come from several."""
+    with usher(database_kind, TRUSTED_PROXIES="127.0.0.1") as server:
+        sign_up(server)
+        yield server
+
+
+def test_a_sign_in_on_an_unknown_device_is_told_by_mail(behind_proxy: Usher) -> None:
+    _, email, box = verified(behind_proxy)
+    body = {"email": email, "password": PASSWORD, "client": "native"}
+    log_in(behind_proxy, email)  # the same network
+
+    def sign_in(ip: str, **more: str) -> Answer:
+        agent = "Mozilla/5.0 (X11; Linux) Firefox/1 http://evil.example"
+        return Client(behind_proxy).post(
+            "/api/auth/login", body | more, **{"X-Forwarded-For": ip, "User-Agent": agent}
+        )
+
+    device = sign_in("203.0.113.7").body["device"]
+    mail = box.next("new_sign_in")
+    assert "Firefox on Linux" in text_of(mail)
+    assert "evil.example" not in text_of(mail)
+    assert sign_in("203.0.113.7").status == 200  # known by now
+    assert sign_in("203.0.113.99", device=device).status == 200
+    assert sign_in("198.51.100.1").status == 200
+    box.next("new_sign_in", 2)
+    assert box.count("new_sign_in") == 2
+
+
+def test_a_user_agent_is_described_in_words_of_ours() -> None:
+    chrome = "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/1 Chrome/120 Safari/537"
+    assert described(chrome) == "Chrome on Windows"
+    assert described(f"{chrome} Edg/120") == "Edge on Windows"
+    assert described("python-requests/2") == "a program"
+    assert described("Mozilla/5.0 (iPhone; CPU like Mac OS X) Safari/604") == "Safari on iPhone"
+
+
+def test_a_stranger_never_gets_mails_about_an_address_they_did_not_prove(
+    behind_proxy: Usher,
+) -> None:
+    _, email, box = person(behind_proxy)
+    body = {"email": email, "password": PASSWORD, "client": "native"}
+    answer = Client(behind_proxy).post(
+        "/api/auth/login", body, **{"X-Forwarded-For": "203.0.113.8"}
+    )
+    assert answer.status == 200
+    box.next("verify_address")
+    _, _, other = person(behind_proxy)
+    other.next("verify_address")
+    assert box.count("new_sign_in") == 0
