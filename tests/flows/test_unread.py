@@ -80,6 +80,7 @@ def test_connections_of_who_reads_nothing_are_closed_and_of_who_reads_slowly_not
     with ExitStack() as stack:
         before = descriptors(server)
         slow = ask(server, stack)
+        slow.settimeout(PATIENCE)
         for _ in range(MANY):
             ask(server, stack)
         end = time.monotonic() + UNREAD_SECONDS + PATIENCE
