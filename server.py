@@ -191,8 +191,8 @@ def _open(
 
 
 async def _drain(server: UsherServer, context: SocketContext) -> None:
-    """Take nobody new, answer requests under way, and tell everybody to come back."""
-    log.info("stopping: %d sockets are told to come back", len(context.hub))
+    """Stop accepting connections, finish pending requests, and close the sockets (1012)."""
+    log.info("stopping: %d sockets are closed and will reconnect", len(context.hub))
     context.draining = True
     seconds = context.services.infrastructure.settings.drain_seconds
     closed, _ = await asyncio.gather(context.close_spread(seconds), server.drain(seconds))

@@ -95,7 +95,7 @@ class UsherServer(HTTPServer):
     def _handle_arrival(self, arrival: Arrival, first: bytes) -> None:
         """Handle a connection that does not begin with a plain handshake, in its turn."""
         network = arrival.group
-        if not network:  # a trusted proxy's, which says whose request it is
+        if not network:  # a trusted proxy, which forwards the client's address
             fields = {"X-Forwarded-For": forwarded_for(first)}
             network = self._unjoined.network(arrival.peer, fields)
         self._rotation.start(network, partial(self._begin, arrival))
