@@ -15,6 +15,7 @@ from handlers.account.mail_links import (
     EmailVerifyHandler,
     ForgotHandler,
 )
+from handlers.account.me import ExportHandler, MeHandler
 from handlers.account.passkeys import (
     PasskeyHandler,
     PasskeyLogInHandler,
@@ -39,7 +40,6 @@ from handlers.http.audit import AuditHandler
 from handlers.http.auth import (
     LogInHandler,
     LogOutHandler,
-    MeHandler,
     PasswordHandler,
     PasswordResetHandler,
     RefreshHandler,
@@ -116,6 +116,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/refresh", RefreshHandler),
     ("/api/auth/logout", LogOutHandler),
     ("/api/auth/me", MeHandler),
+    ("/api/auth/me/export", ExportHandler),
     ("/api/auth/password", PasswordHandler),
     ("/api/auth/password/forgot", ForgotHandler),
     ("/api/auth/password/reset", PasswordResetHandler),

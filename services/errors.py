@@ -116,7 +116,7 @@ class WeakPassword(BadRequest):
 
 
 class Unauthenticated(UsherError):
-    status, code, title = 401, "unauthenticated", "Sign in to go on."
+    status, code, title = 401, "unauthenticated", "Sign in to continue."
 
 
 class TokenExpired(Unauthenticated):
@@ -135,25 +135,23 @@ class TokenExpired(Unauthenticated):
 
 
 class SecondFactorNeeded(Unauthenticated):
-    """The first factor of a sign-in is right, and the account has a second one.
+    """The first factor of a sign-in was verified, and the account has a second factor.
 
     Args:
-        challenge: belongs to this sign-in; presented with the second factor.
-        methods: what is accepted: "totp", "recovery_code", "passkey".
+        challenge: identifies this sign-in; presented with the second factor.
+        methods: accepted second factors: "totp", "recovery_code", "passkey".
     """
 
-    code, title = "second_factor_needed", "Give your second factor to go on."
+    code, title = "second_factor_needed", "Enter your second factor to continue."
 
     def __init__(self, challenge: str, methods: tuple[str, ...]) -> None:
-        super().__init__(
-            "sign-in: the second factor is asked for", challenge=challenge, methods=methods
-        )
+        super().__init__("sign-in: second factor required", challenge=challenge, methods=methods)
 
 
 class WrongFactor(Unauthenticated):
-    """A wrong second factor of a sign-in that still waits for the right one."""
+    """A wrong second factor. The sign-in can be continued with the right one."""
 
-    code, title = "wrong_code", "That code is not right, or was used already."
+    code, title = "wrong_code", "That code is wrong or was already used."
 
 
 class StepUpNeeded(UsherError):
@@ -166,28 +164,28 @@ class StepUpNeeded(UsherError):
     """
 
     status, code = 401, "step_up_needed"
-    title = "Confirm that it is you to go on."
+    title = "Confirm your identity to continue."
 
     def __init__(self, max_age: float = 0.0, acr: Acr = "1", methods: tuple[str, ...] = ()) -> None:
-        super().__init__("the proof of who the user is is too old, or by too few factors")
+        super().__init__("the user's authentication is too old, or has too few factors")
         self.max_age, self.acr, self.methods = max_age, acr, methods
         self.public = {"methods": methods} if methods else {}
 
 
 class Forbidden(UsherError):
-    status, code, title = 403, "forbidden", "This is not yours to do."
+    status, code, title = 403, "forbidden", "You are not allowed to do this."
 
 
 class WrongPassword(Forbidden):
     """A wrong password of a signed-in user. Not 401, which would make clients refresh the token."""
 
-    code, title = "wrong_password", "The current password is not right."
+    code, title = "wrong_password", "The current password is wrong."
 
 
 class WrongCode(Forbidden):
     """A wrong second factor of a signed-in user. Not 401, for the same reason."""
 
-    code, title = "wrong_code", "That code is not right, or was used already."
+    code, title = "wrong_code", "That code is wrong or was already used."
 
 
 class PasskeyRefused(Forbidden):
@@ -205,14 +203,14 @@ class ReauthenticationNeeded(Forbidden):
     (ASVS 2.2.4, 3.7.1)."""
 
     code = "reauthentication_needed"
-    title = "Sign in again to go on, or give your password."
+    title = "Sign in again or enter your password to continue."
 
 
 class OriginRefused(Forbidden):
     """The Origin is foreign or missing, and the credential is a cookie (RFC 6455 10.2)."""
 
     code = "origin_refused"
-    title = "Requests from this origin are not taken. The server's log says how to allow it."
+    title = "Requests from this origin are not allowed. The server's log says how to allow it."
 
 
 class EmailUnverified(Forbidden):
@@ -224,11 +222,11 @@ class EmailUnverified(Forbidden):
 class LinkRefused(Forbidden):
     """A one-time link is invalid, for any reason. Not 401, because no sign-in or refresh helps."""
 
-    code, title = "link_refused", "This link does not work, or not any more. Ask for a new one."
+    code, title = "link_refused", "This link is not valid or has expired. Ask for a new one."
 
 
 class SignupClosed(Forbidden):
-    """SIGNUP is closed: only administrators open accounts."""
+    """SIGNUP is closed: only administrators create accounts."""
 
     code, title = "signup_closed", "New accounts cannot be created here."
 

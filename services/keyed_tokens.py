@@ -93,6 +93,12 @@ class Checksums:
             for key in self.keyring.keys.values()
         )
 
+    def holds(self, token: str, prefix: str, most: int) -> bool:
+        """Whether a token begins with a prefix, has at most so many characters, and ends with the
+        checksum of what comes before."""
+        text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
+        return len(token) <= most and text.startswith(prefix) and self.verify(text, checksum)
+
 
 class KeyedTokens:
     """Creates and verifies tokens `PREFIX.KEY_ID.SUBJECT.RANDOM.CHECKSUM`.

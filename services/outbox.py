@@ -37,7 +37,7 @@ class UserEvent(msgspec.Struct, frozen=True):
     """An account as it is now, or was before it was deleted. Never its e-mail address.
 
     Attributes:
-        changed: what has changed, in `user.changed` only; `disabled` where it was enabled again.
+        changed: what has changed, only in `user.changed`; `disabled` if it was enabled again.
     """
 
     id: str
@@ -57,12 +57,12 @@ class SessionOpenedEvent(msgspec.Struct, frozen=True):
 
 
 class SessionEndedEvent(msgspec.Struct, frozen=True):
-    """The end of a login session, or of all that a user has.
+    """The end of a login session, or of all sessions of a user.
 
     Attributes:
-        session_id: None where it is all of them.
-        but: where it is all of them, the one that goes on, if any.
-        reason: a stable word.
+        session_id: the session; None if all sessions ended.
+        but: if all sessions ended, the one that continues, or None.
+        reason: the reason, a fixed word.
     """
 
     user_id: str
@@ -94,7 +94,7 @@ class SocketLeftEvent(SocketJoinedEvent, frozen=True):
 
 
 class EventMember(msgspec.Struct, frozen=True):
-    """A member of a channel; `right` where it was given."""
+    """A member of a channel; `right`: the right that was granted, if any."""
 
     id: str
     right: RightWord | msgspec.UnsetType = msgspec.UNSET
@@ -106,7 +106,7 @@ class ChannelEvent(msgspec.Struct, frozen=True):
     Attributes:
         owner_id: None once the owner's account is gone.
         change: what has happened.
-        member: to whom, where it is about one.
+        member: the affected member, if there is one.
     """
 
     id: str

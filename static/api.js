@@ -56,6 +56,14 @@ export class Api {
   signOutThere = () => this.#call('POST', '/api/oauth/logout', {});
   /** Gives where a native app is answered.  @param {Record<string, string>} query of the page */
   nativeCode = (query) => this.#call('POST', '/api/auth/native-code', query);
+  /** @param {{name: string}} form */
+  rename = (form) => this.#call('PATCH', '/api/auth/me', form);
+  leave = () => this.#call('DELETE', '/api/auth/me');
+  /** One's own data, as a file.  @returns {Promise<Blob>} */
+  exported = async () => {
+    const content = await this.#call('GET', '/api/auth/me/export');
+    return new Blob([JSON.stringify(content, null, 2)], { type: 'application/json' });
+  };
   me = () => this.#call('GET', '/api/auth/me');
   sessions = () => this.#call('GET', '/api/sessions');
   /** @param {string} id */

@@ -1,5 +1,6 @@
 /** The page: who is signed in decides what is shown. */
 
+import { AccountView } from './account-view.js';
 import { Api } from './api.js';
 import { byId, setText } from './dom.js';
 import { markField, markWeakPassword, onSubmit, resetForm, showFormError,
@@ -36,6 +37,12 @@ class App {
       leaving: (reason) => { this.#leaving = reason; },
       ended,
       provider: () => this.sessionsView.provider,
+    });
+    this.accountView = new AccountView(this.api, {
+      leaving: (is) => { this.#leaving = is ? 'account_deleted' : ''; },
+      left: () => this.#showSignedOut('account_deleted'),
+      ended,
+      renamed: (name) => setText(byId('account-name'), name),
     });
     this.client.addEventListener('state', (/** @type {any} */ { detail }) => this.#onState(detail));
     window.addEventListener('hashchange', () => { if (!this.#signedIn) this.#showDoor(true); });
@@ -126,6 +133,7 @@ class App {
     this.client.connect();
     this.sessionsView.start();
     this.linkedView.start(user.email, hash);
+    this.accountView.start(user);
   }
 
   /** @param {string|null} reason a close reason; null: nobody was signed in */
@@ -135,6 +143,7 @@ class App {
     this.client.close();
     this.sessionsView.stop();
     this.linkedView.stop();
+    this.accountView.stop();
     this.providers.ready();
     this.socketView.clear();
     resetForm(byId('password-form'));

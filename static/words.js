@@ -48,9 +48,12 @@ export function goodbye(reason, provider) {
     return { title: 'You are signed out', text: provider
       ? `You may still be signed in at ${provider}.` : 'You can sign in again at any time.' };
   }
+  if (reason === 'account_deleted') {
+    return { title: 'Your account is deleted', text: 'Nobody can sign in to it any more.' };
+  }
   if (reason === 'unlinked') {
     return { title: 'You are signed out', text: `${provider} is unlinked, and this session came `
-      + 'of it. Sign in another way to go on.' };
+      + 'of it. Sign in another way to continue.' };
   }
   if (reason === 'unreachable') {
     return { title: 'The server could not be reached', text: 'Try again in a moment.' };
@@ -58,7 +61,7 @@ export function goodbye(reason, provider) {
   if (reason === 'session_revoked') {
     const by = ['another tab or device', ...(provider ? [provider] : []), 'a new password'];
     return { title: 'You were signed out', text: 'This session was ended from elsewhere: '
-      + `${by.join(', ')}, or an administrator. Sign in again to go on.` };
+      + `${by.join(', ')}, or an administrator. Sign in again to continue.` };
   }
   return { title: 'Please sign in again',
     text: 'Your sign-in has run out or is not valid any more.' };

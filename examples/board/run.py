@@ -13,11 +13,9 @@ import functools
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 import venv
@@ -28,9 +26,11 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+from examples.processes import stop, wait_for, watch  # noqa: E402 - found by the line above
+
 NEEDED = ("tornado", "peewee", "msgspec", "fastapi", "uvicorn", "httpx", "websockets", "jwt")
-START_SECONDS = 60.0
-STOP_SECONDS = 15.0
 
 
 def main() -> int:
@@ -56,7 +56,7 @@ def main() -> int:
             "USHER_DATA_DIR": str(chosen.data_dir),
         }
         start("Usher", sys.executable, "server.py", **settings)
-        wait_for(f"{usher}/readyz", parts["Usher"])
+        wait_for(f"{usher}/readyz", parts, "board")
         key, room = key_and_room(chosen.data_dir, usher, settings)
         known = {
             "PYTHONPATH": str(ROOT / "clients" / "python" / "src"),
@@ -69,13 +69,13 @@ def main() -> int:
         uvicorn = ("-m", "uvicorn", "--app-dir", str(HERE), "--log-level", "warning")
         port = str(chosen.ports[2])
         start("backend", sys.executable, *uvicorn, "--port", port, "backend:app", **known)
-        wait_for(f"{backend}/posts", parts["backend"])
+        wait_for(f"{backend}/posts", parts, "board")
         start("worker", sys.executable, str(HERE / "worker.py"), **known)
         config = {"usher": usher, "backend": backend, "room": room}
         stack.enter_context(serve_page(chosen.ports[1], config))
         print(f"\n  Page     {page}\n  Backend  {backend}\n  Usher    {usher}", flush=True)
         print("\n  Open the page. Stop with Ctrl+C.\n", flush=True)
-        return watch(parts)
+        return watch(parts, "board")
 
 
 def arguments() -> argparse.Namespace:
@@ -154,42 +154,6 @@ def serve_page(port: int, config: dict[str, str]) -> ExitStack:
     stack.callback(server.server_close)
     stack.callback(server.shutdown)
     return stack
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Wait until something answers there."""
-    end = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:  # not yet
-            if process.poll() is not None or time.monotonic() > end:
-                sys.exit(f"board: nothing answers at {url}")
-            time.sleep(0.1)
-
-
-def watch(parts: dict[str, subprocess.Popen[bytes]]) -> int:
-    """Wait for Ctrl+C, SIGTERM, or the end of a part."""
-    over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
-    while not over.wait(0.2):
-        for name, process in parts.items():
-            if process.poll() is not None:
-                print(f"board: the {name} ended with status {process.returncode}", file=sys.stderr)
-                return 1
-    return 0
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def in_own_environment() -> None:

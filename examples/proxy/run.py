@@ -12,21 +12,17 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-import urllib.error
-import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-START_SECONDS = 60.0
-STOP_SECONDS = 15.0
+sys.path.insert(0, str(ROOT))
+
+from examples.processes import stop, wait_for, watch  # noqa: E402 - found by the line above
 
 
 def main() -> int:
@@ -50,14 +46,14 @@ def main() -> int:
         parts: dict[str, subprocess.Popen[bytes]] = {}
         for name, command in commands.items():
             if name == chosen.proxy:  # last, or nginx logs an error for each question too early
-                wait_for(f"http://127.0.0.1:{usher}/healthz", parts)
+                wait_for(f"http://127.0.0.1:{usher}/healthz", parts, "proxy")
             own = settings if name == "Usher" else {"XDG_DATA_HOME": str(folder)}
             parts[name] = subprocess.Popen(command, cwd=ROOT, env=os.environ | own)
             stack.callback(stop, parts[name])
-        wait_for(f"{origin}/healthz", parts)
+        wait_for(f"{origin}/healthz", parts, "proxy")
         print(f"\n  App      {origin}/app/\n  Sign in  {origin}/sign-in?next=/app/", flush=True)
         print("\n  Sign in, then open the app. Stop with Ctrl+C.\n", flush=True)
-        return watch(parts)
+        return watch(parts, "proxy")
 
 
 def arguments() -> argparse.Namespace:
@@ -107,43 +103,6 @@ def find(program: str) -> str:
     if found is None:
         sys.exit(f"proxy: there is no {program} here: apt-get install {program}")
     return found
-
-
-def wait_for(url: str, parts: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Wait until something answers there."""
-    end = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:  # not yet
-            ended = any(process.poll() is not None for process in parts.values())
-            if ended or time.monotonic() > end:
-                sys.exit(f"proxy: nothing answers at {url}")
-            time.sleep(0.1)
-
-
-def watch(parts: dict[str, subprocess.Popen[bytes]]) -> int:
-    """Wait for Ctrl+C, SIGTERM, or the end of a part."""
-    over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
-    while not over.wait(0.2):
-        for name, process in parts.items():
-            if process.poll() is not None:
-                print(f"proxy: {name} ended with status {process.returncode}", file=sys.stderr)
-                return 1
-    return 0
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ class UserMade(msgspec.Struct, frozen=True):
 
 
 class NewInvitation(msgspec.Struct):
-    """`email`: the only address that may sign up with it; any, where it is left out. `role`: of
-    the new account. `expires_in`: seconds."""
+    """`email`: the only address that may sign up with it; without it, any address may. `role`: the
+    role of the new account. `expires_in`: seconds."""
 
     email: str | None = None
     role: Role = "user"
@@ -72,7 +72,7 @@ class NewInvitation(msgspec.Struct):
 
 
 class InvitationMade(msgspec.Struct, frozen=True):
-    """`url`: to be given to whom it is for; it works once, until `expires_at`, and is shown this
+    """`url`: the link for the invited user. It works once, until `expires_at`, and is shown only
     once."""
 
     id: str
@@ -130,7 +130,7 @@ class UsersHandler(ApiHandler):
     )
     async def post(self, body: NewUser) -> UserMade:
         if body.role != "user":
-            raise Forbidden("an administrator's account is not opened for somebody")
+            raise Forbidden("an administrator's account cannot be created for a user")
         made = await self.services.password_links.open_account(body.email, body.name)
         return UserMade(made.user, made.url.reveal(), made.expires_at)
 
@@ -193,8 +193,8 @@ class InvitationsHandler(ApiHandler):
         return InvitationPage(items, items[-1].id if len(rows) > limit else None)
 
     @operation(
-        "Invite somebody: a link to open an account, shown this once. It works while its maker is "
-        "an administrator.",
+        "Create an invitation: a link to create an account, shown only once. It works while its "
+        "creator is an administrator.",
         access="admin",
         body=NewInvitation,
         status=201,

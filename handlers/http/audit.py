@@ -24,15 +24,15 @@ class AuditPage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class AuditHandler(ApiHandler):
     @operation(
-        "What happened, who did it, to whom, from where and why; newest first.",
+        "The audit events, newest first.",
         access="admin",
         answer=AuditPage,
         query={
-            "after": "`next` of the page before",
+            "after": "`next` of the previous page",
             "actor": "a user's id, `key:` and an API key's, or `command-line`",
             "subject": "a user's id",
-            "kind": "as in an entry; one that ends with a dot stands for all that begin so",
-            "limit": "1 to 200, usually 50",
+            "kind": "as in an entry; with a dot at its end, all kinds with that prefix",
+            "limit": "1 to 200, 50 by default",
         },
     )
     async def get(self) -> AuditPage:

@@ -37,7 +37,7 @@ Client = Literal["browser", "native"]
 
 
 class SignUp(msgspec.Struct):
-    """`invitation`: what stands behind `#invitation=` in the link of an invitation."""
+    """`invitation`: the token after `#invitation=` in an invitation link."""
 
     email: str
     password: str
@@ -47,8 +47,8 @@ class SignUp(msgspec.Struct):
 
 
 class LogIn(msgspec.Struct):
-    """`device`: what an earlier sign-in on this device answered with, for a native client; whoever
-    presents it can sign in even while others guess passwords of the account."""
+    """`device`: for a native client, the `device` of an earlier sign-in's response. With it, the
+    user can sign in even while others guess passwords of the account."""
 
     email: str
     password: str
@@ -57,21 +57,21 @@ class LogIn(msgspec.Struct):
 
 
 class Refresh(msgspec.Struct):
-    """A browser leaves `refresh_token` out: it is in its cookie."""
+    """`refresh_token`: omitted by a browser, whose cookie has it."""
 
     refresh_token: str | None = None
 
 
 class ChangePassword(msgspec.Struct):
-    """`current_password`: left out by who has none, because they came by a provider; then a
-    sign-in of the last five minutes is needed."""
+    """`current_password`: omitted if the account has none, because the user signs in with a
+    provider. That needs a sign-in within the last five minutes."""
 
     new_password: str
     current_password: str | None = None
 
 
 class ResetPassword(msgspec.Struct):
-    """`token`: what stands behind `#token=` in the link."""
+    """`token`: the token after `#token=` in the link."""
 
     token: str
     new_password: str
@@ -267,12 +267,6 @@ class LogOutHandler(ApiHandler):
 
 def _logged_out(claims: Claims) -> tuple[str, str, str, str]:
     return claims.sub, claims.sid, "logout", claims.jti
-
-
-class MeHandler(ApiHandler):
-    @operation("The signed-in user.", answer=Profile)
-    async def get(self) -> Profile:
-        return await self.services.accounts.profile(self.identity.user_id)
 
 
 class PasswordHandler(ApiHandler):

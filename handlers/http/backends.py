@@ -27,11 +27,12 @@ IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 EventName = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")]
 
 OWN_EVENTS = {*EVENTS, *ROOM_EVENTS, *SERVER_EVENTS, *ROOM_SERVER_EVENTS, "error"} - {"message"}
-"""What clients take for Usher's own word; a backend must not be able to say it."""
+"""Names of Usher's own events, which a backend must not publish."""
 
 
 class NewKey(msgspec.Struct):
-    """`scopes`: what the key may do. `expires_at`: epoch seconds; never, where it is left out."""
+    """`scopes`: what the key may do. `expires_at`: epoch seconds; without it, the key does not
+    expire."""
 
     name: str
     scopes: list[Scope]
@@ -39,7 +40,7 @@ class NewKey(msgspec.Struct):
 
 
 class KeyShown(msgspec.Struct, frozen=True):
-    """`key` is shown this one time. `created_by`: the id of the administrator who made it."""
+    """`key`: shown only once. `created_by`: the id of the administrator who created it."""
 
     id: str
     name: str

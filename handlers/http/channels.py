@@ -130,7 +130,7 @@ class ChannelHandler(ForChannels):
 
 class MemberHandler(ForChannels):
     @operation(
-        "Let a user into a channel, or give a member another right.",
+        "Add a user to a channel, or change a member's right.",
         access="channels",
         body=GiveRight,
         answer=Membership,
@@ -142,7 +142,7 @@ class MemberHandler(ForChannels):
         return await self.services.channels.put_member(caller_id, channel_id, user_id, right)
 
     @operation(
-        "Take a member's right away; one's own, too: that is leaving.",
+        "Remove a member from a channel. Members may remove themselves.",
         access="channels",
         status=204,
         errors=(NotFound, Forbidden, OwnerStays),

@@ -28,8 +28,8 @@ class AskNativeCode(msgspec.Struct):
 
 
 class Exchange(msgspec.Struct):
-    """`code_verifier`: what the `code_challenge` was made of. `redirect_uri`: where the code was
-    sent."""
+    """`code_verifier`: the one that `code_challenge` was derived from (RFC 7636). `redirect_uri`:
+    the one that the code was sent to."""
 
     code: Annotated[str, msgspec.Meta(max_length=MAX_CODE_LENGTH)]
     code_verifier: Annotated[str, msgspec.Meta(max_length=MAX_VERIFIER_LENGTH)]
@@ -38,8 +38,8 @@ class Exchange(msgspec.Struct):
 
 class NativeCodeHandler(ApiHandler):
     @operation(
-        "For the bundled page only: where the browser goes to hand a sign-in over to a native app. "
-        "Takes the cookies of a signed-in browser, both of them, and no token.",
+        "Issue a code to a native app for the signed-in user. For the bundled page only: it needs "
+        "both cookies, and accepts no bearer token.",
         body=AskNativeCode,
         answer=GoThere,
         errors=(Forbidden, OriginRefused, RateLimited),

@@ -1,6 +1,6 @@
 """Sign-in with a provider, for a browser: the redirect to the provider and the callback.
 
-A callback ends in the app, signed in, or on a page that says why the sign-in failed.
+After a callback, the browser is in the app and signed in, or on an error page.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ class OAuthHandler(AuthorizationRequestHandler, SignInHandler):
 
     provider = ""
     next = "/"
-    """Where the sign-in was to end."""
+    """Where the browser goes after the sign-in."""
     native: NativeRequest | None = None
-    """The app that it is for, where it is for one: it is answered, and not the person."""
+    """The request of a native app, if there is one. Errors are then sent to the app."""
 
     def set_default_headers(self) -> None:
         super().set_default_headers()
@@ -209,18 +209,19 @@ def _reason_of(error: UsherError) -> Reason:
 
 class OAuthLoginHandler(OAuthHandler):
     @operation(
-        "Send the browser to a provider, to sign in there. Ends on the app, signed in; for a "
-        "native app (RFC 8252) at its redirect URI, with `code`, `state`, `iss`, or with `error`.",
+        "Redirect the browser to a provider, to sign in there. Afterwards, the browser is signed "
+        "in at `next`. A native app (RFC 8252) gets `code`, `state` and `iss`, or `error`, at its "
+        "redirect URI.",
         access="anyone",
         status=302,
         errors=(NotFound, BadRequest, ProviderUnavailable),
         query={
-            "next": "where to go after: a path here, or a page of an allowed origin; usually /",
-            "prompt": "`login`: the provider asks for a fresh sign-in",
-            "client": "`native`: an app on the user's machine asks, with what follows",
+            "next": "where to go afterwards: a path, or a page of an allowed origin; / by default",
+            "prompt": "`login`: the provider is to reauthenticate the user",
+            "client": "`native`: for a native app, with the parameters below",
             "redirect_uri": "`http://127.0.0.1` or `http://[::1]` with any port and path, or one "
             "of NATIVE_REDIRECT_URIS",
-            "state": "comes back as it is",
+            "state": "returned unchanged",
             "code_challenge": "RFC 7636",
             "code_challenge_method": "`S256`",
         },
@@ -250,8 +251,8 @@ class OAuthCallbackHandler(OAuthHandler):
     signs_in = True
 
     @operation(
-        "The way back from a provider. Ends on the app, signed in, or on a page that says why not; "
-        "for a native app at its redirect URI.",
+        "The callback of a provider. Afterwards, the browser is signed in at `next`, or on an "
+        "error page; a native app gets the result at its redirect URI.",
         access="anyone",
         status=302,
         errors=(NotFound, SignInRefused, Unavailable),

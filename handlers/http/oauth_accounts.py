@@ -28,7 +28,7 @@ from services.settings.origins import checked_next
 
 
 class ProviderItem(msgspec.Struct, frozen=True):
-    """`login_url`: where a browser goes to sign in; `?next=` says where it ends."""
+    """`login_url`: the URL to sign in with it; `?next=` sets where the browser goes afterwards."""
 
     name: str
     title: str
@@ -68,7 +68,7 @@ class SignUpThere(msgspec.Struct):
 
 
 class GoThere(msgspec.Struct, frozen=True):
-    """`location`: where the browser has to go."""
+    """`location`: the URL to which the browser has to navigate."""
 
     location: str
 
@@ -93,9 +93,9 @@ class ProvidersHandler(ApiHandler):
 
 class InvitedSignUpHandler(AuthorizationRequestHandler):
     @operation(
-        "Begin to sign up at a provider with an invitation: the browser goes to `location`, and "
-        "comes back as from `/oauth/{provider}/login`. Only the cookie that is set here knows the "
-        "invitation.",
+        "Start a sign-up with a provider and an invitation: the browser goes to `location`, and "
+        "returns as from `/oauth/{provider}/login`. The invitation is only in the cookie that is "
+        "set here.",
         access="anyone",
         body=SignUpThere,
         answer=GoThere,
@@ -151,7 +151,7 @@ class LinkedAccountHandler(ApiHandler):
 
 class LinkHandler(AuthorizationRequestHandler):
     @operation(
-        "Begin to link an account at a provider: the browser goes to `location`, and comes back.",
+        "Start linking an account at a provider: the browser goes to `location`, and returns.",
         body=LinkAccount,
         answer=GoThere,
         errors=(
@@ -190,7 +190,7 @@ class LinkHandler(AuthorizationRequestHandler):
 
 class ProviderLogOutHandler(LogOutHandler):
     @operation(
-        "End this login session, and say where the browser ends the provider's own.",
+        "End this login session, and return the URL that ends the provider's session.",
         access="anyone",
         answer=EndedSession,
         errors=(Unauthenticated,),

@@ -11,8 +11,8 @@ from services.sessions.session_views import PastSession
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A login session. Times are epoch seconds; `live_sockets` counts every node's; `client`:
-    `browser`, `native` (an app), or empty where it was opened before version 1.1."""
+    """A login session. Times are epoch seconds. `live_sockets`: its open sockets on all nodes.
+    `client`: `browser`, `native` (an app), or empty if it was created before version 1.1."""
 
     id: str
     device: str
@@ -31,17 +31,17 @@ class SessionList(msgspec.Struct, frozen=True):
 
 
 class PastSessionList(msgspec.Struct, frozen=True):
-    """The last sessions that ended before their time, at most 20. `reason` says why:
-    `session_limit` where one gave way to a newer one, because there were too many."""
+    """The last sessions that ended before they expired, at most 20. `reason`: why a session ended,
+    for example `session_limit` if a newer one exceeded MAX_SESSIONS_PER_USER."""
 
     items: list[PastSession]
 
 
 class SessionsHandler(ApiHandler):
     @operation(
-        "The user's living login sessions, last seen first; or those that ended lately.",
+        "The user's active login sessions, last used first; or those that ended recently.",
         answer=SessionList | PastSessionList,
-        query={"ended": "`true`: the sessions that ended before their time, and why"},
+        query={"ended": "`true`: the sessions that ended before they expired, with the reason"},
     )
     async def get(self) -> SessionList | PastSessionList:
         claims = self.identity.claims

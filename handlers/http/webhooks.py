@@ -22,14 +22,14 @@ STATES = ("pending", "delivered", "failed")
 
 
 class NewWebhook(msgspec.Struct):
-    """`url`: https; http and private addresses where the setting WEBHOOK_PRIVATE is on."""
+    """`url`: https; http and private addresses only if WEBHOOK_PRIVATE is on."""
 
     url: Url
     events: Events
 
 
 class WebhookShown(msgspec.Struct, frozen=True):
-    """`secret` is shown this one time: `whsec_` and the key of the signatures in Base64."""
+    """`secret`: `whsec_` and the signing key in Base64; shown only once."""
 
     id: str
     url: str
@@ -44,7 +44,7 @@ class WebhookList(msgspec.Struct, frozen=True):
 
 
 class DeliveryPage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Newest first. `next`: give it as `after` for older ones; absent on the last page."""
+    """Newest first. `next`: the value of `after` for the next page; absent on the last page."""
 
     items: list[DeliveryRow]
     next: str | None = None
@@ -56,7 +56,7 @@ class WebhooksHandler(ApiHandler):
         return WebhookList(await self.services.webhooks.webhooks.all())
 
     @operation(
-        "Make a webhook. Its secret is shown this one time.",
+        "Create a webhook. Its secret is shown only once.",
         access="admin",
         body=NewWebhook,
         status=201,
@@ -74,7 +74,7 @@ class WebhooksHandler(ApiHandler):
 
 class WebhookHandler(ApiHandler):
     @operation(
-        "Delete a webhook. What waits for it is not delivered any more.",
+        "Delete a webhook. Its pending events are not delivered any more.",
         access="admin",
         status=204,
         errors=(NotFound,),
@@ -86,14 +86,14 @@ class WebhookHandler(ApiHandler):
 
 class DeliveriesHandler(ApiHandler):
     @operation(
-        "What was told, what waits and what has failed; newest first.",
+        "The deliveries of a webhook, newest first.",
         access="admin",
         answer=DeliveryPage,
         errors=(NotFound,),
         query={
-            "after": "`next` of the page before",
-            "state": "`pending`, `delivered` or `failed`: these only",
-            "limit": "1 to 100, usually 50",
+            "after": "`next` of the previous page",
+            "state": "only `pending`, `delivered` or `failed` ones",
+            "limit": "1 to 100, 50 by default",
         },
     )
     async def get(self, webhook_id: str) -> DeliveryPage:
@@ -113,8 +113,7 @@ class DeliveriesHandler(ApiHandler):
 
 class WebhookTestHandler(ApiHandler):
     @operation(
-        "Have an event `webhook.test` delivered. It is attempted once; `deliveries` says what came "
-        "of it.",
+        "Send an event `webhook.test`. It is attempted once; `deliveries` has the result.",
         access="admin",
         status=202,
         answer=DeliveryRow,
@@ -127,8 +126,8 @@ class WebhookTestHandler(ApiHandler):
 
 class ReplayHandler(ApiHandler):
     @operation(
-        "Deliver once more what was delivered or has failed. It is a new delivery with the same "
-        "`webhook-id`, behind those that wait for its subject.",
+        "Deliver an event again that was delivered or has failed. It is a new delivery with the "
+        "same `webhook-id`, queued after the pending events of its subject.",
         access="admin",
         status=202,
         answer=DeliveryRow,

@@ -46,8 +46,8 @@ class KeySet(msgspec.Struct, frozen=True):
 
 class IntrospectHandler(ApiHandler):
     @operation(
-        "Who a token stands for now (RFC 7662): an access token or an app token. Of anything else, "
-        "and of one that is revoked or expired, `active` is false and nothing more is told.",
+        "Introspect an access token or app token (RFC 7662). For anything else, and for a revoked "
+        "or expired token, the response only has `active: false`.",
         access="introspect",
         form={"token": "the token"},
         answer=Introspected,
@@ -89,9 +89,8 @@ class IntrospectHandler(ApiHandler):
 
 class VerifyHandler(ApiHandler):
     @operation(
-        "For proxies: whether a request that a proxy holds is a signed-in user's. The headers "
-        "`X-Usher-User-Id`, `-User-Name` (percent-encoded UTF-8), `-Role` and `-Session-Id` say "
-        "whose.",
+        "Authenticate a request for a proxy. The headers `X-Usher-User-Id`, `-User-Name` "
+        "(percent-encoded UTF-8), `-Role` and `-Session-Id` identify the user.",
         errors=(OriginRefused,),
     )
     async def get(self) -> None:

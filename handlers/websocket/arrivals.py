@@ -30,8 +30,8 @@ from services.rooms.joins import Credential
 from services.websocket.connection import READ_BYTES
 
 SILENCE_SECONDS = 0.5
-"""A connection that says nothing for so long, or up to twice as long, is Tornado's, which knows how
-long one may be idle."""
+"""A connection that sends nothing for this time, or up to twice this time, is passed to Tornado,
+which limits idle connections."""
 
 FAILED = "an opening handshake failed"
 
@@ -84,7 +84,7 @@ class Arrivals:
         """Of which nothing has come yet, the oldest first."""
         self._timer: asyncio.TimerHandle | None = None
         self._under_way: dict[Arrival, asyncio.Task[None]] = {}
-        """Whose credential is being looked at."""
+        """Connections whose credential is being checked."""
 
     # ---- the first bytes -------------------------------------------------------------------
 

@@ -77,7 +77,7 @@ class PlainFields(Mapping[str, str]):
 
 
 Headers: TypeAlias = HTTPHeaders | PlainFields
-"""Of a handshake, whoever has read it."""
+"""The headers of a handshake, parsed by Tornado or by this module."""
 
 
 class PlainHead(msgspec.Struct, frozen=True, gc=False):

@@ -184,7 +184,8 @@ async def history(socket: ClientSocket, frame: Frame, data: rooms.AskHistory) ->
         raise BadRequest("history: room or rooms", detail="data: either room or rooms is needed")
     grant = await _granted_now(socket, data.room)
     bus = socket.context.services.bus
-    window = await bus.read(data.room, data.after, HISTORY_PAGE, grant.since)
+    read = await bus.read(data.room, data.after, HISTORY_PAGE, grant.since)
+    window = await socket.context.services.authors.shown(read, set())
     texts, _ = _take_fitting(window, HISTORY_BYTES - len(frame.id), at_least_one=True)
     more = window.more or len(texts) < len(window.messages)
     answer = rooms.History(texts, window.complete, more)
@@ -210,10 +211,11 @@ async def _history_of_many(socket: ClientSocket, frame: Frame, asked: list[rooms
     granted = await _granted_among(socket, [each.room for each in asked])
     answers: list[rooms.RoomHistory] = []
     left = HISTORY_BYTES - len(frame.id)
+    living: set[str] = set()
     limit = max(ROOM_PAGE, HISTORY_PAGE // len(asked))  # few that were silent for long, far away
     for start in range(0, len(asked), ROOMS_AT_ONCE):
         some = asked[start : start + ROOMS_AT_ONCE]
-        windows = await _read_many(socket, some, granted, limit)
+        windows = await _read_many(socket, some, granted, limit, living)
         for each, read in zip(some, windows, strict=True):
             # Checked again: rights may have been revoked while the logs were read.
             refusal = _refusal(socket, each.room, granted)
@@ -259,16 +261,21 @@ def _part_of(
 
 
 async def _read_many(
-    socket: ClientSocket, asked: list[rooms.AskRoom], granted: dict[str, Grant], limit: int
+    socket: ClientSocket,
+    asked: list[rooms.AskRoom],
+    granted: dict[str, Grant],
+    limit: int,
+    living: set[str],
 ) -> list[Window | type[Forbidden]]:
     """The logs of several rooms, read concurrently, where there is the right to read."""
-    bus = socket.context.services.bus
+    bus, authors = socket.context.services.bus, socket.context.services.authors
 
     async def read(each: rooms.AskRoom) -> Window | type[Forbidden]:
         grant = granted.get(each.room)
         if grant is None:
             return Forbidden
-        return await bus.read(each.room, each.after, limit, grant.since)
+        window = await bus.read(each.room, each.after, limit, grant.since)
+        return await authors.shown(window, living)
 
     return await asyncio.gather(*map(read, asked))
 

@@ -310,7 +310,7 @@ EVENTS: dict[str, ClientEvent] = {
         protocol.UserJoin,
         protocol.Joined,
         "Say who you are, where no credential came on open. A refusal ends a socket that has not "
-        "joined; one that has goes on as it was.",
+        "joined; a joined socket is not affected.",
         _CREDENTIAL_ERRORS,
     ),
     "token-refresh": client_event(

@@ -172,6 +172,13 @@ class SocketIdentity:
         self.context.services.last_seen.record(claims.sid)
         self._watch_expiry()
 
+    def rename(self, name: str) -> None:
+        """Take over the user's new display name: in what the socket sends from now on, and in
+        presence."""
+        self._session = msgspec.structs.replace(self.session, name=name)
+        self.membership.rename(name)
+        self.context.services.pool.write(self.session)
+
     def _joined(self) -> protocol.Joined:
         session = self.session
         user = protocol.JoinedUser(session.user_id, session.name, session.role)

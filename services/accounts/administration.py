@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import cast
 
 import peewee
 
 from models.user import User
 from services.accounts import account_rows, link_rows
 from services.accounts.account_rows import UserRow
+from services.accounts.display_names import checked_name
 from services.claims import Role
 from services.errors import Forbidden, NotFound
+from services.mail_outbox import NO_MAILS, Mails
 from services.outbox import NO_OUTBOX, Outbox
 from services.registration.addresses import normalised_email
 from services.sessions.control import Revocation
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
+from services.sessions.session_views import Profile
 from services.storage.database import Database
+from services.storage.row_locks import locked_one
 
 MAX_PAGE = 100
 """Accounts that one call lists."""
@@ -30,6 +35,7 @@ class Administration:
         take_out_tokens: deletes a user's provider tokens within a transaction; the function that
             it returns revokes them at their providers.
         outbox: receives events when accounts are changed, disabled or deleted.
+        mails: receives a notice for the owner of an account that is deleted.
     """
 
     def __init__(
@@ -40,8 +46,9 @@ class Administration:
         take_out_tokens: Callable[[peewee.Database, str], Callable[[], None]],
         clock: Callable[[], float] = time.time,
         outbox: Outbox = NO_OUTBOX,
+        mails: Mails = NO_MAILS,
     ) -> None:
-        self._outbox = outbox
+        self._outbox, self._mails = outbox, mails
         self._database = database
         self._take_out_tokens = take_out_tokens
         self._ends, self._revocations = session_ends, revocations
@@ -121,7 +128,9 @@ class Administration:
         """
 
         def end(db: peewee.Database) -> tuple[list[Revocation], Callable[[], None]]:
-            ended = self._disable(db, account_rows.for_change(db, user_id), "deleted")
+            user = account_rows.for_change(db, user_id)
+            ended = self._disable(db, user, "deleted")
+            self._mails.enqueue(db, "account_deleted", user.email, {})
             return ended, self._take_out_tokens(db, user_id)
 
         # First disable the account, which is quick: from here on it admits nobody. The sessions'
@@ -132,6 +141,33 @@ class Administration:
         give_back()
         await self._ends.forget(user_id)
         await self._database.run(account_rows.delete, user_id, self._outbox)
+
+    async def rename(self, user_id: str, name: str) -> Profile:
+        """Change an account's display name. Open sockets, and presence on every node, have the new
+        one at once; messages that were sent keep the old one.
+
+        Raises:
+            BadRequest: the name is empty, too long, or has invisible characters.
+            NotFound: the account does not exist.
+        """
+        shown = checked_name(name)
+
+        def change(db: peewee.Database) -> tuple[Profile, list[Revocation]]:
+            user = locked_one(User.select().where(User.id == user_id), db)
+            if user is None:
+                raise NotFound("no such account")
+            profile = Profile(user.id, user.email, shown, cast("Role", user.role))
+            if shown == user.name:
+                return profile, []
+            User.update({User.name: shown}).where(User.id == user_id).execute(db)
+            user.name = shown
+            account_rows.tell(db, self._outbox, "user.changed", user, "name")
+            # As a change of rights in no channel: cached login states are looked up anew.
+            return profile, [self._revocations.record(db, "access", "", user_id, "renamed")]
+
+        profile, changed = await self._database.run(change)
+        await self._revocations.publish(changed)
+        return profile
 
     async def disconnect(self, user_id: str) -> int:
         """End all login sessions of a user. Returns how many sockets were closed on this node.

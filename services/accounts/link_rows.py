@@ -79,7 +79,7 @@ def take(
     if link is None:
         return None
     user = locked_one(User.select().where(User.id == link.user_id), db)
-    # Read again behind the account's lock: whoever was faster has deleted it.
+    # Read again under the account's lock: a concurrent use may have deleted it.
     link = AccountLink.select().where(AccountLink.hash == hash_).get_or_none(db)
     taken = None if link is None else _taken(link, user, purposes, now)
     if taken is not None:

@@ -7,7 +7,7 @@ server or proxy. Tokens are stored as a hash only.
 from __future__ import annotations
 
 from services.errors import LinkRefused
-from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.keyed_tokens import Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
 from services.opaque import opaque_token, token_hash
@@ -50,7 +50,7 @@ class LinkTokens:
             RateLimited: too many invalid links from this address in an hour, or too many attempts
                 with one link. A valid link is accepted even if its address sent many invalid ones.
         """
-        if not self._has_valid_checksum(token):
+        if not self._checksums.holds(token, PREFIX, MAX_TOKEN_LENGTH):
             raise await self.refused("not one of ours, by its form", ip)
         (await self._limits.take((self._limits.of.refresh_reuse, token))).require()
         return token_hash(token)
@@ -64,11 +64,3 @@ class LinkTokens:
         limits = self._limits
         (await limits.take((limits.of.bad_tokens, network_of(ip)))).require()
         return LinkRefused(f"link: {evidence}")
-
-    def _has_valid_checksum(self, token: str) -> bool:
-        text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
-        return (
-            len(token) <= MAX_TOKEN_LENGTH
-            and text.startswith(PREFIX)
-            and self._checksums.verify(text, checksum)
-        )

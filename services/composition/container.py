@@ -11,6 +11,7 @@ from services.accounts.accounts import Accounts
 from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
+from services.accounts.export import Export
 from services.accounts.link_tokens import LinkTokens
 from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
@@ -47,10 +48,12 @@ from services.refresh.parts import RefreshParts
 from services.registration import parts as registration_parts
 from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
+from services.rooms.authors import Authors
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
+from services.rooms.renames import Renames
 from services.rooms.room_protocol import gap_event, message_event
 from services.rooms.rooms import Rooms
 from services.rooms.shares import Shares
@@ -98,6 +101,8 @@ class Services:
     joins: Joins
     accounts: Accounts
     administration: Administration
+    export: Export
+    authors: Authors
     login_sessions: LoginSessions
     session_ends: SessionEnds
     refresh: RefreshParts
@@ -201,7 +206,8 @@ def build(
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     tell_of_sessions(login_sessions, revocations, outbox, audit)
     contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
-    revocations.on_access(access.apply)
+    authors = Authors(database)
+    revocations.on_access(Renames(hub, authors, access.apply).apply)
     passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
@@ -224,6 +230,7 @@ def build(
         settings.email_domains,
         hooks.invited(audit),
         hooks.handed_over(audit),
+        mail.outbox,
     )
     oauth = oauth_parts.join(
         Providers(settings.oauth_providers, issuer),
@@ -251,6 +258,7 @@ def build(
         mail.outbox,
         hooks.passkey_copied(audit),
     )
+    registration.handovers.on_handover(factors.factors.remove_all)
     accounts = Accounts(
         database,
         passwords,
@@ -276,8 +284,15 @@ def build(
         joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
         accounts=accounts,
         administration=Administration(
-            database, session_ends, revocations, oauth.take_out, outbox=outbox
+            database,
+            session_ends,
+            revocations,
+            oauth.take_out,
+            outbox=outbox,
+            mails=mail.outbox,
         ),
+        export=Export(database, factors.factors.methods),
+        authors=authors,
         login_sessions=login_sessions,
         session_ends=session_ends,
         refresh=refresh_parts.join(
@@ -328,8 +343,6 @@ def build(
             accounts,
             passwords,
             login_sessions,
-            session_ends,
-            revocations,
             registration,
             limits,
             LinkTokens(tokens.links, limits, issuer),

@@ -1,13 +1,13 @@
 """Starts pieces of work in rotation of callers, a few in each iteration of the event loop.
 
-An event loop runs everything that is ready before it looks at anything new. So whoever sends 500
-requests at once would have all 500 begun before the next request of anybody else, and all of them
-under way between any two of its steps. Here the loop begins a few and then looks at what else is
-ready. Callers of whom nothing waits yet come first, the others in rotation. While somebody else's
-request is under way, a caller with a crowd of them leaves the loop free for a moment in between.
+An event loop runs everything that is ready before it polls for new events. So if a client sends 500
+requests at once, all 500 would start before the next request of another client, and would run
+between any two of its steps. This module starts only a few pieces per iteration. Callers without
+waiting work come first, the others in rotation. While a request of another caller is in progress, a
+caller with many waiting pieces yields the loop for a moment between its own.
 
-What waits is bounded by the file descriptors, because each connection has one piece of work here
-at most.
+The number of waiting pieces is bounded by the file descriptors, because each connection has at most
+one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ HANDSHAKES_AT_ONCE = 16
 """Plain handshakes begun in one. Each costs a third, and those of one iteration go to Redis in one
 write."""
 OF_CROWDS = 2
-"""Of these, for callers with a crowd while requests of others are under way."""
+"""Of these, the pieces of callers with a crowd, while requests of others are in progress."""
 CROWD = 16
-"""A caller of whom more pieces wait has a crowd: a browser opens up to six connections."""
+"""A caller with more waiting pieces has a crowd. A browser opens up to six connections."""
 PAUSE_SECONDS = 0.001
-"""How long the loop is left to others, then. A piece begun costs about half as much."""
+"""How long the loop is then left to others. Starting a piece takes about half of this."""
 
 log = logging.getLogger("usher.rotation")
 
@@ -67,18 +67,18 @@ class Rotation:
         self._at_once = self._left = at_once
         self._waiting: dict[str, deque[Callable[[], None]]] = {}
         self._new: deque[str] = deque()
-        """Callers who wait for their first piece, each once."""
+        """Callers that wait for their first piece, each once."""
         self._served: deque[str] = deque()
-        """The others who wait, each once."""
+        """The other waiting callers, each once."""
         self._is_ticking = False
         self._idle: list[asyncio.Future[None]] = []
 
     def start(self, caller: str, work: Callable[[], None]) -> None:
-        """Begin a piece of work, now or when it is the caller's turn. An error of work that had to
+        """Start a piece of work, now or when it is the caller's turn. An error of work that had to
         wait is logged.
 
         Args:
-            caller: the network that it is done for.
+            caller: the network of the client.
         """
         if self.begins_now():
             work()
@@ -96,7 +96,7 @@ class Rotation:
         return True
 
     def turn(self, caller: str) -> asyncio.Future[None] | None:
-        """The same for what is to be awaited: None if it may begin now."""
+        """Return a future to await before starting work, or None if it may start now."""
         if self.begins_now():
             return None
         turn = asyncio.get_running_loop().create_future()
@@ -175,5 +175,5 @@ class Rotation:
 
 
 def _give(turn: asyncio.Future[None]) -> None:
-    if not turn.done():  # else whoever waited is gone
+    if not turn.done():  # otherwise the waiting caller was cancelled
         turn.set_result(None)

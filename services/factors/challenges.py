@@ -24,7 +24,7 @@ from services.event_loop.steady_clock import SteadyClock
 from services.factors import totp_rows
 from services.factors.factors import Method, methods_of
 from services.factors.passkeys import Assertion
-from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.keyed_tokens import Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
 from services.metrics import Metrics
@@ -191,7 +191,7 @@ class LoginChallenges:
             RateLimited: too many wrong answers, or too many sign-ins of this user.
         """
         network = network_of(device.ip)
-        if not self._has_valid_checksum(challenge):
+        if not self._checksums.holds(challenge, PREFIX, MAX_CHALLENGE_LENGTH):
             raise await self._refused("not one of ours, by its form", network)
         hash_ = token_hash(challenge)
         waiting = await self._database.run(self._waiting, hash_)
@@ -309,14 +309,6 @@ class LoginChallenges:
         if not timely or row.state != _state_of(user):
             return None
         return user, cast("Client", row.client)
-
-    def _has_valid_checksum(self, challenge: str) -> bool:
-        text, checksum = challenge[:-CHECKSUM_LENGTH], challenge[-CHECKSUM_LENGTH:]
-        return (
-            len(challenge) <= MAX_CHALLENGE_LENGTH
-            and text.startswith(PREFIX)
-            and self._checksums.verify(text, checksum)
-        )
 
     async def _refused(self, evidence: str, network: str) -> Unauthenticated:
         """Count an invalid challenge for the client's address.

@@ -30,6 +30,7 @@ from services.metrics import Metrics
 from services.redis.store import Command, Store
 
 WINDOW_SECONDS = 3600
+EXPORTS = 20
 KEY_PREFIX = "usher:limits"
 MAX_REMEMBERED = 20_000
 """Full windows that a node remembers, so that further calls are refused without Redis."""
@@ -88,6 +89,7 @@ class Limits(msgspec.Struct, frozen=True):
         bad_keys: invalid API keys, by address.
         refresh_reuse: uses of one refresh token, code or link: parallel tabs, and lost responses.
         signins, refreshes, tickets: by user.
+        exports: of one's own data, by user.
         mails, mailbox: by address asked from, and by mailbox.
     """
 
@@ -105,6 +107,7 @@ class Limits(msgspec.Struct, frozen=True):
     signins: Limit
     refreshes: Limit
     tickets: Limit
+    exports: Limit
     mails: Limit
     mailbox: Limit
 
@@ -148,6 +151,7 @@ def limits_of(settings: LimitSettings) -> Limits:
         signins=Limit("signins", settings.limit_signins),
         refreshes=Limit("refreshes", settings.limit_refreshes),
         tickets=Limit("tickets", settings.limit_tickets, is_final=True),
+        exports=Limit("exports", EXPORTS),
         mails=Limit("mails", mails, is_final=True),
         mailbox=Limit("mailbox", part(mails, 4), is_final=True),
     )

@@ -25,7 +25,7 @@ from models.user import User
 from services.claims import Claims
 from services.errors import Unauthenticated
 from services.event_loop.steady_clock import SteadyClock
-from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.keyed_tokens import Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
 from services.native.requests import NativeRequest
@@ -145,14 +145,6 @@ class NativeCodes:
         text = opaque_token(PREFIX).reveal()
         return Secret(text + self._checksums.sign(text))
 
-    def _has_valid_checksum(self, code: str) -> bool:
-        text, checksum = code[:-CHECKSUM_LENGTH], code[-CHECKSUM_LENGTH:]
-        return (
-            len(code) <= MAX_CODE_LENGTH
-            and text.startswith(PREFIX)
-            and self._checksums.verify(text, checksum)
-        )
-
     # ---- exchanging ------------------------------------------------------------------------
 
     async def exchange(
@@ -172,7 +164,7 @@ class NativeCodes:
                 one code.
         """
         of, network = self._limits.of, network_of(device.ip)
-        if not self._has_valid_checksum(code):
+        if not self._checksums.holds(code, PREFIX, MAX_CODE_LENGTH):
             (await self._limits.take((of.bad_tokens, network))).require()
             raise _refused("not one of ours, by its form")
         # A genuine code is accepted even if its address sent many invalid ones.

@@ -19,6 +19,7 @@ from services.claims import Role
 from services.errors import Conflict, NotFound, Unauthenticated
 from services.event_loop.steady_clock import SteadyClock
 from services.keyed_tokens import Checksums
+from services.mail_outbox import NO_MAILS, Mails
 from services.opaque import opaque_token, token_hash
 from services.registration import invitation_rows
 from services.registration.addresses import normalised_email
@@ -66,6 +67,7 @@ class Invitations:
         registration: the rules that new invitations must meet.
         checksums: sign the tokens.
         public_url: the URL at which browsers reach the server, without a trailing slash.
+        mails: receives the links of invitations that have an address.
         clock: epoch seconds that never go back within the process.
     """
 
@@ -75,16 +77,12 @@ class Invitations:
         registration: Registration,
         checksums: Checksums,
         public_url: str,
+        mails: Mails = NO_MAILS,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._database, self._registration = database, registration
-        self._checksums, self._public_url = checksums, public_url
+        self._checksums, self._public_url, self._mails = checksums, public_url, mails
         self._clock = SteadyClock() if clock is None else clock
-        self._on_made: Callable[[peewee.Database, InvitationRow, str], None] = lambda *_: None
-
-    def on_made(self, act: Callable[[peewee.Database, InvitationRow, str], None]) -> None:
-        """Call `act` with every new invitation and its link, within its transaction."""
-        self._on_made = act
 
     async def create(
         self,
@@ -97,7 +95,8 @@ class Invitations:
 
         Args:
             created_by: the administrator; None on the command line.
-            email: the only address that may sign up with it; None for any.
+            email: the only address that may sign up with it, to which the link is sent as well;
+                None for any.
             role: of the account that it opens.
             seconds: how long it is valid.
 
@@ -122,7 +121,8 @@ class Invitations:
                 raise TooManyInvitations("invitations: too many unused")
             values = {**msgspec.structs.asdict(row), "hash": token_hash(token)}
             invitation_rows.insert(db, {**values, "made_by_command": created_by is None})
-            self._on_made(db, row, url.reveal())
+            if address is not None:
+                self._mails.enqueue(db, "invitation", address, {"link": url.reveal()})
 
         try:
             await self._database.run(work)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from services.keyed_tokens import Checksums
 from services.limits.hourly import HourlyLimits
+from services.mail_outbox import NO_MAILS, Mails
 from services.registration.handovers import Handovers
 from services.registration.invitations import Invitations
 from services.registration.registration import Mode, Registration
@@ -36,6 +37,7 @@ def join(
     domains: tuple[str, ...] = (),
     used: Callable[[str, str], None] | None = None,
     handed_over: Callable[[str, str], None] | None = None,
+    mails: Mails = NO_MAILS,
     clock: Callable[[], float] = time.time,
     steady: Callable[[], float] | None = None,
 ) -> RegistrationParts:
@@ -47,6 +49,7 @@ def join(
         mode, domains: SIGNUP and EMAIL_DOMAINS.
         used: called with the invitation and the new user, see `Registration.on_used`.
         handed_over: called with the user and the proof, see `Handovers.on_done`.
+        mails: receives the links of invitations that have an address.
         steady: as `clock`, but never set back within the process.
     """
     rules = Registration(database, mode, domains, checksums, limits, steady)
@@ -55,5 +58,5 @@ def join(
         rules.on_used(used)
     if handed_over is not None:
         handovers.on_done(handed_over)
-    invitations = Invitations(database, rules, checksums, public_url, steady)
+    invitations = Invitations(database, rules, checksums, public_url, mails, steady)
     return RegistrationParts(rules, invitations, handovers)

@@ -17,7 +17,7 @@ from services.errors import (
     SignupClosed,
 )
 from services.event_loop.steady_clock import SteadyClock
-from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
+from services.keyed_tokens import Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
 from services.opaque import token_hash
@@ -119,7 +119,7 @@ class Registration:
             InvitationRefused: it was not.
             RateLimited: as `check`.
         """
-        if not self._has_valid_checksum(invitation):
+        if not self._checksums.holds(invitation, PREFIX, MAX_TOKEN_LENGTH):
             raise await self._refused("not one of ours, by its form", ip)
         (await self._limits.take((self._limits.of.refresh_reuse, invitation))).require()
         return token_hash(invitation)
@@ -174,14 +174,6 @@ class Registration:
             self._on_used(admitted.invitation, user_id)
 
     # ---- tokens ----------------------------------------------------------------------------
-
-    def _has_valid_checksum(self, token: str) -> bool:
-        text, checksum = token[:-CHECKSUM_LENGTH], token[-CHECKSUM_LENGTH:]
-        return (
-            len(token) <= MAX_TOKEN_LENGTH
-            and text.startswith(PREFIX)
-            and self._checksums.verify(text, checksum)
-        )
 
     async def _refused(self, evidence: str, ip: str) -> InvitationRefused:
         """Count an invalid invitation for the client's address.

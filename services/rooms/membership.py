@@ -102,6 +102,12 @@ class Membership:
         if self._guarded:
             self._guard()
 
+    def rename(self, name: str) -> None:
+        """Take over the user's new display name."""
+        self._user = Member(self._user.id, name)
+        for room in self._joined:
+            self._presence.renamed(room, self._user, self._member.session_id)
+
     def leave(self, name: str) -> bool:
         """Leave a room. Returns False if the socket was not in it."""
         if name not in self._joined:

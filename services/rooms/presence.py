@@ -137,6 +137,19 @@ class Presence:
             if presence.pending_notification is not None:
                 presence.pending_notification.cancel()
 
+    def renamed(self, room: str, member: Member, session_id: str) -> None:
+        """The user of a socket in a room here has a new name. Members are not notified; whoever
+        asks who is there gets it."""
+        presence = self._presence.get(room)
+        before = None if presence is None else presence.own.get(session_id)
+        if presence is None or before is None or before == member:
+            return
+        presence.own[session_id] = member
+        self._index.remove(room, self._entry(session_id, before))
+        self._index.write(room, [self._entry(session_id, member)])
+        here = Here(member.id, self._node, member.name)
+        self._publish(room, presence, Change(here, on_enter=True))
+
     def _entry(self, session_id: str, member: Member) -> Entry:
         return Entry(member.id, self._node, member.name, session_id)
 

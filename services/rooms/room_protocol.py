@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import msgspec
 
 from services.rooms.presence import PresenceChange
-from services.websocket.protocol import Member, Refusal, ServerEvent, encode_event
+from services.websocket.protocol import Author, Member, Refusal, ServerEvent, encode_event
 
 MAX_ROOM_NAME = 128
 MAX_HISTORY_ROOMS = 250
-"""In one `history`: their names and ids fit into a frame, and so do answers without messages."""
+"""Rooms in one `history`. Their names and ids fit into a frame, and so do replies without
+messages."""
 RoomName = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ROOM_NAME)]
 ModelName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 MessageId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -23,7 +24,7 @@ def null() -> msgspec.Raw:
 
 
 class InRoom(msgspec.Struct):
-    """`room`: `user:{id}` (one's own) or `channel:{id}`."""
+    """`room`: `user:{id}` (the user's own) or `channel:{id}`."""
 
     room: RoomName
 
@@ -69,13 +70,13 @@ class OneRoom(msgspec.Struct, frozen=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """`id`: of the message; within a room ids grow."""
+    """`id`: the message's id; ids increase within a room."""
 
     id: str
 
 
 class People(msgspec.Struct, frozen=True):
-    """`total`: how many there are; of very many not all are named."""
+    """`total`: number of users in the room; `users` has only a part of very many."""
 
     users: list[Member]
     total: int
@@ -90,13 +91,13 @@ class Message(msgspec.Struct, frozen=True, rename={"sender": "from"}):
 
     id: str
     room: str
-    sender: Member
+    sender: Author
     data: Any
     sent_at: float
 
 
 class RoomHistory(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Of one room, as of `History`; or `error`, where it may not be read."""
+    """The history of one room, as in `History`; or `error`, if it may not be read."""
 
     room: str
     messages: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
@@ -163,14 +164,16 @@ def gap_event(room: str) -> bytes:
 
 
 ROOM_SERVER_EVENTS: dict[str, ServerEvent] = {
-    "message": ServerEvent(Message, "Somebody said something in a room of yours."),
-    "typing": ServerEvent(Typing, "Somebody else is typing in a room of yours."),
-    "presence": ServerEvent(PresenceChange, "Somebody came into a room of yours, or left it."),
+    "message": ServerEvent(
+        Message, "A message in a room that the socket is in, including the user's own."
+    ),
+    "typing": ServerEvent(Typing, "Another socket is typing in a room."),
+    "presence": ServerEvent(PresenceChange, "Users entered or left a room."),
     "gap": ServerEvent(
-        OneRoom, "Messages of a room may be lost that `history` does not have: load it anew."
+        OneRoom, "Messages of a room may be lost that are not in `history`: reload the room."
     ),
     "access-changed": ServerEvent(
-        RoomList, "Your rights have changed; these are the rooms you are in now."
+        RoomList, "The user's rights have changed; `rooms` are those that the socket is in now."
     ),
 }
 

@@ -29,12 +29,13 @@ from services.storage.database import Database
 
 IN_STORE = "t."
 IN_DATABASE = "d."
-"""A ticket's beginning says where it lies: with Redis away, tickets lie in the database."""
+"""Prefixes of tickets, by where they are stored: in Redis, or in the database while Redis is
+unavailable."""
 MAX_TICKET_LENGTH = 128
 
 
 class _Payload(msgspec.Struct, frozen=True):
-    """`epoch`: of the Redis that it lies in; see redis/epoch.py."""
+    """`epoch`: epoch of the Redis that stores it; see services/redis/epoch.py."""
 
     claims: Claims
     expires_at: float

@@ -16,40 +16,44 @@ from services.websocket.protocol import CloseCode
 
 
 class HubRooms(Protocol):
-    """The rooms of a socket that has joined; services/rooms/membership.py has them."""
+    """The rooms of a socket that has joined. services/rooms/membership.py implements it."""
 
     def names(self) -> list[str]:
         """The rooms that the socket is in."""
 
     def leave(self, name: str) -> bool:
-        """Go out of a room. False when the socket was not in it."""
+        """Leave a room. Returns False if the socket was not in it."""
 
     def grant_in(self, room: str) -> Grant | None:
-        """What the socket may do in a room; None when it may not even listen."""
+        """The socket's grant in a room; None if it may not read it."""
 
     async def change(self, channel_id: str, grant: Grant | None) -> bool:
-        """Take over the right in one channel; None takes it away. True if it changed."""
+        """Set the grant in a channel; None revokes it. Returns whether it changed."""
 
 
 class HubSocket(Protocol):
-    """What the hub asks of a socket that has joined."""
+    """The interface of a joined socket."""
 
     connection: Connection
     bearer_token_id: str | None
-    """`jti` of the access token that this socket alone may hold; None for tickets, cookies."""
+    """`jti` of the access token that is bound to this socket; None for tickets and cookies."""
     generation: int
-    """Of its login session; see models/login_session.py. No other node asks: not in Redis."""
+    """Generation of its login session, see models/login_session.py. Not stored in Redis, as no
+    other node needs it."""
 
     @property
     def session(self) -> SocketSession:
-        """Who it is."""
+        """The socket session: user, login session and node."""
 
     @property
     def membership(self) -> HubRooms:
-        """Which rooms it is in."""
+        """The rooms of the socket."""
+
+    def rename(self, name: str) -> None:
+        """Take over the user's new display name."""
 
     def close(self, code: CloseCode, after: float | None = None) -> None:
-        """Close at once. `after`: seconds to wait before another try."""
+        """Close at once. `after`: seconds that the client should wait before it reconnects."""
 
 
 class Hub:

@@ -1,4 +1,4 @@
-"""Pings, so that a peer that has vanished does not count as present."""
+"""Pings idle sockets, so that a vanished peer does not count as present."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from services.sockets.hub import Hub
 
 PING_SECONDS = 20.0
 SILENCE_SECONDS = 65.0
-"""Three pings unanswered: nobody is there."""
+"""Time without data from the peer, about three unanswered pings, after which it is dropped."""
 SLICE = 500
 
 
 async def keep_alive(hub: Hub, awake_since: float = 0.0) -> None:
-    """Ping whoever was silent lately; drop who has been for too long (RFC 6455 5.5.2).
+    """Ping idle sockets, and drop those that have been silent for too long (RFC 6455 section
+    5.5.2).
 
     Args:
-        awake_since: when a stall of this loop last ended, by its clock. Nobody was heard in it,
-            and nobody was asked.
+        awake_since: when a stall of the loop last ended, by its clock. During a stall, nothing was
+            read or pinged.
     """
     now = asyncio.get_running_loop().time()
     for number, client in enumerate(hub):
@@ -27,4 +28,4 @@ async def keep_alive(hub: Hub, awake_since: float = 0.0) -> None:
         elif silence > PING_SECONDS / 2:
             client.connection.ping()
         if number % SLICE == SLICE - 1:
-            await asyncio.sleep(0)  # thousands of writes in one turn would hold up the rest
+            await asyncio.sleep(0)  # thousands of writes in one iteration would block the loop

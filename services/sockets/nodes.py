@@ -1,4 +1,4 @@
-"""The live nodes of this installation, each under a lease that it renews."""
+"""The register of live nodes in Redis. Each node renews its own lease."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ NODES_KEY = "usher:{nodes}:living"
 
 
 class Nodes:
-    """The register of living nodes.
+    """The register of live nodes.
 
     Args:
         node: id of this process.
+        clock: epoch seconds.
     """
 
     def __init__(self, store: Store, node: str, clock: Callable[[], float] = time.time) -> None:
         self._store, self.node, self._clock = store, node, clock
 
     async def renew(self) -> None:
-        """Say that this node lives; strike out those whose lease has ended.
+        """Renew this node's lease, and remove nodes whose lease has expired.
 
         Raises:
-            StoreUnavailable: Redis is away.
+            StoreUnavailable: Redis is unavailable.
         """
         now = self._clock()
         await self._store.call(
@@ -34,18 +35,18 @@ class Nodes:
         )
 
     async def leave(self) -> None:
-        """Say that this node stops.
+        """Remove this node, which is stopping.
 
         Raises:
-            StoreUnavailable: Redis is away; the lease ends by itself.
+            StoreUnavailable: Redis is unavailable; the lease will expire.
         """
         await self._store.call(("ZREM", NODES_KEY, self.node))
 
     async def living(self) -> set[str]:
-        """The nodes that live, this one among them.
+        """The live nodes, including this one.
 
         Raises:
-            StoreUnavailable: Redis is away.
+            StoreUnavailable: Redis is unavailable.
         """
         (names,) = await self._store.call(("ZRANGEBYSCORE", NODES_KEY, self._clock(), "+inf"))
         return {name.decode() for name in names} | {self.node}

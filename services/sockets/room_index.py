@@ -15,13 +15,13 @@ import msgspec
 from services.redis.store import Store
 
 HERE_SECONDS = 20.0
-"""Lease of an entry. Nodes look at each other's every 10 s: who was on a dead node is gone for
-them, too, within the 30 s of the contract."""
+"""Lease of an entry. Nodes read the index every 10 s, so users of a dead node disappear within the
+30 s of the contract."""
 HERE_MS = int(HERE_SECONDS * 1000)
 
 
 class Here(msgspec.Struct, frozen=True, array_like=True):
-    """One user on one node."""
+    """A user's presence on a node."""
 
     user_id: str
     node: str
@@ -29,7 +29,7 @@ class Here(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Entry(Here, frozen=True, array_like=True):
-    """The same by one of their sockets, as it lies in Redis."""
+    """An entry in Redis: a socket of a user on a node."""
 
     session_id: str
 
@@ -39,12 +39,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def room_index_key(room: str) -> str:
-    """The sockets in a room: entries, scored by the end of their lease."""
+    """The key of a room's sorted set: entries, scored by the end of their lease."""
     return f"usher:{{{room}}}:here"
 
 
 class RoomIndex:
-    """The indexes of all rooms. What is written leaves with this turn's commands."""
+    """The indexes of all rooms. Writes are sent with the other commands of this loop iteration."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store, self._clock = store, clock
@@ -53,21 +53,21 @@ class RoomIndex:
         """Write entries, or renew them. Issued when called.
 
         Raises:
-            StoreUnavailable: when awaited: Redis is away; the next renewal makes up for it.
+            StoreUnavailable: when awaited: Redis is unavailable; the next renewal repairs it.
         """
         key, end = room_index_key(room), self._clock() + HERE_SECONDS
         scored = (part for entry in entries for part in (end, _encode(entry)))
         return self._store.call(("ZADD", key, *scored), ("PEXPIRE", key, HERE_MS))
 
     def remove(self, room: str, entry: Entry) -> None:
-        """Take an entry out, as it was written, without waiting."""
+        """Remove an entry, without waiting."""
         self._store.call(("ZREM", room_index_key(room), _encode(entry)))
 
     async def read(self, room: str) -> list[Entry]:
-        """The entries whose lease holds; the rest is swept out.
+        """Read the entries with a valid lease, and remove the expired ones.
 
         Raises:
-            StoreUnavailable: Redis is away.
+            StoreUnavailable: Redis is unavailable.
         """
         key, now = room_index_key(room), self._clock()
         _, found = await self._store.call(

@@ -22,12 +22,12 @@ from services.sockets.session_pool import index_commands, user_index_key
 
 
 class Place(msgspec.Struct, gc=False):
-    """A socket's place among those of its user, from before it is let in.
+    """A slot for a socket in its user's index, taken before the socket is admitted.
 
     Attributes:
-        session_id: of the socket that it will be.
-        count: how many places there are on all nodes, this one included; 0 while Redis has not
-            said it.
+        session_id: id of the future socket session.
+        member: its entry in the index.
+        count: number of places on all nodes, including this one; 0 until Redis has replied.
     """
 
     user_id: str
@@ -36,20 +36,20 @@ class Place(msgspec.Struct, gc=False):
     count: int = 0
 
     def commands(self, now: float) -> tuple[Command, ...]:
-        """What takes the place in Redis, or takes it again. `now`: epoch seconds."""
+        """The commands that take or renew the place in Redis. `now`: epoch seconds."""
         index = user_index_key(self.user_id)
         return (*index_commands(self.user_id, self.member, now), ("ZCARD", index))
 
     def answered(self, replies: Sequence[Any]) -> None:
-        """Take Redis' replies to `commands`."""
+        """Process the replies to `commands`."""
         self.count = replies[-1]
 
 
 class SocketLimit:
-    """Gives places to sockets, and refuses those there are none for.
+    """Reserves a place for each socket, and refuses sockets beyond the limit.
 
     Args:
-        most: sockets of one user.
+        most: MAX_SOCKETS_PER_USER.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class SocketLimit:
         self._entering: dict[str, int] = {}
 
     def take(self, claims: Claims) -> Place:
-        """Take a place for a socket that is about to join, on this node. Waits for nothing.
+        """Take a place on this node for a socket that is about to join. Does not wait.
 
-        `Admission.identify` takes it in Redis, too. `check` it then, and `give_back` it once the
-        socket is in the hub, or is not to be.
+        `Admission.identify` also takes it in Redis. Call `check` afterwards, and `give_back` once
+        the socket is in the hub or is refused.
 
         Raises:
-            RateLimited: this node alone has as many sockets of the user.
+            RateLimited: this node alone has the maximum number of sockets of the user.
         """
         user_id = claims.sub
         entering = self._entering.get(user_id, 0)
@@ -76,16 +76,15 @@ class SocketLimit:
         return Place(user_id, session_id, f"{claims.sid}/{session_id}")
 
     def exceeds_limit(self, place: Place) -> bool:
-        """Whether a place is one too many, as far as Redis said. Without Redis this node's own
-        count has to do."""
+        """Whether the place is beyond the limit, by the count of Redis. Without Redis, only this
+        node's own sockets are counted."""
         return place.count > self._most
 
     async def check(self, place: Place) -> None:
-        """Refuse a place beyond the last, unless it is one of a node that died: its entries stay
-        until they are swept.
+        """Refuse a place beyond the limit, after removing expired entries of dead nodes.
 
         Raises:
-            RateLimited: there are too many already, on all nodes together.
+            RateLimited: the user has too many sockets on all nodes.
         """
         index = user_index_key(place.user_id)
         old = ("ZREMRANGEBYSCORE", index, "-inf", self._clock())
@@ -97,7 +96,7 @@ class SocketLimit:
             raise RateLimited("too many sockets of one user")
 
     def give_back(self, place: Place) -> None:
-        """The socket has joined, and is counted as that; or it never will."""
+        """Release the place: the socket has joined and is counted in the hub, or was refused."""
         left = self._entering.get(place.user_id, 0) - 1
         if left > 0:
             self._entering[place.user_id] = left

@@ -1,9 +1,9 @@
 """Shares between nodes how many connections of an address have not joined.
 
-A connection costs no round trip: once a second each node says in Redis which addresses have many
-here, and reads what the others say. So an address that fills one node is turned away by the others
-a second later. Few connections of an address are not worth telling: all nodes together leave out a
-tenth of the limit at most.
+A connection costs no round trip. Once a second, each node writes to Redis which addresses have many
+connections here, and reads the counts of other nodes. So an address that fills one node is refused
+by the others a second later. Addresses with few connections are not reported; all nodes together
+omit at most a tenth of the limit.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from services.sockets.nodes import Nodes
 
 SHARE_SECONDS = 1.0
 LIFE_MS = 5000
-"""What a node said is forgotten after so long: it is gone, or stands still."""
+"""Expiry of a node's counts, in case it stops or stalls."""
 UNTOLD_PART = 10
-"""The part of the limit that all nodes together may leave out."""
+"""Divisor: all nodes together may omit this part of the limit."""
 MAX_TOLD = 500
-"""Addresses that one node tells of, the largest first."""
+"""Maximum number of addresses that a node reports, the largest counts first."""
 
 _DECODER = msgspec.json.Decoder(dict[str, int])
 
 
 class UnjoinedCounts:
-    """What other nodes count, by address.
+    """The counts of other nodes, by address.
 
     Args:
-        nodes: which others there are.
+        nodes: the live nodes.
         most: MAX_UNJOINED_PER_ADDRESS.
     """
 
@@ -55,7 +55,7 @@ class UnjoinedCounts:
         """Tell the others, and read what they tell.
 
         Raises:
-            StoreUnavailable: Redis is away. Each node counts by itself.
+            StoreUnavailable: Redis is unavailable; each node then counts only its own connections.
         """
         if self._store.kind != "redis":
             return
@@ -95,5 +95,5 @@ def _key(node: str) -> str:
 
 
 def _mark(group: str) -> str:
-    """An address as it lies in Redis."""
+    """The hash of an address, which stands for it in Redis."""
     return hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()[:16]

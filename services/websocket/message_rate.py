@@ -1,35 +1,35 @@
 """Limits the message rate of one socket with a token bucket.
 
-A message over the rate is refused. If the peer goes on, the socket is not read for a while: what
-the peer sends waits in its own kernel and costs this node nothing.
+A message over the rate is refused. If the peer continues, the socket is not read for a while: its
+data stays in the peer's kernel and costs this node nothing.
 """
 
 from __future__ import annotations
 
 BURST_SECONDS = 4
-"""What may come at once: as much as in so many seconds."""
+"""Size of the burst, as the messages of this many seconds."""
 GOING_ON_SECONDS = 10.0
-"""After so long a time over the rate, refused again and again, the socket ends (4429)."""
+"""Time over the rate after which the socket is closed (4429)."""
 QUIET_SECONDS = 3.0
-"""Not refused for so long: whatever comes later begins anew. Longer than a rest of its node."""
+"""Time without a refusal after which GOING_ON_SECONDS starts again. Longer than REST_SECONDS."""
 REST_SECONDS = 1.0
-"""How long nothing is read of a socket that has been refused often enough."""
+"""How long a socket is not read after REFUSED_AT_ONCE or REFUSED_BYTES."""
 REFUSED_AT_ONCE = 50
-"""Replies `rate_limited` in a row, then a rest."""
+"""Consecutive replies `rate_limited` before a pause."""
 REFUSED_BYTES = 64 * 1024
-"""Read only to be refused, then a rest."""
+"""Bytes of refused messages before a pause."""
 CALM_PART = 20
-"""Who needed a rest has this part of the burst until they have been quiet. Otherwise a rest would
-bring back as many frames as it lasts, and a flood of large ones would go on at the full rate."""
+"""Divisor of the burst after a pause, until the peer has been quiet. Otherwise the bucket would
+refill during the pause, and a flood would continue at the full rate."""
 
 
 class TokenBucket:
-    """So many a second, and a burst of them after some rest.
+    """A token bucket.
 
     Args:
-        rate: tokens a second.
-        burst: tokens at most.
-        now: seconds, by the loop's clock, which never goes back.
+        rate: tokens per second.
+        burst: maximum number of tokens.
+        now: seconds of the loop's clock, which never goes back.
     """
 
     __slots__ = ("_at", "_burst", "_calm_until", "_rate", "_tokens")
@@ -39,11 +39,11 @@ class TokenBucket:
         self._tokens, self._calm_until = burst, now
 
     def restrict_burst(self, now: float, seconds: float) -> None:
-        """Allow a part of the burst only for so long a time. The rate stays."""
+        """Allow only a part of the burst for some seconds. The rate does not change."""
         self._calm_until = now + seconds
 
     def take(self, now: float) -> float:
-        """Take one. Gives 0, or the seconds until there is one to take."""
+        """Take a token. Returns 0, or the seconds until one is available."""
         self._refill(now)
         if self._tokens >= 1:
             self._tokens -= 1
@@ -51,7 +51,7 @@ class TokenBucket:
         return (1 - self._tokens) / self._rate
 
     def take_all(self, count: int, now: float) -> float:
-        """Take so many, or all that are there. Gives how many are left."""
+        """Take up to `count` tokens. Returns the number left."""
         self._refill(now)
         self._tokens = max(0.0, self._tokens - count)
         return self._tokens
@@ -63,7 +63,7 @@ class TokenBucket:
 
 
 class Excess:
-    """What one peer did over its rate, and what has to be done about it."""
+    """Tracks the refusals of one peer, and decides when to pause or close it."""
 
     __slots__ = ("_bytes", "_last", "_refused", "_since")
 
@@ -72,14 +72,14 @@ class Excess:
         self._refused = self._bytes = 0
 
     def is_persistent(self, now: float) -> bool:
-        """One more refusal. Whether they have been going on for too long."""
+        """Record a refusal. Returns whether refusals have continued for GOING_ON_SECONDS."""
         if now - self._last > QUIET_SECONDS:
             self._since = now
         self._last = now
         return now - self._since >= GOING_ON_SECONDS
 
     def should_pause(self, size: int) -> bool:
-        """Whether to read no more for a while, after a refusal of so many bytes."""
+        """Record a refused message of `size` bytes. Returns whether reading should pause."""
         self._refused += 1
         self._bytes += size
         if self._refused < REFUSED_AT_ONCE and self._bytes < REFUSED_BYTES:

@@ -58,28 +58,28 @@ class CloseCode(IntEnum):
 
 CLOSE_MEANINGS: dict[CloseCode, str] = {
     CloseCode.MESSAGE_TOO_BIG: "A message over 64 KiB, or over 8 KiB before the join.",
-    CloseCode.SERVICE_RESTART: "The server stops. `after` spreads those who come back.",
-    CloseCode.BAD_REQUEST: "A message that is not a frame, or credentials that contradict.",
-    CloseCode.UNAUTHENTICATED: "A credential that is no good, or an event before the join.",
-    CloseCode.FORBIDDEN: "Signed in, and yet not allowed.",
-    CloseCode.JOIN_TIMEOUT: "No credential came in time.",
+    CloseCode.SERVICE_RESTART: "The server is stopping. `after` spreads the reconnects.",
+    CloseCode.BAD_REQUEST: "A message that is not a frame, or contradictory credentials.",
+    CloseCode.UNAUTHENTICATED: "An invalid credential, or an event before the join.",
+    CloseCode.FORBIDDEN: "Signed in but not allowed.",
+    CloseCode.JOIN_TIMEOUT: "No credential was presented in time.",
     CloseCode.REPLACED: "The same bearer token has opened another socket.",
-    CloseCode.SESSION_REVOKED: "The login session is over: logout, a new password, signed out "
+    CloseCode.SESSION_REVOKED: "The login session has ended: logout, a new password, signed out "
     "by the user, an administrator or a provider, a refresh token used twice, account disabled, "
     "deleted or unlinked.",
-    CloseCode.SLOW_CONSUMER: "More than 256 KiB waited to be read.",
-    CloseCode.TOKEN_EXPIRED: "The access token is genuine, but too old or of an earlier role.",
-    CloseCode.RATE_LIMITED: "Over the rate of one socket for ten seconds, or more sockets or "
-    "connections than are allowed.",
-    CloseCode.UNAVAILABLE: "There is nothing to check a credential against just now.",
+    CloseCode.SLOW_CONSUMER: "The client left more than 256 KiB unread.",
+    CloseCode.TOKEN_EXPIRED: "The access token is genuine, but has expired or has an old role.",
+    CloseCode.RATE_LIMITED: "Over the message rate for ten seconds, or more sockets or connections "
+    "than are allowed.",
+    CloseCode.UNAVAILABLE: "Credentials cannot be checked at the moment.",
 }
 """For the docs."""
 
 RETRY_MEANINGS: dict[Retry, str] = {
-    Retry.NEVER: "Do not come back by yourself: it would end the same way.",
+    Retry.NEVER: "Do not reconnect automatically: it would fail again.",
     Retry.LOGIN: "The user has to sign in again.",
     Retry.REFRESH: "Get a new access token, then connect again.",
-    Retry.BACKOFF: "Connect again after a pause: random, longer each time, at least `after`.",
+    Retry.BACKOFF: "Connect again after a random pause that grows each time, at least `after`.",
 }
 """For the docs."""
 
@@ -88,8 +88,8 @@ RETRY_MEANINGS: dict[Retry, str] = {
 
 
 class Frame(msgspec.Struct, gc=False):
-    """The envelope. `id` and `data` stay raw: the id is echoed as it came, the data is typed
-    only once the event is known."""
+    """The envelope of a client's message. `id` is echoed unchanged, and `data` is decoded once the
+    event is known, so both stay raw."""
 
     event: str
     id: msgspec.Raw = msgspec.Raw()
@@ -122,6 +122,14 @@ class Member(msgspec.Struct, frozen=True, gc=False):
     name: str
 
 
+class Author(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Who sent a message. `gone`: the account is deleted; then `name` is empty."""
+
+    id: str
+    name: str
+    gone: bool = False
+
+
 class JoinedUser(msgspec.Struct, frozen=True, gc=False):
     """`role`: `user` or `admin`."""
 
@@ -152,7 +160,7 @@ class ServerTime(msgspec.Struct, frozen=True, gc=False):
 
 
 class Closing(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`code`: the close code that follows. `after`: seconds to wait before another try."""
+    """`code`: the close code that follows. `after`: seconds to wait before reconnecting."""
 
     code: int
     reason: str
@@ -161,8 +169,8 @@ class Closing(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`code`: a machine word, as in problem documents. `message`: a sentence for people.
-    `retry_after`: of `rate_limited`: seconds until the same would be taken."""
+    """`code`: machine-readable, as in problem documents. `message`: a human-readable sentence.
+    `retry_after`: with `rate_limited`, the seconds until a retry can succeed."""
 
     code: str
     message: str
@@ -170,7 +178,7 @@ class Refusal(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ServerEvent(msgspec.Struct, frozen=True):
-    """What the docs say of an event that the server sends: the type of its data, and when."""
+    """An event that the server sends, for the docs: the type of its data, and when it is sent."""
 
     data: Any
     summary: str
@@ -179,14 +187,14 @@ class ServerEvent(msgspec.Struct, frozen=True):
 SERVER_EVENTS: dict[str, ServerEvent] = {
     "joined": ServerEvent(
         Joined,
-        "The socket is yours. Sent where the credential came on open, or in a `user-join` without "
-        "an `id`.",
+        "The socket has joined. Sent if the credential was presented in the handshake, or in a "
+        "`user-join` without an `id`.",
     ),
-    "reply": ServerEvent(Any, "The answer to a frame with an `id`: one for each, never two."),
+    "reply": ServerEvent(Any, "The reply to a frame with an `id`: exactly one for each."),
     "token-expiring": ServerEvent(
         Expiry,
-        "The access token ends 60 seconds from now, or has half of its life left where that is "
-        "less. Send `token-refresh`.",
+        "The access token expires in 60 seconds, or in half of its lifetime if that is less. Send "
+        "`token-refresh`.",
     ),
     "closing": ServerEvent(Closing, "The last event before the server closes the socket."),
 }
@@ -195,9 +203,9 @@ SERVER_EVENTS: dict[str, ServerEvent] = {
 # ---- decoding ------------------------------------------------------------------------------
 
 MAX_DETAIL = 300
-"""Characters of what a refusal says of a member."""
+"""Maximum length of the detail of a refusal, in characters."""
 UNREADABLE = b"\xff"
-"""Data that no type takes."""
+"""Data that is invalid for every type."""
 _FRAME = msgspec.json.Decoder(Frame)
 _ENCODER = msgspec.json.Encoder()
 _ID_START = frozenset(b'"-0123456789')

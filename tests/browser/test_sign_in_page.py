@@ -159,7 +159,7 @@ def test_it_ends_at_the_other_app_after_wrong_passwords_too(
     visitor: Visitor, elsewhere: Elsewhere
 ) -> None:
     tab = known(visitor).open(f"/sign-in?next={quote(elsewhere.url + '/board?a=1#top')}")
-    expect(tab.at("#sign-in .goes-on")).to_have_text(f"to go on to 127.0.0.1:{elsewhere.port}")
+    expect(tab.at("#sign-in .goes-on")).to_have_text(f"to continue to 127.0.0.1:{elsewhere.port}")
     tab.sign_in(visitor.email, "not the password")
     expect(tab.at("#sign-in-form .form-error")).to_be_visible()
     assert elsewhere.asked == []

@@ -6,49 +6,35 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from services.websocket.protocol import CloseCode
+from tests.client.contract_suite import (
+    real,
+    test_a_behaviour_against_a_real_usher,
+    test_a_behaviour_against_a_scripted_server,
+)
 from tests.support.contract import Driver, ScriptedRun, behaviours
-from tests.support.contract_usher import Installations, RealRun, installations
+from tests.support.contract_usher import RealRun
 from tests.support.node import node_command
 from tests.support.scripted import scripted_usher
 from tests.support.server import ROOT
 
+__all__ = [
+    "real",
+    "test_a_behaviour_against_a_real_usher",
+    "test_a_behaviour_against_a_scripted_server",
+]
+
 DRIVER = ROOT / "tests" / "support" / "contract_driver.mjs"
 ENVIRONMENT = os.environ | {"NODE_NO_WARNINGS": "1"}
-Item = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Driver]:
     with closing(Driver([*node_command(), DRIVER], ENVIRONMENT)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[Installations]:
-    with installations() as running:
-        yield running
-
-
-@pytest.mark.parametrize("item", behaviours("scripted"), ids=lambda item: item["id"])
-def test_a_behaviour_against_a_scripted_server(driver: Driver, item: Item) -> None:
-    with scripted_usher() as server:
-        run = ScriptedRun(driver, server, item)
-        run.start(item["start"])
-        run.steps(item["steps"])
-        run.client.do("close")
-
-
-@pytest.mark.parametrize("item", behaviours("usher"), ids=lambda item: item["id"])
-def test_a_behaviour_against_a_real_usher(driver: Driver, real: Installations, item: Item) -> None:
-    run = RealRun(driver, real.suited(item.get("settings", {})), item)
-    run.start()
-    run.steps(item["steps"])
-    run.client.do("close")
 
 
 # ---- the list itself -------------------------------------------------------------------------

@@ -7,50 +7,35 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
 
 import pytest
 
+from tests.client.contract_suite import (
+    real,
+    test_a_behaviour_against_a_real_usher,
+    test_a_behaviour_against_a_scripted_server,
+)
 from tests.support import contract_driver
 from tests.support.contract import LIST, Driver, Run, ScriptedRun, behaviours
-from tests.support.contract_usher import Installations, RealRun, installations
-from tests.support.scripted import scripted_usher
+from tests.support.contract_usher import RealRun
 from tests.support.server import ROOT
+
+__all__ = [
+    "real",
+    "test_a_behaviour_against_a_real_usher",
+    "test_a_behaviour_against_a_scripted_server",
+]
 
 SOURCES = ROOT / "clients" / "python" / "src"
 # What is never awaited or never closed is told on stderr, and fails the driver.
 COMMAND = [sys.executable, "-W", "always", contract_driver.__file__]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(SOURCES)}
-Item = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Driver]:
     with closing(Driver(COMMAND, ENVIRONMENT)) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[Installations]:
-    with installations() as running:
-        yield running
-
-
-@pytest.mark.parametrize("item", behaviours("scripted"), ids=lambda item: item["id"])
-def test_a_behaviour_against_a_scripted_server(driver: Driver, item: Item) -> None:
-    with scripted_usher() as server:
-        run = ScriptedRun(driver, server, item)
-        run.start(item["start"])
-        run.steps(item["steps"])
-        run.client.do("close")
-
-
-@pytest.mark.parametrize("item", behaviours("usher"), ids=lambda item: item["id"])
-def test_a_behaviour_against_a_real_usher(driver: Driver, real: Installations, item: Item) -> None:
-    run = RealRun(driver, real.suited(item.get("settings", {})), item)
-    run.start()
-    run.steps(item["steps"])
-    run.client.do("close")
 
 
 def test_no_item_is_left_out() -> None:

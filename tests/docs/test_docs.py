@@ -297,6 +297,8 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         one_account(user)
         keep_an_address(nobody, nobody.sign("signup", address(), status=201))
         keep_channels(admin, nobody.sign("signup", address(), status=201))
+        leaver = nobody.sign("signup", address(), status=201)
+        assert leaver.call("DELETE", "/api/auth/me").status == 204
         serve_backends(admin, nobody)
         come_by_a_provider(nobody, op)
         keep_webhooks(admin)
@@ -385,6 +387,8 @@ def hand_over_to_an_app(user: Witness) -> None:
 
 def one_account(user: Witness) -> None:
     user.get("/api/auth/me")
+    assert user.call("PATCH", "/api/auth/me", {"name": "Grace"}).status == 200
+    assert user.get("/api/auth/me/export").status == 200
     user.get("/api/sessions")
     user.ticket()
     assert user.post("/api/auth/step-up", {"password": PASSWORD}).status == 200

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -20,7 +16,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import chromium
-from tests.support.server import PASSWORD, PATIENCE, ROOT, address, free_port
+from tests.support.examples import running_example
+from tests.support.server import PASSWORD, PATIENCE, address, free_port
 
 PICTURE = os.environ.get("BOARD_PICTURE")
 """Where to put a picture of the page, for docs."""
@@ -45,36 +42,10 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
 def started(folder: Path, *options: str) -> Iterator[Board]:
     """run.py, until what it starts is there."""
     ports = [str(free_port()) for _ in range(3)]
-    command = [sys.executable, "examples/board/run.py", "--ports", *ports]
-    command += ["--data-dir", str(folder), *options]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("USHER_", "BOARD_"))}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    said: list[str] = []
-    ready = threading.Event()
-
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            said.append(line.decode())
-            if "Stop with Ctrl+C" in said[-1] and "Open the page" in said[-1]:
-                ready.set()
-        ready.set()
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        assert ready.wait(3 * PATIENCE), "".join(said)
+    chosen = ("--ports", *ports, "--data-dir", str(folder), *options)
+    with running_example("examples/board/run.py", *chosen, ready="Open the page.") as said:
         told = dict(line.split() for line in said if len(line.split()) == 2)
         yield Board(told["Page"], told["Backend"], told["Usher"])
-    finally:
-        process.send_signal(signal.SIGINT)
-        status = process.wait(PATIENCE)
-        reader.join(PATIENCE)
-        assert process.stdout is not None
-        process.stdout.close()
-    assert status == 0, "".join(said)
 
 
 @pytest.fixture(scope="module")

@@ -295,7 +295,7 @@ def test_a_forged_token_opens_nothing_by_any_way(target: Usher, ada: Client, nam
         # The same words, whatever was wrong.
         assert response.problem == {
             "status": 401,
-            "title": "Sign in to go on.",
+            "title": "Sign in to continue.",
             "code": "unauthenticated",
         }
     if " " not in token and "," not in token:

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from services.rooms import room_protocol as rooms
 from services.rooms.room_names import channel_room
-from services.websocket.protocol import Member
+from services.websocket.protocol import Author, Member
 
 ADA = Member("u1", "Ada")
+AUTHOR = Author("u1", "Ada")
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
@@ -71,11 +72,11 @@ def test_what_a_backend_pushes_is_as_given_with_the_room_beside(
 def test_a_message_fits_its_own_description() -> None:
     body = rooms.message_body("channel:c", ADA, rooms.raw(b'{"a":1}'), 2.5)
     message = msgspec.json.decode(rooms.message_with_id("1-0", body), type=rooms.Message)
-    assert message == rooms.Message("1-0", "channel:c", ADA, {"a": 1}, 2.5)
+    assert message == rooms.Message("1-0", "channel:c", AUTHOR, {"a": 1}, 2.5)
 
 
 def test_the_sender_is_called_from() -> None:
-    for event in (rooms.Typing("channel:c", ADA), rooms.Message("1-0", "c", ADA, None, 0.0)):
+    for event in (rooms.Typing("channel:c", ADA), rooms.Message("1-0", "c", AUTHOR, None, 0.0)):
         assert json.loads(msgspec.json.encode(event))["from"] == {"id": "u1", "name": "Ada"}
 
 

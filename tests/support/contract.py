@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import signal
-import subprocess
 import threading
 import time
 from collections import defaultdict, deque
@@ -17,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.driver_process import DriverProcess
 from tests.support.scripted import Asked, Log, ScriptedUsher, message, message_id
 from tests.support.server import PASSWORD, PATIENCE, ROOT
 
@@ -35,64 +35,28 @@ def behaviours(against: str) -> list[Json]:
     return [item for item in items if item["against"] == against]
 
 
-class Driver:
+class Driver(DriverProcess):
     """The program of a client library, with any number of clients in it."""
 
     def __init__(self, command: Sequence[str | Path], environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [str(part) for part in command],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
         self._clients: dict[str, Client] = {}
-        self._noise: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        super().__init__(command, environment)
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            try:
-                told = json.loads(line)
-                client = self._clients[told["client"]]
-            except (ValueError, KeyError, TypeError):
-                self._noise.append(line)
-            else:
-                client.hear(told["kind"], told["detail"])
+    def hear(self, line: str) -> bool:
+        """Hand a message to its client."""
+        try:
+            told = json.loads(line)
+            client = self._clients[told["client"]]
+        except (ValueError, KeyError, TypeError):
+            return False
+        client.hear(told["kind"], told["detail"])
+        return True
 
     def client(self, url: str, options: Json) -> Client:
         client = Client(self, f"c{len(self._clients)}")
         self._clients[client.name] = client
         client.do("new", {"url": url, "options": OPTIONS | options})
         return client
-
-    def write(self, command: Json) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-
-    def send_signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    def noise(self) -> str:
-        return "".join(self._noise)
-
-    def close(self) -> None:
-        """End it: with every client closed nothing keeps it alive."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            status = self._process.wait(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
-        self._reader.join(timeout=PATIENCE)
-        self._process.stdout.close()
-        assert (status, self._noise) == (0, [])
 
 
 class Client:

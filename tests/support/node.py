@@ -19,6 +19,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
+from tests.support.driver_process import DriverProcess
 from tests.support.server import PATIENCE
 from tests.support.tools import need
 
@@ -29,32 +30,20 @@ FIRST_WITH_WEBSOCKET = 22
 Message = dict[str, Any]
 
 
-class Node:
+class Node(DriverProcess):
     """One Node process with any number of clients in it."""
 
     def __init__(self) -> None:
-        program = need("the tests of usher.js need it (apt-get install nodejs)", "node")
-        self._process = subprocess.Popen(
-            [program, *_flags(program), DRIVER],
-            env=os.environ | {"NODE_NO_WARNINGS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
         self._clients: dict[str, JsClient] = {}
-        self._noise: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        super().__init__([*node_command(), DRIVER], os.environ | {"NODE_NO_WARNINGS": "1"})
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith('{"client"'):
-                message = json.loads(line)
-                self._clients[message["client"]].messages.put(message)
-            else:
-                self._noise.append(line)
+    def hear(self, line: str) -> bool:
+        """Hand a message to its client."""
+        if not line.startswith('{"client"'):
+            return False
+        message = json.loads(line)
+        self._clients[message["client"]].messages.put(message)
+        return True
 
     def client(self, url: str, *tokens: str | int | Message | None, **options: Any) -> JsClient:
         """A client whose `getToken` gives these tokens. A number is refused with that status,
@@ -64,25 +53,6 @@ class Node:
         given = {"baseUrl": url, "backoffMs": 20, **options}
         client.tell("new", tokens=tokens or ("a-token",), options=given)
         return client
-
-    def write(self, command: Message) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-
-    def close(self) -> None:
-        """End it: with every client closed, nothing is left that keeps Node alive."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            status = self._process.wait(timeout=PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
-        self._reader.join(timeout=PATIENCE)
-        self._process.stdout.close()
-        assert (status, self._noise) == (0, [])
 
 
 def node_command() -> list[str | Path]:

@@ -32,6 +32,7 @@ from services.accounts.accounts import Accounts
 from services.accounts.administration import Administration
 from services.accounts.api_keys import ApiKeys
 from services.accounts.devices import Devices
+from services.accounts.export import Export
 from services.accounts.link_tokens import LinkTokens
 from services.accounts.password_links import PasswordLinks
 from services.accounts.passwords import Passwords
@@ -73,10 +74,12 @@ from services.refresh.parts import RefreshParts
 from services.registration import parts as registration_parts
 from services.registration.parts import RegistrationParts
 from services.rooms.access import Access
+from services.rooms.authors import Authors
 from services.rooms.channels import Channels
 from services.rooms.joins import Joins
 from services.rooms.model_registry import ModelRegistry
 from services.rooms.presence import Presence
+from services.rooms.renames import Renames
 from services.rooms.room_protocol import message_event
 from services.rooms.rooms import Rooms
 from services.rooms.shares import Shares
@@ -324,7 +327,8 @@ def join_parts(
         outbox=outbox,
     )
     access = Access(hub, channels, shared)
-    revocations.on_access(access.apply)
+    authors = Authors(database)
+    revocations.on_access(Renames(hub, authors, access.apply).apply)
     passwords = shared_passwords()
     limits = HourlyLimits(counting.inner, limits_of(settings), metrics, clock)
     tickets = Tickets(counting, database, tokens.tickets, limits, TICKET_TTL, clock)
@@ -362,6 +366,7 @@ def join_parts(
         settings.email_domains,
         hooks.invited(audit),
         hooks.handed_over(audit),
+        mail.outbox,
         clock,
         clock,
     )
@@ -394,6 +399,7 @@ def join_parts(
         hooks.passkey_copied(audit),
         clock,
     )
+    registration.handovers.on_handover(factors.factors.remove_all)
     accounts = Accounts(
         database,
         passwords,
@@ -424,6 +430,8 @@ def join_parts(
         administration=Administration(
             database, session_ends, revocations, oauth.take_out, clock, outbox=outbox
         ),
+        export=Export(database, factors.factors.methods, clock),
+        authors=authors,
         login_sessions=sessions,
         session_ends=session_ends,
         refresh=refresh_parts.join(
@@ -477,8 +485,6 @@ def join_parts(
             accounts,
             passwords,
             sessions,
-            session_ends,
-            revocations,
             registration,
             limits,
             LinkTokens(tokens.links, limits, ISSUER),

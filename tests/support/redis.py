@@ -54,14 +54,19 @@ def ask(path: Path, *command: str | bytes | int) -> Any:
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(PATIENCE)
         link.connect(os.fspath(path))
-        link.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
-        reader = hiredis.Reader()
-        while (reply := reader.gets()) is False:
-            data = link.recv(65536)
-            if not data:
-                raise ConnectionResetError("closed")
-            reader.feed(data)
-        return reply
+        return reply_to(link, command)
+
+
+def reply_to(link: socket.socket, command: tuple[str | bytes | int, ...]) -> Any:
+    """Send a command over a connection, and read its reply."""
+    link.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
+    reader = hiredis.Reader()
+    while (reply := reader.gets()) is False:
+        data = link.recv(65536)
+        if not data:
+            raise ConnectionResetError("closed")
+        reader.feed(data)
+    return reply
 
 
 def answers(path: Path) -> bool:

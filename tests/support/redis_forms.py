@@ -18,7 +18,6 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import hiredis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -26,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from services.embedded.binary import find_redis_server
 from services.redis.cluster import SLOTS
-from tests.support.redis import PATIENCE
+from tests.support.redis import PATIENCE, reply_to
 from tests.support.tools import missing
 
 NODE_TIMEOUT_MS = 800
@@ -122,13 +121,7 @@ class Server:
         login = [] if self._password is None else [("AUTH", self._password)]
         with self._connected() as link:
             for each in (*login, command):
-                link.sendall(hiredis.pack_command(each))  # type: ignore[arg-type]
-                reader = hiredis.Reader()
-                while (reply := reader.gets()) is False:
-                    data = link.recv(65536)
-                    if not data:
-                        raise ConnectionResetError("closed")
-                    reader.feed(data)
+                reply = reply_to(link, each)
         return reply
 
     def _connected(self) -> socket.socket:

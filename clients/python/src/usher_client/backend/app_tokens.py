@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 import jwt
 
 from usher_client.backend.caller import Caller, caller
 from usher_client.browser import same_server
+from usher_client.closing import HttpOwner
 from usher_client.errors import Unreachable, UsherError
 from usher_client.http import Http, base_of
 
@@ -26,7 +26,7 @@ GRACE_SECONDS = 3600.0
 MAX_TOKEN_LENGTH = 8192
 
 
-class AppTokens:
+class AppTokens(HttpOwner):
     """Who calls, told by the token itself. Usher is asked for its keys only, and a logout is seen
     when the token ends, after 300 seconds at most.
 
@@ -58,22 +58,11 @@ class AppTokens:
     def __repr__(self) -> str:
         return f"AppTokens({self._http.base!r}, {self._audience!r})"
 
-    async def __aenter__(self) -> AppTokens:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
     async def close(self) -> None:
         """Let go of the connections."""
         if self._fetching is not None:
             self._fetching.cancel()
-        await self._http.close()
+        await super().close()
 
     async def check(self, token: str) -> Caller | None:
         """Who it is; None for a token that is good for nothing.

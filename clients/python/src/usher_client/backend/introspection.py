@@ -8,12 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 from usher_client.backend.caller import Caller, caller
 from usher_client.backend.webhooks import Webhook
 from usher_client.client import Usher
+from usher_client.closing import HttpOwner
 from usher_client.errors import Refused, Unavailable, Unreachable
 from usher_client.http import Http, base_of
 from usher_client.life import State
@@ -29,7 +29,7 @@ class _Known:
     until: float
 
 
-class Introspection:
+class Introspection(HttpOwner):
     """Who calls, asked of Usher. It takes access tokens and app tokens.
 
     Args:
@@ -53,22 +53,11 @@ class Introspection:
     def __repr__(self) -> str:
         return f"Introspection({self._http.base!r})"
 
-    async def __aenter__(self) -> Introspection:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
     async def close(self) -> None:
         """Let go of the connections."""
         for task in self._asking.values():
             task.cancel()
-        await self._http.close()
+        await super().close()
 
     async def check(self, token: str) -> Caller | None:
         """Who it is; None for a token that is good for nothing.

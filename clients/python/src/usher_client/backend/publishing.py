@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
+from usher_client.closing import HttpOwner
 from usher_client.http import Http, base_of
 
 
-class Backend:
+class Backend(HttpOwner):
     """Calls of a backend.
 
     Args:
@@ -24,21 +24,6 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"Backend({self._http.base!r})"
-
-    async def __aenter__(self) -> Backend:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Let go of the connections."""
-        await self._http.close()
 
     async def publish(
         self,

@@ -1,0 +1,31 @@
+"""`async with` for what has to be closed."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TypeVar
+
+from usher_client.http import Http
+
+C = TypeVar("C", bound="HttpOwner")
+
+
+class HttpOwner:
+    """Has connections of its own: to be closed, or used with `async with`."""
+
+    _http: Http
+
+    async def __aenter__(self: C) -> C:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._http.close()

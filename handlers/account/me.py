@@ -1,0 +1,82 @@
+"""The caller's own account: profile, name, export, and leaving."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from handlers.api import ApiHandler
+from handlers.operations import operation
+from services.errors import LastAdmin, RateLimited
+from services.sessions.session_views import Profile
+
+
+class ChangeMe(msgspec.Struct):
+    name: str
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """Everything that is kept about the user, without secrets; see docs/accounts.md."""
+
+    exported_at: float
+    account: dict[str, Any]
+    login_sessions: list[dict[str, Any]]
+    linked_accounts: list[dict[str, Any]]
+    known_networks: list[dict[str, Any]]
+    passkeys: list[dict[str, Any]]
+    channels: list[dict[str, Any]]
+    memberships: list[dict[str, Any]]
+    api_keys: list[dict[str, Any]]
+    invitations: list[dict[str, Any]]
+    audit: list[dict[str, Any]]
+
+
+class MeHandler(ApiHandler):
+    @operation("The signed-in user.", answer=Profile)
+    async def get(self) -> Profile:
+        return await self.services.accounts.profile(self.identity.user_id)
+
+    @operation(
+        "Change the own display name. Open sockets and presence have it at once.",
+        body=ChangeMe,
+        answer=Profile,
+    )
+    async def patch(self, body: ChangeMe) -> Profile:
+        user_id = self.identity.user_id
+        profile = await self.services.administration.rename(user_id, body.name)
+        self.services.audit.record("account.renamed", subject=user_id)
+        return profile
+
+    @operation(
+        "Delete the own account: its login sessions, sockets, memberships and linked accounts. "
+        "Tokens are given back to their providers. What it said in rooms stays, without its name.",
+        status=204,
+        errors=(LastAdmin,),
+        audit="account.deleted",
+        step_up=True,
+    )
+    async def delete(self) -> None:
+        await self.services.administration.delete(self.identity.user_id)
+        self.site.cookies.clear(self)
+
+
+class ExportHandler(ApiHandler):
+    @operation(
+        "The own data as JSON, to keep. It is sent a part at a time: only an answer that ends with "
+        "its closing brace is whole.",
+        answer=Exported,
+        errors=(RateLimited,),
+        audit="account.exported",
+    )
+    async def get(self) -> None:
+        user_id, limits = self.identity.user_id, self.services.limits
+        (await limits.take((limits.of.exports, user_id))).require()
+        parts = self.services.export.parts(user_id)
+        first = await parts.__anext__()  # the account may be gone: refused before anything is sent
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Content-Disposition", 'attachment; filename="account.json"')
+        self.write(first)
+        async for part in parts:
+            self.write(part)
+            await self.flush()
