@@ -199,8 +199,7 @@ class PasskeyCopied(PasskeyRefused):
 
 
 class ReauthenticationNeeded(Forbidden):
-    """The request adds a credential, which needs the password again or a recent sign-in
-    (ASVS 2.2.4, 3.7.1)."""
+    """The request changes a credential, which needs the password (ASVS 2.2.4, 3.7.1)."""
 
     code = "reauthentication_needed"
     title = "Sign in again or enter your password to continue."
