@@ -185,8 +185,7 @@ class WrongCode(Forbidden):
 
 
 class ReauthenticationNeeded(Forbidden):
-    """The request adds a credential, which needs the password again or a recent sign-in
-    (ASVS 2.2.4, 3.7.1)."""
+    """The request changes a credential, which needs the password (ASVS 2.2.4, 3.7.1)."""
 
     code = "reauthentication_needed"
     title = "Sign in again or enter your password to continue."

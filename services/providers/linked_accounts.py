@@ -110,10 +110,6 @@ class LinkedAccounts:
             raise SignInRefused(Reason.SIGNED_OUT, "the password was changed meanwhile")
         return user
 
-    async def is_recent(self, user_id: str, login_session_id: str) -> bool:
-        """Whether the sign-in is recent."""
-        return await self._database.run(self._sessions.is_recent, user_id, login_session_id)
-
     async def linked(self, user_id: str, title: Callable[[str], str]) -> list[LinkedAccount]:
         """A user's linked accounts.
 

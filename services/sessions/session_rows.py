@@ -16,8 +16,6 @@ from services.grants.rules import Reader
 from services.sessions.login_cache import LoginState
 from services.storage.row_locks import locked
 
-RECENT_SECONDS = 300
-"""A sign-in this recent replaces the password check for accounts without one (ASVS 3.7.1)."""
 BATCH = 1000
 """Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
 
@@ -169,12 +167,6 @@ def _revoked_among(db: peewee.Database, token_ids: Collection[str]) -> set[str]:
         RevocationRow.subject.in_(token_ids) & (RevocationRow.kind == "token")
     )
     return {row[0] for row in query.tuples().execute(db)}
-
-
-def is_recent(db: peewee.Database, user_id: str, sid: str, now: float) -> bool:
-    """Whether the user of a living session proved who they are in the last `RECENT_SECONDS`."""
-    session = living(db, user_id, sid, now)
-    return session is not None and session.proven_at >= now - RECENT_SECONDS
 
 
 def proof_of(session: LoginSession) -> Proof:

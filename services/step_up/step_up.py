@@ -44,13 +44,18 @@ class StepUp:
         self._accounts, self._sessions = accounts, login_sessions
         self._freshness, self._factors = freshness, factors
 
-    async def require(self, identity: Identity) -> None:
+    async def require(self, identity: Identity, *, password_given: bool = False) -> None:
         """Require that the user has proved lately who they are, by all factors of the account.
+
+        Args:
+            password_given: the password came with the act itself, and was right.
 
         Raises:
             StepUpNeeded: they have not.
         """
         factors = await self._factors.methods(identity.user_id)
+        if password_given and not factors:
+            return
         proven_by_all = not factors or identity.claims.acr == "2"
         if not (proven_by_all and self._freshness.is_fresh(identity.claims, identity.proof_epoch)):
             raise await self._needed(identity.user_id, factors)
