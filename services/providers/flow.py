@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from services.errors import RateLimited, Unauthenticated, Unavailable
+from services.errors import EmailUnverified, RateLimited, Unauthenticated, Unavailable
 from services.limits.hourly import HourlyLimits, Taken
 from services.limits.networks import network_of
 from services.metrics import Metrics
@@ -239,6 +239,8 @@ class OAuth:
                 taken.give_back()
             if isinstance(error, Unauthenticated):
                 raise SignInRefused(Reason.NOT_ALLOWED, error.evidence) from error
+            if isinstance(error, EmailUnverified):
+                raise SignInRefused(Reason.EMAIL_UNVERIFIED, error.evidence) from error
             raise
         if taken is None:  # the first one by this identity
             await self._limits.take((self._limits.of.signins, signed_in.user.id))
