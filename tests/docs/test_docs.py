@@ -38,7 +38,7 @@ from services.websocket.protocol import (
     CloseCode,
     Retry,
 )
-from tests.support.authenticator import second_factors
+from tests.support.authenticator import lost_factors, second_factors
 from tests.support.mail_server import Mailbox
 from tests.support.markdown import table
 from tests.support.native import App
@@ -293,6 +293,7 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         sign_in_and_out(nobody, user_address)
         hand_over_to_an_app(user)
         second_factors(nobody.again(), nobody.sign("login", user_address), user_address)
+        lost_factors(admin, nobody.sign("signup", address(), status=201))
         one_account(user)
         keep_an_address(nobody, nobody.sign("signup", address(), status=201))
         keep_channels(admin, nobody.sign("signup", address(), status=201))
