@@ -31,7 +31,7 @@ class Code(msgspec.Struct):
 
 
 class RecoveryCodes(msgspec.Struct, frozen=True):
-    """Each works once, instead of a code of the app. They are shown this once."""
+    """Each works once, instead of a code of the app. They are shown only once."""
 
     recovery_codes: tuple[str, ...]
 

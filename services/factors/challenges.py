@@ -49,7 +49,7 @@ Client = Literal["browser", "native"]
 
 
 class Answer(Protocol):
-    """A second factor that somebody presents.
+    """A second factor that a user presents.
 
     Attributes:
         can_be_guessed: whether it is so short that attempts of one account are limited.
@@ -115,7 +115,7 @@ class PasskeyAnswer:
 
 
 class LoginChallenges:
-    """Begins sign-ins that wait for a second factor, and completes them.
+    """Starts sign-ins that need a second factor, and completes them.
 
     Args:
         checksums: verify a challenge's checksum before a look-up.
@@ -294,14 +294,14 @@ class LoginChallenges:
     def _waiting(
         self, db: peewee.Database, hash_: str, lock: bool = False
     ) -> tuple[User, Client] | None:
-        """The account of a living challenge, and the client that it was begun with."""
+        """The account of a valid challenge, and the client that it was started with."""
         same = LoginChallenge.hash == hash_
         row = LoginChallenge.select().where(same).get_or_none(db)
         if row is None:
             return None
         query = User.select().where(User.id == row.user_id)
         user = locked_one(query, db) if lock else query.get_or_none(db)
-        if lock:  # read again behind the lock: whoever was faster has deleted it
+        if lock:  # read again under the lock, as a concurrent use may have deleted it
             row = LoginChallenge.select().where(same).get_or_none(db)
         if row is None or user is None or user.disabled_at is not None:
             return None

@@ -148,7 +148,7 @@ class Factors:
         return await self._database.run(work)
 
     async def begin_totp(self, user_id: str) -> NewSecret:
-        """Make a secret for an authenticator app. It is not in use before `confirm_totp`.
+        """Create a secret for an authenticator app. `confirm_totp` puts it into use.
 
         Raises:
             FactorInUse: the user has one in use, which must be removed first.

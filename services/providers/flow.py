@@ -234,7 +234,7 @@ class OAuth:
             signed_in = await self._identities.sign_in(
                 connection.settings, profile, grant, device, request.invitation
             )
-        except BaseException as error:  # also if cancelled: nobody was signed in
+        except BaseException as error:  # also if cancelled: no user was signed in
             if taken is not None:
                 taken.give_back()
             if isinstance(error, Unauthenticated):

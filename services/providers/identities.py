@@ -263,7 +263,7 @@ class Identities:
         if vouched:
             handover = self._handovers.prove(db, user, f"oauth:{provider.name}")
         if handover is None:
-            # Refused as a new account would be, where it would be: nothing tells them apart.
+            # First refused as a sign-up would be, so that the refusal does not reveal the account.
             self._check_sign_up(db, provider, profile, invitation)
             raise SignInRefused(
                 Reason.NO_ACCOUNT, "the address is in use and not verified on both sides"
@@ -272,7 +272,7 @@ class Identities:
         return _Entered(user, handover=handover)
 
     def _rename(self, db: peewee.Database, user: User, profile: ProviderProfile) -> None:
-        """Replace the name that somebody else gave to an account."""
+        """Replace the name that a previous owner gave to an account."""
         name = _shown_name(profile)
         if name in (NAMELESS, user.name):
             return

@@ -70,7 +70,7 @@ class LinkedAccounts:
                 it may not sign in.
         """
         check_domain(profile, provider)
-        role_of(profile, provider)  # whoever would be refused with it links no way in
+        role_of(profile, provider)  # an identity that could not sign in cannot be linked
 
         def work(db: peewee.Database) -> None:
             user = self._linking_user(db, link)

@@ -53,7 +53,8 @@ def next_generation(db: peewee.Database, user_id: str) -> int | None:
 
 
 def spare(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
-    """Move a session to a user's new generation. False if it had ended before."""
+    """Move a session to the user's new generation, so that it continues. Returns False if it has
+    ended."""
     before = living_of(user_id, generation - 1, now) & (LoginSession.id == sid)
     update = LoginSession.update({LoginSession.generation: generation}).where(before)
     return bool(update.execute(db))
@@ -175,7 +176,7 @@ def proof_of(session: LoginSession) -> Proof:
 
 
 def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSession | None:
-    """A login session of a user; None if there is none or it is over."""
+    """An active login session of a user, or None."""
     mine = (LoginSession.id == sid) & (LoginSession.user == user_id) & is_living(now)
     return LoginSession.select().where(mine).get_or_none(db)
 
