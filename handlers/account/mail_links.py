@@ -25,13 +25,13 @@ class Address(msgspec.Struct):
 
 
 class MyAddress(msgspec.Struct):
-    """`email`: left out by whoever is signed in, for their own."""
+    """`email`: omitted by a signed-in user, for their own address."""
 
     email: str | None = None
 
 
 class Link(msgspec.Struct):
-    """`token`: what stands behind `#token=` in the link."""
+    """`token`: the token after `#token=` in the link."""
 
     token: str
 
