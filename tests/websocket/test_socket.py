@@ -296,7 +296,7 @@ def test_a_second_user_join_that_is_refused_leaves_the_socket_as_it_was(
 # ---- token-refresh ---------------------------------------------------------------------------
 
 
-def test_a_newer_token_is_taken(installation: Usher, ada: Client) -> None:
+def test_a_newer_token_is_accepted(installation: Usher, ada: Client) -> None:
     with joined(installation, by_header(forged(ada.token, exp=time.time() + 100))) as client:
         newer = new_token(ada)
         reply = client.ask("token-refresh", {"token": newer})
@@ -308,7 +308,7 @@ def test_a_newer_token_is_taken(installation: Usher, ada: Client) -> None:
         }
 
 
-def test_a_ticket_of_the_session_is_taken_once(installation: Usher, ada: Client) -> None:
+def test_a_ticket_of_the_session_is_accepted_once(installation: Usher, ada: Client) -> None:
     ticket = ada.ticket()
     with joined(installation, by_header(ada.token)) as client:
         reply = client.ask("token-refresh", {"token": ticket})
@@ -332,7 +332,7 @@ def test_a_token_of_another_user_or_login_session_is_not(installation: Usher, be
         client.lives()
 
 
-def test_after_a_refused_refresh_the_old_token_goes_on_to_its_end(
+def test_after_a_refused_refresh_the_old_token_continues_to_its_end(
     installation: Usher, ada: Client, ben: Client
 ) -> None:
     exp = time.time() + 0.8
@@ -451,7 +451,7 @@ def test_signs_of_life_do_not_prolong_the_deadline(hasty: Usher) -> None:
             busy.join()
 
 
-def test_the_deadline_is_over_once_somebody_joined(hasty: Usher) -> None:
+def test_the_deadline_has_ended_once_a_user_joined(hasty: Usher) -> None:
     client = sign_up(hasty)
     with RawClient(hasty) as socket:
         began = time.monotonic()
@@ -573,7 +573,7 @@ def test_what_is_not_such_json_closes_with_4400(
     assert len(end.events) == 1, end
 
 
-def test_a_stranger_is_closed_with_4400_too(installation: Usher) -> None:
+def test_a_unauthenticated_client_is_closed_with_4400_too(installation: Usher) -> None:
     ends(ending_of(installation, then=frame(b"hello")), 4400, "bad_request", "never")
 
 
