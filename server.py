@@ -59,6 +59,7 @@ MAX_HEADER_BYTES = 16 * 1024
 IDLE_CONNECTION_SECONDS = 75.0
 BODY_SECONDS = 20.0
 TELL_SECONDS = 5.0
+LOOK_SECONDS = 5.0
 YOUNG_OBJECTS = 10_000
 """New objects until the collector looks for circles among them. A few joins make the usual 700, and
 leave no circle."""
@@ -127,6 +128,7 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
         await running.start(services)
         services.background.every(TELL_SECONDS, "tell what repeats", log_handler.tell)
         server, context = _open(services, origins, listeners, tls)
+        services.background.every(LOOK_SECONDS, "close unread answers", server.close_unread)
         for warning in chosen.warnings:
             log.warning("%s", warning)
         anybody = await services.administration.is_anybody_there()

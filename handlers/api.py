@@ -30,10 +30,17 @@ from services.websocket.protocol import encode_json
 
 ADMIN_KIND = "admin.act"
 ABOUT_USERS = frozenset(
-    ("user.changed", "user.deleted", "user.signed_out", "member.set", "member.removed")
+    (
+        "factor.removed_by_admin",
+        "user.changed",
+        "user.deleted",
+        "user.signed_out",
+        "member.set",
+        "member.removed",
+    )
 )
 """Kinds whose last name in the path is a user's."""
-ABOUT_ONESELF = frozenset(("factor.added", "factor.codes_made"))
+ABOUT_ONESELF = frozenset(("factor.added", "factor.codes_made", "passkey.added"))
 """Kinds whose subject is the caller, whatever the call answers."""
 MAX_USER_AGENT = 200
 HOLD_BACK_SECONDS = 1.0

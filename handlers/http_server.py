@@ -1,4 +1,4 @@
-"""Tornado's HTTP server with a graceful stop and a 431 response to headers that are too large."""
+"""Tornado's HTTP server with a graceful stop, and connections that are bounded (streams.py)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 from tornado import httputil
 from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
-from tornado.iostream import IOStream, SSLIOStream, UnsatisfiableReadError
+from tornado.iostream import IOStream
 from tornado.netutil import add_accept_handler
 
-from handlers.problems import PROBLEM_TYPE, problem_body
 from handlers.request_router import RequestRouter
+from handlers.streams import (
+    SEND_BUFFER_BYTES,
+    AnsweringStream,
+    AnsweringTlsStream,
+    UnreadAnswers,
+    answer_bytes,
+    close_at_once,
+)
 from handlers.tls import Tls, limit_handshake
 from handlers.websocket.arrivals import Arrival, Arrivals, first_bytes
 from handlers.websocket.plain_head import forwarded_for
-from services.errors import HeadersTooLarge, RateLimited, UsherError
-
-LINGER_SECONDS = 1.0
-LINGER_BYTES = 1024 * 1024
-"""What is read and thrown away of a request that was refused unread. To close a socket with bytes
-that were not read resets the connection, and the client may never see the answer."""
+from services.errors import RateLimited
 
 log = logging.getLogger("usher.http")
 
@@ -59,6 +60,7 @@ class UsherServer(HTTPServer):
         self._listening: list[tuple[socket.socket, Callable[[], None]]] = []
         self._counted: dict[object, str] = {}
         """Connections that count for an address, until they are closed or handed over."""
+        self._unread = UnreadAnswers()
         self._draining = False
         self._empty = asyncio.Event()
 
@@ -99,6 +101,7 @@ class UsherServer(HTTPServer):
         self._rotation.start(network, partial(self._begin, arrival))
 
     def _begin(self, arrival: Arrival) -> None:
+        arrival.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         options = {"max_buffer_size": self.max_buffer_size, "read_chunk_size": self.read_chunk_size}
         stream: IOStream
         if isinstance(self.ssl_options, ssl.SSLContext):
@@ -110,10 +113,10 @@ class UsherServer(HTTPServer):
                 arrival.sock.close()
                 self._stop_counting(arrival.group)
                 return
-            stream = SSLIOStream(sock, **options)
+            stream = AnsweringTlsStream(sock, **options)
             limit_handshake(stream)
         else:
-            stream = _AnsweringStream(arrival.sock, **options)
+            stream = AnsweringStream(arrival.sock, **options)
         if arrival.group:
             self._counted[stream] = arrival.group
         self.handle_stream(stream, arrival.address)
@@ -136,7 +139,7 @@ class UsherServer(HTTPServer):
         """Refuse a connection with one write, before its request is read, to keep it cheap."""
         if can_answer:
             with contextlib.suppress(OSError):
-                sock.send(_answer(RateLimited("too many connections of one address")))
+                sock.send(answer_bytes(RateLimited("too many connections of one address")))
         sock.close()
 
     def start_request(
@@ -157,6 +160,15 @@ class UsherServer(HTTPServer):
         self._stop_counting(self._counted.pop(stream, ""))
         if not self._connections:
             self._empty.set()
+
+    async def close_unread(self) -> None:
+        """Close connections whose client reads nothing of an answer. Call it periodically."""
+        streams = [connection.stream for connection in self._connections]
+        unread = self._unread.look(streams, asyncio.get_running_loop().time())
+        for stream in unread:
+            close_at_once(stream)
+        if unread:
+            log.info("%d connections closed: nobody read the answer", len(unread))
 
     async def drain(self, seconds: float) -> None:
         """Stop accepting connections, close idle ones, and wait up to a number of seconds for
@@ -184,64 +196,3 @@ class UsherServer(HTTPServer):
         if self._connections:
             log.warning("%d requests could not be answered in time", len(self._connections))
             await self.close_all_connections()
-
-
-class _AnsweringStream(IOStream):
-    """Answers headers that are too large with 431 (RFC 6585 section 5), where Tornado only closes
-    the connection. It is a class because a function stored on each stream would be a reference
-    cycle, which every join would leave to the garbage collector.
-
-    With TLS the socket cannot be taken over, so the client sees the connection close.
-    """
-
-    def close(self, exc_info: Any = False) -> None:
-        """Close, and send 431 if the headers were too large."""
-        left: socket.socket | None = None
-        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
-            with contextlib.suppress(OSError):
-                left = self.socket.dup()
-        super().close(exc_info)
-        if left is not None:
-            _refuse(left)
-
-
-def _refuse(sock: socket.socket) -> None:
-    loop, left = asyncio.get_running_loop(), LINGER_BYTES
-
-    def end() -> None:
-        timer.cancel()
-        if sock.fileno() >= 0:
-            loop.remove_reader(sock.fileno())
-            sock.close()
-
-    def read_away() -> None:
-        nonlocal left
-        try:
-            got = len(sock.recv(64 * 1024))
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            got = 0
-        left -= got
-        if not got or left <= 0:
-            end()
-
-    timer = loop.call_later(LINGER_SECONDS, end)
-    try:
-        sock.setblocking(False)
-        sock.send(_answer(HeadersTooLarge()))
-        sock.shutdown(socket.SHUT_WR)
-        loop.add_reader(sock.fileno(), read_away)
-    except OSError:
-        end()
-
-
-def _answer(error: UsherError) -> bytes:
-    body = problem_body(error)
-    extra = f"Retry-After: {error.retry_after}\r\n" if isinstance(error, RateLimited) else ""
-    head = (
-        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
-        f"Content-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n{extra}"
-        "Cache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body

@@ -16,7 +16,14 @@ from handlers.account.mail_links import (
     ForgotHandler,
 )
 from handlers.account.me import ExportHandler, MeHandler
-from handlers.account.second_factor import SecondFactorHandler
+from handlers.account.passkeys import (
+    PasskeyHandler,
+    PasskeyLogInHandler,
+    PasskeyOptionsHandler,
+    PasskeyRequestHandler,
+    PasskeysHandler,
+)
+from handlers.account.second_factor import SecondFactorHandler, UserFactorsHandler
 from handlers.account.step_up import StepUpHandler
 from handlers.account.totp import RecoveryCodesHandler, TotpConfirmHandler, TotpHandler
 from handlers.api import ApiHandler, UnknownRoute
@@ -98,6 +105,11 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/auth/signup", SignUpHandler),
     ("/api/auth/login", LogInHandler),
     ("/api/auth/second-factor", SecondFactorHandler),
+    ("/api/auth/passkey/options", PasskeyRequestHandler),
+    ("/api/auth/passkey/login", PasskeyLogInHandler),
+    ("/api/auth/passkeys", PasskeysHandler),
+    ("/api/auth/passkeys/options", PasskeyOptionsHandler),
+    ("/api/auth/passkeys/{passkey_id}", PasskeyHandler),
     ("/api/auth/totp", TotpHandler),
     ("/api/auth/totp/confirm", TotpConfirmHandler),
     ("/api/auth/totp/recovery-codes", RecoveryCodesHandler),
@@ -137,6 +149,7 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/admin/users", UsersHandler),
     ("/api/admin/users/{user_id}", UserHandler),
     ("/api/admin/users/{user_id}/disconnect", DisconnectHandler),
+    ("/api/admin/users/{user_id}/factors", UserFactorsHandler),
     ("/api/admin/invitations", InvitationsHandler),
     ("/api/admin/invitations/{invitation_id}", InvitationHandler),
     ("/api/admin/audit", AuditHandler),

@@ -8,7 +8,7 @@ import msgspec
 
 Role = Literal["user", "admin"]
 Acr = Literal["1", "2"]
-"""How somebody proved who they are: by one factor, or by two (RFC 9470 section 3)."""
+"""Authentication context class: "1" for one factor, "2" for two (RFC 9470 section 3)."""
 
 MIN_SECRET_BYTES = 32
 """Of a secret that signs: as long as the hash of HS256 (RFC 7518 section 3.2)."""

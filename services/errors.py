@@ -13,6 +13,8 @@
     ├── Forbidden          403  forbidden
     │   ├── WrongPassword  403  wrong_password
     │   ├── WrongCode      403  wrong_code: a second factor
+    │   ├── PasskeyRefused 403  passkey_refused
+    │   │   └── PasskeyCopied
     │   ├── ReauthenticationNeeded 403 reauthentication_needed
     │   ├── OriginRefused  403  origin_refused
     │   ├── LinkRefused    403  link_refused
@@ -29,6 +31,8 @@
     │   ├── AccountDisabled 409 account_disabled
     │   ├── LastAdmin      409  last_admin
     │   ├── FactorInUse    409  factor_in_use
+    │   ├── TooManyPasskeys 409 too_many
+    │   ├── NoRelyingParty 409  no_rp_id: passkeys do not work at this address
     │   ├── TooManyChannels 409 too_many: channels owned, or memberships given
     │   └── OwnerStays     409  owner_stays
     ├── TooLarge           413  too_large
@@ -184,9 +188,18 @@ class WrongCode(Forbidden):
     code, title = "wrong_code", "That code is wrong or was already used."
 
 
+class PasskeyRefused(Forbidden):
+    """A passkey of a signed-in user is invalid, for any reason. Not 401, for the same reason."""
+
+    code, title = "passkey_refused", "This passkey does not work here. Try again, or another one."
+
+
+class PasskeyCopied(PasskeyRefused):
+    """The counter of a passkey went back: there may be a copy of it."""
+
+
 class ReauthenticationNeeded(Forbidden):
-    """The request adds a credential, which needs the password again or a recent sign-in
-    (ASVS 2.2.4, 3.7.1)."""
+    """The request changes a credential, which needs the password (ASVS 2.2.4, 3.7.1)."""
 
     code = "reauthentication_needed"
     title = "Sign in again or enter your password to continue."
@@ -276,6 +289,16 @@ class LastAdmin(Conflict):
 
 class FactorInUse(Conflict):
     code, title = "factor_in_use", "There is one already. Remove it before you set up another."
+
+
+class TooManyPasskeys(Conflict):
+    code, title = "too_many", "You have as many of these as one may have."
+
+
+class NoRelyingParty(Conflict):
+    """Authenticators take no address made of numbers as the id of a site (WebAuthn)."""
+
+    code, title = "no_rp_id", "Passkeys do not work at this address."
 
 
 class TooManyChannels(Conflict):

@@ -26,7 +26,7 @@ HIDDEN = "[hidden]"
 EMAIL = "[e-mail]"
 QUERY = "?[query]"
 MAX_WAITING = 10_000
-"""Lines that may wait for whoever reads stderr; those beyond are counted."""
+"""Lines that may wait for the reader of stderr; further lines are only counted."""
 CLOSE_SECONDS = 2.0
 
 FIRST_WINDOW_SECONDS = 10.0
@@ -221,7 +221,7 @@ class LogHandler(logging.Handler):
         return window
 
     def _expired_counts(self) -> Iterator[logging.LogRecord]:
-        """What was counted in windows that are over."""
+        """The counts of expired windows."""
         now = self._clock()
         for key, window in tuple(self._windows.items()):
             if now - window.began < window.seconds:

@@ -30,7 +30,7 @@ LetterKind = Literal[
     "second_factor_on",
     "verify_address",
 ]
-"""What a mail says: the name of its template."""
+"""Kinds of mails; each is the name of a template."""
 AskedKind = Literal["change", "forgot", "sign_up", "verify"]
 """What somebody asks for who must not learn whose address it is. What is written for them, if
 anything, is decided after the answer, so that neither the answer nor its time tells whether an
@@ -38,11 +38,12 @@ address is known."""
 LETTER_KINDS: tuple[LetterKind, ...] = get_args(LetterKind)
 
 Values = Mapping[str, str]
-"""What a template shows: `link`, and plain words. Never anything that a stranger chose."""
+"""The values that a template shows: `link`, and plain words. Never text that an unauthenticated
+client chose."""
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A mail that is to be written.
+    """A mail to be rendered.
 
     Attributes:
         to: the address, normalised.
@@ -55,7 +56,7 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """What came of something that was asked for.
+    """The decision on a request for a mail.
 
     Attributes:
         letter: the mail to send instead; None for none.
@@ -77,7 +78,8 @@ class Mails(Protocol):
         """Write a mail in the caller's transaction. It is sent in the background."""
 
     def ask(self, db: peewee.Database, kind: AskedKind, address: str, values: Values) -> None:
-        """Write in the caller's transaction what a stranger asks for, whoever the address is."""
+        """Write a request of an unauthenticated client in the caller's transaction, for any
+        address."""
 
 
 class NoMails(msgspec.Struct, frozen=True):

@@ -82,8 +82,8 @@ class App {
       this.#passwordChanged(password, current_password === undefined);
     }, (problem) => {
       if (problem.signedOut) return this.#showSignedOut('unauthenticated');
-      if (problem.code === 'reauthentication_needed') {
-        return showFormError(password, 'Sign out and in again, then set it within five minutes.');
+      if (problem.code === 'step_up_needed') {
+        return showFormError(password, 'Sign out and in again, then set it within a few minutes.');
       }
       if (problem.code !== 'wrong_password') {
         return this.#passwordProblem(password, byId('pw-new'), problem);

@@ -165,7 +165,7 @@ export class LinkedView {
       markField(byId('link-password'), 'This is not your current password.');
       return byId('link-password').focus();
     }
-    if (problem.code === 'reauthentication_needed') return this.#askSignIn(problem);
+    if (problem.code === 'step_up_needed') return this.#askSignIn(problem);
     const text = problem.code === 'provider_unavailable'
       ? `${this.providers.title(this.#chosen)} is not responding. Try again in a moment.`
       : problem.message;

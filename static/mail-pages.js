@@ -92,8 +92,11 @@ class MailPage {
       this.#end('refused');
       return;
     }
-    showFormError(byId('act-form'), problem.code === 'reauthentication_needed'
-      ? 'A new address takes the password of the account, or a sign-in.' : problem.message);
+    const text = {
+      reauthentication_needed: 'A new address takes the password of the account, or a sign-in.',
+      wrong_password: 'This is not the password of the account.',
+    }[/** @type {string} */ (problem.code)];
+    showFormError(byId('act-form'), text ?? problem.message);
   }
 
   /** The link is good for nothing any more.  @param {string} which */

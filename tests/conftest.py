@@ -29,6 +29,7 @@ from tests.support.databases import (
     empty_database,
     postgres_template,
 )
+from tests.support.event_loops import close_loop
 from tests.support.left_out import (
     pytest_deselected,
     pytest_sessionfinish,
@@ -52,22 +53,37 @@ except ImportError:
 else:
     new_event_loop = uvloop.new_event_loop
 
-LONG = {
-    "test_browser",
-    "test_browser_oauth",
-    "test_commands",
-    "test_faults",
-    "test_lease",
-    "test_limits",
-    "test_nodes_faults",
-    "test_oauth_nodes",
-    "test_practice_provider",
-    "test_proxies_in_front",
-    "test_readme",
-    "test_refusals",
+LONG = (
     "test_server",
+    "test_limits",
+    "test_browser_oauth",
+    "test_browser",
+    "test_faults",
+    "test_nodes_faults",
+    "test_practice_provider",
+    "test_accounts",
+    "test_proxies_in_front",
+    "test_commands",
+    "test_refusals",
+    "test_room_events",
+    "test_lease",
     "test_stalls",
-}
+    "test_contract_js",
+    "test_contract_python",
+    "test_sign_in_page",
+    "test_tls",
+    "test_abuse",
+    "test_webhooks",
+    "test_identities",
+    "test_flow",
+    "test_logout",
+    "test_refresh",
+    "test_oauth_nodes",
+    "test_rotation",
+    "test_foreign_clients",
+    "test_readme",
+)
+"""Files that take long, the longest first."""
 MAX_WORKERS = 12
 """Each has a PostgreSQL and servers of its own: 0.5 GB."""
 SLOW_SECONDS = 300
@@ -90,7 +106,7 @@ def io_loop() -> Iterator[IOLoop]:
     finally:
         _cancel_tasks(loop)
         asyncio.set_event_loop(None)
-        io_loop.close(all_fds=False)
+        close_loop(io_loop)
 
 
 def _cancel_tasks(loop: asyncio.AbstractEventLoop) -> None:
@@ -132,7 +148,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long comes first: no worker is left alone with it in the end."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    order = {stem: place for place, stem in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))

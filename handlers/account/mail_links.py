@@ -25,13 +25,13 @@ class Address(msgspec.Struct):
 
 
 class MyAddress(msgspec.Struct):
-    """`email`: left out by whoever is signed in, for their own."""
+    """`email`: omitted by a signed-in user, for their own address."""
 
     email: str | None = None
 
 
 class Link(msgspec.Struct):
-    """`token`: what stands behind `#token=` in the link."""
+    """`token`: the token after `#token=` in the link."""
 
     token: str
 
@@ -126,8 +126,8 @@ class EmailVerifyHandler(ApiHandler):
 class EmailUndoHandler(ApiHandler):
     @operation(
         "Give an account its former e-mail address back, by the link in the notice of the change. "
-        "Its password is void, its login sessions end, and a mail with a link to set a new one "
-        "goes to the address.",
+        "Its password and every other way in are void, its login sessions end, and a mail with a "
+        "link to set a new password goes to the address.",
         access="anyone",
         body=Link,
         status=204,

@@ -24,6 +24,7 @@ from services.errors import (
     SecondFactorNeeded,
     SignupClosed,
     SignupRefused,
+    StepUpNeeded,
     TokenExpired,
     Unauthenticated,
     WeakPassword,
@@ -64,7 +65,7 @@ class Refresh(msgspec.Struct):
 
 class ChangePassword(msgspec.Struct):
     """`current_password`: omitted if the account has none, because the user signs in with a
-    provider. That needs a sign-in within the last five minutes."""
+    provider. That needs a step-up."""
 
     new_password: str
     current_password: str | None = None
@@ -274,13 +275,21 @@ class PasswordHandler(ApiHandler):
         "Change the password and end every other login session; or set a first one.",
         body=ChangePassword,
         status=204,
-        errors=(WeakPassword, WrongPassword, ReauthenticationNeeded, RateLimited),
+        errors=(
+            WeakPassword,
+            WrongPassword,
+            ReauthenticationNeeded,
+            StepUpNeeded,
+            RateLimited,
+        ),
         audit="password.changed",
     )
     async def post(self, body: ChangePassword) -> None:
         claims, accounts = self.identity.claims, self.services.accounts
         if body.current_password is None:
-            await accounts.set_first_password(claims.sub, claims.sid, body.new_password)
+            if not await accounts.has_password(claims.sub):
+                await self.require_step_up()
+            await accounts.set_first_password(claims.sub, body.new_password)
             return
         await accounts.change_password(
             claims.sub, claims.sid, body.current_password, body.new_password

@@ -14,7 +14,7 @@ from handlers.websocket.socket import EVENTS
 from services.accounts.api_key_rows import KeyRow, Scope
 from services.backends.idempotency import KeyReused, StillUnderWay
 from services.backends.publishing import Event
-from services.errors import BadRequest, NotFound, Unavailable
+from services.errors import BadRequest, NotFound, StepUpNeeded, Unavailable
 from services.rooms.model_registry import MAX_TITLE_LENGTH, ModelRow
 from services.rooms.room_names import CHANNEL, USER
 from services.rooms.room_protocol import ROOM_SERVER_EVENTS, RoomName, null
@@ -135,7 +135,7 @@ class PublishHandler(ApiHandler):
         access="publish",
         body=Publication,
         status=204,
-        errors=(NotFound, KeyReused, StillUnderWay, Unavailable),
+        errors=(NotFound, KeyReused, StillUnderWay, StepUpNeeded, Unavailable),
         headers={
             "Idempotency-Key": "any text of your own: with the same one it is sent once in an hour"
         },
@@ -149,6 +149,8 @@ class PublishHandler(ApiHandler):
             detail = "Idempotency-Key: 1 to 255 printable characters of ASCII"
             raise BadRequest("publish", detail=detail)
         caller = f"key:{self.key.id}" if self.key else self.identity.user_id
+        if self.key is None and await self.services.publishing.is_guarded(names):
+            await self.require_step_up()
         await self.services.publishing.publish(
             Event(names, body.event, body.data, body.keep),
             caller,

@@ -9,13 +9,14 @@ from handlers.http.auth import Client, LogOutHandler
 from handlers.http.forms import form_values
 from handlers.http.oauth import AuthorizationRequestHandler
 from handlers.operations import operation
+from services.claims import Claims
 from services.errors import (
     BadRequest,
     InvitationRefused,
     NotFound,
     RateLimited,
-    ReauthenticationNeeded,
     SignupClosed,
+    StepUpNeeded,
     Unauthenticated,
     WrongPassword,
 )
@@ -47,8 +48,8 @@ class LinkedList(msgspec.Struct, frozen=True):
 
 
 class LinkAccount(msgspec.Struct):
-    """`current_password`: needed where the account has one; without one, a sign-in of the last
-    five minutes is. `next`: where to go after."""
+    """`current_password`: needed unless the user has just signed in or stepped up. `next`: where to
+    go after."""
 
     current_password: str | None = None
     next: str = "/"
@@ -138,6 +139,7 @@ class LinkedAccountHandler(ApiHandler):
         "Unlink an account. Login sessions that came of it end, this one too if it did.",
         audit="identity.unlinked",
         status=204,
+        step_up=True,
         errors=(NotFound, LastWayIn),
     )
     async def delete(self, provider: str) -> None:
@@ -158,7 +160,7 @@ class LinkHandler(AuthorizationRequestHandler):
             NotFound,
             BadRequest,
             WrongPassword,
-            ReauthenticationNeeded,
+            StepUpNeeded,
             RateLimited,
             ProviderUnavailable,
         ),
@@ -170,22 +172,22 @@ class LinkHandler(AuthorizationRequestHandler):
             here = self.site.origins.public_url
             raise BadRequest("linking: at another name", detail=f"open {here} to link accounts")
         claims = self.identity.claims
-        known_hash = await self._reauthenticate(claims.sub, claims.sid, body.current_password)
+        known_hash = await self._reauthenticate(claims, body.current_password)
         link = Link(claims.sub, claims.sid, proof_of(known_hash))
         begun = await self.services.oauth.flow.begin(provider, next_, link)
         self.set_request_cookie(begun)
         return GoThere(begun.url)
 
-    async def _reauthenticate(self, user_id: str, sid: str, password: str | None) -> str | None:
-        """Verify the password. Returns its hash; None if the account has no password."""
-        accounts = self.services.accounts
+    async def _reauthenticate(self, claims: Claims, password: str | None) -> str | None:
+        """Verify the password, or require a step-up. Returns the password's hash; None if the
+        account has no password."""
+        accounts, step_up = self.services.accounts, self.services.step_up
         if password is not None:
-            return await accounts.confirm(user_id, sid, password)
-        if await accounts.has_password(user_id):
-            raise ReauthenticationNeeded("linking: no password given")
-        if not await self.services.oauth.linked_accounts.is_recent(user_id, sid):
-            raise ReauthenticationNeeded("linking: the sign-in is not recent")
-        return None
+            known_hash = await accounts.confirm(claims.sub, claims.sid, password)
+            await step_up.require(self.identity, password_given=True)
+            return known_hash
+        await step_up.require(self.identity)
+        return await accounts.password_hash(claims.sub)
 
 
 class ProviderLogOutHandler(LogOutHandler):

@@ -60,6 +60,7 @@ TAGS: tuple[tuple[str, str, str], ...] = (
 """Tags: prefix of the path, name, description. The first match applies."""
 
 PATH_PARAMETERS: dict[str, str] = {
+    "passkey_id": "`id` of a passkey, as `GET /api/auth/passkeys` gives it",
     "session_id": "`id` of a login session, as `GET /api/sessions` gives it",
     "channel_id": "`id` of a channel, as `GET /api/channels` gives it",
     "key_id": "`id` of an API key, as `GET /api/admin/api-keys` gives it",

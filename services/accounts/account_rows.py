@@ -164,7 +164,7 @@ def row_of(user: User) -> UserRow:
 
 
 def lock(db: peewee.Database, which: peewee.Expression, demoting: bool) -> User | None:
-    """Lock an account until the commit; None if there is none.
+    """Lock and return an account until the commit, or None if there is none.
 
     Args:
         which: a condition that at most one account meets.

@@ -283,13 +283,12 @@ class Accounts:
 
         await self._revocations.publish(await self._database.run(change))
 
-    async def set_first_password(self, user_id: str, session_id: str, new_password: str) -> None:
+    async def set_first_password(self, user_id: str, new_password: str) -> None:
         """Set the first password of an account. No session is ended, because no password could
         have been stolen.
 
         Raises:
-            ReauthenticationNeeded: the account already has a password, which must be given, or
-                the sign-in is not recent, which is needed to add a credential.
+            ReauthenticationNeeded: the account already has a password, which must be given.
             WeakPassword: with suggestions.
         """
         user = await self._database.run(account_rows.by_id, user_id)
@@ -299,8 +298,6 @@ class Accounts:
         new_hash = await self._passwords.hash(new_password)
 
         def work(db: peewee.Database) -> None:
-            if not self._sessions.is_recent(db, user_id, session_id):
-                raise ReauthenticationNeeded("first password: the sign-in is not recent")
             none = (User.id == user_id) & User.password_hash.is_null()
             if not User.update({User.password_hash: new_hash}).where(none).execute(db):
                 raise ReauthenticationNeeded("first password: another was faster")
@@ -329,8 +326,12 @@ class Accounts:
 
     async def has_password(self, user_id: str) -> bool:
         """Whether an account has a password."""
+        return await self.password_hash(user_id) is not None
+
+    async def password_hash(self, user_id: str) -> str | None:
+        """The hash of an account's password; None if it has none."""
         user = await self._database.run(account_rows.by_id, user_id)
-        return user is not None and user.password_hash is not None
+        return None if user is None else user.password_hash
 
     async def _confirmed(self, user_id: str, session_id: str, password: str) -> User:
         taken = await self._limits.begin_confirmation(session_id)

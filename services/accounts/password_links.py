@@ -38,7 +38,7 @@ from services.storage.row_locks import locked_one
 
 RESET_SECONDS = 30 * 60.0
 NEW_ACCOUNT_SECONDS = 7 * 86400.0
-"""A new account's first link: nobody waits for it, and until then there is nothing to lose."""
+"""Lifetime of a new account's first link. It may be long, as the account has no data yet."""
 PAGE = "/set-password"
 PURPOSES: tuple[Purpose, ...] = ("password", "reset")
 REASON = "password_reset"

@@ -86,3 +86,12 @@ def handed_over(audit: AuditTrail) -> Callable[[str, str], None]:
         audit.record("account.handed_over", subject=user_id, actor=user_id, reason=proven_by)
 
     return note
+
+
+def passkey_copied(audit: AuditTrail) -> Callable[[str, str], None]:
+    """Records that the counter of a passkey went back: the user, and the passkey."""
+
+    def note(user_id: str, passkey_id: str) -> None:
+        audit.record("passkey.counter_went_back", subject=user_id, target=passkey_id)
+
+    return note

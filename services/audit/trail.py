@@ -30,7 +30,7 @@ MAX_PAGE = 200
 MAX_TEXT = 200
 NOBODY = Caller()
 REFUSED = ".refused"
-"""How the kinds end that anybody can cause."""
+"""Suffixes of event kinds that unauthenticated clients can cause."""
 
 
 class AuditRow(msgspec.Struct, frozen=True):

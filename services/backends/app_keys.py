@@ -35,7 +35,7 @@ from services.storage.encryption import DecryptionFailed, Encryption
 MAX_LIFE_SECONDS = 300.0
 """Of an app token."""
 CACHE_SECONDS = 300
-"""How long the key set may be kept by whoever reads it."""
+"""How long clients may cache the key set."""
 AHEAD_SECONDS = 600.0
 """From when a new pair is published until it signs: CACHE_SECONDS, the minute in which every node
 reads it, and time to spare for clocks that differ."""

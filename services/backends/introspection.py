@@ -21,8 +21,8 @@ _HS256_LENGTH = 43
 
 
 class Introspected(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 7662 section 2.2; of a token that is not active nothing else is told. Times are epoch
-    seconds.
+    """An introspection response (RFC 7662 section 2.2). Only `active` is set for an inactive token.
+    Times are epoch seconds.
 
     Attributes:
         sub: user id.

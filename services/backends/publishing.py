@@ -67,6 +67,10 @@ class Publishing:
         else:
             await self._publish(event, caller)
 
+    async def is_guarded(self, names: Sequence[str]) -> bool:
+        """Whether a room among these needs a step-up."""
+        return await self._database.run(_is_guarded, names)
+
     async def _publish(self, event: Event, caller: str) -> None:
         names = list(dict.fromkeys(event.rooms))
         sent_at = self._clock()
@@ -88,6 +92,12 @@ class Publishing:
                 text = published(event.name, name, event.data)
                 sending.append(self._rooms.publish(name, text))
         await asyncio.gather(*sending)
+
+
+def _is_guarded(db: peewee.Database, names: Sequence[str]) -> bool:
+    ids = [name.removeprefix(CHANNEL) for name in names if name.startswith(CHANNEL)]
+    guarded = Channel.id.in_(ids) & (Channel.step_up == True)  # noqa: E712  # a column, not a truth
+    return bool(Channel.select().where(guarded).exists(db))
 
 
 def _unknown(db: peewee.Database, names: Sequence[str]) -> set[str]:

@@ -31,6 +31,7 @@ from services.event_loop.steady_clock import SteadyClock
 from services.factors import parts as factor_parts
 from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
+from services.factors.passkeys import Passkeys
 from services.grants.shared import SharedGrants
 from services.limits.hourly import HourlyLimits, limits_of
 from services.mail import parts as mail_parts
@@ -145,6 +146,7 @@ class Services:
     factors: Factors
     recovery: RecoveryParts
     login_challenges: LoginChallenges
+    passkeys: Passkeys
 
 
 def build(
@@ -253,6 +255,8 @@ def build(
         health.keys_are_wrong,
         settings.app_name,
         metrics,
+        mail.outbox,
+        hooks.passkey_copied(audit),
     )
     registration.handovers.on_handover(factors.factors.remove_all)
     accounts = Accounts(
@@ -339,8 +343,6 @@ def build(
             accounts,
             passwords,
             login_sessions,
-            session_ends,
-            revocations,
             registration,
             limits,
             LinkTokens(tokens.links, limits, issuer),
@@ -372,9 +374,12 @@ def build(
         mail=mail,
         unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
         freshness=freshness,
-        step_up=StepUp(database, accounts, login_sessions, freshness, factors.factors),
+        step_up=StepUp(
+            database, accounts, login_sessions, freshness, factors.factors, factors.passkeys
+        ),
         factors=factors.factors,
         login_challenges=factors.challenges,
+        passkeys=factors.passkeys,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 Kind = Literal["node", "users", "unauthenticated"]
-"""The node's own work; whoever has shown who they are, or a device that we know; anybody else."""
+"""Kinds of callers: the node's own work; authenticated users and known devices; all others."""
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -86,7 +86,7 @@ class LoopWatch:
 
     def _stalled(self, seconds: float) -> None:
         if self._timer is None:
-            return  # nobody watches (any more): it would be behind for ever
+            return  # not watched (any more): it would stay behind for ever
         self.behind = True
         for act in self._on_stall:
             act(seconds)

@@ -34,28 +34,28 @@ log = logging.getLogger("usher.rotation")
 
 
 class UnderWay:
-    """What is under way for each caller, whichever rotation it began in."""
+    """Counts the work in progress for each caller, over all rotations."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
 
     def has_others(self, caller: str) -> bool:
-        """Whether something of another caller is under way."""
+        """Whether work of another caller is in progress."""
         return len(self._counts) > (caller in self._counts)
 
     def enter(self, caller: str) -> None:
-        """Something of this caller is under way, until `leave`."""
+        """Record that work of this caller is in progress, until `leave`."""
         self._counts[caller] += 1
 
     def leave(self, caller: str) -> None:
-        """It is over."""
+        """Record that the work has ended."""
         self._counts[caller] -= 1
         if not self._counts[caller]:
             del self._counts[caller]
 
 
 class Rotation:
-    """Begins work for callers. Nobody waits while fewer than `at_once` begin in an iteration.
+    """Starts work for callers, without delay while fewer than `at_once` start in an iteration.
 
     Args:
         under_way: tells whether the loop is wanted by others than a crowd.
@@ -86,7 +86,7 @@ class Rotation:
             self._wait(caller, work)
 
     def begins_now(self) -> bool:
-        """Whether a piece may begin now; it is then taken to begin."""
+        """Whether a piece may start now. If so, it counts as started."""
         if not self._left or self._waiting:
             return False
         self._left -= 1
@@ -104,7 +104,7 @@ class Rotation:
         return turn
 
     async def idle(self) -> None:
-        """Wait until nothing waits, and what was begun last has had an iteration of its own."""
+        """Wait until no work is waiting, and the last piece has had an iteration of the loop."""
         if self._is_ticking:
             idle = asyncio.get_running_loop().create_future()
             self._idle.append(idle)
@@ -131,7 +131,7 @@ class Rotation:
             loop.call_soon(self._tick)
 
     def _begin_some(self) -> bool:
-        """Begin what may begin in this iteration. Returns whether the loop is left to others."""
+        """Start the pieces of this iteration. Returns whether to yield the loop to others."""
         # One of the others at least, so that ever new callers cannot keep them waiting.
         self._begin_new(self._left - bool(self._served))
         is_left = self._begin_served()

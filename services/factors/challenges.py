@@ -19,10 +19,11 @@ from services.accounts.devices import Devices
 from services.accounts.known_networks import KnownNetworks
 from services.accounts.sign_in_limits import SignInLimits
 from services.claims import Proof
-from services.errors import SecondFactorNeeded, Unauthenticated, WrongFactor
+from services.errors import PasskeyRefused, SecondFactorNeeded, Unauthenticated, WrongFactor
 from services.event_loop.steady_clock import SteadyClock
 from services.factors import totp_rows
 from services.factors.factors import Method, methods_of
+from services.factors.passkeys import Assertion
 from services.keyed_tokens import Checksums
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
@@ -41,12 +42,14 @@ MAX_WRONG = 5
 PREFIX = "usher_2f_"
 """Before challenges, so that secret scanners find leaked ones."""
 MAX_CHALLENGE_LENGTH = 128
+PASSKEY = "passkey"
+"""The method of a sign-in with a passkey alone."""
 
 Client = Literal["browser", "native"]
 
 
 class Answer(Protocol):
-    """A second factor that somebody presents.
+    """A second factor that a user presents.
 
     Attributes:
         can_be_guessed: whether it is so short that attempts of one account are limited.
@@ -78,8 +81,41 @@ class CodeAnswer:
         return self._use_code(db, user_id, self._code)
 
 
+class WrongAnswer:
+    """What is known to be wrong before it is looked at."""
+
+    can_be_guessed = False
+
+    def use(self, db: peewee.Database, user_id: str, method: str) -> bool:
+        return False
+
+
+class PasskeyAnswer:
+    """A signature of a passkey, verified.
+
+    Args:
+        use: `Passkeys.use`.
+    """
+
+    can_be_guessed = False
+
+    def __init__(
+        self, asserted: Assertion, use: Callable[[peewee.Database, Assertion], None]
+    ) -> None:
+        self._asserted, self._use = asserted, use
+
+    def use(self, db: peewee.Database, user_id: str, method: str) -> bool:
+        if method == PASSKEY or self._asserted.user_id != user_id:
+            return False
+        try:
+            self._use(db, self._asserted)
+        except PasskeyRefused:
+            return False
+        return True
+
+
 class LoginChallenges:
-    """Begins sign-ins that wait for a second factor, and completes them.
+    """Starts sign-ins that need a second factor, and completes them.
 
     Args:
         checksums: verify a challenge's checksum before a look-up.
@@ -119,8 +155,8 @@ class LoginChallenges:
         methods: tuple[Method, ...] = methods_of(db, user.id)
         if not methods:
             return None
-        if method == "passkey":
-            methods = tuple(one for one in methods if one != "passkey")
+        if method == PASSKEY:
+            methods = tuple(one for one in methods if one != PASSKEY)
         text, now = opaque_token(PREFIX).reveal(), self._clock()
         challenge = text + self._checksums.sign(text)
         LoginChallenge.insert(
@@ -183,6 +219,54 @@ class LoginChallenges:
         await self._sessions.announce(opened)
         return opened, asked_by
 
+    # ---- with a passkey alone --------------------------------------------------------------
+
+    async def by_passkey(
+        self,
+        asserted: Assertion,
+        use: Callable[[peewee.Database, Assertion], None],
+        client: Client,
+        device: Device,
+    ) -> SignedIn:
+        """Sign in with a passkey alone.
+
+        Args:
+            use: `Passkeys.use`.
+
+        Raises:
+            SecondFactorNeeded: the passkey did not verify its user, and the account has a second
+                factor.
+            PasskeyRefused: it was used meanwhile, or is a copy.
+            Unauthenticated: the account is disabled or deleted.
+            RateLimited: too many sign-ins of this user.
+        """
+        taken = await self._limits.take((self._limits.of.signins, asserted.user_id))
+        taken.require()
+
+        def work(db: peewee.Database) -> SignedIn | SecondFactorNeeded:
+            user = locked_one(User.select().where(User.id == asserted.user_id), db)
+            if user is None or user.disabled_at is not None:
+                raise Unauthenticated("sign-in: account gone or disabled")
+            use(db, asserted)
+            needed = None
+            if asserted.acr == "1":
+                needed = self.begin_within(db, user, PASSKEY, client)
+            proof = Proof(asserted.acr)
+            return needed or self._sessions.open_within(db, user, PASSKEY, device, proof=proof)
+
+        try:
+            opened = await self._database.run(work)
+        except BaseException:  # cancelled too
+            taken.give_back()
+            raise
+        if isinstance(opened, SecondFactorNeeded):
+            taken.give_back()
+            opened.about = asserted.user_id
+            raise opened
+        self._metrics.sign_ins.labels(outcome="signed_in").inc()
+        await self._sessions.announce(opened)
+        return opened
+
     def _complete(
         self, db: peewee.Database, hash_: str, answer: Answer, device: Device, client: Client
     ) -> SignedIn | Unauthenticated:
@@ -210,14 +294,14 @@ class LoginChallenges:
     def _waiting(
         self, db: peewee.Database, hash_: str, lock: bool = False
     ) -> tuple[User, Client] | None:
-        """The account of a living challenge, and the client that it was begun with."""
+        """The account of a valid challenge, and the client that it was started with."""
         same = LoginChallenge.hash == hash_
         row = LoginChallenge.select().where(same).get_or_none(db)
         if row is None:
             return None
         query = User.select().where(User.id == row.user_id)
         user = locked_one(query, db) if lock else query.get_or_none(db)
-        if lock:  # read again behind the lock: whoever was faster has deleted it
+        if lock:  # read again under the lock, as a concurrent use may have deleted it
             row = LoginChallenge.select().where(same).get_or_none(db)
         if row is None or user is None or user.disabled_at is not None:
             return None

@@ -21,7 +21,9 @@ from models.user import User
 from services.claims import Acr
 from services.errors import FactorInUse, NotFound, Unavailable, WrongCode
 from services.factors import recovery_rows, totp_rows
+from services.factors.passkeys import tell
 from services.limits.hourly import HourlyLimits, Taken
+from services.mail_outbox import NO_MAILS, Mails
 from services.secret import Secret
 from services.storage.database import Database
 from services.storage.encryption import Encryption
@@ -62,11 +64,12 @@ class Factors:
         limits: HourlyLimits,
         keys_are_wrong: Callable[[], bool],
         issuer: str,
+        mails: Mails = NO_MAILS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._encryption = database, encryption
         self._limits, self._keys_are_wrong = limits, keys_are_wrong
-        self._issuer, self._clock = issuer, clock
+        self._issuer, self._mails, self._clock = issuer, mails, clock
 
     # ---- asked by other parts --------------------------------------------------------------
 
@@ -100,7 +103,10 @@ class Factors:
         """
         if totp_rows.is_totp(code):
             return totp_rows.use(db, self._encryption, user_id, code, self._clock())
-        return recovery_rows.is_recovery_code(code) and recovery_rows.use(db, user_id, code)
+        if not (recovery_rows.is_recovery_code(code) and recovery_rows.use(db, user_id, code)):
+            return False
+        tell(db, self._mails, user_id, "recovery_code_used")
+        return True
 
     @staticmethod
     def remove_all(db: peewee.Database, user_id: str) -> bool:
@@ -109,6 +115,24 @@ class Factors:
         some = bool(Passkey.delete().where(Passkey.user == user_id).execute(db))
         LoginChallenge.delete().where(LoginChallenge.user == user_id).execute(db)
         return totp_rows.remove(db, user_id) or some
+
+    async def remove_by_admin(self, user_id: str) -> None:
+        """Remove every factor of an account but its password, for somebody who has lost them. Its
+        owner is told.
+
+        Raises:
+            NotFound: the account does not exist, or has none.
+        """
+
+        def work(db: peewee.Database) -> bool:
+            locked_one(User.select().where(User.id == user_id), db)
+            removed = self.remove_all(db, user_id)
+            if removed:
+                tell(db, self._mails, user_id, "second_factor_off")
+            return removed
+
+        if not await self._database.run(work):
+            raise NotFound("factors: no such account, or it has none")
 
     # ---- the caller's own authenticator app ------------------------------------------------
 
@@ -124,7 +148,7 @@ class Factors:
         return await self._database.run(work)
 
     async def begin_totp(self, user_id: str) -> NewSecret:
-        """Make a secret for an authenticator app. It is not in use before `confirm_totp`.
+        """Create a secret for an authenticator app. `confirm_totp` puts it into use.
 
         Raises:
             FactorInUse: the user has one in use, which must be removed first.
@@ -160,7 +184,10 @@ class Factors:
 
         def work(db: peewee.Database) -> tuple[str, ...] | None:
             locked_one(User.select().where(User.id == user_id), db)
-            return totp_rows.confirm(db, self._encryption, user_id, code, self._clock())
+            codes = totp_rows.confirm(db, self._encryption, user_id, code, self._clock())
+            if codes is not None:
+                tell(db, self._mails, user_id, "second_factor_on")
+            return codes
 
         try:
             codes = await self._database.run(work)
@@ -181,7 +208,10 @@ class Factors:
         def work(db: peewee.Database) -> bool:
             locked_one(User.select().where(User.id == user_id), db)
             LoginChallenge.delete().where(LoginChallenge.user == user_id).execute(db)
-            return totp_rows.remove(db, user_id)
+            removed = totp_rows.remove(db, user_id)
+            if removed:
+                tell(db, self._mails, user_id, "second_factor_off")
+            return removed
 
         if not await self._database.run(work):
             raise NotFound("totp: none in use")

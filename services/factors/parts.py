@@ -10,7 +10,10 @@ from services.accounts.devices import Devices
 from services.accounts.sign_in_limits import SignInLimits
 from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
+from services.factors.passkeys import Passkeys
+from services.factors.webauthn_challenges import WebAuthnChallenges
 from services.limits.hourly import HourlyLimits
+from services.mail_outbox import Mails
 from services.metrics import Metrics
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.tokens import Tokens
@@ -24,6 +27,7 @@ class FactorParts:
 
     factors: Factors
     challenges: LoginChallenges
+    passkeys: Passkeys
 
 
 def join(
@@ -35,16 +39,20 @@ def join(
     keys_are_wrong: Callable[[], bool],
     app_name: str,
     metrics: Metrics,
+    mails: Mails,
+    on_copied: Callable[[str, str], None],
     clock: Callable[[], float] | None = None,
 ) -> FactorParts:
     """Create and connect the services.
 
     Args:
         keys_are_wrong: whether ENCRYPTION_KEYS are known not to be this installation's.
+        on_copied: called with a user and a passkey of theirs whose counter went back.
         app_name: the installation's name, as authenticator apps show it.
         clock: epoch seconds, for tests.
     """
-    factors = Factors(database, encryption, limits, keys_are_wrong, app_name, clock or time.time)
+    wall = clock or time.time
+    factors = Factors(database, encryption, limits, keys_are_wrong, app_name, mails, wall)
     challenges = LoginChallenges(
         database,
         login_sessions,
@@ -55,4 +63,5 @@ def join(
         metrics,
         clock,
     )
-    return FactorParts(factors, challenges)
+    webauthn = WebAuthnChallenges(tokens.factors, clock)
+    return FactorParts(factors, challenges, Passkeys(database, webauthn, mails, wall, on_copied))

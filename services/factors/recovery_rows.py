@@ -21,7 +21,7 @@ _CODE = re.compile(r"[a-z2-7]{16}")
 
 
 def replace(db: peewee.Database, user_id: str) -> tuple[str, ...]:
-    """Make new codes, which invalidate the earlier ones."""
+    """Create new codes, which invalidate the previous ones."""
     codes = tuple(_made() for _ in range(CODES))
     RecoveryCode.delete().where(RecoveryCode.user == user_id).execute(db)
     rows = [{"hash": _hash(user_id, code), "user": user_id} for code in codes]
@@ -30,19 +30,19 @@ def replace(db: peewee.Database, user_id: str) -> tuple[str, ...]:
 
 
 def use(db: peewee.Database, user_id: str, code: str) -> bool:
-    """Use a code up. False: it is none of the user's, or was used."""
+    """Use a code. Returns False if it is not one of the user's codes, or was already used."""
     hash_ = _hash(user_id, code)
     mine = (RecoveryCode.hash == hash_) & (RecoveryCode.user == user_id)
     return bool(RecoveryCode.delete().where(mine).execute(db))
 
 
 def left(db: peewee.Database, user_id: str) -> int:
-    """How many unused codes a user has."""
+    """Number of unused codes of a user."""
     return int(RecoveryCode.select().where(RecoveryCode.user == user_id).count(db))
 
 
 def is_recovery_code(code: str) -> bool:
-    """Whether a text has the form of one."""
+    """Whether a text has the form of a recovery code."""
     return _CODE.fullmatch(_plain(code)) is not None
 
 

@@ -23,7 +23,7 @@ _CODE = re.compile(r"[0-9]{6}")
 
 
 def spoken(code: str) -> str:
-    """A code without the spaces that apps show and people type."""
+    """Remove the spaces that apps show and users type."""
     return re.sub(r"[\s-]", "", code)
 
 

@@ -1,4 +1,4 @@
-"""Sends waiting mails of all nodes, one after the other, and rests while the mail server fails."""
+"""Sends the mails in the outbox one after the other, and pauses while the mail server fails."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from services.storage.encryption import DecryptionFailed
 
 POLL_SECONDS = 1.0
 EAGER_SECONDS = (0.02, 0.2)
-"""After news of a mail, which comes shortly before its commit."""
+"""Delays after a signal that a mail was written, which comes shortly before its commit."""
 WATCH_SECONDS = 5.0
 CLAIM_SECONDS = 90.0
-"""Longer than an attempt with what comes before and after it."""
+"""Longer than an attempt, including the transactions before and after it."""
 FIRST_REST_SECONDS, LONGEST_REST_SECONDS = 1.0, 60.0
 STOP_SECONDS = 2.0
 
@@ -40,7 +40,7 @@ log = logging.getLogger("usher.mail")
 
 
 class MailDispatcher:
-    """Sends mails.
+    """Sends the mails in the outbox.
 
     Args:
         clock: epoch seconds that never go back within the process.
@@ -72,7 +72,7 @@ class MailDispatcher:
         metrics.mail_up.set(1)
 
     def on_asked(self, decide: Mapping[AskedKind, Decide]) -> None:
-        """Set what becomes of each kind of question."""
+        """Set the function that decides each kind of request."""
         self._decide = decide
 
     @property
@@ -81,7 +81,7 @@ class MailDispatcher:
         return self._failures > 0
 
     def state(self) -> Literal["ok", "failing", "files"]:
-        """For /readyz."""
+        """The state of mail in /readyz."""
         return "failing" if self._failures else self._transport.state
 
     def wake(self) -> None:
@@ -101,7 +101,7 @@ class MailDispatcher:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._news.wait(), wait)
         self._news.clear()
-        # In the lane of users, as one of them, so that mails delay nobody.
+        # Runs in the lane of users, as one caller among them, so that mails delay no user.
         with self._database.callers.on_behalf_of("users", "mail"):
             await self._work()
 
@@ -147,10 +147,10 @@ class MailDispatcher:
         self._is_unreadable = True
         await self._database.run(rows.put_off, one, self._clock())
 
-    # ---- questions -------------------------------------------------------------------------
+    # ---- requests --------------------------------------------------------------------------
 
     async def _decided(self, one: ClaimedMail) -> ClaimedMail | None:
-        """The mail of a row: a question is decided first, and may become none.
+        """The mail of a row. A request is decided first, and may result in no mail.
 
         Raises:
             DecryptionFailed: no encryption key fits it.
@@ -214,7 +214,7 @@ class MailDispatcher:
         return True
 
     async def _rest(self, one: ClaimedMail, error: UsherError) -> None:
-        """Leave the mail server alone for a while."""
+        """Pause after a failure of the mail server."""
         if not self._failures:
             log.warning("mails wait: %s; tried again, with pauses", error.evidence)
             self._metrics.mail_up.set(0)
@@ -245,7 +245,7 @@ class MailDispatcher:
     # ---- watching --------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        """Drop expired mails, and take over those of nodes that are gone."""
+        """Drop expired mails, and take over those of dead nodes."""
         expired = await self._database.run(rows.delete_expired, self._clock())
         if expired:
             self._metrics.mails.labels(outcome="expired").inc(expired)

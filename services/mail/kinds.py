@@ -1,4 +1,4 @@
-"""What each kind of mail is about, shows, and how long it waits for a mail server."""
+"""The kinds of mail: their subject, their values, and how long they wait for a mail server."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from services.mail_outbox import LETTER_KINDS, LetterKind
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 ASKED_SECONDS = 30 * MINUTE
-"""How long a question waits to be decided."""
+"""How long a request waits to be decided."""
 
 
 class KindOf(msgspec.Struct, frozen=True):
-    """One kind.
+    """A kind of mail.
 
     Attributes:
         values: the names that its template may show, beside `name`, `public_url` and `sign_in`.
         seconds: how long it may wait for the mail server. A link is of no use after its token.
-        is_asked: whether strangers can cause it, who have a share of the outbox.
+        is_asked: whether unauthenticated clients can cause it, which have a share of the outbox.
     """
 
     values: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""Renders mails as plain text and simple HTML, and puts their headers together.
+"""Renders mails as plain text and simple HTML, with their headers.
 
 A template is `KIND.txt`: `Subject: …`, an empty line, the text. The HTML part is made of it by
 `layout.html`, unless there is a `KIND.html`. Any of these files may be replaced by one of the same
@@ -33,7 +33,7 @@ _URL = re.compile(r"https?://\S+")
 
 
 class Installation(msgspec.Struct, frozen=True):
-    """What all mails of an installation have in common.
+    """The values that all mails of an installation share.
 
     Attributes:
         name: APP_NAME.
@@ -47,7 +47,7 @@ class Installation(msgspec.Struct, frozen=True):
 
 
 class Letters:
-    """Writes mails.
+    """Renders mails from templates.
 
     Args:
         folder: MAIL_TEMPLATES, or None.
@@ -65,7 +65,7 @@ class Letters:
             self._try(kind)
 
     def message(self, letter: Letter, raw: bool = False) -> EmailMessage:
-        """The mail as it is sent (RFC 5322).
+        """Render a mail (RFC 5322).
 
         Args:
             raw: leave 8-bit text as it is, for files that people read.
@@ -91,7 +91,7 @@ class Letters:
         return message
 
     def _rendered(self, letter: Letter) -> tuple[str, str]:
-        """The subject and the text."""
+        """Render the subject and the text."""
         made = self._text.load(f"{letter.kind}.txt").generate(**self._names(letter)).decode()
         head, _, text = made.strip().partition("\n")
         if not head.startswith(SUBJECT) or not text.strip():
@@ -122,7 +122,7 @@ class Letters:
         values = dict.fromkeys(KINDS[kind].values, f"{self._of.public_url}/x#token=x")
         try:
             self.message(Letter(kind, "somebody@example.org", values))
-        except Exception as error:  # a template is code: whatever it raises is its fault
+        except Exception as error:  # a template is code, so it may raise anything
             got = f"a template {kind!r} that does not work ({type(error).__name__}: {error})"
             raise SettingError(SETTING, got, TAKES) from error
 

@@ -1,4 +1,4 @@
-"""Writes mails to the outbox, encrypted, in the transaction of what they tell."""
+"""Writes encrypted mails to the outbox, in the transaction of what they report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("usher.mail")
 
 
 class Sealed(msgspec.Struct, frozen=True):
-    """What is encrypted."""
+    """The encrypted part of a row."""
 
     to: str
     values: dict[str, str]
@@ -46,7 +46,7 @@ class MailOutbox:
         self._on_written: Callable[[], None] = lambda: None
 
     def on_written(self, act: Callable[[], None]) -> None:
-        """Call `act` when there is something to send, shortly before its commit."""
+        """Call `act` when a mail was written, shortly before its commit."""
         self._on_written = act
 
     def enqueue(self, db: peewee.Database, kind: LetterKind, to: str, values: Values) -> None:
@@ -97,7 +97,7 @@ class MailOutbox:
         return msgspec.json.decode(self._encryption.decrypt(sealed), type=Sealed)
 
     def letter(self, one: rows.ClaimedMail) -> Letter:
-        """The mail of a row that is no question. Raises as `open`."""
+        """The mail of a row that is not a request. Raises the errors of `open`."""
         content = self.open(one.sealed)
         kind: LetterKind = msgspec.convert(one.kind, LetterKind)
         return Letter(kind, content.to, content.values)

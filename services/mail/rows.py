@@ -1,4 +1,4 @@
-"""Rows of waiting mails: inserting, claiming, and what became of them.
+"""Rows of the outbox: inserting, claiming, finishing.
 
 A mail is never sent twice. An attempt writes a random claim, and just before the text goes to the
 mail server it marks the row as handed, which succeeds only while the claim is its own. If a claim
@@ -26,7 +26,7 @@ CLOCK_SLACK_SECONDS = 60.0
 MAX_DELAY_SECONDS = DELAYS[-1] * (1 + JITTER)
 MAX_ROWS = 20_000
 MAX_ASKED_ROWS = MAX_ROWS // 2
-"""Of what strangers can cause, so that what owners are told still has room."""
+"""Limit of rows that unauthenticated clients cause, so that mails to users still have room."""
 
 
 class ClaimedMail(msgspec.Struct, frozen=True):
@@ -74,14 +74,14 @@ def claim(db: peewee.Database, now: float, token: str) -> ClaimedMail | None:
 def become(
     db: peewee.Database, one: ClaimedMail, kind: str, sealed: str, expires_at: float
 ) -> ClaimedMail:
-    """Turn a question into the mail that was decided on, under the same claim."""
+    """Replace a request by the mail that was decided on, under the same claim."""
     changes: dict[Any, Any] = {M.kind: kind, M.sealed: sealed, M.expires_at: expires_at}
     M.update(changes).where(_is_ours(one)).execute(db)
     return msgspec.structs.replace(one, kind=kind, sealed=sealed, expires_at=expires_at)
 
 
 def holds(db: peewee.Database, one: ClaimedMail) -> bool:
-    """Whether the claim is still ours; the row is locked until the commit."""
+    """Whether this node still holds the claim; locks the row until the commit."""
     return locked_one(M.select().where(_is_ours(one)), db) is not None
 
 
@@ -98,12 +98,12 @@ def done(db: peewee.Database, one: ClaimedMail) -> None:
 
 
 def release(db: peewee.Database, one: ClaimedMail) -> None:
-    """Give up the claim on a mail that was certainly not sent: the mail server is the trouble."""
+    """Release the claim on a mail that was certainly not sent, because the mail server failed."""
     M.update({M.claim: None, M.is_handed: False}).where(_is_ours(one)).execute(db)
 
 
 def put_off(db: peewee.Database, one: ClaimedMail, now: float) -> None:
-    """Try a mail again later that the mail server has not taken for now."""
+    """Postpone a mail that the mail server refused temporarily."""
     delay = DELAYS[min(one.attempts, len(DELAYS) - 1)]
     delay *= random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
     changes: dict[Any, Any] = {
@@ -133,13 +133,13 @@ def take_over(db: peewee.Database, stale: Mapping[int, str]) -> tuple[int, int]:
 
 
 def delete_expired(db: peewee.Database, now: float) -> int:
-    """Delete mails that nobody waits for any more. Returns their number."""
+    """Delete expired mails. Returns their number."""
     old = (M.expires_at <= now) & M.claim.is_null()
     return int(M.delete().where(old).execute(db))
 
 
 def count(db: peewee.Database) -> int:
-    """How many mails wait."""
+    """Number of waiting mails."""
     return int(M.select().count(db))
 
 

@@ -1,4 +1,4 @@
-"""Sends mails to a mail server (RFC 5321), over one connection as long as there are some.
+"""Sends mails to a mail server (RFC 5321), over one connection while there are mails to send.
 
 Errors that leave here name the step and the reply code only: replies quote addresses.
 """
@@ -28,9 +28,9 @@ from services.mail_outbox import Letter
 from services.settings.smtp import Sender, SmtpServer
 
 STEP_SECONDS = 10.0
-"""For a reply to one command; RFC 5321 section 4.5.3.2 has minutes, of queues that wait."""
+"""Timeout of one command. RFC 5321 section 4.5.3.2 recommends minutes, for background queues."""
 SEND_SECONDS = 40.0
-"""For a mail, connecting included."""
+"""Timeout of a whole mail, including connecting."""
 LOST = (SMTPServerDisconnected, SMTPTimeoutError, OSError, asyncio.TimeoutError, EOFError)
 SERVICE_NOT_AVAILABLE = 421
 
@@ -53,7 +53,7 @@ class SmtpTransport:
         self._client: SMTP | None = None
 
     async def send(self, letter: Letter, hand: Hand) -> bool:
-        """Send a mail. Returns False if `hand` said no.
+        """Send a mail. Returns False if `hand` returned False.
 
         Raises:
             ServerFailed: connecting, TLS, signing in or MAIL FROM failed.
@@ -94,7 +94,7 @@ class SmtpTransport:
         await self.close()
 
     async def close(self) -> None:
-        """Sign off."""
+        """Close the session (QUIT)."""
         client, self._client = self._client, None
         if client is None:
             return
@@ -172,7 +172,7 @@ def _step(error: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Without any text of the server's: it may quote an address, or the sender's."""
+    """Describe an error without the server's text, which may quote an address."""
     if isinstance(error, SMTPResponseException):
         return f"reply {error.code}"
     cause = error.__cause__ or error

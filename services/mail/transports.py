@@ -1,4 +1,4 @@
-"""How mails leave: the interface, and files in DATA_DIR/mail for installations without SMTP_URL."""
+"""Mail transports: the interface, and files in DATA_DIR/mail for installations without SMTP_URL."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ MAX_FILES = 1000
 KEEP_SECONDS = 7 * 86_400.0
 
 Hand = Callable[[], Awaitable[bool]]
-"""Called just before the text is handed over: False if somebody else sends the mail."""
+"""Called just before the text is sent. Returns False if another node sends the mail."""
 
 
 class ServerFailed(Unavailable):
-    """The mail server cannot be used now, whichever the mail is. It has not been handed over."""
+    """The mail server cannot be used at the moment. The mail was not sent."""
 
 
 class MailRefused(Unavailable):
@@ -36,23 +36,23 @@ class MailRefused(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
-    """The text was handed over, and there was no answer: the mail may have been taken."""
+    """The text was sent, but there was no reply, so the mail may have been accepted."""
 
 
 class Transport(Protocol):
-    """The interface of a way out. `state`: its name in /readyz while it works."""
+    """The interface of a transport. `state`: its name in /readyz while it works."""
 
     state: Literal["ok", "files"]
 
     async def send(self, letter: Letter, hand: Hand) -> bool:
-        """Send a mail. Returns False if `hand` said no.
+        """Send a mail. Returns False if `hand` returned False.
 
         Raises:
             ServerFailed, MailRefused, OutcomeUnknown: it was not sent, or maybe not.
         """
 
     async def close(self) -> None:
-        """Let go of the connection, if there is one. The next mail makes a new one."""
+        """Close the connection, if there is one. The next mail opens a new one."""
 
 
 class FileTransport:
@@ -84,13 +84,13 @@ class FileTransport:
         return True
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing, as no connection is open."""
 
     def _write(self, name: str, content: bytes) -> None:
         self._folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         self._folder.chmod(FOLDER_MODE)
         self._forget_old()
-        # Whoever looks into the folder sees whole files only.
+        # Renamed when complete, so that readers only see whole files.
         unfinished = self._folder / f".{name}.part"
         file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         try:
@@ -102,7 +102,7 @@ class FileTransport:
             raise
 
     def _forget_old(self) -> None:
-        """Their links may still work: not more of them, and not longer, than somebody looks."""
+        """Delete old mails, as their links may still work."""
         names = sorted(path.name for path in self._folder.glob("*.eml"))
         before = int((time.time() - KEEP_SECONDS) * 1000)
         old = [name for name in names if name.partition("-")[0] < f"{before:013d}"]

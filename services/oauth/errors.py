@@ -102,6 +102,12 @@ class Reason(Enum):
         "Your account at {provider} may not sign in here.",
         "Use another account there, or ask your administrator.",
     )
+    EMAIL_UNVERIFIED = _Message(
+        403,
+        "Your e-mail address has to be confirmed first.",
+        "{provider} does not vouch for it. If you have an account here, choose “Forgotten "
+        "password?” to confirm it. If not, sign up with a password.",
+    )
     LINKED_ELSEWHERE = _Message(
         409,
         "This account at {provider} could not be linked.",

@@ -225,7 +225,16 @@ class OidcProvider:
             verified is True or verified in ("true", "1", 1),
             text_of(claims.get("name")) or text_of(claims.get("preferred_username")),
             claims,
+            _auth_time(token),
         )
+
+
+def _auth_time(token: IdToken) -> float | None:
+    """`auth_time` (OIDC Core section 2), of the signed token and not of the user info."""
+    found = token.claims.get("auth_time")
+    if not isinstance(found, (int, float)) or isinstance(found, bool):
+        return None
+    return float(found)
 
 
 def _multi_tenant_issuer(issuer: str) -> str:

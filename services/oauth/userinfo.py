@@ -27,6 +27,8 @@ class ProviderProfile(msgspec.Struct, frozen=True):
         email_verified: whether the provider has verified the address.
         name: the name as given; may be empty.
         claims: all claims, for the role.
+        auth_time: when the provider says that it authenticated the user, epoch seconds; None if it
+            does not say so.
     """
 
     issuer: str
@@ -36,6 +38,7 @@ class ProviderProfile(msgspec.Struct, frozen=True):
     email_verified: bool
     name: str
     claims: Mapping[str, Any]
+    auth_time: float | None = None
 
 
 def address_of(profile: ProviderProfile) -> str | None:

@@ -27,7 +27,7 @@ from services.storage.encryption import DecryptionFailed, Encryption
 from services.storage.one_time import use_once
 
 AUTHORIZATION_REQUEST_SECONDS = 600
-"""How long somebody may take at the provider."""
+"""How long a user may take at the provider."""
 MAX_SEALED_LENGTH = 4096
 PURPOSE = "oauth-sign-in"
 """Other things are encrypted with the same keys, and must not pass for this."""

@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from services.errors import RateLimited, Unauthenticated, Unavailable
+from services.errors import EmailUnverified, RateLimited, Unauthenticated, Unavailable
 from services.limits.hourly import HourlyLimits, Taken
 from services.limits.networks import network_of
 from services.metrics import Metrics
@@ -234,11 +234,13 @@ class OAuth:
             signed_in = await self._identities.sign_in(
                 connection.settings, profile, grant, device, request.invitation
             )
-        except BaseException as error:  # also if cancelled: nobody was signed in
+        except BaseException as error:  # also if cancelled: no user was signed in
             if taken is not None:
                 taken.give_back()
             if isinstance(error, Unauthenticated):
                 raise SignInRefused(Reason.NOT_ALLOWED, error.evidence) from error
+            if isinstance(error, EmailUnverified):
+                raise SignInRefused(Reason.EMAIL_UNVERIFIED, error.evidence) from error
             raise
         if taken is None:  # the first one by this identity
             await self._limits.take((self._limits.of.signins, signed_in.user.id))

@@ -20,7 +20,7 @@ import peewee
 from models.user import User
 from services.accounts import account_rows
 from services.accounts.display_names import MAX_NAME_LENGTH, checked_name
-from services.claims import Role
+from services.claims import Proof, Role
 from services.errors import (
     BadRequest,
     InvitationNeeded,
@@ -97,6 +97,12 @@ class Identities:
         self._revocations, self._tokens, self._clock = revocations, tokens, clock
         self._role_claims = RoleClaims()
 
+    def _proof(self, profile: ProviderProfile) -> Proof:
+        """When the provider authenticated the user. A provider that knows its user from before
+        signs in without asking, which proves nothing of this moment."""
+        at = profile.auth_time
+        return Proof(at=None if at is None or at >= self._clock() else at)
+
     async def sign_in(
         self,
         provider: OAuthProvider,
@@ -135,6 +141,7 @@ class Identities:
                 f"oauth:{provider.name}",
                 device,
                 ProviderSession(provider.name, profile.subject, profile.sid),
+                self._proof(profile),
             )
             identity = provider.name, profile.subject
             self._tokens.insert(db, user.id, identity, signed_in.claims.sid, grant)
@@ -256,7 +263,7 @@ class Identities:
         if vouched:
             handover = self._handovers.prove(db, user, f"oauth:{provider.name}")
         if handover is None:
-            # Refused as a new account would be, where it would be: nothing tells them apart.
+            # First refused as a sign-up would be, so that the refusal does not reveal the account.
             self._check_sign_up(db, provider, profile, invitation)
             raise SignInRefused(
                 Reason.NO_ACCOUNT, "the address is in use and not verified on both sides"
@@ -265,7 +272,7 @@ class Identities:
         return _Entered(user, handover=handover)
 
     def _rename(self, db: peewee.Database, user: User, profile: ProviderProfile) -> None:
-        """Replace the name that somebody else gave to an account."""
+        """Replace the name that a previous owner gave to an account."""
         name = _shown_name(profile)
         if name in (NAMELESS, user.name):
             return

@@ -74,8 +74,8 @@ def follow_address(
     profile: ProviderProfile,
     takes: Callable[[str], bool],
 ) -> bool:
-    """Let an account's address change where it has changed at the provider that it came from.
-    Whether it has.
+    """Update an account's address if it has changed at the provider that it came from. Whether it
+    has.
 
     Else the old one would stay verified here, and whoever gets it next would be joined to the
     account. Where the new one can't be taken, nobody vouches for the old one any more.
@@ -90,7 +90,7 @@ def follow_address(
     if address is None or address == user.email or not came_from_there:
         return False
     if not user.email_verified and user.password_hash is not None:
-        return False  # they sign in with it, and it joins nobody
+        return False  # the user signs in with it, but it is not verified
     taken = vouched is None or User.select().where(User.email == vouched).exists(db)
     if vouched is None or taken or not takes(vouched):
         changes: dict[Any, object] = {
@@ -119,7 +119,7 @@ def give_up_address(db: peewee.Database, provider: str, profile: ProviderProfile
 
 
 def record_verified(db: peewee.Database, user: User, profile: ProviderProfile) -> None:
-    """Note it where the provider vouches for the account's own address."""
+    """Record that the provider has verified the account's own address."""
     if not user.email_verified and verified_address(profile) == user.email:
         changes = {User.email_verified: True, User.email_given_up: False}
         User.update(changes).where(User.id == user.id).execute(db)

@@ -70,7 +70,7 @@ class LinkedAccounts:
                 it may not sign in.
         """
         check_domain(profile, provider)
-        role_of(profile, provider)  # whoever would be refused with it links no way in
+        role_of(profile, provider)  # an identity that could not sign in cannot be linked
 
         def work(db: peewee.Database) -> None:
             user = self._linking_user(db, link)
@@ -109,10 +109,6 @@ class LinkedAccounts:
         if link.proof != proof_of(user.password_hash):
             raise SignInRefused(Reason.SIGNED_OUT, "the password was changed meanwhile")
         return user
-
-    async def is_recent(self, user_id: str, login_session_id: str) -> bool:
-        """Whether the sign-in is recent."""
-        return await self._database.run(self._sessions.is_recent, user_id, login_session_id)
 
     async def linked(self, user_id: str, title: Callable[[str], str]) -> list[LinkedAccount]:
         """A user's linked accounts.

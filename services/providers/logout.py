@@ -33,7 +33,7 @@ GIVE_BACK_TRIES = 3
 GIVE_BACK_AGAIN_SECONDS = 5.0
 """Until the second try; the third comes five times as long after that."""
 END_SESSION_SECONDS = 2.0
-"""How long somebody who signs out waits for where to sign out at the provider."""
+"""How long a logout waits for the provider's logout URL."""
 MAX_GIVING_BACK = 1000
 """Sets that wait to be given back. More are dropped, and counted: they end by themselves."""
 

@@ -101,8 +101,10 @@ class ProviderRefresh:
         _raise_first(await asyncio.gather(*keeping, return_exceptions=True), but=())
 
     async def _refresh_all_of(self, provider: str) -> None:
-        """Page by page, past those that can't be read; until a whole page fails, as it does
-        where the provider is down."""
+        """Refresh all due token sets of a provider, page by page.
+
+        Stops when a whole page fails, because the provider is then unavailable.
+        """
         page: list[tuple[float, str]] = []
         after = (0.0, "")
         while not page or len(page) == KEEP_BATCH:
@@ -155,7 +157,7 @@ class ProviderRefresh:
             self._flights[tokens.id] = flight
             flight.add_done_callback(partial(self._on_flight_done, tokens.id))
         try:
-            return await asyncio.shield(flight)  # a caller that leaves takes nobody with it
+            return await asyncio.shield(flight)  # a cancelled caller does not cancel the refresh
         except ProviderUnavailable:
             if (tokens.grant.expires_at or 0.0) > self._clock():
                 return tokens  # old, and good for a moment yet
@@ -172,7 +174,7 @@ class ProviderRefresh:
             if not self._is_due(tokens):
                 return tokens  # another node was faster
             if tokens.grant.refresh_token is None:
-                raise ProviderUnavailable("the token is over, and none came to refresh it with")
+                raise ProviderUnavailable("the token has expired, and there is no refresh token")
             if (tokens.try_at or 0.0) > self._clock():
                 raise ProviderUnavailable("the provider failed just now; it is tried again later")
             claim = await self._database.run(refresh_rows.claim, tokens, self._clock)

@@ -16,7 +16,7 @@ CLAIM_SECONDS = 40.0
 http.py): so the clocks of nodes may be 16 s apart. A node that dies holds a row so long."""
 KEEP_BATCH = 50
 SEEN_SECONDS = 86_400.0
-"""Sets of login sessions that nobody has used for longer are refreshed when they are asked for."""
+"""Token sets of login sessions unused for longer are refreshed only when they are requested."""
 
 
 def due(
@@ -64,5 +64,5 @@ def claim(db: peewee.Database, tokens: TokenSet, clock: Callable[[], float]) -> 
 
 
 def same(tokens: TokenSet) -> peewee.Expression:
-    """The condition for a set that nobody has refreshed since it was read."""
+    """The condition that a set was not refreshed since it was read."""
     return (OAuthToken.id == tokens.id) & (OAuthToken.version == tokens.version)

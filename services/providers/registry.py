@@ -95,7 +95,7 @@ class Providers:
 
 
 def usual_title(name: str) -> str:
-    """What a provider's button says, where the settings do not."""
+    """The default name on a provider's button."""
     return TITLES.get(name) or name.replace("-", " ").title()
 
 

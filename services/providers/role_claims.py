@@ -12,7 +12,7 @@ from typing import Any
 from services.settings.providers import OAuthProvider
 
 SIGN_INS = 100
-"""In a row without the claim, before the log says so."""
+"""Consecutive sign-ins without the claim before a warning is logged."""
 MAX_NAMES = 30
 
 log = logging.getLogger("usher.oauth")

@@ -23,10 +23,8 @@ from services.recovery.forgotten import Forgotten
 from services.recovery.mail_limits import MailLimits
 from services.recovery.verification import PAGE
 from services.registration.addresses import normalised_email
+from services.registration.handovers import Handover, Handovers
 from services.registration.registration import Registration
-from services.sessions.control import Revocation
-from services.sessions.revocations import Revocations
-from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 
@@ -53,15 +51,13 @@ class AddressChanges:
         limits: MailLimits,
         registration: Registration,
         forgotten: Forgotten,
-        session_ends: SessionEnds,
-        revocations: Revocations,
+        handovers: Handovers,
         outbox: Outbox,
         clock: Callable[[], float],
     ) -> None:
         self._database, self._tokens, self._mails = database, tokens, mails
         self._limits, self._registration, self._forgotten = limits, registration, forgotten
-        self._ends, self._revocations = session_ends, revocations
-        self._outbox, self._clock = outbox, clock
+        self._handovers, self._outbox, self._clock = handovers, outbox, clock
 
     # ---- asking ----------------------------------------------------------------------------
 
@@ -138,9 +134,10 @@ class AddressChanges:
     # ---- undoing ---------------------------------------------------------------------------
 
     async def undo(self, token: str, ip: str) -> str:
-        """Give an account its former address back. Its password is void and its login sessions end,
-        because whoever changed the address had both; a mail with a link to set a new password goes
-        to the address. Returns the user's id.
+        """Give an account its former address back. Whoever changed the address had its password and
+        may have added other ways in: the password is void, login sessions end, and second factors,
+        passkeys, linked identities, and API keys and invitations made since the change are gone. A
+        mail with a link to set a new password goes to the address. Returns the user's id.
 
         Raises:
             LinkRefused: the link is invented, used or expired.
@@ -148,16 +145,15 @@ class AddressChanges:
         """
         hash_ = await self._tokens.recognise(token, ip)
         try:
-            done = await self._database.run(self._undo, hash_)
+            cleared = await self._database.run(self._undo, hash_)
         except peewee.IntegrityError:
-            done = None
-        if done is None:
+            cleared = None
+        if cleared is None:
             raise await self._tokens.refused("used or too old, or the address is taken", ip)
-        user_id, ended = done
-        await self._revocations.publish(ended)
-        return user_id
+        await self._handovers.finish(cleared)
+        return cleared.user_id
 
-    def _undo(self, db: peewee.Database, hash_: str) -> tuple[str, list[Revocation]] | None:
+    def _undo(self, db: peewee.Database, hash_: str) -> Handover | None:
         taken = link_rows.take(db, hash_, UNDO, self._clock())
         if taken is None or taken.email is None:
             return None
@@ -169,4 +165,5 @@ class AddressChanges:
             self._mails.enqueue(db, "address_restored", address, {})
         letter = self._forgotten.letter(db, user)
         self._mails.enqueue(db, letter.kind, letter.to, letter.values)
-        return str(user.id), self._ends.end_all_within(db, user.id, REASON)
+        since = taken.created_at - link_rows.CLOCK_SKEW_SECONDS
+        return self._handovers.clear(db, user, "mail", REASON, since)

@@ -22,8 +22,6 @@ from services.recovery.pending_sign_ups import PendingSignUps
 from services.recovery.verification import Mode, Verification
 from services.registration.parts import RegistrationParts
 from services.sessions.login_sessions import LoginSessions
-from services.sessions.revocations import Revocations
-from services.sessions.session_ends import SessionEnds
 from services.storage.database import Database
 
 
@@ -44,8 +42,6 @@ def join(
     accounts: Accounts,
     passwords: Passwords,
     login_sessions: LoginSessions,
-    session_ends: SessionEnds,
-    revocations: Revocations,
     registration: RegistrationParts,
     limits: HourlyLimits,
     tokens: LinkTokens,
@@ -73,8 +69,7 @@ def join(
         of_mails,
         registration.rules,
         forgot,
-        session_ends,
-        revocations,
+        registration.handovers,
         outbox,
         clock,
     )

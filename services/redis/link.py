@@ -16,7 +16,7 @@ from services.redis.store import Command
 PROBE_SECONDS = 0.5
 """A link silent for so long is sent a PING: a frozen Redis is noticed without traffic."""
 WRITE_SECONDS = 1.0
-"""How often a link is asked to write at least, where it is to be tried with writes."""
+"""Maximum interval between test writes on a link that is tested with writes."""
 PING: Command = ("PING",)
 REFUSALS = frozenset(
     {

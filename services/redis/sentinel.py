@@ -44,7 +44,7 @@ class SentinelAddress:
             if role[0] != b"master":
                 raise StoreUnavailable("sentinel: what it names is not the master (any more)")
             question.hand_over(protocol)
-        except BaseException:  # cancelled too: the connection is nobody's yet
+        except BaseException:  # also if cancelled: no caller owns the connection yet
             question.hang_up()
             raise
 

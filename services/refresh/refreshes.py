@@ -68,11 +68,11 @@ class Refreshes:
             signed_in = await self._rotation.refresh(token)
         except Unauthenticated:
             if counts_when_good:
-                # Who holds an old token of somebody must not use up their refreshes.
+                # A holder of an old token must not use up the user's refreshes.
                 taken.give_back(_USER)
             raise
         except BaseException:  # cancelled too: what was taken must be given back
-            taken.give_back()  # nobody knows whether it was good
+            taken.give_back()  # it is unknown whether the token was valid
             raise
         if not counts_when_good:
             taken.give_back()

@@ -30,8 +30,8 @@ class RefreshRotation:
     """Exchanges refresh tokens.
 
     Args:
-        steady: as `clock`, but not set back while the process lives; for the grace of racing
-            tabs. The clock itself where it is left out.
+        steady: as `clock`, but not set back while the process lives; for the grace of racing tabs.
+            The clock itself by default.
     """
 
     def __init__(

@@ -31,8 +31,8 @@ from services.storage.row_locks import locked_one
 REFRESH_GRACE_SECONDS = 10.0
 """Parallel tabs send the same cookie; each of them gets 200 this long."""
 CLOCK_SKEW_SECONDS = 2.0
-"""How far the clocks of nodes may be apart. A first use that lies further ahead was written before
-a clock was set back: nothing is known of how long ago it was, so there is no grace. Where the clock
+"""Accepted difference of the nodes' clocks. A first use further in the future was written before a
+clock was set back: nothing is known of how long ago it was, so there is no grace. Where the clock
 comes to that moment again, the counter tells that time has passed."""
 
 TICK_KEY = "refresh_tick"
@@ -100,7 +100,7 @@ def _is_before_newest(session: LoginSession, token: RefreshToken) -> bool:
 
 
 def _replace(db: peewee.Database, session: LoginSession) -> None:
-    """Make the tokens of an answer worthless that was lost, or went to somebody else."""
+    """Invalidate the tokens of a previous response that was lost or went to a thief."""
     unused = (
         (RefreshToken.session == session.id)
         & (RefreshToken.step == session.step + 1)
@@ -138,7 +138,7 @@ def current_tick(db: peewee.Database) -> int:
 
 
 def _advance(db: peewee.Database, by: int, seen: int | None) -> int:
-    """Advance the counter, if nobody has since it was seen. Gives what it is then."""
+    """Advance the counter, unless another node has done so. Returns the new value."""
     row = locked_one(Installation.select().where(Installation.key == TICK_KEY), db)
     if row is None:
         first = Installation.insert(key=TICK_KEY, value=str(by))

@@ -91,22 +91,41 @@ class Handovers:
         changes = {User.password_hash: None, User.email_verified: True}
         User.update(changes).where(User.id == user.id).execute(db)
         user.password_hash, user.email_verified = None, True
+        AccountLink.delete().where(AccountLink.user == user.id).execute(db)
+        return self.clear(db, user, proven_by, REASON)
+
+    def clear(
+        self, db: peewee.Database, user: User, proven_by: str, reason: str, since: float = 0.0
+    ) -> Handover:
+        """Take every way into an account away but its password and its links. Call `finish` after
+        the commit.
+
+        Args:
+            user: the row, locked; its attributes are brought up to date.
+            reason: why its login sessions and keys end.
+            since: of API keys and invitations only those that were made later go, epoch seconds.
+        """
         done = [act(db, user.id) for act in self._acts]
         afterwards: list[Callable[[], object]] = [after for after in done if callable(after)]
-        for row in (AccountLink, KnownNetwork, Identity, Unlinked):
+        for row in (KnownNetwork, Identity, Unlinked):
             row.delete().where(row.user == user.id).execute(db)
-        Invitation.delete().where(Invitation.created_by == user.id).execute(db)
-        ended = [*self._ends.end_all_within(db, user.id, REASON), *self._end_keys(db, user.id)]
+        made = (Invitation.created_by == user.id) & (Invitation.created_at >= since)
+        Invitation.delete().where(made).execute(db)
+        ended = self._ends.end_all_within(db, user.id, reason)
+        ended += self._end_keys(db, user.id, reason, since)
         user.generation = User.select(User.generation).where(User.id == user.id).get(db).generation
         return Handover(user.id, proven_by, ended, afterwards)
 
-    def _end_keys(self, db: peewee.Database, user_id: str) -> list[Revocation]:
+    def _end_keys(
+        self, db: peewee.Database, user_id: str, reason: str, since: float
+    ) -> list[Revocation]:
         """Revoke the keys that the account made while it was an administrator's: they would be
         valid again if it became one's again."""
         mine = (ApiKey.created_by == user_id) & ApiKey.revoked_at.is_null()
+        mine &= ApiKey.created_at >= since
         ids = [key.id for key in ApiKey.select(ApiKey.id).where(mine).execute(db)]
         ApiKey.update({ApiKey.revoked_at: self._clock()}).where(mine).execute(db)
-        return [self._revocations.record(db, "token", id_, user_id, REASON) for id_ in ids]
+        return [self._revocations.record(db, "token", id_, user_id, reason) for id_ in ids]
 
     async def finish(self, handover: Handover | None) -> None:
         """Close the sockets of a committed handover on every node, and report it."""

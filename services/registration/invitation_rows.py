@@ -20,7 +20,7 @@ def insert(db: peewee.Database, values: dict[str, object]) -> None:
 
 
 def is_valid(db: peewee.Database, hash_: str, now: float) -> bool:
-    """Whether an invitation can be used, by anybody. Does not use it up."""
+    """Whether an invitation can be used by some address. Does not use it."""
     return _living(now).where(Invitation.hash == hash_).exists(db)
 
 

@@ -55,7 +55,7 @@ MAX_NAME_LENGTH = 80
 MAX_PAGE = 100
 """Channels that one call lists."""
 EVERYBODY = "*"
-"""In an "access" row: anybody's right may have changed."""
+"""In an "access" row: the right of any user may have changed."""
 
 
 class Channels:

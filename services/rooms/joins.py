@@ -123,7 +123,7 @@ class Joins:
         except TokenExpired as error:
             other = error.claims
         except UsherError:
-            return  # it says nothing of anybody
+            return  # it says nothing about the credential
         if other.sid != claims.sid:
             raise TwoIdentities("explicit credential and cookie of two login sessions")
 

@@ -310,7 +310,3 @@ class LoginSessions:
     async def touch(self, seen: dict[str, float]) -> None:
         """Record when sessions were last seen: `sid` to epoch seconds, many in one transaction."""
         await self._database.run(session_rows.touch, seen)
-
-    def is_recent(self, db: peewee.Database, user_id: str, sid: str) -> bool:
-        """Whether a live session of a user was opened lately, within the caller's transaction."""
-        return session_rows.is_recent(db, user_id, sid, self._clock())

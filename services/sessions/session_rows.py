@@ -16,8 +16,6 @@ from services.grants.rules import Reader
 from services.sessions.login_cache import LoginState
 from services.storage.row_locks import locked
 
-RECENT_SECONDS = 300
-"""A sign-in this recent replaces the password check for accounts without one (ASVS 3.7.1)."""
 BATCH = 1000
 """Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
 
@@ -55,7 +53,8 @@ def next_generation(db: peewee.Database, user_id: str) -> int | None:
 
 
 def spare(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
-    """Move a session to a user's new generation. False if it had ended before."""
+    """Move a session to the user's new generation, so that it continues. Returns False if it has
+    ended."""
     before = living_of(user_id, generation - 1, now) & (LoginSession.id == sid)
     update = LoginSession.update({LoginSession.generation: generation}).where(before)
     return bool(update.execute(db))
@@ -171,19 +170,13 @@ def _revoked_among(db: peewee.Database, token_ids: Collection[str]) -> set[str]:
     return {row[0] for row in query.tuples().execute(db)}
 
 
-def is_recent(db: peewee.Database, user_id: str, sid: str, now: float) -> bool:
-    """Whether the user of a living session proved who they are in the last `RECENT_SECONDS`."""
-    session = living(db, user_id, sid, now)
-    return session is not None and session.proven_at >= now - RECENT_SECONDS
-
-
 def proof_of(session: LoginSession) -> Proof:
     """How the user of a session last authenticated."""
     return Proof(cast("Acr", session.acr), session.proven_at, session.auth_epoch)
 
 
 def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSession | None:
-    """A login session of a user; None if there is none or it is over."""
+    """An active login session of a user, or None."""
     mine = (LoginSession.id == sid) & (LoginSession.user == user_id) & is_living(now)
     return LoginSession.select().where(mine).get_or_none(db)
 

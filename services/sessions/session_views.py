@@ -94,7 +94,7 @@ class PastSession(msgspec.Struct, frozen=True):
 
 
 def living_of(db: peewee.Database, user_id: str, now: float) -> list[SessionRow]:
-    """The living sessions of a user, last seen first."""
+    """The active login sessions of a user, last used first."""
     rows = (
         LoginSession.select()
         .where((LoginSession.user == user_id) & session_rows.is_living(now))

@@ -31,7 +31,7 @@ CHECK_SECONDS = 2.0
 """How often it is looked whether Redis has forgotten."""
 MARK_MS = 60_000
 BATCH = 200
-"""Tokens looked at in one round trip."""
+"""Tokens checked in one round trip."""
 
 log = logging.getLogger("usher.bearers")
 

@@ -1,6 +1,7 @@
 """Step-up: whether a user proved lately who they are, and how they prove it again.
 
-Begin with `step_up.py`. `freshness.py` says how long a proof counts, whatever clocks do.
+Begin with `step_up.py`. `freshness.py` decides how long an authentication counts as recent,
+independent of clock changes.
 
 May import: accounts, factors, sessions, storage.
 """

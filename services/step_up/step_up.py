@@ -15,8 +15,9 @@ from models.login_session import LoginSession
 from models.user import User
 from services.accounts.accounts import Accounts
 from services.claims import Acr, Proof
-from services.errors import StepUpNeeded, Unauthenticated
+from services.errors import PasskeyRefused, StepUpNeeded, Unauthenticated
 from services.factors.factors import Factors
+from services.factors.passkeys import Assertion, Passkeys
 from services.sessions import session_rows
 from services.sessions.admission import Identity
 from services.sessions.login_sessions import LoginSessions
@@ -25,6 +26,7 @@ from services.step_up.freshness import Freshness
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 
+PASSKEY = "passkey"
 PASSWORD = "password"  # noqa: S105 - the name of a method
 
 
@@ -38,50 +40,76 @@ class StepUp:
         login_sessions: LoginSessions,
         freshness: Freshness,
         factors: Factors,
+        passkeys: Passkeys,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database, self._clock = database, clock
         self._accounts, self._sessions = accounts, login_sessions
-        self._freshness, self._factors = freshness, factors
+        self._freshness, self._factors, self._passkeys = freshness, factors, passkeys
 
-    async def require(self, identity: Identity) -> None:
+    async def require(self, identity: Identity, *, password_given: bool = False) -> None:
         """Require that the user has proved lately who they are, by all factors of the account.
+
+        Args:
+            password_given: the password came with the act itself, and was right.
 
         Raises:
             StepUpNeeded: they have not.
         """
         factors = await self._factors.methods(identity.user_id)
+        if password_given and not factors:
+            return
         proven_by_all = not factors or identity.claims.acr == "2"
         if not (proven_by_all and self._freshness.is_fresh(identity.claims, identity.proof_epoch)):
             raise await self._needed(identity.user_id, factors)
 
-    async def prove(self, identity: Identity, password: str | None, code: str | None) -> SignedIn:
+    async def prove(
+        self,
+        identity: Identity,
+        password: str | None,
+        code: str | None,
+        asserted: Assertion | None = None,
+    ) -> SignedIn:
         """New tokens for a user who proves again who they are. With a second factor, the code alone
-        is enough: the login session began with the first one.
+        is enough: the login session began with the first one. So is a passkey that verified its
+        user; one that did not is one factor.
+
+        Args:
+            asserted: of a passkey, verified.
 
         Raises:
             StepUpNeeded: the password alone is not enough for this account, or nothing was given.
-            WrongPassword, WrongCode: it is wrong.
+            WrongPassword, WrongCode, PasskeyRefused: it is wrong.
             RateLimited: too many wrong ones in this login session, or too many sign-ins.
             Unauthenticated: the login session has ended.
         """
         user_id, sid = identity.user_id, identity.claims.sid
         factors = await self._factors.methods(user_id)
-        if not (code is not None if factors else password is not None):
+        given = (password is not None) + (asserted is not None)
+        by_two = code is not None or given == 2 or (asserted is not None and asserted.acr == "2")
+        if not (by_two or (given and not factors)):
             raise await self._needed(user_id, factors)
+        if asserted is not None and asserted.user_id != user_id:
+            raise PasskeyRefused("step-up: a passkey of somebody else")
         known_hash: str | None = None
-        acr: Acr = "1"
+        acr: Acr = "2" if by_two else "1"
         if password is not None:
             known_hash = await self._accounts.confirm(user_id, sid, password)
         if code is not None:
             acr = await self._factors.prove(user_id, sid, code)
         await self._accounts.count_sign_in(user_id)
-        signed_in = await self._database.run(self._renew, user_id, sid, acr, known_hash)
+        signed_in = await self._database.run(self._renew, user_id, sid, acr, known_hash, asserted)
         await self._sessions.announce(signed_in)
         return signed_in
 
     def _renew(
-        self, db: peewee.Database, user_id: str, sid: str, acr: Acr, known_hash: str | None
+        self,
+        db: peewee.Database,
+        user_id: str,
+        sid: str,
+        acr: Acr,
+        known_hash: str | None,
+        asserted: Assertion | None,
     ) -> SignedIn:
         """Record the proof in the login session, and issue its new tokens."""
         now = self._clock()
@@ -91,6 +119,8 @@ class StepUp:
             raise Unauthenticated("step-up: login session over")
         if known_hash is not None and user.password_hash != known_hash:
             raise Unauthenticated("step-up: password changed meanwhile")
+        if asserted is not None:
+            self._passkeys.use(db, asserted)
         proof = self._sessions.dated(Proof(acr))
         change = {
             LoginSession.auth_time: proof.at,
@@ -107,4 +137,6 @@ class StepUp:
         methods: tuple[str, ...] = factors
         if not factors and await self._accounts.has_password(user_id):
             methods = (PASSWORD,)
+        if not factors and await self._passkeys.of(user_id):
+            methods = (*methods, PASSKEY)
         return StepUpNeeded(self._freshness.seconds, "2" if factors else "1", methods)

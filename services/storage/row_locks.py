@@ -18,7 +18,7 @@ def locked(query: peewee.ModelSelect[Row], db: peewee.Database) -> peewee.ModelS
 
 
 def locked_one(query: peewee.ModelSelect[Row], db: peewee.Database) -> Row | None:
-    """The first row of a query, locked as by `locked`; None if there is none."""
+    """Lock and return the first row of a query, as `locked` does; None if there is none."""
     # Not `get_or_none`: for a missing row Peewee formats the query for its error, which fails,
     # because a query that is bound to no database does not support FOR UPDATE.
     return next(iter(locked(query, db).execute(db)), None)

@@ -83,7 +83,7 @@ def why_not(url: str, private: bool) -> str | None:
 def _is_private_literal(host: str) -> bool:
     try:
         return not is_public(host)
-    except ValueError:  # a name: looked at when it is connected to
+    except ValueError:  # a host name: checked when connecting
         name = host.rstrip(".").lower()
         return name == "localhost" or name.endswith(".localhost")
 
@@ -134,7 +134,7 @@ class GuardedResolver(Resolver):
     def _ended(self, key: tuple[str, int, int], done: asyncio.Future[list[Any]]) -> None:
         del self._under_way[key]
         if not done.cancelled():
-            done.exception()  # whoever asked may not wait any more
+            done.exception()  # the caller may have stopped waiting
 
     def close(self) -> None:
         """Let the threads end. Does not wait for them."""

@@ -25,7 +25,7 @@ LEAST_ATTEMPTS = 4
 CLAIM_SECONDS = 20.0
 """Longer than an attempt with the writing of its outcome."""
 CANDIDATES = 50
-"""Rows of one webhook that are looked at in one transaction."""
+"""Rows of a webhook that are read in one transaction."""
 SOON_SECONDS, LATER_SECONDS = 5.0, 300.0
 """When a row is looked at again that waits behind another of its subject: one under way, one that
 has failed. It is delivered at once when the other is done; this is for the case that the news of

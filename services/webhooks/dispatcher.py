@@ -41,7 +41,7 @@ SLOW_SECONDS = 4.0
 STOP_SECONDS = 2.0
 RECORD_TRIES = 3
 MAX_PENDING_SOCKET_EVENTS = 20_000
-"""Of one webhook. With more waiting it is not told of sockets: they are many, and old news."""
+"""Pending events of a webhook above which socket events are not written for it."""
 
 log = logging.getLogger("usher.webhooks")
 
@@ -81,7 +81,7 @@ class Dispatcher:
         self._failing: set[str] = set()
         """Webhooks whose last attempt failed or took long."""
         self.full: frozenset[str] = frozenset()
-        """Webhooks that have too much waiting to be told of sockets."""
+        """Webhooks with too many pending events to receive socket events."""
         self._unreadable: set[str] = set()
         self._on_receivers: Callable[[frozenset[str]], None] = lambda _: None
 
@@ -111,7 +111,7 @@ class Dispatcher:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._news.wait(), wait)
         self._news.clear()
-        # In the lane of users, as one of them, so that deliveries delay nobody.
+        # Runs in the lane of users, as one caller among them, so that deliveries delay no user.
         with self._database.callers.on_behalf_of("users", "webhooks"):
             await self._work()
 
@@ -158,7 +158,8 @@ class Dispatcher:
         failing = PLACES_OF_FAILING - sum(self._under_way[id_] for id_ in self._failing)
         ids = [id_ for id_ in self._receivers if id_ not in self._unreadable]
         random.shuffle(ids)
-        # Responsive webhooks first; failing ones share the rest. Among them, whoever has least.
+        # Responsive webhooks first; failing ones share the rest. Among them, the one with the
+        # fewest deliveries in progress.
         ids.sort(key=lambda id_: (id_ in self._failing, self._under_way[id_]))
         places: dict[str, int] = {}
         for id_ in ids:

@@ -34,7 +34,7 @@ SECRET_BYTES = 32
 ATTEMPT_SECONDS = 10.0
 """For one attempt, from the name server to the last byte that is read."""
 MAX_ANSWER_BYTES = 4096
-"""What a receiver says beside its status interests nobody."""
+"""Bytes of a response that are read. Only the status is used."""
 MAX_HEADER_BYTES = 16 * 1024
 LOOK_UPS = 64
 """Names that are resolved at one time: more than there may be webhooks."""
@@ -155,4 +155,4 @@ _WORDS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
 )
 """The first that fits counts: some are kinds of others."""
 ERRORS = (REDIRECT, STATUS, *(word for _, word in _WORDS), PROTOCOL)
-"""Every word for why an attempt failed."""
+"""All values of a delivery's `error`."""

@@ -137,7 +137,8 @@ class Webhooks:
         def write(db: peewee.Database) -> DeliveryRow:
             _existing(db, webhook_id)
             body = body_of(TEST_EVENT, now, {"webhook_id": webhook_id})
-            subject = f"test:{secrets.token_urlsafe(6)}"  # one of its own: it waits for nobody
+            # A unique subject, so that it waits for no other event.
+            subject = f"test:{secrets.token_urlsafe(6)}"
             return records.enqueue(db, webhook_id, TEST_EVENT, subject, body, now)
 
         row = await self._database.run(write)

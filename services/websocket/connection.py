@@ -62,16 +62,16 @@ class Connection(Protocol):
         """Deliver nothing until `resume()`."""
 
     def resume(self) -> None:
-        """Deliver again, first what was already read."""
+        """Resume delivery, beginning with data that was already read."""
 
     def rest(self) -> None:
-        """Deliver nothing for a while: the peer has sent more than it may."""
+        """Deliver nothing for a while, because the peer exceeded its message rate."""
 
     def hold(self) -> None:
-        """Deliver nothing and send nothing until `release()`, but for the end."""
+        """Deliver nothing and send nothing until `release()`, except the close."""
 
     def release(self) -> None:
-        """Deliver and send again, what waited first."""
+        """Resume delivery and sending, beginning with what waited."""
 
     def send(self, text: bytes) -> None:
         """Send a text message."""
@@ -93,7 +93,7 @@ class Connection(Protocol):
         """Say `closing`, send a close frame and let nothing else in or out."""
 
     def end_flood(self) -> None:
-        """Close a peer that goes on above its rate (4429)."""
+        """Close a peer that stays above its message rate (4429)."""
 
     def abort(self) -> None:
         """Drop a peer that does not answer, without a closing handshake."""

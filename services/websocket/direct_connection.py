@@ -131,7 +131,7 @@ class WebSocketConnection(FrameWriter):
             self._read_on()
 
     def rest(self) -> None:
-        """Deliver nothing for a while: the peer has sent more than it may."""
+        """Deliver nothing for a while, because the peer exceeded its message rate."""
         if self._resting is None and self._open:
             self._resting = self._loop.call_later(REST_SECONDS, self._end_rest)
             self._loop.remove_reader(self._fd)
@@ -198,14 +198,14 @@ class WebSocketConnection(FrameWriter):
             self._loop.remove_reader(self._fd)
 
     def _take(self, data: bytes) -> None:
-        """Deliver every whole message; replies given meanwhile leave in one write."""
+        """Deliver every complete message. Replies that are sent meanwhile are one write."""
         if self._bad_frame:
             return  # the stream can't be cut into frames any more: read it away until the end
         if data:
             self.last_heard = self._loop.time()
             self._reader.feed(data)
         if self._corked is not None:
-            return  # called from within the loop below, which goes on by itself
+            return  # called from within the loop below, which continues
         self._corked = []
         try:
             self._deliver_all()
@@ -237,7 +237,7 @@ class WebSocketConnection(FrameWriter):
             self._owner.received(payload, opcode == Opcode.TEXT)
 
     def _count_light_frame(self) -> bool:
-        """Count the frames that asked for next to nothing: they are taken up to a rate, too."""
+        """Count a control frame or small fragment. Returns whether it is within the rate."""
         reader, now = self._reader, self._loop.time()
         if self._light is None:
             self._light, self._excess = TokenBucket(LIGHT_RATE, LIGHT_BURST, now), Excess()

@@ -23,7 +23,7 @@ log = logging.getLogger("usher.websocket")
 
 
 class FirstFrames:
-    """Calls back each new socket once its delay is over: one timer for all of them."""
+    """Calls back each new socket after its delay, with one timer for all of them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -33,7 +33,7 @@ class FirstFrames:
         """Call `act` in 2 to 4 ms."""
         if not self._waiting:
             self._loop.call_later(DELAY_SECONDS, self._due)
-        # Not the loop's time: that stands still for a turn, however long it takes.
+        # Not the loop's time, which does not advance within an iteration.
         self._waiting.append((time.monotonic() + DELAY_SECONDS, act))
 
     def _due(self) -> None:

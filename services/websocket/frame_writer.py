@@ -68,7 +68,7 @@ class FrameWriter(ABC):
 
     @abstractmethod
     def _on_peer_lost(self) -> None:
-        """The peer is gone."""
+        """Handle the loss of the peer."""
 
     @abstractmethod
     def _end_sending(self) -> None:

@@ -36,7 +36,7 @@ MAX_CONTROL_BYTES = 125
 LIGHT_BYTES = 512
 """A fragment of less is a light frame: no client has a reason to send many."""
 LIGHT_FRAMES = 500
-"""Of these a peer may have sent before its rate is looked at."""
+"""Number of these frames that a peer may send before its rate is checked."""
 _DATA = frozenset((Opcode.CONTINUATION, Opcode.TEXT, Opcode.BINARY))
 _KNOWN = frozenset(int(opcode) for opcode in Opcode)
 
@@ -165,7 +165,7 @@ class FrameReader:
         return self._position < len(self._buffer)
 
     def feed(self, data: bytes) -> None:
-        """Take what was read."""
+        """Add received bytes."""
         if self._position == len(self._buffer):
             self._buffer, self._position = data, 0
             return

@@ -38,7 +38,7 @@ class Listener(socket.socket):
 
         Raises:
             BlockingIOError: there is none.
-            ConnectionAbortedError: it was turned away; Tornado goes on with the next.
+            ConnectionAbortedError: it was refused; Tornado continues with the next.
         """
         number, address = self._accept()  # type: ignore[attr-defined]  # typeshed leaves it out
         connection = socket.socket(*self._kind, fileno=number)

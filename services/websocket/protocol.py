@@ -278,7 +278,7 @@ def decode_data(frame: Frame, decoder: msgspec.json.Decoder[Any]) -> Any:
 
 
 def _describe_mismatch(error: Exception) -> str:
-    """Which member is wrong, and how: "data.auth.token: Expected `str`, got `int`"."""
+    """Name the invalid member and the reason: "data.auth.token: Expected `str`, got `int`"."""
     if not isinstance(error, msgspec.ValidationError):
         return "data: not JSON that can be read"
     what, _, where = str(error).partition(" - at `$")

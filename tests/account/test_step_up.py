@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
+import pyotp
 import pytest
 
 from handlers.operations import Operation
@@ -233,3 +235,62 @@ def test_every_change_by_an_administrator_asks_for_one(method: str, path: str) -
     operation = ADMIN_CHANGES[method, path]
     if operation.access in ("admin", "users", "disconnect"):
         assert operation.step_up, "every admin change does (contract 1.1)"
+
+
+def test_an_administrator_publishes_into_such_a_room_with_a_fresh_proof_only(
+    server: Usher,
+) -> None:
+    admin = admin_of(server)
+    body = {"name": "backend", "scopes": ["publish"]}
+    backend = Client(server, admin.post("/api/admin/api-keys", body).body["key"])
+    guarded = admin.post("/api/channels", {"name": "vault", "step_up": True}).body["id"]
+    other = admin.post("/api/channels", {"name": "hall"}).body["id"]
+    age(admin)
+    event = {"event": "news", "data": 1}
+    both = event | {"rooms": [f"channel:{other}", f"channel:{guarded}"]}
+    problem(admin.post("/api/publish", both), 401, "step_up_needed")
+    assert admin.post("/api/publish", event | {"room": f"channel:{other}"}).status == 204
+    assert backend.post("/api/publish", both).status == 204, "a key needs none"
+    assert step_up(admin, password=PASSWORD).status == 200
+    assert admin.post("/api/publish", both).status == 204
+
+
+# ---- with a second factor ---------------------------------------------------------------------
+
+
+def with_second_factor(client: Client) -> list[str]:
+    """Sets up an authenticator app. Gives the recovery codes."""
+    secret = client.post("/api/auth/totp").body["secret"]
+    answer = client.post("/api/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()})
+    codes: list[str] = answer.body["recovery_codes"]
+    return codes
+
+
+def test_with_a_second_factor_one_factor_is_not_enough(server: Usher) -> None:
+    admin, other = admin_of(server), sign_up(server)
+    codes = with_second_factor(admin)
+    assert said(admin)["acr"] == "1"
+    refused = disable(admin, other)
+    assert set(problem(refused, 401, "step_up_needed")["methods"]) == {"totp", "recovery_code"}
+    assert 'acr_values="2"' in refused.headers["WWW-Authenticate"]
+    problem(step_up(admin, password=PASSWORD), 401, "step_up_needed")
+    problem(step_up(admin, code="000000"), 403, "wrong_code")
+    problem(step_up(admin, code=codes[0], password="not this one"), 403, "wrong_password")
+    assert step_up(admin, code=codes[0]).status == 200
+    assert said(admin)["acr"] == "2"
+    assert disable(admin, other).status == 200
+    problem(step_up(admin, code=codes[0]), 403, "wrong_code")
+    new_token(admin)
+    assert said(admin)["acr"] == "2", "a refresh keeps it"
+    age(admin)
+    problem(disable(admin, other), 401, "step_up_needed")
+
+
+def test_of_many_step_ups_at_once_one_code_gives_exactly_one(server: Usher) -> None:
+    client = sign_up(server)
+    code = with_second_factor(client)[0]
+    with ThreadPoolExecutor(10) as pool:
+        tries = [pool.submit(client.post, "/api/auth/step-up", {"code": code}) for _ in range(30)]
+        statuses = sorted(each.result().status for each in tries)
+    assert statuses.count(200) == 1
+    assert set(statuses) <= {200, 403, 429}

@@ -38,7 +38,7 @@ from services.websocket.protocol import (
     CloseCode,
     Retry,
 )
-from tests.support.authenticator import second_factors
+from tests.support.authenticator import lost_factors, second_factors
 from tests.support.mail_server import Mailbox
 from tests.support.markdown import table
 from tests.support.native import App
@@ -293,6 +293,7 @@ def test_every_call_answers_as_described(database_kind: str, openapi: Json) -> N
         sign_in_and_out(nobody, user_address)
         hand_over_to_an_app(user)
         second_factors(nobody.again(), nobody.sign("login", user_address), user_address)
+        lost_factors(admin, nobody.sign("signup", address(), status=201))
         one_account(user)
         keep_an_address(nobody, nobody.sign("signup", address(), status=201))
         keep_channels(admin, nobody.sign("signup", address(), status=201))
@@ -724,12 +725,12 @@ def test_the_limits_are_those_of_the_code() -> None:
     limits = {row[0]: row[1] for row in table(PROTOCOL, "what")}
     assert limits["a message"] == f"{MAX_MESSAGE_BYTES // 1024} KiB"
     assert limits["a message before the join"] == f"{MAX_UNJOINED_MESSAGE_BYTES // 1024} KiB"
-    assert limits["what waits for a slow reader"].startswith(f"{OUTBOX_BYTES // 1024} KiB")
+    assert limits["unread data of a slow client"].startswith(f"{OUTBOX_BYTES // 1024} KiB")
     assert limits["the name of a room, of a model"] == f"{MAX_ROOM_NAME} characters"
     page = f"{HISTORY_PAGE} messages or {HISTORY_BYTES // 1024} KiB"
-    assert limits["an answer to `history`"] == page
-    assert limits["people named by `presence`"] == f"{MAX_PEOPLE:,}"
-    assert limits["people in one `presence` event"] == str(PEOPLE_AT_ONCE)
+    assert limits["a reply to `history`"] == page
+    assert limits["users named by `presence`"] == f"{MAX_PEOPLE:,}"
+    assert limits["users in one `presence` event"] == str(PEOPLE_AT_ONCE)
     assert limits["a use that is not repeated"] == f"{FADE_SECONDS:.0f} seconds"
     said = CLOSE_MEANINGS[CloseCode.MESSAGE_TOO_BIG] + CLOSE_MEANINGS[CloseCode.SLOW_CONSUMER]
     numbers = (MAX_MESSAGE_BYTES, MAX_UNJOINED_MESSAGE_BYTES, OUTBOX_BYTES)

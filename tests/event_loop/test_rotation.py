@@ -106,6 +106,26 @@ async def test_a_crowd_leaves_the_loop_to_requests_of_others_and_to_its_own_not(
 
 
 @pytest.mark.gen_test
+async def test_a_crowd_of_which_nothing_is_under_way_makes_way_as_well() -> None:
+    begun = Begun()
+    begun.under_way.enter("b")
+    begun.ask("crowd", 200)
+    assert sum(await begun.iterations(10)) < 10
+
+
+@pytest.mark.gen_test
+async def test_crowds_do_not_stand_before_one_request_of_another() -> None:
+    begun = Begun()
+    begun.under_way.enter("b")
+    begun.ask("a", AT_ONCE)
+    for number in range(30):
+        begun.ask(f"crowd {number}", 2 * CROWD)
+    begun.ask("b")
+    await asyncio.sleep(0)
+    assert begun.order[AT_ONCE] == "b"
+
+
+@pytest.mark.gen_test
 async def test_a_few_of_one_caller_are_no_crowd() -> None:
     begun = Begun()
     begun.under_way.enter("a")

@@ -40,6 +40,10 @@ class Person:
             await self.parts.accounts.log_in(self.email, PASSWORD, device)
         return str(needed.value.public["challenge"])
 
+    async def log_in_again(self) -> None:
+        """A sign-in with the password alone."""
+        await self.parts.accounts.log_in(self.email, PASSWORD, DEVICE)
+
     async def begin(self, client: str = "browser") -> str:
         """The same without the time that a password takes."""
 

@@ -76,7 +76,7 @@ def test_what_is_announced_is_https_and_the_key_is_closed_to_others(
     server: Usher, pair: tuple[Path, Path]
 ) -> None:
     assert server.url.startswith("https://127.0.0.1:")
-    assert f"wss://127.0.0.1:{server.port}/ws" in server.log
+    assert f"wss://localhost:{server.port}/ws" in server.log
     assert stat.S_IMODE(pair[1].stat().st_mode) == 0o600
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyotp
 import pytest
 
 from services.recovery.new_sign_ins import described
@@ -370,6 +371,9 @@ def test_the_former_address_takes_the_account_back(installation: Usher) -> None:
     thief, former, new, box = moved(installation)
     body = {"current_password": PASSWORD, "new_password": NEW}
     assert thief.post("/api/auth/password", body).status == 204
+    secret = thief.post("/api/auth/totp", {}).body["secret"]
+    confirmed = thief.post("/api/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()})
+    assert confirmed.status == 200
     token = box.token("address_changed")
     assert post(installation, UNDO, token=token).status == 204
     assert thief.get("/api/auth/me").status == 401

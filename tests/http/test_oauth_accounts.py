@@ -101,9 +101,19 @@ def test_linking_leaves_the_login_session_as_it_is(server: Usher, op: Provider) 
     assert session["method"] == "password"
 
 
-def test_linking_asks_for_the_password_again(server: Usher, op: Provider) -> None:
+def age(browser: Client) -> None:
+    """The browser's sign-in was an hour ago, and its token says so."""
+    older = "UPDATE login_sessions SET auth_time = auth_time - 3600 WHERE id = ?"
+    rows(browser.server, older, sid_of(browser))
+    assert browser.post("/api/auth/refresh", {}).status == 200
+
+
+def test_linking_asks_for_a_step_up_or_the_password(server: Usher, op: Provider) -> None:
     browser = sign_up(server, browser=True)
-    plain_refusal(browser.post(LINK, {}), 403, "reauthentication_needed")
+    assert browser.post(LINK, {}).status == 200, "a sign-in just made is one"
+    age(browser)
+    problem(browser.post(LINK, {}), 401, "step_up_needed")
+    assert browser.post(LINK, {"current_password": PASSWORD}).status == 200
     answer = browser.post(LINK, {"current_password": "not this one"})
     plain_refusal(answer, 403, "wrong_password")
     assert not op.at("authorize") or not linked(browser)
@@ -115,9 +125,10 @@ def test_an_account_without_a_password_needs_a_sign_in_of_just_now(
     browser = sign_in(server)
     assert browser.get(ACCOUNTS).body["has_password"] is False
     assert browser.post(LINK, {}).status == 200
-    query = "UPDATE login_sessions SET created_at = created_at - 301 WHERE id = ?"
-    rows(server, query, sid_of(browser))
-    plain_refusal(browser.post(LINK, {}), 403, "reauthentication_needed")
+    age(browser)
+    refused = problem(browser.post(LINK, {}), 401, "step_up_needed")
+    assert "methods" not in refused, "nothing but another sign-in proves it"
+    problem(browser.call("DELETE", f"{ACCOUNTS}/mock"), 401, "step_up_needed")
 
 
 def test_linking_needs_a_page_of_our_own(server: Usher, op: Provider) -> None:
@@ -280,10 +291,9 @@ def test_who_came_by_a_provider_may_set_a_password_and_then_unlink(
 
 def test_a_first_password_needs_a_sign_in_of_just_now(server: Usher, op: Provider) -> None:
     browser = sign_in(server)
-    older = "UPDATE login_sessions SET created_at = created_at - 301 WHERE id = ?"
-    rows(server, older, sid_of(browser))
+    age(browser)
     answer = browser.post("/api/auth/password", {"new_password": PASSWORD})
-    plain_refusal(answer, 403, "reauthentication_needed")
+    problem(answer, 401, "step_up_needed")
     assert browser.get(ACCOUNTS).body["has_password"] is False
 
 

@@ -66,6 +66,19 @@ def browser(server: Usher) -> Client:
     return Client(server, browser=True)
 
 
+def test_where_addresses_are_confirmed_first_the_provider_has_to_vouch_for_it(
+    database_kind: str, op: Provider
+) -> None:
+    settings = settings_for(op)
+    with usher(database_kind, **settings, EMAIL_VERIFICATION="required") as strict:
+        op.user["email_verified"] = False
+        browser = Client(strict, browser=True)
+        page = refused(come_back(browser, begin(browser)), 403, "email_unverified")
+        assert "confirmed first" in page
+        op.user["email_verified"] = True
+        sign_in(strict)
+
+
 # ---- there -----------------------------------------------------------------------------------
 
 

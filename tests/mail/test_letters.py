@@ -100,7 +100,7 @@ def test_own_templates_stand_in_for_those_of_the_same_name(tmp_path: Path) -> No
     assert text_of(mail).split("\n\n")[-1].strip() == "Ihre Küche, usher.example"
     assert f'<a href="{LINK}">' in html_of(mail)
     other = parsed(sent(Letter("address_known", "ada@example.org", {}), letters))
-    assert "You already have" in text_of(other)
+    assert "belongs to an account" in text_of(other)
 
 
 def test_an_own_page_is_taken_as_it_is_and_escapes_what_it_shows(tmp_path: Path) -> None:

@@ -180,8 +180,6 @@ async def test_the_session_of_an_app_is_no_new_proof_of_who_somebody_is(database
         assert app.claims.auth_time == proven
         newer = await parts.refresh.rotation.refresh(app.refresh_token.reveal())
         assert newer.claims.auth_time == proven
-        recent = parts.login_sessions.is_recent
-        assert not await parts.database.run(recent, app.user.id, app.claims.sid)
 
 
 @pytest.mark.gen_test

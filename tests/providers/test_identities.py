@@ -733,3 +733,20 @@ async def test_signing_in_while_the_account_is_deleted_leaves_nothing_half_done(
             assert len(await users(both[0])) <= 2
             with pytest.raises(NotFound):
                 await both[0].administration.delete(ada)
+
+
+# ---- how fresh a sign-in is ------------------------------------------------------------------
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize(("said", "counts"), [(None, 0.0), (-5000.0, -5000.0), (60.0, 0.0)])
+async def test_a_sign_in_is_a_proof_of_when_the_provider_authenticated(
+    database_url: str, said: float | None, counts: float
+) -> None:
+    async with node(database_url) as parts:
+        now = parts.clock()
+        profile = msgspec.structs.replace(person(), auth_time=None if said is None else now + said)
+        signed_in = await identities(parts).sign_in(settings(), profile, GRANT, DEVICE)
+        assert signed_in.claims.auth_time == now + counts
+        is_fresh = parts.freshness.is_fresh(signed_in.claims, signed_in.proof_epoch)
+        assert is_fresh is (counts > -900)

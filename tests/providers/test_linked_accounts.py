@@ -22,7 +22,6 @@ from services.providers.authorization_requests import Link, proof_of
 from services.providers.identities import Identities
 from services.providers.tokens import TokenSet
 from services.secret import Secret
-from services.sessions.session_rows import RECENT_SECONDS
 from services.sessions.session_views import SignedIn
 from services.settings.providers import OAuthProvider
 from services.websocket.protocol import CloseCode
@@ -287,18 +286,6 @@ async def test_a_login_session_that_is_over_links_nothing(database_url: str) -> 
         await refused(parts, Reason.SIGNED_OUT, disabled, person(), settings())
         parts.clock.forward(LIFETIME)
         await refused(parts, Reason.SIGNED_OUT, late, person(), settings())
-
-
-@pytest.mark.gen_test
-async def test_a_sign_in_is_recent_for_five_minutes(database_url: str) -> None:
-    async with node(database_url) as parts:
-        ada = await with_password(parts)
-        links, user_id, sid = parts.oauth.linked_accounts, ada.user.id, ada.claims.sid
-        assert await links.is_recent(user_id, sid)
-        assert not await links.is_recent(user_id, "nobody")
-        assert not await links.is_recent("nobody", sid)
-        parts.clock.forward(RECENT_SECONDS + 1)
-        assert not await links.is_recent(user_id, sid)
 
 
 @pytest.mark.gen_test

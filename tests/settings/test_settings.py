@@ -18,6 +18,7 @@ from services.errors import SettingError
 from services.secret import Secret
 from services.settings.limits import LIMIT_SETTINGS
 from services.settings.settings import VERSION, Settings, error_line, exit_with, load
+from services.settings.smtp import Sender
 from services.settings.table import DATA_DIR, SETTINGS
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +148,8 @@ GOOD = [
         ("com.example.app:/callback", "https://app.example/in"),
     ),
     ("SIGNUP", " Invite", "invite"),
+    ("EMAIL_VERIFICATION", " Required", "required"),
+    ("MAIL_FROM", "Room <room@example.org>", Sender("room@example.org", "Room")),
     ("EMAIL_DOMAINS", "", ()),
     ("EMAIL_DOMAINS", "@Example.org, bücher.example", ("example.org", "xn--bcher-kva.example")),
     ("APP_NAME", "  The\tReading  Room ", "The Reading Room"),
@@ -176,6 +179,11 @@ BAD = {
                              "http://app.example/x", "http://localhost:1/", "javascript:alert(1)",
                              "com.example.app:/a b", "com.example.app:/a#b", "https://u@h.example/",
                              "com.example.app:/a,", "https://-/x", "com.example.app:/a?b=c"],
+    "SMTP_URL": ["", "x", "smtp://", "http://h", "smtp://h:x", "smtp://u@h", "smtp://h/x",
+                 "smtp://h?starttls=no", "smtps://h?starttls=on"],
+    "MAIL_FROM": ["", "x", "a@b c", "a@b\nX: y", "A <a@b", "a@-"],
+    "MAIL_TEMPLATES": ["", " ", "a\nb", "\x00"],
+    "EMAIL_VERIFICATION": ["", "true", "on", "mandatory"],
     "SIGNUP": ["", "true", "off", "open,invite"],
     "EMAIL_DOMAINS": [" , ", "example.org,", "ada@example.org", "*.example.org", "a b", "a..b",
                       "x" * 64 + ".org"],
@@ -383,6 +391,19 @@ def test_an_http_issuer_is_taken_on_loopback_only(issuer: str, taken: bool) -> N
         assert read(environ).oauth_providers[0].issuer == issuer
     else:
         assert line_for(environ).startswith("usher: USHER_OAUTH_IDP_ISSUER: ")
+
+
+def test_a_mail_server_needs_a_sender() -> None:
+    line = line_for({"USHER_SMTP_URL": "smtp://usher:geheim@mail.example"})
+    assert line.startswith("usher: USHER_MAIL_FROM: got nothing, takes an address")
+    assert "geheim" not in line
+
+
+def test_mails_in_clear_are_warned_of() -> None:
+    sender = {"USHER_MAIL_FROM": "a@example.org"}
+    clear = read({**sender, "USHER_SMTP_URL": "smtp://relay:25?starttls=off"})
+    assert any("SMTP_URL has starttls=off" in line for line in clear.warnings)
+    assert not read({**sender, "USHER_SMTP_URL": "smtp://127.0.0.1:25"}).warnings
 
 
 def test_settings_of_a_provider_that_is_not_listed_are_warned_about() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyotp
 
 from tests.support.server import PASSWORD, Client
+from tests.support.soft_passkey import SoftPasskey
 
 STEP = 30
 
@@ -77,6 +78,32 @@ def second_factors(nobody: Client, client: Client, email: str) -> None:
     step_up(client, app.recovery_code())
     assert client.post("/api/auth/totp").status == 409
     assert client.get("/api/auth/totp").status == 200
+    passkeys(nobody, client)
     assert client.post("/api/auth/totp/recovery-codes").status == 200
     assert client.call("DELETE", "/api/auth/totp").status == 204
     assert client.call("DELETE", "/api/auth/totp").status == 404
+
+
+def passkeys(nobody: Client, client: Client) -> None:
+    """Every call about passkeys once."""
+    key = SoftPasskey(f"http://localhost:{client.server.port}")
+    options = client.post("/api/auth/passkeys/options").body["publicKey"]
+    made = client.post("/api/auth/passkeys", {"credential": key.create(options)})
+    assert made.status == 201
+    assert client.get("/api/auth/passkeys").body["items"] == [made.body]
+    asked = nobody.post("/api/auth/passkey/options").body["publicKey"]
+    body = {"credential": key.get(asked), "client": "native"}
+    assert nobody.post("/api/auth/passkey/login", body).status == 200
+    assert nobody.post("/api/auth/passkey/login", body).status == 401
+    path = f"/api/auth/passkeys/{made.body['id']}"
+    assert client.call("PATCH", path, {"name": "Blue"}).status == 200
+    assert client.call("DELETE", path).status == 204
+    assert client.call("DELETE", path).status == 404
+
+
+def lost_factors(admin: Client, client: Client) -> None:
+    """An administrator takes the factors of somebody away."""
+    set_up(client)
+    path = f"/api/admin/users/{client.user['id']}/factors"
+    assert client.call("DELETE", path).status == 403
+    assert admin.call("DELETE", path).status == 204

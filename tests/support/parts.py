@@ -56,6 +56,7 @@ from services.event_loop.loop_watch import LoopWatch
 from services.factors import parts as factor_parts
 from services.factors.challenges import LoginChallenges
 from services.factors.factors import Factors
+from services.factors.passkeys import Passkeys
 from services.grants.shared import SharedGrants
 from services.limits.hourly import HourlyLimits, limits_of
 from services.mail import parts as mail_parts
@@ -211,6 +212,7 @@ class Parts:
     services: Services
     factors: Factors
     login_challenges: LoginChallenges
+    passkeys: Passkeys
     context: SocketContext
     peers: list[Peer] = field(default_factory=list)
     """Ends of the sockets that the test opened; closed with the node."""
@@ -393,6 +395,8 @@ def join_parts(
         health.keys_are_wrong,
         settings.app_name,
         metrics,
+        mail.outbox,
+        hooks.passkey_copied(audit),
         clock,
     )
     registration.handovers.on_handover(factors.factors.remove_all)
@@ -481,8 +485,6 @@ def join_parts(
             accounts,
             passwords,
             sessions,
-            session_ends,
-            revocations,
             registration,
             limits,
             LinkTokens(tokens.links, limits, ISSUER),
@@ -516,9 +518,12 @@ def join_parts(
         ),
         unjoined_counts=UnjoinedCounts(counting, nodes, settings.max_unjoined_per_address),
         freshness=freshness,
-        step_up=StepUp(database, accounts, sessions, freshness, factors.factors, clock),
+        step_up=StepUp(
+            database, accounts, sessions, freshness, factors.factors, factors.passkeys, clock
+        ),
         factors=factors.factors,
         login_challenges=factors.challenges,
+        passkeys=factors.passkeys,
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(

@@ -15,10 +15,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,8 @@ with warnings.catch_warnings():
 T = TypeVar("T")
 WATCH = Path(__file__).with_name("postgres_watch.py")
 TIMEOUT_SECONDS = 30.0
+PATIENCE = 60.0
+"""Seconds that a recovery may take on a busy machine."""
 EMPTY = """
 SET lock_timeout = '5s';
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
@@ -178,8 +181,18 @@ class PostgresServer:
             process.wait(timeout=10)
 
     def start(self) -> None:
-        """Starts it again after `kill`."""
-        self._server.ensure_postgres_running()
+        """Starts it again after `kill`, and waits until it answers."""
+        with suppress(subprocess.SubprocessError):  # it gives a recovery 10 s, which goes on
+            self._server.ensure_postgres_running()
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._ask("postgres", "SELECT")
+                break
+            except (asyncpg.PostgresError, OSError, asyncio.TimeoutError):
+                assert time.monotonic() < end, "PostgreSQL does not come back"
+                time.sleep(0.05)
+        self._server.ensure_postgres_running()  # it notes which process it is
 
     def _processes(self) -> list[Any]:
         """The postmaster and its children, as psutil.Process."""

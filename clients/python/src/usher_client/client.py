@@ -160,10 +160,12 @@ class Usher:
         body = {"challenge": asked.challenge, "code": code, "client": "native"}
         return await self._signed_in("/api/auth/second-factor", body)
 
-    async def sign_up(self, email: str, password: str, name: str) -> User:
-        """Open an account, and sign in with it."""
+    async def sign_up(self, email: str, password: str, name: str) -> User | None:
+        """Open an account, and sign in with it. None where the server wants the address to be
+        confirmed first: a mail tells how."""
         body = {"email": email, "password": password, "name": name, "client": "native"}
-        return await self._signed_in("/api/auth/signup", body)
+        answer = await self._http.call("POST", "/api/auth/signup", body=body)
+        return await self._enter(answer) if answer else None
 
     async def sign_in_with(
         self,
@@ -209,7 +211,9 @@ class Usher:
             self._login = None
 
     async def _signed_in(self, path: str, body: Mapping[str, Any]) -> User:
-        answer = await self._http.call("POST", path, body=body)
+        return await self._enter(await self._http.call("POST", path, body=body))
+
+    async def _enter(self, answer: Any) -> User:
         login = LoginSession(self._http, answer, self._renewed)
         if login.user is None:
             raise Unreachable("an answer without a user")

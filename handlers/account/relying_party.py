@@ -1,0 +1,34 @@
+"""Who asks for passkeys: the domain of PUBLIC_URL, and the pages that may ask."""
+
+from __future__ import annotations
+
+from handlers.base import BaseHandler
+from services.errors import NoRelyingParty
+from services.factors.ceremonies import RelyingParty
+from services.settings.origins import http_origin
+
+
+def relying_party(handler: BaseHandler) -> RelyingParty:
+    """The relying party (WebAuthn) of an installation, for a request of one of its pages.
+
+    Raises:
+        NoRelyingParty: PUBLIC_URL is an address made of numbers, or the page is at one.
+    """
+    origins = handler.site.origins
+    found = origins.relying_party()
+    origin = handler.request.headers.get("Origin")
+    if found is None or (origin is not None and origin not in found[1]):
+        works = found[1][0] if found is not None else _with_a_name(origins.public_url)
+        raise NoRelyingParty(
+            "passkeys: asked for at an address without a domain",
+            detail=f"an address of numbers cannot have passkeys; {works} works",
+        )
+    return RelyingParty(found[0], handler.site.branding.name, found[1])
+
+
+def _with_a_name(public_url: str) -> str:
+    """Where passkeys would work instead: at localhost, with the same port."""
+    scheme, _, rest = public_url.partition("://")
+    port = rest.rpartition(":")[2]
+    default = 443 if scheme == "https" else 80
+    return http_origin("localhost", int(port) if port.isdigit() else default, scheme)

@@ -1,0 +1,20 @@
+"""The end of a test's event loop."""
+
+from __future__ import annotations
+
+import warnings
+
+from tornado.ioloop import IOLoop
+
+
+def close_loop(io_loop: IOLoop) -> None:
+    """Close a loop, and warn of each transport that was left open.
+
+    uvloop warns of it while it closes it. Where that warning is an error (pyproject.toml), the
+    transport stays open, and uvloop waits for it: a failed test would hold up its worker for ever.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        io_loop.close(all_fds=False)
+    for told in caught:
+        warnings.warn_explicit(told.message, told.category, told.filename, told.lineno)
