@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from services.event_loop.steady_clock import SteadyClock
+from services.limits.hourly import HourlyLimits
 from services.mail.dispatcher import MailDispatcher
+from services.mail.kinds import KINDS
 from services.mail.letters import Installation, Letters
 from services.mail.outbox import MailOutbox
 from services.mail.smtp import SmtpTransport
 from services.mail.transports import FOLDER, FileTransport, Transport
+from services.mail_outbox import Letter
 from services.metrics import Metrics
 from services.settings.settings import Settings
 from services.settings.smtp import Sender
@@ -34,6 +37,7 @@ def join(
     database: Database,
     encryption: Encryption,
     metrics: Metrics,
+    limits: HourlyLimits,
     public_url: str,
     clock: Callable[[], float] | None = None,
 ) -> MailParts:
@@ -47,7 +51,14 @@ def join(
     smtp = smtp_of(settings, public_url)
     transport: Transport = smtp or FileTransport(settings.data_dir / FOLDER, letters)
     outbox = MailOutbox(database, encryption, metrics, public_url, clock)
-    dispatcher = MailDispatcher(database, outbox, transport, metrics, clock)
+
+    async def may(letter: Letter) -> bool:
+        # By kind, so that many harmless ones cannot keep one that matters away.
+        key = f"{letter.kind}\0{letter.to}"
+        is_limited = KINDS[letter.kind].is_limited
+        return not is_limited or (await limits.take((limits.of.mailbox, key))).waits[0] is None
+
+    dispatcher = MailDispatcher(database, outbox, transport, metrics, clock, may=may)
     outbox.on_written(dispatcher.wake)
     return MailParts(outbox, dispatcher, letters)
 
