@@ -101,7 +101,8 @@ class UsherServer(HTTPServer):
         self._rotation.start(network, partial(self._begin, arrival))
 
     def _begin(self, arrival: Arrival) -> None:
-        arrival.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        with contextlib.suppress(OSError):  # some systems refuse it once the client has left
+            arrival.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         options = {"max_buffer_size": self.max_buffer_size, "read_chunk_size": self.read_chunk_size}
         stream: IOStream
         if isinstance(self.ssl_options, ssl.SSLContext):
