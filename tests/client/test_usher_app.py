@@ -157,7 +157,7 @@ def test_the_device_of_a_sign_in_is_shown_at_the_next(scripted: ScriptedUsher) -
     assert devices == ["", "device-1"]
 
 
-def test_a_users_change_is_told_once(scripted: ScriptedUsher) -> None:
+def test_a_users_change_is_reported_once(scripted: ScriptedUsher) -> None:
     script = """
     const usher = createUsher({ url });
     const off = usher.on('user', (user) => show(user?.id));

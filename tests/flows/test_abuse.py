@@ -148,7 +148,7 @@ async def test_a_thousand_parallel_replays_of_one_ticket_give_exactly_one_join(
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_ticket_raced_by_query_and_user_join_is_taken_once(
+async def test_a_ticket_raced_by_query_and_user_join_is_accepted_once(
     target: Usher, ada: Client, nothing_kept: None
 ) -> None:
     ticket = ada.ticket()
@@ -480,7 +480,7 @@ def test_compression_is_offered_in_vain(target: Usher, ada: Client) -> None:
 # ---- floods ----------------------------------------------------------------------------------
 
 
-def test_a_flood_of_pings_by_one_socket_does_not_hold_up_another(
+def test_a_flood_of_pings_by_one_socket_does_not_block_another(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     def flood() -> None:
@@ -490,7 +490,7 @@ def test_a_flood_of_pings_by_one_socket_does_not_hold_up_another(
     assert _slowest_heartbeat_during(canary, flood) < WIDE_BOUND_SECONDS
 
 
-def test_a_flood_of_events_by_one_socket_does_not_hold_up_another(
+def test_a_flood_of_events_by_one_socket_does_not_block_another(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     burst = b"".join(event("heartbeat", n) for n in range(2000))
@@ -504,7 +504,7 @@ def test_a_flood_of_events_by_one_socket_does_not_hold_up_another(
     assert _slowest_heartbeat_during(canary, flood) < WIDE_BOUND_SECONDS
 
 
-def test_a_flood_of_refreshes_by_one_socket_does_not_hold_up_another(
+def test_a_flood_of_refreshes_by_one_socket_does_not_block_another(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     burst = b"".join(event("token-refresh", n, {"token": ada.token}) for n in range(500))
@@ -517,7 +517,7 @@ def test_a_flood_of_refreshes_by_one_socket_does_not_hold_up_another(
     assert _slowest_heartbeat_during(canary, flood) < WIDE_BOUND_SECONDS
 
 
-def test_a_flood_of_empty_fragments_does_not_hold_up_another(
+def test_a_flood_of_empty_fragments_does_not_block_another(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     def flood() -> None:
@@ -528,7 +528,7 @@ def test_a_flood_of_empty_fragments_does_not_hold_up_another(
     assert _slowest_heartbeat_during(canary, flood) < WIDE_BOUND_SECONDS
 
 
-def test_a_frame_a_byte_at_a_time_does_not_hold_up_another(
+def test_a_frame_a_byte_at_a_time_does_not_block_another(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     def drip() -> None:
@@ -570,7 +570,7 @@ def test_hundreds_of_handshakes_that_never_end_keep_nobody_out(
             assert heartbeat_seconds(canary) < WIDE_BOUND_SECONDS
 
 
-def test_five_hundred_strangers_keep_nobody_out(
+def test_five_hundred_unauthenticated_clients_keep_nobody_out(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     with many_files(), ExitStack() as stack:
@@ -635,7 +635,7 @@ def test_closing_from_both_sides_at_once_leaves_nothing(
             logout.join()
 
 
-def test_header_bombs_are_turned_away(
+def test_header_bombs_are_refused(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     one_mebibyte = b"a" * 2**20

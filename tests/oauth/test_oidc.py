@@ -123,7 +123,7 @@ def test_where_it_does_not_say_so_it_may_be_missing_and_not_wrong(op: Provider) 
 
 
 @pytest.mark.parametrize("path", ["", "/", "/realms/usher"])
-def test_somebody_who_signs_in_is_who_the_id_token_says(path: str) -> None:
+def test_a_user_who_signs_in_is_who_the_id_token_says(path: str) -> None:
     with provider(path=path) as op:
         person, grant = exchanged(oidc(op))
         assert (person.issuer, person.subject, person.sid) == (op.issuer, op.user["sub"], op.sid)
@@ -334,7 +334,7 @@ def test_keys_that_have_moved_are_found_where_they_are_now(op: Provider) -> None
 # ---- refreshing ----------------------------------------------------------------------------
 
 
-def test_a_refresh_gives_new_tokens_of_the_same_person(op: Provider) -> None:
+def test_a_refresh_gives_new_tokens_of_the_same_user(op: Provider) -> None:
     one = oidc(op)
     person, grant = exchanged(one)
     fresh = one.refresh(refresh_token(grant), person.subject)
@@ -344,7 +344,7 @@ def test_a_refresh_gives_new_tokens_of_the_same_person(op: Provider) -> None:
     assert one.refresh(refresh_token(fresh), person.subject).id_token is None
 
 
-def test_tokens_of_somebody_else_are_refused(op: Provider) -> None:
+def test_tokens_of_another_user_are_refused(op: Provider) -> None:
     one = oidc(op)
     person, grant = exchanged(one)
     op.misbehave(refresh="sub_changed")
@@ -383,7 +383,7 @@ def test_a_refresh_token_is_not_used_up_while_its_answer_could_not_be_checked(
     assert elsewhere.refresh(refresh_token(grant), person.subject).access_token
 
 
-def test_a_session_that_the_provider_ended_is_over(op: Provider) -> None:
+def test_a_session_that_the_provider_ended_has_ended(op: Provider) -> None:
     one = oidc(op)
     person, grant = exchanged(one)
     op.end_sessions()
@@ -461,7 +461,7 @@ def test_a_logout_token_is_checked_and_its_senders_cannot_make_us_fetch(op: Prov
     assert op.count("discovery") + op.count("jwks") <= before + 1
 
 
-def test_untyped_logout_tokens_are_taken_where_the_settings_say_so(op: Provider) -> None:
+def test_untyped_logout_tokens_are_accepted_where_the_settings_say_so(op: Provider) -> None:
     token = op.logout_token(sid="s-1", header={"typ": "JWT"})
     with pytest.raises(SignInRefused):
         oidc(op).logout_token(token)
@@ -510,7 +510,7 @@ def test_another_name_does_not_stand_for_many_tenants(many: Provider) -> None:
         ({"xms_edov": "0"}, False),
     ],
 )
-def test_microsoft_vouches_for_an_address_by_a_claim_of_its_own(
+def test_microsoft_verified_an_address_by_a_claim_of_its_own(
     many: Provider, claims: dict[str, Any], verified: bool
 ) -> None:
     many.user = {"sub": "ada", "email": "ada@example.com", "name": "Ada", **claims}
@@ -616,7 +616,7 @@ def test_the_revocation_endpoint_goes_by_its_own_list(
         ((), (("prompt", "none"),), "login", "login"),
     ],
 )
-def test_everything_that_is_wanted_of_the_person_is_asked_for_together(
+def test_everything_that_is_wanted_of_the_user_is_asked_for_together(
     op: Provider,
     scopes: tuple[str, ...],
     parameters: tuple[tuple[str, str], ...],

@@ -142,7 +142,9 @@ async def test_it_is_refreshed_ahead_of_its_end_and_kept(database_url: str, op: 
 
 
 @pytest.mark.gen_test
-async def test_a_refresh_token_that_is_not_rotated_goes_on(database_url: str, op: Provider) -> None:
+async def test_a_refresh_token_that_is_not_rotated_continues(
+    database_url: str, op: Provider
+) -> None:
     op.refresh_tokens = "kept"
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
@@ -198,7 +200,7 @@ async def test_without_a_refresh_token_it_is_good_until_its_end(
 
 
 @pytest.mark.gen_test
-async def test_who_has_no_living_tokens_is_told_so(database_url: str, op: Provider) -> None:
+async def test_who_has_no_live_tokens_is_told_so(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada, bare = await sign_in(parts), await parts.signed_in()
         for user_id, name in ((bare.user.id, NAME), (ada.user.id, "other"), ("nobody", NAME)):
@@ -309,7 +311,7 @@ async def test_a_node_that_died_while_it_held_a_set_is_waited_out(
 
 
 @pytest.mark.gen_test
-async def test_what_another_node_refreshed_meanwhile_is_taken(
+async def test_what_another_node_refreshed_meanwhile_is_accepted(
     database_url: str, op: Provider
 ) -> None:
     async with two_nodes(database_url, op) as both:
@@ -424,7 +426,7 @@ async def test_it_is_tried_less_and_less_often_and_never_given_up(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("faults", [(), ("kid_unknown",), ("key_of_stranger", "iat_future")])
-async def test_tokens_of_somebody_else_end_the_session_and_are_not_kept(
+async def test_tokens_of_another_user_end_the_session_and_are_not_kept(
     database_url: str, op: Provider, faults: tuple[str, ...]
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -726,7 +728,7 @@ async def test_some_are_left_until_they_are_asked_for(database_url: str, op: Pro
 
 
 @pytest.mark.gen_test
-async def test_a_provider_that_is_down_holds_up_no_other(database_url: str, op: Provider) -> None:
+async def test_a_provider_that_is_down_blocks_no_other(database_url: str, op: Provider) -> None:
     with provider(expires_in=int(WHILE)) as sound:
         async with a_node(database_url, op, sound) as parts:
             await crowd(parts, op, KEEP_BATCH + 5)
@@ -782,7 +784,9 @@ async def test_with_a_wrong_key_nothing_is_asked_and_nothing_lost(
 
 
 @pytest.mark.gen_test
-async def test_a_database_that_is_away_is_said_to_be(database_url: str, op: Provider) -> None:
+async def test_a_database_that_is_unavailable_is_said_to_be(
+    database_url: str, op: Provider
+) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         await parts.database.close()

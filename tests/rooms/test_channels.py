@@ -262,7 +262,7 @@ async def test_rights_of_many_users_are_asked_for_a_bounded_number_at_a_time(
 
 
 @pytest.mark.gen_test
-async def test_no_number_of_public_channels_pushes_out_ones_own(
+async def test_no_number_of_public_channels_pushes_out_their_own(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "MAX_ROOMS", 4)
@@ -544,7 +544,7 @@ async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(database_u
 
 
 @pytest.mark.gen_test
-async def test_an_owner_deleted_while_a_manager_lets_people_in_stops_nobody(
+async def test_an_owner_deleted_while_a_manager_lets_users_in_stops_nobody(
     database_url: str,
 ) -> None:
     async with bench(database_url) as b:
@@ -583,7 +583,7 @@ async def test_pages_hold_every_readable_channel_once_newest_first(database_url:
 
 
 @pytest.mark.gen_test
-async def test_a_page_goes_on_where_it_was_when_a_channel_is_deleted(database_url: str) -> None:
+async def test_a_page_continues_where_it_was_when_a_channel_is_deleted(database_url: str) -> None:
     async with bench(database_url) as b:
         for _ in range(4):
             b.later(0.001)
