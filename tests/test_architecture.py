@@ -23,7 +23,7 @@ WINGS = {
     "services.storage": set(),
     "services.audit": {"storage"},
     "services.webhooks": {"storage"},
-    "services.mail": {"settings", "storage"},
+    "services.mail": {"limits", "settings", "storage"},
     "services.recovery": {"accounts", "limits", "registration", "sessions", "storage"},
     "services.redis": set(),
     "services.bus": {"redis"},

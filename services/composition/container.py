@@ -215,7 +215,7 @@ def build(
         tokens, tickets, cache, LoginStates(database), revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
-    mail = mail_parts.join(settings, database, encryption, metrics, issuer)
+    mail = mail_parts.join(settings, database, encryption, metrics, limits, issuer)
     health = Health(database, store, encryption, metrics, node, mail=mail.dispatcher.state)
     app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)

@@ -3,5 +3,5 @@
 Begin with `outbox.py`, which writes them, and `dispatcher.py`, which sends them. docs/mail.md
 describes them for operators. Other wings know services/mail_outbox.py alone.
 
-May import: settings, storage.
+May import: limits, settings, storage.
 """

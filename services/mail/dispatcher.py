@@ -7,7 +7,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Literal
@@ -22,7 +22,7 @@ from services.mail.kinds import KINDS
 from services.mail.outbox import MailOutbox
 from services.mail.rows import ClaimedMail
 from services.mail.transports import MailRefused, OutcomeUnknown, ServerFailed, Transport
-from services.mail_outbox import AskedKind, Decide, Decided
+from services.mail_outbox import AskedKind, Decide, Decided, Letter
 from services.metrics import Metrics
 from services.storage.database import Database
 from services.storage.encryption import DecryptionFailed
@@ -46,6 +46,7 @@ class MailDispatcher:
         clock: epoch seconds that never go back within the process.
         monotonic: a monotonic clock, in seconds.
         claim_seconds: see CLAIM_SECONDS.
+        may: whether a mailbox may get a mail, which is counted.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class MailDispatcher:
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
         claim_seconds: float = CLAIM_SECONDS,
+        may: Callable[[Letter], Awaitable[bool]] | None = None,
     ) -> None:
         self._database, self._outbox, self._transport = database, outbox, transport
         self._metrics, self._clock, self._monotonic = metrics, clock, monotonic
+        self._may = may
         self._claims = StaleClaims(claim_seconds, monotonic)
         self._token, self._attempts = secrets.token_urlsafe(9), 0
         self._news = asyncio.Event()
@@ -194,10 +197,16 @@ class MailDispatcher:
 
     async def _attempt(self, one: ClaimedMail) -> bool:
         letter = self._outbox.letter(one)
+
+        async def hand() -> bool:
+            # Here and not before, so that a mail that is tried again and again counts once.
+            if self._may is not None and not await self._may(letter):
+                self._count("limited")
+                return False
+            return await self._database.run(rows.hand, one, self._clock())
+
         try:
-            sent = await self._transport.send(
-                letter, lambda: self._database.run(rows.hand, one, self._clock())
-            )
+            sent = await self._transport.send(letter, hand)
         except ServerFailed as error:
             await self._rest(one, error)
             return False
@@ -209,7 +218,7 @@ class MailDispatcher:
             log.warning("mail=%s %s: %s; it is not sent again", one.id, one.kind, error.evidence)
         else:
             self._healthy()
-            self._count("sent" if sent else "overtaken")
+            self._count("sent" if sent else "not_sent")
         await self._database.run(rows.done, one)
         return True
 

@@ -24,6 +24,12 @@ class KindOf(msgspec.Struct, frozen=True):
     seconds: float = DAY
     is_asked: bool = False
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether a mailbox gets only so many of them in an hour. Those with a link are limited
+        where they are asked for, or must not be lost."""
+        return "link" not in self.values
+
 
 _LINK = frozenset(("link",))
 _REST: dict[LetterKind, KindOf] = {

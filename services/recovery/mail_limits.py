@@ -26,6 +26,9 @@ class MailLimits:
         Raises:
             RateLimited: too many were asked for from this address.
         """
-        of = self._limits.of
-        (await self._limits.take((of.mails, network_of(ip)))).require()
-        return (await self._limits.take((of.mailbox, mailbox))).waits[0] is None
+        (await self._limits.take((self._limits.of.mails, network_of(ip)))).require()
+        return await self.take_mailbox(mailbox)
+
+    async def take_mailbox(self, mailbox: str) -> bool:
+        """Count a mail for its mailbox alone. Returns as `take`."""
+        return (await self._limits.take((self._limits.of.mailbox, mailbox))).waits[0] is None

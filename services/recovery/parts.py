@@ -78,6 +78,7 @@ def join(
         passwords,
         registration.rules,
         SignInLimits(limits),
+        of_mails,
         verification,
         mails,
         outbox,

@@ -23,6 +23,7 @@ from services.claims import Role
 from services.limits.networks import network_of
 from services.mail_outbox import Decided, Letter, Mails
 from services.outbox import Outbox
+from services.recovery.mail_limits import MailLimits
 from services.recovery.verification import Verification
 from services.registration.addresses import normalised_email
 from services.registration.registration import Admitted, Registration
@@ -44,6 +45,7 @@ class PendingSignUps:
         passwords: Passwords,
         registration: Registration,
         limits: SignInLimits,
+        mail_limits: MailLimits,
         verification: Verification,
         mails: Mails,
         outbox: Outbox,
@@ -52,6 +54,7 @@ class PendingSignUps:
     ) -> None:
         self._database, self._passwords = database, passwords
         self._registration, self._limits = registration, limits
+        self._mail_limits = mail_limits
         self._verification, self._mails, self._outbox = verification, mails, outbox
         self._clock, self._opened = clock, opened
 
@@ -68,7 +71,8 @@ class PendingSignUps:
         try:
             await self._passwords.check_strength(password, hints(address, shown))
             hash_ = await self._passwords.hash(password)
-            await self._database.run(self._write, address, shown, hash_, invited)
+            if await self._mail_limits.take_mailbox(address):
+                await self._database.run(self._write, address, shown, hash_, invited)
         except BaseException:  # also if cancelled: a sign-up that failed must not count
             taken.give_back()
             raise

@@ -129,7 +129,7 @@ def test_a_refresh_keeps_the_time_of_the_proof_and_does_not_renew_it(server: Ush
         assert said(client)["auth_time"] == proven
 
 
-def test_the_refresh_token_of_before_goes_on_where_the_answer_was_lost(server: Usher) -> None:
+def test_the_refresh_token_of_before_continues_where_the_answer_was_lost(server: Usher) -> None:
     client = sign_up(server)
     kept = client.refresh_token
     assert step_up(client, password=PASSWORD).status == 200
@@ -183,7 +183,7 @@ def test_a_wrong_password_is_refused_audited_and_changes_nothing(server: Usher) 
     assert said(client)["auth_time"] == before
 
 
-def test_step_up_needs_somebody_signed_in(server: Usher) -> None:
+def test_step_up_needs_a_user_signed_in(server: Usher) -> None:
     assert Client(server).post("/api/auth/step-up", {"password": PASSWORD}).status == 401
     client = sign_up(server)
     assert client.post("/api/auth/logout").status == 204

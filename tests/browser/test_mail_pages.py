@@ -99,7 +99,7 @@ def test_elsewhere_the_password_is_asked_for(visitor: Visitor) -> None:
     expect(tab.at("#done-title")).to_be_focused()
 
 
-def test_whoever_has_the_mailbox_takes_an_account_that_a_stranger_opened(
+def test_whoever_has_the_mailbox_takes_an_account_that_a_unauthenticated_client_opened(
     visitor: Visitor,
 ) -> None:
     squatter, box = person(visitor)

@@ -773,7 +773,7 @@ def test_the_examples_of_the_five_ways_join(server: Usher, way: int) -> None:
     assert frame["data"]["user"]["name"] == "Ada"
 
 
-def test_in_the_example_of_a_room_two_people_talk(own: Usher) -> None:
+def test_in_the_example_of_a_room_two_users_talk(own: Usher) -> None:
     # Not the server of all: it opens a channel to everybody, which others would see in their lists.
     said, kept = run_example(own, 6).splitlines()
     assert said == "Ada tea?"

@@ -313,7 +313,7 @@ def link(pair: Sequence[Path], certificate: Path, key: Path) -> None:
         name.symlink_to(target)
 
 
-def test_a_bad_pair_at_sighup_is_a_line_in_the_log_and_the_old_one_goes_on(
+def test_a_bad_pair_at_sighup_is_a_line_in_the_log_and_the_old_one_continues(
     tmp_path: Path,
 ) -> None:
     make_certificate(tmp_path)

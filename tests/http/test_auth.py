@@ -7,25 +7,19 @@ import http.client
 import json
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.cookies import SimpleCookie
 from typing import Any
 
 import jwt
 import pytest
 
-from tests.support.checks import plain_refusal, problem, rows
+from tests.support.checks import plain_refusal, problem
 from tests.support.server import (
     PASSWORD,
     Answer,
     Client,
     Usher,
     address,
-    ask,
-    bearer,
-    close_code,
-    connect,
-    event,
     log_in,
     new_token,
     sign_up,
@@ -34,7 +28,6 @@ from tests.support.server import (
 
 OTHER_PASSWORD = "nine slow barges 41"
 ALLOWED = "https://app.example.org"
-FOREIGN = "https://evil.example.org"
 PUBLIC = "https://usher.example.org"
 
 
@@ -233,7 +226,7 @@ def test_the_own_address_is_no_password(server: Usher) -> None:
 @pytest.mark.parametrize(
     "password", [OTHER_PASSWORD * 50, "ключ под старым 海 камнем", " 5 mild otters "]
 )
-def test_long_and_unusual_passwords_are_taken_as_they_are(server: Usher, password: str) -> None:
+def test_long_and_unusual_passwords_are_accepted_as_they_are(server: Usher, password: str) -> None:
     email = address()
     body = {"email": email, "password": password, "name": "Ada", "client": "native"}
     assert Client(server).post("/api/auth/signup", body).status == 201
@@ -370,174 +363,6 @@ def test_an_expired_token_says_that_it_can_be_refreshed(database_kind: str) -> N
         plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
 
 
-# ---- refreshing -----------------------------------------------------------------------------
-
-
-def test_a_refresh_gives_new_tokens_of_the_same_session(server: Usher) -> None:
-    client = sign_up(server)
-    before = jwt.decode(str(client.token), options={"verify_signature": False})
-    old_refresh = client.refresh_token
-    after = jwt.decode(new_token(client), options={"verify_signature": False})
-    assert client.refresh_token != old_refresh
-    assert after["sid"] == before["sid"]
-    assert after["jti"] != before["jti"]
-    assert client.get("/api/auth/me").status == 200
-
-
-def test_a_refresh_cookie_is_rotated(server: Usher) -> None:
-    browser = sign_up(server, browser=True)
-    old = dict(browser.cookies)
-    assert browser.post("/api/auth/refresh").status == 200
-    old.pop("device")
-    assert all(browser.cookies[name] != value for name, value in old.items())
-    assert browser.get("/api/auth/me").body == browser.user
-
-
-@pytest.mark.parametrize("token", ["", "x", "\u00e9" * 50, "x" * 60_000])
-def test_an_unknown_refresh_token_is_refused(server: Usher, token: str) -> None:
-    answer = Client(server).post("/api/auth/refresh", {"refresh_token": token})
-    plain_refusal(answer, 401, "unauthenticated")
-
-
-def test_a_refresh_without_a_token_is_refused(server: Usher) -> None:
-    plain_refusal(Client(server).post("/api/auth/refresh"), 401, "unauthenticated")
-    plain_refusal(Client(server).post("/api/auth/refresh", {}), 401, "unauthenticated")
-
-
-def test_an_access_token_is_no_refresh_token(server: Usher) -> None:
-    answer = Client(server).post("/api/auth/refresh", {"refresh_token": sign_up(server).token})
-    plain_refusal(answer, 401, "unauthenticated")
-
-
-def test_a_refresh_token_is_no_access_token(server: Usher) -> None:
-    client = sign_up(server)
-    client.token = client.refresh_token
-    plain_refusal(client.get("/api/auth/me"), 401, "unauthenticated")
-
-
-def test_a_bad_refresh_cookie_is_taken_away(server: Usher) -> None:
-    browser = sign_up(server, browser=True)
-    browser.cookies["refresh_token"] = "gone"
-    plain_refusal(browser.post("/api/auth/refresh"), 401, "unauthenticated")
-    assert browser.cookies.keys() == {"device"}
-
-
-def test_parallel_tabs_with_one_refresh_token_each_get_new_ones(server: Usher) -> None:
-    browser = sign_up(server, browser=True)
-    tabs = [Client(server, browser=True, cookies=dict(browser.cookies)) for _ in range(8)]
-    with ThreadPoolExecutor(len(tabs)) as pool:
-        answers = list(pool.map(lambda tab: tab.post("/api/auth/refresh"), tabs))
-    assert [answer.status for answer in answers] == [200] * len(tabs)
-    assert len({tab.cookies["refresh_token"] for tab in tabs}) == len(tabs)
-    for tab in tabs:  # whichever cookie the browser keeps, it goes on with it
-        assert tab.get("/api/auth/me").status == 200
-        assert tab.post("/api/auth/refresh").status == 200
-
-
-@pytest.mark.gen_test
-async def test_a_refresh_token_that_comes_back_later_ends_its_whole_session(
-    database_kind: str,
-) -> None:
-    with usher(database_kind) as server:
-        email = address()
-        client = sign_up(server, email=email)
-        other = log_in(server, email)
-        stolen = client.refresh_token
-        new_token(client)
-        new_token(client)
-        async with (
-            connect(server, subprotocols=bearer(client.token)) as socket,
-            connect(server, subprotocols=bearer(other.token)) as bystander,
-        ):
-            await event(socket, "joined")
-            await event(bystander, "joined")
-            # As if the grace of 10 s had passed.
-            rows(
-                server,
-                "UPDATE refresh_tokens SET rotated_at = rotated_at - 11 WHERE rotated_at > 0",
-            )
-            answer = Client(server).post("/api/auth/refresh", {"refresh_token": stolen})
-            plain_refusal(answer, 401, "unauthenticated")
-            assert await close_code(socket) == 4410
-            assert (await ask(bystander, "heartbeat"))["ok"]
-        plain_refusal(client.get("/api/auth/me"), 401, "unauthenticated")
-        body = {"refresh_token": client.refresh_token}
-        plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
-        assert other.get("/api/auth/me").status == 200
-
-
-def test_an_answer_to_a_refresh_that_was_lost_is_given_again_later(database_kind: str) -> None:
-    with usher(database_kind) as server:
-        client = sign_up(server, browser=True)
-        before = dict(client.cookies)
-        assert client.post("/api/auth/refresh").status == 200
-        client.cookies = dict(before)  # the answer never reached the browser
-        rows(server, "UPDATE refresh_tokens SET rotated_at = rotated_at - 600 WHERE rotated_at > 0")
-        rows(server, "UPDATE login_sessions SET step_at = step_at - 600")
-        assert client.post("/api/auth/refresh").status == 200
-        assert client.cookies != before
-        assert client.post("/api/auth/refresh").status == 200
-        assert client.get("/api/auth/me").status == 200
-
-
-def test_a_refresh_slides_the_refresh_token_but_not_the_end_of_the_session(
-    database_kind: str,
-) -> None:
-    with usher(database_kind, REFRESH_TOKEN_TTL_SECONDS=60, SESSION_LIFETIME_SECONDS=90) as server:
-        client = sign_up(server)
-        (before,) = rows(server, "SELECT expires_at FROM login_sessions")
-        # As if 40 s had passed since the sign-in.
-        rows(server, "UPDATE login_sessions SET expires_at = expires_at - 40")
-        new_token(client)
-        (after,) = rows(server, "SELECT expires_at FROM login_sessions")
-        assert after[0] == pytest.approx(before[0] - 40)
-        newest = rows(server, "SELECT max(expires_at) FROM refresh_tokens")[0][0]
-        assert newest == pytest.approx(after[0])  # cut by the session, else 60 s from now
-
-
-def test_an_expired_refresh_token_is_refused(database_kind: str) -> None:
-    with usher(database_kind, REFRESH_TOKEN_TTL_SECONDS=0.2) as server:
-        client = sign_up(server)
-        time.sleep(0.25)  # only time expires a token
-        body = {"refresh_token": client.refresh_token}
-        plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
-
-
-def test_an_access_token_does_not_outlive_its_session(database_kind: str) -> None:
-    with usher(database_kind, SESSION_LIFETIME_SECONDS=60) as server:
-        answer = Client(server).post("/api/auth/signup", credentials(address(), name="Ada"))
-        assert answer.body["expires_in"] <= 60
-
-
-# ---- logging out ----------------------------------------------------------------------------
-
-
-def test_logout_kills_the_access_token_and_the_refresh_token(server: Usher) -> None:
-    client = sign_up(server)
-    answer = client.post("/api/auth/logout")
-    assert (answer.status, answer.text) == (204, b"")
-    plain_refusal(client.get("/api/auth/me"), 401, "unauthenticated")
-    body = {"refresh_token": client.refresh_token}
-    plain_refusal(Client(server).post("/api/auth/refresh", body), 401, "unauthenticated")
-    plain_refusal(client.post("/api/ws/ticket"), 401, "unauthenticated")
-    plain_refusal(client.post("/api/auth/logout"), 401, "unauthenticated")
-
-
-def test_logout_kills_every_access_token_of_the_session_and_of_no_other(server: Usher) -> None:
-    email = address()
-    client, other = sign_up(server, email=email), log_in(server, email)
-    earlier = client.token
-    new_token(client)
-    assert client.post("/api/auth/logout").status == 204
-    for token in (earlier, client.token):
-        plain_refusal(Client(server, token=token).get("/api/auth/me"), 401, "unauthenticated")
-    assert other.get("/api/auth/me").status == 200
-
-
-def test_logout_without_a_credential_is_refused(server: Usher) -> None:
-    plain_refusal(Client(server).post("/api/auth/logout"), 401, "unauthenticated")
-
-
 # ---- changing the password ------------------------------------------------------------------
 
 
@@ -586,153 +411,6 @@ def test_a_weak_new_password_is_refused_and_changes_nothing(server: Usher) -> No
 def test_a_new_password_needs_a_credential(server: Usher) -> None:
     body = {"current_password": PASSWORD, "new_password": OTHER_PASSWORD}
     plain_refusal(Client(server).post("/api/auth/password", body), 401, "unauthenticated")
-
-
-# ---- cross-site request forgery -------------------------------------------------------------
-
-UNSAFE = [
-    ("POST", "/api/auth/refresh", None),
-    ("POST", "/api/auth/logout", None),
-    ("POST", "/api/auth/password", {"current_password": PASSWORD, "new_password": "x"}),
-    ("POST", "/api/ws/ticket", None),
-    ("DELETE", "/api/sessions", None),
-    ("DELETE", "/api/sessions/AAAA", None),
-    ("PATCH", "/api/admin/users/AAAA", {"disabled": True}),
-    ("DELETE", "/api/admin/users/AAAA", None),
-    ("POST", "/api/admin/users/AAAA/disconnect", None),
-]
-SUSPECT: list[dict[str, str]] = [
-    {},
-    {"Origin": FOREIGN},
-    {"Origin": "null"},
-    {"Origin": ""},
-    {"Origin": "{origin}.evil.example.org"},
-    {"Origin": "{origin}/"},
-    {"Origin": FOREIGN, "Sec-Fetch-Site": "same-origin"},
-    {"Sec-Fetch-Site": "cross-site"},
-    {"Sec-Fetch-Site": "same-site"},
-    {"Sec-Fetch-Site": "none"},
-    {"Referer": "{origin}/"},
-]
-
-
-@pytest.mark.parametrize(("method", "path", "body"), UNSAFE)
-@pytest.mark.parametrize("headers", SUSPECT, ids=str)
-def test_an_unsafe_call_by_cookie_needs_a_sign_of_the_own_page(
-    server: Usher, method: str, path: str, body: Any, headers: dict[str, str]
-) -> None:
-    browser = forgeable(server)
-    sent = {name: value.format(origin=server.origin) for name, value in headers.items()}
-    before = dict(browser.cookies)
-    plain_refusal(browser.call(method, path, body, sent), 403, "origin_refused")
-    assert browser.cookies == before
-    assert browser.get("/api/auth/me").status == 200
-
-
-def forgeable(server: Usher) -> Client:
-    """A browser's cookies, without the headers of its own page. Signed in once per server."""
-    kept: dict[str, str] | None = server.__dict__.get("forgeable")
-    if kept is None:
-        kept = server.__dict__["forgeable"] = sign_up(server, browser=True).cookies
-    return Client(server, cookies=dict(kept))
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Origin": "{origin}"},
-        {"Sec-Fetch-Site": "same-origin"},
-        {"Origin": "{origin}", "Sec-Fetch-Site": "same-origin"},
-        {"Origin": "http://localhost:{port}"},
-    ],
-    ids=str,
-)
-def test_an_unsafe_call_by_cookie_from_the_own_page_is_taken(
-    server: Usher, headers: dict[str, str]
-) -> None:
-    browser = forgeable(server)
-    sent = {n: v.format(origin=server.origin, port=server.port) for n, v in headers.items()}
-    assert browser.call("POST", "/api/ws/ticket", headers=sent).status == 201
-
-
-def test_a_safe_call_by_cookie_needs_no_sign_of_the_own_page(server: Usher) -> None:
-    assert forgeable(server).get("/api/auth/me").status == 200
-    assert forgeable(server).get("/api/sessions").status == 200
-
-
-def test_a_call_by_bearer_token_needs_no_origin(server: Usher) -> None:
-    assert sign_up(server).post("/api/ws/ticket").status == 201
-
-
-@pytest.mark.parametrize("call", ["signup", "login"])
-@pytest.mark.parametrize(
-    "headers", [{"Origin": FOREIGN}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
-)
-def test_another_site_cannot_sign_a_browser_in(
-    server: Usher, call: str, headers: dict[str, str]
-) -> None:
-    email = address()
-    if call == "login":
-        sign_up(server, email=email)
-    body = credentials(email, name="Ada")
-    answer = Client(server).call("POST", f"/api/auth/{call}", body, headers)
-    plain_refusal(answer, 403, "origin_refused")
-    assert answer.headers["Set-Cookie"] is None
-
-
-def test_behind_a_public_url_only_that_is_the_own_origin(behind_https: Usher) -> None:
-    browser = sign_up(behind_https, browser=True)
-    for origin in (behind_https.url, "http://usher.example.org"):
-        answer = browser.call("POST", "/api/ws/ticket", headers={"Origin": origin})
-        plain_refusal(answer, 403, "origin_refused")
-    answer = browser.call("POST", "/api/ws/ticket", headers={"Origin": PUBLIC})
-    assert answer.status == 201
-
-
-# ---- cross-origin calls ---------------------------------------------------------------------
-
-
-def test_a_page_of_an_allowed_origin_may_call_and_read(behind_https: Usher) -> None:
-    browser = sign_up(behind_https, browser=True)
-    answer = browser.call("POST", "/api/ws/ticket", headers={"Origin": ALLOWED})
-    assert answer.status == 201
-    assert answer.headers["Access-Control-Allow-Origin"] == ALLOWED
-    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
-    assert "Origin" in answer.headers["Vary"]
-
-
-def test_a_page_of_an_allowed_origin_may_read_refusals(behind_https: Usher) -> None:
-    answer = Client(behind_https).call("GET", "/api/auth/me", headers={"Origin": ALLOWED})
-    plain_refusal(answer, 401, "unauthenticated")
-    assert answer.headers["Access-Control-Allow-Origin"] == ALLOWED
-    assert "Origin" in answer.headers["Vary"]
-
-
-def test_a_preflight_of_an_allowed_origin_is_answered(behind_https: Usher) -> None:
-    asked = {
-        "Origin": ALLOWED,
-        "Access-Control-Request-Method": "PATCH",
-        "Access-Control-Request-Headers": "authorization,content-type",
-    }
-    answer = Client(behind_https).call("OPTIONS", "/api/admin/users/AAAA", headers=asked)
-    assert answer.status == 204
-    assert answer.headers["Access-Control-Allow-Origin"] == ALLOWED
-    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
-    methods = {m.strip() for m in answer.headers["Access-Control-Allow-Methods"].split(",")}
-    assert {"GET", "POST", "PUT", "PATCH", "DELETE"} <= methods
-    names = {n.strip().lower() for n in answer.headers["Access-Control-Allow-Headers"].split(",")}
-    assert {"authorization", "content-type"} <= names
-
-
-@pytest.mark.parametrize("origin", [FOREIGN, "null", "http://app.example.org", ALLOWED + ".evil"])
-@pytest.mark.parametrize("method", ["OPTIONS", "GET", "POST"])
-def test_a_page_of_a_foreign_origin_may_not_read(
-    behind_https: Usher, method: str, origin: str
-) -> None:
-    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-    answer = Client(behind_https).call(method, "/api/auth/login", headers=asked)
-    assert answer.headers["Access-Control-Allow-Origin"] is None
-    assert answer.headers["Access-Control-Allow-Credentials"] is None
 
 
 # ---- what is not a good request -------------------------------------------------------------
@@ -831,7 +509,7 @@ def test_a_huge_body_without_an_announcement_is_not_read_to_its_end(server: Ushe
         ("POST", "/healthz"),
     ],
 )
-def test_another_method_is_refused_with_those_that_are_taken(
+def test_another_method_is_refused_with_those_that_are_accepted(
     server: Usher, method: str, path: str
 ) -> None:
     answer = Client(server).call(method, path)

@@ -3,6 +3,7 @@ and with mails as files."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import statistics
 import time
@@ -214,6 +215,19 @@ def test_an_address_asks_for_twenty_mails_and_a_mailbox_gets_five(database_kind:
         assert box.count("reset_password") == 5
 
 
+def test_a_mailbox_is_not_filled_with_notices_either(database_kind: str) -> None:
+    with usher(database_kind, LIMIT_MAILS=20) as server:
+        client, _, box = person(server)
+        passwords = [PASSWORD, *(f"{NEW} {number}" for number in range(7))]
+        for current, new in itertools.pairwise(passwords):
+            body = {"current_password": current, "new_password": new}
+            assert client.post("/api/auth/password", body).status == 204
+        box.next("password_changed", 5)
+        _, _, later = person(server)
+        later.next("verify_address")
+        assert box.count("password_changed") == 5
+
+
 # ---- confirming ----------------------------------------------------------------------------
 
 
@@ -244,7 +258,7 @@ def test_or_by_whoever_gives_the_password(installation: Usher) -> None:
     assert client.get("/api/auth/me").status == 200
 
 
-def test_an_account_that_a_stranger_opened_becomes_that_of_the_address(
+def test_an_account_that_a_unauthenticated_client_opened_becomes_that_of_the_address(
     installation: Usher,
 ) -> None:
     squatter, email, box = person(installation)
@@ -257,7 +271,7 @@ def test_an_account_that_a_stranger_opened_becomes_that_of_the_address(
     log_in(installation, email, password=NEW)
 
 
-def test_a_reset_link_takes_an_unconfirmed_account_from_a_stranger_too(
+def test_a_reset_link_takes_an_unconfirmed_account_from_a_unauthenticated_client_too(
     installation: Usher,
 ) -> None:
     squatter, email, box = person(installation)
@@ -335,6 +349,27 @@ def test_a_weak_password_is_refused_for_every_address(strict: Usher) -> None:
     for mail in (email, address()):
         weak = Client(strict).post("/api/auth/signup", {**body, "email": mail, "password": "x"})
         assert code(weak) == (400, "weak_password")
+
+
+def test_a_sign_up_takes_the_same_time_whether_or_not_the_address_is_known(
+    strict: Usher,
+) -> None:
+    """The request does the same for both: a hash, and one row. What differs is done afterwards."""
+    known = address()
+    body = {"password": PASSWORD, "name": "Ada"}
+
+    def timed(email: str) -> float:
+        began = time.perf_counter()
+        answer = Client(strict).post("/api/auth/signup", {**body, "email": email})
+        assert (answer.status, answer.body) == (202, {})
+        return time.perf_counter() - began
+
+    timed(known)
+    box = mailbox(strict, known)
+    assert post(strict, CONFIRM, token=box.token("verify_address"), password=PASSWORD).status == 204
+    tries = [(timed(known), timed(address())) for _ in range(15)]
+    old, new = (statistics.median(times) for times in zip(*tries, strict=True))
+    assert max(old, new) / min(old, new) < 2, (old, new)
 
 
 # ---- another address -----------------------------------------------------------------------
@@ -494,7 +529,7 @@ def test_a_user_agent_is_described_in_words_of_ours() -> None:
     assert described("Mozilla/5.0 (iPhone; CPU like Mac OS X) Safari/604") == "Safari on iPhone"
 
 
-def test_a_stranger_never_gets_mails_about_an_address_they_did_not_prove(
+def test_a_unauthenticated_client_never_gets_mails_about_an_address_they_did_not_prove(
     behind_proxy: Usher,
 ) -> None:
     _, email, box = person(behind_proxy)

@@ -46,7 +46,7 @@ def samples(server: Usher) -> dict[tuple[str, ...], float]:
     return found
 
 
-def test_a_living_server_says_so_to_anyone(server: Usher) -> None:
+def test_a_live_server_says_so_to_anyone(server: Usher) -> None:
     answer = Client(server).get("/healthz")
     assert answer.status == 200
     assert answer.body == {"status": "ok"}
@@ -77,7 +77,7 @@ def test_ready_without_redis_means_fallback(database_kind: str, redis_server: Re
         wait_until(lambda: samples(server)[("usher_redis_up",)] == 1)
 
 
-def test_a_server_can_start_while_redis_is_away(
+def test_a_server_can_start_while_redis_is_unavailable(
     database_kind: str,
     redis_server: RealRedis,  # noqa: F811
 ) -> None:

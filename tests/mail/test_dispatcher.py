@@ -408,7 +408,7 @@ def test_mails_under_a_key_that_is_not_there_wait_for_it(
     assert caplog.text.count("no encryption key fits") == 1
 
 
-def test_strangers_fill_their_share_of_the_outbox_only(
+def test_unauthenticated_clients_fill_their_share_of_the_outbox_only(
     database_url: str, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "MAX_ASKED_ROWS", 3)

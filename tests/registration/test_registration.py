@@ -247,7 +247,7 @@ async def test_an_invitation_with_an_address_is_for_that_one(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_an_address_that_is_taken_leaves_the_invitation_good(database_url: str) -> None:
+async def test_an_address_that_is_accepted_leaves_the_invitation_good(database_url: str) -> None:
     async with installation(database_url, "invite") as (parts, _):
         admin = await by_password(parts, "admin@example.org")
         token = await invited(parts, admin.user.id)
@@ -311,7 +311,7 @@ async def test_in_an_open_installation_an_invitation_gives_its_role_and_a_bad_on
 
 
 @pytest.mark.gen_test
-async def test_somebody_known_to_the_provider_leaves_an_invitation_to_others(
+async def test_a_known_user_to_the_provider_leaves_an_invitation_to_others(
     database_url: str,
 ) -> None:
     async with installation(database_url, "invite") as (parts, _):
@@ -354,7 +354,7 @@ async def test_invented_invitations_are_counted_for_their_address(database_url: 
 
 
 @pytest.mark.gen_test
-async def test_a_token_lies_nowhere_but_as_a_hash(database_url: str) -> None:
+async def test_a_token_is_stored_nowhere_but_as_a_hash(database_url: str) -> None:
     async with installation(database_url) as (parts, _):
         token = await invited(parts)
 

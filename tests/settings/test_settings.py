@@ -165,7 +165,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
-def test_good_values_are_taken(name: str, text: str, value: object) -> None:
+def test_good_values_are_accepted(name: str, text: str, value: object) -> None:
     assert getattr(read({"USHER_" + name: text}), name.lower()) == value
 
 
@@ -380,7 +380,7 @@ def test_an_unknown_provider_needs_an_issuer() -> None:
         ("https://idp.example/a b", False),
     ],
 )
-def test_an_http_issuer_is_taken_on_loopback_only(issuer: str, taken: bool) -> None:
+def test_an_http_issuer_is_accepted_on_loopback_only(issuer: str, taken: bool) -> None:
     environ = {
         "USHER_OAUTH_PROVIDERS": "idp",
         "USHER_OAUTH_IDP_ISSUER": issuer,
@@ -477,7 +477,7 @@ def test_exit_with_takes_any_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @given(st.sampled_from(SETTINGS), st.text(max_size=60))
-def test_any_text_is_taken_or_told_in_one_line(setting: object, text: str) -> None:
+def test_any_text_is_accepted_or_told_in_one_line(setting: object, text: str) -> None:
     name = next(each.name for each in SETTINGS if each is setting)
     try:
         line = f"usher: {read({'USHER_' + name: text}).host}"

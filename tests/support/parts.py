@@ -349,7 +349,7 @@ def join_parts(
     audit = AuditTrail(database, lambda _: None, settings.log_format, metrics, clock)
     tell_of_sessions(sessions, revocations, outbox, audit)
     encryption = Encryption(settings.encryption_keys)
-    mail = mail_parts.join(settings, database, encryption, metrics, ISSUER, clock)
+    mail = mail_parts.join(settings, database, encryption, metrics, limits, ISSUER, clock)
     health = Health(database, counting, encryption, metrics, name)
     app_keys = AppKeys(
         database, encryption, bool(settings.app_audiences), health.keys_are_wrong, clock

@@ -139,7 +139,7 @@ async def test_a_ping_is_answered_with_its_own_payload(line_of: LineOf) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ping_of_ours_goes_out_and_its_pong_is_heard_without_a_word(
+async def test_a_ping_of_ours_goes_out_and_its_pong_is_received_silently(
     line_of: LineOf,
 ) -> None:
     line = line_of()
@@ -152,7 +152,7 @@ async def test_a_ping_of_ours_goes_out_and_its_pong_is_heard_without_a_word(
 
 
 @pytest.mark.gen_test
-async def test_a_stranger_may_send_8_kib_and_no_more(line_of: LineOf) -> None:
+async def test_a_unauthenticated_client_may_send_8_kib_and_no_more(line_of: LineOf) -> None:
     line = line_of()
     await line.peer.send(client_frame(Opcode.TEXT, b"x" * MAX_UNJOINED_MESSAGE_BYTES))
     await told(line)
@@ -288,7 +288,7 @@ async def test_nothing_is_delivered_while_paused_and_everything_after(line_of: L
 
 
 @pytest.mark.gen_test
-async def test_pausing_and_resuming_within_one_message_goes_on(line_of: LineOf) -> None:
+async def test_pausing_and_resuming_within_one_message_continues(line_of: LineOf) -> None:
     def answer(ear: Ear, _: bytes) -> None:
         ear.connection.pause()
         ear.connection.resume()
@@ -510,7 +510,9 @@ async def test_a_second_close_says_nothing(line_of: LineOf) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_vanishes_is_told_once_as_an_abnormal_closure(line_of: LineOf) -> None:
+async def test_a_peer_that_vanishes_is_reported_once_as_an_abnormal_closure(
+    line_of: LineOf,
+) -> None:
     line = line_of()
     await line.peer.send(TEXT[:4])
     line.peer.close()
@@ -527,7 +529,7 @@ async def test_a_peer_that_vanishes_is_told_once_as_an_abnormal_closure(line_of:
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_vanishes_with_frames_waiting_is_told_once(line_of: LineOf) -> None:
+async def test_a_peer_that_vanishes_with_frames_waiting_is_reported_once(line_of: LineOf) -> None:
     line = line_of(kernel_buffer=4096)
     line.fill()
     line.peer.close()
@@ -538,7 +540,7 @@ async def test_a_peer_that_vanishes_with_frames_waiting_is_told_once(line_of: Li
 
 
 @pytest.mark.gen_test
-async def test_an_abort_ends_without_a_word(line_of: LineOf) -> None:
+async def test_an_abort_ends_silently(line_of: LineOf) -> None:
     line = line_of()
     line.connection.abort()
     assert await line.peer.rest() == []
@@ -567,7 +569,7 @@ async def test_a_broken_pipe_within_a_fan_out_does_not_disturb_the_fan_out(
 
 
 @pytest.mark.gen_test
-async def test_a_close_right_after_a_broken_pipe_is_told_once(line_of: LineOf) -> None:
+async def test_a_close_right_after_a_broken_pipe_is_reported_once(line_of: LineOf) -> None:
     line = line_of()
     line.peer.close()
     line.connection.send(b"nobody hears this")

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
 from collections.abc import Iterator
-from itertools import permutations
 from typing import Any
 
 import pytest
 
 from tests.support.raw import (
-    BINARY,
     PING,
     PONG,
     SECRET,
-    TEXT,
     Ending,
     RawClient,
     assert_quiet,
-    by_cookie,
     by_header,
-    by_subprotocol,
     claims_of,
     ending_of,
     event,
@@ -31,20 +25,12 @@ from tests.support.raw import (
     forged,
     frame,
     handshake,
-    is_utf8,
     joined,
     quiet_usher,
 )
 from tests.support.server import Client, Usher, log_in, new_token, sign_up, usher, wait_until
 
 KIB = 1024
-ERRORS = {
-    "unknown_event",
-    "bad_request",
-    "unauthenticated",
-    "token_expired",
-    "identity_mismatch",
-}
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +75,6 @@ def ends(end: Ending, code: int, reason: str, retry: str) -> None:
     """`closing` last, then a close frame that says the same."""
     assert end.closing == {"code": code, "reason": reason, "retry": retry}
     assert (end.code, end.reason) == (code, reason)
-
-
-def bytes_of(length: int, frame_id: int = 1) -> bytes:
-    """A heartbeat of exactly so many bytes of JSON."""
-    start = b'{"event":"heartbeat","id":%d,"data":"' % frame_id
-    return start + b"x" * (length - len(start) - 2) + b'"}'
 
 
 # ---- joining ---------------------------------------------------------------------------------
@@ -250,121 +230,6 @@ def test_of_two_user_joins_in_one_breath_both_are_answered_in_order(
         assert first["data"]["session_id"] == second["data"]["session_id"]
 
 
-# ---- a second user-join ----------------------------------------------------------------------
-
-
-def test_the_same_user_may_join_again(installation: Usher, ada: Client) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        newer = new_token(ada)
-        reply = client.ask("user-join", {"auth": {"token": newer}})
-        expected = client.joined | {"expires_at": claims_of(newer)["exp"]}
-        assert reply["data"] == expected
-        client.lives()
-
-
-def test_another_user_may_not_join_on_the_same_socket(
-    installation: Usher, ada: Client, ben: Client
-) -> None:
-    with (
-        joined(installation, by_header(ben.token)) as his,
-        joined(installation, by_header(ada.token)) as client,
-    ):
-        reply = client.ask("user-join", {"auth": {"token": ben.token}})
-        refusal(reply, "identity_mismatch")
-        client.lives()
-        his.lives()  # the holder of the token that was tried is not replaced
-        again = client.ask("user-join", {"auth": {"token": ada.token}})
-        assert again["data"] == client.joined
-
-
-def test_another_users_ticket_may_not_either(installation: Usher, ada: Client, ben: Client) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        refusal(client.ask("user-join", {"auth": {"token": ben.ticket()}}), "identity_mismatch")
-        client.lives()
-
-
-def test_a_second_user_join_that_is_refused_leaves_the_socket_as_it_was(
-    installation: Usher, ada: Client
-) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        for credential, code in (("rubbish", "unauthenticated"), (expired(ada.token),) * 2):
-            reply = client.ask("user-join", {"auth": {"token": credential}})
-            refusal(reply, code if code in ERRORS else "token_expired")
-        client.lives()
-
-
-# ---- token-refresh ---------------------------------------------------------------------------
-
-
-def test_a_newer_token_is_taken(installation: Usher, ada: Client) -> None:
-    with joined(installation, by_header(forged(ada.token, exp=time.time() + 100))) as client:
-        newer = new_token(ada)
-        reply = client.ask("token-refresh", {"token": newer})
-        assert reply == {
-            "event": "reply",
-            "id": "ask",
-            "ok": True,
-            "data": {"expires_at": claims_of(newer)["exp"]},
-        }
-
-
-def test_a_ticket_of_the_session_is_taken_once(installation: Usher, ada: Client) -> None:
-    ticket = ada.ticket()
-    with joined(installation, by_header(ada.token)) as client:
-        reply = client.ask("token-refresh", {"token": ticket})
-        assert reply["data"] == {"expires_at": claims_of(ada.token)["exp"]}
-        refusal(client.ask("token-refresh", {"token": ticket}), "unauthenticated")
-        client.lives()
-
-
-def test_a_token_of_another_user_or_login_session_is_not(installation: Usher, ben: Client) -> None:
-    mail = "cleo@example.org"
-    cleo = sign_up(installation, email=mail)
-    elsewhere = log_in(installation, mail)
-    with joined(installation, by_header(cleo.token)) as client:
-        for credential in (ben.token, elsewhere.token, ben.ticket(), elsewhere.ticket()):
-            refusal(client.ask("token-refresh", {"token": credential}), "identity_mismatch")
-        for credential in ("rubbish", "", forged(cleo.token, secret="x" * 40)):
-            refusal(client.ask("token-refresh", {"token": credential}), "unauthenticated")
-        refusal(client.ask("token-refresh", {"token": expired(cleo.token)}), "token_expired")
-        for data in (None, {}, {"token": None}, {"auth": {"token": cleo.token}}):
-            refusal(client.ask("token-refresh", data), "bad_request")
-        client.lives()
-
-
-def test_after_a_refused_refresh_the_old_token_goes_on_to_its_end(
-    installation: Usher, ada: Client, ben: Client
-) -> None:
-    exp = time.time() + 0.8
-    with joined(installation, by_header(forged(ada.token, iat=exp - 100, exp=exp))) as client:
-        assert client.event() == {"event": "token-expiring", "data": {"expires_at": exp}}
-        refusal(client.ask("token-refresh", {"token": ben.token}), "identity_mismatch")
-        ends(client.ending(), 4419, "token_expired", "refresh")
-        assert time.time() >= exp
-
-
-def test_a_refreshed_token_takes_its_place_as_the_one_that_holds_the_socket(
-    installation: Usher, ada: Client
-) -> None:
-    old = new_token(ada)
-    with joined(installation, by_header(old)) as client:
-        newer = new_token(ada)
-        assert client.ask("token-refresh", {"token": newer})["ok"] is True
-        with joined(installation, by_header(old)):
-            client.lives()  # it holds the newer one now
-        with joined(installation, by_header(newer)):
-            ends(client.ending(), 4409, "replaced", "never")
-
-
-def test_a_revoked_token_does_not_refresh_a_socket(installation: Usher) -> None:
-    mail = "dora@example.org"
-    dora = sign_up(installation, email=mail)
-    with joined(installation, by_header(dora.token)) as client:
-        assert dora.post("/api/auth/logout").status == 204
-        client.socket.sendall(event("token-refresh", 1, {"token": dora.token}))
-        ends(client.ending(), 4410, "session_revoked", "login")
-
-
 # ---- heartbeat -------------------------------------------------------------------------------
 
 
@@ -451,7 +316,7 @@ def test_signs_of_life_do_not_prolong_the_deadline(hasty: Usher) -> None:
             busy.join()
 
 
-def test_the_deadline_is_over_once_somebody_joined(hasty: Usher) -> None:
+def test_the_deadline_has_ended_once_a_user_joined(hasty: Usher) -> None:
     client = sign_up(hasty)
     with RawClient(hasty) as socket:
         began = time.monotonic()
@@ -462,351 +327,6 @@ def test_the_deadline_is_over_once_somebody_joined(hasty: Usher) -> None:
         socket.send(event("token-refresh", 2, {"token": client.token}))
         answers = [socket.event() for _ in range(2)]  # one may be token-expiring
         assert any(a["event"] == "reply" and a["ok"] for a in answers), answers
-
-
-# ---- sizes -----------------------------------------------------------------------------------
-
-
-def padded_join(token: str | None, length: int) -> bytes:
-    body = json.dumps({"event": "user-join", "id": 1, "data": {"auth": {"token": token}}})
-    return (body + " " * (length - len(body))).encode()
-
-
-def test_before_joining_a_frame_may_have_8_kib_and_no_more(
-    installation: Usher, ada: Client
-) -> None:
-    with RawClient(installation) as client:
-        client.upgrade(then=frame(padded_join(ada.token, 8 * KIB)))
-        assert client.event()["ok"] is True
-    end = ending_of(installation, then=frame(padded_join(ada.token, 8 * KIB + 1)))
-    ends(end, 1009, "message_too_big", "never")
-
-
-def is_too_big(end: Ending, server: Usher) -> None:
-    """Tornado ends a message above its limit by itself, so `closing` does not come before."""
-    if server.through_tornado:
-        assert (end.code, end.reason) == (1009, "message too big")
-        assert all(each["event"] != "closing" for each in end.events)
-    else:
-        ends(end, 1009, "message_too_big", "never")
-
-
-def test_after_joining_a_frame_may_have_64_kib_and_no_more(
-    installation: Usher, ada: Client
-) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        client.send(frame(bytes_of(64 * KIB)))
-        assert client.event()["ok"] is True
-        client.send(frame(bytes_of(64 * KIB + 1)))
-        is_too_big(client.ending(), installation)
-
-
-def test_fragments_count_together(installation: Usher, ada: Client) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        whole = bytes_of(64 * KIB)
-        client.send(frame(whole[:1], final=False) + frame(whole[1:9], 0, final=False))
-        client.send(frame(b"", PING))
-        client.send(frame(whole[9:], 0))
-        assert client.frame()[0] == PONG
-        assert client.event()["ok"] is True
-        client.send(frame(whole, final=False) + frame(b"x", 0))
-        is_too_big(client.ending(), installation)
-    halves = frame(b" " * 5 * KIB, final=False) + frame(b" " * 5 * KIB, 0)
-    ends(ending_of(installation, then=halves), 1009, "message_too_big", "never")
-
-
-@pytest.mark.parametrize("claimed", [64 * KIB + 1, 2**31, 2**62])
-def test_a_frame_that_only_claims_to_be_big_is_not_waited_for(
-    installation: Usher, ada: Client, claimed: int
-) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        client.send(b"\x81\xff" + claimed.to_bytes(8, "big") + b"mask")
-        is_too_big(client.ending(), installation)
-
-
-# ---- what is no frame ------------------------------------------------------------------------
-
-
-NOT_FRAMES = [
-    b"",
-    b"hello",
-    b"{",
-    b"null",
-    b"1",
-    b'"heartbeat"',
-    b"[]",
-    b"{}",
-    b'{"id":1}',
-    b'{"event":1}',
-    b'{"event":null}',
-    b'{"event":["heartbeat"]}',
-    b'{"event":"heartbeat","id":null}',
-    b'{"event":"heartbeat","id":true}',
-    b'{"event":"heartbeat","id":[1]}',
-    b'{"event":"heartbeat","id":{}}',
-    b'{"event":"heartbeat","id":01}',
-    b'{"event":"heartbeat","id":NaN}',
-    b'{"event":"heartbeat","id":1}{}',
-    b'{"event":"heartbeat","data":}',
-    b'{"event":"heartbeat","data":nul}',
-    b"{'event':'heartbeat'}",
-    b'\xef\xbb\xbf{"event":"heartbeat"}',
-    b'{"event":"heart\xff"}',
-    b'{"event":"heartbeat","data":"\xed\xa0\x80"}',
-    b'{"event":"heartbeat","data":' + b"[" * 30_000,
-    b'{"event":"heartbeat","data":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
-]
-
-
-@pytest.mark.parametrize("text", NOT_FRAMES, ids=lambda text: repr(text[:40]))
-def test_what_is_not_such_json_closes_with_4400(
-    installation: Usher, ada: Client, text: bytes
-) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        client.send(frame(text) + event("heartbeat", "behind"))
-        end = client.ending()
-    if installation.through_tornado and not is_utf8(text):
-        # Tornado ends text that is not UTF-8 without a close frame (RFC 6455 asks for 1007).
-        assert end.code == 1006
-        return
-    ends(end, 4400, "bad_request", "never")
-    assert len(end.events) == 1, end
-
-
-def test_a_stranger_is_closed_with_4400_too(installation: Usher) -> None:
-    ends(ending_of(installation, then=frame(b"hello")), 4400, "bad_request", "never")
-
-
-def test_a_binary_message_closes_with_4400(installation: Usher, ada: Client) -> None:
-    body = b'{"event":"heartbeat","id":1}'
-    with joined(installation, by_header(ada.token)) as client:
-        client.send(frame(body, BINARY))
-        ends(client.ending(), 4400, "bad_request", "never")
-    ends(ending_of(installation, then=frame(body, BINARY)), 4400, "bad_request", "never")
-
-
-@pytest.mark.parametrize(
-    "name", ["", "no-such-event", "Heartbeat", "heartbeat ", "reply", "joined", "closing", "ü" * 99]
-)
-def test_an_unknown_event_gets_an_error_and_the_socket_lives(
-    installation: Usher, ada: Client, name: str
-) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        refusal(client.ask(name, {"x": 1}), "unknown_event")
-        client.send(event(name))  # without an id: no answer
-        client.lives()
-
-
-def test_members_that_nobody_knows_are_passed_over(installation: Usher, ada: Client) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        client.send(frame(b'{"v":2,"event":"heartbeat","meta":{"a":[1]},"id":9,"ok":false}'))
-        reply = client.event()
-        assert (reply["id"], reply["ok"]) == (9, True)
-
-
-# ---- ids -------------------------------------------------------------------------------------
-
-
-IDS = [
-    "a",
-    "",
-    " ",
-    "0",
-    "null",
-    'quo"te\\back/slash',
-    "\u0000\u001f\u007f",
-    "line\nbreak\u2028\u2029",
-    "ünïcödé ✓ 漢字",
-    "\U0001f600\U0001f468\u200d\U0001f469",
-    "\u202eright to left",
-    "</script>",
-    "x" * 5000,
-    0,
-    1,
-    -1,
-    2**31,
-    2**53 + 1,
-    2**64,
-    -(10**40),
-    0.5,
-    -0.0,
-    1e-300,
-    1.7976931348623157e308,
-    123456789.123456789,
-]
-
-
-def test_every_id_gets_exactly_one_reply_and_comes_back_as_it_was(
-    installation: Usher, ada: Client
-) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        names = ("heartbeat", "no-such-event", "token-refresh")
-        asked = [(names[n % 3], frame_id) for n, frame_id in enumerate(IDS * 2)]
-        client.send(b"".join(event(name, frame_id) for name, frame_id in asked))
-        client.send(event("heartbeat", "the end"))
-        replies = []
-        while (reply := client.event())["id"] != "the end":
-            replies.append(reply)
-        assert [reply["event"] for reply in replies] == ["reply"] * len(asked)
-        assert [repr(reply["id"]) for reply in replies] == [repr(i) for _, i in asked]
-        assert [reply["ok"] for reply in replies] == [name == "heartbeat" for name, _ in asked]
-
-
-@pytest.mark.parametrize(
-    "raw", ["1.0", "1e3", "1E+5", "-0", "1.50", '"\\u0041"', '"\\/"', "10" * 99]
-)
-def test_an_id_comes_back_in_its_own_spelling(installation: Usher, ada: Client, raw: str) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        client.send(frame(b'{"event":"heartbeat","id": %b }' % raw.encode()))
-        opcode, payload = client.frame()
-        assert opcode == TEXT
-        assert b'"id":%b,' % raw.encode() in payload
-
-
-def test_the_same_id_twice_gets_two_replies(installation: Usher, ada: Client) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        client.send(event("heartbeat", 1) * 2)
-        assert [client.event()["id"], client.event()["id"]] == [1, 1]
-        client.lives()
-
-
-def test_replies_come_in_the_order_of_their_frames(installation: Usher, ada: Client) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        frames = []
-        for number in range(60):  # every third has to wait for Redis
-            name = "token-refresh" if number % 3 == 0 else "heartbeat"
-            frames.append(event(name, number, {"token": ada.token}))
-        client.send(b"".join(frames))
-        assert [client.event()["id"] for _ in range(60)] == list(range(60))
-
-
-def test_without_an_id_nothing_is_answered(installation: Usher, ada: Client) -> None:
-    with joined(installation, by_header(ada.token)) as client:
-        client.send(event("heartbeat") + event("nonsense") + event("token-refresh", None, {}))
-        client.send(event("token-refresh", None, {"token": ada.token}))
-        client.lives()
-
-
-# ---- expiry ----------------------------------------------------------------------------------
-
-
-def test_a_short_lived_token_is_announced_at_half_its_life_and_then_closed(hasty: Usher) -> None:
-    client = sign_up(hasty)
-    claims = claims_of(client.token)
-    with joined(hasty, by_header(client.token)) as socket:
-        assert socket.event() == {
-            "event": "token-expiring",
-            "data": {"expires_at": claims["exp"]},
-        }
-        assert claims["iat"] + 0.7 < time.time()
-        ends(socket.ending(), 4419, "token_expired", "refresh")
-        assert time.time() >= claims["exp"]
-
-
-def test_a_token_within_its_last_minute_is_announced_at_once(
-    installation: Usher, ada: Client
-) -> None:
-    now = time.time()
-    with joined(installation, by_header(forged(ada.token, iat=now - 800, exp=now + 50))) as client:
-        assert client.event() == {"event": "token-expiring", "data": {"expires_at": now + 50}}
-
-
-def test_a_token_with_more_than_a_minute_left_is_not_announced_yet(
-    installation: Usher, ada: Client
-) -> None:
-    now = time.time()
-    with joined(
-        installation, by_header(forged(ada.token, iat=now - 800, exp=now + 61.2))
-    ) as client:
-        client.lives()
-        notice = client.event()
-        assert notice["event"] == "token-expiring"
-        assert time.time() >= now + 1.1
-
-
-def test_a_refresh_carries_the_socket_over_the_end_of_its_token(
-    installation: Usher, ada: Client
-) -> None:
-    exp = time.time() + 1
-    with joined(installation, by_header(forged(ada.token, iat=exp - 100, exp=exp))) as client:
-        assert client.event()["event"] == "token-expiring"
-        assert client.ask("token-refresh", {"token": ada.token})["ok"] is True
-        wait_until(lambda: time.time() > exp + 0.1)
-        client.lives()
-
-
-@pytest.mark.parametrize("way", ["ticket", "cookie", "user-join"])
-def test_every_way_in_ends_with_its_token(hasty: Usher, way: str) -> None:
-    client = sign_up(hasty, browser=way == "cookie")
-    headers = by_cookie(client) if way == "cookie" else []
-    target = f"/ws?ticket={client.ticket()}" if way == "ticket" else "/ws"
-    end = ending_of(hasty, headers, target, join_frame(client.token) if way == "user-join" else b"")
-    assert [e["event"] for e in end.events] == ["joined", "token-expiring", "closing"]
-    ends(end, 4419, "token_expired", "refresh")
-
-
-# ---- one socket for one token ----------------------------------------------------------------
-
-
-def open_by(client: RawClient, way: str, token: str) -> None:
-    """Join by this way, and read until joined."""
-    if way == "user-join":
-        client.upgrade(then=join_frame(token))
-    else:
-        client.upgrade("/ws", by_header(token) if way == "header" else by_subprotocol(token))
-    assert client.event()["event"] == "joined"
-
-
-@pytest.mark.parametrize(("one", "two"), [*permutations(("header", "subprotocol", "user-join"), 2)])
-def test_a_bearer_token_on_a_second_socket_closes_the_first(
-    installation: Usher, ada: Client, one: str, two: str
-) -> None:
-    token = new_token(ada)
-    with RawClient(installation) as first, RawClient(installation) as second:
-        open_by(first, one, token)
-        open_by(second, two, token)
-        ends(first.ending(), 4409, "replaced", "never")
-        second.lives()
-
-
-def test_only_the_holder_of_that_token_is_replaced(installation: Usher, ada: Client) -> None:
-    old, newer = new_token(ada), new_token(ada)
-    with (
-        joined(installation, by_header(old)) as first,
-        joined(installation, target=f"/ws?ticket={ada.ticket()}") as by_ticket,
-        joined(installation, by_header(newer)) as second,
-    ):
-        first.lives()
-        by_ticket.lives()
-        second.lives()
-
-
-def test_a_cookie_opens_one_socket_for_each_tab(installation: Usher) -> None:
-    browser = sign_up(installation, browser=True)
-    with (
-        joined(installation, by_cookie(browser)) as one,
-        joined(installation, by_cookie(browser)) as two,
-        joined(installation, by_cookie(browser)) as three,
-    ):
-        for tab in (one, two, three):
-            tab.lives()
-
-
-def test_tickets_of_one_token_open_one_socket_each(installation: Usher, ada: Client) -> None:
-    with (
-        joined(installation, target=f"/ws?ticket={ada.ticket()}") as one,
-        joined(installation, target=f"/ws?ticket={ada.ticket()}") as two,
-        joined(installation, by_header(ada.token)) as three,
-    ):
-        for socket in (one, two, three):
-            socket.lives()
-
-
-def test_a_token_that_was_let_go_may_be_held_again(installation: Usher, ada: Client) -> None:
-    token = new_token(ada)
-    for _ in range(3):
-        with joined(installation, by_header(token)) as client:
-            client.lives()
 
 
 # ---- endings from outside --------------------------------------------------------------------
