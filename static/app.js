@@ -10,6 +10,7 @@ import { Providers } from './providers.js';
 import { SessionsView } from './sessions-view.js';
 import { SignUpDoor } from './sign-up-door.js';
 import { SocketView } from './socket-view.js';
+import { StepUpDialog } from './step-up.js';
 import { UsherClient } from './usher.js';
 import { goodbye } from './words.js';
 
@@ -24,6 +25,8 @@ class App {
   constructor() {
     this.client = new UsherClient();
     this.api = new Api(this.client);
+    const dialog = new StepUpDialog(this.api);
+    this.api.confirm = (methods) => dialog.ask(methods);
     this.socketView = new SocketView(this.client);
     this.providers = new Providers(this.api);
     this.door = new SignUpDoor(this.api);

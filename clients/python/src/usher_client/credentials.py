@@ -114,6 +114,10 @@ class LoginSession:
         self._take(await self._http.call("POST", "/api/auth/refresh", body=body))
         return self._access
 
+    def stepped(self, answer: Any) -> None:
+        """Go on with the tokens of a step-up."""
+        self._take(answer)
+
     def _take(self, answer: Any) -> None:
         access, refresh = _text(answer, "access_token"), _text(answer, "refresh_token")
         if not access or not refresh:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from usher_client.errors import Misuse, SecondFactorNeeded, Unreachable, UsherError
+from usher_client.errors import Misuse, SecondFactorNeeded, StepUpNeeded, Unreachable, UsherError
 from usher_client.version import __version__
 from usher_client.wire import refusal, seconds
 
@@ -88,6 +88,7 @@ class Answer:
         error = refusal(body["code"], said, status=self.status, retry_after=after)
         if isinstance(error, SecondFactorNeeded):
             error.challenge = str(body.get("challenge", ""))
+        if isinstance(error, (SecondFactorNeeded, StepUpNeeded)):
             methods = body.get("methods")
             error.methods = tuple(map(str, methods)) if isinstance(methods, list) else ()
         return error

@@ -252,6 +252,12 @@ class Link:
         if self._renewal is None or self._renewal.done():
             self._renewal = self._spawn(self._renew(self._connection))
 
+    async def renew(self) -> None:
+        """Have an open socket go on with the newest token, as after a step-up."""
+        self._renew_soon()
+        if self._renewal is not None:
+            await asyncio.wait({self._renewal})
+
     async def _renew(self, connection: Connection) -> None:
         assert self._credentials is not None
         while not connection.is_over:
