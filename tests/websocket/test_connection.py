@@ -12,7 +12,7 @@ import pytest
 from services.websocket import direct_connection as wire
 from services.websocket.connection import OUTBOX_BYTES
 from services.websocket.direct_connection import WebSocketConnection
-from services.websocket.frames import Opcode, encode_text
+from services.websocket.frames import Opcode, Perishable, encode_text
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode
 from tests.support.parts import Peer, client_frame, socket_pair
 from tests.support.redis import until, within
@@ -666,3 +666,54 @@ async def test_what_waited_for_a_slow_reader_waits_on_in_a_hold(line_of: LineOf)
     frames = await texts_of(line, count + 1)
     assert frames[-1] == b"last"
     assert len(frames) == count + 1
+
+
+# ---- what may not leave after a moment -------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_what_waits_for_a_slow_reader_until_it_may_not_leave_is_dropped_or_replaced(
+    line_of: LineOf,
+) -> None:
+    line, over = line_of(kernel_buffer=4096), list[bool]()
+    sent = line.fill()
+    send = line.connection.send_perishable
+    send(Perishable.of(encode_text(b"secret"), lambda: bool(over)))
+    send(Perishable.of(encode_text(b"reply"), lambda: bool(over), encode_text(b"refused")))
+    line.connection.send(b"of another room")
+    over.append(True)
+    for _ in range(sent):
+        assert await line.peer.frame() == (Opcode.TEXT, b"x" * 1000)
+    assert await line.peer.frame() == (Opcode.TEXT, b"refused")
+    assert await line.peer.frame() == (Opcode.TEXT, b"of another room")
+    await until(lambda: line.connection._outbox is None)
+    assert line.connection._queued == 0
+
+
+@pytest.mark.gen_test
+async def test_what_waits_while_a_connection_is_held_is_looked_at_when_it_leaves(
+    line_of: LineOf,
+) -> None:
+    line, over = line_of(), list[bool]()
+    line.connection.hold()
+    line.connection.send_perishable(Perishable.of(encode_text(b"secret"), lambda: bool(over)))
+    line.connection.send_perishable(Perishable.of(encode_text(b"in time"), lambda: False))
+    over.append(True)
+    line.connection.release()
+    assert await line.peer.frame() == (Opcode.TEXT, b"in time")
+    line.connection.send(b"and on")
+    assert await line.peer.frame() == (Opcode.TEXT, b"and on")
+
+
+@pytest.mark.gen_test
+async def test_what_is_gathered_for_one_write_is_looked_at_when_it_leaves(line_of: LineOf) -> None:
+    over = list[bool]()
+
+    def answer(ear: Ear, _: bytes) -> None:
+        ear.connection.send_perishable(Perishable.of(encode_text(b"secret"), lambda: bool(over)))
+        over.append(True)
+        ear.connection.send(b"reply")
+
+    line = line_of(answer)
+    await line.peer.send(TEXT)
+    assert await line.peer.frame() == (Opcode.TEXT, b"reply")
