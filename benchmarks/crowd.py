@@ -18,7 +18,7 @@ FAREWELL_BYTES = 60
 
 
 class Tally:
-    """Marks that all members have seen, and the buffer they read into."""
+    """The number of marks received by all members, and their shared read buffer."""
 
     def __init__(self) -> None:
         self.total = 0

@@ -48,8 +48,8 @@ class QuietLog(_Adapter):
         return level > logging.DEBUG and super().isEnabledFor(level)
 
 
-class _Line(ClientConnection):
-    """Counts what comes: any byte is a sign of life, also of a frame that takes its time."""
+class _CountingConnection(ClientConnection):
+    """Counts received bytes: each is a sign of life, also within a large frame."""
 
     received = 0
 
@@ -58,7 +58,7 @@ class _Line(ClientConnection):
         super().data_received(data)
 
 
-class _Opening(connect):
+class _Connector(connect):
     """Follows no redirect: the token is in the handshake, and is for this server alone."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
@@ -83,7 +83,7 @@ class Times:
 
 
 @dataclass
-class _Waiter:
+class _PendingReply:
     reply: asyncio.Future[Any]
     urgent: bool
 
@@ -100,18 +100,18 @@ class Connection:
 
     def __init__(
         self,
-        line: _Line,
+        line: _CountingConnection,
         times: Times,
-        hear: Callable[[Frame], None],
-        beaten: Callable[[float], None],
+        on_frame: Callable[[Frame], None],
+        on_heartbeat: Callable[[float], None],
         max_pending: int,
     ) -> None:
         self._line = line
         self._times = times
-        self._hear = hear
-        self._beaten = beaten
+        self._on_frame = on_frame
+        self._on_heartbeat = on_heartbeat
         self._max_pending = max_pending
-        self._pending: dict[int, _Waiter] = {}
+        self._pending: dict[int, _PendingReply] = {}
         self._asked = 0
         self._next_id = 1
         self._end: End | None = None
@@ -119,7 +119,7 @@ class Connection:
         self._joined = False
 
     async def run(self) -> End:
-        """Read frames until the connection is over; says how it ended."""
+        """Read frames until the connection has ended. Returns how it ended."""
         join = asyncio.get_running_loop().call_later(self._times.timeout, self._no_join)
         try:
             async for text in self._line:
@@ -146,7 +146,7 @@ class Connection:
         self._line.transport.abort()
 
     async def close(self, end: End) -> None:
-        """Say good-bye, briefly."""
+        """Close the connection, with a short timeout."""
         if self._end is None:
             with suppress(asyncio.TimeoutError, OSError, WebSocketException):  # dropped below
                 await asyncio.wait_for(self._line.close(), CLOSE_SECONDS)
@@ -179,7 +179,7 @@ class Connection:
                 self._joined = True
             if frame["event"] == "closing":
                 self._closing = closing(frame.get("data"))
-            self._hear(frame)
+            self._on_frame(frame)
         return self._end is None
 
     def _settle(self, frame: Frame) -> None:
@@ -220,7 +220,7 @@ class Connection:
         text = encode(event, data, frame_id)
         self._next_id += 1
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._pending[frame_id] = _Waiter(reply, urgent)
+        self._pending[frame_id] = _PendingReply(reply, urgent)
         self._asked += not urgent
         try:
             limit = self._times.timeout if timeout is None else timeout
@@ -252,7 +252,7 @@ class Connection:
 
     # ---- signs of life -------------------------------------------------------------------------
 
-    async def beat(self) -> None:
+    async def send_heartbeat(self) -> None:
         """One heartbeat. Without any sign of life the connection is over; a slow line that still
         takes or brings bytes is not.
 
@@ -266,7 +266,7 @@ class Connection:
             watch.cancel()
         server = number(answer.get("server_time")) if isinstance(answer, dict) else None
         if server is not None:
-            self._beaten(server - monotonic())
+            self._on_heartbeat(server - monotonic())
 
     async def _watch(self) -> None:
         while True:
@@ -282,17 +282,18 @@ class Connection:
             self.drop(End(1006, "heartbeat_timeout"))
             return
 
-    async def live(self, lasted: Callable[[], None]) -> None:
-        """Heartbeats until the connection is over. `lasted` is told at each but the first."""
+    async def keep_alive(self, on_lasting: Callable[[], None]) -> None:
+        """Send heartbeats until the connection has ended. `on_lasting` is called at each but the
+        first."""
         first = True
         while self._end is None:
             try:
-                await self.beat()
+                await self.send_heartbeat()
             except UsherError:
                 pass  # refused, or over: the next one tells
             else:
                 if not first:
-                    lasted()
+                    on_lasting()
             first = False
             spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
             await asyncio.sleep(self._times.heartbeat * spread)
@@ -302,8 +303,8 @@ async def open_connection(
     base: str,
     token: str,
     times: Times,
-    hear: Callable[[Frame], None],
-    beaten: Callable[[float], None],
+    on_frame: Callable[[Frame], None],
+    on_heartbeat: Callable[[float], None],
     max_pending: int,
 ) -> Connection | End:
     """Open a socket, or say how the attempt ended.
@@ -313,7 +314,7 @@ async def open_connection(
         token: an access token.
     """
     try:
-        opening = _Opening(
+        opening = _Connector(
             f"ws{base[4:]}/ws",
             subprotocols=[Subprotocol(PROTOCOL), Subprotocol(f"usher.bearer.{token}")],
             user_agent_header=AGENT,
@@ -322,7 +323,7 @@ async def open_connection(
             close_timeout=CLOSE_SECONDS,
             ping_interval=None,
             max_size=MAX_RECEIVED_BYTES,
-            create_connection=_Line,
+            create_connection=_CountingConnection,
             logger=QuietLog(logging.getLogger("usher_client.websocket"), None),
         )
         line = await opening
@@ -332,8 +333,8 @@ async def open_connection(
         return _refused(error)
     except (OSError, WebSocketException, asyncio.TimeoutError):
         return End(1006, "unreachable")
-    assert isinstance(line, _Line)
-    return Connection(line, times, hear, beaten, max_pending)
+    assert isinstance(line, _CountingConnection)
+    return Connection(line, times, on_frame, on_heartbeat, max_pending)
 
 
 def _refused(error: InvalidStatus) -> End:
