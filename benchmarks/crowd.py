@@ -59,7 +59,7 @@ class Member(Client):
             self.on_marks(found)
 
     def _read_frames(self, events: int) -> None:
-        """Until the join is complete and no frame is begun."""
+        """Parse frames until the join is complete and no partial frame is left."""
         super().on_ready(events)
 
     def on_text(self, payload: bytes) -> None:
