@@ -21,8 +21,9 @@ from usher_client.errors import (
 )
 from usher_client.events import Session
 from usher_client.life import Life, State
+from usher_client.opening import open_connection
 from usher_client.rooms import Rooms
-from usher_client.socket import Connection, Frame, Times, open_connection
+from usher_client.socket import Connection, Frame, Times
 from usher_client.wire import end_of, error_of, number
 
 RENEW_AHEAD_SECONDS = 45.0

@@ -1,26 +1,20 @@
-"""One WebSocket, from its opening to its end: frames, replies, signs of life."""
+"""One open WebSocket: frames, replies, signs of life."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.typing import Subprotocol
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from usher_client.errors import Busy, ConnectionEnded, End, Misuse, TimedOut, UsherError
-from usher_client.http import AGENT, retry_after
+from usher_client.errors import Busy, ConnectionEnded, End, TimedOut, UsherError
 from usher_client.wire import (
-    MAX_RECEIVED_BYTES,
-    PROTOCOL,
     closing,
     decode,
     encode,
@@ -35,20 +29,7 @@ JITTER = 0.2
 Frame = dict[str, Any]
 
 
-if TYPE_CHECKING:
-    _Adapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _Adapter = logging.LoggerAdapter  # it takes no parameter before Python 3.11
-
-
-class QuietLog(_Adapter):
-    """websockets' log without its debug level, which writes headers and frames: tokens."""
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's own name
-        return level > logging.DEBUG and super().isEnabledFor(level)
-
-
-class _CountingConnection(ClientConnection):
+class CountingConnection(ClientConnection):
     """Counts received bytes: each is a sign of life, also within a large frame."""
 
     received = 0
@@ -56,13 +37,6 @@ class _CountingConnection(ClientConnection):
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         super().data_received(data)
-
-
-class _Connector(connect):
-    """Follows no redirect: the token is in the handshake, and is for this server alone."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 @dataclass(frozen=True)
@@ -100,7 +74,7 @@ class Connection:
 
     def __init__(
         self,
-        line: _CountingConnection,
+        line: CountingConnection,
         times: Times,
         on_frame: Callable[[Frame], None],
         on_heartbeat: Callable[[float], None],
@@ -297,61 +271,3 @@ class Connection:
             first = False
             spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
             await asyncio.sleep(self._times.heartbeat * spread)
-
-
-async def open_connection(
-    base: str,
-    token: str,
-    times: Times,
-    on_frame: Callable[[Frame], None],
-    on_heartbeat: Callable[[float], None],
-    max_pending: int,
-) -> Connection | End:
-    """Open a socket, or say how the attempt ended.
-
-    Args:
-        base: the server's http or https address.
-        token: an access token.
-    """
-    try:
-        opening = _Connector(
-            f"ws{base[4:]}/ws",
-            subprotocols=[Subprotocol(PROTOCOL), Subprotocol(f"usher.bearer.{token}")],
-            user_agent_header=AGENT,
-            compression=None,
-            open_timeout=times.timeout,
-            close_timeout=CLOSE_SECONDS,
-            ping_interval=None,
-            max_size=MAX_RECEIVED_BYTES,
-            create_connection=_CountingConnection,
-            logger=QuietLog(logging.getLogger("usher_client.websocket"), None),
-        )
-        line = await opening
-    except ValueError as error:  # a token that is no word of a header
-        raise Misuse("the token cannot be sent") from error
-    except InvalidStatus as error:
-        return _refused(error)
-    except (OSError, WebSocketException, asyncio.TimeoutError):
-        return End(1006, "unreachable")
-    assert isinstance(line, _CountingConnection)
-    return Connection(line, times, on_frame, on_heartbeat, max_pending)
-
-
-def _refused(error: InvalidStatus) -> End:
-    """A handshake that was answered with a status.
-
-    With the token in the subprotocol Usher refuses it by a close code. What has a status is said
-    before a credential is looked at, or by a proxy: none of these ends a client.
-    """
-    status = error.response.status_code
-    after = retry_after_of(error)
-    if status == 429:
-        return End(4429, "rate_limited", after=after)
-    return End(4503, f"http_{status}", after=after)
-
-
-def retry_after_of(error: InvalidStatus) -> float:
-    """Seconds that the answer asks to wait."""
-    found = error.response.headers
-    wanted = {name: found[name] for name in ("Retry-After", "Date") if name in found}
-    return retry_after(httpx.Headers(wanted)) or 0.0
