@@ -56,6 +56,8 @@ export class Api {
   /** @param {{email: string}} form */
   forgotPassword = (form) => this.#once('POST', '/api/auth/password/forgot', form);
   /** @param {{email: string}} form */
+  changeEmail = (form) => this.#call('POST', '/api/auth/email', form);
+  /** @param {{email: string}} form */
   verifyEmail = (form) => this.#once('POST', '/api/auth/email/verify', form);
   /** Gives where a password is set, if the account was somebody else's.
    *  @param {{token: string, password?: string}} form */

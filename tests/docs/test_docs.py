@@ -361,7 +361,8 @@ def come_by_a_provider(nobody: Witness, op: Provider) -> None:
     assert browser.post("/api/oauth/logout").status == 200
     op.user = {"sub": "linked later"}
     owner = nobody.sign("signup", address(), "browser", 201)
-    assert owner.post("/api/oauth/accounts/mock/link", {}).status == 403
+    # A sign-in just made is a step-up.
+    assert owner.post("/api/oauth/accounts/mock/link", {}).status == 200
     going = owner.post("/api/oauth/accounts/mock/link", {"current_password": PASSWORD})
     assert come_back(owner, going.body["location"]).status == 302
     assert owner.call("DELETE", "/api/oauth/accounts/mock").status == 204

@@ -12,6 +12,7 @@ import peewee
 import pytest
 
 from models.invitation import Invitation
+from models.mail import OutgoingMail
 from models.user import User
 from services.composition.upkeep import Upkeep
 from services.errors import (
@@ -147,6 +148,28 @@ async def test_by_a_provider_too_one_is_the_first_and_the_others_are_refused(
         )
         assert await counted(outcomes) == {SignedIn: 1, SignInRefused: 11}
         assert await people(both[0]) == 1
+
+
+@pytest.mark.gen_test
+@pytest.mark.parametrize("signup", ["invite", "closed", "open"])
+async def test_of_those_who_are_to_confirm_their_address_one_is_the_first_too(
+    database_url: str, signup: str
+) -> None:
+    async with installation(database_url, signup, email_verification="required") as both:
+        for number in range(3):
+            sign_ups = both[number % 2].services.recovery.sign_ups
+            await sign_ups.ask(address(), PASSWORD, "Ada", DEVICE.ip, "")
+        assert await people(both[0]) == 0, "decided in the background"
+        asked = await both[0].database.run(questions)
+        for one in asked:
+            sealed = both[0].services.mail.outbox.open(one.sealed)
+            decide = both[0].services.recovery.sign_ups.decide
+            await both[0].database.run(decide, sealed.to, sealed.values)
+        assert await people(both[0]) == (3 if signup == "open" else 1)
+
+
+def questions(db: peewee.Database) -> list[OutgoingMail]:
+    return list(OutgoingMail.select().order_by(OutgoingMail.id).execute(db))
 
 
 @pytest.mark.gen_test
