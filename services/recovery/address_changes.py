@@ -73,7 +73,7 @@ class AddressChanges:
         """
         address = normalised_email(email)
         self._registration.check_domain(address)
-        may = await self._limits.take(ip, address)
+        may = await self._limits.take(ip, address, "change")
 
         def work(db: peewee.Database) -> None:
             user = account_rows.by_id(db, user_id)

@@ -50,7 +50,7 @@ class Verification:
             RateLimited: too many mails were asked for from this client address.
         """
         address = normalised_email(email)
-        if await self._limits.take(ip, address) and self.mode != "off":
+        if await self._limits.take(ip, address, "verify") and self.mode != "off":
             await self._database.run(self._mails.ask, "verify", address, {})
 
     def decide(self, db: peewee.Database, to: str, _: dict[str, str]) -> Decided:
