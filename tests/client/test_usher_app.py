@@ -279,7 +279,7 @@ usher.close();
 
 
 def test_a_step_up_raises_the_open_connection() -> None:
-    with usher("sqlite", STEP_UP_SECONDS=1) as server:
+    with usher("sqlite", STEP_UP_SECONDS=4) as server:
         person = sign_up(server)
         made = person.post("/api/channels", {"name": "vault", "step_up": True})
         room = f"channel:{made.body['id']}"

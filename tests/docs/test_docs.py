@@ -781,9 +781,8 @@ def test_in_the_example_of_a_room_two_users_talk(own: Usher) -> None:
     assert "'data': 'tea?'" in kept
 
 
-def test_in_the_example_of_a_step_up_the_room_is_entered(database_kind: str) -> None:
-    with usher(database_kind, STEP_UP_SECONDS=1) as server:
-        assert run_example(server, 7).splitlines() == ["True"]
+def test_in_the_example_of_a_step_up_the_room_is_entered(own: Usher) -> None:
+    assert run_example(own, 7).splitlines() == ["True"]
 
 
 def test_the_example_for_authors_of_clients_leaves_its_loop_at_a_refusal(server: Usher) -> None:

@@ -64,7 +64,7 @@ class SlowStore(CountingStore):
 
 
 class Mute(RedisBus):
-    """A bus that loses passing messages when the test says so."""
+    """A bus that loses ephemeral messages while `is_mute` is set by the test."""
 
     is_mute = False
 

@@ -72,7 +72,7 @@ def ada_in_a_browser(door: Usher, ada: Client) -> Client:
 
 
 def answer(server: Usher, request: bytes) -> Response:
-    """The HTTP answer; the connection has to end behind it."""
+    """The HTTP response, after which the connection has to be closed."""
     with RawClient(server) as client:
         client.send(request)
         response = client.response()

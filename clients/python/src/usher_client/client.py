@@ -331,7 +331,7 @@ class Usher:
         return self._link.session
 
     def watch(self, tell: Callable[[State], object]) -> Callable[[], None]:
-        """Have one more function told each state of the connection, beside `on_state`.
+        """Call another function with each state of the connection, in addition to `on_state`.
 
         Returns:
             what ends it.
@@ -356,7 +356,7 @@ class Usher:
         await self._link.close()
 
     def room(self, name: str) -> Room:
-        """A room, such as `channel:ID` or `user:ID`. It hears from now on."""
+        """A room, such as `channel:ID` or `user:ID`. It collects events from now on."""
         return self._link.rooms.open(name)
 
     async def request(self, event: str, data: object = None, timeout: float | None = None) -> Any:

@@ -101,7 +101,7 @@ class LoginSession:
         await self._single.settle()
 
     async def end(self) -> None:
-        """Log out. A session that is over already is what was asked for."""
+        """Log out. Succeeds if the session has already ended."""
         await self._single.settle()
         try:
             token = await self.token()

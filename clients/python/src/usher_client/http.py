@@ -44,7 +44,7 @@ def _trust(base: str) -> ssl.SSLContext | bool:
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """An HTTP answer, whoever gave it."""
+    """An HTTP response, of Usher or of a proxy."""
 
     status: int
     headers: httpx.Headers
@@ -65,7 +65,7 @@ class Answer:
             return None
 
     def json(self) -> Any:
-        """Its JSON, where it is a good answer.
+        """The JSON of a successful response.
 
         Raises:
             UsherError: it is not; see `error`.
