@@ -19,18 +19,18 @@ ARGS ?=
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
-	@echo "make run-tls       start it with TLS, with a certificate that it makes itself"
-	@echo "make run-with-idp  start it beside a practice provider, to try signing in with one"
+	@echo "make run-tls       start it with TLS and a self-signed certificate"
+	@echo "make run-with-idp  start it with a practice provider, to try signing in with one"
 	@echo "make test          run the tests             PYTEST_ARGS='-n 4 -k tokens'"
 	@echo "make test-slow     run the tests that are slow on purpose"
 	@echo "make test-providers  run Usher with real OpenID providers   ARGS='--write canaille'"
 	@echo "make conformance   run a conformance suite of RFC 6455"
-	@echo "make soak          20 minutes of 5,000 sockets with a fault a minute   ARGS=…"
-	@echo "make fuzz          fuzz what strangers reach (Python 3.11), 50 minutes   ARGS=…"
+	@echo "make soak          run 5,000 sockets for 20 minutes with a fault each minute   ARGS=…"
+	@echo "make fuzz          fuzz the parsers and HTTP calls (Python 3.11), 50 minutes   ARGS=…"
 	@echo "make lint          ruff and mypy"
-	@echo "make format        put the code in the house format"
-	@echo "make bench         measure Usher beside other servers   ARGS=…"
-	@echo "make clean         remove .venv and caches; data/ and data-practice/ stay"
+	@echo "make format        format the code"
+	@echo "make bench         run the benchmarks   ARGS=…"
+	@echo "make clean         remove .venv and caches, but not data/ and data-practice/"
 
 run: $(VENV)/.runtime redis
 	@exec $(BIN)/python server.py $(ARGS)

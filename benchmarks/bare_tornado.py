@@ -25,7 +25,7 @@ except ImportError:
 
 
 class EchoHandler(tornado.websocket.WebSocketHandler):
-    """Every message comes back as it was.
+    """Echoes every message.
 
     Nagle's algorithm is off: with Tornado's default, replies to pipelined requests wait for the
     client's delayed acknowledgement, and the comparison would be won without any merit.

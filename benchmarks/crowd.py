@@ -18,7 +18,7 @@ FAREWELL_BYTES = 60
 
 
 class Tally:
-    """Marks that all members have seen, and the buffer they read into."""
+    """The number of marks received by all members, and their shared read buffer."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -59,7 +59,7 @@ class Member(Client):
             self.on_marks(found)
 
     def _read_frames(self, events: int) -> None:
-        """Until the join is complete and no frame is begun."""
+        """Parse frames until the join is complete and no partial frame is left."""
         super().on_ready(events)
 
     def on_text(self, payload: bytes) -> None:

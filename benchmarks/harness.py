@@ -59,7 +59,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Usage:
-    """Who used how much CPU in a stretch of time; all in seconds.
+    """CPU time of the processes in a period; all in seconds.
 
     ``cores``: how many the servers had between them.
     """
@@ -238,7 +238,7 @@ class Lab:
 
 
 class Measurement(Protocol):
-    """One question put to the servers."""
+    """One measurement."""
 
     name: str
     title: str

@@ -42,7 +42,7 @@ DIRECT, THROUGH_TORNADO = "direct", "tornado"
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with a login session that only Redis knows of."""
+    """A user with a login session that exists in Redis only."""
 
     user_id: str
     login_session_id: str

@@ -47,7 +47,7 @@ def heard(room: str) -> bytes:
 
 
 class _Room:
-    """Everybody who is in the room, and the one of them who speaks."""
+    """The members of the room, and the one that sends."""
 
     def __init__(
         self, reactor: Reactor, members: list[Member], tally: Tally, frame: bytes, name: str
@@ -79,7 +79,7 @@ class _Room:
         return lambda: tally.total >= wanted
 
     def check(self) -> None:
-        """Everybody got every message, once."""
+        """Check that every member received every message once."""
         wrong = [member.seen for member in self.members if member.seen != self.said]
         if wrong:
             raise BenchmarkFailed(f"{len(wrong)} members got {wrong[0]}… of {self.said} messages")

@@ -21,7 +21,7 @@ JOINING, LEAVING = "joining", "leaving"
 
 
 class _Walker(Member):
-    """Goes in and out of the room. Its replies bear the mark, by the request's id."""
+    """Joins and leaves the room. Its replies contain the mark, through the request's id."""
 
     def __init__(
         self, reactor: Reactor, address: Address, upgrade: bytes, greeting: bytes, tally: Tally
@@ -99,7 +99,7 @@ class _Scene:
         self.show_life()
 
     def show_life(self) -> None:
-        """Whoever only listens is to be taken for alive."""
+        """Send pongs, so that idle listeners are not dropped."""
         for member in self.audience:
             member.send(SIGN_OF_LIFE)
         self._reactor.run_for(0.2)
@@ -113,7 +113,7 @@ class _Scene:
             self._reactor.run_until(_done(walk), SECONDS, event)
 
     def _told(self, listeners: Sequence[Member]) -> None:
-        """Wait until each of them has heard of the last person, once."""
+        """Wait until each listener has received the last user's change, once."""
         wanted = len(listeners)
         self._reactor.run_until(lambda: self._tally.total >= wanted, SECONDS, "telling everybody")
         wrong = [member.seen for member in listeners if member.seen != 1]

@@ -114,7 +114,7 @@ def _accepts(address: Address) -> bool:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask, wait, and only then insist."""
+    """Send SIGTERM, wait, then send SIGKILL."""
     process.terminate()
     try:
         process.wait(STOP_SECONDS)

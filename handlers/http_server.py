@@ -98,10 +98,11 @@ class UsherServer(HTTPServer):
         if not network:  # a trusted proxy, which forwards the client's address
             fields = {"X-Forwarded-For": forwarded_for(first)}
             network = self._unjoined.network(arrival.peer, fields)
-        self._rotation.start(network, partial(self._begin, arrival))
+        self._rotation.start(network, partial(self._begin, arrival, network))
 
-    def _begin(self, arrival: Arrival) -> None:
-        arrival.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    def _begin(self, arrival: Arrival, network: str) -> None:
+        with contextlib.suppress(OSError):  # some systems refuse it once the client has left
+            arrival.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         options = {"max_buffer_size": self.max_buffer_size, "read_chunk_size": self.read_chunk_size}
         stream: IOStream
         if isinstance(self.ssl_options, ssl.SSLContext):
@@ -114,7 +115,11 @@ class UsherServer(HTTPServer):
                 self._stop_counting(arrival.group)
                 return
             stream = AnsweringTlsStream(sock, **options)
-            limit_handshake(stream)
+            # It costs the loop more than a request: a crowd makes way for it, too.
+            self._router.under_way.enter(network)
+            limit_handshake(stream).add_done_callback(
+                lambda _: self._router.under_way.leave(network)
+            )
         else:
             stream = AnsweringStream(arrival.sock, **options)
         if arrival.group:

@@ -68,8 +68,9 @@ class Tls:
         return context
 
 
-def limit_handshake(stream: SSLIOStream) -> None:
-    """Close a connection whose TLS handshake does not complete in time."""
+def limit_handshake(stream: SSLIOStream) -> asyncio.Future[SSLIOStream]:
+    """Close a connection whose TLS handshake does not complete in time. Returns a future that is
+    done when the handshake is over, however it ends."""
     loop = asyncio.get_running_loop()
     done = stream.wait_for_handshake()
     timer = loop.call_later(HANDSHAKE_SECONDS, stream.close)
@@ -80,6 +81,7 @@ def limit_handshake(stream: SSLIOStream) -> None:
             log.debug("TLS handshake failed")
 
     done.add_done_callback(on_handshake_done)
+    return done
 
 
 def _refuse_password_prompt() -> str:

@@ -1,6 +1,7 @@
 /** "My account": the name, one's own data, and leaving. */
 
 import { byId, make, setText } from './dom.js';
+import { EmailView } from './email-view.js';
 import { onSubmit, resetForm, showFormError } from './forms.js';
 
 export class AccountView {
@@ -12,6 +13,7 @@ export class AccountView {
   constructor(api, on) {
     this.api = api;
     this.on = on;
+    this.email = new EmailView(api, on.ended);
     this.form = byId('name-form');
     onSubmit(this.form, async ({ name }) => {
       const user = await api.rename({ name });
@@ -29,8 +31,9 @@ export class AccountView {
     byId('leave-confirm').addEventListener('click', () => this.#act(() => this.#leave()));
   }
 
-  /** @param {{name: string}} user who is signed in */
+  /** @param {{name: string, email: string}} user who is signed in */
   start(user) {
+    this.email.start(user.email);
     resetForm(this.form);
     this.#name(user.name);
     this.#show(false);
@@ -38,6 +41,7 @@ export class AccountView {
   }
 
   stop() {
+    this.email.stop();
     resetForm(this.form);
     this.#name('');
     this.#show(false);

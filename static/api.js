@@ -14,10 +14,15 @@ export class Problem extends Error {
 }
 
 const TIMEOUT_MS = 15_000;
+const NEEDS_PROOF = 'step_up_needed';
 
 export class Api {
   /** @param {import('./usher.js').UsherClient} client renews the cookies */
   constructor(client) { this.client = client; }
+
+  /** Proves again who the user is, where an act asks for it; the page sets it.
+   *  @type {(methods: string[]) => Promise<boolean>} */
+  confirm = async () => false;
 
   whoMaySignUp = () => this.#once('GET', '/api/auth/signup');
   /** Gives where the browser signs up with an invitation.
@@ -62,10 +67,18 @@ export class Api {
   removePasskey = (id) => this.#call('DELETE', `/api/auth/passkeys/${encodeURIComponent(id)}`);
   /** @param {{current_password: string, new_password: string}} form */
   changePassword = (form) => this.#call('POST', '/api/auth/password', form);
+  /** The open socket enters the rooms that need it.
+   *  @param {{password?: string, code?: string}} proof */
+  stepUp = async (proof) => {
+    await this.#fresh('POST', '/api/auth/step-up', proof);
+    await this.client.raise();
+  };
   /** @param {{token: string, new_password: string}} form */
   resetPassword = (form) => this.#once('POST', '/api/auth/password/reset', form);
   /** @param {{email: string}} form */
   forgotPassword = (form) => this.#once('POST', '/api/auth/password/forgot', form);
+  /** @param {{email: string}} form */
+  changeEmail = (form) => this.#call('POST', '/api/auth/email', form);
   /** @param {{email: string}} form */
   verifyEmail = (form) => this.#once('POST', '/api/auth/email/verify', form);
   /** Gives where a password is set, if the account was somebody else's.
@@ -116,13 +129,26 @@ export class Api {
     return new Promise(() => {});
   }
 
-  /** As a signed-in user: an access token that has expired is renewed once.
+  /** As a signed-in user, who proves again who they are where the act asks for it.
    *  @param {string} method  @param {string} path  @param {object} [body] */
   async #call(method, path, body) {
     try {
+      return await this.#fresh(method, path, body);
+    } catch (error) {
+      const { code, body: said } = /** @type {Problem} */ (error);
+      if (code !== NEEDS_PROOF || !await this.confirm(said.methods ?? [])) throw error;
+    }
+    return this.#fresh(method, path, body);
+  }
+
+  /** An access token that has expired is renewed once.
+   *  @param {string} method  @param {string} path  @param {object} [body] */
+  async #fresh(method, path, body) {
+    try {
       return await this.#once(method, path, body);
     } catch (error) {
-      if (/** @type {Problem} */ (error).status !== 401) throw error;
+      const { status, code } = /** @type {Problem} */ (error);
+      if (status !== 401 || code === NEEDS_PROOF) throw error;
     }
     try {
       await this.client.refresh();

@@ -13,6 +13,7 @@ import { SecondFactorDialog } from './second-factor.js';
 import { SessionsView } from './sessions-view.js';
 import { SignUpDoor } from './sign-up-door.js';
 import { SocketView } from './socket-view.js';
+import { StepUpDialog } from './step-up.js';
 import { UsherClient } from './usher.js';
 import { goodbye } from './words.js';
 
@@ -27,6 +28,8 @@ class App {
   constructor() {
     this.client = new UsherClient();
     this.api = new Api(this.client);
+    const dialog = new StepUpDialog(this.api);
+    this.api.confirm = (methods) => dialog.ask(methods);
     this.socketView = new SocketView(this.client);
     this.providers = new Providers(this.api);
     this.door = new SignUpDoor(this.api);
@@ -48,8 +51,8 @@ class App {
       renamed: (name) => setText(byId('account-name'), name),
     });
     this.factorsView = new FactorsView(this.api, byId('password'), ended);
-    const dialog = new SecondFactorDialog(this.api);
-    this.api.askSecondFactor = (challenge, methods) => dialog.ask(challenge, methods);
+    const second = new SecondFactorDialog(this.api);
+    this.api.askSecondFactor = (challenge, methods) => second.ask(challenge, methods);
     this.client.addEventListener('state', (/** @type {any} */ { detail }) => this.#onState(detail));
     window.addEventListener('hashchange', () => { if (!this.#signedIn) this.#showDoor(true); });
     window.addEventListener('pageshow', ({ persisted }) => { if (persisted) this.start(); });

@@ -158,6 +158,23 @@ export class Usher {
     return user;
   }
 
+  /** Proves again who the user is, for acts and rooms that answer `step_up_needed` (its `problem`
+   *  has the `methods`). The open connection enters the rooms that need it.
+   *  @param {{password?: string, code?: string, credential?: object}} proof
+   *  @returns {Promise<void>} rejects with UsherError: `wrong_password`, `wrong_code`,
+   *    `step_up_needed` for one that is not enough, `rate_limited`, … */
+  async stepUp(proof) {
+    const login = this.#login;
+    if (login instanceof TokenLogin) throw misuse('With getToken the app does that by itself.');
+    const answer = await this.fetch('api/auth/step-up', {
+      method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(proof),
+    });
+    const body = parsed(await answer.text());
+    if (!answer.ok) throw refusal(answer, body);
+    if (login instanceof KeptLogin) login.stepped(body);
+    await this.client.raise();
+  }
+
   /** Leaves the page for a provider's sign-in.
    *  @param {string} provider its name, as `/api/oauth/providers` gives it
    *  @param {{next?: string | URL}} [options] where to come back to: a page of the server's own

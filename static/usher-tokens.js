@@ -156,7 +156,10 @@ export class KeptLogin {
     }
   }
 
-  /** @param {any} answer of a sign-in or a refresh */
+  /** Takes the tokens of a step-up.  @param {any} answer */
+  stepped(answer) { this.#keep(answer); }
+
+  /** @param {any} answer of a sign-in, a refresh or a step-up */
   #keep({ access_token: access, refresh_token: refresh, user, device }) {
     if (typeof access !== 'string' || typeof refresh !== 'string' || typeof user?.id !== 'string') {
       throw new UsherError('http_error', 'An answer without tokens.');

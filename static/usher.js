@@ -149,6 +149,10 @@ export class UsherClient extends EventTarget {
     return this.#login.refresh();
   }
 
+  /** Has a socket that has joined go on with the credential that is there now, as after a step-up:
+   *  it enters the rooms that need one.  @returns {Promise<void>} */
+  async raise() { if (this.#session && this.#connection) await this.#renew(false); }
+
   // ---- one event after the other -------------------------------------------------------------
 
   /** The one place where it is decided what follows.
@@ -364,13 +368,13 @@ export class UsherClient extends EventTarget {
     this.#later('renew', Math.max(1000, left - Math.min(RENEW_AHEAD_MS, left / 3)), 'expiring');
   }
 
-  /** Puts a newer token on the live socket. */
-  async #renew() {
+  /** Puts another token on the live socket.  @param {boolean} newer than the one that is there */
+  async #renew(newer = true) {
     const connection = this.#connection;
     for (const name of ['renew', 'renew-again']) this.#timers.cancel(name);
     this.#setState({ name: 'refreshing', live: true });
     try {
-      const token = await this.#login.credential(true);
+      const token = await this.#login.credential(newer);
       if (!connection || connection !== this.#connection) return;
       const { expires_at: expiresAt } = await connection.request('token-refresh', { token },
         this.#options.timeoutMs, true);

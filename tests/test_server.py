@@ -221,7 +221,7 @@ def test_a_bad_setting_is_one_line_on_stderr_and_status_2(folder: Path, name: st
     ],
     ids=str,
 )
-def test_a_setting_that_turns_out_to_be_of_no_use_is_one_line_too(
+def test_a_setting_that_turns_out_to_be_unusable_is_one_line_too(
     folder: Path, setting: dict[str, str]
 ) -> None:
     ended = start(folder, **setting)
@@ -324,7 +324,7 @@ def test_a_flag_wins_over_the_environment(folder: Path) -> None:
     assert ended.stderr.startswith("usher: --port: got 'http', takes ")
 
 
-def test_a_flag_that_is_none_is_one_line(folder: Path) -> None:
+def test_a_flag_that_is_invalid_is_one_line(folder: Path) -> None:
     ended = start(folder, "--prot", "1")
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
@@ -367,7 +367,7 @@ async def test_a_stop_sends_sockets_away_with_1012_and_leaves_nothing_running(
         assert not left & {"redis.pid", "redis.sock"}
 
 
-def test_a_stop_answers_the_requests_under_way(database_kind: str) -> None:
+def test_a_stop_answers_the_requests_in_progress(database_kind: str) -> None:
     with usher(database_kind, DRAIN_SECONDS=10) as server:
         idle, half = (socket.create_connection(("127.0.0.1", server.port)) for _ in range(2))
         with idle, half:
@@ -459,7 +459,7 @@ def test_headers_that_are_too_large_get_431(server: Usher, size: int, path: str)
     assert json.loads(body)["code"] == "headers_too_large"
 
 
-def test_headers_below_the_bound_are_taken(server: Usher) -> None:
+def test_headers_below_the_bound_are_accepted(server: Usher) -> None:
     answer = Client(server).call("GET", "/healthz", None, {"X-Large": "x" * (LARGE - 1000)})
     assert answer.status == 200
 
@@ -579,7 +579,9 @@ async def test_no_secret_reaches_the_log_redis_or_the_database(database_kind: st
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_what_strangers_put_where_it_does_not_belong_reaches_no_log(log_format: str) -> None:
+def test_what_unauthenticated_clients_put_where_it_does_not_belong_reaches_no_log(
+    log_format: str,
+) -> None:
     with usher("sqlite", LOG_FORMAT=log_format) as server:
         client, email = sign_up(server), address()
         ticket, token = client.ticket(), str(client.token)

@@ -55,7 +55,7 @@ class Line:
         self.socket = socket
 
     async def ask(self, event: str, data: dict[str, Any]) -> Any:
-        """Send an event, and give its reply."""
+        """Send an event, and return its reply."""
         await self.socket.send(json.dumps({"event": event, "id": 1, "data": data}))
         return await self.next("reply")
 

@@ -172,6 +172,7 @@ class ModelHandler(ApiHandler):
         body=NewModel,
         answer=ModelRow,
         audit="model.registered",
+        step_up=True,
     )
     async def put(self, model_id: str, body: NewModel) -> ModelRow:
         return await self.services.models.put(model_id, body.title)
@@ -182,6 +183,7 @@ class ModelHandler(ApiHandler):
         status=204,
         errors=(NotFound,),
         audit="model.removed",
+        step_up=True,
     )
     async def delete(self, model_id: str) -> None:
         await self.services.models.remove(model_id)

@@ -69,21 +69,31 @@ def _member_of(socket: ClientSocket) -> Member:
 
 async def join_channels(socket: ClientSocket, frame: Frame, _: object) -> None:
     """Look up the user's rights again, and leave and enter rooms to match."""
-    services, user_id = socket.context.services, socket.session.user_id
-    as_of = socket.context.clock()
-    grants = await services.channels.grants_of(user_id)
-    for _ in range(REREADS):
-        # A right that was revoked while the rows were read must not be restored.
-        if not services.revocations.changed_since(user_id, as_of):
-            break
-        as_of = socket.context.clock()
-        grants = await services.channels.grants_of(user_id)
-    # Rooms beyond that limit, which were joined by name, stay joined if still allowed.
-    beyond = [room.removeprefix(CHANNEL) for room in socket.membership.names()]
-    if beyond := [channel_id for channel_id in beyond if channel_id not in grants]:
-        grants = grants | await _looked_up(socket, beyond)
+    grants = await _current_grants(socket)
     await socket.membership.match(grants)
     socket.answer(frame, rooms.RoomList(socket.membership.names()))
+
+
+async def _current_grants(socket: ClientSocket) -> dict[str, Grant]:
+    """The user's rights up to the limit, and those in rooms beyond it that the socket is in.
+
+    All are read again if a right changes before the last is read: one that was revoked meanwhile
+    may have been taken from the socket already, and must not be restored.
+    """
+    services, user_id = socket.context.services, socket.session.user_id
+    grants: dict[str, Grant] = {}
+    for _ in range(REREADS):
+        as_of, version = socket.context.clock(), services.shared_grants.version
+        grants = await services.channels.grants_of(user_id)
+        # Rooms beyond the limit, which were joined by name, stay joined if still allowed.
+        names = socket.membership.names()
+        channels = [name.removeprefix(CHANNEL) for name in names if name.startswith(CHANNEL)]
+        if beyond := [channel_id for channel_id in channels if channel_id not in grants]:
+            grants |= await services.channels.grants_among(user_id, beyond)
+        changed = services.revocations.changed_since(user_id, as_of)
+        if not changed and version == services.shared_grants.version:
+            break
+    return grants
 
 
 async def _look_up(socket: ClientSocket, room: str) -> None:

@@ -3,12 +3,15 @@ services/accounts/password_links.py."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import peewee
 
 from models.user import User
 from services.accounts import account_rows
 from services.accounts.account_rows import UserRow
 from services.errors import NotFound
+from services.mail_outbox import Mails
 from services.outbox import NO_OUTBOX, Outbox
 from services.registration.addresses import normalised_email
 from services.sessions.control import Revocation
@@ -52,6 +55,40 @@ class UserCommands:
         row, ended = await self._database.run(work)
         await self._revocations.publish(ended)
         return row
+
+    async def get(self, email: str) -> UserRow:
+        """The account with an address.
+
+        Raises:
+            BadRequest: the text cannot be an e-mail address.
+            NotFound: the account does not exist.
+        """
+        return await self._database.run(lambda db: account_rows.row_of(_user(db, email)))
+
+    async def remove_second_factor(
+        self, email: str, remove: Callable[[peewee.Database, str], bool], mails: Mails
+    ) -> tuple[UserRow, bool]:
+        """Remove the second factors of an account, and tell its owner.
+
+        Args:
+            remove: deletes them within a transaction, and tells whether there were any.
+
+        Returns:
+            The account, and whether it had a second factor.
+
+        Raises:
+            BadRequest: the text cannot be an e-mail address.
+            NotFound: the account does not exist.
+        """
+
+        def work(db: peewee.Database) -> tuple[UserRow, bool]:
+            user = _user(db, email)
+            removed = remove(db, user.id)
+            if removed:
+                mails.enqueue(db, "second_factor_off", user.email, {})
+            return account_rows.row_of(user), removed
+
+        return await self._database.run(work)
 
     async def list_users(self) -> list[UserRow]:
         """List all accounts, by id."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.bus.bus import Bus
 from services.bus.bus_memory import MemoryBus
@@ -21,11 +24,15 @@ from services.redis.store_cluster import ClusterStore
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.secret import MASK
-from services.settings.data_dir import DataDirLock
+from services.settings.data_dir import DataDirLock, running_server
 from services.settings.settings import Settings
 from services.settings.values import TAKES_REDIS
 from services.storage.database import Database
 
+COMMAND_SECONDS = 3.0
+"""How long a command waits for Redis."""
+NO_BINARY = Path()
+"""Of an embedded Redis that is asked for its address only, and not started."""
 TRIAL = "trial"
 """Hash tag of the keys by which Redis is tried."""
 
@@ -63,7 +70,7 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
     database: Database | None = None
     try:
         # Both URLs are parsed before anything is opened, so that an invalid one causes one line.
-        remote = _remote_store(settings)
+        remote = remote_store(settings)
         database = await Database.open(settings.database_url.reveal())
         redis, store = await _open_store(settings, remote, metrics)
         bus = await _open_bus(settings, redis, store, watch)
@@ -76,21 +83,55 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
 
 
 async def command_infrastructure(settings: Settings) -> Infrastructure:
-    """Open the infrastructure of a command that may run beside a server: only the database. Servers
-    read its changes from the rows.
+    """Open the infrastructure of a command that may run beside servers: the database, and the Redis
+    by which running servers are told at once. Without it they read the changes from the rows,
+    within a second.
 
     Raises:
         SettingError: the URL is invalid.
         DatabaseUnavailable: the database cannot be opened.
     """
+    remote = remote_store(settings) or _running_store(settings)
     database = await Database.open(settings.database_url.reveal())
-    bus = MemoryBus(settings.history_messages, settings.history_seconds)
-    return Infrastructure(
-        settings, None, None, MemoryStore(), bus, database, Metrics(), LoopWatch()
-    )
+    watch = LoopWatch()
+    store = await _tried(remote)
+    bus: Bus = MemoryBus(settings.history_messages, settings.history_seconds)
+    if remote is not None and store is remote:
+        url = settings.redis_url or EmbeddedRedis(settings.data_dir, NO_BINARY).url
+        bus = RedisBus(url, store, settings.history_messages, settings.history_seconds, watch)
+    return Infrastructure(settings, None, None, store, bus, database, Metrics(), watch)
 
 
-def _remote_store(settings: Settings) -> RedisStore | ClusterStore | None:
+def _running_store(settings: Settings) -> RedisStore | None:
+    """The embedded Redis of a server that runs on DATA_DIR; None if there is none."""
+    if running_server(settings.data_dir) is None:
+        return None
+    return embedded_store(settings)
+
+
+def embedded_store(settings: Settings) -> RedisStore:
+    """The store of the embedded Redis of a running server, not connected."""
+    return RedisStore(EmbeddedRedis(settings.data_dir, NO_BINARY).url, tried_as=TRIAL)
+
+
+async def _tried(remote: RedisStore | ClusterStore | None) -> Store:
+    """The store, connected; one in memory if it does not answer in time."""
+    if remote is None:
+        return MemoryStore()
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(remote.connect(), COMMAND_SECONDS)
+    if remote.available:
+        return remote
+    await remote.close()
+    return MemoryStore()
+
+
+def remote_store(settings: Settings) -> RedisStore | ClusterStore | None:
+    """The store of REDIS_URL, not connected; None for the embedded Redis.
+
+    Raises:
+        SettingError: an option of the URL, or a file that it names, cannot be used.
+    """
     if settings.redis_url is None:
         return None
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from types import MappingProxyType
 
 import msgspec
 
@@ -11,19 +12,28 @@ from services.accounts.account_rows import UserRow
 from services.accounts.api_key_rows import KeyRow, Scope
 from services.accounts.password_links import PasswordLink
 from services.audit.events import Caller
+from services.claims import Role
 from services.commands import keys
 from services.commands.users import UserCommands
 from services.composition import container
+from services.composition.checking import CheckFailed, check, check_text
 from services.composition.container import Services
-from services.composition.infrastructure import command_infrastructure
-from services.errors import DatabaseUnavailable
+from services.composition.infrastructure import close_infrastructure, command_infrastructure
+from services.errors import DatabaseUnavailable, SettingError
+from services.registration.invitations import DEFAULT_SECONDS, LEAST_SECONDS, MOST_SECONDS
 from services.secret import Secret
 from services.settings.command_line import (
+    CHECK,
     CREATE_API_KEY,
+    DISABLE,
+    ENABLE,
+    INVITE,
     LIST_USERS,
     MAKE_ADMIN,
+    REMOVE_SECOND_FACTOR,
     RESET_PASSWORD,
     ROTATE_JWT,
+    ROTATE_KEYS,
     ParsedCommand,
 )
 from services.settings.data_dir import running_server
@@ -41,54 +51,138 @@ async def operate(call: ParsedCommand, chosen: Settings) -> None:
     if call.command == ROTATE_JWT:
         jwt = await keys.rotate_jwt(chosen)
         _print_result(call, jwt, _jwt_text(jwt))
-    elif call.command in (MAKE_ADMIN, RESET_PASSWORD, LIST_USERS, CREATE_API_KEY):
-        await _with_users(call, chosen)
-    else:
+    elif call.command == ROTATE_KEYS:
         done = await keys.rotate_encryption_keys(chosen)
         _print_result(call, done, _keys_text(done))
+    elif call.command == CHECK:
+        await _check(call, chosen)
+    else:
+        await _with_services(call, chosen)
 
 
-async def _with_users(call: ParsedCommand, chosen: Settings) -> None:
+async def _with_services(call: ParsedCommand, chosen: Settings) -> None:
     if not is_there(chosen.database_url.reveal()):
         raise DatabaseUnavailable("there is no database at that place yet; is it the right one?")
     infrastructure = await command_infrastructure(chosen)
     services = container.build(infrastructure, _public_url(chosen), lambda _: None)
     try:
         services.audit.acting(Caller("command-line"))
-        users = UserCommands(
-            infrastructure.database,
-            services.revocations,
-            services.webhooks.outbox,
-        )
-        if call.command == CREATE_API_KEY:
-            scopes = msgspec.convert(call.repeated, list[Scope])
-            row, key = await services.api_keys.create(call.argument, scopes, None)
-            services.audit.record("api_key.created", target=row.id)
-            shown = {**msgspec.to_builtins(row), "key": key.reveal()}
-            _print_result(call, shown, _key_text(row, key))
-        elif call.command == LIST_USERS:
-            found = await users.list_users()
-            _print_result(
-                call, {"items": found}, "\n".join(map(_user_text, found)) or "no accounts yet"
-            )
-        elif call.command == MAKE_ADMIN:
-            user = await users.make_admin(call.argument, time.time())
-            services.audit.record("user.changed", subject=user.id, reason="make-admin")
-            _print_result(call, user, f"administrator now: {_user_text(user)}")
-        else:
-            link = await services.password_links.for_address(call.argument)
-            services.audit.record("link.created", subject=link.user.id, reason="reset-password")
-            shown = {"user": link.user, "url": link.url.reveal(), "expires_at": link.expires_at}
-            _print_result(call, shown, _link_text(link))
+        await _COMMANDS[call.command.name](call, services)
         await services.audit.write_rows()
     finally:
         await _close(services)
 
 
+async def _create_api_key(call: ParsedCommand, services: Services) -> None:
+    scopes = msgspec.convert(call.repeated, list[Scope])
+    row, key = await services.api_keys.create(call.argument, scopes, None)
+    services.audit.record("api_key.created", target=row.id)
+    _print_result(call, {**msgspec.to_builtins(row), "key": key.reveal()}, _key_text(row, key))
+
+
+async def _list_users(call: ParsedCommand, services: Services) -> None:
+    found = await _users(services).list_users()
+    _print_result(call, {"items": found}, "\n".join(map(_user_text, found)) or "no accounts yet")
+
+
+async def _make_admin(call: ParsedCommand, services: Services) -> None:
+    user = await _users(services).make_admin(call.argument, time.time())
+    services.audit.record("user.changed", subject=user.id, reason="make-admin")
+    _print_result(call, user, f"administrator now: {_user_text(user)}")
+
+
+async def _reset_password(call: ParsedCommand, services: Services) -> None:
+    link = await services.password_links.for_address(call.argument)
+    services.audit.record("link.created", subject=link.user.id, reason="reset-password")
+    shown = {"user": link.user, "url": link.url.reveal(), "expires_at": link.expires_at}
+    _print_result(call, shown, _link_text(link))
+
+
+async def _invite(call: ParsedCommand, services: Services) -> None:
+    seconds = _seconds(call.options.get("expires-in"))
+    role = msgspec.convert(call.options.get("role", "user"), Role)
+    made = await services.registration.invitations.create(
+        None, call.argument or None, role, seconds
+    )
+    services.audit.record("invitation.created", target=made.row.id)
+    shown = {**msgspec.to_builtins(made.row), "url": made.url.reveal()}
+    whom = f" for {made.row.email}" if made.row.email else ""
+    text = f"invitation{whom}: {made.url.reveal()}\nIt works once, and is shown only once."
+    _print_result(call, shown, text)
+
+
+def _seconds(text: str | None) -> float:
+    """The value of --expires-in.
+
+    Raises:
+        SettingError: it is no number within the bounds.
+    """
+    if text is None:
+        return DEFAULT_SECONDS
+    takes = f"a number of seconds from {LEAST_SECONDS:g} to {MOST_SECONDS:g}"
+    value = float(text) if text.isascii() and text.isdecimal() and len(text) < 12 else -1.0
+    if not LEAST_SECONDS <= value <= MOST_SECONDS:
+        raise SettingError("--expires-in", repr(text[:20]), takes)
+    return value
+
+
+async def _set_disabled(call: ParsedCommand, services: Services) -> None:
+    disabled = call.command == DISABLE
+    user = await _users(services).get(call.argument)
+    row = await services.administration.update(user.id, None, disabled)
+    services.audit.record("user.changed", subject=row.id, reason=call.command.name)
+    _print_result(call, row, f"{call.command.name}d: {_user_text(row)}")
+
+
+async def _remove_second_factor(call: ParsedCommand, services: Services) -> None:
+    user, removed = await _users(services).remove_second_factor(
+        call.argument, services.factors.remove_all, services.mail.outbox
+    )
+    if removed:
+        services.audit.record("second_factor.removed", subject=user.id, reason="command-line")
+    said = "removed" if removed else "there was none"
+    shown = {**msgspec.to_builtins(user), "removed": removed}
+    _print_result(call, shown, f"second factor: {said}: {_user_text(user)}")
+
+
+_COMMANDS = MappingProxyType(
+    {
+        MAKE_ADMIN.name: _make_admin,
+        RESET_PASSWORD.name: _reset_password,
+        INVITE.name: _invite,
+        LIST_USERS.name: _list_users,
+        DISABLE.name: _set_disabled,
+        ENABLE.name: _set_disabled,
+        REMOVE_SECOND_FACTOR.name: _remove_second_factor,
+        CREATE_API_KEY.name: _create_api_key,
+    }
+)
+
+
+def _users(services: Services) -> UserCommands:
+    database = services.infrastructure.database
+    return UserCommands(database, services.revocations, services.webhooks.outbox)
+
+
+async def _check(call: ParsedCommand, chosen: Settings) -> None:
+    """Check the installation.
+
+    Raises:
+        CheckFailed: something is wrong; it was written to stdout.
+    """
+    found = await check(chosen, _public_url(chosen))
+    shown = {"ok": not any(each.state == "failed" for each in found), "items": found}
+    _print_result(call, shown, "\n".join(map(check_text, found)))
+    if not shown["ok"]:
+        failed = ", ".join(each.name for each in found if each.state == "failed")
+        raise CheckFailed(f"something is wrong: {failed}")
+
+
 async def _close(services: Services) -> None:
     services.passwords.close()
     await services.oauth.close()
-    await services.infrastructure.database.close()
+    await services.mail.dispatcher.close()
+    await close_infrastructure(services.infrastructure)
 
 
 def _print_result(call: ParsedCommand, answer: object, text: str) -> None:

@@ -255,11 +255,14 @@ class MailDispatcher:
 
     async def _watch(self) -> None:
         """Drop expired mails, and take over those of dead nodes."""
+        waiting = await self._database.read(rows.count)
+        self._metrics.mails_waiting.set(waiting)
+        if not waiting:  # no write lock for nothing
+            return
         expired = await self._database.run(rows.delete_expired, self._clock())
         if expired:
             self._metrics.mails.labels(outcome="expired").inc(expired)
             log.warning("mails that could not be sent in time are dropped: %d", expired)
-        self._metrics.mails_waiting.set(await self._database.read(rows.count))
         stale = self._claims.find(await self._database.read(rows.claims), frozenset())
         if stale:
             released, dropped = await self._database.run(rows.take_over, stale)

@@ -47,14 +47,9 @@ def join(
         SettingError: a template does not work.
     """
     clock = clock or SteadyClock()
-    host = urlsplit(public_url).hostname or "localhost"
-    sender = settings.mail_from or Sender(f"usher@{host if host[0].isalpha() else 'localhost'}")
-    letters = Letters(Installation(settings.app_name, public_url, sender), settings.mail_templates)
-    transport: Transport = FileTransport(settings.data_dir / FOLDER, letters)
-    if settings.smtp_url is not None:
-        greeting = host if ":" not in host else f"[IPv6:{host}]"
-        context = ssl.create_default_context()
-        transport = SmtpTransport(settings.smtp_url, sender, letters, greeting, context)
+    letters = _letters(settings, public_url)
+    smtp = smtp_of(settings, public_url)
+    transport: Transport = smtp or FileTransport(settings.data_dir / FOLDER, letters)
     outbox = MailOutbox(database, encryption, metrics, public_url, clock)
 
     async def may(letter: Letter) -> bool:
@@ -66,3 +61,32 @@ def join(
     dispatcher = MailDispatcher(database, outbox, transport, metrics, clock, may=may)
     outbox.on_written(dispatcher.wake)
     return MailParts(outbox, dispatcher, letters)
+
+
+def smtp_of(settings: Settings, public_url: str) -> SmtpTransport | None:
+    """The mail server of SMTP_URL, not connected; None if there is none.
+
+    Raises:
+        SettingError: a template does not work.
+    """
+    if settings.smtp_url is None:
+        return None
+    host = _host(public_url)
+    greeting = host if ":" not in host else f"[IPv6:{host}]"
+    context = ssl.create_default_context()
+    letters, sender = _letters(settings, public_url), _sender(settings, public_url)
+    return SmtpTransport(settings.smtp_url, sender, letters, greeting, context)
+
+
+def _letters(settings: Settings, public_url: str) -> Letters:
+    of = Installation(settings.app_name, public_url, _sender(settings, public_url))
+    return Letters(of, settings.mail_templates)
+
+
+def _sender(settings: Settings, public_url: str) -> Sender:
+    host = _host(public_url)
+    return settings.mail_from or Sender(f"usher@{host if host[0].isalpha() else 'localhost'}")
+
+
+def _host(public_url: str) -> str:
+    return urlsplit(public_url).hostname or "localhost"

@@ -80,6 +80,19 @@ class SmtpTransport:
             await self._drop()
             raise
 
+    async def check(self) -> None:
+        """Connect and sign in, and sign off again. No mail is sent.
+
+        Raises:
+            ServerFailed: connecting, TLS or signing in failed.
+        """
+        try:
+            await asyncio.wait_for(self._connected(), SEND_SECONDS)
+        except (SMTPException, OSError, asyncio.TimeoutError) as error:
+            await self._drop()
+            raise ServerFailed(f"{_step(error)} failed ({_reason(error)})") from None
+        await self.close()
+
     async def close(self) -> None:
         """Close the session (QUIT)."""
         client, self._client = self._client, None

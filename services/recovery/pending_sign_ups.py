@@ -7,6 +7,7 @@ one.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,7 @@ from services.accounts.display_names import checked_name
 from services.accounts.passwords import Passwords, hints
 from services.accounts.sign_in_limits import SignInLimits
 from services.claims import Role
+from services.errors import InvitationNeeded, SignupClosed
 from services.limits.networks import network_of
 from services.mail_outbox import Decided, Letter, Mails
 from services.outbox import Outbox
@@ -29,6 +31,11 @@ from services.registration.addresses import normalised_email
 from services.registration.registration import Admitted, Registration
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
+
+FIRST = "yes"
+"""Of a sign-up that was asked for while there was no account."""
+
+log = logging.getLogger("usher.accounts")
 
 
 class PendingSignUps:
@@ -81,10 +88,13 @@ class PendingSignUps:
         self, db: peewee.Database, address: str, name: str, hash_: str, invited: str | None
     ) -> None:
         # An invitation is used up whether or not the address has an account.
-        admitted = Admitted()
+        admitted, first = Admitted(), ""
         if account_rows.is_anybody(db):
             admitted = self._registration.admit(db, address, invited)
-        values = {"name": name, "hash": hash_, "role": admitted.role}
+        else:
+            # Decided later: of several that found nobody, only one is the first.
+            first = FIRST
+        values = {"name": name, "hash": hash_, "role": admitted.role, "first": first}
         self._mails.ask(db, "sign_up", address, {**values, "invitation": admitted.invitation})
 
     def decide(self, db: peewee.Database, to: str, values: dict[str, str]) -> Decided:
@@ -96,7 +106,11 @@ class PendingSignUps:
             return Decided(None if user.disabled_at else Letter("address_known", to, {}))
         if link_rows.is_reserved(db, to, self._clock()):
             return Decided()
-        admitted = Admitted(cast("Role", values["role"]), values["invitation"])
+        try:
+            admitted = self._admitted(db, to, values)
+        except (SignupClosed, InvitationNeeded) as error:
+            log.info("a sign-up is dropped: %s", error.evidence)
+            return Decided()
         row = {
             "id": secrets.token_urlsafe(16),
             "email": to,
@@ -108,6 +122,16 @@ class PendingSignUps:
         user = User.select().where(User.email == to).get(db)
         letter = self._verification.letter(db, user)
         return Decided(letter, partial(self._after, str(user.id), done))
+
+    def _admitted(self, db: peewee.Database, address: str, values: dict[str, str]) -> Admitted:
+        """What was decided at the request; or now, if the sign-up would have been the first.
+
+        Raises:
+            SignupClosed, InvitationNeeded: another was the first, and SIGNUP allows no more.
+        """
+        if values.get("first") == FIRST and account_rows.is_anybody(db):
+            return self._registration.admit(db, address, None)
+        return Admitted(cast("Role", values["role"]), values["invitation"])
 
     def _after(self, user_id: str, admitted: Admitted) -> None:
         self._registration.used(admitted, user_id)

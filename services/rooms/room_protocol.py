@@ -107,7 +107,7 @@ class RoomHistory(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class History(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`complete`: nothing that the reader may see is missing between `after` and the first
+    """`complete`: no message that the user may read is missing between `after` and the first
     message. `more`: ask again, after the last one. `rooms`: instead, where several were asked for,
     in their order; ask again for those that are not among them."""
 

@@ -142,12 +142,12 @@ class Tokens:
         self._header = msgspec.json.Decoder(_Header)
 
     def replace_secrets(self, secrets: Sequence[Secret], settle: float = 0.0) -> None:
-        """Go on with other secrets: all verify at once.
+        """Replace the secrets. All of them verify at once.
 
         Args:
             secrets: newest first.
-            settle: seconds until a new first one signs, where the one that signs now stays in the
-                list: other nodes have to know it by then.
+            settle: seconds until a new first secret signs, if the current one stays in the list. By
+                then, the other nodes have to know it.
 
         Raises:
             ValueError: as the constructor; nothing is changed.

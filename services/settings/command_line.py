@@ -10,6 +10,24 @@ import msgspec
 from services.errors import SettingError
 
 
+class Option(msgspec.Struct, frozen=True):
+    """A flag that a command accepts once.
+
+    Attributes:
+        name: without the dashes.
+        takes: the accepted values; empty for any.
+        shown: what stands for the value in the usage line.
+    """
+
+    name: str
+    takes: tuple[str, ...] = ()
+    shown: str = ""
+
+    @property
+    def usage(self) -> str:
+        return f"[--{self.name} {self.shown or '|'.join(self.takes)}]"
+
+
 class Command(msgspec.Struct, frozen=True):
     """One command.
 
@@ -26,12 +44,19 @@ class Command(msgspec.Struct, frozen=True):
     help: str
     repeated: str = ""
     takes: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether the argument may be left out."""
+        return self.argument.startswith("[")
 
     @property
     def usage(self) -> str:
         """The usage line: the name and its arguments."""
         flag = f"--{self.repeated} {'|'.join(self.takes)} …" if self.repeated else ""
-        return " ".join(part for part in (self.name, self.argument, flag) if part)
+        options = [option.usage for option in self.options]
+        return " ".join(part for part in (self.name, self.argument, flag, *options) if part)
 
 
 MAKE_ADMIN = Command("make-admin", "EMAIL", "make an account an administrator")
@@ -59,7 +84,44 @@ CREATE_API_KEY = Command(
     "scope",
     ("publish", "disconnect", "read", "introspect", "channels", "users"),
 )
-COMMANDS = (MAKE_ADMIN, RESET_PASSWORD, LIST_USERS, ROTATE_JWT, ROTATE_KEYS, CREATE_API_KEY)
+INVITE = Command(
+    "invite",
+    "[EMAIL]",
+    "create an invitation, whose link is shown only once, for anybody or for one address; with an "
+    "address the link is mailed as well",
+    options=(Option("role", ("user", "admin")), Option("expires-in", shown="SECONDS")),
+)
+DISABLE = Command(
+    "disable",
+    "EMAIL",
+    "disable an account: its login sessions end and its sockets are closed at once",
+)
+ENABLE = Command("enable", "EMAIL", "enable a disabled account")
+REMOVE_SECOND_FACTOR = Command(
+    "remove-second-factor",
+    "EMAIL",
+    "remove the authenticator app, recovery codes and passkeys of an account, so that its password "
+    "is enough; its owner gets a mail",
+)
+CHECK = Command(
+    "check",
+    "",
+    "check the settings, database, Redis, mail server and providers, and say what is wrong and "
+    "what to do; the exit status is 1 if something is",
+)
+COMMANDS = (
+    MAKE_ADMIN,
+    RESET_PASSWORD,
+    INVITE,
+    LIST_USERS,
+    DISABLE,
+    ENABLE,
+    REMOVE_SECOND_FACTOR,
+    CREATE_API_KEY,
+    ROTATE_JWT,
+    ROTATE_KEYS,
+    CHECK,
+)
 NAMES = frozenset(command.name for command in COMMANDS)
 EPILOG = """
 Every command accepts the server's settings, as variables or flags. The server may be running or
@@ -73,6 +135,7 @@ class ParsedCommand(msgspec.Struct, frozen=True):
         json: whether the result is written as JSON.
         settings: the flags that are settings, for `settings.load`.
         repeated: the values of the command's repeatable flag.
+        options: the values of its other flags, by name.
     """
 
     command: Command
@@ -80,6 +143,7 @@ class ParsedCommand(msgspec.Struct, frozen=True):
     json: bool
     settings: list[str]
     repeated: tuple[str, ...] = ()
+    options: dict[str, str] = {}
 
 
 def overview() -> str:
@@ -105,12 +169,31 @@ def parse(argv: Sequence[str]) -> ParsedCommand | None:
     as_json = "--json" in rest
     rest = [word for word in rest if word != "--json"]
     argument = ""
-    if command.argument:
-        if not rest or rest[0].startswith("--"):
+    is_given = bool(rest) and not rest[0].startswith("--")
+    if command.argument and (is_given or not command.is_optional):
+        if not is_given:
             takes = f"{command.argument} as the next word"
             raise SettingError(command.name, "nothing", takes)
         argument = rest.pop(0)
-    return ParsedCommand(command, argument, as_json, rest, _take_repeated(command, rest))
+    repeated, options = _take_repeated(command, rest), _take_options(command, rest)
+    return ParsedCommand(command, argument, as_json, rest, repeated, options)
+
+
+def _take_options(command: Command, rest: list[str]) -> dict[str, str]:
+    """Remove the command's options from `rest`, and return their values."""
+    found: dict[str, str] = {}
+    for option in command.options:
+        flag = f"--{option.name}"
+        while flag in rest:
+            place = rest.index(flag)
+            given = rest[place + 1 : place + 2]
+            if not given or (option.takes and given[0] not in option.takes):
+                got = repr(given[0]) if given else "nothing"
+                takes = f"one of {', '.join(option.takes)}" if option.takes else option.shown
+                raise SettingError(flag, got, takes)
+            found[option.name] = given[0]
+            del rest[place : place + 2]
+    return found
 
 
 def _take_repeated(command: Command, rest: list[str]) -> tuple[str, ...]:

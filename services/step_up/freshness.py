@@ -81,7 +81,7 @@ class Freshness:
 
 
 def _advance(db: peewee.Database, now: float, is_start: bool) -> int:
-    """Write the newest time; at a start with a clock that was set back, begin another epoch."""
+    """Store the newest time. If the clock was set back since the last start, begin a new epoch."""
     row = locked_one(Installation.select().where(Installation.key == KEY), db)
     if row is None:
         first = Installation.insert(key=KEY, value=_text(_Known(0, now)))

@@ -86,6 +86,8 @@ class StepUp:
         user_id, sid = identity.user_id, identity.claims.sid
         factors = await self._factors.methods(user_id)
         given = (password is not None) + (asserted is not None)
+        if not factors:
+            code = None  # no code proves anything of this account
         by_two = code is not None or given == 2 or (asserted is not None and asserted.acr == "2")
         if not (by_two or (given and not factors)):
             raise await self._needed(user_id, factors)

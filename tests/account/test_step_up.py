@@ -12,6 +12,7 @@ import pytest
 
 from handlers.operations import Operation
 from handlers.routes import API_ROUTES
+from services.errors import StepUpNeeded
 from tests.support.checks import problem, rows
 from tests.support.databases import kinds, slow
 from tests.support.server import (
@@ -30,7 +31,7 @@ database_kind = kinds("sqlite", slow("postgresql"))
 
 LONG_AGO = 10_000
 """Seconds; more than STEP_UP_SECONDS."""
-ADMIN_CHANGES = {
+CHANGES = {
     (method, path): getattr(handler, method).operation
     for path, handler in API_ROUTES
     for method in ("post", "put", "patch", "delete")
@@ -129,7 +130,7 @@ def test_a_refresh_keeps_the_time_of_the_proof_and_does_not_renew_it(server: Ush
         assert said(client)["auth_time"] == proven
 
 
-def test_the_refresh_token_of_before_goes_on_where_the_answer_was_lost(server: Usher) -> None:
+def test_the_refresh_token_of_before_continues_where_the_answer_was_lost(server: Usher) -> None:
     client = sign_up(server)
     kept = client.refresh_token
     assert step_up(client, password=PASSWORD).status == 200
@@ -183,7 +184,7 @@ def test_a_wrong_password_is_refused_audited_and_changes_nothing(server: Usher) 
     assert said(client)["auth_time"] == before
 
 
-def test_step_up_needs_somebody_signed_in(server: Usher) -> None:
+def test_step_up_needs_a_user_signed_in(server: Usher) -> None:
     assert Client(server).post("/api/auth/step-up", {"password": PASSWORD}).status == 401
     client = sign_up(server)
     assert client.post("/api/auth/logout").status == 204
@@ -230,11 +231,29 @@ def test_how_long_a_proof_counts_is_a_setting(database_kind: str) -> None:
         assert json.loads(refused.text)["methods"] == ["password"]
 
 
-@pytest.mark.parametrize(("method", "path"), sorted(ADMIN_CHANGES))
+@pytest.mark.parametrize(("method", "path"), sorted(CHANGES))
 def test_every_change_by_an_administrator_asks_for_one(method: str, path: str) -> None:
-    operation = ADMIN_CHANGES[method, path]
+    operation = CHANGES[method, path]
     if operation.access in ("admin", "users", "disconnect"):
         assert operation.step_up, "every admin change does (contract 1.1)"
+
+
+def test_every_own_act_that_matters_asks_for_one() -> None:
+    asking = {call for call, operation in CHANGES.items() if StepUpNeeded in operation.errors}
+    assert asking >= {
+        ("post", "/api/auth/email"),
+        ("post", "/api/auth/password"),
+        ("post", "/api/auth/totp"),
+        ("post", "/api/auth/totp/confirm"),
+        ("delete", "/api/auth/totp"),
+        ("post", "/api/auth/passkeys"),
+        ("delete", "/api/auth/passkeys/{passkey_id}"),
+        ("delete", "/api/auth/me"),
+        ("post", "/api/oauth/accounts/{provider}/link"),
+        ("delete", "/api/oauth/accounts/{provider}"),
+        ("put", "/api/models/{model_id}"),
+        ("delete", "/api/models/{model_id}"),
+    }
 
 
 def test_an_administrator_publishes_into_such_a_room_with_a_fresh_proof_only(

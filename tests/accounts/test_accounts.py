@@ -283,7 +283,7 @@ async def test_of_parallel_wrong_passwords_exactly_so_many_are_looked_at(databas
 
 
 @pytest.mark.gen_test
-async def test_strangers_do_not_lock_out_the_owner_on_a_known_device_or_address(
+async def test_unauthenticated_clients_do_not_lock_out_the_owner_on_a_known_device_or_address(
     database_url: str,
 ) -> None:
     async with node(database_url, settings=FEW) as parts:
@@ -300,7 +300,7 @@ async def test_strangers_do_not_lock_out_the_owner_on_a_known_device_or_address(
 
 
 @pytest.mark.gen_test
-async def test_an_owner_signs_in_from_an_address_that_strangers_have_used_up(
+async def test_an_owner_signs_in_from_an_address_that_unauthenticated_clients_have_used_up(
     database_url: str,
 ) -> None:
     async with node(database_url, settings=FEW) as parts:
@@ -390,7 +390,7 @@ async def test_who_guesses_in_a_session_is_held_back_and_the_owners_others_are_n
 
 
 @pytest.mark.gen_test
-async def test_a_new_password_ends_every_other_session_and_keeps_ones_own(
+async def test_a_new_password_ends_every_other_session_and_keeps_their_own(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:

@@ -163,7 +163,7 @@ async def test_a_key_that_is_made_up_costs_no_query(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_key_of_before_the_checksum_goes_on(database_url: str) -> None:
+async def test_a_key_of_before_the_checksum_continues(database_url: str) -> None:
     async with node(database_url) as parts, node(database_url, clock=parts.clock) as upgraded:
         key_id, key = await make(parts)
         old = await parts.database.run(_take_checksum, key)

@@ -113,7 +113,7 @@ def test_case_and_composition_never_tell_two_addresses_apart(local: str) -> None
         ("<b>Ada</b>", "<b>Ada</b>"),
     ],
 )
-def test_a_name_is_kept_as_people_write_it(name: str, shown: str) -> None:
+def test_a_name_is_kept_as_users_write_it(name: str, shown: str) -> None:
     assert checked_name(name) == shown
 
 

@@ -94,7 +94,7 @@ async def test_a_link_sets_a_password_on_another_node_and_ends_every_login_sessi
 
 
 @pytest.mark.gen_test
-async def test_a_token_lies_nowhere_but_as_a_hash(database_url: str) -> None:
+async def test_a_token_is_stored_nowhere_but_as_a_hash(database_url: str) -> None:
     async with node(database_url) as parts:
         email, _ = await signed_up(parts)
         link = await links(parts).for_address(email)
@@ -254,7 +254,7 @@ async def test_an_account_is_opened_without_a_password_and_gets_one_within_a_wee
 
 
 @pytest.mark.gen_test
-async def test_an_address_that_is_taken_or_none_opens_nothing(database_url: str) -> None:
+async def test_an_address_that_is_accepted_or_none_opens_nothing(database_url: str) -> None:
     async with node(database_url) as parts:
         email, _ = await signed_up(parts)
         with pytest.raises(EmailTaken):

@@ -185,7 +185,7 @@ def test_a_closed_pool_is_busy_and_its_threads_end() -> None:
     assert threading.active_count() <= before
 
 
-def test_the_loop_goes_on_while_passwords_are_hashed(passwords: Passwords) -> None:
+def test_the_loop_continues_while_passwords_are_hashed(passwords: Passwords) -> None:
     async def check() -> float:
         hashing = asyncio.gather(*(passwords.hash(GOOD) for _ in range(8)))
         longest = 0.0

@@ -105,7 +105,7 @@ def test_lines_have_stable_names() -> None:
 
 
 @pytest.mark.gen_test
-async def test_strangers_have_a_share_and_are_counted(database_url: str) -> None:
+async def test_unauthenticated_clients_have_a_share_and_are_counted(database_url: str) -> None:
     async with trail(database_url) as audit:
         for number in range(5000):
             audit.record("session.refused", by=Caller(address=f"192.0.2.{number % 250}"))
@@ -164,7 +164,7 @@ async def test_pages_go_from_the_newest_and_by_whom_and_what(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_rows_go_when_their_time_is_over(database_url: str) -> None:
+async def test_rows_go_when_their_time_has_ended(database_url: str) -> None:
     async with trail(database_url) as audit:
         audit.record("user.changed", by=CALLER)
         await audit.write_rows()

@@ -317,7 +317,7 @@ def test_no_token_or_ticket_is_where_the_page_could_show_it(visitor: Visitor) ->
     assert_none_in([*tickets, *(cookie["value"] for cookie in cookies)], tab)
 
 
-def test_an_access_token_that_ran_out_is_renewed_without_a_word(visitor: Visitor) -> None:
+def test_an_access_token_that_ran_out_is_renewed_silently(visitor: Visitor) -> None:
     tab = visitor.arrive()
     tab.at("#toggle-socket").click()
     expect(tab.at("#state")).to_have_attribute("data-state", "closed")

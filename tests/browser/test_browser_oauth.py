@@ -330,7 +330,7 @@ def test_without_a_password_and_some_time_later_one_signs_in_again(
     expect(tab.joined().at("#linked-status")).to_have_text("Practice is linked.")
 
 
-def test_an_account_that_is_somebody_elses_is_not_linked(
+def test_an_account_that_is_another_users_is_not_linked(
     visitor: Visitor, visit: Visit, op: Provider
 ) -> None:
     arrive_by(visit())
@@ -466,7 +466,7 @@ def test_one_may_sign_out_at_the_provider_too(visitor: Visitor, op: Provider) ->
     assert credentials_of(visitor) == set()
 
 
-def test_a_person_confirms_it_where_the_provider_asks(visitor: Visitor) -> None:
+def test_a_user_confirms_it_where_the_provider_asks(visitor: Visitor) -> None:
     tab = visitor.open()
     go_on(tab, "Practice")
     consent(tab, visitor.email)

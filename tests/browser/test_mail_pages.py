@@ -99,7 +99,7 @@ def test_elsewhere_the_password_is_asked_for(visitor: Visitor) -> None:
     expect(tab.at("#done-title")).to_be_focused()
 
 
-def test_whoever_has_the_mailbox_takes_an_account_that_a_stranger_opened(
+def test_whoever_has_the_mailbox_takes_an_account_that_a_unauthenticated_client_opened(
     visitor: Visitor,
 ) -> None:
     squatter, box = person(visitor)
@@ -132,6 +132,20 @@ def test_where_it_is_required_a_sign_up_leads_to_the_mailbox_and_in(
         tab.page.get_by_role("link", name="Go on").click()
         tab.sign_in(visitor.email)
         expect(tab.at("#state")).to_have_attribute("data-state", "joined")
+
+
+def test_an_address_is_changed_on_the_page_and_confirmed_by_the_mail(visitor: Visitor) -> None:
+    tab = visitor.open("/#sign-up")
+    tab.sign_up(visitor.email)
+    tab.joined()
+    new = f"new-{visitor.email}"
+    tab.fill(my_email=new)
+    press(tab, "Change address")
+    expect(tab.at("#email-form .form-done")).not_to_be_empty()
+    tab.page.goto(link_of(Mailbox(visitor.server.data_dir, new).next("change_address")))
+    expect(tab.at("#done-title")).to_be_focused()
+    tab.page.goto(visitor.server.url)
+    expect(tab.at("#my-email-hint")).to_contain_text(new)
 
 
 def test_the_former_address_takes_the_account_back(visitor: Visitor) -> None:

@@ -46,7 +46,7 @@ def test_a_new_name_is_shown_at_once(visitor: Visitor) -> None:
     expect(tab.at("#fact-user")).to_contain_text("Zoë")
 
 
-def test_ones_own_data_can_be_kept(visitor: Visitor) -> None:
+def test_their_own_data_can_be_kept(visitor: Visitor) -> None:
     tab = visitor.arrive()
     with tab.page.expect_download() as caught:
         tab.page.get_by_role("button", name="Download my data").click()

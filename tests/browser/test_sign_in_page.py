@@ -195,7 +195,7 @@ def test_it_ends_there_after_a_no_at_a_provider_and_a_second_thought(
     tab.page.wait_for_url(target)
 
 
-def test_whoever_is_signed_in_goes_on_at_once(visitor: Visitor, elsewhere: Elsewhere) -> None:
+def test_whoever_is_signed_in_continues_at_once(visitor: Visitor, elsewhere: Elsewhere) -> None:
     visitor.arrive()
     tab = visitor.open(f"/sign-in?next={quote(elsewhere.url + '/board')}")
     assert tab.page.url == f"{elsewhere.url}/board"
@@ -261,7 +261,7 @@ def test_a_no_at_the_provider_is_told_to_the_app(
     assert at_the_app(tab, app, elsewhere)["error"] == "access_denied"
 
 
-def test_a_link_gives_nobodys_sign_in_away_without_a_word(
+def test_a_link_gives_nobodys_sign_in_away_silently(
     visitor: Visitor, app: App, elsewhere: Elsewhere
 ) -> None:
     visitor.arrive()

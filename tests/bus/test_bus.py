@@ -184,7 +184,7 @@ async def test_an_id_tells_when_it_was_said(redis: RealRedis | None) -> None:
 
 
 @pytest.mark.gen_test
-async def test_many_who_speak_at_once_are_heard_in_one_order(redis: RealRedis | None) -> None:
+async def test_many_who_speak_at_once_are_received_in_one_order(redis: RealRedis | None) -> None:
     async with installation(redis) as h:
         await h.hear(ROOM)
         given = await asyncio.gather(*(h.bus.keep(ROOM, b"%d" % n) for n in range(300)))
@@ -225,7 +225,7 @@ async def test_a_room_may_have_any_name(redis: RealRedis | None, room: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_a_room_is_heard_from_subscribe_to_unsubscribe_and_no_other(
+async def test_a_room_is_received_from_subscribe_to_unsubscribe_and_no_other(
     redis: RealRedis | None,
 ) -> None:
     async with installation(redis) as h:
@@ -249,7 +249,7 @@ async def test_a_room_is_heard_from_subscribe_to_unsubscribe_and_no_other(
 
 
 @pytest.mark.gen_test
-async def test_what_is_heard_already_needs_no_waiting_and_is_told_once(
+async def test_what_is_received_already_needs_no_waiting_and_is_reported_once(
     redis: RealRedis | None,
 ) -> None:
     async with installation(redis) as h:
@@ -296,7 +296,7 @@ async def test_after_close_nothing_is_told(redis: RealRedis | None) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_passing_message_is_heard_and_not_kept(redis: RealRedis | None) -> None:
+async def test_a_passing_message_is_received_and_not_kept(redis: RealRedis | None) -> None:
     async with installation(redis) as h:
         await h.hear(ROOM)
         h.bus.send(ROOM, b"issued when called")  # nobody awaits it
@@ -413,7 +413,7 @@ async def test_a_log_is_bounded_in_length_and_says_what_it_has_lost(
 
 
 @pytest.mark.gen_test
-async def test_old_messages_of_a_living_log_are_passed_over(redis: RealRedis | None) -> None:
+async def test_old_messages_of_a_live_log_are_passed_over(redis: RealRedis | None) -> None:
     async with installation(redis, seconds=2.0) as h:
         first, _ = await h.say(b"old", b"old too")
         await h.later(1.2)

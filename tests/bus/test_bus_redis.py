@@ -172,7 +172,7 @@ def test_only_a_cluster_may_change_the_order_of_what_is_kept(url: str, kept: boo
 
 
 @pytest.mark.gen_test
-async def test_after_the_line_was_lost_a_gap_is_told_of_every_room_and_it_is_heard_again(
+async def test_after_the_line_was_lost_a_gap_is_sent_of_every_room_and_it_is_received_again(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a, node(redis_server) as b:
@@ -188,7 +188,7 @@ async def test_after_the_line_was_lost_a_gap_is_told_of_every_room_and_it_is_hea
 
 
 @pytest.mark.gen_test
-async def test_what_was_left_while_the_line_was_lost_is_not_heard_again(
+async def test_what_was_left_while_the_line_was_lost_is_not_received_again(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a:
@@ -237,7 +237,7 @@ async def test_who_leaves_before_it_is_certain_lets_go_of_who_waits(
 
 
 @pytest.mark.gen_test
-async def test_without_redis_nobody_waits_and_the_room_is_heard_once_it_is_there(
+async def test_without_redis_nobody_waits_and_the_room_is_received_once_it_is_there(
     redis_server: RealRedis,
 ) -> None:
     redis_server.kill()

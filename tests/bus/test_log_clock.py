@@ -19,7 +19,7 @@ def test_nothing_is_known_before_the_first_look() -> None:
     assert log_clock.now_ms() == NOON_MS
 
 
-def test_time_goes_on_between_looks() -> None:
+def test_time_continues_between_looks() -> None:
     log_clock, monotonic = clock()
     log_clock.look(NOON_MS)
     monotonic.now += 5.0

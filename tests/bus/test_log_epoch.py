@@ -46,7 +46,7 @@ async def replace(redis: RealRedis, *nodes: Node) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_nothing_said_after_it_is_taken_for_old_and_the_gap_is_told(redis: RealRedis) -> None:
+async def test_nothing_said_after_it_is_read_as_old_and_the_gap_is_sent(redis: RealRedis) -> None:
     """Before: of 223 messages that were acknowledged 97 came, and nobody was told."""
     async with rooms_on(redis) as (a, rooms), node(redis) as b:
         ada = Person("ada")
@@ -62,7 +62,7 @@ async def test_nothing_said_after_it_is_taken_for_old_and_the_gap_is_told(redis:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_messages_that_are_said_all_the_while_come_or_a_gap_is_told(
+async def test_messages_that_are_said_all_the_while_come_or_a_gap_is_sent(
     redis: RealRedis,
 ) -> None:
     async with rooms_on(redis) as (a, rooms), node(redis) as b:
@@ -91,7 +91,9 @@ async def test_messages_that_are_said_all_the_while_come_or_a_gap_is_told(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_node_that_knows_nothing_of_the_time_before_is_heard_too(redis: RealRedis) -> None:
+async def test_a_node_that_knows_nothing_of_the_time_before_is_received_too(
+    redis: RealRedis,
+) -> None:
     """Its ids begin further back: another epoch is something new, not something old."""
     async with rooms_on(redis) as (a, rooms):
         ada = Person("ada")

@@ -67,6 +67,7 @@ try {
     console.log(code, status, retryAfter, error.problem);
   }
 }
+await usher.stepUp({ password: "a quiet heron at dusk" });
 await usher.signOut();
 usher.close();
 

@@ -123,7 +123,9 @@ def test_the_example_runs_in_node(installation: Usher, app: Path) -> None:
     the_readme_prints(installation, node_command(), app)
 
 
-def test_without_a_websocket_the_peer_ws_is_taken(installation: Usher, app_with_ws: Path) -> None:
+def test_without_a_websocket_the_peer_ws_is_accepted(
+    installation: Usher, app_with_ws: Path
+) -> None:
     the_readme_prints(installation, node(WITHOUT_WEBSOCKET), app_with_ws)
 
 
@@ -135,7 +137,7 @@ def test_without_a_websocket_and_without_ws_it_says_so_at_once(app: Path) -> Non
     assert run(node(WITHOUT_WEBSOCKET), app, program) == (0, "UsherError misuse true\n", "")
 
 
-def test_a_websocket_of_the_apps_own_is_taken_before_all_others(app: Path) -> None:
+def test_a_websocket_of_the_apps_own_is_accepted_before_all_others(app: Path) -> None:
     program = """import { createUsher } from 'usher-client';
     class Own { constructor(url) { console.log(url); } close() {} }
     const usher = createUsher(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.node import run_script
 from tests.support.scripted import ScriptedUsher, message, scripted_usher
+from tests.support.server import PASSWORD, sign_up, usher
 
 PRELUDE = """
 const { createUsher, UsherError } = await import(`${process.env.USHER_JS}/usher-index.js`);
@@ -157,7 +158,7 @@ def test_the_device_of_a_sign_in_is_shown_at_the_next(scripted: ScriptedUsher) -
     assert devices == ["", "device-1"]
 
 
-def test_a_users_change_is_told_once(scripted: ScriptedUsher) -> None:
+def test_a_users_change_is_reported_once(scripted: ScriptedUsher) -> None:
     script = """
     const usher = createUsher({ url });
     const off = usher.on('user', (user) => show(user?.id));
@@ -251,3 +252,43 @@ def test_a_name_that_every_object_has_is_a_room_and_an_event_like_others(
 
 def frame_of(room: str) -> dict[str, Any]:
     return {"event": "message", "data": message(1, room)}
+
+
+STEP_UP = """
+const usher = createUsher({ url });
+await usher.signIn({ email: process.env.EMAIL, password: process.env.PASSWORD });
+await usher.connect();
+const room = usher.room(process.env.ROOM);
+const refused = (work) => work.then(() => null, code);
+const out = new Promise((resolve) => {
+  usher.client.addEventListener('event', ({ detail }) => {
+    const { event, data } = detail;
+    if (event === 'access-changed' && !data.rooms.includes(process.env.ROOM)) resolve();
+  });
+});
+await out;
+show(await refused(room.send('too late')));
+const answer = await usher.fetch(`/api/channels/${process.env.ROOM.slice(8)}`, {
+  method: 'PATCH', headers: { 'Content-Type': 'application/json' }, body: '{"step_up":false}' });
+show([answer.status, (await answer.json()).methods]);
+show(await refused(usher.stepUp({ password: 'no such heron 9' })));
+await usher.stepUp({ password: process.env.PASSWORD });
+show(typeof (await room.send('now')).id);
+usher.close();
+"""
+
+
+def test_a_step_up_raises_the_open_connection() -> None:
+    with usher("sqlite", STEP_UP_SECONDS=4) as server:
+        person = sign_up(server)
+        made = person.post("/api/channels", {"name": "vault", "step_up": True})
+        room = f"channel:{made.body['id']}"
+        given = {"URL": server.url, "EMAIL": person.user["email"], "PASSWORD": PASSWORD}
+        status, out, err = run_script(PRELUDE + STEP_UP, ROOM=room, **given)
+    assert (status, err) == (0, "")
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"code": "step_up_needed"},
+        [401, ["password"]],
+        {"code": "wrong_password", "status": 403},
+        "string",
+    ]

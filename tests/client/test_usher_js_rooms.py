@@ -132,7 +132,7 @@ def test_a_long_absence_is_read_page_by_page(node: Node, scripted: Scripted) -> 
     client.result("close")
 
 
-def test_a_room_that_did_not_fit_is_asked_for_again_and_holds_up_no_other(
+def test_a_room_that_did_not_fit_is_asked_for_again_and_blocks_no_other(
     node: Node, scripted: Scripted
 ) -> None:
     client, link = opened(node, scripted, "channel:tea", "channel:cake", "channel:jam")
@@ -191,7 +191,7 @@ def test_what_did_not_fit_is_asked_for_at_once_in_as_many_questions_as_it_takes(
     client.result("close")
 
 
-def test_a_room_that_may_not_be_read_any_more_holds_up_no_other(
+def test_a_room_that_may_not_be_read_any_more_blocks_no_other(
     node: Node, scripted: Scripted
 ) -> None:
     other = "channel:coffee"
@@ -526,7 +526,7 @@ def test_a_real_window_that_was_left_is_told_as_a_gap(database_kind: str, node: 
         js.result("close")
 
 
-def test_a_page_whose_node_is_killed_goes_on_when_it_is_back(
+def test_a_page_whose_node_is_killed_continues_when_it_is_back(
     database_kind: str, node: Node
 ) -> None:
     with nodes(database_kind) as both:

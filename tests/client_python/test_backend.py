@@ -131,7 +131,7 @@ def test_many_requests_with_one_token_are_one_question(place: Place, run: Run[An
     run(ask())
 
 
-def test_a_bad_key_and_a_server_that_is_away_are_no_answer_about_the_token(
+def test_a_bad_key_and_a_server_that_is_unavailable_are_no_answer_about_the_token(
     place: Place, run: Run[Any]
 ) -> None:
     ada = sign_up(place.server)

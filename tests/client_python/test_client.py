@@ -76,7 +76,7 @@ def test_an_app_signs_in_by_the_browser_and_opens_a_socket(place: Place, run: Ru
     run(sign_in())
 
 
-def test_an_answer_with_another_state_is_not_taken(place: Place, run: Run[Any]) -> None:
+def test_an_answer_with_another_state_is_not_accepted(place: Place, run: Run[Any]) -> None:
     person = sign_up(place.server, browser=True)
 
     async def sign_in() -> None:
@@ -160,12 +160,12 @@ def test_a_mistake_in_the_apps_own_function_is_told_at_once(place: Place, run: R
 @pytest.mark.parametrize(
     "url", ["", "usher.example", "ftp://x", "http://a:b@x", "http://x/?a", "http://x/#a"]
 )
-def test_an_address_that_is_none_is_said(url: str) -> None:
+def test_an_address_that_is_invalid_is_said(url: str) -> None:
     with pytest.raises(Misuse, match="url"):
         Usher(url)
 
 
-def test_an_option_that_is_none_is_said() -> None:
+def test_an_option_that_is_invalid_is_said() -> None:
     with pytest.raises(Misuse, match="timeout"):
         Options(timeout=0)
 
@@ -202,7 +202,7 @@ def test_a_call_goes_to_this_server_only(place: Place, run: Run[Any], path: str)
 # ---- rooms -----------------------------------------------------------------------------------
 
 
-def test_two_people_talk(place: Place, run: Run[Any]) -> None:
+def test_two_users_talk(place: Place, run: Run[Any]) -> None:
     emails, name = [address(), address()], place.channel()
     for email in emails:
         sign_up(place.server, email=email)

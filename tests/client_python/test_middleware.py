@@ -145,7 +145,7 @@ def serve(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return SERVERS[request.param]
 
 
-def test_the_app_is_told_who_calls_and_that_a_stranger_does(
+def test_the_app_is_told_who_calls_and_that_a_unauthenticated_client_does(
     place: Place, serve: Callable[..., Any]
 ) -> None:
     ada = sign_up(place.server)
@@ -157,7 +157,7 @@ def test_the_app_is_told_who_calls_and_that_a_stranger_does(
             assert (status, body) == (200, {"id": None})
 
 
-def test_where_it_is_required_a_stranger_is_answered_401(
+def test_where_it_is_required_a_unauthenticated_client_is_answered_401(
     place: Place, serve: Callable[..., Any]
 ) -> None:
     ada = sign_up(place.server)

@@ -104,6 +104,6 @@ def test_a_body_that_is_no_event_is_refused(body: str) -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_AAAA", "whsec_***"])
-def test_a_secret_that_is_none_is_the_callers_mistake(secret: str) -> None:
+def test_a_secret_that_is_invalid_is_the_callers_mistake(secret: str) -> None:
     with pytest.raises(ValueError, match="secret"):
         verify_webhook(secret, signed(), BODY, now=NOW)

@@ -41,7 +41,7 @@ def add_rows(db: peewee.Database, now: float) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_over_goes_and_what_lives_stays(database_url: str) -> None:
+async def test_what_has_ended_goes_and_what_lives_stays(database_url: str) -> None:
     async with node(database_url) as parts:
         await parts.database.run(add_rows, parts.clock())
         await parts.signed_in()

@@ -68,7 +68,7 @@ async def test_a_loop_survives_its_errors_logs_them_and_counts_them(
 
 
 @pytest.mark.gen_test
-async def test_a_redis_that_is_away_is_counted_and_not_told_at_each_turn(
+async def test_a_redis_that_is_unavailable_is_counted_and_not_told_at_each_turn(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     metrics = Metrics()
@@ -106,7 +106,7 @@ async def test_closing_waits_until_every_loop_has_ended() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_turn_is_over_before_the_next_begins() -> None:
+async def test_a_turn_has_ended_before_the_next_begins() -> None:
     background, running, most, done = Background(Metrics()), 0, 0, asyncio.Event()
     turns = 0
 

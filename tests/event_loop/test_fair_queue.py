@@ -106,7 +106,7 @@ async def test_who_ceases_to_wait_leaves_no_gap_and_releases_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_place_that_comes_to_who_was_just_cancelled_goes_on_to_the_next() -> None:
+async def test_a_place_that_comes_to_who_was_just_cancelled_continues_to_the_next() -> None:
     queue = FairQueue(1, [lane("s")])
     first, second, third = (queue.request("s", key) for key in "abc")
     waiting = asyncio.create_task(second.wait())

@@ -27,7 +27,7 @@ async def test_a_loop_that_turns_is_never_behind() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_stall_is_told_before_the_one_who_asks_goes_on() -> None:
+async def test_a_stall_is_told_before_the_one_who_asks_continues() -> None:
     clock, stalls = Clock(0.0), list[float]()
     watch = LoopWatch(clock)
     watch.on_stall(stalls.append)
@@ -44,7 +44,7 @@ async def test_a_stall_is_told_before_the_one_who_asks_goes_on() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_waits_goes_on_when_it_has_caught_up() -> None:
+async def test_who_waits_continues_when_it_has_caught_up() -> None:
     clock, resumed = Clock(0.0), list[str]()
     watch = LoopWatch(clock)
     watch.on_resume(lambda: resumed.append("resumed"))

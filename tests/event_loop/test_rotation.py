@@ -106,7 +106,7 @@ async def test_a_crowd_leaves_the_loop_to_requests_of_others_and_to_its_own_not(
 
 
 @pytest.mark.gen_test
-async def test_a_crowd_of_which_nothing_is_under_way_makes_way_as_well() -> None:
+async def test_a_crowd_of_which_nothing_is_in_progress_makes_way_as_well() -> None:
     begun = Begun()
     begun.under_way.enter("b")
     begun.ask("crowd", 200)

@@ -6,7 +6,7 @@ from services.event_loop.steady_clock import SteadyClock
 from tests.support.parts import Clock
 
 
-def test_it_goes_on_where_the_wall_clock_is_set_back() -> None:
+def test_it_continues_where_the_wall_clock_is_set_back() -> None:
     wall, monotonic = Clock(1000.0), Clock(50.0)
     clock = SteadyClock(wall, monotonic)
     assert clock() == 1000.0

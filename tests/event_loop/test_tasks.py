@@ -32,7 +32,7 @@ async def test_a_loop_ends_though_its_attempt_fails_in_the_turn_in_which_it_is_c
 
 
 @pytest.mark.gen_test
-async def test_what_ended_before_what_failed_and_none_are_taken() -> None:
+async def test_what_ended_before_what_failed_and_none_are_accepted() -> None:
     async def fails() -> None:
         raise ValueError
 

@@ -114,7 +114,9 @@ def test_what_one_posts_another_sees_live(board: Board, browser: Browser) -> Non
         person.context.close()
 
 
-def test_a_stranger_reads_and_is_shown_where_to_sign_in(board: Board, browser: Browser) -> None:
+def test_a_unauthenticated_client_reads_and_is_shown_where_to_sign_in(
+    board: Board, browser: Browser
+) -> None:
     page = browser.new_context().new_page()
     page.goto(board.page)
     expect(page.get_by_role("link", name="Sign in")).to_be_visible()

@@ -196,7 +196,7 @@ def test_a_no_ends_it(start: Start, visitor: Visitor) -> None:
     assert program.end() == 1
 
 
-def test_what_another_program_sends_to_its_port_is_not_taken(
+def test_what_another_program_sends_to_its_port_is_not_accepted(
     start: Start, visitor: Visitor, server: Usher
 ) -> None:
     sign_up(server, email=visitor.email)

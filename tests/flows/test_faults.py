@@ -104,7 +104,7 @@ async def stays_out(server: Usher, client: Client, *tickets: str, code: int = 44
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_without_redis_sockets_stay_and_joins_go_on(database_kind: str) -> None:
+async def test_without_redis_sockets_stay_and_joins_continue(database_kind: str) -> None:
     with with_redis(database_kind) as (server, redis):
         client, other = sign_up(server), sign_up(server)
         in_redis = client.ticket()
@@ -276,7 +276,7 @@ async def test_a_killed_embedded_redis_comes_back_with_what_it_held(database_kin
 
 @on_postgresql
 @pytest.mark.gen_test(timeout=110)
-async def test_without_postgresql_joins_go_on_with_redis_and_end_without_it(  # noqa: PLR0915
+async def test_without_postgresql_joins_continue_with_redis_and_end_without_it(  # noqa: PLR0915
     database_url: str, postgres: PostgresServer
 ) -> None:
     with with_redis(database_url) as (server, redis):

@@ -450,7 +450,7 @@ def test_usher_js_does_not_come_back_after_it_was_replaced(
 
 
 @with_node
-def test_usher_js_gives_up_on_a_token_that_is_no_good(installation: Usher) -> None:
+def test_usher_js_gives_up_on_a_token_that_is_invalid(installation: Usher) -> None:
     script = """
     const usher = follow(new UsherClient({ baseUrl: HTTP, getToken: async () => 'rubbish' }));
     show(await usher.connect().catch(({ why }) => why));

@@ -102,7 +102,7 @@ async def test_whoever_leaves_is_gone_and_their_messages_stay_without_a_name(bot
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_tokens_of_a_provider_are_given_back_when_somebody_leaves(
+async def test_tokens_of_a_provider_are_given_back_when_a_user_leaves(
     both: Nodes, op: Provider
 ) -> None:
     op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Grace"}
@@ -127,7 +127,7 @@ def test_the_last_administrator_stays() -> None:
         assert admin.call("DELETE", ME).status == 204
 
 
-def test_an_export_has_ones_own_data_and_no_secret(both: Nodes, op: Provider) -> None:
+def test_an_export_has_their_own_data_and_no_secret(both: Nodes, op: Provider) -> None:
     ann, bob = sign_up(both[0]), sign_up(both[0])
     room = channel(ann, bob)
     answer = ann.get(EXPORT)

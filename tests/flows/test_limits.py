@@ -104,7 +104,9 @@ def test_a_spray_over_many_accounts_is_one_address_guessing(pair: Nodes) -> None
     assert statuses(guesses(pair, emails, 110)) == {401: 100, 429: 10}
 
 
-def test_an_owner_on_a_known_device_signs_in_whatever_strangers_do(pair: Nodes) -> None:
+def test_an_owner_on_a_known_device_signs_in_whatever_unauthenticated_clients_do(
+    pair: Nodes,
+) -> None:
     email, signed_up = member(pair)
     browser = Client(pair[0], browser=True)
     body = {"email": email, "password": PASSWORD}
@@ -137,7 +139,7 @@ def test_guessing_at_the_password_change_form_counts_the_guessers_session(pair: 
     assert owner.post("/api/auth/password", right).status == 204
 
 
-def test_of_120_refresh_tokens_that_are_none_100_are_answered_and_a_good_one_gets_in(
+def test_of_120_refresh_tokens_that_are_invalid_100_are_answered_and_a_good_one_gets_in(
     pair: Nodes,
 ) -> None:
     _, signed_up = member(pair)
@@ -154,7 +156,9 @@ def test_of_120_refresh_tokens_that_are_none_100_are_answered_and_a_good_one_get
     assert Client(pair[1]).post("/api/auth/refresh", good, **from_(STRANGER)).status == 200
 
 
-def test_of_120_api_keys_that_are_none_100_are_answered_and_a_good_one_goes_on(pair: Nodes) -> None:
+def test_of_120_api_keys_that_are_invalid_100_are_answered_and_a_good_one_continues(
+    pair: Nodes,
+) -> None:
     made = pair.admin.post("/api/admin/api-keys", {"name": "billing", "scopes": ["read"]}).body
 
     def read(number: int, key: str) -> Answer:
@@ -211,7 +215,9 @@ def test_sign_ins_refreshes_and_tickets_of_one_user_are_limited(pair: Nodes) -> 
     assert other.post("/api/ws/ticket").status == 201
 
 
-def test_of_tickets_that_are_none_a_hundred_are_answered_and_a_good_one_opens(pair: Nodes) -> None:
+def test_of_tickets_that_are_invalid_a_hundred_are_answered_and_a_good_one_opens(
+    pair: Nodes,
+) -> None:
     user = sign_up(pair[0])
 
     async def code(number: int, ticket: str, by_message: bool) -> int:
@@ -234,7 +240,7 @@ def test_of_tickets_that_are_none_a_hundred_are_answered_and_a_good_one_opens(pa
     asyncio.run(work())
 
 
-def test_of_links_that_are_none_a_hundred_are_answered_and_a_good_one_sets_the_password(
+def test_of_links_that_are_invalid_a_hundred_are_answered_and_a_good_one_sets_the_password(
     pair: Nodes,
 ) -> None:
     email = address()

@@ -149,7 +149,7 @@ async def test_an_administrator_stops_an_account_with_thousands_of_sessions(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_one_session_too_many_takes_the_place_of_the_one_longest_unused(
+async def test_one_session_too_many_takes_the_place_of_the_least_recently_used_one(
     database_kind: str,
 ) -> None:
     with nodes(database_kind, MAX_SESSIONS_PER_USER=2) as both:

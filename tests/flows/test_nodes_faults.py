@@ -344,7 +344,7 @@ def redis_of(server: Usher) -> str:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_paused_redis_repeats_nothing_when_it_goes_on(database_kind: str) -> None:
+async def test_a_paused_redis_repeats_nothing_when_it_continues(database_kind: str) -> None:
     with nodes(database_kind) as both:
         ann = sign_up(both[0])
         room = channel(ann)
@@ -368,7 +368,7 @@ async def test_a_paused_redis_repeats_nothing_when_it_goes_on(database_kind: str
 
 @on_postgresql  # SQLite's file does not go away
 @pytest.mark.gen_test(timeout=90)
-async def test_without_the_database_rooms_go_on_and_nothing_new_is_granted(
+async def test_without_the_database_rooms_continue_and_nothing_new_is_granted(
     database_kind: str,
 ) -> None:
     with nodes(database_kind) as both:

@@ -117,7 +117,7 @@ async def test_messages_of_three_nodes_arrive_in_one_order_with_growing_ids(thre
 
 
 @pytest.mark.gen_test
-async def test_a_room_is_heard_from_its_first_member_to_its_last(three: Nodes) -> None:
+async def test_a_room_is_received_from_its_first_member_to_its_last(three: Nodes) -> None:
     ann = sign_up(three[0])
     room = channel(ann)
     own = f"user:{ann.user['id']}"
@@ -354,7 +354,7 @@ def _change_role(three: Nodes, client: Client, email: str) -> None:
         (_change_role, 4419),
     ],
 )
-async def test_what_ends_on_one_node_is_over_on_all(three: Nodes, end: Any, code: int) -> None:
+async def test_what_ends_on_one_node_has_ended_on_all(three: Nodes, end: Any, code: int) -> None:
     email = address()
     ann = sign_up(three[0], email=email)
     tickets = [ann.ticket() for _ in three]

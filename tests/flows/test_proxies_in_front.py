@@ -110,7 +110,7 @@ async def on_each_node(
 # ---- HTTP --------------------------------------------------------------------------------------
 
 
-def test_somebody_signs_up_and_gets_cookies_that_only_https_carries(place: Installation) -> None:
+def test_a_user_signs_up_and_gets_cookies_that_only_https_carries(place: Installation) -> None:
     ada = sign_up(place.server, browser=True)
     assert set(ada.cookies) == COOKIES
     answer = ada.get("/api/auth/me")
@@ -329,7 +329,7 @@ def readiness(node: Usher) -> int:
 
 @on_postgresql  # SQLite's file does not go away
 @pytest.mark.gen_test(timeout=60)
-async def test_with_the_database_gone_sockets_stay_and_joins_go_on(place: Installation) -> None:
+async def test_with_the_database_gone_sockets_stay_and_joins_continue(place: Installation) -> None:
     """HAProxy learns from /readyz that no node is ready, and goes on; nginx does not ask."""
     ada, postgres = sign_up(place.server), postgres_server()
     async with on_each_node(place, ada) as sockets:

@@ -245,7 +245,7 @@ def test_a_handshake_of_another_site_does_not_reach_the_app(place: Place) -> Non
     assert get(ada, **handshake | {"Origin": "https://evil.example"}).status == 403
 
 
-def test_a_bearer_token_is_taken_too(place: Place) -> None:
+def test_a_bearer_token_is_accepted_too(place: Place) -> None:
     native = sign_up(place.nodes[1])
     native.server = place.server
     answer = native.call("POST", "/app/x", b"x")

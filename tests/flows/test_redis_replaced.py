@@ -54,7 +54,7 @@ def taken(talker: Talker, room: str) -> list[str]:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_what_is_acknowledged_comes_or_a_gap_is_told() -> None:
+async def test_what_is_acknowledged_comes_or_a_gap_is_sent() -> None:
     """Before: 223 acknowledged, 97 delivered, and no gap. No database is part of this."""
     with nodes("sqlite", 2) as running:
         ann, bob = sign_up(running[0]), sign_up(running[1])
@@ -88,7 +88,7 @@ async def test_what_is_acknowledged_comes_or_a_gap_is_told() -> None:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_page_is_told_of_the_gap_and_goes_on() -> None:
+async def test_a_page_is_told_of_the_gap_and_continues() -> None:
     with nodes("sqlite", 2) as running, closing(Node()) as node:
         ann, bob = sign_up(running[0]), sign_up(running[1])
         room = channel(ann)
@@ -106,7 +106,7 @@ async def test_a_page_is_told_of_the_gap_and_goes_on() -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_log_that_was_emptied_while_it_was_heard_is_told_once() -> None:
+async def test_a_log_that_was_emptied_while_it_was_heard_is_reported_once() -> None:
     """Found by the soak. Before: what was said since came again, behind a gap that was none."""
     with nodes("sqlite", 2) as running:
         ann, bob = sign_up(running[0]), sign_up(running[1])

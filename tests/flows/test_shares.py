@@ -57,7 +57,7 @@ async def good_while(server: Usher, work: list[asyncio.Task[int]], known: dict[s
     return count
 
 
-def test_1300_parallel_refresh_tokens_that_are_none_harm_nobody(database_kind: str) -> None:
+def test_1300_parallel_refresh_tokens_that_are_invalid_harm_nobody(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
 
@@ -97,7 +97,7 @@ def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_strangers_from_500_addresses_harm_nobody_either(database_kind: str) -> None:
+def test_unauthenticated_clients_from_500_addresses_harm_nobody_either(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
         wrong = {"email": known["email"], "password": "brass lantern 9", "client": "native"}

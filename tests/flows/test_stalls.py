@@ -154,7 +154,7 @@ async def test_without_the_database_the_news_are_enough_after_a_stall(database_k
 
 @on_postgresql
 @pytest.mark.gen_test(timeout=90)
-async def test_cut_off_from_both_after_a_stall_nothing_goes_in_or_out_until_the_lease_is_over(
+async def test_cut_off_from_both_after_a_stall_nothing_goes_in_or_out_until_the_lease_has_ended(
     database_kind: str,
 ) -> None:
     with nodes(database_kind, LEASE_SECONDS=6) as both:

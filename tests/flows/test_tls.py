@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import select
 import signal
 import socket
 import ssl
@@ -312,7 +313,7 @@ def link(pair: Sequence[Path], certificate: Path, key: Path) -> None:
         name.symlink_to(target)
 
 
-def test_a_bad_pair_at_sighup_is_a_line_in_the_log_and_the_old_one_goes_on(
+def test_a_bad_pair_at_sighup_is_a_line_in_the_log_and_the_old_one_continues(
     tmp_path: Path,
 ) -> None:
     make_certificate(tmp_path)
@@ -381,3 +382,30 @@ def test_a_bad_certificate_or_key_is_one_line_and_status_2(
     assert line.startswith("usher: USHER_TLS_")
     assert ": got " in line
     assert ", takes " in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is an address of its own there")
+def test_a_crowd_of_tls_handshakes_is_not_before_one_of_another_address(server: Usher) -> None:
+    with ExitStack() as stack:
+
+        def connect(address: str) -> socket.socket:
+            sock = socket.create_connection(
+                ("127.0.0.1", server.port), PATIENCE, source_address=(address, 0)
+            )
+            return stack.enter_context(sock)
+
+        server.process.send_signal(signal.SIGSTOP)
+        stack.callback(server.process.send_signal, signal.SIGCONT)
+        crowd = [connect("127.0.0.1") for _ in range(400)]
+        for sock in crowd:
+            sock.sendall(client_hello())
+        plain = connect("127.0.0.2")
+        server.process.send_signal(signal.SIGCONT)
+        with any_certificate().wrap_socket(plain) as good:
+            good.sendall(b"GET /healthz HTTP/1.1\r\nHost: usher.test\r\n\r\n")
+            assert good.recv(4096).startswith(b"HTTP/1.1 200 ")
+            server.process.send_signal(signal.SIGSTOP)  # and nobody else is answered
+            poll = select.poll()
+            for sock in crowd:
+                poll.register(sock, select.POLLIN)
+            assert len(poll.poll(0)) < 0.8 * len(crowd)

@@ -131,7 +131,7 @@ async def test_a_change_reaches_the_joins_of_every_node(
 
 
 @pytest.mark.gen_test
-async def test_what_cannot_be_looked_up_lets_nobody_in_until_it_can(database_url: str) -> None:
+async def test_what_cannot_be_looked_up_admits_nobody_until_it_can(database_url: str) -> None:
     async with node(database_url) as parts:
         owner, ada = await parts.user("Owner"), await parts.signed_in()
         channel = await parts.channels.create(owner, "Herons", private=False)

@@ -175,7 +175,7 @@ async def test_a_ticket_of_the_old_role_opens_nothing(installation: Installation
 
 
 @pytest.mark.gen_test
-async def test_the_role_that_somebody_has_already_changes_nothing(
+async def test_the_role_that_a_user_has_already_changes_nothing(
     installation: Installation,
 ) -> None:
     server, admin = installation
@@ -192,7 +192,7 @@ async def test_the_role_that_somebody_has_already_changes_nothing(
     [{}, {"role": "king"}, {"role": None}, {"disabled": "yes"}, {"disabled": None}, {"name": "x"}],
     ids=str,
 )
-def test_a_change_that_is_none_is_a_bad_request(
+def test_a_change_that_is_invalid_is_a_bad_request(
     installation: Installation, body: dict[str, Any]
 ) -> None:
     server, admin = installation
@@ -205,7 +205,7 @@ def test_a_change_that_is_none_is_a_bad_request(
 
 
 @pytest.mark.gen_test
-async def test_disabling_cuts_every_socket_and_session_and_lets_nobody_in(
+async def test_disabling_cuts_every_socket_and_session_and_admits_nobody(
     installation: Installation,
 ) -> None:
     server, admin = installation

@@ -226,7 +226,7 @@ def test_the_own_address_is_no_password(server: Usher) -> None:
 @pytest.mark.parametrize(
     "password", [OTHER_PASSWORD * 50, "ключ под старым 海 камнем", " 5 mild otters "]
 )
-def test_long_and_unusual_passwords_are_taken_as_they_are(server: Usher, password: str) -> None:
+def test_long_and_unusual_passwords_are_accepted_as_they_are(server: Usher, password: str) -> None:
     email = address()
     body = {"email": email, "password": password, "name": "Ada", "client": "native"}
     assert Client(server).post("/api/auth/signup", body).status == 201
@@ -501,7 +501,7 @@ def test_a_huge_body_without_an_announcement_is_not_read_to_its_end(server: Ushe
     ("method", "path"),
     [
         ("GET", "/api/auth/login"),
-        ("DELETE", "/api/auth/me"),
+        ("DELETE", "/api/auth/refresh"),
         ("PUT", "/api/auth/password"),
         ("GET", "/api/ws/ticket"),
         ("POST", "/api/sessions"),
@@ -509,7 +509,7 @@ def test_a_huge_body_without_an_announcement_is_not_read_to_its_end(server: Ushe
         ("POST", "/healthz"),
     ],
 )
-def test_another_method_is_refused_with_those_that_are_taken(
+def test_another_method_is_refused_with_those_that_are_accepted(
     server: Usher, method: str, path: str
 ) -> None:
     answer = Client(server).call(method, path)

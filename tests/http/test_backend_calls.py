@@ -87,7 +87,7 @@ def test_a_key_is_shown_once_and_listed_without_it(environment: Installation) ->
     }
 
 
-def test_a_key_lies_nowhere_but_as_a_hash(environment: Installation) -> None:
+def test_a_key_is_stored_nowhere_but_as_a_hash(environment: Installation) -> None:
     key = environment.key()
     assert key.token is not None
     assert publish(key, environment.room).status == 204
@@ -198,9 +198,7 @@ def test_a_key_is_no_user(environment: Installation) -> None:
 @pytest.mark.parametrize(
     "token", ["usher_key_", "usher_key_x", "usher_key_" + "x" * 5000, "usher_"]
 )
-def test_what_is_no_key_is_refused_without_a_word_more(
-    environment: Installation, token: str
-) -> None:
+def test_what_is_no_key_is_refused_silently_more(environment: Installation, token: str) -> None:
     plain_refusal(
         publish(Client(environment.server, token=token), "user:x"), 401, "unauthenticated"
     )
@@ -715,7 +713,7 @@ def test_a_logout_that_waits_takes_the_cookies_away(environment: Installation) -
     assert browser.cookies.keys() == {"device"}
 
 
-def test_a_logout_of_what_is_over_is_no_fault_but_one_of_nobody_is(
+def test_a_logout_of_what_has_ended_is_no_fault_but_one_of_nobody_is(
     environment: Installation,
 ) -> None:
     plain_refusal(

@@ -254,7 +254,7 @@ def test_who_only_reads_or_writes_changes_nothing(server: Usher, right: str) -> 
     assert owner.get(path).body["name"] == "Herons"
 
 
-def test_a_stranger_cannot_tell_a_private_channel_from_none(server: Usher) -> None:
+def test_a_unauthenticated_client_cannot_tell_a_private_channel_from_none(server: Usher) -> None:
     owner, member, stranger = user(server), user(server), user(server)
     path, nowhere = opened(owner), f"/api/channels/{NOWHERE}"
     let_in(owner, path, member)
@@ -360,7 +360,7 @@ def test_a_browser_manages_channels_with_its_cookie(server: Usher) -> None:
         ("GET", f"/{NOWHERE}/members/{NOWHERE}", "PUT, DELETE, OPTIONS"),
     ],
 )
-def test_a_method_that_is_not_taken_is_named_as_such(
+def test_a_method_that_is_not_accepted_is_named_as_such(
     server: Usher, method: str, path: str, allowed: str
 ) -> None:
     answer = user(server).call(method, "/api/channels" + path)

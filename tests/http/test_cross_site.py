@@ -76,7 +76,7 @@ def forgeable(server: Usher) -> Client:
     ],
     ids=str,
 )
-def test_an_unsafe_call_by_cookie_from_the_own_page_is_taken(
+def test_an_unsafe_call_by_cookie_from_the_own_page_is_accepted(
     server: Usher, headers: dict[str, str]
 ) -> None:
     browser = forgeable(server)

@@ -258,7 +258,7 @@ def test_or_by_whoever_gives_the_password(installation: Usher) -> None:
     assert client.get("/api/auth/me").status == 200
 
 
-def test_an_account_that_a_stranger_opened_becomes_that_of_the_address(
+def test_an_account_that_a_unauthenticated_client_opened_becomes_that_of_the_address(
     installation: Usher,
 ) -> None:
     squatter, email, box = person(installation)
@@ -271,7 +271,7 @@ def test_an_account_that_a_stranger_opened_becomes_that_of_the_address(
     log_in(installation, email, password=NEW)
 
 
-def test_a_reset_link_takes_an_unconfirmed_account_from_a_stranger_too(
+def test_a_reset_link_takes_an_unconfirmed_account_from_a_unauthenticated_client_too(
     installation: Usher,
 ) -> None:
     squatter, email, box = person(installation)
@@ -529,7 +529,7 @@ def test_a_user_agent_is_described_in_words_of_ours() -> None:
     assert described("Mozilla/5.0 (iPhone; CPU like Mac OS X) Safari/604") == "Safari on iPhone"
 
 
-def test_a_stranger_never_gets_mails_about_an_address_they_did_not_prove(
+def test_a_unauthenticated_client_never_gets_mails_about_an_address_they_did_not_prove(
     behind_proxy: Usher,
 ) -> None:
     _, email, box = person(behind_proxy)

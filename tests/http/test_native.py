@@ -341,7 +341,7 @@ def test_what_is_wrong_with_the_request_is_told_to_the_app(app: App, stranger: C
     "uri",
     ["", "https://evil.example/", "http://localhost:1/", "//evil.example", "com.example.other:/"],
 )
-def test_nothing_goes_to_a_redirect_uri_that_is_not_taken(
+def test_nothing_goes_to_a_redirect_uri_that_is_not_accepted(
     app: App, stranger: Client, uri: str
 ) -> None:
     for path in (LOGIN, "/sign-in"):

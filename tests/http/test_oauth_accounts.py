@@ -169,7 +169,7 @@ def test_a_provider_that_is_down_can_not_be_linked_now(database_kind: str) -> No
         plain_refusal(answer, 503, "provider_unavailable")
 
 
-def test_somebody_elses_account_there_can_not_be_linked(server: Usher, op: Provider) -> None:
+def test_another_users_account_there_can_not_be_linked(server: Usher, op: Provider) -> None:
     first, second = (sign_up(server, browser=True) for _ in range(2))
     come_back(first, link(first))
     refused(come_back(second, link(second)), 409, "linked_elsewhere")
@@ -202,7 +202,7 @@ def test_what_was_begun_with_an_old_password_links_nothing(server: Usher, op: Pr
     assert not linked(browser)
 
 
-def test_who_is_somebody_else_meanwhile_links_nothing(server: Usher, op: Provider) -> None:
+def test_who_is_another_user_meanwhile_links_nothing(server: Usher, op: Provider) -> None:
     browser, other = (sign_up(server, browser=True) for _ in range(2))
     url = link(browser)
     browser.cookies["access_token"] = other.cookies["access_token"]
@@ -319,7 +319,7 @@ async def test_who_signs_out_there_too_is_told_where_to_go(server: Usher, op: Pr
     }
 
 
-def test_a_session_that_is_over_tells_an_old_token_nothing(database_kind: str) -> None:
+def test_a_session_that_has_ended_tells_an_old_token_nothing(database_kind: str) -> None:
     with (
         provider() as op,
         usher(database_kind, **settings_for(op), ACCESS_TOKEN_TTL_SECONDS=1) as server,

@@ -66,7 +66,7 @@ def browser(server: Usher) -> Client:
     return Client(server, browser=True)
 
 
-def test_where_addresses_are_confirmed_first_the_provider_has_to_vouch_for_it(
+def test_where_addresses_are_confirmed_first_the_provider_has_to_verify_it(
     database_kind: str, op: Provider
 ) -> None:
     settings = settings_for(op)
@@ -104,7 +104,7 @@ def test_every_sign_in_has_values_of_its_own(op: Provider, browser: Client) -> N
         assert first[name] != second[name]
 
 
-def test_what_is_under_way_lies_in_the_browser_and_shows_nothing(
+def test_what_is_in_progress_lies_in_the_browser_and_shows_nothing(
     op: Provider, browser: Client
 ) -> None:
     answer = browser.get(LOGIN)
@@ -259,7 +259,7 @@ def test_a_state_works_once(op: Provider, browser: Client) -> None:
     assert op.count("token") == before + 1
 
 
-def test_a_state_of_another_browser_is_not_taken(
+def test_a_state_of_another_browser_is_not_accepted(
     server: Usher, op: Provider, browser: Client
 ) -> None:
     mine, theirs = begin(browser), Client(server, browser=True)
@@ -270,13 +270,13 @@ def test_a_state_of_another_browser_is_not_taken(
     assert theirs.get("/api/auth/me").status == 401
 
 
-def test_a_changed_state_is_not_taken(op: Provider, browser: Client) -> None:
+def test_a_changed_state_is_not_accepted(op: Provider, browser: Client) -> None:
     way_back = back_from(begin(browser))
     refused(browser.get(changed(way_back, state="x" * 43)), 400, "stale")
     refused(browser.get(changed(way_back, state=None)), 400, "stale")
 
 
-def test_a_cookie_that_was_changed_is_not_taken(op: Provider, browser: Client) -> None:
+def test_a_cookie_that_was_changed_is_not_accepted(op: Provider, browser: Client) -> None:
     way_back = back_from(begin(browser))
     (name,) = [name for name in browser.cookies if name.startswith("oauth_")]
     browser.cookies[name] = browser.cookies[name][:-6] + "AAAA=="
@@ -405,7 +405,7 @@ def test_a_token_endpoint_that_errs_signs_nobody_in(
     assert not op.elsewhere.requests
 
 
-def test_a_key_that_was_changed_while_somebody_signs_in_is_found(
+def test_a_key_that_was_changed_while_a_user_signs_in_is_found(
     op: Provider, browser: Client, server: Usher
 ) -> None:
     sign_in(server)
@@ -436,7 +436,7 @@ def test_an_address_that_is_only_claimed_does_not_open_the_account(
     assert op.user["email"] not in words
 
 
-def test_somebody_without_an_address_is_told(op: Provider, browser: Client) -> None:
+def test_a_user_without_an_address_is_told(op: Provider, browser: Client) -> None:
     del op.user["email"]
     refused(come_back(browser, begin(browser)), 403, "no_email")
 

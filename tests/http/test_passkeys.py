@@ -136,7 +136,7 @@ def test_an_address_of_numbers_has_none_and_says_what_works(server: Usher) -> No
             assert f"http://localhost:{port}" in told["detail"]
 
 
-def test_an_administrator_removes_the_factors_of_somebody_who_lost_them() -> None:
+def test_an_administrator_removes_the_factors_of_a_user_who_lost_them() -> None:
     with usher("sqlite") as own:
         admin, email = sign_up(own), address()
         client = sign_up(own, email=email)

@@ -106,7 +106,7 @@ def test_an_administrator_may_open_one_too_and_nobody_else(installation: Install
     assert admin.post(USERS, {**body, "role": "user"}).body["user"]["role"] == "user"
 
 
-def test_an_address_that_is_taken_is_said_to_be(installation: Installation) -> None:
+def test_an_address_that_is_accepted_is_said_to_be(installation: Installation) -> None:
     server, admin = installation
     backend, email = key(installation, "users"), address()
     sign_up(server, email=email)
@@ -165,7 +165,7 @@ def test_an_account_opened_by_a_key_is_changed_by_it_until_it_is_an_administrato
     plain_refusal(backend.call("PATCH", path, {"disabled": True}), 403, "forbidden")
 
 
-def test_links_that_are_none_have_an_hourly_limit_and_a_good_one_is_let_in() -> None:
+def test_links_that_are_invalid_have_an_hourly_limit_and_a_good_one_is_let_in() -> None:
     with usher("sqlite", LIMIT_WRONG_SIGNINS=3) as server:
         admin = sign_up(server)
         token = token_of(server, opened(admin, address())["set_password_url"])

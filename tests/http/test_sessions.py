@@ -177,7 +177,7 @@ def test_ending_another_of_ones_sessions_leaves_the_cookies(server: Usher) -> No
 
 
 @pytest.mark.parametrize("which", ["another's", "unknown"])
-def test_a_session_that_is_not_ones_own_is_not_found(server: Usher, which: str) -> None:
+def test_a_session_that_is_not_their_own_is_not_found(server: Usher, which: str) -> None:
     mine, theirs = sign_up(server), sign_up(server)
     target = session_id(theirs) if which == "another's" else "AAAAAAAAAAAAAAAAAAAAAA"
     plain_refusal(mine.call("DELETE", f"/api/sessions/{target}"), 404, "not_found")
@@ -218,7 +218,7 @@ def test_an_ended_session_leaves_the_list(server: Usher) -> None:
     assert live_sockets(one) == {session_id(one): 0}
 
 
-def test_a_session_past_its_absolute_end_is_over(database_kind: str) -> None:
+def test_a_session_past_its_absolute_end_has_ended(database_kind: str) -> None:
     with usher(database_kind, SESSION_LIFETIME_SECONDS=0.5, ACCESS_TOKEN_TTL_SECONDS=60) as server:
         client = sign_up(server)
         time.sleep(0.6)  # only time ends it

@@ -107,7 +107,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("target", GOOD)
-def test_it_goes_on_to_what_is_ours_or_allowed(server: Usher, ada: Client, target: str) -> None:
+def test_it_continues_to_what_is_ours_or_allowed(server: Usher, ada: Client, target: str) -> None:
     path = f"/sign-in?next={quote(target, safe='')}"
     assert next_of(Client(server).get(path)) == target
     answer = ada.get(path)
@@ -145,7 +145,7 @@ def test_names_of_this_machine_are_ours_with_our_port_only(server: Usher) -> Non
     assert origins.is_own(f"http://localhost:{server.port}")
 
 
-def test_nobody_is_sent_on_by_a_sign_in_that_is_over(server: Usher) -> None:
+def test_nobody_is_sent_on_by_a_sign_in_that_has_ended(server: Usher) -> None:
     gone = sign_up(server, browser=True)
     kept = dict(gone.cookies)
     assert gone.post("/api/auth/logout").status == 204
@@ -220,7 +220,7 @@ def servers_default() -> Iterator[Usher]:
         yield running
 
 
-def test_the_way_to_a_provider_goes_on_refusing_a_target_off_the_site(server: Usher) -> None:
+def test_the_way_to_a_provider_continues_refusing_a_target_off_the_site(server: Usher) -> None:
     for target in BAD[2:8]:
         answer = Client(server).get(f"/oauth/nobody/login?{urlencode({'next': target})}")
         assert answer.status == 400

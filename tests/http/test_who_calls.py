@@ -185,7 +185,7 @@ def test_without_a_credential_or_with_an_app_token_it_is_401(installation: Insta
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "post", "GET, POST", "?"])
-def test_an_unsafe_request_with_a_cookie_has_to_be_a_page_of_ones_own(
+def test_an_unsafe_request_with_a_cookie_has_to_be_a_page_of_their_own(
     installation: Installation, method: str
 ) -> None:
     ada = sign_up(installation.server, browser=True)
@@ -290,7 +290,7 @@ def test_an_app_token_opens_nothing_of_ushers_own(installation: Installation) ->
         plain_refusal(caller.call(method, path), 401, "unauthenticated")
 
 
-def test_an_app_token_by_cookie_needs_a_page_of_ones_own(installation: Installation) -> None:
+def test_an_app_token_by_cookie_needs_a_page_of_their_own(installation: Installation) -> None:
     ada = sign_up(installation.server, browser=True)
     assert ada.post("/api/auth/app-token", {"audience": "shop"}).status == 200
     ada.browser = False

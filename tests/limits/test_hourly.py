@@ -109,7 +109,7 @@ def test_a_refusal_says_how_long_and_keeps_nothing(redis_server: RealRedis) -> N
     run(work())
 
 
-def test_all_are_taken_in_one_round_trip(redis_server: RealRedis) -> None:
+def test_all_are_accepted_in_one_round_trip(redis_server: RealRedis) -> None:
     async def work() -> None:
         async with connected(redis_server) as store:
             counting = CountingStore(store)
@@ -119,7 +119,7 @@ def test_all_are_taken_in_one_round_trip(redis_server: RealRedis) -> None:
     run(work())
 
 
-def test_who_goes_on_against_a_full_window_is_refused_without_redis(
+def test_who_continues_against_a_full_window_is_refused_without_redis(
     redis_server: RealRedis,
 ) -> None:
     async def work() -> None:
@@ -149,7 +149,7 @@ def test_a_counter_without_an_end_gets_one(redis_server: RealRedis) -> None:
     run(work())
 
 
-def test_each_node_counts_alone_while_redis_is_away(redis_server: RealRedis) -> None:
+def test_each_node_counts_alone_while_redis_is_unavailable(redis_server: RealRedis) -> None:
     async def work() -> None:
         async with connected(redis_server) as store:
             metrics = Metrics()

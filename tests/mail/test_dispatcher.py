@@ -408,7 +408,7 @@ def test_mails_under_a_key_that_is_not_there_wait_for_it(
     assert caplog.text.count("no encryption key fits") == 1
 
 
-def test_strangers_fill_their_share_of_the_outbox_only(
+def test_unauthenticated_clients_fill_their_share_of_the_outbox_only(
     database_url: str, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "MAX_ASKED_ROWS", 3)
@@ -427,6 +427,37 @@ def test_strangers_fill_their_share_of_the_outbox_only(
             assert one.count("dropped") == 4
 
     asyncio.run(check())
+
+
+def test_what_strangers_ask_for_keeps_no_notice_waiting(
+    database_url: str, server: MailServer
+) -> None:
+    async def check() -> None:
+        async with sending(database_url, smtp(server)) as one:
+            for number in range(3):
+                await one.reset(f"ada{number}@example.org")
+            await one.outbox.send("password_changed", ADA, {})
+            await one.work()
+
+    asyncio.run(check())
+    assert server.recipients[0] == ADA
+    assert len(server.recipients) == 4
+
+
+def test_a_mailbox_that_has_had_enough_gets_no_more(database_url: str, server: MailServer) -> None:
+    async def never(_: Letter) -> bool:
+        return False
+
+    async def check() -> None:
+        async with sending(database_url, smtp(server)) as one:
+            one.dispatcher._may = never
+            await one.outbox.send("password_changed", ADA, {})
+            await one.work()
+            assert one.count("limited") == 1
+            assert await one.waiting() == []
+
+    asyncio.run(check())
+    assert server.tried == 0
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -481,7 +512,7 @@ def test_without_a_mail_server_mails_become_files_for_the_servers_user_only(
             assert await one.waiting() == []
 
     asyncio.run(check())
-    first, second = written(folder)
+    second, first = written(folder)
     assert link_of(first) == LINK
     assert "was changed" in second["Subject"]
     assert folder.stat().st_mode & 0o777 == 0o700

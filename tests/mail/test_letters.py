@@ -103,7 +103,7 @@ def test_own_templates_stand_in_for_those_of_the_same_name(tmp_path: Path) -> No
     assert "belongs to an account" in text_of(other)
 
 
-def test_an_own_page_is_taken_as_it_is_and_escapes_what_it_shows(tmp_path: Path) -> None:
+def test_an_own_page_is_accepted_as_it_is_and_escapes_what_it_shows(tmp_path: Path) -> None:
     (tmp_path / "reset_password.html").write_text('<p>{{ name }}</p><a href="{{ link }}">go</a>')
     html = html_of(parsed(sent(RESET, Letters(HERE, tmp_path))))
     assert html.strip() == f'<p>Example &amp; Co</p><a href="{LINK}">go</a>'

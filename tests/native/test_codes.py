@@ -170,7 +170,7 @@ async def test_what_ends_login_sessions_ends_one_that_waits(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_the_session_of_an_app_is_no_new_proof_of_who_somebody_is(database_url: str) -> None:
+async def test_the_session_of_an_app_is_no_new_proof_of_who_a_user_is(database_url: str) -> None:
     async with node(database_url) as parts:
         browser = await parts.signed_in()
         proven = parts.clock()
@@ -183,7 +183,7 @@ async def test_the_session_of_an_app_is_no_new_proof_of_who_somebody_is(database
 
 
 @pytest.mark.gen_test
-async def test_only_a_whole_living_sign_in_of_a_browser_makes_one(database_url: str) -> None:
+async def test_only_a_whole_live_sign_in_of_a_browser_makes_one(database_url: str) -> None:
     async with node(database_url) as parts:
         one, other = await parts.signed_in(), await parts.signed_in()
         codes = parts.services.native_codes

@@ -212,7 +212,7 @@ def test_every_refusal_has_a_word_of_the_protocol(error: UsherError, word: str) 
     assert said == {"error": [word], "error_description": [error.code], "iss": [ISSUER]}
 
 
-def test_a_person_is_shown_where_it_goes() -> None:
+def test_a_user_is_shown_where_it_goes() -> None:
     assert shown_target(LOOPBACK) == "127.0.0.1:49152"
     assert shown_target("com.example.app:/callback") == "com.example.app"
     assert shown_target("https://app.example/signed-in") == "app.example"

@@ -62,7 +62,7 @@ async def test_work_runs_in_a_thread_and_gives_its_result_or_its_error() -> None
 
 
 @pytest.mark.gen_test
-async def test_as_many_calls_as_threads_are_under_way_and_the_rest_wait() -> None:
+async def test_as_many_calls_as_threads_are_in_progress_and_the_rest_wait() -> None:
     work = Held()
     with threads(threads=2, max_waiting=3) as calls:
         running = [started(calls, work) for _ in range(5)]
@@ -148,7 +148,7 @@ async def test_a_caller_that_is_cancelled_takes_waiting_work_with_it_and_no_othe
 
 
 @pytest.mark.gen_test
-async def test_closing_tells_those_who_wait_and_lets_what_is_under_way_end() -> None:
+async def test_closing_tells_those_who_wait_and_lets_what_is_in_progress_end() -> None:
     work = Held()
     with threads(threads=1) as calls:
         running, waiting = started(calls, work), started(calls, work)
@@ -163,7 +163,7 @@ async def test_closing_tells_those_who_wait_and_lets_what_is_under_way_end() -> 
 
 
 @pytest.mark.gen_test
-async def test_a_provider_that_hangs_holds_up_no_other() -> None:
+async def test_a_provider_that_hangs_blocks_no_other() -> None:
     with provider() as hanging, provider() as sound:
         hanging.misbehave(discovery="held")
         providers = Providers(

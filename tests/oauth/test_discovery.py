@@ -49,7 +49,7 @@ def discovery_of(op: Provider, clock: Clock | None = None) -> Discovery:
 
 
 @pytest.mark.parametrize("path", ["", "/", "/realms/usher"])
-def test_the_document_lies_below_the_issuer_which_is_compared_to_the_letter(path: str) -> None:
+def test_the_document_lies_below_the_issuer_which_is_compared_exactly(path: str) -> None:
     with provider(path=path) as op:
         found = discovery_of(op).metadata()
         assert found.issuer == op.issuer
@@ -73,7 +73,7 @@ def test_each_fault_of_the_document_is_no_document(op: Provider, fault: str) -> 
 
 
 @pytest.mark.parametrize("quirk", sorted([*DISCOVERY_QUIRKS, *TAKEN_ELSEWHERE]))
-def test_each_quirk_of_the_document_is_taken(op: Provider, quirk: str) -> None:
+def test_each_quirk_of_the_document_is_accepted(op: Provider, quirk: str) -> None:
     op.misbehave(discovery=quirk)
     found = discovery_of(op).metadata()
     assert found.issuer == op.issuer
@@ -171,7 +171,7 @@ def test_a_document_is_kept_as_long_as_it_says_within_bounds(
     assert lifetime(headers) == seconds
 
 
-def test_the_document_is_fetched_again_when_its_time_is_over_and_not_before(op: Provider) -> None:
+def test_the_document_is_fetched_again_when_its_time_has_ended_and_not_before(op: Provider) -> None:
     clock, op.discovery_cache = Clock(), "max-age=600"
     discovery = discovery_of(op, clock)
     discovery.metadata()
@@ -210,7 +210,7 @@ def test_a_document_that_is_too_old_is_not_used_when_no_new_one_comes(
     assert discovery.known() == first, "for those who must not wait"
 
 
-def test_strangers_make_us_ask_seldom_and_do_with_what_is_known(op: Provider) -> None:
+def test_unauthenticated_clients_make_us_ask_seldom_and_do_with_what_is_known(op: Provider) -> None:
     clock = Clock()
     discovery = discovery_of(op, clock)
     op.misbehave(discovery="http_500")
@@ -255,7 +255,7 @@ def test_an_issuer_with_a_place_for_the_tenant_takes_the_tenant_of_the_token(
     "tenant",
     [None, "", "common", 7, [], TENANT, GUID.upper(), GUID + "\n", f"{GUID}/../{GUID}", GUID[:-1]],
 )
-def test_a_tenant_that_is_no_guid_is_taken_nowhere(tenants: Metadata, tenant: Any) -> None:
+def test_a_tenant_that_is_no_guid_is_accepted_nowhere(tenants: Metadata, tenant: Any) -> None:
     assert not tenants.accepts_issuer(tenants.issuer.replace(TENANT, str(tenant)), tenant)
 
 
@@ -265,7 +265,7 @@ def test_nor_is_a_token_of_another_tenant_than_it_says(tenants: Metadata) -> Non
     assert not tenants.accepts_issuer(tenants.issuer, GUID)
 
 
-def test_an_issuer_without_such_a_place_is_compared_to_the_letter() -> None:
+def test_an_issuer_without_such_a_place_is_compared_exactly() -> None:
     found = read_metadata(SAID, ISSUER)
     assert found.accepts_issuer(ISSUER, None)
     assert found.accepts_issuer(ISSUER, GUID)

@@ -53,7 +53,9 @@ def test_who_waited_for_a_fetch_that_failed_does_not_try_again() -> None:
     assert calls == 1
 
 
-def test_strangers_cause_a_fetch_now_and_then_and_others_whenever_they_need_one() -> None:
+def test_unauthenticated_clients_cause_a_fetch_now_and_then_and_others_whenever_they_need_one() -> (
+    None
+):
     clock = Clock()
     fetches = Fetches(clock)
     assert fetches.allowed(unauthenticated=True)

@@ -38,7 +38,7 @@ def hub() -> Iterator[GitHub]:
         yield running
 
 
-def test_somebody_is_known_by_number_and_by_the_primary_address(hub: GitHub) -> None:
+def test_a_user_is_known_by_number_and_by_the_primary_address(hub: GitHub) -> None:
     person, grant = exchanged(github_provider(hub))
     assert person.subject == str(hub.user["id"])
     assert person.issuer == f"{hub.origin}/login/oauth"

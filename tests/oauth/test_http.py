@@ -306,7 +306,7 @@ def test_what_goes_to_this_machine_in_clear_goes_through_no_proxy(
     assert op.elsewhere.requests == []
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+def test_a_certificate_that_nobody_verified_is_refused(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate(tmp_path))
     got: list[bytes] = []

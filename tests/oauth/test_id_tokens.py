@@ -97,7 +97,7 @@ def test_each_fault_of_an_id_token_is_refused(fault: str, algorithm: Algorithm) 
 
 @pytest.mark.parametrize("algorithm", get_args(Algorithm))
 @pytest.mark.parametrize("quirk", sorted(ID_TOKEN_QUIRKS))
-def test_each_quirk_of_an_id_token_is_taken(quirk: str, algorithm: Algorithm) -> None:
+def test_each_quirk_of_an_id_token_is_accepted(quirk: str, algorithm: Algorithm) -> None:
     with provider(id_token=quirk, algorithm=algorithm) as op:
         person, _ = exchanged(oidc(op))
         assert person.subject == op.user["sub"]
@@ -139,7 +139,7 @@ def test_a_time_is_a_number_that_fits_into_a_row(op: Provider, name: str, value:
 
 
 @pytest.mark.parametrize("value", ["tomorrow", {}, None, FAR_AHEAD, 1e400])
-def test_nbf_is_heeded_where_it_is_there(op: Provider, value: object) -> None:
+def test_nbf_is_checked_where_it_is_there(op: Provider, value: object) -> None:
     assert verified(op, signed(op, nbf=time.time() - 1)).subject == "ada"
     with pytest.raises(SignInRefused) as caught:
         verified(op, signed(op, nbf=value))
@@ -269,7 +269,7 @@ def test_a_token_that_nests_deep_is_refused(op: Provider) -> None:
     assert verified(op, token).subject == "ada"
 
 
-def test_a_long_token_is_taken_as_long_as_it_is_not_too_long(op: Provider) -> None:
+def test_a_long_token_is_accepted_as_long_as_it_is_not_too_long(op: Provider) -> None:
     groups = [f"group-{number}" for number in range(1000)]
     assert verified(op, signed(op, groups=groups)).claims["groups"] == groups
     with pytest.raises(SignInRefused, match="too long"):
@@ -342,7 +342,7 @@ def metadata_with(*algorithms: str) -> Metadata:
 
 
 @pytest.mark.parametrize("algorithm", sorted(KEY_TYPES))
-def test_each_algorithm_is_taken_where_the_provider_says_that_it_uses_it(algorithm: str) -> None:
+def test_each_algorithm_is_accepted_where_the_provider_says_that_it_uses_it(algorithm: str) -> None:
     key = private_key(algorithm)
     digest = hashlib.new(HASHES[algorithm], ACCESS_TOKEN.encode()).digest()
     hashed = encoded(digest[: len(digest) // 2])
@@ -488,7 +488,7 @@ def signed_in(op: Provider) -> Provider:
         ({"events": {LOGOUT_EVENT: {"more": 1}}}, ("ada", "s-1")),
     ],
 )
-def test_a_logout_token_names_a_person_or_a_session_or_both(
+def test_a_logout_token_names_a_user_or_a_session_or_both(
     op: Provider, claims: dict[str, Any], about: tuple[str | None, str | None]
 ) -> None:
     found = heard(op, op.logout_token(**{"sub": "ada", "sid": "s-1", **claims}))
@@ -566,7 +566,7 @@ def test_the_type_of_a_logout_token_may_be_written_in_two_ways(
 
 
 @pytest.mark.parametrize("typ", ["JWT", LEFT_OUT])
-def test_without_its_type_it_is_taken_only_where_the_settings_say_so(
+def test_without_its_type_it_is_accepted_only_where_the_settings_say_so(
     signed_in: Provider, typ: object
 ) -> None:
     token = signed_in.logout_token(header={"typ": typ})
@@ -596,7 +596,7 @@ def test_an_id_token_does_not_pass_for_a_logout_token_nor_the_other_way_round(
 
 
 @pytest.mark.parametrize("length", [256, 304, 10_000])
-def test_long_names_of_sessions_and_tokens_are_taken_and_told_apart(
+def test_long_names_of_sessions_and_tokens_are_accepted_and_told_apart(
     op: Provider, length: int
 ) -> None:
     # idpyoidc's have 304 characters and more.
@@ -620,7 +620,7 @@ def test_a_subject_has_255_characters_at_most(op: Provider, length: int) -> None
     assert "sub" in refused(caught)
 
 
-def test_a_logout_token_without_an_end_is_taken_only_where_the_settings_say_so(
+def test_a_logout_token_without_an_end_is_accepted_only_where_the_settings_say_so(
     signed_in: Provider,
 ) -> None:
     now = int(time.time())

@@ -165,7 +165,7 @@ def test_a_set_that_was_just_fetched_is_not_fetched_again_for_a_key_that_is_not_
     assert op.count("jwks") == 1
 
 
-def test_strangers_cannot_make_us_fetch_again_and_again(op: Provider) -> None:
+def test_unauthenticated_clients_cannot_make_us_fetch_again_and_again(op: Provider) -> None:
     clock = Clock()
     keys = keys_of(op, clock)
     for number in range(20):

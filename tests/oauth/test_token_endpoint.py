@@ -211,7 +211,7 @@ WRONG: tuple[dict[str, object], ...] = (
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: repr(wrong)[:40])
-def test_a_member_of_a_wrong_kind_makes_an_answer_of_no_use(wrong: dict[str, object]) -> None:
+def test_a_member_of_a_wrong_kind_makes_an_answer_unusable(wrong: dict[str, object]) -> None:
     with Tokens(**wrong) as endpoint, pytest.raises(ProviderUnavailable):
         endpoint.refreshed()
 
@@ -303,7 +303,7 @@ def test_a_rotated_refresh_token_takes_the_place_of_the_old_one(op: Provider) ->
 
 
 @pytest.mark.parametrize("refresh_token", [{}, {"refresh_token": None}, {"refresh_token": ""}])
-def test_where_no_new_refresh_token_comes_the_old_one_goes_on(
+def test_where_no_new_refresh_token_comes_the_old_one_continues(
     refresh_token: dict[str, object],
 ) -> None:
     with Tokens(**refresh_token) as endpoint:
@@ -358,7 +358,7 @@ SPECIAL = "sp ace+pl%us:col/on?&=äß€\"'\\~"
 
 
 @pytest.mark.parametrize("method", [POST, BASIC])
-def test_a_client_shows_who_it_is_in_the_way_that_is_taken(
+def test_a_client_shows_who_it_is_in_the_way_that_is_accepted(
     op: Provider, method: ClientAuth
 ) -> None:
     op.client_id, op.client_secret = f"id {SPECIAL}", f"secret {SPECIAL}"

@@ -60,7 +60,7 @@ def test_any_other_address_does_not(email: str) -> None:
     assert "@" not in caught.value.evidence
 
 
-def test_nor_does_an_address_that_the_provider_does_not_vouch_for() -> None:
+def test_nor_does_an_address_that_the_provider_does_not_verify() -> None:
     with pytest.raises(SignInRefused):
         check_domain(person(verified=False), settings(email_domains=("example.org",)))
 
@@ -100,7 +100,7 @@ def test_without_allowed_domains_everybody_comes_in(email: str) -> None:
         "josé@example.org",
     ],
 )
-def test_a_provider_vouches_for_an_address_that_it_spells_as_we_do(email: str) -> None:
+def test_a_provider_verified_an_address_that_it_spells_as_we_do(email: str) -> None:
     assert verified_address(person(email)) == address_of(person(email)) is not None
     assert verified_address(person(email, verified=False)) is None
 

@@ -106,7 +106,7 @@ async def test_it_is_used_once_until_it_would_be_too_late_anyway(database_url: s
 
 
 @pytest.mark.gen_test
-async def test_an_attempt_is_over_after_ten_minutes(database_url: str) -> None:
+async def test_an_attempt_has_ended_after_ten_minutes(database_url: str) -> None:
     clock = Clock()
     async with opened(database_url) as database:
         attempts = attempts_of(database, clock)

@@ -143,7 +143,7 @@ async def account(
 
 
 @pytest.mark.gen_test
-async def test_somebody_new_gets_an_account_without_a_password(database_url: str) -> None:
+async def test_a_user_new_gets_an_account_without_a_password(database_url: str) -> None:
     async with node(database_url) as parts:
         signed_in = await sign_in(parts, person(sid="s-1"))
         assert parts.tokens.verify(signed_in.access_token.reveal()) == signed_in.claims
@@ -196,7 +196,7 @@ async def test_of_many_who_race_to_be_first_on_two_nodes_one_is(database_url: st
 
 
 @pytest.mark.gen_test
-async def test_a_person_who_comes_many_times_at_once_gets_one_account(database_url: str) -> None:
+async def test_a_user_who_comes_many_times_at_once_gets_one_account(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         # Others race for the first place meanwhile: who loses that may lose another one.
         crowd = [person(), person("grace", "grace@example.org"), person("eve", "eve@example.org")]
@@ -278,7 +278,7 @@ async def test_a_name_can_be_shown_and_is_never_an_address(
 
 
 @pytest.mark.gen_test
-async def test_somebody_known_comes_back_to_the_same_account_whatever_changed_there(
+async def test_a_known_user_comes_back_to_the_same_account_whatever_changed_there(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -297,7 +297,7 @@ async def test_somebody_known_comes_back_to_the_same_account_whatever_changed_th
 
 
 @pytest.mark.gen_test
-async def test_an_address_opens_nothing_that_is_somebody_elses_now(database_url: str) -> None:
+async def test_an_address_opens_nothing_that_is_another_users_now(database_url: str) -> None:
     async with node(database_url) as parts:
         ada = await sign_in(parts)
         await sign_in(parts, person("grace", "grace@example.org"))
@@ -306,7 +306,7 @@ async def test_an_address_opens_nothing_that_is_somebody_elses_now(database_url:
 
 
 @pytest.mark.gen_test
-async def test_subjects_are_compared_to_the_letter_and_may_be_long(database_url: str) -> None:
+async def test_subjects_are_compared_exactly_and_may_be_long(database_url: str) -> None:
     async with node(database_url) as parts:
         subjects = ["ada", "Ada", "ada ", "s" * 255, "zoë", "7"]
         found = [
@@ -317,7 +317,7 @@ async def test_subjects_are_compared_to_the_letter_and_may_be_long(database_url:
 
 
 @pytest.mark.gen_test
-async def test_the_same_subject_of_another_issuer_is_another_person(database_url: str) -> None:
+async def test_the_same_subject_of_another_issuer_is_another_user(database_url: str) -> None:
     async with node(database_url) as parts:
         await sign_in(parts)
         for other in ("https://other.example", IDP + "/", ""):
@@ -356,7 +356,7 @@ async def test_who_deleted_the_account_begins_anew(database_url: str) -> None:
 @pytest.mark.gen_test
 @pytest.mark.parametrize("here", [True, False])
 @pytest.mark.parametrize("there", [True, False])
-async def test_an_account_with_the_address_is_joined_only_where_the_provider_vouches_for_it(
+async def test_an_account_with_the_address_is_joined_only_where_the_provider_verified_it(
     database_url: str, here: bool, there: bool
 ) -> None:
     async with node(database_url) as parts:
@@ -400,7 +400,7 @@ async def test_an_account_is_joined_by_one_account_of_each_provider(database_url
 
 
 @pytest.mark.gen_test
-async def test_somebody_who_joins_many_times_at_once_joins(database_url: str) -> None:
+async def test_a_user_who_joins_many_times_at_once_joins(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         user_id = await account(both[0])
         signed_in = await asyncio.gather(*(sign_in(both[number % 2]) for number in range(20)))
@@ -424,7 +424,7 @@ async def test_of_two_who_race_to_join_one_account_one_does(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_an_address_becomes_verified_when_the_provider_vouches_for_it(
+async def test_an_address_becomes_verified_when_the_provider_verified_it(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -463,7 +463,7 @@ async def emails(parts: Parts) -> dict[str, tuple[str, bool]]:
 
 
 @pytest.mark.gen_test
-async def test_an_address_follows_the_provider_and_the_old_one_is_somebody_elses(
+async def test_an_address_follows_the_provider_and_the_old_one_is_another_users(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -480,7 +480,7 @@ async def test_an_address_follows_the_provider_and_the_old_one_is_somebody_elses
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("email", ["straße@example.org", "new@example.org"])
-async def test_an_address_that_nobody_vouches_for_takes_the_old_ones_word_away(
+async def test_an_address_that_nobody_verified_takes_the_old_ones_word_away(
     database_url: str, email: str
 ) -> None:
     async with node(database_url) as parts:
@@ -521,7 +521,7 @@ async def test_an_address_that_is_not_the_providers_does_not_follow(database_url
 
 
 @pytest.mark.gen_test
-async def test_an_address_that_somebody_else_has_there_now_is_verified_no_longer(
+async def test_an_address_that_another_user_has_there_now_is_verified_no_longer(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -551,7 +551,7 @@ async def test_whoever_only_claims_an_address_takes_nothing_from_anybody(databas
 
 
 @pytest.mark.gen_test
-async def test_people_of_a_provider_that_moved_are_who_they_were(database_url: str) -> None:
+async def test_users_of_a_provider_that_moved_are_who_they_were(database_url: str) -> None:
     new = "https://new.example"
     async with node(database_url) as parts:
         ada = (await sign_in(parts)).user

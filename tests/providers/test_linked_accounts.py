@@ -233,7 +233,7 @@ async def test_linking_changes_neither_role_nor_login_session(database_url: str)
 
 
 @pytest.mark.gen_test
-async def test_linking_makes_ones_own_address_verified_where_it_is_the_same(
+async def test_linking_makes_their_own_address_verified_where_it_is_the_same(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -255,7 +255,7 @@ async def test_linking_makes_ones_own_address_verified_where_it_is_the_same(
 
 
 @pytest.mark.gen_test
-async def test_only_a_living_login_session_of_the_user_links(database_url: str) -> None:
+async def test_only_a_live_login_session_of_the_user_links(database_url: str) -> None:
     async with node(database_url) as parts:
         ada, eve = await with_password(parts), await with_password(parts, "Eve")
         links = parts.oauth.linked_accounts
@@ -277,7 +277,7 @@ async def test_only_a_living_login_session_of_the_user_links(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_a_login_session_that_is_over_links_nothing(database_url: str) -> None:
+async def test_a_login_session_that_has_ended_links_nothing(database_url: str) -> None:
     async with node(database_url) as parts:
         ended, late, disabled = [await with_password(parts) for _ in range(3)]
         await parts.session_ends.end(ended.user.id, ended.claims.sid, "logout")

@@ -122,7 +122,7 @@ async def test_without_redis_the_other_nodes_read_it_from_the_database(
 
 
 @pytest.mark.gen_test
-async def test_a_person_who_is_named_is_signed_out_everywhere_but_by_other_ways(
+async def test_a_user_who_is_named_is_signed_out_everywhere_but_by_other_ways(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -137,9 +137,7 @@ async def test_a_person_who_is_named_is_signed_out_everywhere_but_by_other_ways(
 
 
 @pytest.mark.gen_test
-async def test_named_by_both_a_session_has_to_be_the_persons(
-    database_url: str, op: Provider
-) -> None:
+async def test_named_by_both_a_session_has_to_be_the_users(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada, unnamed, other = [await sign_in(parts) for _ in range(3)]
         await parts.database.run(rename, unnamed, None)
@@ -176,7 +174,7 @@ async def test_other_providers_sessions_are_not_touched(database_url: str, op: P
 
 
 @pytest.mark.gen_test
-async def test_a_logout_of_nobody_we_know_is_heard_all_the_same(
+async def test_a_logout_of_nobody_we_know_is_received_all_the_same(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -202,7 +200,7 @@ async def test_what_may_not_come_back_ends_for_good(database_url: str, op: Provi
 
 
 @pytest.mark.gen_test
-async def test_a_logout_token_is_heard_once_on_any_node(database_url: str, op: Provider) -> None:
+async def test_a_logout_token_is_received_once_on_any_node(database_url: str, op: Provider) -> None:
     async with two_nodes(database_url, op) as both:
         await sign_in(both[0])
         token = op.logout_token()
@@ -259,7 +257,7 @@ async def test_what_is_not_to_be_trusted_ends_nothing_and_uses_nothing_up(
 
 
 @pytest.mark.gen_test
-async def test_a_provider_that_sends_none_is_not_heard(database_url: str, op: Provider) -> None:
+async def test_a_provider_that_sends_none_is_not_received(database_url: str, op: Provider) -> None:
     with github() as hub:
         shared = settings_of_tests(settings_of_github(hub))
         async with node(database_url, clock=real_clock(), settings=shared) as parts:

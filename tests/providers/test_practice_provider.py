@@ -57,7 +57,7 @@ def test_the_screen_says_what_to_click(shared: Practice) -> None:
 
 
 @pytest.mark.parametrize("person", PEOPLE, ids=lambda person: person["sub"])
-def test_each_of_the_people_signs_in_by_one_click(shared: Practice, person: dict[str, str]) -> None:
+def test_each_of_the_users_signs_in_by_one_click(shared: Practice, person: dict[str, str]) -> None:
     browser = Browser(shared.started())
     me = browser.sign_in(person["sub"])
     assert (me["name"], me["email"]) == (person["name"], person["email"])
@@ -143,7 +143,7 @@ def test_a_bad_setting_is_told_by_the_server_and_ends_both(tmp_path: Path) -> No
         assert both.screen.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_port_that_is_accepted_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with practice(tmp_path, PRACTICE_PORT=str(port)) as both:

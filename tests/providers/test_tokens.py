@@ -234,7 +234,7 @@ async def test_nothing_takes_the_place_of_what_is_gone(database_url: str) -> Non
 
 
 @pytest.mark.gen_test
-async def test_the_newest_living_set_is_found(database_url: str) -> None:
+async def test_the_newest_live_set_is_found(database_url: str) -> None:
     async with linked(database_url) as (parts, ada):
         newest, database = parts.oauth.tokens.newest, parts.database
         assert await database.run(newest, ada.user.id, "idp") is None
@@ -254,7 +254,7 @@ async def test_the_newest_living_set_is_found(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_one_that_is_over_and_can_not_be_refreshed_comes_last(database_url: str) -> None:
+async def test_one_that_has_ended_and_can_not_be_refreshed_comes_last(database_url: str) -> None:
     async with linked(database_url) as (parts, ada):
         newest, database = parts.oauth.tokens.newest, parts.database
         first = await keep(parts, ada, None, grant(parts.clock() + 60.0))
@@ -281,7 +281,7 @@ async def test_the_set_of_a_login_session_is_found(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_sets_are_taken_out_of_one_provider_or_of_all(database_url: str) -> None:
+async def test_sets_are_accepted_out_of_one_provider_or_of_all(database_url: str) -> None:
     async with linked(database_url) as (parts, ada):
         who = ProviderProfile("https://second.example", "ada", None, "", False, "Ada", {})
         await parts.database.run(insert_identity, "second", who, ada.user.id, parts.clock())

@@ -57,7 +57,7 @@ def send(server: Server, number: signal.Signals) -> None:
 # The URL
 
 
-def test_a_url_is_taken_apart() -> None:
+def test_a_url_is_accepted_apart() -> None:
     read = read_url(
         "rediss+sentinel://u:p%40@a,[::1]:7,B.example:1/main/3"
         "?ssl_cert_reqs=none&sentinel_username=s&sentinel_password=x%2F"
@@ -114,7 +114,7 @@ def test_the_database_of_the_url_is_used(lone: SentinelSet) -> None:
     run(work())
 
 
-def test_sentinels_that_are_dead_or_frozen_hold_up_nothing(lone: SentinelSet) -> None:
+def test_sentinels_that_are_dead_or_frozen_block_nothing(lone: SentinelSet) -> None:
     async def work() -> None:
         async with connected(lone.url, timeout=1.0) as store:
             assert store.available
@@ -239,7 +239,7 @@ def test_store_and_subscription_follow_the_master() -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_usher_goes_on_after_a_fail_over(database_kind: str) -> None:
+async def test_usher_continues_after_a_fail_over(database_kind: str) -> None:
     with sentinel_set() as made, usher(database_kind, REDIS_URL=made.url) as server:
         master = made.servers[0]
         ada, eve = sign_up(server), sign_up(server)

@@ -162,7 +162,7 @@ def test_a_node_that_does_not_know_its_own_host_is_where_it_was_asked() -> None:
 
 
 @pytest.mark.parametrize("url", ["redis://h", "redis+sentinel://h/m", "redis+cluster://h:x"])
-def test_only_a_cluster_is_taken(url: str) -> None:
+def test_only_a_cluster_is_accepted(url: str) -> None:
     with pytest.raises(ValueError):
         ClusterStore(url)
     with pytest.raises(ValueError):
@@ -303,7 +303,7 @@ def test_a_cluster_with_an_orphaned_slot_is_not_available_until_it_is_whole(
 # Coming and going
 
 
-def test_a_cluster_that_is_not_there_is_not_available_and_holds_up_nothing() -> None:
+def test_a_cluster_that_is_not_there_is_not_available_and_blocks_nothing() -> None:
     async def work() -> None:
         listener, port = bind_unused_port()
         listener.close()

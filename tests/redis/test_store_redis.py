@@ -216,7 +216,7 @@ def test_a_redis_that_starts_later_is_found(redis_server: RealRedis, loop: str) 
     run(work(), loop=loop)
 
 
-def test_a_redis_frozen_from_the_start_does_not_hold_up_the_start(redis_server: RealRedis) -> None:
+def test_a_redis_frozen_from_the_start_does_not_block_the_start(redis_server: RealRedis) -> None:
     async def work() -> None:
         redis_server.send_signal(signal.SIGSTOP)
         async with connected(redis_server.url, timeout=FROZEN) as store:
@@ -286,7 +286,7 @@ def test_closing_fails_what_waits(redis_server: RealRedis, loop: str) -> None:
     run(work(), loop=loop)
 
 
-def test_closing_works_while_redis_is_away(redis_server: RealRedis, loop: str) -> None:
+def test_closing_works_while_redis_is_unavailable(redis_server: RealRedis, loop: str) -> None:
     async def work() -> None:
         redis_server.kill()
         async with connected(redis_server.url):

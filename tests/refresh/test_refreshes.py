@@ -83,7 +83,9 @@ async def test_a_good_token_gets_in_from_an_address_past_its_bad_ones(database_u
 
 
 @pytest.mark.gen_test
-async def test_refreshes_of_one_user_are_limited_and_no_strangers_count(database_url: str) -> None:
+async def test_refreshes_of_one_user_are_limited_and_no_unauthenticated_clients_count(
+    database_url: str,
+) -> None:
     async with node(database_url, settings=FEW) as parts:
         user = await parts.user()
         ended = await parts.signed_in(user)
@@ -101,7 +103,7 @@ async def test_refreshes_of_one_user_are_limited_and_no_strangers_count(database
 
 
 @pytest.mark.gen_test
-async def test_nothing_is_counted_while_the_database_is_away(database_url: str) -> None:
+async def test_nothing_is_counted_while_the_database_is_unavailable(database_url: str) -> None:
     async with node(database_url, settings=FEW) as parts:
         good = (await parts.signed_in()).refresh_token.reveal()
         sessions = parts.services.refresh.refreshes
@@ -129,7 +131,7 @@ def _old_form(db: peewee.Database, sid: str, token: str, now: float) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_token_of_before_the_checksum_goes_on_working_where_there_are_such(
+async def test_a_token_of_before_the_checksum_continues_working_where_there_are_such(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -151,7 +153,7 @@ async def test_a_token_of_before_the_checksum_goes_on_working_where_there_are_su
 
 
 @pytest.mark.gen_test
-async def test_a_token_of_a_retired_secret_goes_on_working(database_url: str) -> None:
+async def test_a_token_of_a_retired_secret_continues_working(database_url: str) -> None:
     async with node(database_url) as parts:
         before = made_with(OTHER_SECRET)
         await RefreshKeys(parts.database, before, REFRESH_TTL, parts.clock).read()

@@ -69,7 +69,7 @@ async def test_it_works_until_the_newest_has_been_used_once(database_url: str) -
 @pytest.mark.parametrize("late", [0.0, LATER])
 @pytest.mark.parametrize("first", ["thief", "owner"])
 @pytest.mark.gen_test
-async def test_when_thief_and_owner_both_go_on_the_session_ends(
+async def test_when_thief_and_owner_both_continue_the_session_ends(
     database_url: str, first: str, late: float
 ) -> None:
     """Within the grace and after it, whoever comes first, and whoever goes on first."""
@@ -110,7 +110,7 @@ async def test_a_tab_whose_request_was_slow_is_let_on_within_the_grace(database_
 
 
 @pytest.mark.gen_test
-async def test_the_cookie_of_the_slower_tab_goes_on_though_the_other_was_used_meanwhile(
+async def test_the_cookie_of_the_slower_tab_continues_though_the_other_was_used_meanwhile(
     database_url: str,
 ) -> None:
     # Tab 1 and 2 race; tab 3 uses what tab 1 brought; then tab 2's answer takes the jar.

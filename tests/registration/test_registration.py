@@ -12,6 +12,7 @@ import peewee
 import pytest
 
 from models.invitation import Invitation
+from models.mail import OutgoingMail
 from models.user import User
 from services.composition.upkeep import Upkeep
 from services.errors import (
@@ -150,6 +151,28 @@ async def test_by_a_provider_too_one_is_the_first_and_the_others_are_refused(
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("signup", ["invite", "closed", "open"])
+async def test_of_those_who_are_to_confirm_their_address_one_is_the_first_too(
+    database_url: str, signup: str
+) -> None:
+    async with installation(database_url, signup, email_verification="required") as both:
+        for number in range(3):
+            sign_ups = both[number % 2].services.recovery.sign_ups
+            await sign_ups.ask(address(), PASSWORD, "Ada", DEVICE.ip, "")
+        assert await people(both[0]) == 0, "decided in the background"
+        asked = await both[0].database.run(questions)
+        for one in asked:
+            sealed = both[0].services.mail.outbox.open(one.sealed)
+            decide = both[0].services.recovery.sign_ups.decide
+            await both[0].database.run(decide, sealed.to, sealed.values)
+        assert await people(both[0]) == (3 if signup == "open" else 1)
+
+
+def questions(db: peewee.Database) -> list[OutgoingMail]:
+    return list(OutgoingMail.select().order_by(OutgoingMail.id).execute(db))
+
+
+@pytest.mark.gen_test
 async def test_whoever_has_an_account_signs_in_whatever_the_mode(database_url: str) -> None:
     async with installation(database_url, "closed") as (parts, other):
         email = address()
@@ -247,7 +270,7 @@ async def test_an_invitation_with_an_address_is_for_that_one(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_an_address_that_is_taken_leaves_the_invitation_good(database_url: str) -> None:
+async def test_an_address_that_is_accepted_leaves_the_invitation_good(database_url: str) -> None:
     async with installation(database_url, "invite") as (parts, _):
         admin = await by_password(parts, "admin@example.org")
         token = await invited(parts, admin.user.id)
@@ -311,7 +334,7 @@ async def test_in_an_open_installation_an_invitation_gives_its_role_and_a_bad_on
 
 
 @pytest.mark.gen_test
-async def test_somebody_known_to_the_provider_leaves_an_invitation_to_others(
+async def test_a_known_user_to_the_provider_leaves_an_invitation_to_others(
     database_url: str,
 ) -> None:
     async with installation(database_url, "invite") as (parts, _):
@@ -354,7 +377,7 @@ async def test_invented_invitations_are_counted_for_their_address(database_url: 
 
 
 @pytest.mark.gen_test
-async def test_a_token_lies_nowhere_but_as_a_hash(database_url: str) -> None:
+async def test_a_token_is_stored_nowhere_but_as_a_hash(database_url: str) -> None:
     async with installation(database_url) as (parts, _):
         token = await invited(parts)
 

@@ -58,7 +58,7 @@ def installation() -> Installation:
 
 
 @pytest.mark.gen_test
-async def test_one_may_enter_ones_own_room_and_the_channels_of_ones_grants() -> None:
+async def test_one_may_enter_their_own_room_and_the_channels_of_ones_grants() -> None:
     _, membership = installation().socket({"c1": READ, "c2": WRITE})
     assert membership.allowed() == ["user:ada", "channel:c1", "channel:c2"]
     assert membership.names() == [], "to be allowed is not to be in"
@@ -117,7 +117,7 @@ async def test_going_in_twice_counts_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_rooms_that_were_left_are_heard_by_nobody() -> None:
+async def test_rooms_that_were_left_are_received_by_nobody() -> None:
     h = installation()
     _, membership = h.socket({"c1": READ})
     await membership.enter_subscribed(membership.allowed())

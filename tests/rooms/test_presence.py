@@ -64,7 +64,7 @@ class SlowStore(CountingStore):
 
 
 class Mute(RedisBus):
-    """A bus that loses passing messages when the test says so."""
+    """A bus that loses ephemeral messages while `is_mute` is set by the test."""
 
     is_mute = False
 
@@ -146,7 +146,7 @@ def written(redis: RealRedis, room: str = ROOM) -> list[list[str]]:
 
 
 @pytest.mark.gen_test
-async def test_the_people_of_a_room_are_known_on_every_node(redis_server: RealRedis) -> None:
+async def test_the_users_of_a_room_are_known_on_every_node(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b", "c") as (_, (a, b, c)):
         await a.come("ada")
         await b.come("bob")
@@ -246,7 +246,7 @@ async def test_long_names_make_more_frames_and_none_above_64_kib(redis_server: R
         assert max(map(len, ada.connection.frames)) <= 64 * 1024
 
 
-def test_people_are_named_up_to_a_number_and_a_size() -> None:
+def test_users_are_named_up_to_a_number_and_a_size() -> None:
     people = [Member(f"u{n}", "x" * 100) for n in range(10)]
     assert as_fit(people, 4)[0] == people[:4]
     size = len(msgspec.json.encode(people[0])) + 1
@@ -344,7 +344,7 @@ async def test_a_room_that_nobody_here_is_in_is_forgotten(redis_server: RealRedi
 
 
 @pytest.mark.gen_test
-async def test_the_people_of_a_dead_node_are_gone_when_its_lease_is(
+async def test_the_users_of_a_dead_node_are_gone_when_its_lease_is(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a", "b") as (clock, (a, dead)):
@@ -502,7 +502,7 @@ async def test_a_node_of_another_version_is_passed_over(redis_server: RealRedis)
 
 
 @pytest.mark.gen_test
-async def test_a_node_alone_in_memory_knows_its_people() -> None:
+async def test_a_node_alone_in_memory_knows_its_users() -> None:
     clock = Clock()
     a = Node("a", MemoryStore(clock=clock), MemoryBus(10, 60.0, clock), clock)
     ada = await a.come("ada")

@@ -93,7 +93,7 @@ def test_a_message_may_say_null_but_not_nothing() -> None:
 
 
 @pytest.mark.parametrize("text", ["{}", '{"room":""}', '{"room":1}', '{"room":null}', "[]", "1"])
-def test_what_names_no_room_is_not_taken(text: str) -> None:
+def test_what_names_no_room_is_not_accepted(text: str) -> None:
     # `history` may have `rooms` instead: what has neither is refused by its event.
     asks = () if text == "{}" else (rooms.AskHistory,)
     for kind in (rooms.InRoom, rooms.Say, *asks):
@@ -121,7 +121,7 @@ def test_history_may_be_asked_for_from_the_beginning() -> None:
         assert taken(rooms.AskHistory, text).after is None
 
 
-def test_the_room_of_any_channel_has_a_name_that_is_taken() -> None:
+def test_the_room_of_any_channel_has_a_name_that_is_accepted() -> None:
     room = channel_room("x" * 22)
     assert taken(rooms.InRoom, json.dumps({"room": room})).room == room
     assert len(room) < rooms.MAX_ROOM_NAME

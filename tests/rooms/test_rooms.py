@@ -120,7 +120,7 @@ def test_rooms_are_named_after_whose_they_are() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_room_is_heard_from_its_first_member_to_its_last() -> None:
+async def test_a_room_is_received_from_its_first_member_to_its_last() -> None:
     h = installation()
     ada, bob = await h.people("ada", "bob")
     h.rooms.leave(ada.member, ROOM)
@@ -458,7 +458,7 @@ async def test_a_long_gap_is_read_page_by_page() -> None:
 
 
 @pytest.mark.gen_test
-async def test_more_than_may_wait_is_taken_from_the_log() -> None:
+async def test_more_than_may_wait_is_accepted_from_the_log() -> None:
     h = installation()
     (ada,) = await h.people("ada")
     await h.miss("missed")

@@ -332,7 +332,7 @@ async def test_without_redis_the_database_decides(
 
 
 @pytest.mark.gen_test
-async def test_without_the_database_a_usual_join_goes_on_and_an_unknown_one_waits(
+async def test_without_the_database_a_usual_join_continues_and_an_unknown_one_waits(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:

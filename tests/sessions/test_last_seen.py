@@ -73,7 +73,7 @@ async def test_what_is_noted_again_during_the_writing_is_written_too(database_ur
 
 
 @pytest.mark.gen_test
-async def test_notes_are_bounded_while_the_database_is_away(
+async def test_notes_are_bounded_while_the_database_is_unavailable(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seen, "MAX_WAITING", 10)

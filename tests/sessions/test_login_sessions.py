@@ -334,7 +334,7 @@ async def test_of_parallel_logouts_one_ends_the_session(database_url: str) -> No
 
 
 @pytest.mark.gen_test
-async def test_the_state_of_a_living_session_is_what_the_database_says(database_url: str) -> None:
+async def test_the_state_of_a_live_session_is_what_the_database_says(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.database.run(set_user, login.user.id, {"role": "admin", "name": "Eve"})
@@ -346,7 +346,7 @@ async def test_the_state_of_a_living_session_is_what_the_database_says(database_
 
 
 @pytest.mark.gen_test
-async def test_nothing_that_is_over_has_a_state(database_url: str) -> None:
+async def test_nothing_that_has_ended_has_a_state(database_url: str) -> None:
     async with node(database_url) as parts:
         look = parts.admission.login_states.of
         gone, off = await parts.signed_in(), await parts.signed_in()
@@ -365,7 +365,7 @@ async def test_nothing_that_is_over_has_a_state(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_living_sessions_are_listed_last_seen_first_and_only_ones_own(
+async def test_live_sessions_are_listed_last_seen_first_and_only_their_own(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -396,7 +396,7 @@ async def test_last_seen_only_moves_forward(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_ended_session_is_over_with_its_tokens_and_sockets_and_no_other_is(
+async def test_an_ended_session_has_ended_with_its_tokens_and_sockets_and_no_other_is(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -411,7 +411,7 @@ async def test_an_ended_session_is_over_with_its_tokens_and_sockets_and_no_other
 
 
 @pytest.mark.gen_test
-async def test_sessions_of_others_and_sessions_that_are_over_are_not_found(
+async def test_sessions_of_others_and_sessions_that_have_ended_are_not_found(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:

@@ -28,7 +28,7 @@ async def states(parts: Parts, people: list[SignedIn]) -> list[str | None]:
 
 
 @pytest.mark.gen_test
-async def test_a_crowd_costs_as_many_queries_as_two_people(
+async def test_a_crowd_costs_as_many_queries_as_two_users(
     database_url: str, queries: Queries
 ) -> None:
     async with node(database_url) as parts:

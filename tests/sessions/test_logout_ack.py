@@ -142,7 +142,7 @@ async def test_without_redis_it_is_done_here_and_nobody_says_what_others_have(
 
 
 @pytest.mark.gen_test
-async def test_what_is_over_already_or_somebody_elses_is_not_found(
+async def test_what_has_ended_already_or_another_users_is_not_found(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a") as (a,):

@@ -209,7 +209,7 @@ async def test_who_was_spared_once_is_ended_by_the_next_cut_in_whatever_order_ne
 
 
 @pytest.mark.gen_test
-async def test_a_session_that_is_over_cannot_be_spared(database_url: str) -> None:
+async def test_a_session_that_has_ended_cannot_be_spared(database_url: str) -> None:
     async with node(database_url) as parts:
         user = await parts.user()
         stolen, mine = await parts.signed_in(user), await parts.signed_in(user)
@@ -246,7 +246,7 @@ async def test_when_and_why_they_ended_is_filled_in_batch_by_batch(database_url:
 
 
 @pytest.mark.gen_test
-async def test_the_session_longest_unused_gives_way_with_its_sockets_and_its_owner_sees_why(
+async def test_the_session_least_recently_used_is_evicted_with_its_sockets_and_its_owner_sees_why(
     database_url: str, redis_server: RealRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = msgspec.structs.replace(settings_of_tests(), max_sessions_per_user=3)

@@ -117,7 +117,7 @@ async def test_a_ticket_in_the_database_dies_of_old_age_and_is_used_up_by_the_tr
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_lies_nowhere_but_as_a_hash(
+async def test_a_ticket_is_stored_nowhere_but_as_a_hash(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -165,7 +165,7 @@ def test_a_token_does_not_look_like_a_ticket() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_in_a_redis_that_is_away_is_unavailable_and_good_again_afterwards(
+async def test_a_ticket_in_a_redis_that_is_unavailable_is_unavailable_and_good_again_afterwards(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:

@@ -164,7 +164,7 @@ async def test_in_memory_there_is_no_other_node_and_nothing_is_noted(database_ur
 
 
 @pytest.mark.gen_test
-async def test_while_redis_is_away_the_rows_say_who_holds_a_token_and_it_stays_so_afterwards(
+async def test_while_redis_is_unavailable_the_rows_say_who_holds_a_token_and_it_stays_so_afterwards(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):

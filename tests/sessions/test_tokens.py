@@ -119,7 +119,7 @@ def test_the_token_is_as_the_contract_says_and_pyjwt_agrees(tokens: Tokens) -> N
     assert payload["exp"] == claims.exp
 
 
-def test_the_hand_made_good_token_is_taken(tokens: Tokens) -> None:
+def test_the_hand_made_good_token_is_accepted(tokens: Tokens) -> None:
     # The forgeries below differ from this one in one thing each.
     assert tokens.verify(forge()).sub == "u1"
 
@@ -129,7 +129,9 @@ def test_no_token_outlives_the_login_session(tokens: Tokens) -> None:
 
 
 @pytest.mark.parametrize("ahead", [0, -1, 0.0001])
-def test_no_token_is_issued_for_a_login_session_that_is_over(tokens: Tokens, ahead: float) -> None:
+def test_no_token_is_issued_for_a_login_session_that_has_ended(
+    tokens: Tokens, ahead: float
+) -> None:
     with pytest.raises(Unauthenticated):
         tokens.issue("u1", "s1", "user", NOW + ahead)
 
@@ -199,7 +201,7 @@ def test_a_header_that_is_not_ours_is_refused(tokens: Tokens, change: dict[str, 
 
 
 @pytest.mark.parametrize("typ", ["at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+jwt"])
-def test_a_typ_is_taken_in_every_form_of_rfc_9068(tokens: Tokens, typ: str) -> None:
+def test_a_typ_is_accepted_in_every_form_of_rfc_9068(tokens: Tokens, typ: str) -> None:
     assert tokens.verify(forge(head(typ=typ))).sub == "u1"
 
 
@@ -363,7 +365,7 @@ def test_an_oversized_token_is_refused_even_when_it_is_genuine(tokens: Tokens) -
 
 
 @given(position=st.integers(min_value=0), letter=st.sampled_from("AZaz09-_."))
-def test_no_token_with_one_letter_changed_is_taken(position: int, letter: str) -> None:
+def test_no_token_with_one_letter_changed_is_accepted(position: int, letter: str) -> None:
     tokens, token = Tokens([NEW, OLD], ISSUER, clock=lambda: NOW), forge()
     position %= len(token)
     changed = token[:position] + letter + token[position + 1 :]
@@ -380,7 +382,7 @@ claim_names = st.sampled_from(["iss", "aud", "sub", "sid", "jti", "iat", "exp", 
 
 
 @given(st.dictionaries(claim_names, json_values, max_size=4))
-def test_whatever_is_taken_is_taken_by_pyjwt_too(claims: dict[str, Any]) -> None:
+def test_whatever_is_accepted_is_accepted_by_pyjwt_too(claims: dict[str, Any]) -> None:
     tokens, token = Tokens([NEW], ISSUER, clock=lambda: NOW), forge(**claims)
     try:
         found = tokens.verify(token)

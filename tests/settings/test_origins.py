@@ -172,7 +172,7 @@ def test_an_https_public_url_makes_cookies_secure() -> None:
 
 
 @given(st.text(max_size=60))
-def test_no_text_but_a_taken_origin_is_taken(text: str) -> None:
+def test_no_text_but_a_taken_origin_is_accepted(text: str) -> None:
     assert not PUBLIC.is_own_or_allowed(text) or text.lower().startswith("https://")
     normal = parse_origin(text)
     assert normal is None or parse_origin(normal) == normal
@@ -183,7 +183,7 @@ def test_loopback_is_this_machine_only() -> None:
     assert not any(map(is_loopback, ["10.0.0.1", "localhost.example", "128.0.0.1", "", "127.1"]))
 
 
-def test_by_default_people_are_told_the_name_at_which_passkeys_work() -> None:
+def test_by_default_users_are_told_the_name_at_which_passkeys_work() -> None:
     origins = Origins(None, "127.0.0.1", 8888, bound=["127.0.0.1"])
     assert origins.public_url == "http://127.0.0.1:8888"
     assert origins.announced == "http://localhost:8888"

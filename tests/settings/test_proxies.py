@@ -54,7 +54,9 @@ def test_headers_of_a_trusted_peer_count() -> None:
         (",".join(["203.0.113.9"] + ["10.2.2.2"] * 40), "10.2.2.2"),
     ],
 )
-def test_the_chain_is_walked_from_the_right_to_the_first_stranger(forwarded: str, ip: str) -> None:
+def test_the_chain_is_walked_from_the_right_to_the_first_unauthenticated_client(
+    forwarded: str, ip: str
+) -> None:
     assert PROXIES.client_address("10.1.1.1", {"X-Forwarded-For": forwarded}).ip == ip
 
 

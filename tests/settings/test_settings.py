@@ -165,7 +165,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("name", "text", "value"), GOOD)
-def test_good_values_are_taken(name: str, text: str, value: object) -> None:
+def test_good_values_are_accepted(name: str, text: str, value: object) -> None:
     assert getattr(read({"USHER_" + name: text}), name.lower()) == value
 
 
@@ -380,7 +380,7 @@ def test_an_unknown_provider_needs_an_issuer() -> None:
         ("https://idp.example/a b", False),
     ],
 )
-def test_an_http_issuer_is_taken_on_loopback_only(issuer: str, taken: bool) -> None:
+def test_an_http_issuer_is_accepted_on_loopback_only(issuer: str, taken: bool) -> None:
     environ = {
         "USHER_OAUTH_PROVIDERS": "idp",
         "USHER_OAUTH_IDP_ISSUER": issuer,
@@ -404,6 +404,13 @@ def test_mails_in_clear_are_warned_of() -> None:
     clear = read({**sender, "USHER_SMTP_URL": "smtp://relay:25?starttls=off"})
     assert any("SMTP_URL has starttls=off" in line for line in clear.warnings)
     assert not read({**sender, "USHER_SMTP_URL": "smtp://127.0.0.1:25"}).warnings
+
+
+def test_domains_of_addresses_that_nobody_has_to_confirm_are_warned_of() -> None:
+    domains = {"USHER_EMAIL_DOMAINS": "example.org"}
+    assert "EMAIL_DOMAINS is set" in read(domains).warnings[0]
+    confirmed = {**domains, "USHER_EMAIL_VERIFICATION": "required"}
+    assert not any("EMAIL_DOMAINS" in line for line in read(confirmed).warnings)
 
 
 def test_settings_of_a_provider_that_is_not_listed_are_warned_about() -> None:
@@ -477,7 +484,7 @@ def test_exit_with_takes_any_error(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @given(st.sampled_from(SETTINGS), st.text(max_size=60))
-def test_any_text_is_taken_or_told_in_one_line(setting: object, text: str) -> None:
+def test_any_text_is_accepted_or_told_in_one_line(setting: object, text: str) -> None:
     name = next(each.name for each in SETTINGS if each is setting)
     try:
         line = f"usher: {read({'USHER_' + name: text}).host}"

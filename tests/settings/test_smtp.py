@@ -25,7 +25,7 @@ from services.settings.values import BadValue
         ("smtp://relay:25?starttls=off", SmtpServer("relay", 25, None, None, "none")),
     ],
 )
-def test_a_url_of_a_mail_server_is_taken(text: str, server: SmtpServer) -> None:
+def test_a_url_of_a_mail_server_is_accepted(text: str, server: SmtpServer) -> None:
     assert smtp_url(text) == server
 
 

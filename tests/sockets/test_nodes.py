@@ -76,7 +76,7 @@ async def test_a_node_that_stops_is_gone_at_once(redis: RealRedis | None) -> Non
 
 
 @pytest.mark.gen_test
-async def test_the_dead_are_struck_out_by_whoever_renews(redis_server: RealRedis) -> None:
+async def test_the_dead_are_removed_by_a_renewal(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", *(f"dead{n}" for n in range(20))) as (clock, made):
         for each in made:
             await each.renew()

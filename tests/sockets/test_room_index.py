@@ -104,7 +104,7 @@ def test_what_is_removed_is_not_found(in_installation: Run) -> None:
     in_installation(work)
 
 
-def test_an_entry_that_is_not_renewed_is_swept_out_of_a_living_index(in_installation: Run) -> None:
+def test_an_entry_that_is_not_renewed_is_swept_out_of_a_live_index(in_installation: Run) -> None:
     async def work(h: Installation) -> None:
         h.here.write(ROOM, [entry(1), entry(2)])
         h.clock.forward(HERE_SECONDS - 1)

@@ -258,7 +258,7 @@ async def test_in_redis_every_key_has_a_lease_and_nothing_is_left_for_a_reaper(
 
 
 @pytest.mark.gen_test
-async def test_a_member_whose_lease_ended_is_swept_out_of_a_living_index(
+async def test_a_member_whose_lease_ended_is_swept_out_of_a_live_index(
     redis_server: RealRedis,
 ) -> None:
     async with installation(redis_server) as h:
@@ -270,7 +270,7 @@ async def test_a_member_whose_lease_ended_is_swept_out_of_a_living_index(
 
 
 @pytest.mark.gen_test
-async def test_renewal_keeps_a_session_for_as_long_as_it_goes_on(
+async def test_renewal_keeps_a_session_for_as_long_as_it_continues(
     redis_or_none: RealRedis | Cluster | None,
 ) -> None:
     async with installation(redis_or_none) as h:

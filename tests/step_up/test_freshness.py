@@ -25,7 +25,7 @@ async def started(database: Database, clock: Clock) -> Freshness:
 
 
 @pytest.mark.gen_test
-async def test_a_proof_counts_until_its_seconds_are_over_and_not_a_moment_longer(
+async def test_a_proof_counts_until_its_seconds_have_ended_and_not_a_moment_longer(
     database_url: str,
 ) -> None:
     async with opened(database_url) as database:

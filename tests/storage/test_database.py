@@ -234,7 +234,7 @@ def test_a_closed_database_refuses(database_url: str) -> None:
     asyncio.run(check())
 
 
-def test_closing_lets_what_is_under_way_end(database_url: str) -> None:
+def test_closing_lets_what_is_in_progress_end(database_url: str) -> None:
     async def check() -> None:
         async with opened(database_url) as database:
             task = asyncio.ensure_future(database.run(put, "a"))
@@ -357,7 +357,7 @@ def test_a_connection_dropped_in_a_run_is_tried_once_more(
 
 
 @on_postgresql
-def test_a_run_never_goes_on_over_a_second_connection(
+def test_a_run_never_continues_over_a_second_connection(
     server: PostgresServer, database_url: str
 ) -> None:
     calls = []
@@ -499,7 +499,7 @@ def test_the_sqlite_file_is_private_and_in_wal_mode(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
-def test_a_relative_path_and_one_with_odd_characters_are_taken_as_they_are(
+def test_a_relative_path_and_one_with_odd_characters_are_accepted_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -651,7 +651,7 @@ def lasting(db: peewee.Database) -> None:
         db.execute_sql("SELECT pg_sleep(0.05)").fetchone()
 
 
-def test_the_node_and_users_do_not_stand_behind_strangers(database_url: str) -> None:
+def test_the_node_and_users_do_not_stand_behind_unauthenticated_clients(database_url: str) -> None:
     async def check() -> None:
         async with opened(database_url, timeout=60) as database:
             done = 0
@@ -681,7 +681,9 @@ def test_the_node_and_users_do_not_stand_behind_strangers(database_url: str) -> 
     asyncio.run(check())
 
 
-def test_one_stranger_does_not_fill_the_queue_of_the_others(database_url: str) -> None:
+def test_one_unauthenticated_client_does_not_fill_the_queue_of_the_others(
+    database_url: str,
+) -> None:
     async def check() -> None:
         async with opened(database_url, timeout=60, max_waiting=64) as database:
 

@@ -60,7 +60,7 @@ def test_a_changed_ciphertext_or_another_key_fails_by_name() -> None:
 
 
 @pytest.mark.parametrize("keys", [[], ["short"], ["not base64 \u00fc!"], ["\ud800"]])
-def test_keys_that_are_none_are_refused_unseen(keys: list[str]) -> None:
+def test_keys_that_are_invalid_are_refused_unseen(keys: list[str]) -> None:
     with pytest.raises(SettingError) as caught:
         Encryption([Secret(key) for key in keys])
     assert caught.value.name == "USHER_ENCRYPTION_KEYS"

@@ -228,7 +228,9 @@ def test_tables_of_another_owner_that_have_to_change_are_named(
     assert "\n" not in str(caught.value)
 
 
-def test_a_right_that_is_taken_while_it_runs_is_an_outage(server: PostgresServer, url: str) -> None:
+def test_a_right_that_is_accepted_while_it_runs_is_an_outage(
+    server: PostgresServer, url: str
+) -> None:
     async def check() -> None:
         with role(server, url) as (user, theirs):
             server.psql(name_of(url), f"GRANT ALL ON SCHEMA public TO {user}")
@@ -269,7 +271,7 @@ def with_options(url: str, options: str) -> str:
         "sslmode=prefer",
     ],
 )
-def test_options_of_hosters_are_taken(url: str, options: str) -> None:
+def test_options_of_hosters_are_accepted(url: str, options: str) -> None:
     asyncio.run(_open(with_options(url, options)))
 
 
@@ -294,7 +296,7 @@ def test_options_of_hosters_are_taken(url: str, options: str) -> None:
         ("lock_timeout=soon", "lock_timeout"),
     ],
 )
-def test_an_option_that_is_not_taken_is_refused_by_its_name(
+def test_an_option_that_is_not_accepted_is_refused_by_its_name(
     url: str, options: str, named: str
 ) -> None:
     with pytest.raises(SettingError) as caught:

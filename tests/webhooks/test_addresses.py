@@ -87,11 +87,11 @@ def test_an_address_that_is_public(address: str) -> None:
         "",
     ],
 )
-def test_a_url_that_is_not_taken(url: str) -> None:
+def test_a_url_that_is_not_accepted(url: str) -> None:
     assert why_not(url, private=False)
 
 
-def test_urls_that_are_taken() -> None:
+def test_urls_that_are_accepted() -> None:
     assert why_not("https://example.com:8443/a?b=c", private=False) is None
     for url in ("http://127.0.0.1:9/x", "https://localhost/", "http://receiver/"):
         assert why_not(url, private=True) is None
@@ -117,7 +117,7 @@ async def test_what_a_name_leads_to_is_what_counts(host: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_name_server_that_does_not_answer_holds_up_no_other_name(
+async def test_a_name_server_that_does_not_answer_blocks_no_other_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     silent, look_up = threading.Event(), socket.getaddrinfo

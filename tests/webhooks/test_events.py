@@ -211,7 +211,7 @@ async def test_commands(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_accounts_opened_for_somebody_and_their_first_password(database_url: str) -> None:
+async def test_accounts_opened_for_a_user_and_their_first_password(database_url: str) -> None:
     async with node(database_url) as parts:
         await subscribe(parts)
         links = parts.services.password_links

@@ -12,7 +12,7 @@ import pytest
 from services.websocket import direct_connection as wire
 from services.websocket.connection import OUTBOX_BYTES
 from services.websocket.direct_connection import WebSocketConnection
-from services.websocket.frames import Opcode, encode_text
+from services.websocket.frames import Opcode, Perishable, encode_text
 from services.websocket.protocol import MAX_UNJOINED_MESSAGE_BYTES, CloseCode
 from tests.support.parts import Peer, client_frame, socket_pair
 from tests.support.redis import until, within
@@ -139,7 +139,7 @@ async def test_a_ping_is_answered_with_its_own_payload(line_of: LineOf) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ping_of_ours_goes_out_and_its_pong_is_heard_without_a_word(
+async def test_a_ping_of_ours_goes_out_and_its_pong_is_received_silently(
     line_of: LineOf,
 ) -> None:
     line = line_of()
@@ -152,7 +152,7 @@ async def test_a_ping_of_ours_goes_out_and_its_pong_is_heard_without_a_word(
 
 
 @pytest.mark.gen_test
-async def test_a_stranger_may_send_8_kib_and_no_more(line_of: LineOf) -> None:
+async def test_a_unauthenticated_client_may_send_8_kib_and_no_more(line_of: LineOf) -> None:
     line = line_of()
     await line.peer.send(client_frame(Opcode.TEXT, b"x" * MAX_UNJOINED_MESSAGE_BYTES))
     await told(line)
@@ -288,7 +288,7 @@ async def test_nothing_is_delivered_while_paused_and_everything_after(line_of: L
 
 
 @pytest.mark.gen_test
-async def test_pausing_and_resuming_within_one_message_goes_on(line_of: LineOf) -> None:
+async def test_pausing_and_resuming_within_one_message_continues(line_of: LineOf) -> None:
     def answer(ear: Ear, _: bytes) -> None:
         ear.connection.pause()
         ear.connection.resume()
@@ -510,7 +510,9 @@ async def test_a_second_close_says_nothing(line_of: LineOf) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_vanishes_is_told_once_as_an_abnormal_closure(line_of: LineOf) -> None:
+async def test_a_peer_that_vanishes_is_reported_once_as_an_abnormal_closure(
+    line_of: LineOf,
+) -> None:
     line = line_of()
     await line.peer.send(TEXT[:4])
     line.peer.close()
@@ -527,7 +529,7 @@ async def test_a_peer_that_vanishes_is_told_once_as_an_abnormal_closure(line_of:
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_vanishes_with_frames_waiting_is_told_once(line_of: LineOf) -> None:
+async def test_a_peer_that_vanishes_with_frames_waiting_is_reported_once(line_of: LineOf) -> None:
     line = line_of(kernel_buffer=4096)
     line.fill()
     line.peer.close()
@@ -538,7 +540,7 @@ async def test_a_peer_that_vanishes_with_frames_waiting_is_told_once(line_of: Li
 
 
 @pytest.mark.gen_test
-async def test_an_abort_ends_without_a_word(line_of: LineOf) -> None:
+async def test_an_abort_ends_silently(line_of: LineOf) -> None:
     line = line_of()
     line.connection.abort()
     assert await line.peer.rest() == []
@@ -567,7 +569,7 @@ async def test_a_broken_pipe_within_a_fan_out_does_not_disturb_the_fan_out(
 
 
 @pytest.mark.gen_test
-async def test_a_close_right_after_a_broken_pipe_is_told_once(line_of: LineOf) -> None:
+async def test_a_close_right_after_a_broken_pipe_is_reported_once(line_of: LineOf) -> None:
     line = line_of()
     line.peer.close()
     line.connection.send(b"nobody hears this")
@@ -664,3 +666,54 @@ async def test_what_waited_for_a_slow_reader_waits_on_in_a_hold(line_of: LineOf)
     frames = await texts_of(line, count + 1)
     assert frames[-1] == b"last"
     assert len(frames) == count + 1
+
+
+# ---- what may not leave after a moment -------------------------------------------------------
+
+
+@pytest.mark.gen_test
+async def test_what_waits_for_a_slow_reader_until_it_may_not_leave_is_dropped_or_replaced(
+    line_of: LineOf,
+) -> None:
+    line, over = line_of(kernel_buffer=4096), list[bool]()
+    sent = line.fill()
+    send = line.connection.send_perishable
+    send(Perishable.of(encode_text(b"secret"), lambda: bool(over)))
+    send(Perishable.of(encode_text(b"reply"), lambda: bool(over), encode_text(b"refused")))
+    line.connection.send(b"of another room")
+    over.append(True)
+    for _ in range(sent):
+        assert await line.peer.frame() == (Opcode.TEXT, b"x" * 1000)
+    assert await line.peer.frame() == (Opcode.TEXT, b"refused")
+    assert await line.peer.frame() == (Opcode.TEXT, b"of another room")
+    await until(lambda: line.connection._outbox is None)
+    assert line.connection._queued == 0
+
+
+@pytest.mark.gen_test
+async def test_what_waits_while_a_connection_is_held_is_looked_at_when_it_leaves(
+    line_of: LineOf,
+) -> None:
+    line, over = line_of(), list[bool]()
+    line.connection.hold()
+    line.connection.send_perishable(Perishable.of(encode_text(b"secret"), lambda: bool(over)))
+    line.connection.send_perishable(Perishable.of(encode_text(b"in time"), lambda: False))
+    over.append(True)
+    line.connection.release()
+    assert await line.peer.frame() == (Opcode.TEXT, b"in time")
+    line.connection.send(b"and on")
+    assert await line.peer.frame() == (Opcode.TEXT, b"and on")
+
+
+@pytest.mark.gen_test
+async def test_what_is_gathered_for_one_write_is_looked_at_when_it_leaves(line_of: LineOf) -> None:
+    over = list[bool]()
+
+    def answer(ear: Ear, _: bytes) -> None:
+        ear.connection.send_perishable(Perishable.of(encode_text(b"secret"), lambda: bool(over)))
+        over.append(True)
+        ear.connection.send(b"reply")
+
+    line = line_of(answer)
+    await line.peer.send(TEXT)
+    assert await line.peer.frame() == (Opcode.TEXT, b"reply")

@@ -64,7 +64,7 @@ def opening(openings: list[Opening]) -> type[Opening]:
 
 
 @pytest.mark.gen_test
-async def test_nobody_is_called_before_the_delay_is_over_and_all_in_order() -> None:
+async def test_nobody_is_called_before_the_delay_has_ended_and_all_in_order() -> None:
     first_frames = FirstFrames(asyncio.get_running_loop())
     called: list[tuple[int, float]] = []
     added: list[float] = []
@@ -174,7 +174,7 @@ async def test_a_node_that_stood_still_meanwhile_lets_nothing_in_or_out(
 
 
 @pytest.mark.gen_test
-async def test_one_that_stood_still_and_went_on_meanwhile_begins_in_order(
+async def test_one_that_stood_still_and_continued_meanwhile_begins_in_order(
     opening: type[Opening],
 ) -> None:
     line = opening(client_frame(Opcode.TEXT, b"first"))

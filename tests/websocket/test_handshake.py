@@ -67,7 +67,7 @@ def test_the_key_of_the_rfc_gets_the_answer_of_the_rfc() -> None:
         ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
     ],
 )
-def test_what_browsers_and_proxies_add_is_taken(extra: tuple[str, str]) -> None:
+def test_what_browsers_and_proxies_add_is_accepted(extra: tuple[str, str]) -> None:
     assert check_handshake(start(), headers(extra)) == ACCEPT
 
 
@@ -224,7 +224,7 @@ def test_a_token_in_the_header_is_found(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "Basic eDp5", "Bearer", "abc", "Bearerabc", "Token abc"])
-def test_another_authorization_counts_as_a_credential_that_is_no_good(value: str) -> None:
+def test_another_authorization_counts_as_a_credential_that_is_invalid(value: str) -> None:
     assert presented(("Authorization", value)) == [("header", "")]
 
 
@@ -303,7 +303,7 @@ def test_the_cookie_of_that_name_is_found(value: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "access_token=", "Access_token=a", "my_access_token=a", ";"])
-def test_no_other_cookie_is_taken_for_it(value: str) -> None:
+def test_no_other_cookie_is_read_as_it(value: str) -> None:
     assert cookie_credential(headers(("Cookie", value)), "access_token") is None
 
 
@@ -311,7 +311,7 @@ _LATIN = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), 
 
 
 @given(_LATIN, _LATIN, _LATIN, _LATIN)
-def test_whatever_a_stranger_writes_gives_an_answer_or_a_refusal(
+def test_whatever_a_unauthenticated_client_writes_gives_an_answer_or_a_refusal(
     query: str, authorization: str, protocol: str, cookie: str
 ) -> None:
     start_line = start(f"/ws?ticket={query}")

@@ -46,7 +46,7 @@ def test_without_a_connection_it_does_not_wait(listener: Listener) -> None:
         listener.accept()
 
 
-def test_with_too_few_files_left_a_connection_is_turned_away(
+def test_with_too_few_files_left_a_connection_is_refused(
     listener: Listener, file_limit: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     where = listener.getsockname()

@@ -34,7 +34,7 @@ BEGINNING = frame(b"", final=False)
 # ---- the rule, by a clock of the test ---------------------------------------------------------
 
 
-def test_a_burst_is_taken_then_the_rate_and_the_wait_that_is_told_is_true() -> None:
+def test_a_burst_is_accepted_then_the_rate_and_the_wait_that_is_told_is_true() -> None:
     bucket = TokenBucket(rate=50, burst=200, now=100.0)
     assert [bucket.take(100.0) for _ in range(200)] == [0.0] * 200
     wait = bucket.take(100.0)
@@ -68,7 +68,7 @@ def test_of_many_at_once_as_many_are_counted_as_there_were() -> None:
     assert bucket.take_all(0, 1.0) == 10
 
 
-def test_who_goes_on_without_rest_is_found_out_and_who_rests_begins_anew() -> None:
+def test_who_continues_without_rest_is_found_out_and_who_rests_begins_anew() -> None:
     excess, now = Excess(), 1000.0
     while now < 1000.0 + GOING_ON_SECONDS:
         assert not excess.is_persistent(now)
@@ -100,7 +100,7 @@ def ada(installation: Usher) -> Client:
     return sign_up(installation)
 
 
-def test_above_the_burst_frames_are_refused_with_a_time_and_the_socket_goes_on(
+def test_above_the_burst_frames_are_refused_with_a_time_and_the_socket_continues(
     installation: Usher, ada: Client
 ) -> None:
     with joined(installation, by_subprotocol(ada.token)) as client:

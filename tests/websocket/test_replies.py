@@ -40,7 +40,7 @@ def take(replies: ReplyQueue, size: int = 1, *, alone: bool = False) -> bool:
 # ---- how many ------------------------------------------------------------------------------
 
 
-def test_so_many_are_taken_and_others_again_when_half_are_answered() -> None:
+def test_so_many_are_accepted_and_others_again_when_half_are_answered() -> None:
     replies = ReplyQueue()
     assert [take(replies) for _ in range(UNDER_WAY)] == [False] * (UNDER_WAY - 1) + [True]
     half = UNDER_WAY // 2
@@ -59,7 +59,7 @@ def test_large_ones_fill_it_sooner() -> None:
     assert replies.done()
 
 
-def test_nothing_is_taken_behind_one_that_is_alone_until_all_are_answered() -> None:
+def test_nothing_is_accepted_behind_one_that_is_alone_until_all_are_answered() -> None:
     replies = ReplyQueue()
     assert not take(replies)
     assert take(replies, alone=True)
@@ -277,7 +277,7 @@ async def test_a_right_that_is_taken_away_counts_for_every_message_not_yet_read(
 
 
 @pytest.mark.gen_test
-async def test_without_redis_each_is_refused_by_itself_and_the_socket_goes_on(
+async def test_without_redis_each_is_refused_by_itself_and_the_socket_continues(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with speaker(database_url, redis_server) as s:

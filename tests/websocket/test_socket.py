@@ -316,7 +316,7 @@ def test_signs_of_life_do_not_prolong_the_deadline(hasty: Usher) -> None:
             busy.join()
 
 
-def test_the_deadline_is_over_once_somebody_joined(hasty: Usher) -> None:
+def test_the_deadline_has_ended_once_a_user_joined(hasty: Usher) -> None:
     client = sign_up(hasty)
     with RawClient(hasty) as socket:
         began = time.monotonic()

@@ -135,7 +135,7 @@ def test_what_is_not_such_json_closes_with_4400(
     assert len(end.events) == 1, end
 
 
-def test_a_stranger_is_closed_with_4400_too(installation: Usher) -> None:
+def test_a_unauthenticated_client_is_closed_with_4400_too(installation: Usher) -> None:
     ends(ending_of(installation, then=frame(b"hello")), 4400, "bad_request", "never")
 
 

@@ -73,7 +73,7 @@ def test_a_second_user_join_that_is_refused_leaves_the_socket_as_it_was(
         client.lives()
 
 
-def test_a_newer_token_is_taken(installation: Usher, ada: Client) -> None:
+def test_a_newer_token_is_accepted(installation: Usher, ada: Client) -> None:
     with joined(installation, by_header(forged(ada.token, exp=time.time() + 100))) as client:
         newer = new_token(ada)
         reply = client.ask("token-refresh", {"token": newer})
@@ -85,7 +85,7 @@ def test_a_newer_token_is_taken(installation: Usher, ada: Client) -> None:
         }
 
 
-def test_a_ticket_of_the_session_is_taken_once(installation: Usher, ada: Client) -> None:
+def test_a_ticket_of_the_session_is_accepted_once(installation: Usher, ada: Client) -> None:
     ticket = ada.ticket()
     with joined(installation, by_header(ada.token)) as client:
         reply = client.ask("token-refresh", {"token": ticket})
@@ -109,7 +109,7 @@ def test_a_token_of_another_user_or_login_session_is_not(installation: Usher, be
         client.lives()
 
 
-def test_after_a_refused_refresh_the_old_token_goes_on_to_its_end(
+def test_after_a_refused_refresh_the_old_token_continues_to_its_end(
     installation: Usher, ada: Client, ben: Client
 ) -> None:
     exp = time.time() + 0.8

@@ -152,7 +152,7 @@ def bad(client: DeflatingClient) -> dict[str, bytes]:
         "reserved bit 3",
     ],
 )
-def test_a_frame_that_is_none_ends_the_socket_without_a_traceback_and_leaves_no_file_open(
+def test_a_frame_that_is_invalid_ends_the_socket_without_a_traceback_and_leaves_no_file_open(
     server: Usher, ada: Client, name: str
 ) -> None:
     before = open_files(server)

@@ -127,7 +127,7 @@ def _is_let_in(server: Usher) -> bool:
             return False
 
 
-def test_an_address_that_fills_one_node_is_turned_away_by_the_others() -> None:
+def test_an_address_that_fills_one_node_is_refused_by_the_others() -> None:
     with nodes("sqlite", 2, MAX_UNJOINED_PER_ADDRESS=MOST) as both:
         with ExitStack() as crowd:
             _fill(both[0], crowd)
@@ -142,7 +142,7 @@ def test_an_address_that_fills_one_node_is_turned_away_by_the_others() -> None:
         wait_until(lambda: _is_let_in(both[0]))
 
 
-def test_a_socket_that_was_refused_counts_until_its_closing_handshake_is_over(
+def test_a_socket_that_was_refused_counts_until_its_closing_handshake_has_ended(
     socket_kind: str,
 ) -> None:
     with quiet_usher(socket_kind, MAX_UNJOINED_PER_ADDRESS=3) as server:

@@ -72,7 +72,7 @@ def ada_in_a_browser(door: Usher, ada: Client) -> Client:
 
 
 def answer(server: Usher, request: bytes) -> Response:
-    """The HTTP answer; the connection has to end behind it."""
+    """The HTTP response, after which the connection has to be closed."""
     with RawClient(server) as client:
         client.send(request)
         response = client.response()
@@ -213,7 +213,9 @@ def test_a_second_origin_does_not_hide_the_first(door: Usher) -> None:
 
 
 @pytest.mark.parametrize("name", ["Host", "X-Forwarded-Host", "Forwarded", "X-Original-Host"])
-def test_what_a_stranger_says_of_the_host_makes_no_origin_own(door: Usher, name: str) -> None:
+def test_what_a_unauthenticated_client_says_of_the_host_makes_no_origin_own(
+    door: Usher, name: str
+) -> None:
     value = "host=evil.example;proto=https" if name == "Forwarded" else "evil.example"
     for origin in ("https://evil.example", "http://evil.example"):
         headers = [("Origin", origin), (name, value), ("X-Forwarded-Proto", "https")]
@@ -234,7 +236,7 @@ def test_a_cookie_without_an_origin_is_not_looked_at(
         assert client.joined["expires_at"] == claims_of(ada.token)["exp"]
 
 
-def test_a_cookie_that_is_no_good_closes_with_4401(door: Usher) -> None:
+def test_a_cookie_that_is_invalid_closes_with_4401(door: Usher) -> None:
     headers = [("Cookie", "access_token=rubbish"), ("Origin", door.url)]
     assert closing(door, headers) == UNAUTHENTICATED
 
@@ -262,7 +264,7 @@ def test_on_https_only_the_cookie_with_the_host_prefix_counts(socket_kind: str) 
 
 
 @pytest.mark.parametrize("value", ["Bearer rubbish", "Bearer", "", "Basic eDp5", "Bearer a.b.c"])
-def test_a_header_that_is_no_good_is_refused_with_401(door: Usher, value: str) -> None:
+def test_a_header_that_is_invalid_is_refused_with_401(door: Usher, value: str) -> None:
     response = refused(door, [("Authorization", value)])
     assert (response.status, response.problem["code"]) == (401, "unauthenticated")
     assert response.headers["www-authenticate"].startswith("Bearer")
@@ -284,7 +286,7 @@ def test_an_expired_forgery_is_only_a_forgery(door: Usher, ada: Client) -> None:
     assert closing(door, by_subprotocol(token)) == UNAUTHENTICATED
 
 
-def test_a_token_elsewhere_that_is_no_good_closes_with_4401(door: Usher) -> None:
+def test_a_token_elsewhere_that_is_invalid_closes_with_4401(door: Usher) -> None:
     assert closing(door, by_subprotocol("rubbish")) == UNAUTHENTICATED
     assert closing(door, by_subprotocol("")) == UNAUTHENTICATED
     assert closing(door, target="/ws?ticket=rubbish") == UNAUTHENTICATED
@@ -344,7 +346,7 @@ def test_a_token_in_the_query_is_refused(door: Usher, ada: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["token", "access_token", "auth", "jwt"])
-def test_a_token_in_the_query_is_not_taken_by_any_other_name(
+def test_a_token_in_the_query_is_not_accepted_by_any_other_name(
     door: Usher, ada: Client, name: str
 ) -> None:
     with RawClient(door) as client:
@@ -564,7 +566,7 @@ def test_a_user_join_sent_early_is_answered_first(door: Usher, ada: Client) -> N
         assert client.event()["id"] == 2
 
 
-def test_a_big_frame_sent_early_is_taken_whole(door: Usher, ada: Client) -> None:
+def test_a_big_frame_sent_early_is_accepted_whole(door: Usher, ada: Client) -> None:
     then = event("heartbeat", "x" * 60_000)
     with RawClient(door) as client:
         client.upgrade("/ws", by_header(ada.token), then=then)

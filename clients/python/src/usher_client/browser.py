@@ -118,7 +118,7 @@ def _place(url: str) -> tuple[str, str, int | None, str]:
 
 
 class _Desk:
-    """Takes the browser back, once. Whatever else calls this port is told nothing."""
+    """Receives the browser's redirect, once. Other requests to this port get no information."""
 
     def __init__(self, state: str, came_back: asyncio.Future[dict[str, str]]) -> None:
         self._state = state

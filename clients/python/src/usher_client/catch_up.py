@@ -1,4 +1,4 @@
-"""Reads what was missed in many rooms, in a few questions."""
+"""Reads the missed messages of many rooms with a few requests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CatchUp:
         self._question = ask
 
     async def run(self) -> None:
-        """Read until nothing is missing, or the connection is over."""
+        """Read until no message is missing, or the connection has ended."""
         try:
             while self._waiting:
                 await self._read(list(self._waiting)[:ROOMS_PER_QUESTION])
@@ -73,7 +73,7 @@ class CatchUp:
             self._refused(name, forbidden=isinstance(error, Forbidden))
 
     async def _ask(self, question: dict[str, Any]) -> Any:
-        """Reading is what fills a socket's rate first: it makes way for what the app asks."""
+        """Wait while the app's own requests need the message rate, which reading uses up first."""
         while True:
             try:
                 return await self._question(question)

@@ -160,6 +160,26 @@ class Usher:
         body = {"challenge": asked.challenge, "code": code, "client": "native"}
         return await self._signed_in("/api/auth/second-factor", body)
 
+    async def step_up(self, *, password: str | None = None, code: str | None = None) -> None:
+        """Prove again who the user is, for acts and rooms that raise StepUpNeeded. An open socket
+        enters the rooms that need it.
+
+        Args:
+            code: of the authenticator app, or a recovery code, where the user has a second factor.
+
+        Raises:
+            StepUpNeeded: that is not enough; `methods` says what is.
+            Refused: it is wrong: `wrong_password`, `wrong_code`.
+            RateLimited: too many wrong ones.
+        """
+        login = self._needed()
+        if not isinstance(login, LoginSession):
+            raise Misuse("step_up: with get_token or key there is no sign-in of this client's")
+        given = {"password": password, "code": code}
+        proof = {name: value for name, value in given.items() if value is not None}
+        login.stepped(await self.call("POST", "/api/auth/step-up", proof))
+        await self._link.renew()
+
     async def sign_up(self, email: str, password: str, name: str) -> User | None:
         """Open an account, and sign in with it. None where the server wants the address to be
         confirmed first: a mail tells how."""
@@ -311,7 +331,7 @@ class Usher:
         return self._link.session
 
     def watch(self, tell: Callable[[State], object]) -> Callable[[], None]:
-        """Have one more function told each state of the connection, beside `on_state`.
+        """Call another function with each state of the connection, in addition to `on_state`.
 
         Returns:
             what ends it.
@@ -336,7 +356,7 @@ class Usher:
         await self._link.close()
 
     def room(self, name: str) -> Room:
-        """A room, such as `channel:ID` or `user:ID`. It hears from now on."""
+        """A room, such as `channel:ID` or `user:ID`. It collects events from now on."""
         return self._link.rooms.open(name)
 
     async def request(self, event: str, data: object = None, timeout: float | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""`async with` for what has to be closed."""
+"""A base class with `async with` for objects that have to be closed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ C = TypeVar("C", bound="HttpOwner")
 
 
 class HttpOwner:
-    """Has connections of its own: to be closed, or used with `async with`."""
+    """An object with its own connections. Close it, or use it with `async with`."""
 
     _http: Http
 

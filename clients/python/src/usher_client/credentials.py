@@ -101,7 +101,7 @@ class LoginSession:
         await self._single.settle()
 
     async def end(self) -> None:
-        """Log out. A session that is over already is what was asked for."""
+        """Log out. Succeeds if the session has already ended."""
         await self._single.settle()
         try:
             token = await self.token()
@@ -113,6 +113,10 @@ class LoginSession:
         body = {"refresh_token": self._refresh}
         self._take(await self._http.call("POST", "/api/auth/refresh", body=body))
         return self._access
+
+    def stepped(self, answer: Any) -> None:
+        """Go on with the tokens of a step-up."""
+        self._take(answer)
 
     def _take(self, answer: Any) -> None:
         access, refresh = _text(answer, "access_token"), _text(answer, "refresh_token")

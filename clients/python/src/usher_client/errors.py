@@ -135,7 +135,18 @@ class SecondFactorNeeded(SignInNeeded):
 
 
 class StepUpNeeded(Refused):
+    """An act or a room asks for a fresh proof of who the user is: see `Usher.step_up`.
+
+    Attributes:
+        methods: what proves it: `password`, or `totp`, `recovery_code`, `passkey`; empty where only
+            another sign-in does, and on the socket.
+    """
+
     code = "step_up_needed"
+
+    def __init__(self, message: str = "", **more: Any) -> None:
+        super().__init__(message, **more)
+        self.methods: tuple[str, ...] = ()
 
 
 class Forbidden(Refused):

@@ -1,4 +1,4 @@
-"""What a server tells, as types. Each is read from JSON that may be anything."""
+"""The server's events as types. Each is parsed from untrusted JSON."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Typing:
 
 @dataclass(frozen=True)
 class Presence:
-    """People came into a room, or left it, since the last one. Changes to a set."""
+    """Users who entered or left a room since the last event: changes to a set."""
 
     room: str
     joined: tuple[User, ...]
@@ -100,7 +100,7 @@ class People:
 
 
 def user(value: object) -> User | None:
-    """Somebody; None for what is no user."""
+    """Parse a user; None if it is invalid."""
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         return None
     name, role = value.get("name"), value.get("role")
@@ -112,7 +112,7 @@ def user(value: object) -> User | None:
 
 
 def users(value: object) -> tuple[User, ...]:
-    """People; what is none is left out."""
+    """Parse a list of users, without invalid entries."""
     found = (user(one) for one in value) if isinstance(value, list) else ()
     return tuple(one for one in found if one is not None)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
-from usher_client.errors import Misuse, SecondFactorNeeded, Unreachable, UsherError
+from usher_client.errors import Misuse, SecondFactorNeeded, StepUpNeeded, Unreachable, UsherError
 from usher_client.version import __version__
 from usher_client.wire import refusal, seconds
 
@@ -44,7 +44,7 @@ def _trust(base: str) -> ssl.SSLContext | bool:
 
 @dataclass(frozen=True, repr=False)
 class Answer:
-    """An HTTP answer, whoever gave it."""
+    """An HTTP response, of Usher or of a proxy."""
 
     status: int
     headers: httpx.Headers
@@ -65,7 +65,7 @@ class Answer:
             return None
 
     def json(self) -> Any:
-        """Its JSON, where it is a good answer.
+        """The JSON of a successful response.
 
         Raises:
             UsherError: it is not; see `error`.
@@ -88,6 +88,7 @@ class Answer:
         error = refusal(body["code"], said, status=self.status, retry_after=after)
         if isinstance(error, SecondFactorNeeded):
             error.challenge = str(body.get("challenge", ""))
+        if isinstance(error, (SecondFactorNeeded, StepUpNeeded)):
             methods = body.get("methods")
             error.methods = tuple(map(str, methods)) if isinstance(methods, list) else ()
         return error

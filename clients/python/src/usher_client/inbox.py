@@ -1,4 +1,4 @@
-"""What a room was told and the app has not taken yet: bounded, and never lossy without a word."""
+"""The queue of a room's events for the app. It is bounded, and reports lost events by a gap."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Inbox:
         self._news.set()
 
     def finish(self, error: UsherError | None) -> None:
-        """Nothing more comes. `error`: told after what is still here."""
+        """End the queue. `error`: raised after the remaining events."""
         self._over, self._error = True, error
         self._news.set()
 
     def reopen(self) -> None:
-        """More comes after all."""
+        """Continue an ended queue."""
         self._over, self._error = False, None
 
     async def get(self) -> Event | None:

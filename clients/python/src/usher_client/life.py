@@ -47,7 +47,7 @@ class Life:
     proven: bool = False
 
     def lost(self, end: End) -> State:
-        """A connection, or the attempt at one, is over. Gives `waiting` with a pause, or `closed`.
+        """A connection or an attempt has ended. Returns `waiting` with a pause, or `closed`.
 
         The pauses have full jitter, so that a restart is not followed by a stampede.
         """

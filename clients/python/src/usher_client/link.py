@@ -1,4 +1,4 @@
-"""Keeps one socket open: connects, renews its token ahead of time, backs off, comes back."""
+"""Keeps one socket open: connects, refreshes its token in time, backs off and reconnects."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from usher_client.errors import (
 )
 from usher_client.events import Session
 from usher_client.life import Life, State
+from usher_client.opening import open_connection
 from usher_client.rooms import Rooms
-from usher_client.socket import Connection, Frame, Times, open_connection
+from usher_client.socket import Connection, Frame, Times
 from usher_client.wire import end_of, error_of, number
 
 RENEW_AHEAD_SECONDS = 45.0
@@ -38,7 +39,7 @@ class Link:
     """One socket after the other.
 
     Args:
-        tell: told each new state.
+        tell: called with each new state.
         max_pending: requests that may wait for a reply at once.
     """
 
@@ -81,7 +82,7 @@ class Link:
         return await asyncio.shield(self._first)
 
     async def close(self) -> None:
-        """Close the socket for good."""
+        """Close the socket permanently."""
         running, self._running = self._running, None
         if running is None:
             return
@@ -147,7 +148,12 @@ class Link:
             self._token = await self._credentials.token(self._token if renew else None)
             self._life.renew = False
             found = await open_connection(
-                self._base, self._token, self._times, self._hear, self._beaten, self._max_pending
+                self._base,
+                self._token,
+                self._times,
+                self._on_frame,
+                self._on_heartbeat,
+                self._max_pending,
             )
         except UsherError as error:
             return end_of(error)
@@ -157,7 +163,7 @@ class Link:
         return await found.run()
 
     def _let_go(self) -> None:
-        """Nothing of a connection that is over goes on."""
+        """Cancel everything that belongs to an ended connection."""
         self.session = self._connection = None
         if self._backstop is not None:
             self._backstop.cancel()
@@ -175,7 +181,7 @@ class Link:
         self._set(state)
 
     def watch(self, tell: Callable[[State], object]) -> Callable[[], None]:
-        """Have a function told each new state, too; gives what ends that."""
+        """Call a function with each new state. Returns a function that stops this."""
         name = object()
         self._watchers[name] = tell
 
@@ -194,7 +200,7 @@ class Link:
 
     # ---- what the server tells -----------------------------------------------------------------
 
-    def _hear(self, frame: Frame) -> None:
+    def _on_frame(self, frame: Frame) -> None:
         event, data = frame["event"], frame.get("data")
         if event == "joined":
             self._joined(data)
@@ -205,7 +211,7 @@ class Link:
             if isinstance(rooms, list):
                 self.rooms.changed(events.names(rooms))
         else:
-            self.rooms.heard(frame)
+            self.rooms.receive(frame)
 
     def _joined(self, data: object) -> None:
         session, connection = events.session(data), self._connection
@@ -218,16 +224,16 @@ class Link:
         self.session = session
         self._life.renew, self._life.proven = False, True
         self._watch_expiry(session.expires_at)
-        self._spawn(connection.live(self._lasted))
+        self._spawn(connection.keep_alive(self._on_lasting))
         self.rooms.joined(session)
         self._set(State("joined"))
         if self._first is not None and not self._first.done():
             self._first.set_result(session)
 
-    def _lasted(self) -> None:
+    def _on_lasting(self) -> None:
         self._life.attempt = 0
 
-    def _beaten(self, offset: float) -> None:
+    def _on_heartbeat(self, offset: float) -> None:
         self._offset = offset
         self.rooms.clock(offset)
         if self._backstop is None and self.session is not None:
@@ -251,6 +257,12 @@ class Link:
             return
         if self._renewal is None or self._renewal.done():
             self._renewal = self._spawn(self._renew(self._connection))
+
+    async def renew(self) -> None:
+        """Have an open socket go on with the newest token, as after a step-up."""
+        self._renew_soon()
+        if self._renewal is not None:
+            await asyncio.wait({self._renewal})
 
     async def _renew(self, connection: Connection) -> None:
         assert self._credentials is not None

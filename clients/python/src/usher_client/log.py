@@ -8,7 +8,7 @@ from time import monotonic
 from usher_client.events import Event, Gap, History, Message
 
 MAX_HELD = 1000
-"""As many as the server keeps of a room: what was missed is forgotten there by then."""
+"""The number of messages that the server keeps of a room by default; older ones are lost there."""
 MAX_LATE = 200
 """Messages that may be read in the history before they come live."""
 
@@ -17,12 +17,12 @@ class RoomLog:
     """What was said in one room.
 
     Args:
-        tell: takes each event, in order.
+        deliver: called with each event, in order.
     """
 
-    def __init__(self, name: str, tell: Callable[[Event], None]) -> None:
+    def __init__(self, name: str, deliver: Callable[[Event], None]) -> None:
         self.name = name
-        self._tell = tell
+        self._deliver = deliver
         self.last: str | None = None
         """The id of the last message that was handed on."""
         self._entered_at: float | None = None
@@ -33,17 +33,18 @@ class RoomLog:
 
     @property
     def is_held(self) -> bool:
-        """Whether what comes live waits until what was missed has been read."""
+        """Whether live messages wait until the missed ones have been read."""
         return self._held is not None
 
     def claim(self) -> bool:
-        """Whether what was missed has to be read, and nobody does so yet. Whoever asks does."""
+        """Whether missed messages have to be read. True only for the first caller, who reads
+        them."""
         free = self._held is not None and not self._claimed
         self._claimed = self._claimed or free
         return free
 
     def joined(self, offset: float | None) -> None:
-        """A socket is in the room. If another one was before, live messages wait from now on.
+        """A socket has entered the room. If another one was in it before, live messages now wait.
 
         Args:
             offset: see `clock`.
@@ -65,10 +66,10 @@ class RoomLog:
         if self._since is None and self._entered_at is not None:
             self._since = self._entered_at + offset
 
-    def heard(self, event: Event) -> None:
-        """Something came live."""
+    def receive(self, event: Event) -> None:
+        """Receive a live event."""
         if not isinstance(event, Message) or event.id is None:
-            self._tell(event)
+            self._deliver(event)
         elif self._held is None:
             self._live(event)
         else:
@@ -78,11 +79,11 @@ class RoomLog:
                 self.release()
 
     def gap(self) -> None:
-        """Messages were missed for good."""
-        self._tell(Gap(self.name))
+        """Messages are lost."""
+        self._deliver(Gap(self.name))
 
     def page(self, page: History, *, first: bool) -> None:
-        """A part of what was missed.
+        """Receive a page of missed messages.
 
         Of a room of which nothing was heard yet the history is read from its beginning. What was
         said before it was entered is passed over, and a history that reaches back so far is whole.
@@ -95,7 +96,7 @@ class RoomLog:
             if message.id is not None:
                 self._read[message.id] = None
                 self.last = message.id
-            self._tell(message)
+            self._deliver(message)
 
     def _is_old(self, message: Message) -> bool:
         if self.last is not None or self._since is None or message.sent_at is None:
@@ -103,7 +104,7 @@ class RoomLog:
         return message.sent_at < self._since
 
     def release(self) -> None:
-        """All is read that was missed: hand on what came live meanwhile."""
+        """All missed messages are read: deliver the live ones that waited."""
         held, self._held = self._held or [], None
         for message in held:
             self._live(message)
@@ -115,4 +116,4 @@ class RoomLog:
             return
         # The history and sockets have one order, but what was read may come late for a while.
         self.last = message.id
-        self._tell(message)
+        self._deliver(message)

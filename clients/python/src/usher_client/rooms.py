@@ -41,7 +41,7 @@ class Says(Protocol):
 
 
 class Room:
-    """One room. It hears from the moment that it is made, over all connections.
+    """One room. It collects events from its creation on, over all connections.
 
         async for message in room:
             print(message.sender, message.data)
@@ -77,7 +77,7 @@ class Room:
         return found if isinstance(found, str) else ""
 
     async def history(self, after: str | None = None) -> History:
-        """A page of what was said after a message, or of all that is kept; oldest first."""
+        """A page of the messages after a message, or of all that are kept; oldest first."""
         data = {"room": self.name} if after is None else {"room": self.name, "after": after}
         return events.history(await self._ask("history", data))
 
@@ -99,7 +99,7 @@ class Room:
         await self._say("typing", {"room": self.name})
 
     async def leave(self) -> None:
-        """Leave for good, over reconnects too. `Usher.room` comes back in."""
+        """Leave, also after reconnects. `Usher.room` enters it again."""
         self._leave(self.name)
         with suppress(NotConnected, ConnectionEnded):  # the next socket leaves at once
             await self._ask("leave", {"room": self.name})
@@ -124,7 +124,7 @@ class Room:
 
 
 @dataclass
-class _Kept:
+class _RoomState:
     """What is kept of a room that the app has opened."""
 
     room: Room
@@ -144,7 +144,7 @@ class Rooms:
         self._ask = ask
         self._say = say
         self._limit = limit
-        self._rooms: dict[str, _Kept] = {}
+        self._rooms: dict[str, _RoomState] = {}
         self._left: set[str] = set()
         self._in: set[str] = set()
         self._is_joined = False
@@ -158,7 +158,7 @@ class Rooms:
             return kept.room
         inbox = Inbox(name, self._limit)
         room = Room(name, self._ask, self._say, self._leave, inbox)
-        kept = self._rooms[name] = _Kept(room, inbox, RoomLog(name, inbox.put))
+        kept = self._rooms[name] = _RoomState(room, inbox, RoomLog(name, inbox.put))
         self._left.discard(name)
         if name in self._in:
             kept.log.joined(self._offset)
@@ -190,7 +190,7 @@ class Rooms:
         self._user_id = session.user.id
         self._in, self._is_joined = set(session.rooms), True
         for name in self._in & self._left:
-            self._spawn(self._say_left(name))
+            self._spawn(self._send_leave(name))
         for kept in self._rooms.values():
             kept.inbox.reopen()
             if kept.log.name in self._in:
@@ -211,14 +211,14 @@ class Rooms:
                 kept.inbox.finish(Forbidden(f"no right in {name} any more"))
         self._spawn(self._catch_up())
 
-    def heard(self, frame: dict[str, Any]) -> None:
+    def receive(self, frame: dict[str, Any]) -> None:
         """An event of the server."""
         event = events.room_event(frame)
         if event is not None and (kept := self._rooms.get(event.room)) is not None:
-            kept.log.heard(event)
+            kept.log.receive(event)
 
     def lost(self) -> None:
-        """The connection is over, and another may follow."""
+        """The connection has ended, and another may follow."""
         self._in, self._is_joined = set(), False
         for task in self._tasks:
             task.cancel()
@@ -242,7 +242,7 @@ class Rooms:
     def _history(self, question: dict[str, Any]) -> Awaitable[Any]:
         return self._ask("history", question)
 
-    async def _join(self, kept: _Kept) -> None:
+    async def _join(self, kept: _RoomState) -> None:
         """Go into a room that the socket is not in by itself."""
         while True:
             try:
@@ -260,6 +260,6 @@ class Rooms:
                 await CatchUp([kept.log], self._history).run()
                 return
 
-    async def _say_left(self, name: str) -> None:
+    async def _send_leave(self, name: str) -> None:
         with suppress(UsherError):  # the app is told nothing of the room in any case
             await self._ask("leave", {"room": name})

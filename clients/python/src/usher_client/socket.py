@@ -1,26 +1,20 @@
-"""One WebSocket, from its opening to its end: frames, replies, signs of life."""
+"""One open WebSocket: frames, replies, signs of life."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.typing import Subprotocol
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from usher_client.errors import Busy, ConnectionEnded, End, Misuse, TimedOut, UsherError
-from usher_client.http import AGENT, retry_after
+from usher_client.errors import Busy, ConnectionEnded, End, TimedOut, UsherError
 from usher_client.wire import (
-    MAX_RECEIVED_BYTES,
-    PROTOCOL,
     closing,
     decode,
     encode,
@@ -35,34 +29,14 @@ JITTER = 0.2
 Frame = dict[str, Any]
 
 
-if TYPE_CHECKING:
-    _Adapter = logging.LoggerAdapter[logging.Logger]
-else:
-    _Adapter = logging.LoggerAdapter  # it takes no parameter before Python 3.11
-
-
-class QuietLog(_Adapter):
-    """websockets' log without its debug level, which writes headers and frames: tokens."""
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's own name
-        return level > logging.DEBUG and super().isEnabledFor(level)
-
-
-class _Line(ClientConnection):
-    """Counts what comes: any byte is a sign of life, also of a frame that takes its time."""
+class CountingConnection(ClientConnection):
+    """Counts received bytes: each is a sign of life, also within a large frame."""
 
     received = 0
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         super().data_received(data)
-
-
-class _Opening(connect):
-    """Follows no redirect: the token is in the handshake, and is for this server alone."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 @dataclass(frozen=True)
@@ -83,7 +57,7 @@ class Times:
 
 
 @dataclass
-class _Waiter:
+class _PendingReply:
     reply: asyncio.Future[Any]
     urgent: bool
 
@@ -100,18 +74,18 @@ class Connection:
 
     def __init__(
         self,
-        line: _Line,
+        line: CountingConnection,
         times: Times,
-        hear: Callable[[Frame], None],
-        beaten: Callable[[float], None],
+        on_frame: Callable[[Frame], None],
+        on_heartbeat: Callable[[float], None],
         max_pending: int,
     ) -> None:
         self._line = line
         self._times = times
-        self._hear = hear
-        self._beaten = beaten
+        self._on_frame = on_frame
+        self._on_heartbeat = on_heartbeat
         self._max_pending = max_pending
-        self._pending: dict[int, _Waiter] = {}
+        self._pending: dict[int, _PendingReply] = {}
         self._asked = 0
         self._next_id = 1
         self._end: End | None = None
@@ -119,7 +93,7 @@ class Connection:
         self._joined = False
 
     async def run(self) -> End:
-        """Read frames until the connection is over; says how it ended."""
+        """Read frames until the connection has ended. Returns how it ended."""
         join = asyncio.get_running_loop().call_later(self._times.timeout, self._no_join)
         try:
             async for text in self._line:
@@ -146,7 +120,7 @@ class Connection:
         self._line.transport.abort()
 
     async def close(self, end: End) -> None:
-        """Say good-bye, briefly."""
+        """Close the connection, with a short timeout."""
         if self._end is None:
             with suppress(asyncio.TimeoutError, OSError, WebSocketException):  # dropped below
                 await asyncio.wait_for(self._line.close(), CLOSE_SECONDS)
@@ -179,7 +153,7 @@ class Connection:
                 self._joined = True
             if frame["event"] == "closing":
                 self._closing = closing(frame.get("data"))
-            self._hear(frame)
+            self._on_frame(frame)
         return self._end is None
 
     def _settle(self, frame: Frame) -> None:
@@ -220,7 +194,7 @@ class Connection:
         text = encode(event, data, frame_id)
         self._next_id += 1
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._pending[frame_id] = _Waiter(reply, urgent)
+        self._pending[frame_id] = _PendingReply(reply, urgent)
         self._asked += not urgent
         try:
             limit = self._times.timeout if timeout is None else timeout
@@ -252,7 +226,7 @@ class Connection:
 
     # ---- signs of life -------------------------------------------------------------------------
 
-    async def beat(self) -> None:
+    async def send_heartbeat(self) -> None:
         """One heartbeat. Without any sign of life the connection is over; a slow line that still
         takes or brings bytes is not.
 
@@ -266,7 +240,7 @@ class Connection:
             watch.cancel()
         server = number(answer.get("server_time")) if isinstance(answer, dict) else None
         if server is not None:
-            self._beaten(server - monotonic())
+            self._on_heartbeat(server - monotonic())
 
     async def _watch(self) -> None:
         while True:
@@ -282,75 +256,18 @@ class Connection:
             self.drop(End(1006, "heartbeat_timeout"))
             return
 
-    async def live(self, lasted: Callable[[], None]) -> None:
-        """Heartbeats until the connection is over. `lasted` is told at each but the first."""
+    async def keep_alive(self, on_lasting: Callable[[], None]) -> None:
+        """Send heartbeats until the connection has ended. `on_lasting` is called at each but the
+        first."""
         first = True
         while self._end is None:
             try:
-                await self.beat()
+                await self.send_heartbeat()
             except UsherError:
                 pass  # refused, or over: the next one tells
             else:
                 if not first:
-                    lasted()
+                    on_lasting()
             first = False
             spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - no secret
             await asyncio.sleep(self._times.heartbeat * spread)
-
-
-async def open_connection(
-    base: str,
-    token: str,
-    times: Times,
-    hear: Callable[[Frame], None],
-    beaten: Callable[[float], None],
-    max_pending: int,
-) -> Connection | End:
-    """Open a socket, or say how the attempt ended.
-
-    Args:
-        base: the server's http or https address.
-        token: an access token.
-    """
-    try:
-        opening = _Opening(
-            f"ws{base[4:]}/ws",
-            subprotocols=[Subprotocol(PROTOCOL), Subprotocol(f"usher.bearer.{token}")],
-            user_agent_header=AGENT,
-            compression=None,
-            open_timeout=times.timeout,
-            close_timeout=CLOSE_SECONDS,
-            ping_interval=None,
-            max_size=MAX_RECEIVED_BYTES,
-            create_connection=_Line,
-            logger=QuietLog(logging.getLogger("usher_client.websocket"), None),
-        )
-        line = await opening
-    except ValueError as error:  # a token that is no word of a header
-        raise Misuse("the token cannot be sent") from error
-    except InvalidStatus as error:
-        return _refused(error)
-    except (OSError, WebSocketException, asyncio.TimeoutError):
-        return End(1006, "unreachable")
-    assert isinstance(line, _Line)
-    return Connection(line, times, hear, beaten, max_pending)
-
-
-def _refused(error: InvalidStatus) -> End:
-    """A handshake that was answered with a status.
-
-    With the token in the subprotocol Usher refuses it by a close code. What has a status is said
-    before a credential is looked at, or by a proxy: none of these ends a client.
-    """
-    status = error.response.status_code
-    after = retry_after_of(error)
-    if status == 429:
-        return End(4429, "rate_limited", after=after)
-    return End(4503, f"http_{status}", after=after)
-
-
-def retry_after_of(error: InvalidStatus) -> float:
-    """Seconds that the answer asks to wait."""
-    found = error.response.headers
-    wanted = {name: found[name] for name in ("Retry-After", "Date") if name in found}
-    return retry_after(httpx.Headers(wanted)) or 0.0

@@ -71,7 +71,7 @@ def end_of(error: UsherError) -> End:
 
 
 def error_of(end: End) -> UsherError:
-    """The error that tells a connection's end."""
+    """The error for the end of a connection."""
     if retry_of(end) in {"login", "refresh"}:
         return SignInNeeded(f"the sign-in is over: {end.reason}", code=end.reason, end=end)
     if end.reason == "misuse":
@@ -109,7 +109,7 @@ def encode(event: str, data: object, frame_id: int | None) -> str:
 
 
 def decode(text: str | bytes) -> dict[str, Any] | None:
-    """A frame of the server; None for what is none."""
+    """Parse a frame of the server; None if it is invalid."""
     if not isinstance(text, str):
         return None
     try:
@@ -122,7 +122,7 @@ def decode(text: str | bytes) -> dict[str, Any] | None:
 
 
 def seconds(value: object) -> float:
-    """A pause that a server asks for, bounded; 0 for what is no number of seconds."""
+    """A pause that the server requests, bounded; 0 if it is not a number."""
     return min(max(number(value) or 0.0, 0.0), LONGEST_PAUSE_SECONDS)
 
 

@@ -20,7 +20,7 @@ NEEDED = ["iss", "aud", "sub", "sid", "jti", "iat", "exp"]
 KEEP_SECONDS = 300.0
 """As the key set's own Cache-Control says."""
 AGAIN_SECONDS = 10.0
-"""Between two fetches for a key id that is not known: whoever makes up ids costs no more."""
+"""Minimum interval of fetches for unknown key ids, so that forged ids do not cause more."""
 GRACE_SECONDS = 3600.0
 """How long keys count while no newer ones are to be had."""
 MAX_TOKEN_LENGTH = 8192
@@ -65,7 +65,7 @@ class AppTokens(HttpOwner):
         await super().close()
 
     async def check(self, token: str) -> Caller | None:
-        """Who it is; None for a token that is good for nothing.
+        """The caller; None if the token is not valid.
 
         Raises:
             Unavailable, Unreachable: the keys are not to be had.

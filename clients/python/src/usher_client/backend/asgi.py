@@ -28,7 +28,7 @@ KEY = "usher"
 
 
 class UsherMiddleware:
-    """Says who calls, in `scope["usher"]`.
+    """Sets the caller in `scope["usher"]`.
 
     Args:
         app: the app behind it.

@@ -33,10 +33,10 @@ class Caller:
 
 
 class Checks(Protocol):
-    """What tells who a token stands for: Introspection or AppTokens."""
+    """The interface of Introspection and AppTokens: checks a token."""
 
     async def check(self, token: str) -> Caller | None:
-        """Who it is; None for a token that is good for nothing.
+        """The caller; None if the token is not valid.
 
         Raises:
             Unavailable, Unreachable: nobody can say now.

@@ -1,4 +1,4 @@
-"""Asking Usher who a token stands for (RFC 7662), with a short memory."""
+"""Token introspection (RFC 7662) with a short-lived cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ABOUT_USERS = ("user.changed", "user.disabled", "user.deleted")
 
 
 @dataclass(frozen=True)
-class _Known:
+class _CachedCaller:
     caller: Caller
     until: float
 
@@ -46,7 +46,7 @@ class Introspection(HttpOwner):
         self._http = Http(base_of(url), timeout)
         self._key = key
         self._cache_seconds = cache_seconds
-        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._known: OrderedDict[bytes, _CachedCaller] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._forgotten = 0
 
@@ -60,7 +60,7 @@ class Introspection(HttpOwner):
         await super().close()
 
     async def check(self, token: str) -> Caller | None:
-        """Who it is; None for a token that is good for nothing.
+        """The caller; None if the token is not valid.
 
         Raises:
             Refused: the key is not good for this.
@@ -106,13 +106,13 @@ class Introspection(HttpOwner):
         return found
 
     def _keep(self, name: bytes, found: Caller, asked: float, now: float | None) -> None:
-        """Only what is good is kept, and not past the token's end by the server's own clock."""
+        """Cache a valid result, at most until the token expires by the server's clock."""
         seconds = self._cache_seconds
         if now is not None:
             seconds = min(seconds, found.expires_at - now)
         if seconds <= 0:
             return
-        self._known[name] = _Known(found, asked + seconds)
+        self._known[name] = _CachedCaller(found, asked + seconds)
         while len(self._known) > MAX_KEPT:
             self._known.popitem(last=False)
 

@@ -1,4 +1,4 @@
-"""For Tornado: a handler that knows who calls.
+"""Authentication for Tornado handlers.
 
 class Posts(UsherHandler):
     required = True
@@ -29,7 +29,7 @@ class UsherHandler(web.RequestHandler):
     """
 
     required = False
-    """Whether a request without a good token is answered 401."""
+    """Whether a request without a valid token gets 401."""
     caller: Caller | None = None
 
     async def prepare(self) -> None:

@@ -30,7 +30,7 @@ REASONS = {401: "401 Unauthorized", 503: "503 Service Unavailable"}
 
 
 class UsherMiddleware:
-    """Says who calls, in `environ["usher"]`.
+    """Sets the caller in `environ["usher"]`.
 
     Args:
         app: the app behind it.
