@@ -76,11 +76,11 @@ def follow_address(
     takes: Callable[[str], bool],
     now: float,
 ) -> bool:
-    """Update an account's address if it has changed at the provider that it came from. Whether it
-    has.
+    """Update an account's address if it has changed at the provider that it came from. Returns
+    whether it has changed.
 
-    Else the old one would stay verified here, and whoever gets it next would be joined to the
-    account. Where the new one can't be taken, nobody vouches for the old one any more.
+    Otherwise the old address would stay verified here, and its next owner would be joined to the
+    account. If the new address cannot be used, the old one is no longer verified.
 
     Args:
         user: locked.
