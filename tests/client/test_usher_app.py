@@ -308,8 +308,9 @@ def test_a_second_factor_completes_a_sign_in() -> None:
     with usher("sqlite") as server:
         email = "second-factor@example.org"
         recovery = set_up(sign_up(server, email=email)).recovery_code()
-        given = {"EMAIL": email, "PASSWORD": PASSWORD, "CODE": recovery}
-        status, out, err = run_script(PRELUDE + script, URL=server.url, **given)
+        status, out, err = run_script(
+            PRELUDE + script, URL=server.url, EMAIL=email, PASSWORD=PASSWORD, CODE=recovery
+        )
     assert (status, err) == (0, "")
     said = [json.loads(line) for line in out.splitlines()]
     methods = ["totp", "recovery_code"]
