@@ -39,10 +39,32 @@ export class Api {
     try {
       return await this.#once('POST', '/api/auth/login', form);
     } catch (problem) {
-      if (/** @type {Problem} */ (problem).code !== 'email_unverified') throw problem;
-      return this.#toMailbox();
+      return this.#goOn(/** @type {Problem} */ (problem));
     }
   };
+  /** @param {{credential: object}} form */
+  passkeySignIn = async (form) => {
+    try {
+      return await this.#once('POST', '/api/auth/passkey/login', form);
+    } catch (problem) {
+      return this.#goOn(/** @type {Problem} */ (problem));
+    }
+  };
+  /** @param {{challenge: string, code?: string, credential?: object}} form */
+  secondFactor = (form) => this.#once('POST', '/api/auth/second-factor', form);
+  passkeyOptions = () => this.#once('POST', '/api/auth/passkey/options', {});
+  totp = () => this.#call('GET', '/api/auth/totp');
+  newTotp = () => this.#call('POST', '/api/auth/totp', {});
+  /** @param {{code: string}} form */
+  confirmTotp = (form) => this.#call('POST', '/api/auth/totp/confirm', form);
+  newRecoveryCodes = () => this.#call('POST', '/api/auth/totp/recovery-codes', {});
+  removeTotp = () => this.#call('DELETE', '/api/auth/totp');
+  passkeys = () => this.#call('GET', '/api/auth/passkeys');
+  newPasskeyOptions = () => this.#call('POST', '/api/auth/passkeys/options', {});
+  /** @param {{credential: object, name: string}} form */
+  addPasskey = (form) => this.#call('POST', '/api/auth/passkeys', form);
+  /** @param {string} id */
+  removePasskey = (id) => this.#call('DELETE', `/api/auth/passkeys/${encodeURIComponent(id)}`);
   /** @param {{current_password: string, new_password: string}} form */
   changePassword = (form) => this.#call('POST', '/api/auth/password', form);
   /** The open socket enters the rooms that need it.
@@ -88,6 +110,18 @@ export class Api {
   link = (provider, form) => this.#call('POST', `/api/oauth/accounts/${provider}/link`, form);
   /** @param {string} provider */
   unlink = (provider) => this.#call('DELETE', `/api/oauth/accounts/${provider}`);
+
+  /** The second step of a sign-in; the page sets it.
+   *  @type {(challenge: string, methods: string[]) => Promise<any>} */
+  askSecondFactor = async () => { throw new Problem(0); };
+
+  /** What a refused sign-in leads to.  @param {Problem} problem  @returns {Promise<any>} */
+  async #goOn(problem) {
+    const { code, body } = problem;
+    if (code === 'second_factor_needed') return this.askSecondFactor(body.challenge, body.methods);
+    if (code === 'email_unverified') return this.#toMailbox();
+    throw problem;
+  }
 
   /** Nobody signs in here before the address is confirmed.  @returns {Promise<any>} never */
   #toMailbox() {

@@ -3,10 +3,13 @@
 import { AccountView } from './account-view.js';
 import { Api } from './api.js';
 import { byId, setText } from './dom.js';
+import { FactorsView } from './factors-view.js';
 import { markField, markWeakPassword, onSubmit, resetForm, showFormError,
   wireRevealButtons } from './forms.js';
 import { LinkedView } from './linked-view.js';
+import { offerPasskey } from './passkey.js';
 import { Providers } from './providers.js';
+import { SecondFactorDialog } from './second-factor.js';
 import { SessionsView } from './sessions-view.js';
 import { SignUpDoor } from './sign-up-door.js';
 import { SocketView } from './socket-view.js';
@@ -47,6 +50,9 @@ class App {
       ended,
       renamed: (name) => setText(byId('account-name'), name),
     });
+    this.factorsView = new FactorsView(this.api, byId('password'), ended);
+    const second = new SecondFactorDialog(this.api);
+    this.api.askSecondFactor = (challenge, methods) => second.ask(challenge, methods);
     this.client.addEventListener('state', (/** @type {any} */ { detail }) => this.#onState(detail));
     window.addEventListener('hashchange', () => { if (!this.#signedIn) this.#showDoor(true); });
     window.addEventListener('pageshow', ({ persisted }) => { if (persisted) this.start(); });
@@ -70,6 +76,8 @@ class App {
 
   #wireForms() {
     const [signIn, signUp, password] = ['sign-in-form', 'sign-up-form', 'password-form'].map(byId);
+    offerPasskey(this.api, signIn, ({ user }) => this.#enter(user), (problem) => showFormError(
+      signIn, problem.status === 401 ? 'That passkey does not work here.' : problem.message));
     onSubmit(signIn, async (form) => this.#enter((await this.api.signIn(form)).user), (problem) => {
       showFormError(signIn, problem.status === 401
         ? 'That e-mail address and password do not go together.' : problem.message);
@@ -137,6 +145,7 @@ class App {
     this.sessionsView.start();
     this.linkedView.start(user.email, hash);
     this.accountView.start(user);
+    this.factorsView.start();
   }
 
   /** @param {string|null} reason a close reason; null: nobody was signed in */
@@ -147,6 +156,7 @@ class App {
     this.sessionsView.stop();
     this.linkedView.stop();
     this.accountView.stop();
+    this.factorsView.stop();
     this.providers.ready();
     this.socketView.clear();
     resetForm(byId('password-form'));

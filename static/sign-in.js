@@ -3,7 +3,9 @@
 import { Api } from './api.js';
 import { byId, setText } from './dom.js';
 import { markWeakPassword, onSubmit, resetForm, showFormError, wireRevealButtons } from './forms.js';
+import { offerPasskey } from './passkey.js';
 import { Providers } from './providers.js';
+import { SecondFactorDialog } from './second-factor.js';
 import { SignUpDoor } from './sign-up-door.js';
 import { UsherClient } from './usher.js';
 
@@ -46,6 +48,10 @@ class SignInPage {
 
   #wireForms() {
     const [signIn, signUp] = ['sign-in-form', 'sign-up-form'].map(byId);
+    const dialog = new SecondFactorDialog(this.api);
+    this.api.askSecondFactor = (challenge, methods) => dialog.ask(challenge, methods);
+    offerPasskey(this.api, signIn, () => this.#goOn(), (problem) => showFormError(signIn,
+      problem.status === 401 ? 'That passkey does not work here.' : problem.message));
     onSubmit(signIn, async (form) => {
       await this.api.signIn(form);
       await this.#goOn();

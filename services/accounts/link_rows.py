@@ -88,15 +88,15 @@ def take(
 
 
 def forget(db: peewee.Database, user_id: str) -> None:
-    """Invalidate every link to an account, but for those that undo a change of its address: whoever
-    has stolen an account must not be able to take these away."""
+    """Invalidate every link to an account, except those that undo a change of its address, so that
+    the thief of an account cannot invalidate these."""
     others = (AccountLink.user == user_id) & (AccountLink.purpose != "undo")
     AccountLink.delete().where(others).execute(db)
 
 
 def forget_undoing(db: peewee.Database, user_id: str, after: float) -> None:
-    """Invalidate the links that undo later changes of the address than one at `after`: whoever made
-    these changes has them."""
+    """Invalidate the links that undo changes of the address after `after`, because they were sent
+    to addresses that the thief may have set."""
     later = (AccountLink.user == user_id) & (AccountLink.purpose == "undo")
     AccountLink.delete().where(
         later & (AccountLink.created_at > after - CLOCK_SKEW_SECONDS)
@@ -123,9 +123,11 @@ def _taken(
 
 
 def state_of(user: User) -> str:
-    """What links depend on. Another password, another address, or one that was proven meanwhile:
-    then whoever got the link may be somebody else than whose account it is now. An administrator's
-    account is another as well: a key that may not touch one must not get in by a link that it was
-    given before."""
+    """A hash of the account's state. A link is valid only while it is unchanged.
+
+    If the password, the address or its verification changes, the account may belong to another user
+    than the one who received the link. The role is included because an API key that may not change
+    administrators must not get access to one by a link that it received before.
+    """
     state = f"{user.email}\0{bool(user.email_verified)}\0{user.password_hash or ''}"
     return token_hash(f"{state}\0admin" if user.role == "admin" else state)

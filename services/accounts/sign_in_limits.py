@@ -128,9 +128,9 @@ class SignInLimits:
         """Begin to verify a second factor.
 
         A code of six digits can be guessed. For it, a known device and a known address have
-        attempts of their own, and all others share those of the account: strangers who know the
-        password use up each other's, and not the owner's. Recovery codes and passkeys cannot be
-        guessed. Strangers cannot use up what the owner needs for them.
+        attempts of their own, and all others share those of the account. So attackers who know the
+        password use up the shared attempts, and not the owner's. Recovery codes and passkeys cannot
+        be guessed, so they have no such limit.
 
         Args:
             device_id: the id of a device that has signed in to this account before.

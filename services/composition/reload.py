@@ -81,7 +81,8 @@ class Reloader:
             self._current, jwt_secrets=found.jwt_secrets, encryption_keys=found.encryption_keys
         )
         shown = (
-            ", ".join(f"USHER_{name.upper()}" for name in changed) or "nothing of use has changed"
+            ", ".join(f"USHER_{name.upper()}" for name in changed)
+            or "no reloadable setting has changed"
         )
         self._reloads += 1
         if (lock := self._services.infrastructure.lock) is not None:

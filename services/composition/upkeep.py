@@ -25,7 +25,7 @@ from services.webhooks.records import delete_done, delete_of_deleted
 
 PURGE_SECONDS = 60.0
 KEEP_SESSIONS_SECONDS = 30 * 86400.0
-"""Ended sessions stay a month, for whoever asks what happened."""
+"""How long ended sessions are kept, for the list of past sessions."""
 KEEP_AUDIT_SECONDS = 90 * 86400.0
 KEEP_DELIVERIES_SECONDS = 7 * 86400.0
 KEEP_NETWORKS_SECONDS = 180 * 86400.0

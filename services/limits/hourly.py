@@ -82,14 +82,14 @@ class Limits(msgspec.Struct, frozen=True):
         session_guesses: wrong passwords of signed-in users, by login session.
         factor_guesses: wrong second factors, by login session, or by account without a known
             device. Fewer than passwords, because a code has only six digits.
-        half_signins: sign-ins whose second factor is still missing, by user and address: whoever
-            has stolen a password must not use up the owner's sign-ins.
+        half_signins: sign-ins whose second factor is still missing, by user and address, so that
+            the thief of a password cannot use up the owner's sign-ins.
         bad_codes: authorization codes that the provider does not know, by address.
         bad_tokens: invalid refresh tokens, tickets, codes and links, by address.
         bad_keys: invalid API keys, by address.
         refresh_reuse: uses of one refresh token, code or link: parallel tabs, and lost responses.
         signins, refreshes, tickets: by user.
-        exports: of one's own data, by user.
+        exports: exports of the user's data, by user.
         mails, mailbox: by address asked from, and by mailbox.
     """
 

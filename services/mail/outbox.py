@@ -65,8 +65,8 @@ class MailOutbox:
         self._insert(db, kind, self.seal(to, values), is_asked, seconds)
 
     def ask(self, db: peewee.Database, kind: AskedKind, address: str, values: Values) -> None:
-        """Write in the caller's transaction what a stranger asks for. What becomes of it is decided
-        in the background, so the answer takes the same time for every address."""
+        """Write a request of an unauthenticated client in the caller's transaction. It is decided
+        in the background, so the response takes the same time for every address."""
         self._insert(db, kind, self.seal(address, values), True, ASKED_SECONDS)
 
     async def send(self, kind: LetterKind, to: str, values: Values) -> None:

@@ -60,8 +60,8 @@ def is_any_due(db: peewee.Database, now: float) -> bool:
 
 
 def claim(db: peewee.Database, now: float, token: str) -> ClaimedMail | None:
-    """Claim the mail that has been due for the longest, and what strangers asked for last, as they
-    may ask for much; None if none is due."""
+    """Claim the mail that has been due for the longest; None if none is due. Requests of
+    unauthenticated clients come last, as there may be many."""
     order = M.is_asked, M.due_at, M.id
     first: Any = M.select().where(_due(now)).order_by(*order).limit(1)
     row = locked_one(first, db)

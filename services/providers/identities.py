@@ -18,7 +18,7 @@ import msgspec
 import peewee
 
 from models.user import User
-from services.accounts import account_rows
+from services.accounts import account_rows, link_rows
 from services.accounts.display_names import MAX_NAME_LENGTH, checked_name
 from services.claims import Proof, Role
 from services.errors import (
@@ -215,7 +215,9 @@ class Identities:
             raise SignInRefused(Reason.NO_ACCOUNT, "unlinked meanwhile")
         if not identity_rows.is_of(found, profile, provider):
             raise SignInRefused(Reason.NO_ACCOUNT, "linked with another issuer")
-        if identity_rows.follow_address(db, user, found, profile, self._registration.takes):
+        if identity_rows.follow_address(
+            db, user, found, profile, self._registration.takes, self._clock()
+        ):
             account_rows.tell(db, self._outbox, "user.changed", user, "email")
         identity_rows.record_use(db, found, profile, self._clock())
         return user
@@ -310,6 +312,10 @@ class Identities:
         invitation: str | None,
     ) -> _Entered:
         self._check_sign_up(db, provider, profile, invitation)
+        if link_rows.is_reserved(db, address, self._clock()):
+            # Else whoever stole an account and changed its address could take the former one here,
+            # and nobody could bring it back.
+            raise SignInRefused(Reason.NO_ACCOUNT, "the address may be brought back to an account")
         user_id = secrets.token_urlsafe(16)
         values = {
             "id": user_id,

@@ -9,6 +9,7 @@ import peewee
 
 from models.identity import Identity, Unlinked
 from models.user import User
+from services.accounts import link_rows
 from services.oauth.userinfo import ProviderProfile, address_of, verified_address
 from services.settings.providers import OAuthProvider
 
@@ -73,17 +74,19 @@ def follow_address(
     identity: Identity,
     profile: ProviderProfile,
     takes: Callable[[str], bool],
+    now: float,
 ) -> bool:
-    """Update an account's address if it has changed at the provider that it came from. Whether it
-    has.
+    """Update an account's address if it has changed at the provider that it came from. Returns
+    whether it has changed.
 
-    Else the old one would stay verified here, and whoever gets it next would be joined to the
-    account. Where the new one can't be taken, nobody vouches for the old one any more.
+    Otherwise the old address would stay verified here, and its next owner would be joined to the
+    account. If the new address cannot be used, the old one is no longer verified.
 
     Args:
         user: locked.
         identity: as it was before this sign-in.
         takes: whether accounts may have an address (EMAIL_DOMAINS).
+        now: epoch seconds.
     """
     address, vouched = address_of(profile), verified_address(profile)
     came_from_there = identity.email == user.email
@@ -91,8 +94,7 @@ def follow_address(
         return False
     if not user.email_verified and user.password_hash is not None:
         return False  # the user signs in with it, but it is not verified
-    taken = vouched is None or User.select().where(User.email == vouched).exists(db)
-    if vouched is None or taken or not takes(vouched):
+    if vouched is None or not takes(vouched) or _is_anothers(db, vouched, user, now):
         changes: dict[Any, object] = {
             User.email_verified: False,
             User.email_given_up: user.email_verified or user.email_given_up,
@@ -103,6 +105,12 @@ def follow_address(
         user.email, user.email_verified, user.email_given_up = vouched, True, False
     User.update(changes).where(User.id == user.id).execute(db)
     return User.email in changes
+
+
+def _is_anothers(db: peewee.Database, address: str, user: User, now: float) -> bool:
+    """Whether an address is that of an account, or may be brought back to one."""
+    taken = User.select().where(User.email == address).exists(db)
+    return bool(taken) or link_rows.is_reserved(db, address, now, but=user.id)
 
 
 def give_up_address(db: peewee.Database, provider: str, profile: ProviderProfile) -> None:

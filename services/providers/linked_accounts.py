@@ -86,7 +86,8 @@ class LinkedAccounts:
                 identity_rows.insert(db, provider.name, profile, user.id, self._clock())
                 identity_rows.forget_unlinked(db, user.id, provider.name)
             else:
-                if identity_rows.follow_address(db, user, found, profile, self._registration.takes):
+                takes, now = self._registration.takes, self._clock()
+                if identity_rows.follow_address(db, user, found, profile, takes, now):
                     account_rows.tell(db, self._outbox, "user.changed", user, "email")
                 identity_rows.record_use(db, found, profile, self._clock())
             identity_rows.record_verified(db, user, profile)

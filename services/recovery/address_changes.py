@@ -1,8 +1,8 @@
-"""Changes of an account's address: asked for, and undone by whoever has the former one.
+"""Changes of an account's address: requesting one, and undoing it from the former address.
 
 The address changes when the new one is confirmed (`confirmations.py`). The former address, if it
-was a proven one, gets a link that undoes the change for 7 days. Such a link works whatever happens
-to the account meanwhile, because whoever has stolen the account can change everything else.
+was verified, gets a link that undoes the change within 7 days. The link works whatever happens to
+the account meanwhile, because the thief of an account can change everything else.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class AddressChanges:
         """
         address = normalised_email(email)
         self._registration.check_domain(address)
-        may = await self._limits.take(ip, address)
+        may = await self._limits.take(ip, address, "change")
 
         def work(db: peewee.Database) -> None:
             user = account_rows.by_id(db, user_id)

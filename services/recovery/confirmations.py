@@ -1,10 +1,10 @@
-"""Uses links that prove an address: that of a new account, or a new one of an account.
+"""Uses links that confirm an address: that of a new account, or a new one of an existing account.
 
-A link proves the mailbox, not that its owner opened the account: anybody can sign up with somebody
-else's address and wait for them to follow the link. So whoever follows it shows that the account is
-theirs, too: they are signed in to it, or give its password. Otherwise the account is handed over to
-them (services/registration/handovers.py). A new address of an account is never taken without that,
-because it may have been mistyped.
+A link proves that the user owns the mailbox, not that they created the account: anybody can sign up
+with another user's address and wait for them to follow the link. So the user also has to be signed
+in to the account, or enter its password. Otherwise the account is handed over to them
+(services/registration/handovers.py). A new address of an existing account is never confirmed
+without that, because it may have been mistyped.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Forgotten:
             RateLimited: too many mails were asked for from this client address.
         """
         address = normalised_email(email)
-        if await self._limits.take(ip, address):
+        if await self._limits.take(ip, address, "forgot"):
             await self._database.run(self._mails.ask, "forgot", address, {})
 
     def decide(self, db: peewee.Database, to: str, _: dict[str, str]) -> Decided:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.limits.hourly import HourlyLimits
 from services.limits.networks import network_of
+from services.mail_outbox import AskedKind
 
 
 class MailLimits:
@@ -12,12 +13,13 @@ class MailLimits:
     def __init__(self, limits: HourlyLimits) -> None:
         self._limits = limits
 
-    async def take(self, ip: str, mailbox: str) -> bool:
+    async def take(self, ip: str, mailbox: str, kind: AskedKind) -> bool:
         """Count a mail.
 
         Args:
             ip: the client's address.
             mailbox: the normalised e-mail address.
+            kind: what is asked for.
 
         Returns:
             False if the mailbox has had enough. The response must not tell, because somebody else
@@ -27,8 +29,13 @@ class MailLimits:
             RateLimited: too many were asked for from this address.
         """
         (await self._limits.take((self._limits.of.mails, network_of(ip)))).require()
-        return await self.take_mailbox(mailbox)
+        return await self.take_mailbox(mailbox, kind)
 
-    async def take_mailbox(self, mailbox: str) -> bool:
-        """Count a mail for its mailbox alone. Returns as `take`."""
-        return (await self._limits.take((self._limits.of.mailbox, mailbox))).waits[0] is None
+    async def take_mailbox(self, mailbox: str, kind: AskedKind) -> bool:
+        """Count a mail for its mailbox alone. Returns as `take`.
+
+        Each kind has a count of its own. Otherwise a stranger who asks for mails that are not even
+        sent, such as the confirmation of a confirmed address, could keep the owner from a reset.
+        """
+        key = f"{kind}\0{mailbox}"
+        return (await self._limits.take((self._limits.of.mailbox, key))).waits[0] is None

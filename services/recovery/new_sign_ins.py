@@ -24,8 +24,8 @@ class NewSignIns:
     """Writes the mails, in the transaction of the sign-in.
 
     Args:
-        mode: EMAIL_VERIFICATION. Unless it is `off`, nothing is sent to an address that nobody has
-            proven: it may be a stranger's.
+        mode: EMAIL_VERIFICATION. Unless it is `off`, nothing is sent to an unverified address,
+            which may belong to another person.
         clock: epoch seconds.
     """
 
@@ -54,7 +54,7 @@ class NewSignIns:
 
 
 def described(agent: str) -> str:
-    """A User-Agent in words of ours: it is written by whoever signs in."""
+    """Describe a User-Agent in fixed words, as the client can send any text."""
     named = next(
         (name for mark, name in zip(PROGRAMS, NAMES, strict=True) if mark in agent), "a program"
     )

@@ -78,7 +78,7 @@ class PendingSignUps:
         try:
             await self._passwords.check_strength(password, hints(address, shown))
             hash_ = await self._passwords.hash(password)
-            if await self._mail_limits.take_mailbox(address):
+            if await self._mail_limits.take_mailbox(address, "sign_up"):
                 await self._database.run(self._write, address, shown, hash_, invited)
         except BaseException:  # also if cancelled: a sign-up that failed must not count
             taken.give_back()

@@ -50,7 +50,7 @@ class Verification:
             RateLimited: too many mails were asked for from this client address.
         """
         address = normalised_email(email)
-        if await self._limits.take(ip, address) and self.mode != "off":
+        if await self._limits.take(ip, address, "verify") and self.mode != "off":
             await self._database.run(self._mails.ask, "verify", address, {})
 
     def decide(self, db: peewee.Database, to: str, _: dict[str, str]) -> Decided:
@@ -61,7 +61,7 @@ class Verification:
         return Decided(self.letter(db, user))
 
     def is_open(self, user: User) -> bool:
-        """Whether the address of an account can be proven by whoever has the mailbox."""
+        """Whether the owner of the mailbox can confirm the address of an account."""
         return not (user.email_verified or user.email_given_up) and user.disabled_at is None
 
     def letter(self, db: peewee.Database, user: User) -> Letter:

@@ -1,13 +1,12 @@
-"""Gives an account to the owner of its address, who did not open it.
+"""Hands an account over to the owner of its address, who did not create it.
 
-Anybody can sign up with an address that is not theirs. Whoever proves the address later, by a
-provider that vouches for it or by a link in a mail, gets the account, and nobody else keeps a way
-into it: its password, login sessions, API keys, invitations, linked identities, links and second
-factors are gone. Its id stays, with what others have given to it, such as memberships, and with its
-channels.
+Anybody can sign up with an address that is not theirs. A user who later proves to own the address,
+by a provider that has verified it or by a link in a mail, gets the account. All previous ways to
+sign in are removed: its password, login sessions, API keys, invitations, linked identities, links
+and second factors. Its id, channels and memberships stay.
 
-An administrator's account is never given away like that, nor one whose address was verified and
-then given up: its user is not whoever has the address now.
+An administrator's account is never handed over, nor one whose address was verified before and is
+not any more: its user is not the current owner of the address.
 """
 
 from __future__ import annotations
@@ -73,8 +72,8 @@ class Handovers:
         self._on_done = act
 
     def prove(self, db: peewee.Database, user: User, proven_by: str) -> Handover | None:
-        """Verify an account's address for whoever has just proven it, who is not signed in to the
-        account, and take every other way in away. Call `finish` after the commit.
+        """Verify an account's address for its owner, who is not signed in to the account, and
+        remove all other ways to sign in. Call `finish` after the commit.
 
         Args:
             user: the row, locked; its attributes are brought up to date.

@@ -138,8 +138,8 @@ class Presence:
                 presence.pending_notification.cancel()
 
     def renamed(self, room: str, member: Member, session_id: str) -> None:
-        """The user of a socket in a room here has a new name. Members are not notified; whoever
-        asks who is there gets it."""
+        """The user of a socket in a room here has a new name. Members are not notified; `presence`
+        requests return it."""
         presence = self._presence.get(room)
         before = None if presence is None else presence.own.get(session_id)
         if presence is None or before is None or before == member:

@@ -182,8 +182,8 @@ def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSess
 
 
 def hide_tokens(db: peewee.Database, sid: str, until: float) -> None:
-    """Keep a session that was opened just now from whoever opened it: its refresh tokens are
-    gone, and it ends by itself unless it is handed over.
+    """Delete the refresh tokens of a new session, so that its creator cannot use it. It expires
+    unless it is handed over to a native app.
 
     Args:
         until: epoch seconds.

@@ -299,6 +299,11 @@ def _warnings_for(settings: Settings) -> list[str]:
         )
     if any(network.prefixlen == 0 for network in settings.trusted_proxies):
         cautions.append("TRUSTED_PROXIES contains every address: any client can forge its own")
+    if settings.email_domains and settings.email_verification != "required":
+        cautions.append(
+            "EMAIL_DOMAINS is set and EMAIL_VERIFICATION is not required: anybody can sign up "
+            "with a password and an address of these domains that is not theirs"
+        )
     return cautions
 
 

@@ -93,8 +93,8 @@ class SessionPool:
         """Renew the leases of this node's sockets, a batch at a time.
 
         Args:
-            sessions: drawn batch by batch, so that it may leave out whoever went meanwhile:
-                the record of a closed socket must not come back.
+            sessions: read batch by batch, so that it may omit sockets that were closed meanwhile:
+                the record of a closed socket must not be written again.
 
         Raises:
             StoreUnavailable: Redis is away; the sockets stay all the same.

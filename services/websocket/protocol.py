@@ -223,7 +223,7 @@ def decode_frame(message: bytes) -> Frame:
         NotAFrame: it is not UTF-8, not JSON, or not of the envelope's form.
     """
     try:
-        # As text first: raw parts are passed on unread, and must be UTF-8 for whoever gets them.
+        # Decoded as text first: raw parts are forwarded unparsed, and must be UTF-8.
         text = str(message, "utf-8")
     except UnicodeDecodeError as error:
         raise NotAFrame("frame: not UTF-8") from error

@@ -134,7 +134,7 @@ def test_the_word_comes_first(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "usher: command line: got rotate-keys behind a flag, takes it as the first word\n"
+        "usher: command line: got rotate-keys after a flag, takes a command as the first word\n"
     )
 
 

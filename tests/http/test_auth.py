@@ -501,7 +501,7 @@ def test_a_huge_body_without_an_announcement_is_not_read_to_its_end(server: Ushe
     ("method", "path"),
     [
         ("GET", "/api/auth/login"),
-        ("DELETE", "/api/auth/me"),
+        ("DELETE", "/api/auth/refresh"),
         ("PUT", "/api/auth/password"),
         ("GET", "/api/ws/ticket"),
         ("POST", "/api/sessions"),

@@ -215,6 +215,20 @@ def test_an_address_asks_for_twenty_mails_and_a_mailbox_gets_five(database_kind:
         assert box.count("reset_password") == 5
 
 
+def test_what_strangers_ask_for_leaves_the_owner_of_a_mailbox_a_reset(database_kind: str) -> None:
+    with usher(database_kind, LIMIT_MAILS=20, EMAIL_VERIFICATION="required") as server:
+        owner = {"email": (email := address()), "password": PASSWORD, "name": "Ada"}
+        box = mailbox(server, email)
+        assert post(server, "/api/auth/signup", **owner).status == 202
+        token = box.token("verify_address")
+        assert post(server, CONFIRM, token=token, password=PASSWORD).status == 204
+        for _ in range(6):  # a confirmed address gets nothing by these
+            assert post(server, VERIFY, email=email).status == 204
+            assert post(server, "/api/auth/signup", **owner).status == 202
+        assert post(server, FORGOT, email=email).status == 204
+        assert box.next("reset_password")
+
+
 def test_a_mailbox_is_not_filled_with_notices_either(database_kind: str) -> None:
     with usher(database_kind, LIMIT_MAILS=20) as server:
         client, _, box = person(server)

@@ -15,6 +15,7 @@ from models.identity import Identity
 from models.login_session import LoginSession
 from models.oauth_token import OAuthToken
 from models.user import User
+from services.accounts import link_rows
 from services.accounts.display_names import MAX_NAME_LENGTH
 from services.errors import NotFound
 from services.oauth.errors import Reason, SignInRefused
@@ -493,6 +494,30 @@ async def test_an_address_that_nobody_verified_takes_the_old_ones_word_away(
         await refused(parts, Reason.NO_ACCOUNT, stranger, settings("other"))
         await sign_in(parts, person(email="old@example.org"))
         assert await emails(parts) == {ada.id: ("old@example.org", True)}
+
+
+@pytest.mark.gen_test
+async def test_an_address_that_may_be_brought_back_opens_no_account_and_is_not_followed(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
+        ada = (await sign_in(parts, person(email="ada@example.org"))).user
+
+        def change(db: peewee.Database) -> None:
+            user = User.select().where(User.id == ada.id).get(db)
+            until = 7 * 86_400.0
+            former = "before@example.org"
+            link_rows.insert(db, "undo", user, "undo", parts.clock(), until, former)
+
+        await parts.database.run(change)
+        for verified in (True, False):
+            taking = person("thief", "before@example.org", verified=verified)
+            await refused(parts, Reason.NO_ACCOUNT, taking)
+        bob = (await sign_in(parts, person("bob", "bob@example.org"))).user
+        await sign_in(parts, person("bob", "before@example.org"))
+        assert (await emails(parts))[bob.id] == ("bob@example.org", False)
+        await sign_in(parts, person(email="before@example.org"))
+        assert (await emails(parts))[ada.id] == ("before@example.org", True)
 
 
 @pytest.mark.gen_test

@@ -14,6 +14,8 @@ from models.account_link import AccountLink
 from models.identity import Identity
 from models.known_network import KnownNetwork
 from models.oauth_token import OAuthToken
+from models.passkey import Passkey
+from models.totp_secret import RecoveryCode, TotpSecret
 from models.user import User
 from services.accounts import account_rows
 from services.audit.trail import AuditRow
@@ -33,6 +35,7 @@ from tests.support.redis import until
 from tests.support.server import PASSWORD
 
 EMAIL = "owner@example.org"
+FACTORS: tuple[Any, ...] = (Passkey, RecoveryCode, TotpSecret)
 
 
 @asynccontextmanager
@@ -50,10 +53,19 @@ async def users(parts: Parts) -> dict[str, User]:
 
 async def left_of(parts: Parts, user_id: str) -> dict[str, int]:
     def work(db: peewee.Database) -> dict[str, int]:
-        tables: tuple[Any, ...] = (AccountLink, Identity, KnownNetwork, OAuthToken)
+        tables: tuple[Any, ...] = (AccountLink, Identity, KnownNetwork, OAuthToken, *FACTORS)
         return {t.__name__: t.select().where(t.user == user_id).count(db) for t in tables}
 
     return await parts.database.run(work)
+
+
+def insert_factors(db: peewee.Database, user_id: str) -> None:
+    """An authenticator app in use, a recovery code, and a passkey."""
+    TotpSecret.insert(user=user_id, secret="sealed", created_at=1.0, confirmed_at=1.0).execute(db)
+    RecoveryCode.insert(hash="h", user=user_id).execute(db)
+    Passkey.insert(
+        id="p", credential_id="c", user=user_id, name="Key", public_key="k", created_at=1.0
+    ).execute(db)
 
 
 async def audited(parts: Parts, kind: str) -> list[AuditRow]:
@@ -80,6 +92,8 @@ async def test_whoever_proves_the_address_gets_the_account_and_the_squatter_has_
         here = await open_socket(one, second)
         there = await open_socket(other, await one.accounts.log_in(EMAIL, PASSWORD, DEVICE))
 
+        await one.database.run(insert_factors, user_id)
+
         owner = await by_provider(one, EMAIL, subject="owner")
 
         assert owner.user.id == user_id
@@ -100,6 +114,7 @@ async def test_whoever_proves_the_address_gets_the_account_and_the_squatter_has_
             "Identity": 1,
             "KnownNetwork": 1,
             "OAuthToken": 1,
+            **{table.__name__: 0 for table in FACTORS},
         }
         user = (await users(one))[user_id]
         assert (user.password_hash, bool(user.email_verified)) == (None, True)

@@ -406,6 +406,13 @@ def test_mails_in_clear_are_warned_of() -> None:
     assert not read({**sender, "USHER_SMTP_URL": "smtp://127.0.0.1:25"}).warnings
 
 
+def test_domains_of_addresses_that_nobody_has_to_confirm_are_warned_of() -> None:
+    domains = {"USHER_EMAIL_DOMAINS": "example.org"}
+    assert "EMAIL_DOMAINS is set" in read(domains).warnings[0]
+    confirmed = {**domains, "USHER_EMAIL_VERIFICATION": "required"}
+    assert not any("EMAIL_DOMAINS" in line for line in read(confirmed).warnings)
+
+
 def test_settings_of_a_provider_that_is_not_listed_are_warned_about() -> None:
     assert len(read(GOOGLE).warnings) == 2
 

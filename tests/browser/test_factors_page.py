@@ -1,0 +1,183 @@
+"""Second factors and passkeys on the pages, with Chromium's own authenticator."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import pyotp
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.support.browser import chromium
+from tests.support.native import App
+from tests.support.server import PASSWORD, Usher, address, usher
+
+STEP = 30
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Usher]:
+    with usher("sqlite") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context()
+    yield with_authenticator(context)
+    context.close()
+
+
+def with_authenticator(context: BrowserContext) -> Page:
+    """A page with a platform authenticator that verifies its user."""
+    page = context.new_page()
+    link = context.new_cdp_session(page)
+    link.send("WebAuthn.enable")
+    options = {
+        "protocol": "ctap2",
+        "transport": "internal",
+        "hasResidentKey": True,
+        "hasUserVerification": True,
+        "isUserVerified": True,
+    }
+    link.send("WebAuthn.addVirtualAuthenticator", {"options": options})
+    return page
+
+
+def home(server: Usher) -> str:
+    return f"http://localhost:{server.port}"
+
+
+def sign_up(page: Page, server: Usher) -> str:
+    email = address()
+    page.goto(f"{home(server)}/#sign-up")
+    page.fill("#up-name", "Ada")
+    page.fill("#up-email", email)
+    page.fill("#up-password", PASSWORD)
+    page.click("#sign-up-form [type=submit]")
+    expect(page.locator("#factors")).to_be_visible()
+    return email
+
+
+def log_in(page: Page, email: str) -> None:
+    page.fill("#in-email", email)
+    page.fill("#in-password", PASSWORD)
+    page.click("#sign-in-form [type=submit]")
+
+
+def set_up_app(page: Page) -> tuple[pyotp.TOTP, list[str]]:
+    page.click("#add-totp")
+    expect(page.locator("svg.qr")).to_be_visible()
+    app = pyotp.TOTP(page.locator("#totp-secret").inner_text())
+    page.fill("#totp-code", "000000")
+    page.click("#totp-form [type=submit]")
+    expect(page.locator("#totp-code-error")).to_contain_text("not right")
+    page.fill("#totp-code", app.now())
+    page.click("#totp-form [type=submit]")
+    expect(page.locator("#recovery-codes li")).to_have_count(10)
+    codes = page.locator("#recovery-codes li").all_inner_texts()
+    page.click("#codes-kept")
+    expect(page.locator("#totp")).to_contain_text("Recovery codes left: 10")
+    return app, codes
+
+
+def test_an_app_is_set_up_and_asked_for_at_the_next_sign_in(page: Page, server: Usher) -> None:
+    email = sign_up(page, server)
+    app, codes = set_up_app(page)
+    page.click("#sign-out")
+    log_in(page, email)
+    page.fill("#second-factor-code", "000000")
+    page.click("#second-factor-form [type=submit]")
+    expect(page.locator("#second-factor-code-error")).to_contain_text("not right")
+    page.fill("#second-factor-code", app.at(int(time.time()) + STEP))
+    page.click("#second-factor-form [type=submit]")
+    expect(page.locator("#totp")).to_contain_text("is on")
+    page.click("#sign-out")
+    log_in(page, email)
+    page.fill("#second-factor-code", codes[0])
+    page.click("#second-factor-form [type=submit]")
+    expect(page.locator("#totp")).to_contain_text("Recovery codes left: 9")
+
+
+def test_a_passkey_is_added_signs_in_alone_and_is_removed(page: Page, server: Usher) -> None:
+    sign_up(page, server)
+    page.click("#add-passkey")
+    expect(page.locator("#passkeys li")).to_have_count(1)
+    page.click("#sign-out")
+    page.click("#passkey-sign-in")
+    expect(page.locator("#passkeys li")).to_have_count(1)
+    expect(page.locator("#account-name")).to_have_text("Ada")
+    page.click("#passkeys button")
+    expect(page.locator("#passkeys li")).to_have_count(0)
+    page.click("#sign-out")
+    page.click("#passkey-sign-in")
+    expect(page.locator("#sign-in-form .form-error")).to_contain_text("does not work here")
+
+
+def test_a_passkey_is_a_second_factor(page: Page, server: Usher) -> None:
+    email = sign_up(page, server)
+    page.click("#add-passkey")
+    expect(page.locator("#passkeys li")).to_have_count(1)
+    set_up_app(page)
+    page.click("#sign-out")
+    log_in(page, email)
+    page.get_by_role("button", name="Use a passkey").click()
+    expect(page.locator("#totp")).to_contain_text("is on")
+
+
+def test_who_gives_up_the_second_step_can_begin_again(page: Page, server: Usher) -> None:
+    email = sign_up(page, server)
+    set_up_app(page)
+    page.click("#sign-out")
+    log_in(page, email)
+    expect(page.locator("#second-factor")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#sign-in-form .form-error")).to_contain_text("not finished")
+    log_in(page, email)
+    expect(page.locator("#second-factor")).to_be_visible()
+
+
+@pytest.mark.parametrize("way", ["code", "passkey"])
+def test_the_sign_in_page_goes_on_to_the_app_after_the_second_step(
+    page: Page, server: Usher, way: str
+) -> None:
+    email = sign_up(page, server)
+    page.click("#add-passkey")
+    expect(page.locator("#passkeys li")).to_have_count(1)
+    _, codes = set_up_app(page)
+    page.click("#sign-out")
+    page.route(re.compile(r"^http://127\.0\.0\.1:\d+/callback"), lambda route: route.fulfill())
+    app = App(server)
+    page.goto(home(server) + app.at("/sign-in"))
+    if way == "code":
+        log_in(page, email)
+        page.fill("#second-factor-code", codes[0])
+        page.click("#second-factor-form [type=submit]")
+    else:
+        page.click("#passkey-sign-in")
+    page.wait_for_url(re.compile(r"[?&]code="))
+
+
+def test_the_next_page_follows_the_second_step(page: Page, server: Usher) -> None:
+    email = sign_up(page, server)
+    _, codes = set_up_app(page)
+    page.click("#sign-out")
+    page.goto(f"{home(server)}/sign-in?next=/docs")
+    log_in(page, email)
+    page.fill("#second-factor-code", codes[0])
+    page.click("#second-factor-form [type=submit]")
+    page.wait_for_url("**/docs")
+
+
+def test_at_an_address_of_numbers_no_passkey_is_offered(page: Page, server: Usher) -> None:
+    page.goto(server.url)
+    expect(page.locator("#sign-in-form")).to_be_visible()
+    expect(page.locator("#passkey-sign-in")).to_have_count(0)
