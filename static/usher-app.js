@@ -129,7 +129,18 @@ export class Usher {
     return this.#signIn('signup', { email, password, name, ...(invitation && { invitation }) });
   }
 
-  /** @param {'login' | 'signup'} call  @param {object} form */
+  /** Answers `second_factor_needed`, a sign-in's error.
+   *  @param {UsherError} asked  @param {{code: string}} factor of the authenticator app, or a
+   *    recovery code
+   *  @returns {Promise<User>} rejects with `wrong_code` where another code can be tried, and with
+   *    `unauthenticated` where the sign-in has to begin again */
+  async secondFactor(asked, { code }) {
+    const { challenge } = asked.problem ?? {};
+    if (typeof challenge !== 'string') throw misuse('secondFactor takes the error of a sign-in.');
+    return /** @type {User} */ (await this.#signIn('second-factor', { challenge, code }));
+  }
+
+  /** @param {'login' | 'signup' | 'second-factor'} call  @param {object} form */
   async #signIn(call, form) {
     const login = this.#login;
     if (login instanceof TokenLogin) throw misuse('With getToken the app signs in by itself.');

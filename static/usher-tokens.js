@@ -62,10 +62,10 @@ export class KeptLogin {
   /** The access token that is there; '': none. */
   mark() { return this.#kept?.access ?? ''; }
 
-  /** @param {'login' | 'signup'} call  @param {object} form
+  /** @param {'login' | 'signup' | 'second-factor'} call  @param {object} form
    *  @returns {Promise<SignedInUser | null>} null: the address has to be confirmed first */
   async signIn(call, form) {
-    const device = call === 'login' ? { device: this.#device } : {};
+    const device = call !== 'signup' ? { device: this.#device } : {};
     const body = bodyOf(await ask(this.#options, `api/auth/${call}`,
       { body: { ...form, ...device, client: 'native' } }));
     if (body.user === undefined) return null;

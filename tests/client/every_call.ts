@@ -17,6 +17,8 @@ createUsher({ getToken: async ({ renew }) => (renew ? 'newer' : 'token') });
 
 const user = await usher.signIn({ email: 'ada@example.org', password: 'a quiet heron at dusk' });
 const { id, name, role }: { id: string, name: string, role: string } = user;
+const second = await usher.signIn({ email: 'a@example.org', password: 'p' })
+  .catch((error: UsherError) => usher.secondFactor(error, { code: '123456' }));
 const added = await usher.signUp({ email: 'a@example.org', password: 'p', name: 'Ada' });
 if (added === null) throw new Error('to be confirmed first');
 const maybe: string | undefined = (await usher.me())?.name ?? usher.user?.name;

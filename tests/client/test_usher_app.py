@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.authenticator import set_up
 from tests.support.node import run_script
 from tests.support.scripted import ScriptedUsher, message, scripted_usher
 from tests.support.server import PASSWORD, sign_up, usher
@@ -292,3 +293,25 @@ def test_a_step_up_raises_the_open_connection() -> None:
         {"code": "wrong_password", "status": 403},
         "string",
     ]
+
+
+def test_a_second_factor_completes_a_sign_in() -> None:
+    script = """
+    const usher = createUsher({ url, credentials: 'tokens' });
+    const { EMAIL: email, PASSWORD: password, CODE: right } = process.env;
+    const asked = await usher.signIn({ email, password }).catch((error) => error);
+    show([asked.code, asked.problem.methods]);
+    show((await usher.secondFactor(asked, { code: '000000' }).catch(code)).code);
+    show((await usher.secondFactor(asked, { code: right })).email === email);
+    show(code(await usher.secondFactor(new Error(), { code: right }).catch((e) => e)).code);
+    """
+    with usher("sqlite") as server:
+        email = "second-factor@example.org"
+        recovery = set_up(sign_up(server, email=email)).recovery_code()
+        status, out, err = run_script(
+            PRELUDE + script, URL=server.url, EMAIL=email, PASSWORD=PASSWORD, CODE=recovery
+        )
+    assert (status, err) == (0, "")
+    said = [json.loads(line) for line in out.splitlines()]
+    methods = ["totp", "recovery_code"]
+    assert said == [["second_factor_needed", methods], "wrong_code", True, "misuse"]
