@@ -203,8 +203,9 @@ class InvitationsHandler(ApiHandler):
         audit="invitation.created",
     )
     async def post(self, body: NewInvitation) -> InvitationMade:
+        claims = self.identity.claims
         made = await self.services.registration.invitations.create(
-            self.identity.user_id, body.email, body.role, body.expires_in
+            claims.sub, body.email, body.role, body.expires_in, claims.sid
         )
         return InvitationMade(**msgspec.structs.asdict(made.row), url=made.url.reveal())
 

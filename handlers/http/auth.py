@@ -289,7 +289,7 @@ class PasswordHandler(ApiHandler):
         if body.current_password is None:
             if not await accounts.has_password(claims.sub):
                 await self.require_step_up()
-            await accounts.set_first_password(claims.sub, body.new_password)
+            await accounts.set_first_password(claims.sub, claims.sid, body.new_password)
             return
         await accounts.change_password(
             claims.sub, claims.sid, body.current_password, body.new_password

@@ -104,8 +104,10 @@ class KeysHandler(ApiHandler):
         audit="api_key.created",
     )
     async def post(self, body: NewKey) -> KeyShown:
-        keys, user_id = self.services.api_keys, self.identity.user_id
-        row, key = await keys.create(body.name, body.scopes, user_id, body.expires_at)
+        keys, claims = self.services.api_keys, self.identity.claims
+        row, key = await keys.create(
+            body.name, body.scopes, claims.sub, body.expires_at, claims.sid
+        )
         return KeyShown(
             row.id,
             row.name,

@@ -32,6 +32,7 @@ from services.metrics import Metrics
 from services.outbox import NO_OUTBOX, Outbox
 from services.registration.addresses import normalised_email
 from services.registration.registration import Admitted, Registration
+from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
@@ -283,13 +284,14 @@ class Accounts:
 
         await self._revocations.publish(await self._database.run(change))
 
-    async def set_first_password(self, user_id: str, new_password: str) -> None:
+    async def set_first_password(self, user_id: str, sid: str, new_password: str) -> None:
         """Set the first password of an account. No session is ended, because no password could
         have been stolen.
 
         Raises:
             ReauthenticationNeeded: the account already has a password, which must be given.
             WeakPassword: with suggestions.
+            Unauthenticated: the login session ended meanwhile.
         """
         user = await self._database.run(account_rows.by_id, user_id)
         if user is None or user.password_hash is not None:
@@ -298,6 +300,7 @@ class Accounts:
         new_hash = await self._passwords.hash(new_password)
 
         def work(db: peewee.Database) -> None:
+            session_rows.acting_user(db, user_id, sid, self._clock())
             none = (User.id == user_id) & User.password_hash.is_null()
             if not User.update({User.password_hash: new_hash}).where(none).execute(db):
                 raise ReauthenticationNeeded("first password: another was faster")

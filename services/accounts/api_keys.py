@@ -31,6 +31,7 @@ from services.errors import (
 from services.keyed_tokens import CHECKSUM_LENGTH, Checksums
 from services.opaque import opaque_token, token_hash
 from services.secret import Secret
+from services.sessions import session_rows
 from services.sessions.control import Revocation
 from services.sessions.login_cache import LoginCache
 from services.sessions.revocations import Revocations
@@ -103,16 +104,18 @@ class ApiKeys:
         scopes: Sequence[Scope],
         created_by: str | None,
         expires_at: float | None = None,
+        sid: str = "",
     ) -> tuple[KeyRow, Secret]:
         """Create a key. Its secret is returned only here.
 
         Args:
             created_by: the administrator; None on the command line.
             expires_at: epoch seconds.
+            sid: the administrator's login session, which has to be alive still.
 
         Raises:
             BadRequest: there is no scope, the name is invalid, or `expires_at` is in the past.
-            Unauthenticated: the creator's account is deleted.
+            Unauthenticated: the creator's account is deleted, or the login session ended.
         """
         if not scopes:
             raise BadRequest("key without a scope", detail="scopes: at least one")
@@ -132,8 +135,14 @@ class ApiKeys:
             "expires_at": expires_at,
             "made_by_command": created_by is None,
         }
+
+        def work(db: peewee.Database) -> None:
+            if created_by is not None and sid:
+                session_rows.acting_user(db, created_by, sid, now)
+            api_key_rows.insert(db, values)
+
         try:
-            await self._database.run(api_key_rows.insert, values)
+            await self._database.run(work)
         except peewee.IntegrityError as error:
             raise Unauthenticated("API key: its maker's account is gone") from error
         self._hashes |= {token_hash(key.reveal())}

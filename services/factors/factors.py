@@ -25,6 +25,7 @@ from services.factors.passkeys import tell
 from services.limits.hourly import HourlyLimits, Taken
 from services.mail_outbox import NO_MAILS, Mails
 from services.secret import Secret
+from services.sessions import session_rows
 from services.storage.database import Database
 from services.storage.encryption import Encryption
 from services.storage.row_locks import locked_one
@@ -178,12 +179,13 @@ class Factors:
         Raises:
             WrongCode: the code is wrong, or no secret waits for one.
             RateLimited: as `prove`.
+            Unauthenticated: the login session ended meanwhile.
             Unavailable: no encryption key fits the stored secret.
         """
         taken = await self._begin(session_id)
 
         def work(db: peewee.Database) -> tuple[str, ...] | None:
-            locked_one(User.select().where(User.id == user_id), db)
+            session_rows.acting_user(db, user_id, session_id, self._clock())
             codes = totp_rows.confirm(db, self._encryption, user_id, code, self._clock())
             if codes is not None:
                 tell(db, self._mails, user_id, "second_factor_on")

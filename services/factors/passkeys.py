@@ -23,8 +23,8 @@ from services.factors import ceremonies
 from services.factors.ceremonies import Json, RelyingParty
 from services.factors.webauthn_challenges import WebAuthnChallenges
 from services.mail_outbox import NO_MAILS, LetterKind, Mails
+from services.sessions import session_rows
 from services.storage.database import Database
-from services.storage.row_locks import locked_one
 
 MAX_PASSKEYS = 20
 """Of one account."""
@@ -123,6 +123,7 @@ class Passkeys:
             PasskeyRefused: the credential does not answer options of this login session, or is
                 registered already.
             TooManyPasskeys: the user has as many as one may have.
+            Unauthenticated: the login session ended meanwhile.
         """
         shown = checked_text(name, "name", MAX_NAME_LENGTH) if name.strip() else DEFAULT_NAME
         challenge = ceremonies.challenge_of(credential)
@@ -138,8 +139,8 @@ class Passkeys:
         }
 
         def work(db: peewee.Database) -> Passkey:
-            user = locked_one(User.select().where(User.id == user_id), db)
-            if user is None or not self._challenges.use(db, challenge):
+            user = session_rows.acting_user(db, user_id, sid, self._clock())
+            if not self._challenges.use(db, challenge):
                 raise PasskeyRefused("passkey: the challenge was used")
             if Passkey.select().where(Passkey.user == user_id).count(db) >= MAX_PASSKEYS:
                 raise TooManyPasskeys("passkeys: as many as one may have")

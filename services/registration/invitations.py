@@ -25,6 +25,7 @@ from services.registration import invitation_rows
 from services.registration.addresses import normalised_email
 from services.registration.registration import PREFIX, Registration
 from services.secret import Secret
+from services.sessions import session_rows
 from services.storage.database import Database
 
 PAGE = "/sign-in"
@@ -90,6 +91,7 @@ class Invitations:
         email: str | None = None,
         role: Role = "user",
         seconds: float = DEFAULT_SECONDS,
+        sid: str = "",
     ) -> NewInvitation:
         """Create an invitation.
 
@@ -99,12 +101,13 @@ class Invitations:
                 None for any.
             role: of the account that it opens.
             seconds: how long it is valid.
+            sid: the administrator's login session, which has to be alive still.
 
         Raises:
             BadRequest: the text cannot be an e-mail address.
             EmailDomainRefused: that address could not sign up.
             TooManyInvitations: too many are unused.
-            Unauthenticated: the creator's account is deleted.
+            Unauthenticated: the creator's account is deleted, or the login session ended.
         """
         address = None if email is None else normalised_email(email)
         if address is not None:
@@ -117,6 +120,8 @@ class Invitations:
         url = Secret(f"{self._public_url}{PAGE}#invitation={token}")
 
         def work(db: peewee.Database) -> None:
+            if created_by is not None and sid:
+                session_rows.acting_user(db, created_by, sid, now)
             if invitation_rows.count_of(db, now) >= MAX_LIVING:
                 raise TooManyInvitations("invitations: too many unused")
             values = {**msgspec.structs.asdict(row), "hash": token_hash(token)}

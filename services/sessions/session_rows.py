@@ -11,10 +11,11 @@ from models.login_session import LoginSession, RefreshToken
 from models.revocation import Revocation as RevocationRow
 from models.user import User
 from services.claims import Acr, Claims, Proof
+from services.errors import Unauthenticated
 from services.grants.many import personal_grants_of_many
 from services.grants.rules import Reader
 from services.sessions.login_cache import LoginState
-from services.storage.row_locks import locked
+from services.storage.row_locks import locked, locked_one
 
 BATCH = 1000
 """Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
@@ -179,6 +180,20 @@ def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSess
     """An active login session of a user, or None."""
     mine = (LoginSession.id == sid) & (LoginSession.user == user_id) & is_living(now)
     return LoginSession.select().where(mine).get_or_none(db)
+
+
+def acting_user(db: peewee.Database, user_id: str, sid: str, now: float) -> User:
+    """Lock the account of a caller who adds a way into it, and check once more that their login
+    session is alive. The call was let in before; an account that was taken back from a thief
+    meanwhile must not get another way in by a call that was on its way.
+
+    Raises:
+        Unauthenticated: the login session has ended, or the account is deleted.
+    """
+    user = locked_one(User.select().where(User.id == user_id), db)
+    if user is None or living(db, user_id, sid, now) is None:
+        raise Unauthenticated("login session over by now")
+    return user
 
 
 def hide_tokens(db: peewee.Database, sid: str, until: float) -> None:

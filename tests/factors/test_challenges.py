@@ -59,9 +59,10 @@ class Person:
 
 async def person(parts: Parts) -> Person:
     email = address()
-    made = Person(parts, email, await parts.accounts.sign_up(email, PASSWORD, "Ada", DEVICE))
+    signed_in = await parts.accounts.sign_up(email, PASSWORD, "Ada", DEVICE)
+    made, sid = Person(parts, email, signed_in), signed_in.claims.sid
     made.app = pyotp.TOTP((await parts.factors.begin_totp(made.id)).secret.reveal())
-    made.codes = list(await parts.factors.confirm_totp(made.id, "s", made.app.at(parts.clock())))
+    made.codes = list(await parts.factors.confirm_totp(made.id, sid, made.app.at(parts.clock())))
     return made
 
 

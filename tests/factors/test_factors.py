@@ -28,12 +28,18 @@ SID = "the login session"
 TRIES = 100
 
 
+async def somebody(parts: Parts) -> tuple[str, str]:
+    """Somebody who is signed in: the ids of the account and the login session."""
+    claims = (await parts.signed_in()).claims
+    return claims.sub, claims.sid
+
+
 async def enrolled(parts: Parts) -> tuple[str, pyotp.TOTP, tuple[str, ...]]:
     """Somebody with an authenticator app: the id, the app, the recovery codes. The step of the
     first code is over."""
-    user_id = await parts.user()
+    user_id, sid = await somebody(parts)
     app = pyotp.TOTP((await parts.factors.begin_totp(user_id)).secret.reveal())
-    codes = await parts.factors.confirm_totp(user_id, SID, app.at(parts.clock()))
+    codes = await parts.factors.confirm_totp(user_id, sid, app.at(parts.clock()))
     parts.clock.forward(STEP)
     return user_id, app, codes
 
@@ -49,7 +55,7 @@ async def proven(parts: Parts, user_id: str, code: str) -> bool:
 @pytest.mark.gen_test
 async def test_an_app_is_in_use_from_its_first_right_code_on(database_url: str) -> None:
     async with node(database_url) as parts:
-        user_id = await parts.user()
+        user_id, sid = await somebody(parts)
         made = await parts.factors.begin_totp(user_id)
         app = pyotp.TOTP(made.secret.reveal())
         found = pyotp.parse_uri(made.url.reveal())
@@ -57,9 +63,9 @@ async def test_an_app_is_in_use_from_its_first_right_code_on(database_url: str) 
         assert await parts.factors.methods(user_id) == ()
         assert not (await parts.factors.totp_state(user_id)).enabled
         with pytest.raises(WrongCode):
-            await parts.factors.confirm_totp(user_id, SID, "000000")
+            await parts.factors.confirm_totp(user_id, sid, "000000")
         assert not await proven(parts, user_id, app.at(parts.clock()))
-        codes = await parts.factors.confirm_totp(user_id, SID, app.at(parts.clock()))
+        codes = await parts.factors.confirm_totp(user_id, sid, app.at(parts.clock()))
         assert len(set(codes)) == 10
         assert await parts.factors.methods(user_id) == ("totp", "recovery_code")
         state = await parts.factors.totp_state(user_id)
@@ -67,16 +73,16 @@ async def test_an_app_is_in_use_from_its_first_right_code_on(database_url: str) 
         with pytest.raises(FactorInUse):
             await parts.factors.begin_totp(user_id)
         with pytest.raises(WrongCode):
-            await parts.factors.confirm_totp(user_id, SID, app.at(parts.clock() + STEP))
+            await parts.factors.confirm_totp(user_id, sid, app.at(parts.clock() + STEP))
 
 
 @pytest.mark.gen_test
 async def test_the_code_that_confirms_an_app_is_used_up_by_it(database_url: str) -> None:
     async with node(database_url) as parts:
-        user_id = await parts.user()
+        user_id, sid = await somebody(parts)
         app = pyotp.TOTP((await parts.factors.begin_totp(user_id)).secret.reveal())
         code = app.at(parts.clock())
-        await parts.factors.confirm_totp(user_id, SID, code)
+        await parts.factors.confirm_totp(user_id, sid, code)
         assert not await proven(parts, user_id, code)
 
 
@@ -85,13 +91,13 @@ async def test_a_secret_that_was_asked_for_again_makes_the_first_worthless(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
-        user_id = await parts.user()
+        user_id, sid = await somebody(parts)
         first, second = [
             pyotp.TOTP((await parts.factors.begin_totp(user_id)).secret.reveal()) for _ in range(2)
         ]
         with pytest.raises(WrongCode):
-            await parts.factors.confirm_totp(user_id, SID, first.at(parts.clock()))
-        assert await parts.factors.confirm_totp(user_id, SID, second.at(parts.clock()))
+            await parts.factors.confirm_totp(user_id, sid, first.at(parts.clock()))
+        assert await parts.factors.confirm_totp(user_id, sid, second.at(parts.clock()))
 
 
 @pytest.mark.gen_test

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pyotp
 import pytest
 
 from models.passkey import Passkey
@@ -28,15 +29,21 @@ from tests.support.soft_passkey import SoftPasskey
 
 ORIGIN = "https://usher.example"
 PARTY = RelyingParty("usher.example", "Usher", (ORIGIN, "https://app.usher.example"))
-SID = "the login session"
 TRIES = 100
+NEW = "an otter under the old bridge 3"
 
 
 async def registered(parts: Parts, user_id: str, **kind: Any) -> SoftPasskey:
     key = SoftPasskey(ORIGIN, **kind)
-    options = await parts.passkeys.creation_options(PARTY, user_id, SID)
-    await parts.passkeys.register(PARTY, user_id, SID, key.create(options), "Phone")
+    sid = await session(parts, user_id)
+    options = await parts.passkeys.creation_options(PARTY, user_id, sid)
+    await parts.passkeys.register(PARTY, user_id, sid, key.create(options), "Phone")
     return key
+
+
+async def session(parts: Parts, user_id: str) -> str:
+    """A login session of somebody."""
+    return (await parts.signed_in(user_id)).claims.sid
 
 
 async def with_key(parts: Parts, **kind: Any) -> tuple[str, SoftPasskey]:
@@ -74,7 +81,8 @@ async def test_a_passkey_signs_in_without_a_name_on_another_node(database_url: s
 async def test_options_ask_for_a_resident_key_of_this_user(database_url: str) -> None:
     async with node(database_url) as parts:
         user_id, key = await with_key(parts)
-        options = await parts.passkeys.creation_options(PARTY, user_id, SID)
+        sid = await session(parts, user_id)
+        options = await parts.passkeys.creation_options(PARTY, user_id, sid)
         chosen = options["authenticatorSelection"]
         assert (chosen["residentKey"], chosen["userVerification"]) == ("required", "preferred")
         assert key.user_handle.decode() == user_id
@@ -131,10 +139,11 @@ async def test_of_parallel_uses_of_one_challenge_one_counts(database_url: str, o
             credential = key.get(asked(parts))
             tries = [signed_in(parts, credential) for _ in range(TRIES // 2)]
         else:
-            options = await parts.passkeys.creation_options(PARTY, user_id, SID)
+            sid = await session(parts, user_id)
+            options = await parts.passkeys.creation_options(PARTY, user_id, sid)
             made = [SoftPasskey(ORIGIN).create(options) for _ in range(TRIES // 2)]
             tries = [
-                parts.passkeys.register(PARTY, user_id, SID, one, "x")  # type: ignore[misc]
+                parts.passkeys.register(PARTY, user_id, sid, one, "x")  # type: ignore[misc]
                 for one in made
             ]
         results = await asyncio.gather(*tries, return_exceptions=True)
@@ -159,16 +168,17 @@ async def test_options_of_another_purpose_session_or_user_are_refused(database_u
     async with node(database_url) as parts:
         user_id, key = await with_key(parts)
         register, new = parts.passkeys.register, SoftPasskey(ORIGIN)
-        options = await parts.passkeys.creation_options(PARTY, user_id, SID)
+        sid = await session(parts, user_id)
+        options = await parts.passkeys.creation_options(PARTY, user_id, sid)
         with pytest.raises(PasskeyRefused):
             await signed_in(parts, key.get(options))
         with pytest.raises(PasskeyRefused):
             await register(PARTY, user_id, "another", new.create(options), "x")
         with pytest.raises(PasskeyRefused):
-            await register(PARTY, await parts.user(), SID, new.create(options), "x")
+            await register(PARTY, await parts.user(), sid, new.create(options), "x")
         creating = {**options, "challenge": asked(parts)["challenge"]}
         with pytest.raises(PasskeyRefused):
-            await register(PARTY, user_id, SID, new.create(creating), "x")
+            await register(PARTY, user_id, sid, new.create(creating), "x")
         assert len(await parts.passkeys.of(user_id)) == 1
 
 
@@ -256,13 +266,14 @@ async def test_passkeys_are_named_and_removed_by_their_user_alone(database_url: 
 async def test_one_has_up_to_twenty_and_each_once(database_url: str) -> None:
     async with node(database_url) as parts:
         user_id, key = await with_key(parts)
-        options = await parts.passkeys.creation_options(PARTY, user_id, SID)
+        sid = await session(parts, user_id)
+        options = await parts.passkeys.creation_options(PARTY, user_id, sid)
         with pytest.raises(PasskeyRefused):  # registered already
-            await parts.passkeys.register(PARTY, user_id, SID, key.create(options), "x")
+            await parts.passkeys.register(PARTY, user_id, sid, key.create(options), "x")
         for _ in range(MAX_PASSKEYS - 1):
             await registered(parts, user_id)
         with pytest.raises(TooManyPasskeys):
-            await parts.passkeys.creation_options(PARTY, user_id, SID)
+            await parts.passkeys.creation_options(PARTY, user_id, sid)
 
 
 @pytest.mark.gen_test
@@ -304,12 +315,44 @@ async def test_whatever_is_broken_in_a_credential_is_refused_and_nothing_else(
                 continue
             same = {k: v for k, v in credential.items() if k not in harmless}
             assert same.get("id") == good["id"], credential
-        options = await parts.passkeys.creation_options(PARTY, user_id, SID)
+        sid = await session(parts, user_id)
+        options = await parts.passkeys.creation_options(PARTY, user_id, sid)
         for credential in broken(SoftPasskey(ORIGIN).create(options)):
             try:
-                await parts.passkeys.register(PARTY, user_id, SID, credential, "x")
+                await parts.passkeys.register(PARTY, user_id, sid, credential, "x")
             except PasskeyRefused:
                 continue
             break  # a member that says nothing; the challenge is used now
         rows = await parts.database.run(lambda db: Passkey.select().count(db))
         assert rows <= 2
+
+
+@pytest.mark.gen_test
+async def test_a_call_on_its_way_adds_no_way_in_once_its_session_has_ended(
+    database_url: str,
+) -> None:
+    """The owner takes the account back while a thief's calls wait for the database."""
+    async with node(database_url) as parts:
+        user_id = await parts.user(role="admin")
+        await parts.user(role="admin")
+        sid = await session(parts, user_id)
+        key = SoftPasskey(ORIGIN)
+        options = await parts.passkeys.creation_options(PARTY, user_id, sid)
+        app = pyotp.TOTP((await parts.factors.begin_totp(user_id)).secret.reveal())
+        code = app.at(parts.clock())
+        await parts.session_ends.end_all(user_id, "address_restored")
+        invitations = parts.services.registration.invitations
+        for act in (
+            parts.passkeys.register(PARTY, user_id, sid, key.create(options), "x"),
+            parts.factors.confirm_totp(user_id, sid, code),
+            parts.accounts.set_first_password(user_id, sid, NEW),
+            parts.services.api_keys.create("x", ["users"], user_id, sid=sid),
+            invitations.create(user_id, role="admin", sid=sid),
+        ):
+            with pytest.raises(Unauthenticated):
+                await act
+        assert await parts.passkeys.of(user_id) == []
+        assert await parts.factors.methods(user_id) == ()
+        assert not await parts.accounts.has_password(user_id)
+        assert await parts.services.api_keys.living() == []
+        assert await invitations.living("", 9) == []
