@@ -169,8 +169,18 @@ class Cluster:
         return server
 
     def settle(self) -> None:
-        """Wait until every node knows every other and has the cluster for whole."""
-        wait_for(lambda: all(map(self._settled, self.servers)))
+        """Wait until every node knows every other and has the cluster for whole, and all agree on
+        who has which slot."""
+        wait_for(lambda: all(map(self._settled, self.servers)) and self._agrees())
+
+    def _agrees(self) -> bool:
+        """Whether all nodes give the slots to the same ports. A slot that was moved by hand is
+        told to the others by gossip, and an older claim may come back for a moment."""
+        views = {
+            tuple(sorted((first, last, master[1]) for first, last, master, *_ in slots))
+            for slots in (server.ask("CLUSTER", "SLOTS") for server in self.servers)
+        }
+        return len(views) == 1
 
     def _settled(self, server: Server) -> bool:
         info = server.ask("CLUSTER", "INFO").split()
