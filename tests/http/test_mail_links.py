@@ -229,6 +229,18 @@ def test_what_strangers_ask_for_leaves_the_owner_of_a_mailbox_a_reset(database_k
         assert box.next("reset_password")
 
 
+def test_strangers_who_ask_for_resets_leave_the_owners_own_device_some(database_kind: str) -> None:
+    with usher(database_kind, LIMIT_MAILS=20) as server:
+        sign_up(server)
+        _, email, box = verified(server)
+        browser = log_in(server, email, browser=True)
+        for _ in range(6):
+            assert post(server, FORGOT, email=email).status == 204
+        box.next("reset_password", 5)
+        assert browser.post(FORGOT, {"email": email}).status == 204
+        box.next("reset_password", 6)
+
+
 def test_a_mailbox_is_not_filled_with_notices_either(database_kind: str) -> None:
     with usher(database_kind, LIMIT_MAILS=20) as server:
         client, _, box = person(server)
