@@ -68,7 +68,7 @@ export class StepUpDialog {
     this.passkey.hidden = !passkey;
     this.again.hidden = !ways.length;
     this.again.replaceChildren(make('p', {}, `${passkey ? 'Use your passkey, or sign' : 'Sign'} in `
-      + 'again. Back here, repeat what you were about to do.'),
+      + 'again. After a new sign-in, repeat what you were about to do.'),
     make('div', { class: 'row ways' }, ...ways));
     this.dialog.showModal();
     (typed ? this.field : passkey ? this.passkey : ways[0]).focus();
