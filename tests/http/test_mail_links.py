@@ -535,6 +535,26 @@ def test_a_sign_in_on_an_unknown_device_is_told_by_mail(behind_proxy: Usher) -> 
     assert box.count("new_sign_in") == 2
 
 
+def test_a_known_device_is_known_behind_a_second_factor_too(behind_proxy: Usher) -> None:
+    client, email, box = verified(behind_proxy)
+    app = pyotp.TOTP(client.post("/api/auth/totp", {}).body["secret"])
+    codes = client.post("/api/auth/totp/confirm", {"code": app.now()}).body["recovery_codes"]
+
+    def sign_in(ip: str, **more: str) -> Answer:
+        body = {"email": email, "password": PASSWORD, "client": "native"} | more
+        whence = {"X-Forwarded-For": ip}
+        needed = Client(behind_proxy).post("/api/auth/login", body, **whence)
+        answer = {"challenge": needed.body["challenge"], "code": codes.pop()} | more
+        return Client(behind_proxy).post("/api/auth/second-factor", answer, **whence)
+
+    device = sign_in("203.0.113.20").body["device"]
+    box.next("new_sign_in")
+    assert sign_in("198.51.100.20", device=device).status == 200
+    assert post(behind_proxy, FORGOT, email=email).status == 204
+    box.next("reset_password")  # notices go before what is asked for
+    assert box.count("new_sign_in") == 1
+
+
 def test_a_user_agent_is_described_in_words_of_ours() -> None:
     chrome = "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/1 Chrome/120 Safari/537"
     assert described(chrome) == "Chrome on Windows"
