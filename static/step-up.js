@@ -20,7 +20,7 @@ export class StepUpDialog {
     const cancel = make('button', { type: 'button', class: 'plain' }, 'Cancel');
     this.form = make('form', { id: 'step-up-form', novalidate: '' },
       make('h2', { id: 'step-up-title' }, 'Confirm that it is you'),
-      make('p', { class: 'hint' }, 'Some time has passed since you signed in.'),
+      make('p', { class: 'hint' }, 'This needs a recent proof, with your second step if you have one.'),
       make('div', { class: 'field' }, this.label, this.field,
         make('p', { id: 'step-up-proof-error', class: 'field-error' })),
       make('p', { class: 'form-error', role: 'alert' }),
