@@ -68,7 +68,7 @@ export class Api {
   /** @param {{current_password: string, new_password: string}} form */
   changePassword = (form) => this.#call('POST', '/api/auth/password', form);
   /** The open socket enters the rooms that need it.
-   *  @param {{password?: string, code?: string}} proof */
+   *  @param {{password?: string, code?: string, credential?: object}} proof */
   stepUp = async (proof) => {
     await this.#fresh('POST', '/api/auth/step-up', proof);
     await this.client.raise();
@@ -106,8 +106,10 @@ export class Api {
   endOtherSessions = () => this.#call('DELETE', '/api/sessions');
   providers = () => this.#once('GET', '/api/oauth/providers');
   linked = () => this.#call('GET', '/api/oauth/accounts');
-  /** @param {string} provider  @param {{current_password?: string, next: string}} form */
-  link = (provider, form) => this.#call('POST', `/api/oauth/accounts/${provider}/link`, form);
+  /** Where only a new sign-in proves it, the view offers one that comes back to the linking.
+   *  @param {string} provider  @param {{current_password?: string, next: string}} form */
+  link = (provider, form) => this.#call('POST', `/api/oauth/accounts/${provider}/link`, form,
+    async (methods) => methods.length > 0 && this.confirm(methods));
   /** @param {string} provider */
   unlink = (provider) => this.#call('DELETE', `/api/oauth/accounts/${provider}`);
 
@@ -130,13 +132,14 @@ export class Api {
   }
 
   /** As a signed-in user, who proves again who they are where the act asks for it.
-   *  @param {string} method  @param {string} path  @param {object} [body] */
-  async #call(method, path, body) {
+   *  @param {string} method  @param {string} path  @param {object} [body]
+   *  @param {(methods: string[]) => Promise<boolean>} [confirm] */
+  async #call(method, path, body, confirm = (methods) => this.confirm(methods)) {
     try {
       return await this.#fresh(method, path, body);
     } catch (error) {
       const { code, body: said } = /** @type {Problem} */ (error);
-      if (code !== NEEDS_PROOF || !await this.confirm(said.methods ?? [])) throw error;
+      if (code !== NEEDS_PROOF || !await confirm(said.methods ?? [])) throw error;
     }
     return this.#fresh(method, path, body);
   }

@@ -28,10 +28,10 @@ class App {
   constructor() {
     this.client = new UsherClient();
     this.api = new Api(this.client);
-    const dialog = new StepUpDialog(this.api);
+    this.providers = new Providers(this.api);
+    const dialog = new StepUpDialog(this.api, this.providers);
     this.api.confirm = (methods) => dialog.ask(methods);
     this.socketView = new SocketView(this.client);
-    this.providers = new Providers(this.api);
     this.door = new SignUpDoor(this.api);
     const ended = () => this.#showSignedOut('unauthenticated');
     this.sessionsView = new SessionsView(this.api, this.providers, {

@@ -173,7 +173,7 @@ export class Usher {
    *  has the `methods`). The open connection enters the rooms that need it.
    *  @param {{password?: string, code?: string, credential?: object}} proof
    *  @returns {Promise<void>} rejects with UsherError: `wrong_password`, `wrong_code`,
-   *    `step_up_needed` for one that is not enough, `rate_limited`, … */
+   *    `passkey_refused`, `step_up_needed` for one that is not enough, `rate_limited`, … */
   async stepUp(proof) {
     const login = this.#login;
     if (login instanceof TokenLogin) throw misuse('With getToken the app does that by itself.');

@@ -59,7 +59,8 @@ class ForgotHandler(ApiHandler):
         errors=(RateLimited,),
     )
     async def post(self, body: Address) -> None:
-        await self.services.recovery.forgotten.ask(body.email, self.address().ip)
+        device = self.device()
+        await self.services.recovery.forgotten.ask(body.email, device.ip, device.kept)
 
 
 class EmailHandler(ApiHandler):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, Protocol, cast
 
+import msgspec
 import peewee
 
 from models.login_challenge import LoginChallenge
@@ -281,7 +282,7 @@ class LoginChallenges:
                 db,
                 user,
                 row.method,
-                Device(device.description, device.ip, client=client),
+                msgspec.structs.replace(device, client=client),
                 proof=Proof("2"),
             )
         if row.wrong + 1 >= MAX_WRONG:

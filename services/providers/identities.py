@@ -219,7 +219,7 @@ class Identities:
             db, user, found, profile, self._registration.takes, self._clock()
         ):
             account_rows.tell(db, self._outbox, "user.changed", user, "email")
-        identity_rows.record_use(db, found, profile, self._clock())
+        identity_rows.record_use(db, found, user, profile, self._clock())
         return user
 
     def _joined_or_new(

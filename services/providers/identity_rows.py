@@ -31,9 +31,17 @@ def of_user(db: peewee.Database, user_id: str, provider: str) -> Identity | None
 
 
 def insert(
-    db: peewee.Database, provider: str, profile: ProviderProfile, user_id: str, now: float
+    db: peewee.Database,
+    provider: str,
+    profile: ProviderProfile,
+    user_id: str,
+    now: float,
+    address: str | None = None,
 ) -> None:
     """Link an identity to an account.
+
+    Args:
+        address: what is recorded as its address there; None for the one in the profile.
 
     Raises:
         peewee.IntegrityError: linked already, or another of this provider is.
@@ -43,20 +51,35 @@ def insert(
         subject=profile.subject,
         issuer=profile.issuer,
         user=user_id,
-        email=address_of(profile) or "",
+        email=(address_of(profile) or "") if address is None else address,
         linked_at=now,
         last_used_at=now,
     ).execute(db)
 
 
+def address_to_keep(user: User, profile: ProviderProfile, before: str = "") -> str:
+    """The address that is recorded with an identity of an account: its current one there. But the
+    account's own is recorded only where the provider vouches for it. Otherwise whoever links an
+    identity that merely claims it could move the account to another address by changing the claim:
+    see `follow_address`.
+
+    Args:
+        before: the one recorded so far.
+    """
+    address = address_of(profile)
+    if address is None or (address == user.email and verified_address(profile) is None):
+        return before
+    return address
+
+
 def record_use(
-    db: peewee.Database, identity: Identity, profile: ProviderProfile, now: float
+    db: peewee.Database, identity: Identity, user: User, profile: ProviderProfile, now: float
 ) -> None:
     """Record its use, its current address there, if the provider sent one, and the issuer: the
     issuer of before, or the one that it has become."""
     changes = {
         Identity.last_used_at: now,
-        Identity.email: address_of(profile) or identity.email,
+        Identity.email: address_to_keep(user, profile, identity.email),
         Identity.issuer: profile.issuer,
     }
     Identity.update(changes).where(same(identity.provider, identity.subject)).execute(db)

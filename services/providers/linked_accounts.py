@@ -83,13 +83,14 @@ class LinkedAccounts:
             if found is None and other is not None:
                 raise SignInRefused(Reason.LINKED_ELSEWHERE, "another one is linked")
             if found is None:
-                identity_rows.insert(db, provider.name, profile, user.id, self._clock())
+                address, now = identity_rows.address_to_keep(user, profile), self._clock()
+                identity_rows.insert(db, provider.name, profile, user.id, now, address)
                 identity_rows.forget_unlinked(db, user.id, provider.name)
             else:
                 takes, now = self._registration.takes, self._clock()
                 if identity_rows.follow_address(db, user, found, profile, takes, now):
                     account_rows.tell(db, self._outbox, "user.changed", user, "email")
-                identity_rows.record_use(db, found, profile, self._clock())
+                identity_rows.record_use(db, found, user, profile, self._clock())
             identity_rows.record_verified(db, user, profile)
             self._tokens.insert(db, user.id, (provider.name, profile.subject), None, grant)
 

@@ -12,6 +12,7 @@ import peewee
 
 from models.user import User
 from services.accounts import link_rows
+from services.accounts.devices import Devices
 from services.accounts.link_tokens import LinkTokens
 from services.accounts.password_links import PAGE, RESET_SECONDS
 from services.mail_outbox import Decided, Letter, Mails
@@ -35,21 +36,27 @@ class Forgotten:
         tokens: LinkTokens,
         mails: Mails,
         limits: MailLimits,
+        devices: Devices,
         clock: Callable[[], float],
         made: Callable[[str], None],
     ) -> None:
         self._database, self._tokens, self._mails = database, tokens, mails
-        self._limits, self._clock, self._made = limits, clock, made
+        self._limits, self._devices = limits, devices
+        self._clock, self._made = clock, made
 
-    async def ask(self, email: str, ip: str) -> None:
+    async def ask(self, email: str, ip: str, kept: str = "") -> None:
         """Ask for a link, whether or not there is such an account.
+
+        Args:
+            kept: the device cookie that was presented.
 
         Raises:
             BadRequest: the text cannot be an e-mail address.
             RateLimited: too many mails were asked for from this client address.
         """
         address = normalised_email(email)
-        if await self._limits.take(ip, address, "forgot"):
+        is_known = self._devices.recognise(kept, address) is not None
+        if await self._limits.take(ip, address, "forgot", is_known):
             await self._database.run(self._mails.ask, "forgot", address, {})
 
     def decide(self, db: peewee.Database, to: str, _: dict[str, str]) -> Decided:

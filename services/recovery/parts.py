@@ -60,7 +60,7 @@ def join(
     """
     clock = clock or SteadyClock()
     of_mails = MailLimits(limits)
-    forgot = Forgotten(database, tokens, mails, of_mails, clock, forgotten)
+    forgot = Forgotten(database, tokens, mails, of_mails, accounts.devices, clock, forgotten)
     verification = Verification(database, tokens, mails, of_mails, mode, clock)
     changes = AddressChanges(
         database,

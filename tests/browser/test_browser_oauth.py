@@ -498,7 +498,7 @@ def test_a_page_that_says_why_not_leads_on(visitor: Visitor, op: Provider) -> No
     tab = visitor.open()
     go_on(tab, "Campus")
     expect(heading(tab)).to_have_text("The response of Campus could not be verified.")
-    expect(tab.page).to_have_title(re.compile(r"^The answer of Campus .* Usher$"))
+    expect(tab.page).to_have_title(re.compile(r"^The response of Campus .* Usher$"))
     op.behave()
     tab.page.get_by_role("link", name="Try again").click()
     tab.joined()
@@ -512,7 +512,7 @@ def test_no_other_try_is_offered_where_it_would_end_the_same(
     op.user |= {"email": other.email, "email_verified": False}
     tab = visitor.open()
     go_on(tab, "Campus")
-    expect(heading(tab)).to_have_text("There is no account here that Campus opens.")
+    expect(heading(tab)).to_have_text("There is no account here for your Campus account.")
     expect(tab.at(".ways a")).to_have_count(1)
     tab.page.get_by_role("link", name="Back to sign in").click()
     expect(tab.at("#sign-in")).to_be_visible()

@@ -67,6 +67,12 @@ def sign_up(page: Page, server: Usher) -> str:
     return email
 
 
+def sign_out(page: Page) -> None:
+    """Sign out, and wait for the answer: whoever goes on at once is still signed in."""
+    page.click("#sign-out")
+    expect(page.locator("#sign-in")).to_be_visible()
+
+
 def log_in(page: Page, email: str) -> None:
     page.fill("#in-email", email)
     page.fill("#in-password", PASSWORD)
@@ -92,7 +98,7 @@ def set_up_app(page: Page) -> tuple[pyotp.TOTP, list[str]]:
 def test_an_app_is_set_up_and_asked_for_at_the_next_sign_in(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     app, codes = set_up_app(page)
-    page.click("#sign-out")
+    sign_out(page)
     log_in(page, email)
     page.fill("#second-factor-code", "000000")
     page.click("#second-factor-form [type=submit]")
@@ -100,7 +106,7 @@ def test_an_app_is_set_up_and_asked_for_at_the_next_sign_in(page: Page, server: 
     page.fill("#second-factor-code", app.at(int(time.time()) + STEP))
     page.click("#second-factor-form [type=submit]")
     expect(page.locator("#totp")).to_contain_text("is on")
-    page.click("#sign-out")
+    sign_out(page)
     log_in(page, email)
     page.fill("#second-factor-code", codes[0])
     page.click("#second-factor-form [type=submit]")
@@ -111,13 +117,13 @@ def test_a_passkey_is_added_signs_in_alone_and_is_removed(page: Page, server: Us
     sign_up(page, server)
     page.click("#add-passkey")
     expect(page.locator("#passkeys li")).to_have_count(1)
-    page.click("#sign-out")
+    sign_out(page)
     page.click("#passkey-sign-in")
     expect(page.locator("#passkeys li")).to_have_count(1)
     expect(page.locator("#account-name")).to_have_text("Ada")
     page.click("#passkeys button")
     expect(page.locator("#passkeys li")).to_have_count(0)
-    page.click("#sign-out")
+    sign_out(page)
     page.click("#passkey-sign-in")
     expect(page.locator("#sign-in-form .form-error")).to_contain_text("does not work here")
 
@@ -127,7 +133,7 @@ def test_a_passkey_is_a_second_factor(page: Page, server: Usher) -> None:
     page.click("#add-passkey")
     expect(page.locator("#passkeys li")).to_have_count(1)
     set_up_app(page)
-    page.click("#sign-out")
+    sign_out(page)
     log_in(page, email)
     page.get_by_role("button", name="Use a passkey").click()
     expect(page.locator("#totp")).to_contain_text("is on")
@@ -136,7 +142,7 @@ def test_a_passkey_is_a_second_factor(page: Page, server: Usher) -> None:
 def test_who_gives_up_the_second_step_can_begin_again(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     set_up_app(page)
-    page.click("#sign-out")
+    sign_out(page)
     log_in(page, email)
     expect(page.locator("#second-factor")).to_be_visible()
     page.keyboard.press("Escape")
@@ -153,7 +159,7 @@ def test_the_sign_in_page_goes_on_to_the_app_after_the_second_step(
     page.click("#add-passkey")
     expect(page.locator("#passkeys li")).to_have_count(1)
     _, codes = set_up_app(page)
-    page.click("#sign-out")
+    sign_out(page)
     page.route(re.compile(r"^http://127\.0\.0\.1:\d+/callback"), lambda route: route.fulfill())
     app = App(server)
     page.goto(home(server) + app.at("/sign-in"))
@@ -169,7 +175,7 @@ def test_the_sign_in_page_goes_on_to_the_app_after_the_second_step(
 def test_the_next_page_follows_the_second_step(page: Page, server: Usher) -> None:
     email = sign_up(page, server)
     _, codes = set_up_app(page)
-    page.click("#sign-out")
+    sign_out(page)
     page.goto(f"{home(server)}/sign-in?next=/docs")
     log_in(page, email)
     page.fill("#second-factor-code", codes[0])

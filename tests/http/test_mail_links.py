@@ -229,6 +229,18 @@ def test_what_strangers_ask_for_leaves_the_owner_of_a_mailbox_a_reset(database_k
         assert box.next("reset_password")
 
 
+def test_strangers_who_ask_for_resets_leave_the_owners_own_device_some(database_kind: str) -> None:
+    with usher(database_kind, LIMIT_MAILS=20) as server:
+        sign_up(server)
+        _, email, box = verified(server)
+        browser = log_in(server, email, browser=True)
+        for _ in range(6):
+            assert post(server, FORGOT, email=email).status == 204
+        box.next("reset_password", 5)
+        assert browser.post(FORGOT, {"email": email}).status == 204
+        box.next("reset_password", 6)
+
+
 def test_a_mailbox_is_not_filled_with_notices_either(database_kind: str) -> None:
     with usher(database_kind, LIMIT_MAILS=20) as server:
         client, _, box = person(server)
@@ -533,6 +545,26 @@ def test_a_sign_in_on_an_unknown_device_is_told_by_mail(behind_proxy: Usher) -> 
     assert sign_in("198.51.100.1").status == 200
     box.next("new_sign_in", 2)
     assert box.count("new_sign_in") == 2
+
+
+def test_a_known_device_is_known_behind_a_second_factor_too(behind_proxy: Usher) -> None:
+    client, email, box = verified(behind_proxy)
+    app = pyotp.TOTP(client.post("/api/auth/totp", {}).body["secret"])
+    codes = client.post("/api/auth/totp/confirm", {"code": app.now()}).body["recovery_codes"]
+
+    def sign_in(ip: str, **more: str) -> Answer:
+        body = {"email": email, "password": PASSWORD, "client": "native"} | more
+        whence = {"X-Forwarded-For": ip}
+        needed = Client(behind_proxy).post("/api/auth/login", body, **whence)
+        answer = {"challenge": needed.body["challenge"], "code": codes.pop()} | more
+        return Client(behind_proxy).post("/api/auth/second-factor", answer, **whence)
+
+    device = sign_in("203.0.113.20").body["device"]
+    box.next("new_sign_in")
+    assert sign_in("198.51.100.20", device=device).status == 200
+    assert post(behind_proxy, FORGOT, email=email).status == 204
+    box.next("reset_password")  # notices go before what is asked for
+    assert box.count("new_sign_in") == 1
 
 
 def test_a_user_agent_is_described_in_words_of_ours() -> None:

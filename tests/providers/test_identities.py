@@ -546,6 +546,23 @@ async def test_an_address_that_is_not_the_providers_does_not_follow(database_url
 
 
 @pytest.mark.gen_test
+@pytest.mark.parametrize("verified", [True, False])
+async def test_a_linked_identity_that_only_claims_the_address_does_not_move_the_account(
+    database_url: str, verified: bool
+) -> None:
+    """Else a thief who links one changes the address without its owner knowing."""
+    async with node(database_url) as parts:
+        ada = (await sign_in(parts, person(email="ada@example.org"))).user
+        link, free = Link(ada.id, (await session_of(parts, ada.id))), settings("free")
+        claiming = person("thief", "ada@example.org", verified=False)
+        await parts.oauth.linked_accounts.link(free, claiming, GRANT, link)
+        await sign_in(parts, claiming, free)
+        moved = person("thief", "thief@example.net", verified=verified)
+        assert (await sign_in(parts, moved, free)).user.id == ada.id
+        assert await emails(parts) == {ada.id: ("ada@example.org", True)}
+
+
+@pytest.mark.gen_test
 async def test_an_address_that_another_user_has_there_now_is_verified_no_longer(
     database_url: str,
 ) -> None:

@@ -160,22 +160,30 @@ class Usher:
         body = {"challenge": asked.challenge, "code": code, "client": "native"}
         return await self._signed_in("/api/auth/second-factor", body)
 
-    async def step_up(self, *, password: str | None = None, code: str | None = None) -> None:
+    async def step_up(
+        self,
+        *,
+        password: str | None = None,
+        code: str | None = None,
+        credential: dict[str, Any] | None = None,
+    ) -> None:
         """Prove again who the user is, for acts and rooms that raise StepUpNeeded. An open socket
         enters the rooms that need it.
 
         Args:
             code: of the authenticator app, or a recovery code, where the user has a second factor.
+            credential: what a passkey signed, in the JSON form of WebAuthn
+                (`PublicKeyCredential.toJSON()`), with options of `/api/auth/passkey/options`.
 
         Raises:
             StepUpNeeded: that is not enough; `methods` says what is.
-            Refused: it is wrong: `wrong_password`, `wrong_code`.
+            Refused: it is wrong: `wrong_password`, `wrong_code`, `passkey_refused`.
             RateLimited: too many wrong ones.
         """
         login = self._needed()
         if not isinstance(login, LoginSession):
             raise Misuse("step_up: with get_token or key there is no sign-in of this client's")
-        given = {"password": password, "code": code}
+        given = {"password": password, "code": code, "credential": credential}
         proof = {name: value for name, value in given.items() if value is not None}
         login.stepped(await self.call("POST", "/api/auth/step-up", proof))
         await self._link.renew()
