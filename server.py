@@ -120,10 +120,11 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
     tls = _tls(chosen)
     scheme = "http" if tls is None else "https"
     origins = Origins(chosen.public_url, chosen.host, port, chosen.allowed_origins, bound, scheme)
+    pages = origins.opened(providers=bool(chosen.oauth_providers))
     infrastructure = await open_infrastructure(chosen)
     if infrastructure.lock is not None:
-        infrastructure.lock.record_public_url(origins.public_url)
-    services = container.build(infrastructure, origins.public_url, log_handler.writer.write)
+        infrastructure.lock.record_public_url(pages)
+    services = container.build(infrastructure, origins.public_url, pages, log_handler.writer.write)
     try:
         await running.start(services)
         services.background.every(TELL_SECONDS, "tell what repeats", log_handler.tell)
@@ -245,11 +246,12 @@ def _welcome(infrastructure: Infrastructure, origins: Origins, port: int, anybod
     if database == "SQLite":
         own = settings.embedded_database(chosen.data_dir) == chosen.database_url
         database += ", in the data folder" if own else ", in the file of USHER_DATABASE_URL"
+    opened = origins.opened(providers=bool(chosen.oauth_providers))
     lines = [
         f"  Usher {settings.VERSION} is ready",
         "",
-        f"  Open      {origins.announced}",
-        f"  Socket    {'ws' + origins.announced[4:]}/ws",
+        f"  Open      {opened}",
+        f"  Socket    {'ws' + opened[4:]}/ws",
         f"  Data      {chosen.data_dir.resolve()}",
         f"  Database  {database}",
         f"  Redis     {redis}",
@@ -257,7 +259,7 @@ def _welcome(infrastructure: Infrastructure, origins: Origins, port: int, anybod
     if chosen.smtp_url is None:
         lines.append(f"  Mail      no SMTP_URL: as files in {chosen.data_dir.resolve() / 'mail'}")
     listens = http_origin(chosen.host, port, "http" if chosen.tls_certificate is None else "https")
-    if listens != origins.announced:
+    if listens != opened:
         lines.insert(4, f"  Listens   {listens}")
     if not anybody:
         lines.append("  Accounts  none yet: the first to sign up becomes the administrator")

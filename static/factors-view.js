@@ -115,7 +115,8 @@ export class FactorsView {
       this.#showCodes((await this.api.confirmTotp({ code })).recovery_codes);
     }, (problem) => {
       if (problem.code !== 'wrong_code') return this.#failed(problem);
-      markField(field, 'That code is not right. Is the clock of your device?');
+      markField(field, 'That code is not right, or was used already. Wait for the next one, and '
+        + 'check the clock of your device.');
       field.focus();
     });
     field.focus();
@@ -135,8 +136,8 @@ export class FactorsView {
 
   /** @param {{id: string, name: string, created_at: number}} key */
   #key({ id, name, created_at: made }) {
-    return make('li', { class: 'row' }, make('strong', {}, name),
-      make('span', { class: 'quiet' }, 'added ', timeElement(made)),
+    return make('li', {}, make('div', {}, make('strong', {}, name),
+      make('p', {}, 'Added ', timeElement(made))),
       this.#button(`remove-${id}`, 'Remove', () => this.api.removePasskey(id)));
   }
 }

@@ -28,7 +28,8 @@ export class StepUpDialog {
     this.cancel = make('button', { type: 'button', class: 'plain' }, 'Cancel');
     this.form = make('form', { id: 'step-up-form', novalidate: '' },
       make('h2', { id: 'step-up-title' }, 'Confirm that it is you'),
-      make('p', { class: 'hint' }, 'Some time has passed since you signed in.'),
+      make('p', { class: 'hint' },
+        'This needs a recent proof, with your second step if you have one.'),
       this.entry, this.again,
       make('p', { class: 'form-error', role: 'alert' }),
       make('div', { class: 'actions' }, this.submit, this.passkey, this.cancel));

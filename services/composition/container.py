@@ -150,12 +150,17 @@ class Services:
 
 
 def build(
-    infrastructure: Infrastructure, issuer: str, write_lines: Callable[[str], None]
+    infrastructure: Infrastructure,
+    issuer: str,
+    pages: str,
+    write_lines: Callable[[str], None],
 ) -> Services:
     """Create the services and connect them. Nothing is started.
 
     Args:
         issuer: `iss` of the tokens: the public URL.
+        pages: where links in mails, invitations and reset links lead, without a trailing slash:
+            the URL that people are told to open, because the cookies of a browser are there.
         write_lines: writes lines of the audit trail. It must not block.
     """
     settings, metrics = infrastructure.settings, infrastructure.metrics
@@ -215,7 +220,7 @@ def build(
         tokens, tickets, cache, LoginStates(database), revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
-    mail = mail_parts.join(settings, database, encryption, metrics, limits, issuer)
+    mail = mail_parts.join(settings, database, encryption, metrics, limits, pages)
     health = Health(database, store, encryption, metrics, node, mail=mail.dispatcher.state)
     app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)
@@ -225,7 +230,7 @@ def build(
         revocations,
         limits,
         tokens.links,
-        issuer,
+        pages,
         settings.signup,
         settings.email_domains,
         hooks.invited(audit),
@@ -332,7 +337,7 @@ def build(
             passwords,
             session_ends,
             revocations,
-            LinkTokens(tokens.links, limits, issuer),
+            LinkTokens(tokens.links, limits, pages),
             registration.rules,
             registration.handovers,
             outbox,
@@ -345,7 +350,7 @@ def build(
             login_sessions,
             registration,
             limits,
-            LinkTokens(tokens.links, limits, issuer),
+            LinkTokens(tokens.links, limits, pages),
             mail.outbox,
             outbox,
             settings.email_verification,

@@ -64,7 +64,8 @@ async def _with_services(call: ParsedCommand, chosen: Settings) -> None:
     if not is_there(chosen.database_url.reveal()):
         raise DatabaseUnavailable("there is no database at that place yet; is it the right one?")
     infrastructure = await command_infrastructure(chosen)
-    services = container.build(infrastructure, _public_url(chosen), lambda _: None)
+    url = _public_url(chosen)
+    services = container.build(infrastructure, url, url, lambda _: None)
     try:
         services.audit.acting(Caller("command-line"))
         await _COMMANDS[call.command.name](call, services)
@@ -203,7 +204,8 @@ def _public_url(chosen: Settings) -> str:
     if chosen.public_url is None and running is not None and running.public_url:
         return running.public_url
     scheme = "http" if chosen.tls_certificate is None else "https"
-    return Origins(chosen.public_url, chosen.host, chosen.port, scheme=scheme).public_url
+    origins = Origins(chosen.public_url, chosen.host, chosen.port, scheme=scheme)
+    return origins.opened(providers=bool(chosen.oauth_providers))
 
 
 def _link_text(link: PasswordLink) -> str:

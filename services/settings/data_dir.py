@@ -66,7 +66,7 @@ class RunningServer(NamedTuple):
     Attributes:
         process: its process id.
         reloads: how often it has reloaded its settings.
-        public_url: the URL at which browsers reach it; empty while it starts.
+        public_url: the URL that people are told to open, where links lead; empty while it starts.
     """
 
     process: int

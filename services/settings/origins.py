@@ -62,8 +62,8 @@ class Origins:
     Attributes:
         public_url: the URL at which browsers reach the server, without a trailing slash; also
             `iss`.
-        announced: the URL that people are told to open. By default that is `localhost`, because
-            passkeys need a domain (WebAuthn Level 2 section 5.1.2).
+        announced: the same with a domain where there is one. By default that is `localhost`,
+            because passkeys need a domain (WebAuthn Level 2 section 5.1.2).
         secure: whether that URL is https, so that cookies can be Secure.
     """
 
@@ -97,6 +97,12 @@ class Origins:
     def is_own(self, origin: str | None) -> bool:
         """Whether this is the server's own origin, under any of its names."""
         return origin is not None and parse_origin(origin) in self._own
+
+    def opened(self, providers: bool) -> str:
+        """The URL that people are told to open, and where links in mails lead: `announced`, where
+        passkeys work too. With providers it is `public_url`: they return the browser there, and a
+        sign-in needs the cookies that it began with."""
+        return self.public_url if providers else self.announced
 
     def relying_party(self) -> tuple[str, tuple[str, ...]] | None:
         """The id of the WebAuthn relying party, and the origins whose pages may use it: the host of

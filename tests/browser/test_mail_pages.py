@@ -60,7 +60,7 @@ def test_whoever_forgot_the_password_signs_in_with_a_new_one(visitor: Visitor) -
     _, box = person(visitor)
     asked: list[Request] = []
     visitor.context.on("request", lambda request: asked.append(request))  # noqa: PLW0108
-    tab = visitor.open(f"{visitor.server.url}/sign-in")
+    tab = visitor.open(f"{visitor.server.pages}/sign-in")
     tab.page.get_by_role("link", name="Forgotten password?").click()
     expect(tab.at("#ask-title")).to_be_visible()
     tab.fill(email=visitor.email)
@@ -80,7 +80,7 @@ def test_whoever_forgot_the_password_signs_in_with_a_new_one(visitor: Visitor) -
 
 def test_whoever_is_signed_in_confirms_with_one_click(visitor: Visitor) -> None:
     box = mailbox(visitor)
-    tab = visitor.open("/#sign-up")
+    tab = visitor.open(f"{visitor.server.pages}/#sign-up")
     tab.sign_up(visitor.email)
     expect(tab.at("#state")).to_have_attribute("data-state", "joined")
     tab.page.goto(link_of(box.next("verify_address")))
@@ -118,11 +118,11 @@ def test_where_it_is_required_a_sign_up_leads_to_the_mailbox_and_in(
     with visitors(browser, strict) as new:
         visitor = new()
         box = mailbox(visitor)
-        tab = visitor.open(f"{strict.url}/sign-in#sign-up")
+        tab = visitor.open(f"{strict.pages}/sign-in#sign-up")
         tab.sign_up(visitor.email)
         expect(tab.page.get_by_role("heading", name="Look into your mailbox")).to_be_visible()
         link = link_of(box.next("verify_address"))
-        tab.page.goto(f"{strict.url}/sign-in")
+        tab.page.goto(f"{strict.pages}/sign-in")
         tab.sign_in(visitor.email)
         expect(tab.page.get_by_role("heading", name="Look into your mailbox")).to_be_visible()
         tab.page.goto(link)
@@ -135,7 +135,7 @@ def test_where_it_is_required_a_sign_up_leads_to_the_mailbox_and_in(
 
 
 def test_an_address_is_changed_on_the_page_and_confirmed_by_the_mail(visitor: Visitor) -> None:
-    tab = visitor.open("/#sign-up")
+    tab = visitor.open(f"{visitor.server.pages}/#sign-up")
     tab.sign_up(visitor.email)
     tab.joined()
     new = f"new-{visitor.email}"
@@ -144,7 +144,7 @@ def test_an_address_is_changed_on_the_page_and_confirmed_by_the_mail(visitor: Vi
     expect(tab.at("#email-form .form-done")).not_to_be_empty()
     tab.page.goto(link_of(Mailbox(visitor.server.data_dir, new).next("change_address")))
     expect(tab.at("#done-title")).to_be_focused()
-    tab.page.goto(visitor.server.url)
+    tab.page.goto(visitor.server.pages)
     expect(tab.at("#my-email-hint")).to_contain_text(new)
 
 
@@ -169,7 +169,7 @@ def changed(visitor: Visitor) -> str:
 
 def shown(visitor: Visitor, view: str) -> Tab:
     """A page in one of its states."""
-    url = visitor.server.url
+    url = visitor.server.pages
     if view in ("forgot", "sent"):
         tab = visitor.open(f"{url}/forgot-password")
         if view == "sent":

@@ -49,7 +49,7 @@ def choose(tab: Tab, password: str) -> None:
 
 
 def page_of(server: Usher) -> str:
-    return f"{server.url}/set-password"
+    return f"{server.pages}/set-password"
 
 
 def test_a_link_becomes_a_password_and_its_token_goes_nowhere_else(
@@ -70,7 +70,7 @@ def test_a_link_becomes_a_password_and_its_token_goes_nowhere_else(
     expect(tab.at("#new-password")).to_have_value("")
     with_token = [request for request in asked if token_of(url) in (request.post_data or "")]
     assert {request.url for request in with_token} == {
-        f"{visitor.server.url}/api/auth/password/reset"
+        f"{visitor.server.pages}/api/auth/password/reset"
     }
     assert all(token_of(url) not in repr([r.url, r.headers]) for r in asked)
     assert token_of(url) not in tab.page.content()

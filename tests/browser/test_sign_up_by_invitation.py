@@ -64,13 +64,13 @@ def test_a_link_opens_an_account_and_its_token_stands_in_no_address(
     visitor.context.on("request", lambda request: asked.append(request))  # noqa: PLW0108
     tab = visitor.open(url)
     expect(tab.at("#sign-up-note")).to_contain_text("You are invited")
-    assert tab.page.url == f"{visitor.server.url}/sign-in#sign-up"
+    assert tab.page.url == f"{visitor.server.pages}/sign-in#sign-up"
     tab.sign_up(address())
     expect(tab.at("#sign-up-form .form-error")).to_contain_text("This invitation is not valid")
     tab.sign_up(visitor.email)
     tab.joined()
     with_token = {r.url for r in asked if token in (r.post_data or "")}
-    assert with_token == {f"{visitor.server.url}/api/auth/signup"}
+    assert with_token == {f"{visitor.server.pages}/api/auth/signup"}
     assert all(token not in repr([r.url, r.headers]) for r in asked)
 
 

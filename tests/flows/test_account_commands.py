@@ -117,7 +117,7 @@ def test_an_invitation_of_the_command_line_opens_an_account(database_kind: str) 
         made = told(command(server, "invite", email, "--role", "admin", "--json"))
         assert (made["email"], made["role"], made["created_by"]) == (email, "admin", None)
         page, _, token = made["url"].partition("#invitation=")
-        assert page == f"{server.url}/sign-in"
+        assert page == f"{server.pages}/sign-in"
         body = {"email": email, "password": PASSWORD, "name": "Ada", "invitation": token}
         done = Client(server).post("/api/auth/signup", body)
         assert (done.status, done.body["user"]["role"]) == (201, "admin")

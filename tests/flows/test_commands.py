@@ -97,7 +97,7 @@ async def test_a_link_of_reset_password_opens_and_only_then_the_old_sessions_end
         done = command(server, "reset-password", email)
         assert done.returncode == 0, done
         # The port is the system's: where the server is reached the server has told.
-        start = f"a new password for {email}: {server.url}/set-password#token="
+        start = f"a new password for {email}: {server.pages}/set-password#token="
         assert done.stdout.startswith(start)
         token = done.stdout.splitlines()[0].rpartition("=")[2]
         assert (await ask(socket, "heartbeat"))["ok"]

@@ -51,7 +51,7 @@ def opened(caller: Client, email: str) -> dict[str, Any]:
 
 def token_of(server: Usher, url: str) -> str:
     page, _, token = url.partition("#token=")
-    assert page == f"{server.url}/set-password"
+    assert page == f"{server.pages}/set-password"
     return token
 
 

@@ -188,6 +188,12 @@ def test_by_default_users_are_told_the_name_at_which_passkeys_work() -> None:
     assert origins.public_url == "http://127.0.0.1:8888"
     assert origins.announced == "http://localhost:8888"
     assert origins.relying_party() == ("localhost", ("http://localhost:8888",))
+    assert origins.opened(providers=False) == origins.announced
+
+
+def test_with_providers_users_are_told_where_these_return_them_to() -> None:
+    origins = Origins(None, "127.0.0.1", 8888, bound=["127.0.0.1"])
+    assert origins.opened(providers=True) == origins.public_url
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "::1", "192.0.2.7", "box.lan"])

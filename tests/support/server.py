@@ -81,6 +81,8 @@ class Usher:
         """Where it listens."""
         self.origin = ""
         """Where browsers reach it: PUBLIC_URL, or the same."""
+        self.pages = ""
+        """What people are told to open, and where links in mails lead."""
         self.output: list[str] = []
         """What it wrote so far, stdout and stderr."""
         try:
@@ -102,6 +104,7 @@ class Usher:
         assert told, "it did not start:\n" + "".join(self.output)
         # Behind another name the start screen says where the node itself listens.
         self.url = told.get("Listens", told["Open"])
+        self.pages = told["Open"]
         by_default = "USHER_PUBLIC_URL" not in self.environment
         self.origin = self.url if by_default else told["Open"]
 
