@@ -95,7 +95,7 @@ def test_whoever_forgot_the_password_sets_a_new_one_by_a_mail(installation: Ushe
     other = log_in(installation, email)
     assert post(installation, FORGOT, email=email.upper()).status == 204
     mail = box.next("reset_password")
-    assert link_of(mail).startswith(f"{installation.origin}/set-password#token=usher_pl_")
+    assert link_of(mail).startswith(f"{installation.pages}/set-password#token=usher_pl_")
     token = box.token("reset_password")
     assert code(post(installation, RESET, token=token, new_password="password1"))[0] == 400
     assert post(installation, RESET, token=token, new_password=NEW).status == 204
@@ -265,7 +265,7 @@ def is_verified(server: Usher, email: str) -> bool:
 def test_a_sign_up_is_confirmed_by_whoever_is_signed_in(installation: Usher) -> None:
     client, email, box = person(installation)
     link = link_of(box.next("verify_address"))
-    assert link.startswith(f"{installation.origin}/confirm-email#token=")
+    assert link.startswith(f"{installation.pages}/confirm-email#token=")
     assert not is_verified(installation, email)
     assert client.post(CONFIRM, {"token": box.token("verify_address")}).status == 204
     assert is_verified(installation, email)
@@ -423,7 +423,7 @@ def test_an_address_changes_when_the_new_one_is_confirmed(installation: Usher) -
     assert code(sign_up(installation).post(CONFIRM, {"token": token}))[0] == 403
     assert post(installation, CONFIRM, token=token, password=PASSWORD).status == 204
     assert client.get("/api/auth/me").body["email"] == new
-    assert link_of(box.next("address_changed")).startswith(f"{installation.origin}/undo-email#")
+    assert link_of(box.next("address_changed")).startswith(f"{installation.pages}/undo-email#")
     log_in(installation, new)
     assert post(installation, "/api/auth/login", email=former, password=PASSWORD).status == 401
 
