@@ -567,6 +567,7 @@ def show(visitor: Visitor, view: str) -> Page:
         grow_old(visitor)
         tab.page.evaluate("() => fetch('/api/auth/refresh', { method: 'POST' })")
         press(tab, "Unlink Campus")
+        press(tab, "Cancel")  # of the dialog that asks for a step-up
         expect(tab.at("#linked-error")).not_to_be_empty()
         press(tab, "Link Practice")
         expect(tab.at("#link-again a")).to_have_count(1)

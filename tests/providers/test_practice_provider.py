@@ -95,7 +95,8 @@ def test_a_role_claim_can_be_practised_and_flags_are_for_the_server(tmp_path: Pa
     }
     with practice(tmp_path, "--port", str(port), **roles) as both:
         url = both.started()
-        assert url == f"http://localhost:{port}"
+        # Where the provider sends the browser back to: not the other name of this machine.
+        assert url == f"http://127.0.0.1:{port}"
         assert Browser(url).sign_in("grace")["role"] == "admin", "the first of all is one anyway"
         assert Browser(url).sign_in("ada")["role"] == "admin", "by the claim"
 
