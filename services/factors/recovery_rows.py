@@ -1,7 +1,7 @@
 """Recovery codes, within the caller's transaction.
 
-A code has 120 random bits, so a fast hash is sufficient (ASVS 6.5.2: from 112 bits on). The hash includes
-the user's id, so equal codes of two users would not collide.
+A code has 120 random bits, so a fast hash is sufficient (ASVS 6.5.2: from 112 bits on). The hash
+includes the user's id, so equal codes of two users would not collide.
 """
 
 from __future__ import annotations
