@@ -63,6 +63,9 @@ export class Api {
   newPasskeyOptions = () => this.#call('POST', '/api/auth/passkeys/options', {});
   /** @param {{credential: object, name: string}} form */
   addPasskey = (form) => this.#call('POST', '/api/auth/passkeys', form);
+  /** @param {string} id  @param {{name: string}} form */
+  renamePasskey = (id, form) => (
+    this.#call('PATCH', `/api/auth/passkeys/${encodeURIComponent(id)}`, form));
   /** @param {string} id */
   removePasskey = (id) => this.#call('DELETE', `/api/auth/passkeys/${encodeURIComponent(id)}`);
   /** @param {{current_password: string, new_password: string}} form */

@@ -136,8 +136,32 @@ export class FactorsView {
 
   /** @param {{id: string, name: string, created_at: number}} key */
   #key({ id, name, created_at: made }) {
-    return make('li', {}, make('div', {}, make('strong', {}, name),
-      make('p', {}, 'Added ', timeElement(made))),
-      this.#button(`remove-${id}`, 'Remove', () => this.api.removePasskey(id)));
+    const shown = make('div', {}, make('strong', {}, name),
+      make('p', {}, 'Added ', timeElement(made)));
+    const rename = make('button', { type: 'button', class: 'plain', id: `rename-${id}` }, 'Rename',
+      make('span', { class: 'unseen' }, ` ${name}`));
+    rename.addEventListener('click', () => this.#rename(shown, id, name));
+    const remove = this.#button(`remove-${id}`, 'Remove', () => this.api.removePasskey(id));
+    remove.append(make('span', { class: 'unseen' }, ` ${name}`));
+    return make('li', {}, shown, make('div', { class: 'row' }, rename, remove));
+  }
+
+  /** @param {Element} shown  @param {string} id  @param {string} name */
+  #rename(shown, id, name) {
+    const field = make('input', { id: `name-${id}`, name: 'name', required: '', maxlength: '60',
+      autocomplete: 'off', value: name, 'aria-describedby': `name-${id}-error` });
+    const form = make('form', { novalidate: '' },
+      make('div', { class: 'field' },
+        make('label', { for: `name-${id}` }, 'Name, such as the device that has it'),
+        field, make('p', { class: 'field-error', id: `name-${id}-error` })),
+      make('p', { class: 'form-error', role: 'alert' }),
+      make('button', { type: 'submit' }, 'Save'));
+    shown.replaceChildren(form);
+    onSubmit(form, async ({ name: given }) => {
+      await this.api.renamePasskey(id, { name: String(given) });
+      await this.#load();
+    }, (problem) => this.#failed(problem));
+    field.focus();
+    field.select();
   }
 }
