@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.checks import plain_refusal
 from tests.support.databases import kinds, slow
+from tests.support.mail_server import Mailbox, text_of
 from tests.support.nodes import Nodes, again, nodes
 from tests.support.preloaded import run_command
 from tests.support.server import (
@@ -31,6 +32,7 @@ from tests.support.server import (
     log_in,
     sign_up,
     usher,
+    wait_until,
 )
 
 database_kind = kinds("sqlite", slow("postgresql"))
@@ -116,6 +118,7 @@ def test_an_invitation_of_the_command_line_opens_an_account(database_kind: str) 
         email = address()
         made = told(command(server, "invite", email, "--role", "admin", "--json"))
         assert (made["email"], made["role"], made["created_by"]) == (email, "admin", None)
+        assert made["url"] in text_of(Mailbox(server.data_dir, email).next("invitation"))
         page, _, token = made["url"].partition("#invitation=")
         assert page == f"{server.pages}/sign-in"
         body = {"email": email, "password": PASSWORD, "name": "Ada", "invitation": token}
@@ -143,6 +146,8 @@ def test_a_lost_second_factor_is_removed(both: Nodes) -> None:
     assert (removed["email"], removed["removed"]) == (email, True)
     assert log_in(both[1], email).user["id"] == ada.user["id"]
     assert "there was none" in command(both[0], "remove-second-factor", email).stdout
+    boxes = [Mailbox(node.data_dir, email) for node in both]  # either node may have sent it
+    wait_until(lambda: sum(box.count("second_factor_off") for box in boxes) == 1)
 
 
 def checked(server: Usher, **settings: str) -> tuple[int, dict[str, Any], str]:

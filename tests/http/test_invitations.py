@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.checks import plain_refusal, problem
+from tests.support.mail_server import Mailbox, html_of, text_of
 from tests.support.provider import Provider, provider
 from tests.support.raw import assert_quiet
 from tests.support.server import (
@@ -95,6 +96,37 @@ def test_an_invitation_opens_one_account_and_the_trail_says_so(installation: Ins
     assert made["id"] in {row["target"] for row in rows}
     assert token not in server.log
     assert email not in server.log
+
+
+def test_an_invitation_with_an_address_is_mailed_there_and_the_mails_link_works(
+    installation: Installation,
+) -> None:
+    server, admin = installation
+    email = address()
+    made = invite(admin, email=email, role="admin")
+    mail = Mailbox(server.data_dir, email).next("invitation")
+    (link,) = {word for word in text_of(mail).split() if "#invitation=" in word}
+    assert str(mail["To"]) == email
+    assert link == made["url"]
+    assert link in html_of(mail)
+    assert link.startswith(f"{server.pages}/sign-in#invitation=")
+    page = Client(server).get(urlsplit(link).path)
+    assert (page.status, page.headers.get_content_type()) == (200, "text/html")
+    token = link.partition("#invitation=")[2]
+    done = try_sign_up(server, token, email)
+    assert (done.status, done.body["user"]["role"]) == (201, "admin")
+    plain_refusal(try_sign_up(server, token, email), 403, "invitation_refused")
+    assert token not in server.log
+
+
+def test_an_invitation_without_an_address_is_mailed_to_nobody(installation: Installation) -> None:
+    server, admin = installation
+    token = token_of(invite(admin))
+    email = address()
+    invite(admin, email=email)  # enqueued after it
+    Mailbox(server.data_dir, email).next("invitation")
+    mails = [path.read_text() for path in (server.data_dir / "mail").glob("*.eml")]
+    assert not any(token in mail for mail in mails)
 
 
 def test_only_administrators_invite_and_only_with_what_can_be(installation: Installation) -> None:
