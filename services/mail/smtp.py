@@ -76,7 +76,7 @@ class SmtpTransport:
             raise ServerFailed(f"{_step(error)} failed ({_reason(error)})") from None
         except UsherError:
             raise
-        except BaseException:
+        except BaseException:  # also if cancelled: the connection is in the middle of a mail
             await self._drop()
             raise
 

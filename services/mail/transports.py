@@ -97,7 +97,7 @@ class FileTransport:
             with os.fdopen(file, "wb") as stream:
                 stream.write(content)
             unfinished.rename(self._folder / name)
-        except BaseException:
+        except BaseException:  # also if cancelled: no unfinished file may remain
             unfinished.unlink(missing_ok=True)
             raise
 

@@ -65,6 +65,7 @@ class LoginStates:
     async def close(self) -> None:
         """Stop reading. Look-ups in progress are refused."""
         await end_tasks(self._reading)
+        self._reading = None  # a task that was cancelled before it began has not done it
         self._refuse(self._waiting, "reading was stopped")
         self._waiting.clear()
 

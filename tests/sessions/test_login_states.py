@@ -13,6 +13,7 @@ from services.sessions import login_states
 from services.sessions.session_views import SignedIn
 from tests.sessions.test_admission import Queries, logout, queries
 from tests.support.parts import Parts, database_away, node
+from tests.support.redis import PATIENCE
 
 __all__ = ["queries"]
 
@@ -110,3 +111,6 @@ async def test_who_waits_when_the_node_stops_is_refused(database_url: str) -> No
         await parts.admission.login_states.close()
         with pytest.raises(DatabaseUnavailable):
             await asked
+        # Whoever asks later does not wait for a reader that is gone.
+        found = await asyncio.wait_for(parts.admission.login_states.of(login.claims), PATIENCE)
+        assert found is not None
