@@ -115,7 +115,7 @@ async def test_a_page_is_told_of_the_gap_and_continues() -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_log_that_was_emptied_while_it_was_heard_is_reported_once() -> None:
+async def test_a_log_that_was_emptied_while_it_was_read_is_reported_once() -> None:
     """Found by the soak. Before: what was said since came again, behind a gap that was none."""
     with nodes("sqlite", 2) as running:
         ann, bob = sign_up(running[0]), sign_up(running[1])
