@@ -135,6 +135,7 @@ class Worker:
         if self._link is None:
             return {}
         loop = asyncio.get_running_loop()
+        self._collected_at = loop.time()
         number = next(self._numbers)
         answer = self._waiting[number] = loop.create_future()
         self._link.send(Collect(number))
@@ -144,7 +145,6 @@ class Worker:
             return {}
         finally:
             del self._waiting[number]
-            self._collected_at = loop.time()
 
     # ---- from the supervisor ---------------------------------------------------------------
 
