@@ -39,9 +39,8 @@ from services.processes.link import (
 WORD = "worker"
 COLLECT_SECONDS = 2.0
 """How long the metrics of the others are waited for."""
-FRESH_SECONDS = 0.2
-"""Metrics of the others are asked for no more often: anybody may ask for /metrics, and one request
-costs every process something."""
+
+Collecting = asyncio.Task[dict[str, list[Family]]]
 
 
 class Worker:
@@ -66,8 +65,8 @@ class Worker:
         self._reloads: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[dict[str, list[Family]]]] = {}
-        self._collecting: asyncio.Task[dict[str, list[Family]]] | None = None
-        self._collected_at = -FRESH_SECONDS
+        self._collecting: Collecting | None = None
+        self._collecting_next: Collecting | None = None
 
     @property
     def other_states(self) -> tuple[ProcessState, ...]:
@@ -106,7 +105,7 @@ class Worker:
 
     async def close(self) -> None:
         """Stop listening to the supervisor."""
-        await end_tasks(self._reading, self._collecting, *self._reloads)
+        await end_tasks(self._reading, self._collecting, self._collecting_next, *self._reloads)
         if self._link is not None:
             self._link.close()
 
@@ -121,23 +120,22 @@ class Worker:
     async def expose(self, own: Callable[[], list[Family]]) -> bytes:
         """The metrics of all processes, in Prometheus' text format. Processes that do not answer
         in time are left out, and `usher_process_up` says so."""
-        if self._collecting is None or self._is_old(self._collecting):
-            self._collecting = asyncio.create_task(self._collect())
-        others = await asyncio.shield(self._collecting)
+        if self._collecting_next is None:
+            self._collecting_next = asyncio.create_task(self._collect(self._collecting))
+        others = await asyncio.shield(self._collecting_next)
         return together({str(self.number): own(), **others})
 
-    def _is_old(self, collecting: asyncio.Task[dict[str, list[Family]]]) -> bool:
-        return collecting.done() and (
-            asyncio.get_running_loop().time() - self._collected_at > FRESH_SECONDS
-        )
-
-    async def _collect(self) -> dict[str, list[Family]]:
+    async def _collect(self, before: Collecting | None) -> dict[str, list[Family]]:
+        """Collect once, after the collection that is under way. Whoever asks meanwhile shares the
+        next one: anybody may ask for /metrics, and each collection costs every process something.
+        """
+        if before is not None:
+            await asyncio.wait((before,))
+        self._collecting, self._collecting_next = self._collecting_next, None
         if self._link is None:
             return {}
-        loop = asyncio.get_running_loop()
-        self._collected_at = loop.time()
         number = next(self._numbers)
-        answer = self._waiting[number] = loop.create_future()
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._link.send(Collect(number))
         try:
             return await asyncio.wait_for(answer, COLLECT_SECONDS)

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from services.processes.worker import FRESH_SECONDS
 from tests.support.databases import kinds, slow
 from tests.support.nodes import channel
 from tests.support.preloaded import run_command
@@ -78,7 +77,6 @@ def sockets(server: Usher) -> tuple[float, ...]:
 async def on_both_processes(server: Usher, client: Client) -> AsyncIterator[list[Any]]:
     """Sockets of one login session, at least one on each process."""
     await until(lambda: sum(sockets(server)) == 0)
-    await asyncio.sleep(2 * FRESH_SECONDS)  # what one process knows of the other is that old
     async with AsyncExitStack() as stack:
         opened: list[Any] = []
         for _ in range(ENOUGH):
@@ -86,7 +84,7 @@ async def on_both_processes(server: Usher, client: Client) -> AsyncIterator[list
             socket = await stack.enter_async_context(connect(server, f"?ticket={ticket}"))
             await event(socket, "joined")
             opened.append(socket)
-            await until(lambda: sum(sockets(server)) == len(opened))
+            assert sum(sockets(server)) == len(opened)
             if min(sockets(server)) > 0:
                 break
         else:

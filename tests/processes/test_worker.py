@@ -88,13 +88,20 @@ async def test_a_worker_answers_its_supervisor_and_ends_with_it() -> None:
 @pytest.mark.gen_test
 async def test_many_who_ask_for_metrics_cost_the_others_one_answer() -> None:
     async with supervised() as pair:
-        asked = [asyncio.create_task(pair.worker.expose(pair.own)) for _ in range(50)]
-        message = await pair.next()
-        assert isinstance(message, Collect)
-        pair.link.send(Collected(message.number, {"2": pair.own()}))
-        texts = await within(asyncio.gather(*asked))
-        assert all(b'usher_sockets{process="2"}' in text for text in texts)
-        await within(pair.worker.expose(pair.own))  # fresh enough
+        for _ in range(2):
+            asked = [asyncio.create_task(pair.worker.expose(pair.own)) for _ in range(50)]
+            message = await pair.next()
+            assert isinstance(message, Collect)
+            # Whoever asks now must not be told what was before, and shares the next answer.
+            asked_later = [asyncio.create_task(pair.worker.expose(pair.own)) for _ in range(50)]
+            pair.link.send(Collected(message.number, {"2": pair.own()}))
+            texts = await within(asyncio.gather(*asked))
+            message = await pair.next()
+            assert isinstance(message, Collect)
+            assert not any(task.done() for task in asked_later)
+            pair.link.send(Collected(message.number, {"2": pair.own()}))
+            texts += await within(asyncio.gather(*asked_later))
+            assert all(b'usher_sockets{process="2"}' in text for text in texts)
         pair.link.send(Ping())
         assert await pair.next() == Pong()
 
