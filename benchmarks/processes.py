@@ -39,8 +39,9 @@ JOINED, REPLIED = b'"joined"', b'"ok":true'
 PERIOD_US = 10_000
 """Short, so that a process is not away for long when its share is used up."""
 TALK_SECONDS = 6.0
-SOCKETS = 200
-"""Of request/reply: that many are spread over processes about evenly."""
+SOCKETS, LANES = 400, 200
+"""Of request/reply, and joins at a time: that many are spread over processes about evenly, and a
+process has work also while the generator waits for the machine."""
 ENDLESS = 10**9
 WORKER = b"worker"
 
@@ -128,7 +129,7 @@ def joins(place: OnePort, group: Group, sizes: Sizes, share: float) -> dict[str,
     visit(address, upgrades[:warm_up], JOINED, sizes.lanes)
     with limited(group.serving, share):
         before, began = group.cpu(), time.perf_counter()
-        done = visit(address, upgrades[warm_up:], JOINED, sizes.lanes)
+        done = visit(address, upgrades[warm_up:], JOINED, LANES)
         wall = time.perf_counter() - began
     return _figures("joins", done, wall, before, group.cpu(), share)
 

@@ -56,7 +56,7 @@ class Worker:
         self, number: int, count: int, link: socket.socket, listeners: list[socket.socket]
     ) -> None:
         self.number, self.count, self.listeners = number, count, listeners
-        self.states: tuple[ProcessState, ...] = ()
+        self.states: tuple[ProcessState, ...] = ("starting",) * count
         """The state of each process, as the supervisor told it last."""
         self._socket = link
         self._link: Link | None = None
