@@ -59,7 +59,6 @@ from handlers.http.backends import (
     PublishHandler,
 )
 from handlers.http.channels import ChannelHandler, ChannelsHandler, MemberHandler
-from handlers.http.front_page import FrontPageHandler
 from handlers.http.native import ExchangeHandler, NativeCodeHandler
 from handlers.http.oauth import OAuthCallbackHandler, OAuthLoginHandler
 from handlers.http.oauth_accounts import (
@@ -74,13 +73,6 @@ from handlers.http.oauth_accounts import (
 from handlers.http.ops import HealthHandler, MetricsHandler, ReadyHandler
 from handlers.http.pages import ClientFileHandler, FileHandler
 from handlers.http.sessions import SessionHandler, SessionsHandler
-from handlers.http.sign_in_page import (
-    LogoHandler,
-    MailPageHandler,
-    SetPasswordPageHandler,
-    SignInPageHandler,
-    ThemeHandler,
-)
 from handlers.http.tickets import TicketHandler
 from handlers.http.webhooks import (
     DeliveriesHandler,
@@ -96,6 +88,14 @@ from handlers.http.who_calls import (
     VerifyHandler,
 )
 from handlers.operations import segment
+from handlers.page.front_page import FrontPageHandler
+from handlers.page.sign_in_page import (
+    LogoHandler,
+    MailPageHandler,
+    SetPasswordPageHandler,
+    SignInPageHandler,
+    ThemeHandler,
+)
 from handlers.page_files import VERSION_LENGTH
 from handlers.reference.docs import (
     AsyncApiHandler,

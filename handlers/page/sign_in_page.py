@@ -6,9 +6,9 @@ from __future__ import annotations
 import msgspec
 
 from handlers.base import BaseHandler
-from handlers.http.front_page import signed_in_user, start_of
 from handlers.http.oauth import OAuthHandler
 from handlers.http.pages import PageHandler, send_page
+from handlers.page.front_page import signed_in_user, start_of
 from services.errors import BadRequest, NotFound
 from services.native.requests import (
     NativeRequest,
