@@ -3,7 +3,7 @@
 import { make, setText } from '../dom.js';
 import { markField } from '../forms.js';
 import { attempt, button, errorPlace, field, head } from './parts.js';
-import * as snippets from './snippets.js';
+import { browser, fastapi, nginx, node } from './snippets.js';
 
 const NO_KEY = '<the key of step 2>';
 const ORIGIN = /^https?:\/\/[a-z0-9.:[\]-]+$/;
@@ -15,20 +15,20 @@ const AUDIENCE = 'notes';
 const FILES = [
   { name: 'browser', title: 'Browser', file: 'my-app/page/index.html',
     about: 'Signs users in, holds their socket, and calls your backend with a token for it.',
-    text: snippets.browser,
+    text: browser,
     run: ({ page }) => `python3 -m http.server ${portOf(page)} --directory my-app/page` },
   { name: 'fastapi', title: 'FastAPI', file: 'my-app/notes.py',
     about: 'Knows who calls by asking Usher, and sends events to open tabs.',
-    text: snippets.fastapi,
+    text: fastapi,
     run: ({ key, backendPort }) => "pip install './clients/python[backend]' fastapi uvicorn\n"
       + `KEY='${key}' python -m uvicorn --app-dir my-app notes:app --port ${backendPort}` },
   { name: 'node', title: 'Node', file: 'my-app/notes.mjs',
     about: 'The same in Node 20 or later, without packages.',
-    text: snippets.node, run: ({ key }) => `KEY='${key}' node my-app/notes.mjs` },
+    text: node, run: ({ key }) => `KEY='${key}' node my-app/notes.mjs` },
   { name: 'nginx', title: 'nginx', file: '/etc/nginx/conf.d/usher.conf',
     about: 'For an app that knows nothing of Usher: nginx asks for each request, and passes the user on in headers. '
       + 'Set USHER_PUBLIC_URL to where browsers reach nginx, and USHER_TRUSTED_PROXIES to 127.0.0.1.',
-    text: snippets.nginx, run: () => 'nginx -t && nginx -s reload' },
+    text: nginx, run: () => 'nginx -t && nginx -s reload' },
 ];
 
 /** @param {string} origin  @returns {string} */

@@ -1,6 +1,6 @@
 /** What the pages of administration share: titles, lists with pages, searches, and acts. */
 
-import { ago, make, setText, timeElement } from '../dom.js';
+import { make, setText, timeElement } from '../dom.js';
 import { copyable, dialog, emptyState } from '../ui.js';
 
 const TYPING_MS = 200;
@@ -178,5 +178,3 @@ export function select(label, name, options) {
   return make('div', { class: 'field' }, make('label', { for: id }, label),
     make('select', { id, name }, ...options.map(([value, text]) => make('option', { value }, text))));
 }
-
-export { ago };
