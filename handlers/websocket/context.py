@@ -101,9 +101,9 @@ class SocketContext:
         self.loop = asyncio.get_running_loop()
         self.readers = readers_of(self.loop)
         chosen = services.infrastructure.settings
-        self.compression = Compression(
-            chosen.max_compressed_sockets if chosen.compression == "on" else 0
-        )
+        compressed = chosen.max_compressed_sockets if chosen.compression == "on" else 0
+        worker = services.infrastructure.worker
+        self.compression = Compression(compressed if worker is None else worker.part(compressed))
         self.first_frames = FirstFrames(self.loop)
         self.deadlines: Deadlines[Any] = Deadlines(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
