@@ -1,8 +1,8 @@
-"""What a user proves who they are with, beside a password.
+"""The authenticator app and recovery codes of a user, and what counts as second factor.
 
-An authenticator app (TOTP, RFC 6238) is a second factor: with it, a password alone signs nobody in.
-Recovery codes and passkeys of the account are then accepted instead of the app's code. A passkey by
-itself does not make a second factor necessary for passwords.
+An authenticator app (TOTP, RFC 6238) is a second factor: with it, a password alone is not enough to
+sign in. Recovery codes and passkeys of the account are then accepted instead of the app's code. A
+passkey by itself does not make a second factor necessary for passwords.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class TotpState(msgspec.Struct, frozen=True):
 
 
 class NewSecret(msgspec.Struct, frozen=True):
-    """A secret for an authenticator app, shown this once. `url`: with the `otpauth` scheme."""
+    """A secret for an authenticator app, shown only once. `url`: with the `otpauth` scheme."""
 
     secret: Secret
     url: Secret
@@ -54,7 +54,7 @@ class Factors:
 
     Args:
         keys_are_wrong: whether ENCRYPTION_KEYS are known not to be this installation's.
-        issuer: the installation's name, as authenticator apps show it.
+        issuer: the installation's name in authenticator apps.
         clock: epoch seconds.
     """
 
@@ -72,7 +72,7 @@ class Factors:
         self._limits, self._keys_are_wrong = limits, keys_are_wrong
         self._issuer, self._mails, self._clock = issuer, mails, clock
 
-    # ---- asked by other parts --------------------------------------------------------------
+    # ---- used by other services ------------------------------------------------------------
 
     async def methods(self, user_id: str) -> tuple[Method, ...]:
         """What is accepted as the second factor; empty if a password alone signs the user in."""
@@ -85,7 +85,7 @@ class Factors:
         Raises:
             WrongCode: it is wrong, or was used.
             RateLimited: too many wrong ones in this login session.
-            Unavailable: no encryption key fits the stored secret.
+            Unavailable: no encryption key can decrypt the stored secret.
         """
         taken = await self._begin(session_id)
         try:
@@ -97,10 +97,10 @@ class Factors:
         return "2"
 
     def use_code(self, db: peewee.Database, user_id: str, code: str) -> bool:
-        """Use a code up within the caller's transaction. False: it is wrong, or was used.
+        """Use a code up within the caller's transaction. Returns False if it is wrong or was used.
 
         Raises:
-            Unavailable: no encryption key fits the stored secret.
+            Unavailable: no encryption key can decrypt the stored secret.
         """
         if totp_rows.is_totp(code):
             return totp_rows.use(db, self._encryption, user_id, code, self._clock())
@@ -111,18 +111,18 @@ class Factors:
 
     @staticmethod
     def remove_all(db: peewee.Database, user_id: str) -> bool:
-        """Remove every factor of an account but its password, and what waits for one, within the
-        caller's transaction. Returns whether there was any."""
+        """Remove all factors of an account except the password, and pending sign-ins, within the
+        caller's transaction. Returns whether there was any factor."""
         some = bool(Passkey.delete().where(Passkey.user == user_id).execute(db))
         LoginChallenge.delete().where(LoginChallenge.user == user_id).execute(db)
         return totp_rows.remove(db, user_id) or some
 
     async def remove_by_admin(self, user_id: str) -> None:
-        """Remove every factor of an account but its password, for somebody who has lost them. Its
-        owner is told.
+        """Remove all factors of an account except the password, for a user who has lost them. The
+        owner gets a mail.
 
         Raises:
-            NotFound: the account does not exist, or has none.
+            NotFound: the account does not exist, or has no factors.
         """
 
         def work(db: peewee.Database) -> bool:
@@ -149,10 +149,10 @@ class Factors:
         return await self._database.run(work)
 
     async def begin_totp(self, user_id: str) -> NewSecret:
-        """Create a secret for an authenticator app. `confirm_totp` puts it into use.
+        """Create a secret for an authenticator app. `confirm_totp` activates it.
 
         Raises:
-            FactorInUse: the user has one in use, which must be removed first.
+            FactorInUse: the user has an active one, which must be removed first.
             NotFound: the account is deleted.
             Unavailable: ENCRYPTION_KEYS are not this installation's.
         """
@@ -174,13 +174,13 @@ class Factors:
         return NewSecret(Secret(secret), Secret(url))
 
     async def confirm_totp(self, user_id: str, session_id: str, code: str) -> tuple[str, ...]:
-        """Take the new secret into use. Returns the recovery codes, which are shown this once.
+        """Activate the new secret. Returns the recovery codes, which are shown only once.
 
         Raises:
-            WrongCode: the code is wrong, or no secret waits for one.
+            WrongCode: the code is wrong, or no secret is waiting for one.
             RateLimited: as `prove`.
             Unauthenticated: the login session ended meanwhile.
-            Unavailable: no encryption key fits the stored secret.
+            Unavailable: no encryption key can decrypt the stored secret.
         """
         taken = await self._begin(session_id)
 
@@ -195,16 +195,16 @@ class Factors:
             codes = await self._database.run(work)
             if codes is None:
                 taken.keep()
-                raise WrongCode("totp: the first code is wrong, or none is waited for")
+                raise WrongCode("totp: the first code is wrong, or no secret is waiting for one")
         finally:
             taken.give_back()
         return codes
 
     async def remove_totp(self, user_id: str) -> None:
-        """Remove the authenticator app and the recovery codes. Sign-ins that wait for them end.
+        """Remove the authenticator app and the recovery codes. Challenges that wait for them end.
 
         Raises:
-            NotFound: there is none in use.
+            NotFound: there is no active app.
         """
 
         def work(db: peewee.Database) -> bool:
@@ -219,10 +219,10 @@ class Factors:
             raise NotFound("totp: none in use")
 
     async def new_recovery_codes(self, user_id: str) -> tuple[str, ...]:
-        """Replace the recovery codes. They are shown this once.
+        """Replace the recovery codes. They are shown only once.
 
         Raises:
-            NotFound: the user has no authenticator app in use.
+            NotFound: the user has no active authenticator app.
         """
 
         def work(db: peewee.Database) -> tuple[str, ...] | None:
