@@ -159,8 +159,8 @@ def build(
 
     Args:
         issuer: `iss` of the tokens: the public URL.
-        pages: where links in mails, invitations and reset links lead, without a trailing slash:
-            the URL that people are told to open, because the cookies of a browser are there.
+        pages: the base URL of links in mails, invitations and reset links, without a trailing
+            slash: the one that the start screen shows, because the browser's cookies are there.
         write_lines: writes lines of the audit trail. It must not block.
     """
     settings, metrics = infrastructure.settings, infrastructure.metrics
@@ -394,7 +394,7 @@ def tell_of_sessions(
     outbox: WebhookOutbox,
     audit: AuditTrail,
 ) -> None:
-    """Write what happens to login sessions for webhooks, and into the audit trail."""
+    """Connect the events of login sessions to webhooks and the audit trail."""
     login_sessions.on_opening(webhook_hooks.opened(outbox))
     revocations.on_recorded(webhook_hooks.ended(outbox))
     login_sessions.on_opened(hooks.opened(audit))

@@ -55,7 +55,7 @@ class Upkeep:
         and provider tokens of login sessions that are over.
 
         Raises:
-            DatabaseUnavailable: another time, then.
+            DatabaseUnavailable: retry later.
         """
         now = self._clock()
         for row, key, ends, before in (
@@ -91,7 +91,7 @@ class Upkeep:
 
 
 def _ended_generations(db: peewee.Database, now: float) -> list[tuple[str, int, float, str]]:
-    """What ended all login sessions of a user lately, oldest first, as `settle` takes it."""
+    """Recent ends of all login sessions of a user, oldest first, as arguments of `settle`."""
     rows = (
         Revocation.select()
         .where((Revocation.kind == "user") & (Revocation.expires_at > now))

@@ -30,8 +30,8 @@ class RefreshRotation:
     """Exchanges refresh tokens.
 
     Args:
-        steady: as `clock`, but not set back while the process lives; for the grace of racing tabs.
-            The clock itself by default.
+        steady: as `clock`, but never set back within the process; used for the grace period of
+            concurrent tabs. The clock itself by default.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class RefreshRotation:
         if token is None:
             raise Unauthenticated("refresh: unknown token")
         session, user = self._refreshable(db, token.session_id, now)
-        # Read again behind the session's lock: of racing tabs only one finds it unused.
+        # Read again under the session's lock: of concurrent tabs, only one finds it unused.
         token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
         if token is None or token.expires_at <= now:
             raise Unauthenticated("refresh: token expired")
@@ -85,7 +85,7 @@ class RefreshRotation:
         query = LoginSession.select().where(LoginSession.id == sid)
         session = locked_one(query, db)
         if session is None or session.ended_at is not None or session.expires_at <= now:
-            raise Unauthenticated("refresh: login session is over")
+            raise Unauthenticated("refresh: login session has ended")
         user = User.select().where(User.id == session.user_id).get(db)
         if user.disabled_at is not None or session.generation != user.generation:
             raise Unauthenticated("refresh: account disabled, or all its sessions ended")
