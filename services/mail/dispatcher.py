@@ -225,7 +225,7 @@ class MailDispatcher:
     async def _rest(self, one: ClaimedMail, error: UsherError) -> None:
         """Pause after a failure of the mail server."""
         if not self._failures:
-            log.warning("mails are waiting: %s; tried again, with pauses", error.evidence)
+            log.warning("mails are waiting: %s; retried with pauses", error.evidence)
             self._metrics.mail_up.set(0)
         rest = min(FIRST_REST_SECONDS * 2**self._failures, LONGEST_REST_SECONDS)
         self._failures = min(self._failures + 1, 10)

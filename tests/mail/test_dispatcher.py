@@ -207,8 +207,7 @@ def test_a_wrong_password_is_said_once_without_it_and_tried_again_with_pauses(
         assert server.tried == 0
     said = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.getMessage() for record in said] == [
-        "mails are waiting: signing in to the mail server failed (reply 535); "
-        "tried again, with pauses"
+        "mails are waiting: signing in to the mail server failed (reply 535); retried with pauses"
     ]
     assert ADA not in caplog.text
 
