@@ -236,7 +236,7 @@ def test_a_mail_server_that_comes_back_gets_all_that_waited(
             assert await one.waiting() == []
 
     asyncio.run(check())
-    assert caplog.text.count("mails wait:") == 1
+    assert caplog.text.count("mails are waiting:") == 1
     assert caplog.text.count("mails are sent again") == 1
 
 
