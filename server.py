@@ -58,7 +58,7 @@ BACKLOG = 1024
 MAX_HEADER_BYTES = 16 * 1024
 IDLE_CONNECTION_SECONDS = 75.0
 BODY_SECONDS = 20.0
-TELL_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 LOOK_SECONDS = 5.0
 YOUNG_OBJECTS = 10_000
 """New objects until the collector looks for circles among them. A few joins make the usual 700, and
@@ -127,7 +127,9 @@ async def serve(chosen: Settings, reread: Callable[[], Settings], log_handler: L
     services = container.build(infrastructure, origins.public_url, pages, log_handler.writer.write)
     try:
         await running.start(services)
-        services.background.every(TELL_SECONDS, "tell what repeats", log_handler.tell)
+        services.background.every(
+            REPORT_SECONDS, "report repeated log lines", log_handler.report_repeated
+        )
         server, context = _open(services, origins, listeners, tls)
         services.background.every(LOOK_SECONDS, "close unread answers", server.close_unread)
         for warning in chosen.warnings:

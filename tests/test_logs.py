@@ -165,7 +165,7 @@ def test_what_was_counted_is_said_although_nothing_else_happens() -> None:
     log.logger.error("x")
     log.logger.error("x")
     log.clock.now += 11
-    asyncio.run(log.handler.tell())
+    asyncio.run(log.handler.report_repeated())
     assert log.messages() == ["x", "x (and 1 more like it in 11 s)"]
 
 

@@ -110,7 +110,7 @@ class UsersHandler(ApiHandler):
         if self.key is not None and "read" not in self.key.scopes:
             raise Forbidden("a key with the scope users finds by address only")
         limit = self.page_limit(50, MAX_PAGE)
-        # One more than asked for tells whether this is the last page.
+        # One more than requested shows whether this is the last page.
         after = self.get_query_argument("after", "")
         if after and not re.fullmatch(PATH_SEGMENT, after):
             raise BadRequest("after", detail="after: `next` of the page before")
@@ -187,8 +187,8 @@ class InvitationsHandler(ApiHandler):
         after = self.get_query_argument("after", "")
         if after and not re.fullmatch(PATH_SEGMENT, after):
             raise BadRequest("after", detail="after: `next` of the page before")
-        # One more than asked for tells whether this is the last page.
-        rows = await self.services.registration.invitations.living(after, limit + 1)
+        # One more than requested shows whether this is the last page.
+        rows = await self.services.registration.invitations.active(after, limit + 1)
         items = rows[:limit]
         return InvitationPage(items, items[-1].id if len(rows) > limit else None)
 

@@ -59,13 +59,13 @@ from services.rooms.rooms import Rooms
 from services.rooms.shares import Shares
 from services.rooms.usage import Usage
 from services.sessions.admission import Admission
-from services.sessions.contact import Contact
 from services.sessions.control import Control
 from services.sessions.last_seen import LastSeen
 from services.sessions.login_cache import SLACK_SECONDS, LoginCache
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.login_states import LoginStates
 from services.sessions.logout_ack import LogoutAcknowledgement
+from services.sessions.node_lease import NodeLease
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
 from services.sessions.tickets import Tickets
@@ -115,7 +115,7 @@ class Services:
     nodes: Nodes
     token_binding: TokenBinding
     access: Access
-    contact: Contact
+    node_lease: NodeLease
     logout_ack: LogoutAcknowledgement
     bus: Bus
     rooms: Rooms
@@ -210,14 +210,14 @@ def build(
     access = Access(hub, channels, shared)
     audit = AuditTrail(database, write_lines, settings.log_format, metrics)
     tell_of_sessions(login_sessions, revocations, outbox, audit)
-    contact = Contact(watch, hub, revocations, control, settings.lease_seconds)
+    node_lease = NodeLease(watch, hub, revocations, control, settings.lease_seconds)
     authors = Authors(database)
     revocations.on_access(Renames(hub, authors, access.apply).apply)
     passwords = Passwords(callers=database.callers)
     limits = HourlyLimits(store, limits_of(settings), metrics)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     admission = Admission(
-        tokens, tickets, cache, LoginStates(database), revocations, contact, shared, metrics
+        tokens, tickets, cache, LoginStates(database), revocations, node_lease, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
     mail = mail_parts.join(settings, database, encryption, metrics, limits, pages)
@@ -319,7 +319,7 @@ def build(
         nodes=nodes,
         token_binding=TokenBinding(store, database, control, revocations, hub, node),
         access=access,
-        contact=contact,
+        node_lease=node_lease,
         logout_ack=LogoutAcknowledgement(session_ends, pool, nodes, control),
         bus=infrastructure.bus,
         rooms=rooms,

@@ -21,7 +21,7 @@ from models.user import User
 from services.claims import Acr
 from services.errors import FactorInUse, NotFound, Unavailable, WrongCode
 from services.factors import recovery_rows, totp_rows
-from services.factors.passkeys import tell
+from services.factors.passkeys import write_mail
 from services.limits.hourly import HourlyLimits, Taken
 from services.mail_outbox import NO_MAILS, Mails
 from services.secret import Secret
@@ -106,7 +106,7 @@ class Factors:
             return totp_rows.use(db, self._encryption, user_id, code, self._clock())
         if not (recovery_rows.is_recovery_code(code) and recovery_rows.use(db, user_id, code)):
             return False
-        tell(db, self._mails, user_id, "recovery_code_used")
+        write_mail(db, self._mails, user_id, "recovery_code_used")
         return True
 
     @staticmethod
@@ -129,7 +129,7 @@ class Factors:
             locked_one(User.select().where(User.id == user_id), db)
             removed = self.remove_all(db, user_id)
             if removed:
-                tell(db, self._mails, user_id, "second_factor_off")
+                write_mail(db, self._mails, user_id, "second_factor_off")
             return removed
 
         if not await self._database.run(work):
@@ -188,7 +188,7 @@ class Factors:
             session_rows.acting_user(db, user_id, session_id, self._clock())
             codes = totp_rows.confirm(db, self._encryption, user_id, code, self._clock())
             if codes is not None:
-                tell(db, self._mails, user_id, "second_factor_on")
+                write_mail(db, self._mails, user_id, "second_factor_on")
             return codes
 
         try:
@@ -212,7 +212,7 @@ class Factors:
             LoginChallenge.delete().where(LoginChallenge.user == user_id).execute(db)
             removed = totp_rows.remove(db, user_id)
             if removed:
-                tell(db, self._mails, user_id, "second_factor_off")
+                write_mail(db, self._mails, user_id, "second_factor_off")
             return removed
 
         if not await self._database.run(work):

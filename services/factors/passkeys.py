@@ -181,7 +181,7 @@ class Passkeys:
             mine = (Passkey.id == passkey_id) & (Passkey.user == user_id)
             if not Passkey.delete().where(mine).execute(db):
                 raise NotFound("no such passkey")
-            tell(db, self._mails, user_id, "passkey_removed")
+            write_mail(db, self._mails, user_id, "passkey_removed")
 
         await self._database.run(work)
 
@@ -241,7 +241,7 @@ class Passkeys:
         raise refused
 
 
-def tell(db: peewee.Database, mails: Mails, user_id: str, kind: LetterKind) -> None:
+def write_mail(db: peewee.Database, mails: Mails, user_id: str, kind: LetterKind) -> None:
     """Write a mail to a user, within the caller's transaction."""
     email = User.select(User.email).where(User.id == user_id).scalar(db)
     if email is not None:

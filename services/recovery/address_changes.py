@@ -129,7 +129,7 @@ class AddressChanges:
         User.update(values).where(User.id == user.id).execute(db)
         for name, value in values.items():
             setattr(user, name, value)
-        account_rows.tell(db, self._outbox, "user.changed", user, "email")
+        account_rows.write_event(db, self._outbox, "user.changed", user, "email")
 
     # ---- undoing ---------------------------------------------------------------------------
 

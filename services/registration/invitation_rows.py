@@ -21,7 +21,7 @@ def insert(db: peewee.Database, values: dict[str, object]) -> None:
 
 def is_valid(db: peewee.Database, hash_: str, now: float) -> bool:
     """Whether an invitation can be used by some address. Does not use it."""
-    return _living(now).where(Invitation.hash == hash_).exists(db)
+    return _active(now).where(Invitation.hash == hash_).exists(db)
 
 
 def take(db: peewee.Database, hash_: str, address: str, now: float) -> Invitation | None:
@@ -31,7 +31,7 @@ def take(db: peewee.Database, hash_: str, address: str, now: float) -> Invitatio
         address: the normalised address of the new account.
     """
     for_it = Invitation.email.is_null() | (Invitation.email == address)
-    found = _living(now).where((Invitation.hash == hash_) & for_it).get_or_none(db)
+    found = _active(now).where((Invitation.hash == hash_) & for_it).get_or_none(db)
     if found is None:
         return None
     # A concurrent delete waits for the other's commit, and then deletes nothing.
@@ -39,9 +39,9 @@ def take(db: peewee.Database, hash_: str, address: str, now: float) -> Invitatio
     return found if done else None
 
 
-def living(db: peewee.Database, after: str, limit: int, now: float) -> list[Invitation]:
+def active(db: peewee.Database, after: str, limit: int, now: float) -> list[Invitation]:
     """Invitations that can be used, newest first, beginning after the one with the id `after`."""
-    query = _living(now)
+    query = _active(now)
     if after:
         last = Invitation.select().where(Invitation.id == after).get_or_none(db)
         if last is None:  # used or revoked meanwhile, so its position is unknown
@@ -59,10 +59,10 @@ def delete(db: peewee.Database, invitation_id: str) -> bool:
 
 def count_of(db: peewee.Database, now: float) -> int:
     """Number of invitations that can be used."""
-    return int(_living(now).count(db))
+    return int(_active(now).count(db))
 
 
-def _living(now: float) -> peewee.ModelSelect[Invitation]:
+def _active(now: float) -> peewee.ModelSelect[Invitation]:
     maker: Any = User.select(User.id).where((User.role == "admin") & User.disabled_at.is_null())
     in_time = (Invitation.created_at - CLOCK_SKEW_SECONDS <= now) & (Invitation.expires_at > now)
     may = Invitation.made_by_command | Invitation.created_by.in_(maker)

@@ -134,14 +134,14 @@ class Invitations:
             raise Unauthenticated("invitation: its creator's account was deleted") from error
         return NewInvitation(row, url)
 
-    async def living(self, after: str, limit: int) -> list[InvitationRow]:
+    async def active(self, after: str, limit: int) -> list[InvitationRow]:
         """Invitations that can be used, newest first.
 
         Args:
             after: the id of the last one of the previous page, or empty.
             limit: the maximum number.
         """
-        found = await self._database.run(invitation_rows.living, after, limit, self._clock())
+        found = await self._database.run(invitation_rows.active, after, limit, self._clock())
         return [_shown(row) for row in found]
 
     async def revoke(self, invitation_id: str) -> None:

@@ -122,7 +122,7 @@ class Channels:
         Raises:
             BadRequest: `after` is not such a cursor.
         """
-        # One more than asked for tells whether this is the last page.
+        # One more than requested shows whether this is the last page.
         items = await self._database.run(list_channels, user_id, older_than(after), limit + 1)
         page = items[:limit]
         return page, cursor_of(page[-1]) if len(items) > limit else None

@@ -117,7 +117,7 @@ class StepUp:
         now = self._clock()
         session = locked_one(LoginSession.select().where(LoginSession.id == sid), db)
         user = User.select().where(User.id == user_id).get_or_none(db)
-        if session is None or user is None or not session_rows.living(db, user_id, sid, now):
+        if session is None or user is None or not session_rows.active(db, user_id, sid, now):
             raise Unauthenticated("step-up: login session has ended")
         if known_hash is not None and user.password_hash != known_hash:
             raise Unauthenticated("step-up: password changed meanwhile")

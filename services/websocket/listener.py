@@ -13,9 +13,9 @@ import socket
 import time
 from typing import Any
 
-SPARE_FILES = 64
+RESERVED_FILES = 64
 """For the database, Redis, static files and logs."""
-TELL_SECONDS = 10.0
+LOG_SECONDS = 10.0
 
 log = logging.getLogger("usher.listener")
 
@@ -24,11 +24,11 @@ class Listener(socket.socket):
     """A bound, listening socket."""
 
     def __init__(self, bound: socket.socket) -> None:
-        """`bound` is taken over and of no use afterwards."""
+        """`bound` is taken over and must not be used afterwards."""
         super().__init__(bound.family, bound.type, bound.proto, bound.detach())
         self.setblocking(False)
         self._kind = int(self.family), int(self.type), self.proto
-        self._told_at = -TELL_SECONDS
+        self._logged_at = -LOG_SECONDS
 
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection, non-blocking.
@@ -44,15 +44,15 @@ class Listener(socket.socket):
         connection = socket.socket(*self._kind, fileno=number)
         connection.setblocking(False)
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # The system gives the lowest free number: it tells how many are in use.
-        if 0 <= most <= number + SPARE_FILES:
+        # The system gives the lowest free number: it shows how many are in use.
+        if 0 <= most <= number + RESERVED_FILES:
             connection.close()
-            self._tell(most)
+            self._log(most)
             raise ConnectionAbortedError("too few file descriptors left")
         return connection, address
 
-    def _tell(self, most: int) -> None:
+    def _log(self, most: int) -> None:
         now = time.monotonic()
-        if now - self._told_at >= TELL_SECONDS:
-            self._told_at = now
+        if now - self._logged_at >= LOG_SECONDS:
+            self._logged_at = now
             log.warning("connections are turned away: of %d files too few are left", most)

@@ -471,6 +471,6 @@ async def test_a_sign_in_that_races_with_a_password_change_leaves_no_session_of_
             _, *outcomes = await asyncio.gather(change, *attempts, return_exceptions=True)
             for outcome in outcomes:
                 assert isinstance(outcome, SignedIn | Unauthenticated)
-            living = await here.login_sessions.living(mine.user.id)
-            assert [row.id for row in living] == [mine.claims.sid]
+            active = await here.login_sessions.active(mine.user.id)
+            assert [row.id for row in active] == [mine.claims.sid]
             passwords.reverse()

@@ -54,7 +54,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(database_url: str) -> None
         assert key.reveal().removeprefix(PREFIX) not in str(kept)
         assert re.fullmatch(r"[0-9a-f]{64}", kept["hash"])
         assert kept["created_by"] == root
-        assert await parts.api_keys.living() == [row]
+        assert await parts.api_keys.active() == [row]
 
 
 @pytest.mark.gen_test
@@ -99,7 +99,7 @@ async def test_a_key_dies_with_the_rights_of_who_made_it(database_url: str) -> N
                 await parts.administration.delete(root)
             with pytest.raises(Unauthenticated):
                 await parts.api_keys.check(key.reveal(), "read")
-            (listed,) = [one for one in await parts.api_keys.living() if one.id == row.id]
+            (listed,) = [one for one in await parts.api_keys.active() if one.id == row.id]
             assert listed.created_by == (None if change == "deleted" else root)
             with pytest.raises(Unauthenticated):
                 await parts.api_keys.create("billing", ["read"], "nobody")
@@ -325,7 +325,7 @@ async def test_a_key_that_is_revoked_is_good_for_nothing_on_any_node(database_ur
         for parts in (here, there):
             with pytest.raises(Unauthenticated):
                 await parts.api_keys.check(key, "read")
-            assert [row.id for row in await parts.api_keys.living()] == [other_id]
+            assert [row.id for row in await parts.api_keys.active()] == [other_id]
             with pytest.raises(NotFound):
                 await parts.api_keys.revoke(key_id)
         assert (await there.api_keys.check(other, "read")).id == other_id
@@ -350,7 +350,7 @@ async def test_the_last_use_is_noted_to_the_minute(database_url: str) -> None:
         _, key = await make(parts)
 
         async def last_use() -> float | None:
-            (row,) = await parts.api_keys.living()
+            (row,) = await parts.api_keys.active()
             return row.last_used_at
 
         first = parts.clock()
@@ -363,7 +363,7 @@ async def test_the_last_use_is_noted_to_the_minute(database_url: str) -> None:
         with pytest.raises(Forbidden):
             await parts.api_keys.check((await make(parts, "publish"))[1], "read")
         await parts.api_keys.check(key, "read")
-        assert parts.clock() in [row.last_used_at for row in await parts.api_keys.living()]
+        assert parts.clock() in [row.last_used_at for row in await parts.api_keys.active()]
 
 
 @pytest.mark.gen_test
@@ -372,7 +372,7 @@ async def test_keys_are_listed_newest_first(database_url: str) -> None:
         for name in ("a", "b", "c"):
             await make(parts, name=name)
             parts.clock.forward(1)
-        assert [row.name for row in await parts.api_keys.living()] == ["c", "b", "a"]
+        assert [row.name for row in await parts.api_keys.active()] == ["c", "b", "a"]
 
 
 @pytest.mark.gen_test

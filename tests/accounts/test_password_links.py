@@ -84,9 +84,9 @@ async def test_a_link_sets_a_password_on_another_node_and_ends_every_login_sessi
         email, user_id = await signed_up(one)
         link = await links(one).for_address(f" {email.upper()} ")
         assert link.expires_at == one.clock() + RESET_SECONDS
-        assert len(await one.login_sessions.living(user_id)) == 1, "nothing has changed yet"
+        assert len(await one.login_sessions.active(user_id)) == 1, "nothing has changed yet"
         assert await used(other, token_of(link)) == user_id
-        assert await one.login_sessions.living(user_id) == []
+        assert await one.login_sessions.active(user_id) == []
         assert (await one.accounts.log_in(email, NEW, DEVICE)).user.id == user_id
         with pytest.raises(Unauthenticated):
             await one.accounts.log_in(email, PASSWORD, DEVICE)

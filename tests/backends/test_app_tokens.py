@@ -220,11 +220,11 @@ async def test_while_keys_are_rotated_no_token_is_refused(database_url: str) -> 
             tokens = [(at, t) for at, t in tokens if parts.clock() < at + MAX_LIFE_SECONDS]
             tokens.append((parts.clock(), token))
             known = {key.kid for key in kept}
-            for _, living in tokens:
-                kid = jwt.get_unverified_header(living)["kid"]
+            for _, active in tokens:
+                kid = jwt.get_unverified_header(active)["kid"]
                 assert kid in known
                 assert kid in {key.kid for key in keys.published()}
-                assert (await parts.services.app_tokens.verify(living))[1] == "shop"
+                assert (await parts.services.app_tokens.verify(active))[1] == "shop"
             seen.append((jwt.get_unverified_header(token)["kid"], len(keys.published())))
             parts.clock.forward(30.0)
         assert seen[0] == (old.kid, 2)

@@ -27,12 +27,12 @@ async def ended(usher: Usher) -> State:
     """How the connection was given up."""
     over: asyncio.Future[State] = asyncio.get_running_loop().create_future()
 
-    def tell(state: State) -> None:
+    def watcher(state: State) -> None:
         if state.name == "closed" and not over.done():
             over.set_result(state)
 
-    tell(usher.state)
-    usher.watch(tell)
+    watcher(usher.state)
+    usher.watch(watcher)
     return await over
 
 

@@ -85,11 +85,11 @@ async def test_a_password_alone_opens_no_session_and_with_a_code_it_does_on_anot
         node(database_url, clock=one.clock, settings=settings) as other,
     ):
         ada = await person(one)
-        before = len(await one.login_sessions.living(ada.id))
+        before = len(await one.login_sessions.active(ada.id))
         challenge = await ada.log_in()
-        assert len(await one.login_sessions.living(ada.id)) == before
+        assert len(await one.login_sessions.active(ada.id)) == before
         assert (await complete(other, challenge, ada.code())).user.id == ada.id
-        assert len(await one.login_sessions.living(ada.id)) == before + 1
+        assert len(await one.login_sessions.active(ada.id)) == before + 1
         with pytest.raises(Unauthenticated) as refused:
             await complete(one, challenge, ada.code())
         assert not isinstance(refused.value, WrongFactor)
@@ -182,11 +182,11 @@ async def test_of_parallel_answers_with_one_challenge_one_signs_in(database_url:
         ada = await person(parts)
         challenge = await ada.begin()
         code = ada.code()
-        before = len(await parts.login_sessions.living(ada.id))
+        before = len(await parts.login_sessions.active(ada.id))
         answers = [complete(parts, challenge, code) for _ in range(TRIES)]
         results = await asyncio.gather(*answers, return_exceptions=True)
         assert sum(isinstance(result, SignedIn) for result in results) == 1
-        assert len(await parts.login_sessions.living(ada.id)) == before + 1
+        assert len(await parts.login_sessions.active(ada.id)) == before + 1
 
 
 @pytest.mark.gen_test
@@ -209,8 +209,8 @@ async def test_it_is_bound_to_the_client_that_began_it(database_url: str) -> Non
             await parts.login_challenges.complete(challenge, answer, "browser", DEVICE)
         _, client = await parts.login_challenges.complete(challenge, answer, None, DEVICE)
         assert client == "native"
-        newest = (await parts.login_sessions.living(ada.id))[0]
-        assert "native" in {s.client for s in await parts.login_sessions.living(ada.id)}, newest
+        newest = (await parts.login_sessions.active(ada.id))[0]
+        assert "native" in {s.client for s in await parts.login_sessions.active(ada.id)}, newest
 
 
 @pytest.mark.gen_test

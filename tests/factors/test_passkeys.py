@@ -354,5 +354,5 @@ async def test_a_call_on_its_way_adds_no_way_in_once_its_session_has_ended(
         assert await parts.passkeys.of(user_id) == []
         assert await parts.factors.methods(user_id) == ()
         assert not await parts.accounts.has_password(user_id)
-        assert await parts.services.api_keys.living() == []
-        assert await invitations.living("", 9) == []
+        assert await parts.services.api_keys.active() == []
+        assert await invitations.active("", 9) == []

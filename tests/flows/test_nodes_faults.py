@@ -107,25 +107,25 @@ def in_order_and_once(talker: Talker, room: str) -> list[int]:
 @pytest.mark.gen_test(timeout=90)
 async def test_what_a_killed_node_had_is_gone_after_its_lease(database_kind: str) -> None:
     with nodes(database_kind) as both:
-        living, dying = both
-        ann, bob = sign_up(living), sign_up(living)
+        active, dying = both
+        ann, bob = sign_up(active), sign_up(active)
         room = channel(ann, bob)
-        async with talking(living, ann, ticket=False) as a:
+        async with talking(active, ann, ticket=False) as a:
             b = await start_talking(dying, at(dying, bob), ticket=False)
             await b.ok("usage", {"model": "of-the-dead"})
             await a.sees(room, a.id, b.id)
             await a.next("presence", lambda d: b.member in d["joined"])
-            assert live_sockets(living, bob) == 1
+            assert live_sockets(active, bob) == 1
             dying.process.kill()
             killed = time.monotonic()
             assert await b.code() == 1006
             await a.sees(room, a.id, seconds=LEASE + MARGIN)
             assert (await a.next("presence", lambda d: d["left"]))["left"] == [b.member]
             assert time.monotonic() - killed < LEASE + MARGIN
-            await until(lambda: live_sockets(living, bob) == 0, killed + LEASE + MARGIN - now())
+            await until(lambda: live_sockets(active, bob) == 0, killed + LEASE + MARGIN - now())
             assert (await a.ok("usage", {"model": "mine"}))["models"] == ["mine"]
             # No one waits for a node that is dead.
-            answer = await blocking(at(living, bob).post, "/api/auth/logout?wait=true")
+            answer = await blocking(at(active, bob).post, "/api/auth/logout?wait=true")
             assert answer.body["pending"] == 0
             # A token goes on holding one socket, for longer than a lease.
             other = both.start()

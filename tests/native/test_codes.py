@@ -68,7 +68,7 @@ async def test_a_code_becomes_a_login_session_of_the_app(database_url: str) -> N
         assert app.user == browser.user
         assert app.claims.sid != browser.claims.sid
         assert (await one.refresh.rotation.refresh(app.refresh_token.reveal())).user == app.user
-        listed = {row.id: row for row in await one.login_sessions.living(app.user.id)}
+        listed = {row.id: row for row in await one.login_sessions.active(app.user.id)}
         session = listed[app.claims.sid]
         assert (session.client, session.device, session.ip) == ("native", "an app", "192.0.2.8")
         assert session.method == "password"
@@ -147,8 +147,8 @@ async def test_a_code_has_a_minute_by_whatever_clock(database_url: str) -> None:
         parts.clock.forward(-CODE_SECONDS - 10.0)
         assert REFUSED in await refused(parts, codes[2]), "a clock that was set back"
         parts.clock.forward(CODE_SECONDS + 100.0)
-        living = await parts.login_sessions.living(browser.user.id)
-        assert len(living) == 2, "the browser's and the app's: one that nobody came for is over"
+        active = await parts.login_sessions.active(browser.user.id)
+        assert len(active) == 2, "the browser's and the app's: one that nobody came for is over"
 
 
 @pytest.mark.gen_test
@@ -198,7 +198,7 @@ async def test_only_a_whole_live_sign_in_of_a_browser_makes_one(database_url: st
         await parts.session_ends.end(one.user.id, one.claims.sid, "logout")
         with pytest.raises(Unauthenticated):
             await code_of(parts, one)
-        assert await parts.login_sessions.living(one.user.id) == []
+        assert await parts.login_sessions.active(one.user.id) == []
 
 
 @pytest.mark.gen_test

@@ -755,7 +755,7 @@ async def test_signing_in_and_unlinking_at_once_do_not_wait_for_each_other(
             outcomes = await within(asyncio.gather(*calls, return_exceptions=True))
             assert isinstance(outcomes.pop(3), list)
             assert all(isinstance(one, (SignedIn, SignInRefused)) for one in outcomes), outcomes
-            assert await both[0].login_sessions.living(ada) == [], "those that came before it"
+            assert await both[0].login_sessions.active(ada) == [], "those that came before it"
             assert await both[0].database.run(rows, Identity) == []
 
 

@@ -321,7 +321,7 @@ async def test_unlinking_ends_what_came_of_the_account_and_nothing_else(database
         assert {tokens.provider for tokens in given_back} == {"idp"}
         await both[0].revocations.sweep()
         assert await sockets[1].close_code() == CloseCode.SESSION_REVOKED
-        alive = await both[0].login_sessions.living(ada.user.id)
+        alive = await both[0].login_sessions.active(ada.user.id)
         assert {row.id for row in alive} == {ada.claims.sid, by_second.claims.sid}
         assert await linked(both[0], ada.user.id) == ["second"]
         kept = await both[0].database.run(token_sets)
@@ -376,7 +376,7 @@ async def test_the_last_way_in_stays(database_url: str) -> None:
             await unlink(parts, ada.user.id, "second")
         await unlink(parts, ada.user.id, "gone")
         assert await linked(parts, ada.user.id) == ["second"]
-        assert len(await parts.login_sessions.living(ada.user.id)) == 0, "it came by idp"
+        assert len(await parts.login_sessions.active(ada.user.id)) == 0, "it came by idp"
 
 
 @pytest.mark.gen_test

@@ -107,8 +107,8 @@ async def test_whoever_proves_the_address_gets_the_account_and_the_squatter_has_
         token = link.url.reveal().partition("#token=")[2]
         with pytest.raises(LinkRefused):
             await one.services.password_links.use(token, PASSWORD, DEVICE.ip)
-        living = await one.login_sessions.living(user_id)
-        assert [session.id for session in living] == [owner.claims.sid]
+        active = await one.login_sessions.active(user_id)
+        assert [session.id for session in active] == [owner.claims.sid]
         assert await left_of(one, user_id) == {
             "AccountLink": 0,
             "Identity": 1,
@@ -136,8 +136,8 @@ async def test_it_happens_once_however_many_prove_it_at_once(database_url: str) 
             *(by_provider((one, other)[n % 2], EMAIL, subject="owner") for n in range(10))
         )
         assert {found.user.id for found in outcomes} == {squatter.user.id}
-        living = await one.login_sessions.living(squatter.user.id)
-        assert len(living) == 10, "none ended another's"
+        active = await one.login_sessions.active(squatter.user.id)
+        assert len(active) == 10, "none ended another's"
         events = await audited(one, "account.handed_over")
         events += await audited(other, "account.handed_over")
         assert len({event.at for event in events}) == 1
@@ -183,7 +183,7 @@ async def test_who_is_no_squatter_is_left_alone(database_url: str, state: str) -
         assert await one.database.run(change) is None
         user = (await users(one))[squatter.user.id]
         assert user.password_hash is not None
-        assert len(await one.login_sessions.living(squatter.user.id)) == 1
+        assert len(await one.login_sessions.active(squatter.user.id)) == 1
 
 
 @pytest.mark.gen_test

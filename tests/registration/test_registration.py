@@ -305,7 +305,7 @@ async def test_an_invitation_is_good_until_it_ends_is_revoked_or_its_maker_falls
                 (None, DEFAULT_SECONDS),
             )
         ]
-        listed = await other.registration.invitations.living("", 10)
+        listed = await other.registration.invitations.active("", 10)
         assert {row.id for row in listed} == {m.row.id for m in (kept, revoked, old, by_command)}
         await other.registration.invitations.revoke(revoked.row.id)
         parts.clock.forward(61.0)
@@ -315,7 +315,7 @@ async def test_an_invitation_is_good_until_it_ends_is_revoked_or_its_maker_falls
         await parts.administration.update(maker, "user", None)
         with pytest.raises(InvitationRefused):
             await by_password(parts, invitation=token_of(kept))
-        listed = await parts.registration.invitations.living("", 10)
+        listed = await parts.registration.invitations.active("", 10)
         assert [row.id for row in listed] == [by_command.row.id]
         await Upkeep(parts.database, parts.clock).purge()
         assert await invitations(parts) == 2, "one may become good again"

@@ -45,9 +45,9 @@ async def test_only_unknown_authors_are_asked_for(database_url: str) -> None:
         ]
         messages = [LoggedMessage(f"{n}-0", body) for n, body in enumerate(bodies, 1)]
         window = Window(messages, complete=True, more=False)
-        living: set[str] = set()
-        shown = await parts.services.authors.shown(window, living)
+        existing: set[str] = set()
+        shown = await parts.services.authors.shown(window, existing)
         assert [b'"gone":true' in message.body for message in shown.messages] == [False, True]
-        assert living == {ada}
+        assert existing == {ada}
         only = Window(messages[:1], complete=True, more=False)
-        assert await parts.services.authors.shown(only, living) is only
+        assert await parts.services.authors.shown(only, existing) is only

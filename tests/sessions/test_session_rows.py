@@ -35,7 +35,7 @@ MANY = 5000
 
 
 def fill(db: peewee.Database, user_id: str, count: int, now: float) -> None:
-    """So many living sessions of a user, as sign-ins leave them."""
+    """So many active sessions of a user, as sign-ins leave them."""
     rows = [
         {
             "id": secrets.token_urlsafe(16),
@@ -104,8 +104,8 @@ async def test_ending_all_takes_as_many_statements_and_rows_for_one_as_for_thous
                 return len(statements)
 
             taken.append(await parts.database.run(end))
-            living = await parts.login_sessions.living(user)
-            assert [row.id for row in living] == ([kept] if spare else [])
+            active = await parts.login_sessions.active(user)
+            assert [row.id for row in active] == ([kept] if spare else [])
         assert taken[0] == taken[1] <= 4  # one of them asks who is told by webhooks
         assert await parts.database.run(lambda db: Row.select().count(db)) == 2
 
@@ -215,7 +215,7 @@ async def test_a_session_that_has_ended_cannot_be_spared(database_url: str) -> N
         stolen, mine = await parts.signed_in(user), await parts.signed_in(user)
         await parts.session_ends.end_all(user, "signed_out", mine.claims.sid)
         await parts.session_ends.end_all(user, "signed_out", stolen.claims.sid)
-        assert await parts.login_sessions.living(user) == []
+        assert await parts.login_sessions.active(user) == []
         await refused(parts, stolen)
         await refused(parts, mine)
 
@@ -281,7 +281,7 @@ async def test_a_user_who_has_far_too_many_is_brought_down_to_the_limit_at_once(
         user = await parts.user()
         await parts.database.run(fill, user, MANY, parts.clock() - 60)
         login = await parts.signed_in(user)
-        living = await parts.login_sessions.living(user)
-        assert len(living) == 100
-        assert living[0].id == login.claims.sid
+        active = await parts.login_sessions.active(user)
+        assert len(active) == 100
+        assert active[0].id == login.claims.sid
         assert len(login.displaced) == MANY - 99

@@ -19,7 +19,7 @@ from tests.soak.faults import Fault, possible
 from tests.soak.installation import Held, Installation
 from tests.soak.report import Report, Sample
 
-SPARE_FILES = 600
+RESERVED_FILES = 600
 QUIET_SECONDS = 20.0
 """Under load, before the first fault: what is held then is what is compared with."""
 CALM_SECONDS = 45.0
@@ -140,7 +140,7 @@ class Soak:
 
 def run(plan: Plan, say: Say, folder: Path | None = None) -> Report:
     """The whole soak. Nothing is left of it but the nodes' logs in `folder`."""
-    machine.raise_file_limit(2 * plan.sockets + SPARE_FILES)
+    machine.raise_file_limit(2 * plan.sockets + RESERVED_FILES)
     with ExitStack() as stack:
         at = Installation(plan.sockets, plan.sessions, stack)
         crowd = Crowd(at, plan.chosen_rates())

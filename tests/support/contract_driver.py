@@ -119,10 +119,10 @@ class Driver:
         name, given = command["client"], command["options"]
         options = {option.removesuffix("_ms"): value / 1000 for option, value in given.items()}
 
-        def tell(state: State) -> None:
+        def on_state(state: State) -> None:
             write(name, "state", vars(state))
 
-        self._clients[name] = Usher(command["url"], on_state=tell, options=Options(**options))
+        self._clients[name] = Usher(command["url"], on_state=on_state, options=Options(**options))
 
     async def do_sign_in(self, command: Json) -> Json:
         return person(await self.of(command).sign_in(command["email"], command["password"]))

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from services.websocket.listener import SPARE_FILES, Listener
+from services.websocket.listener import RESERVED_FILES, Listener
 from tests.support.raw import RawClient, by_header, joined, quiet_usher
 from tests.support.server import log_in, sign_up, wait_until
 
@@ -51,7 +51,7 @@ def test_with_too_few_files_left_a_connection_is_refused(
 ) -> None:
     where = listener.getsockname()
     with socket.create_connection(where) as one, socket.create_connection(where) as two:
-        limited(two.fileno() + SPARE_FILES)
+        limited(two.fileno() + RESERVED_FILES)
         for client in (one, two):
             with pytest.raises(ConnectionAbortedError):
                 listener.accept()
