@@ -29,6 +29,7 @@ WINGS = {
     "services.redis": set(),
     "services.bus": {"redis"},
     "services.embedded": set(),
+    "services.processes": set(),
     "services.websocket": set(),
     "services.grants": {"storage"},
     "services.sockets": {"grants", "redis", "websocket"},
