@@ -219,7 +219,7 @@ async def supervise(chosen: Settings, arguments: Sequence[str], log_handler: Log
         command = [sys.executable, PROGRAM]
         supervisor = supervising.build(opened, command, arguments, sockets)
         telling = Background(opened.metrics)
-        telling.every(TELL_SECONDS, "tell what repeats", log_handler.tell)
+        telling.every(REPORT_SECONDS, "report repeated log lines", log_handler.report_repeated)
         reload = supervising.Reloads(supervisor, opened).reload
         reloading = asyncio.ensure_future(_reload(reload, rereading))
         try:
