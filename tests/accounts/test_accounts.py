@@ -124,7 +124,7 @@ class Held:
 
 
 @pytest.mark.gen_test(timeout=100)
-async def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(database_url: str) -> None:
+async def test_of_a_hundred_concurrent_sign_ups_exactly_one_is_admin(database_url: str) -> None:
     async with two_nodes(database_url) as (here, there):
         line = StartingLine(100)
         for parts in (here, there):
@@ -328,7 +328,7 @@ async def test_a_known_device_may_not_guess_for_ever_either(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_what_is_good_is_never_counted(database_url: str) -> None:
+async def test_valid_ones_are_never_counted(database_url: str) -> None:
     async with node(database_url, settings=FEW) as parts:
         for number in range(3):
             await parts.accounts.sign_up(f"u{number}@example.org", PASSWORD, "U", DEVICE)
@@ -365,7 +365,7 @@ async def test_sign_ups_of_one_address_are_limited(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_guesses_in_a_session_is_held_back_and_the_owners_others_are_not(
+async def test_guessing_in_a_session_is_limited_and_other_sessions_are_not(
     database_url: str,
 ) -> None:
     async with node(database_url, settings=FEW) as parts:
@@ -434,7 +434,7 @@ async def test_a_refused_change_of_the_password_changes_nothing(
 
 
 @pytest.mark.gen_test
-async def test_nobody_has_a_password_to_change(database_url: str) -> None:
+async def test_without_a_password_there_is_nothing_to_change(database_url: str) -> None:
     async with node(database_url) as parts:
         for user_id in ("nobody", await parts.user()):
             with pytest.raises(WrongPassword):

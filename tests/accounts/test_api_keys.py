@@ -58,7 +58,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(database_url: str) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_key_is_good_for_its_scopes_and_no_other(database_url: str) -> None:
+async def test_a_key_is_valid_for_its_scopes_only(database_url: str) -> None:
     async with node(database_url) as parts:
         for scope in SCOPES:
             key_id, key = await make(parts, scope)
@@ -71,7 +71,9 @@ async def test_a_key_is_good_for_its_scopes_and_no_other(database_url: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_a_key_without_a_scope_or_with_a_bad_name_is_not_made(database_url: str) -> None:
+async def test_a_key_without_a_scope_or_with_an_invalid_name_is_not_created(
+    database_url: str,
+) -> None:
     async with node(database_url) as parts:
         root = await parts.user("Root", "admin")
         with pytest.raises(BadRequest):
@@ -84,7 +86,7 @@ async def test_a_key_without_a_scope_or_with_a_bad_name_is_not_made(database_url
 
 
 @pytest.mark.gen_test
-async def test_a_key_dies_with_the_rights_of_who_made_it(database_url: str) -> None:
+async def test_a_key_becomes_invalid_with_the_rights_of_its_creator(database_url: str) -> None:
     async with node(database_url) as parts:
         await parts.user("Another", "admin")
         for change in ("role", "disabled", "deleted"):
@@ -106,7 +108,7 @@ async def test_a_key_dies_with_the_rights_of_who_made_it(database_url: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_a_key_of_the_command_line_has_no_maker_and_does_not_die_of_it(
+async def test_a_key_of_the_command_line_has_no_creator_and_stays_valid(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -209,7 +211,7 @@ def _revoke_silently(db: peewee.Database, key_id: str, at: float | None) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_key_that_was_good_a_moment_ago_costs_one_round_trip_and_no_query(
+async def test_a_cached_key_costs_one_round_trip_and_no_query(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -278,7 +280,7 @@ async def test_another_node_refuses_a_remembered_key_at_once(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("change", ["revoked", "role", "disabled"])
-async def test_the_rows_refuse_a_remembered_key_where_redis_lost_the_word(
+async def test_the_rows_refuse_a_cached_key_if_redis_lost_the_revocation(
     database_url: str, redis_server: RealRedis, change: str
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -299,7 +301,7 @@ async def test_the_rows_refuse_a_remembered_key_where_redis_lost_the_word(
 
 
 @pytest.mark.gen_test
-async def test_without_redis_the_database_says_whether_a_key_is_good(
+async def test_without_redis_the_database_decides_whether_a_key_is_valid(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with node(database_url, redis_server) as parts:
@@ -316,7 +318,7 @@ async def test_without_redis_the_database_says_whether_a_key_is_good(
 
 
 @pytest.mark.gen_test
-async def test_a_key_that_is_revoked_is_good_for_nothing_on_any_node(database_url: str) -> None:
+async def test_a_revoked_key_is_refused_on_every_node(database_url: str) -> None:
     async with node(database_url) as here, node(database_url, clock=here.clock) as there:
         key_id, key = await make(here)
         other_id, other = await make(here)
@@ -399,7 +401,7 @@ async def test_a_key_is_not_seen_in_an_error(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_without_a_database_no_key_is_good(database_url: str) -> None:
+async def test_without_a_database_no_key_is_valid(database_url: str) -> None:
     async with node(database_url) as parts:
         _, key = await make(parts)
         await database_away(parts)

@@ -115,7 +115,7 @@ async def test_no_token_outlives_the_login_session(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_it_is_good_for_nothing_of_ushers_own(database_url: str) -> None:
+async def test_it_is_not_accepted_by_usher_itself(database_url: str) -> None:
     async with node(database_url, settings=with_apps()) as parts:
         await parts.services.app_keys.read()
         token = (await issue(parts, await parts.signed_in())).token.reveal()

@@ -109,7 +109,7 @@ async def test_a_node_that_knows_nothing_of_the_time_before_is_received_too(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_asks_after_an_id_of_another_epoch_is_told_that_it_is_not_complete(
+async def test_history_after_an_id_of_another_epoch_is_not_complete(
     redis: RealRedis,
 ) -> None:
     async with node(redis) as a:

@@ -81,7 +81,7 @@ def say_in_all(server: Usher, client: Client, rooms: Sequence[str], data: str) -
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
-def test_who_is_back_far_away_has_missed_nothing_in_a_few_round_trips(
+def test_a_distant_client_catches_up_in_a_few_round_trips(
     database_kind: str,
     node: Node,
     count: int,

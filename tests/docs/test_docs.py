@@ -649,7 +649,7 @@ async def conversation(server: Usher) -> tuple[list[Json], dict[str, list[Json]]
 
 
 @pytest.mark.gen_test
-async def test_a_real_socket_speaks_as_described(database_kind: str, asyncapi: Json) -> None:
+async def test_a_real_socket_conforms_to_the_document(database_kind: str, asyncapi: Json) -> None:
     messages = asyncapi["components"]["messages"]
     with usher(database_kind, ACCESS_TOKEN_TTL_SECONDS=2) as server:
         events, replies = await conversation(server)
@@ -697,7 +697,7 @@ async def room_talk(owner: Talker, guest: Talker) -> dict[str, list[Json]]:
 
 
 @pytest.mark.gen_test
-async def test_rooms_speak_as_described(database_kind: str, asyncapi: Json) -> None:
+async def test_rooms_conform_to_the_document(database_kind: str, asyncapi: Json) -> None:
     messages = asyncapi["components"]["messages"]
     with usher(database_kind) as server:
         owner, guest = sign_up(server), sign_up(server)
@@ -778,7 +778,7 @@ def run_example(server: Usher, number: int) -> str:
 
 
 @pytest.mark.parametrize("way", [1, 2, 3, 4, 5])
-def test_the_examples_of_the_five_ways_join(server: Usher, way: int) -> None:
+def test_the_examples_of_the_five_methods_join(server: Usher, way: int) -> None:
     frame = json.loads(run_example(server, way))
     assert frame["event"] == ("reply" if way == 5 else "joined")
     assert frame["data"]["user"]["name"] == "Ada"

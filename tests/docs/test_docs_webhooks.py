@@ -77,7 +77,7 @@ def answers(port: int) -> bool:
 
 
 @pytest.mark.parametrize("language", ["python", "js"])
-def test_a_receiver_hears_what_is_signed_and_nothing_else(language: str, tmp_path: Path) -> None:
+def test_a_receiver_gets_signed_requests_only(language: str, tmp_path: Path) -> None:
     command = program(language, tmp_path)
     port = free_port()
     with usher("sqlite", WEBHOOK_PRIVATE="on") as server:

@@ -68,7 +68,7 @@ async def test_a_loop_survives_its_errors_logs_them_and_counts_them(
 
 
 @pytest.mark.gen_test
-async def test_a_redis_that_is_unavailable_is_counted_and_not_told_at_each_turn(
+async def test_an_unavailable_redis_is_counted_and_not_logged_at_each_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     metrics = Metrics()

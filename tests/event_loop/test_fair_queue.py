@@ -35,7 +35,7 @@ def served(queue: FairQueue, slots: list[Slot], count: int) -> list[str]:
 
 
 @pytest.mark.gen_test
-async def test_everybody_who_asks_is_served_in_turn() -> None:
+async def test_all_callers_are_served_in_order() -> None:
     queue = FairQueue(1, [lane("l")])
     slots = [queue.request("l", key) for key in ("a", "a", "a", "a", "b", "c", "b")]
     assert served(queue, slots, 7) == ["la", "la", "lb", "lc", "la", "lb", "la"]
@@ -52,7 +52,7 @@ async def test_lanes_share_by_weight_and_idleness_saves_nothing_up() -> None:
 
 
 @pytest.mark.gen_test
-async def test_nobody_takes_what_another_lane_has_reserved() -> None:
+async def test_no_lane_takes_the_reserved_slots_of_another() -> None:
     queue = FairQueue(4, [lane("n", reserved=1), lane("u", reserved=1), lane("s", most=2)])
     unauthenticated = [queue.request("s", "") for _ in range(10)]
     users = [queue.request("u", "") for _ in range(10)]
@@ -67,7 +67,7 @@ async def test_nobody_takes_what_another_lane_has_reserved() -> None:
 
 
 @pytest.mark.gen_test
-async def test_one_who_asks_has_no_more_places_than_one_may() -> None:
+async def test_one_caller_has_no_more_slots_than_its_limit() -> None:
     queue = FairQueue(3, [lane("s", most_of_one=2)])
     mine = [queue.request("s", "a") for _ in range(5)]
     assert [slot.granted.done() for slot in mine] == [True, True, False, False, False]
@@ -89,7 +89,7 @@ async def test_waiting_is_bounded_for_a_lane_and_for_one() -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_ceases_to_wait_leaves_no_gap_and_releases_once() -> None:
+async def test_a_cancelled_waiter_leaves_no_gap_and_releases_once() -> None:
     queue = FairQueue(1, [lane("s")])
     first, second, third = (queue.request("s", key) for key in "aba")
     second.release()
@@ -106,7 +106,7 @@ async def test_who_ceases_to_wait_leaves_no_gap_and_releases_once() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_place_that_comes_to_who_was_just_cancelled_continues_to_the_next() -> None:
+async def test_a_slot_granted_to_a_cancelled_caller_passes_to_the_next() -> None:
     queue = FairQueue(1, [lane("s")])
     first, second, third = (queue.request("s", key) for key in "abc")
     waiting = asyncio.create_task(second.wait())
@@ -119,7 +119,7 @@ async def test_a_place_that_comes_to_who_was_just_cancelled_continues_to_the_nex
 
 
 @pytest.mark.gen_test
-async def test_a_task_works_for_whoever_it_says_and_its_tasks_too() -> None:
+async def test_a_task_and_its_subtasks_work_for_the_caller_that_it_set() -> None:
     callers = Callers()
 
     async def work() -> Caller:

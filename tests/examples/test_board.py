@@ -114,7 +114,7 @@ def test_what_one_posts_another_sees_live(board: Board, browser: Browser) -> Non
         person.context.close()
 
 
-def test_a_unauthenticated_client_reads_and_is_shown_where_to_sign_in(
+def test_an_unauthenticated_user_reads_and_is_shown_where_to_sign_in(
     board: Board, browser: Browser
 ) -> None:
     page = browser.new_context().new_page()

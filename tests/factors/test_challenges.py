@@ -153,7 +153,7 @@ async def test_a_clock_that_was_set_back_does_not_prolong_it(database_url: str) 
 @pytest.mark.parametrize(
     "change", ["password", "email", "signed out everywhere", "disabled", "deleted", "app removed"]
 )
-async def test_a_change_of_the_account_makes_it_worthless(database_url: str, change: str) -> None:
+async def test_a_change_of_the_account_invalidates_it(database_url: str, change: str) -> None:
     async with node(database_url) as parts:
         ada = await person(parts)
         challenge = await ada.begin()
@@ -251,7 +251,7 @@ async def guess_until_refused(parts: Parts, ada: Person, device: Device) -> int:
 
 
 @pytest.mark.gen_test
-async def test_who_stole_the_password_guesses_few_codes_and_locks_nobody_out(
+async def test_a_thief_of_the_password_guesses_few_codes_and_locks_no_user_out(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -271,7 +271,7 @@ async def test_who_stole_the_password_guesses_few_codes_and_locks_nobody_out(
 
 
 @pytest.mark.gen_test
-async def test_good_sign_ins_count_with_the_second_factor_and_not_with_the_first(
+async def test_sign_ins_count_with_the_second_factor_and_not_with_the_first(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:

@@ -62,7 +62,7 @@ def login(server: Usher, email: str) -> int:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_whoever_is_disabled_is_cut_on_every_node_and_comes_back_when_enabled(
+async def test_disabling_closes_sockets_on_every_node_and_enabling_allows_sign_ins(
     both: Nodes,
 ) -> None:
     email = address()

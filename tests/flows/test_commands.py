@@ -178,7 +178,7 @@ def test_users_are_listed_beside_a_server_and_without_one(database_kind: str) ->
 
 
 @pytest.mark.parametrize("name", EMAIL_COMMANDS)
-def test_an_address_that_nobody_has_is_one_line(installation: Installation, name: str) -> None:
+def test_an_unknown_address_is_reported_in_one_line(installation: Installation, name: str) -> None:
     server, _ = installation
     done = command(server, name, "nobody@example.org", "--json")
     assert (done.returncode, done.stdout) == (1, "")
@@ -222,14 +222,14 @@ def test_the_servers_help_names_every_command() -> None:
         (["--port", "1", "make-admin"], "usher: command line: got make-admin after a flag"),
     ],
 )
-def test_a_command_that_is_not_one_is_one_line_and_status_2(argv: list[str], line: str) -> None:
+def test_an_unknown_command_is_one_line_and_status_2(argv: list[str], line: str) -> None:
     done = run({"PATH": ""}, *argv)
     assert (done.returncode, done.stdout) == (2, "")
     (said,) = done.stderr.splitlines()
     assert said.startswith(line)
 
 
-def test_the_start_screen_says_who_becomes_administrator_while_there_is_nobody(
+def test_without_accounts_the_start_screen_says_who_becomes_administrator(
     database_kind: str,
 ) -> None:
     with usher(database_kind) as server:

@@ -145,7 +145,7 @@ CROWDS: list[Crowd] = [
 
 
 @pytest.mark.parametrize("crowd", CROWDS)
-def test_a_good_sign_in_is_not_behind_a_crowd(
+def test_a_valid_sign_in_does_not_wait_for_a_crowd(
     server: Usher, known: dict[str, Any], crowd: Crowd
 ) -> None:
     with ExitStack() as stack:

@@ -137,7 +137,7 @@ async def test_the_main_flow(empty: Usher) -> None:
 
 @pytest.mark.slow
 @on_both
-def test_of_a_hundred_racing_sign_ups_exactly_one_is_admin(empty: Usher) -> None:
+def test_of_a_hundred_concurrent_sign_ups_exactly_one_is_admin(empty: Usher) -> None:
     def race(_: int) -> str:
         return str(sign_up(empty).user["role"])
 
@@ -213,7 +213,7 @@ async def test_a_password_change_cuts_every_other_session(server: Usher) -> None
 
 
 @pytest.mark.gen_test
-async def test_a_cut_socket_does_not_come_back_by_any_way(server: Usher) -> None:
+async def test_a_closed_socket_cannot_rejoin_with_any_credential(server: Usher) -> None:
     email = address()
     browser, native = sign_up(server, browser=True, email=email), log_in(server, email)
     tickets = [browser.ticket(), native.ticket()]
@@ -231,7 +231,9 @@ async def test_a_cut_socket_does_not_come_back_by_any_way(server: Usher) -> None
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_no_frame_goes_in_or_out_after_a_revocation_is_acknowledged(server: Usher) -> None:
+async def test_no_frame_is_received_or_sent_after_a_revocation_is_acknowledged(
+    server: Usher,
+) -> None:
     email = address()
     sign_up(server, email=email)
     for _ in range(5):

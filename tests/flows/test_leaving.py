@@ -68,7 +68,7 @@ async def test_a_new_name_is_everywhere_at_once_and_messages_keep_the_old_one(bo
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_whoever_leaves_is_gone_and_their_messages_stay_without_a_name(both: Nodes) -> None:
+async def test_messages_of_a_deleted_account_stay_without_a_name(both: Nodes) -> None:
     email = address()
     ann, bob = sign_up(both[0]), sign_up(both[1], email=email)
     room = channel(ann, bob)

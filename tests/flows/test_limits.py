@@ -139,7 +139,7 @@ def test_guessing_at_the_password_change_form_counts_the_guessers_session(pair: 
     assert owner.post("/api/auth/password", right).status == 204
 
 
-def test_of_120_refresh_tokens_that_are_invalid_100_are_answered_and_a_good_one_gets_in(
+def test_of_120_invalid_refresh_tokens_100_are_answered_and_a_valid_one_works(
     pair: Nodes,
 ) -> None:
     _, signed_up = member(pair)
@@ -156,7 +156,7 @@ def test_of_120_refresh_tokens_that_are_invalid_100_are_answered_and_a_good_one_
     assert Client(pair[1]).post("/api/auth/refresh", good, **from_(STRANGER)).status == 200
 
 
-def test_of_120_api_keys_that_are_invalid_100_are_answered_and_a_good_one_continues(
+def test_of_120_invalid_api_keys_100_are_answered_and_a_valid_one_works(
     pair: Nodes,
 ) -> None:
     made = pair.admin.post("/api/admin/api-keys", {"name": "billing", "scopes": ["read"]}).body
@@ -178,7 +178,7 @@ def test_of_120_api_keys_that_are_invalid_100_are_answered_and_a_good_one_contin
     true_wait(read(1, made["key"]))  # refused at once; and that address has no more to try
 
 
-def test_good_sign_ins_of_an_office_are_never_counted(pair: Nodes) -> None:
+def test_valid_sign_ins_of_an_office_are_never_counted(pair: Nodes) -> None:
     emails = [member(pair)[0] for _ in range(4)]
     with ThreadPoolExecutor(16) as pool:
         found = pool.map(lambda n: sign_in(pair, emails[n % 4], PASSWORD, OWNER, n), range(160))
@@ -215,7 +215,7 @@ def test_sign_ins_refreshes_and_tickets_of_one_user_are_limited(pair: Nodes) -> 
     assert other.post("/api/ws/ticket").status == 201
 
 
-def test_of_tickets_that_are_invalid_a_hundred_are_answered_and_a_good_one_opens(
+def test_of_invalid_tickets_a_hundred_are_answered_and_a_valid_one_opens(
     pair: Nodes,
 ) -> None:
     user = sign_up(pair[0])
@@ -240,7 +240,7 @@ def test_of_tickets_that_are_invalid_a_hundred_are_answered_and_a_good_one_opens
     asyncio.run(work())
 
 
-def test_of_links_that_are_invalid_a_hundred_are_answered_and_a_good_one_sets_the_password(
+def test_of_invalid_links_a_hundred_are_answered_and_a_valid_one_sets_the_password(
     pair: Nodes,
 ) -> None:
     email = address()

@@ -143,7 +143,9 @@ def live_sockets(node: Any, client: Client) -> int:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_comes_back_on_another_node_has_lost_nothing(database_kind: str) -> None:
+async def test_a_client_that_reconnects_to_another_node_misses_no_message(
+    database_kind: str,
+) -> None:
     with nodes(database_kind, 3) as three:
         ann, bob = sign_up(three[0]), sign_up(three[0])
         room = channel(ann, bob)
@@ -271,7 +273,7 @@ async def test_news_that_were_missed_while_the_line_was_cut_are_acted_upon(
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_redis_may_die_and_come_back_empty_in_the_middle_of_traffic(
+async def test_redis_may_crash_and_restart_empty_during_traffic(
     database_kind: str,
 ) -> None:
     with nodes(database_kind) as both:

@@ -136,7 +136,7 @@ async def test_a_room_is_received_from_its_first_member_to_its_last(three: Nodes
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_entering_and_leaving_in_a_hurry_ends_as_the_last_word_says(three: Nodes) -> None:
+async def test_concurrent_joins_and_leaves_end_with_the_last_state(three: Nodes) -> None:
     ann = sign_up(three[0])
     room = channel(ann)
     async with talking(three[0], ann) as a, talking(three[1], at(three[1], ann)) as b:
@@ -224,7 +224,7 @@ def _without_channel(ann: Client, room: str, bob: Client) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_rights_given_and_taken_in_a_hurry_end_as_the_last_word_says(three: Nodes) -> None:
+async def test_concurrent_changes_of_rights_end_with_the_last_state(three: Nodes) -> None:
     ann = sign_up(three[0])
     room = channel(ann)
     guests = [sign_up(three[0]) for _ in range(4)]
@@ -273,7 +273,7 @@ async def test_tickets_of_one_login_may_be_open_on_every_node(three: Nodes) -> N
 
 
 @pytest.mark.gen_test
-async def test_a_ticket_is_good_on_one_node_once(three: Nodes) -> None:
+async def test_a_ticket_is_valid_on_one_node_once(three: Nodes) -> None:
     ann = sign_up(three[0])
     ticket = ann.ticket()
 

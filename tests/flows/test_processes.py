@@ -123,7 +123,7 @@ async def test_metrics_are_whole_whichever_process_is_asked(two: Usher) -> None:
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_person_on_both_processes_is_present_once_and_hears_every_message(
+async def test_a_user_on_both_processes_is_present_once_and_receives_every_message(
     two: Usher,
 ) -> None:
     ada = sign_up(two)

@@ -197,7 +197,7 @@ def get(client: Client, **headers: str) -> Answer:
     return client.call("GET", "/app/x", None, headers)
 
 
-def test_the_app_is_told_who_calls_and_nobody_can_forge_it(place: Place) -> None:
+def test_the_app_gets_the_caller_and_clients_cannot_forge_it(place: Place) -> None:
     ada = place.person()
     for headers in ({}, FORGED):
         answer = ada.call("GET", "/app/x?a=b", None, headers)
@@ -252,7 +252,7 @@ def test_a_bearer_token_is_accepted_too(place: Place) -> None:
     assert (answer.status, answer.body["headers"]["x-usher-user-id"]) == (200, native.user["id"])
 
 
-def test_after_a_logout_on_the_other_node_nobody_is_let_through(place: Place) -> None:
+def test_after_a_logout_on_the_other_node_the_token_is_refused(place: Place) -> None:
     ada = place.person()
     assert get(ada).status == 200
     elsewhere = Client(place.nodes[1], cookies=dict(ada.cookies), browser=True)

@@ -57,7 +57,7 @@ async def good_while(server: Usher, work: list[asyncio.Task[int]], known: dict[s
     return count
 
 
-def test_1300_parallel_refresh_tokens_that_are_invalid_harm_nobody(database_kind: str) -> None:
+def test_1300_concurrent_invalid_refresh_tokens_affect_no_other_client(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
 
@@ -77,7 +77,7 @@ def test_1300_parallel_refresh_tokens_that_are_invalid_harm_nobody(database_kind
 
 
 @pytest.mark.slow
-def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
+def test_500_concurrent_wrong_sign_ins_affect_no_other_client(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
 
@@ -97,7 +97,9 @@ def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_unauthenticated_clients_from_500_addresses_harm_nobody_either(database_kind: str) -> None:
+def test_unauthenticated_clients_from_500_addresses_affect_no_user_either(
+    database_kind: str,
+) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
         wrong = {"email": known["email"], "password": "brass lantern 9", "client": "native"}

@@ -91,7 +91,7 @@ def deliveries(admin: Client, hook: Any, query: str = "") -> list[Any]:
     return items
 
 
-def test_a_life_is_told_in_order_and_signed(
+def test_the_events_of_a_user_are_delivered_in_order_and_signed(
     told: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
     server, admin = told
@@ -140,7 +140,7 @@ def test_a_life_is_told_in_order_and_signed(
     assert secret not in server.log
 
 
-def test_channels_and_sockets_are_told(
+def test_channels_and_sockets_cause_events(
     told: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
     server, admin = told
@@ -180,7 +180,7 @@ def test_channels_and_sockets_are_told(
     assert left["data"]["code"] == 1000
 
 
-def test_a_webhook_hears_what_it_asked_for(
+def test_a_webhook_gets_the_events_it_subscribed_to(
     told: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
     server, admin = told
@@ -285,7 +285,7 @@ def test_tested_failed_shown_and_replayed(
     assert "usher_webhook_pending" in metrics
 
 
-def test_who_may_and_what_is_refused(told: tuple[Usher, Client]) -> None:
+def test_permissions_and_invalid_webhooks(told: tuple[Usher, Client]) -> None:
     server, admin = told
     user, nobody = sign_up(server), Client(server)
     body = {"url": "http://127.0.0.1:1/x", "events": ["user.created"]}
@@ -328,7 +328,7 @@ def test_who_may_and_what_is_refused(told: tuple[Usher, Client]) -> None:
         assert status(admin, method, HOOKS + path) == 404
 
 
-def test_private_addresses_are_refused_where_nobody_allowed_them(
+def test_private_addresses_are_refused_by_default(
     receiver: WebhookReceiver,
 ) -> None:
     with usher("sqlite") as server:
@@ -367,7 +367,7 @@ def test_a_certificate_is_checked_and_one_of_your_own_authority_named(
         assert len(receiver.received) == trusted
 
 
-def test_nodes_share_the_work_and_nobody_hears_twice() -> None:
+def test_nodes_share_the_work_and_each_event_is_delivered_once() -> None:
     with nodes("postgresql", 2, WEBHOOK_PRIVATE="on") as both, webhook_receiver() as receiver:
         wanted = {"url": receiver.url, "events": ["user.created", "session.opened"]}
         made = both.admin.post(HOOKS, wanted).body

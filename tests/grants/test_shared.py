@@ -45,7 +45,7 @@ def rooms(peer: Peer) -> list[str]:
 
 
 @pytest.mark.gen_test
-async def test_public_and_role_channels_of_anybody_send_no_join_to_the_database(
+async def test_public_and_role_channels_cause_no_query_at_a_join(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
@@ -131,7 +131,7 @@ async def test_a_change_reaches_the_joins_of_every_node(
 
 
 @pytest.mark.gen_test
-async def test_what_cannot_be_looked_up_admits_nobody_until_it_can(database_url: str) -> None:
+async def test_a_failed_look_up_admits_no_user_until_it_succeeds(database_url: str) -> None:
     async with node(database_url) as parts:
         owner, ada = await parts.user("Owner"), await parts.signed_in()
         channel = await parts.channels.create(owner, "Herons", private=False)

@@ -104,7 +104,7 @@ def test_a_page_that_there_is_not_is_refused(server: Usher, query: str) -> None:
     problem(user(server).get(f"/api/channels?{query}"), 400, "bad_request")
 
 
-def test_who_reads_sees_the_channel_and_who_manages_sees_the_members(server: Usher) -> None:
+def test_readers_see_the_channel_and_managers_see_the_members(server: Usher) -> None:
     owner, reader, manager = user(server), user(server), user(server)
     path, began = opened(owner), time.time()
     let_in(owner, path, reader, "read")
@@ -175,7 +175,7 @@ def test_the_owner_stays(server: Usher) -> None:
         plain_refusal(let_in(caller, path, owner, "read"), 409, "owner_stays")
 
 
-def test_an_unknown_user_cannot_be_let_in(server: Usher) -> None:
+def test_an_unknown_user_cannot_be_added(server: Usher) -> None:
     owner = user(server)
     path = opened(owner)
     plain_refusal(owner.call("PUT", f"{path}/members/{NOWHERE}"), 404, "not_found")
@@ -245,7 +245,7 @@ def calls_of_a_manager(caller: Client, path: str, member: Client) -> list[Answer
 
 
 @pytest.mark.parametrize("right", ["read", "write"])
-def test_who_only_reads_or_writes_changes_nothing(server: Usher, right: str) -> None:
+def test_readers_and_writers_cannot_change_a_channel(server: Usher, right: str) -> None:
     owner, member = user(server), user(server)
     path = opened(owner)
     let_in(owner, path, member, right)
@@ -254,7 +254,9 @@ def test_who_only_reads_or_writes_changes_nothing(server: Usher, right: str) -> 
     assert owner.get(path).body["name"] == "Herons"
 
 
-def test_a_unauthenticated_client_cannot_tell_a_private_channel_from_none(server: Usher) -> None:
+def test_an_unauthenticated_client_cannot_distinguish_a_private_channel_from_none(
+    server: Usher,
+) -> None:
     owner, member, stranger = user(server), user(server), user(server)
     path, nowhere = opened(owner), f"/api/channels/{NOWHERE}"
     let_in(owner, path, member)

@@ -67,7 +67,7 @@ def assert_warns(mail: EmailMessage, server: Usher, email: str, *words: str) -> 
     assert all(word.startswith(server.pages) for word in text.split() if "://" in word)
 
 
-def test_a_passkey_that_is_added_and_one_that_is_removed_are_told_of(server: Usher) -> None:
+def test_adding_and_removing_a_passkey_sends_a_mail(server: Usher) -> None:
     client, email, box = person(server)
     passkey = add_passkey(client)
     assert_warns(box.next("passkey_added"), server, email, "with a new passkey")
@@ -76,7 +76,7 @@ def test_a_passkey_that_is_added_and_one_that_is_removed_are_told_of(server: Ush
     assert told(box) == {"passkey_added": 1, "passkey_removed": 1}
 
 
-def test_an_app_that_is_set_up_used_and_removed_is_told_of(server: Usher) -> None:
+def test_setting_up_using_and_removing_an_app_sends_mails(server: Usher) -> None:
     client, email, box = person(server)
     app = set_up(client)
     assert_warns(box.next("second_factor_on"), server, email, "now takes a second step")
@@ -116,7 +116,7 @@ def test_what_was_refused_is_no_news(server: Usher) -> None:
 
 
 @pytest.mark.parametrize("factors", ["an app", "a passkey", "both"])
-def test_who_loses_all_factors_by_an_administrator_is_told(admin: Client, factors: str) -> None:
+def test_removing_all_factors_by_an_administrator_sends_a_mail(admin: Client, factors: str) -> None:
     server = admin.server
     client, email, box = person(server)
     if factors != "an app":

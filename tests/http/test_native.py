@@ -120,7 +120,7 @@ def test_the_device_that_came_by_a_code_is_known_from_then_on(
 
 
 @pytest.mark.parametrize("uri", [SCHEME, "http://[::1]:1/x?app=1", "http://127.0.0.1:8080"])
-def test_the_answer_goes_to_the_redirect_uri(server: Usher, browser: Client, uri: str) -> None:
+def test_the_response_is_sent_to_the_redirect_uri(server: Usher, browser: Client, uri: str) -> None:
     app = App(server, uri)
     location = browser.post("/api/auth/native-code", app.query).body["location"]
     assert location.startswith(uri)
@@ -220,7 +220,7 @@ def test_without_a_sign_in_there_is_none(app: App, stranger: Client) -> None:
         {"state": "x" * 300},
     ],
 )
-def test_a_bad_request_of_the_page_is_one(
+def test_an_invalid_request_of_the_page_is_bad_request(
     app: App, browser: Client, change: dict[str, str]
 ) -> None:
     answer = browser.post("/api/auth/native-code", {**app.query, **change})
@@ -249,7 +249,7 @@ def test_a_sign_in_by_a_provider_ends_at_the_app(app: App, op: Provider, strange
     assert client.get("/api/auth/me").status == 401
 
 
-def test_nobody_has_the_session_before_the_code_is_exchanged(
+def test_the_session_has_no_tokens_before_the_code_is_exchanged(
     app: App, op: Provider, stranger: Client
 ) -> None:
     come_back(stranger, begin(stranger, app.at(LOGIN)))
@@ -261,7 +261,7 @@ def test_nobody_has_the_session_before_the_code_is_exchanged(
     assert rows(app.server, tokens, session) == []
 
 
-def test_the_app_is_told_what_the_provider_said_no_to(
+def test_a_refusal_of_the_provider_is_reported_to_the_app(
     app: App, op: Provider, stranger: Client
 ) -> None:
     way = changed(back_from(begin(stranger, app.at(LOGIN))), code=None, error="access_denied")
@@ -271,7 +271,7 @@ def test_the_app_is_told_what_the_provider_said_no_to(
     assert said == {"error": "access_denied", "error_description": "denied"}
 
 
-def test_the_app_is_told_of_a_no_without_a_state_too(
+def test_a_denial_without_a_state_is_reported_to_the_app_too(
     app: App, op: Provider, stranger: Client
 ) -> None:
     begin(stranger, app.at(LOGIN))
@@ -288,7 +288,7 @@ def test_a_no_leads_back_to_where_the_sign_in_was_to_end(op: Provider, stranger:
     assert f'href="/sign-in?next={quote(ALLOWED, safe="")}%2Fboard"' in page
 
 
-def test_the_app_is_told_that_an_account_is_disabled(
+def test_a_disabled_account_is_reported_to_the_app(
     app: App, op: Provider, stranger: Client, server: Usher
 ) -> None:
     come_back(stranger, begin(stranger))
@@ -298,7 +298,7 @@ def test_the_app_is_told_that_an_account_is_disabled(
     assert said == {"error": "access_denied", "error_description": "not_allowed"}
 
 
-def test_the_app_is_told_of_a_way_back_that_comes_twice(
+def test_a_repeated_callback_is_reported_to_the_app(
     app: App, op: Provider, stranger: Client
 ) -> None:
     way = back_from(begin(stranger, app.at(LOGIN)))
@@ -309,7 +309,7 @@ def test_the_app_is_told_of_a_way_back_that_comes_twice(
     assert said == {"error": "access_denied", "error_description": "stale"}
 
 
-def test_the_app_is_told_that_the_provider_does_not_answer(
+def test_a_provider_timeout_is_reported_to_the_app(
     app: App, op: Provider, stranger: Client
 ) -> None:
     way = back_from(begin(stranger, app.at(LOGIN)))
@@ -318,7 +318,7 @@ def test_the_app_is_told_that_the_provider_does_not_answer(
     assert said == {"error": "temporarily_unavailable", "error_description": "unavailable"}
 
 
-def test_an_answer_that_this_browser_did_not_begin_goes_to_no_app(
+def test_a_response_for_another_browser_is_sent_to_no_app(
     app: App, op: Provider, stranger: Client
 ) -> None:
     way = back_from(begin(stranger, app.at(LOGIN)))
@@ -326,7 +326,7 @@ def test_an_answer_that_this_browser_did_not_begin_goes_to_no_app(
     refused(stranger.get(changed(way, state="another")), 400, "stale")
 
 
-def test_what_is_wrong_with_the_request_is_told_to_the_app(app: App, stranger: Client) -> None:
+def test_errors_in_the_request_are_reported_to_the_app(app: App, stranger: Client) -> None:
     for change in ({"code_challenge": "x"}, {"code_challenge_method": "plain"}):
         answer = stranger.get(app.at(LOGIN, **change))
         assert answer.status == 302
@@ -341,7 +341,7 @@ def test_what_is_wrong_with_the_request_is_told_to_the_app(app: App, stranger: C
     "uri",
     ["", "https://evil.example/", "http://localhost:1/", "//evil.example", "com.example.other:/"],
 )
-def test_nothing_goes_to_a_redirect_uri_that_is_not_accepted(
+def test_nothing_is_sent_to_a_redirect_uri_that_is_not_accepted(
     app: App, stranger: Client, uri: str
 ) -> None:
     for path in (LOGIN, "/sign-in"):

@@ -80,7 +80,7 @@ async def test_a_code_becomes_a_login_session_of_the_app(database_url: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_of_a_hundred_who_race_on_two_nodes_one_gets_it_and_keeps_it_not(
+async def test_of_a_hundred_concurrent_callers_on_two_nodes_one_succeeds(
     database_url: str,
 ) -> None:
     async with two_nodes(database_url) as both:
@@ -170,7 +170,9 @@ async def test_what_ends_login_sessions_ends_one_that_waits(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_the_session_of_an_app_is_no_new_proof_of_who_a_user_is(database_url: str) -> None:
+async def test_the_session_of_an_app_does_not_count_as_a_new_authentication(
+    database_url: str,
+) -> None:
     async with node(database_url) as parts:
         browser = await parts.signed_in()
         proven = parts.clock()
@@ -213,7 +215,7 @@ async def test_an_hour_has_sixty_codes_for_a_user(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_guesses_codes_is_limited_and_who_has_one_is_not(database_url: str) -> None:
+async def test_guessing_codes_is_limited_and_a_valid_code_is_not(database_url: str) -> None:
     async with node(database_url) as parts:
         code = await code_of(parts, await parts.signed_in())
         guesses = ["", "x", "usher_nc_" + "x" * 65, code[:-1] + "x", "x" * 10_000, "\ud800"]

@@ -47,7 +47,7 @@ async def test_a_node_counts_its_sockets_channels_and_revocations(database_url: 
 
 
 @pytest.mark.gen_test
-async def test_totals_are_counted_once_for_all_who_ask_and_not_again_for_a_while(
+async def test_totals_are_counted_once_for_all_callers_and_cached(
     database_url: str,
 ) -> None:
     async with opened(database_url) as database:

@@ -122,7 +122,7 @@ async def test_without_redis_the_other_nodes_read_it_from_the_database(
 
 
 @pytest.mark.gen_test
-async def test_a_user_who_is_named_is_signed_out_everywhere_but_by_other_ways(
+async def test_a_named_user_is_signed_out_of_all_sessions_of_the_provider_only(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -174,7 +174,7 @@ async def test_other_providers_sessions_are_not_touched(database_url: str, op: P
 
 
 @pytest.mark.gen_test
-async def test_a_logout_of_nobody_we_know_is_received_all_the_same(
+async def test_a_logout_token_of_an_unknown_user_is_accepted(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -185,7 +185,7 @@ async def test_a_logout_of_nobody_we_know_is_received_all_the_same(
 
 
 @pytest.mark.gen_test
-async def test_what_may_not_come_back_ends_for_good(database_url: str, op: Provider) -> None:
+async def test_an_end_without_retry_is_permanent(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         await hear(parts, op.logout_token())
@@ -267,7 +267,7 @@ async def test_a_provider_that_sends_none_is_not_received(database_url: str, op:
 
 
 @pytest.mark.gen_test
-async def test_without_keys_or_database_it_is_told_to_try_again(
+async def test_without_keys_or_database_the_response_is_unavailable(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -305,7 +305,7 @@ async def test_a_token_that_could_not_be_acted_on_may_be_sent_again(
 
 
 @pytest.mark.gen_test
-async def test_who_signs_out_is_told_where_to_sign_out_there(
+async def test_the_sign_out_response_has_the_providers_logout_url(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:
@@ -336,7 +336,7 @@ async def test_nor_can_a_wrong_key_find_it(database_url: str, op: Provider) -> N
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("fault", ["http_503", "held", "issuer_other"])
-async def test_a_provider_that_errs_keeps_nobody_signed_in(
+async def test_an_error_of_the_provider_prevents_no_sign_out(
     database_url: str, op: Provider, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(provider_logout, "END_SESSION_SECONDS", 0.3)
@@ -362,7 +362,7 @@ def given_back(parts: Parts, outcome: str) -> float:
 
 
 @pytest.mark.gen_test
-async def test_tokens_are_given_back_with_nobody_waiting(database_url: str, op: Provider) -> None:
+async def test_tokens_are_revoked_in_the_background(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         await sign_in(parts)
@@ -377,7 +377,7 @@ async def test_tokens_are_given_back_with_nobody_waiting(database_url: str, op: 
 
 
 @pytest.mark.gen_test
-async def test_who_deletes_an_account_has_its_tokens_given_back(
+async def test_deleting_an_account_revokes_its_provider_tokens(
     database_url: str, op: Provider
 ) -> None:
     async with a_node(database_url, op) as parts:

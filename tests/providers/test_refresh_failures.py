@@ -182,7 +182,7 @@ async def test_a_refresh_that_is_refused_for_long_ends_the_session(
 @pytest.mark.parametrize(
     "fault", ["http_503", "closes", "invalid_client", "temporarily_unavailable"]
 )
-async def test_what_is_no_word_about_the_token_never_does(
+async def test_other_errors_never_end_the_grant(
     database_url: str, op: Provider, fault: str
 ) -> None:
     async with a_node(database_url, op, refused_seconds=60.0) as parts:

@@ -74,7 +74,7 @@ async def audited(parts: Parts, kind: str) -> list[AuditRow]:
 
 
 @pytest.mark.gen_test
-async def test_whoever_proves_the_address_gets_the_account_and_the_squatter_has_no_way_in(
+async def test_the_owner_of_the_address_gets_the_account_and_the_squatter_loses_access(
     database_url: str,
 ) -> None:
     async with squatted(database_url) as (one, other, squatter):
@@ -144,7 +144,7 @@ async def test_it_happens_once_however_many_prove_it_at_once(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_an_address_that_a_provider_only_repeats_gives_nobody_anything(
+async def test_an_unverified_address_of_a_provider_grants_nothing(
     database_url: str,
 ) -> None:
     async with squatted(database_url) as (one, _, squatter):
@@ -166,7 +166,7 @@ async def test_a_squatter_by_a_provider_that_does_not_vouch_is_put_out_as_well(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("state", ["admin", "disabled", "verified", "given_up"])
-async def test_who_is_no_squatter_is_left_alone(database_url: str, state: str) -> None:
+async def test_other_accounts_are_not_handed_over(database_url: str, state: str) -> None:
     async with squatted(database_url) as (one, _, squatter):
         changes: dict[str, dict[str, Any]] = {
             "admin": {"role": "admin"},
@@ -187,7 +187,7 @@ async def test_who_is_no_squatter_is_left_alone(database_url: str, state: str) -
 
 
 @pytest.mark.gen_test
-async def test_whoever_else_holds_ways_in_takes_them_away_in_the_same_transaction(
+async def test_other_credentials_are_removed_in_the_same_transaction(
     database_url: str,
 ) -> None:
     async with squatted(database_url) as (one, _, squatter):

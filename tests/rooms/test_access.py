@@ -87,7 +87,7 @@ async def installation(database_url: str, redis: RealRedis) -> AsyncIterator[Ins
 
 
 @pytest.mark.gen_test
-async def test_who_is_let_in_enters_and_who_is_put_out_leaves_on_another_node(
+async def test_added_members_join_and_removed_ones_leave_on_another_node(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with installation(database_url, redis_server) as h:
@@ -104,7 +104,7 @@ async def test_who_is_let_in_enters_and_who_is_put_out_leaves_on_another_node(
 
 
 @pytest.mark.gen_test
-async def test_a_change_for_everybody_reaches_everybody_and_tells_only_whom_it_concerns(
+async def test_a_change_for_everybody_notifies_only_affected_members(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with installation(database_url, redis_server) as h:
@@ -164,7 +164,7 @@ async def test_a_change_whose_message_was_lost_is_found_by_the_sweep(
 
 
 @pytest.mark.gen_test
-async def test_nobody_here_means_nothing_to_look_up(database_url: str) -> None:
+async def test_without_users_nothing_is_looked_up(database_url: str) -> None:
     async with node(database_url) as parts:
         channels = MoodyChannels(parts)
         access = Access(parts.hub, channels, parts.services.shared_grants)

@@ -17,7 +17,7 @@ TEXT = st.text(max_size=40)
 
 
 @given(name=TEXT, data=st.recursive(st.none() | TEXT, lambda inner: st.lists(inner, max_size=3)))
-def test_whatever_a_message_holds_only_its_authors_name_goes(name: str, data: object) -> None:
+def test_only_the_authors_name_is_removed_from_any_message(name: str, data: object) -> None:
     raw = msgspec.Raw(msgspec.json.encode(data))
     body = message_body("channel:c-1", Member("u_1", name), raw, 1.5)
     assert author_of(body) == "u_1"

@@ -157,7 +157,7 @@ async def test_an_administrator_reads_from_when_the_role_came(database_url: str)
 
 
 @pytest.mark.gen_test
-async def test_a_member_reads_from_when_it_was_let_in(database_url: str) -> None:
+async def test_a_member_reads_history_from_when_it_was_added(database_url: str) -> None:
     async with bench(database_url) as b:
         entered = b.later()
         user = await b.member(READ)
@@ -295,7 +295,7 @@ async def test_a_name_is_kept_without_the_space_around_it(database_url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_who_has_no_account_any_more_opens_no_channel(database_url: str) -> None:
+async def test_a_deleted_account_creates_no_channel(database_url: str) -> None:
     async with bench(database_url) as b:
         with pytest.raises(Unauthenticated):
             await b.channels.create("gone", "Herons")
@@ -303,7 +303,7 @@ async def test_who_has_no_account_any_more_opens_no_channel(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_only_who_manages_a_channel_changes_it(database_url: str) -> None:
+async def test_only_managers_of_a_channel_can_change_it(database_url: str) -> None:
     async with bench(database_url) as b:
         other = await b.user()
         for caller, refusal in (
@@ -416,7 +416,7 @@ async def test_a_manager_that_shuts_itself_out_sees_what_it_left(database_url: s
 
 
 @pytest.mark.gen_test
-async def test_every_right_that_comes_or_goes_is_told_after_the_commit(database_url: str) -> None:
+async def test_every_change_of_a_right_is_announced_after_the_commit(database_url: str) -> None:
     async with bench(database_url) as b:
         channels, user = b.channels, await b.user()
         await channels.put_member(b.owner, b.id, user, READ)
@@ -443,7 +443,7 @@ async def test_every_right_that_comes_or_goes_is_told_after_the_commit(database_
 
 
 @pytest.mark.gen_test
-async def test_what_changes_no_right_tells_nobody(database_url: str) -> None:
+async def test_a_change_without_effect_on_rights_notifies_no_user(database_url: str) -> None:
     async with bench(database_url) as b:
         user = await b.member(READ)
         await b.channels.update(b.owner, b.id, roles={"user": "read"})
@@ -494,7 +494,7 @@ async def test_two_managers_change_the_same_member(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_member_that_many_let_in_at_once_is_let_in_once(database_url: str) -> None:
+async def test_a_member_that_is_added_concurrently_is_added_once(database_url: str) -> None:
     async with bench(database_url) as b:
         user = await b.user()
         calls = (b.channels.put_member(b.owner, b.id, user, WRITE) for _ in range(8))
@@ -529,7 +529,7 @@ async def test_a_channel_deleted_while_members_are_added_leaves_nothing(database
 
 
 @pytest.mark.gen_test
-async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(database_url: str) -> None:
+async def test_an_account_deleted_while_it_is_added_leaves_no_membership(database_url: str) -> None:
     async with bench(database_url) as b:
         for _ in range(5):
             user = await b.user()
@@ -542,7 +542,7 @@ async def test_an_account_deleted_while_it_is_let_in_leaves_no_member(database_u
 
 
 @pytest.mark.gen_test
-async def test_an_owner_deleted_while_a_manager_lets_users_in_stops_nobody(
+async def test_an_owner_deleted_while_a_manager_adds_members_blocks_nothing(
     database_url: str,
 ) -> None:
     async with bench(database_url) as b:

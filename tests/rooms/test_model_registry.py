@@ -81,7 +81,7 @@ async def test_what_would_not_be_seen_is_no_id_and_no_title(database_url: str) -
 
 
 @pytest.mark.gen_test
-async def test_many_who_register_at_once_all_succeed(database_url: str) -> None:
+async def test_concurrent_registrations_all_succeed(database_url: str) -> None:
     async with node(database_url) as parts:
         await asyncio.gather(*(parts.models.put(f"m{n % 5}", f"title {n}") for n in range(25)))
         assert [row.id for row in await parts.models.all()] == ["m0", "m1", "m2", "m3", "m4"]

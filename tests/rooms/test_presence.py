@@ -157,7 +157,7 @@ async def test_the_users_of_a_room_are_known_on_every_node(redis_server: RealRed
 
 
 @pytest.mark.gen_test
-async def test_who_asks_at_once_after_coming_in_is_told_of_everybody(
+async def test_presence_right_after_joining_is_complete(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
@@ -170,7 +170,7 @@ async def test_who_asks_at_once_after_coming_in_is_told_of_everybody(
 
 
 @pytest.mark.gen_test
-async def test_to_ask_where_one_is_costs_redis_nothing(redis_server: RealRedis) -> None:
+async def test_presence_of_the_own_room_costs_no_round_trip(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
         await a.come("ada")
         await a.sees("ada")
@@ -195,7 +195,7 @@ async def test_a_room_of_one_user_has_no_presence(redis_server: RealRedis) -> No
 
 
 @pytest.mark.gen_test
-async def test_members_are_told_who_came_and_who_left_on_any_node(
+async def test_members_are_notified_of_joins_and_leaves_on_any_node(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
@@ -216,7 +216,7 @@ async def test_members_are_told_who_came_and_who_left_on_any_node(
 
 
 @pytest.mark.gen_test
-async def test_many_who_come_at_once_are_told_in_few_frames(redis_server: RealRedis) -> None:
+async def test_many_concurrent_joins_are_announced_in_few_frames(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
         ada = await a.come("ada")
         crowd = [await b.come(f"u{n}") for n in range(200)]
@@ -255,7 +255,7 @@ def test_users_are_named_up_to_a_number_and_a_size() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_full_room_is_told_more_seldom(redis_server: RealRedis) -> None:
+async def test_presence_is_sent_less_often_in_a_large_room(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
         loop = asyncio.get_running_loop()
         first = await a.come("u0")
@@ -270,7 +270,9 @@ async def test_a_full_room_is_told_more_seldom(redis_server: RealRedis) -> None:
 
 
 @pytest.mark.gen_test
-async def test_who_comes_and_goes_in_between_is_not_told_of(redis_server: RealRedis) -> None:
+async def test_a_user_who_joins_and_leaves_in_between_is_not_announced(
+    redis_server: RealRedis,
+) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
         ada = await a.come("ada")
         await until(lambda: ada.told("joined") == ["ada"])
@@ -304,7 +306,7 @@ async def test_a_user_with_several_sockets_comes_once_and_leaves_with_the_last(
 
 
 @pytest.mark.gen_test
-async def test_who_is_known_on_two_nodes_is_listed_once(redis_server: RealRedis) -> None:
+async def test_a_user_on_two_nodes_is_listed_once(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b", "c") as (_, (a, b, c)):
         await a.come("bob")
         await b.come("bob")
@@ -314,7 +316,7 @@ async def test_who_is_known_on_two_nodes_is_listed_once(redis_server: RealRedis)
 
 
 @pytest.mark.gen_test
-async def test_who_leaves_under_another_name_leaves(redis_server: RealRedis) -> None:
+async def test_a_member_with_a_new_name_leaves(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
         old, new = await a.come("ada", "Ada"), await a.come("ada", "Ada Lovelace")
         await b.sees("ada")
@@ -325,7 +327,7 @@ async def test_who_leaves_under_another_name_leaves(redis_server: RealRedis) -> 
 
 
 @pytest.mark.gen_test
-async def test_a_room_that_nobody_here_is_in_is_forgotten(redis_server: RealRedis) -> None:
+async def test_a_room_without_local_members_is_forgotten(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
         ada = await a.come("ada")
         ada.membership.leave(ROOM)
@@ -364,7 +366,7 @@ async def test_the_users_of_a_dead_node_are_gone_when_its_lease_is(
 
 
 @pytest.mark.gen_test
-async def test_who_is_renewed_stays_for_as_long_as_they_like(redis_server: RealRedis) -> None:
+async def test_a_renewed_socket_session_does_not_expire(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a", "b") as (clock, (a, b)):
         await a.come("ada")
         bob = await b.come("bob")
@@ -398,7 +400,7 @@ async def test_more_rooms_than_are_renewed_at_once_are_all_renewed(
 
 
 @pytest.mark.gen_test
-async def test_more_sockets_than_are_renewed_at_once_are_all_renewed_but_who_leaves_meanwhile(
+async def test_all_sockets_are_renewed_in_batches_except_those_closed_meanwhile(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
@@ -441,7 +443,7 @@ async def test_a_change_whose_message_was_lost_is_found_by_the_next_renewal(
 
 
 @pytest.mark.gen_test
-async def test_what_is_told_while_redis_is_asked_counts_more_than_its_answer(
+async def test_a_revocation_received_during_the_look_up_overrides_its_result(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):
@@ -460,7 +462,7 @@ async def test_what_is_told_while_redis_is_asked_counts_more_than_its_answer(
 
 
 @pytest.mark.gen_test
-async def test_without_redis_who_is_known_stays_known_and_comes_back_with_it(
+async def test_without_redis_known_users_stay_known(
     redis_server: RealRedis,
 ) -> None:
     async with nodes(redis_server, "a", "b") as (_, (a, b)):

@@ -100,7 +100,7 @@ async def test_no_token_lies_in_the_database(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_nobody_and_the_disabled_get_no_session(database_url: str) -> None:
+async def test_unknown_and_disabled_users_get_no_session(database_url: str) -> None:
     async with node(database_url) as parts:
         user = await parts.user()
         await parts.database.run(set_user, user, {"disabled_at": 1.0})
@@ -147,7 +147,7 @@ async def test_a_refresh_gives_other_tokens_of_the_same_session(database_url: st
 
 
 @pytest.mark.gen_test
-async def test_a_refresh_brings_name_and_role_as_they_are_now(database_url: str) -> None:
+async def test_a_refresh_returns_the_current_name_and_role(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         await parts.database.run(set_user, login.user.id, {"role": "admin", "name": "Eve"})
@@ -241,7 +241,7 @@ async def test_reuse_ends_a_session_once_however_often_it_is_tried(database_url:
 
 
 @pytest.mark.gen_test
-async def test_a_refresh_token_slides_and_dies_when_nobody_uses_it(database_url: str) -> None:
+async def test_a_refresh_token_extends_with_use_and_expires_without(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         for _ in range(5):
@@ -272,7 +272,7 @@ async def test_the_end_of_a_session_does_not_slide(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_an_access_token_lives_as_long_as_the_setting_says(database_url: str) -> None:
+async def test_an_access_token_is_valid_as_long_as_the_setting_says(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         assert login.claims.exp - login.claims.iat == ACCESS_TTL
@@ -298,7 +298,7 @@ async def test_twenty_parallel_refreshes_of_one_token_all_succeed(database_url: 
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_refresh_that_races_with_a_logout_leaves_nothing_alive(database_url: str) -> None:
+async def test_a_refresh_concurrent_with_a_logout_leaves_no_valid_token(database_url: str) -> None:
     async with two_nodes(database_url) as (here, there):
         user = await here.user()
         for turn in range(20):
@@ -442,7 +442,7 @@ async def test_all_sessions_but_one_are_ended(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_session_opened_while_all_are_ended_lives_or_is_refused_but_is_never_half(
+async def test_a_session_opened_while_all_are_ended_is_either_active_or_refused(
     database_url: str,
 ) -> None:
     async with two_nodes(database_url) as (here, there):

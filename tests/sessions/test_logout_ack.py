@@ -96,7 +96,7 @@ async def test_a_node_that_is_silent_has_its_sockets_pending_after_two_seconds(
 
 
 @pytest.mark.gen_test
-async def test_nobody_waits_for_a_node_whose_lease_has_ended(
+async def test_no_logout_waits_for_a_node_whose_lease_has_expired(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
@@ -112,7 +112,7 @@ async def test_nobody_waits_for_a_node_whose_lease_has_ended(
 
 
 @pytest.mark.gen_test
-async def test_alone_one_waits_for_nobody(database_url: str) -> None:
+async def test_a_single_node_waits_for_no_other(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         peer = await open_socket(parts, login)
@@ -126,7 +126,7 @@ async def test_alone_one_waits_for_nobody(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_without_redis_it_is_done_here_and_nobody_says_what_others_have(
+async def test_without_redis_the_local_result_is_returned_and_others_are_unknown(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):

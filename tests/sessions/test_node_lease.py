@@ -125,7 +125,7 @@ async def test_a_store_in_memory_does_not_renew_the_lease(database_url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_who_comes_when_the_database_is_back_does_not_wait_for_the_sweep(
+async def test_a_join_after_the_database_is_back_does_not_wait_for_the_sweep(
     database_url: str,
 ) -> None:
     async with watched(database_url) as w:
@@ -161,7 +161,7 @@ async def test_a_node_that_stood_still_for_longer_than_its_lease_may_still_catch
 
 
 @pytest.mark.gen_test
-async def test_who_can_read_nothing_after_a_stall_loses_the_sockets_with_the_lease(
+async def test_a_node_that_reads_nothing_after_a_stall_closes_its_sockets_with_the_lease(
     database_url: str,
 ) -> None:
     async with watched(database_url) as w:

@@ -186,7 +186,7 @@ async def test_a_sweep_reads_more_rows_than_one_page_holds(database_url: str) ->
 
 
 @pytest.mark.gen_test
-async def test_what_a_sweep_has_closed_counts_for_whoever_wrote_the_row(database_url: str) -> None:
+async def test_sockets_closed_by_a_sweep_count_for_the_revocation(database_url: str) -> None:
     async with node(database_url) as parts:
         login = await parts.signed_in()
         await open_socket(parts, login)

@@ -42,7 +42,7 @@ async def nodes(redis: RealRedis | None, *names: str) -> AsyncIterator[tuple[Clo
 
 
 @pytest.mark.gen_test
-async def test_a_node_that_says_so_lives_for_everybody(redis: RealRedis | None) -> None:
+async def test_a_node_that_renews_its_lease_is_active_for_all(redis: RealRedis | None) -> None:
     async with nodes(redis, "a", "b") as (_, (a, b)):
         assert await a.active() == {"a"}, "oneself one knows to live"
         await asyncio.gather(a.renew(), b.renew())
@@ -86,7 +86,7 @@ async def test_the_dead_are_removed_by_a_renewal(redis_server: RealRedis) -> Non
 
 
 @pytest.mark.gen_test
-async def test_without_redis_nobody_is_said_to_be_dead(redis_server: RealRedis) -> None:
+async def test_without_redis_no_node_counts_as_dead(redis_server: RealRedis) -> None:
     async with nodes(redis_server, "a") as (_, (a,)):
         redis_server.kill()
         await until(lambda: not a._store.available)

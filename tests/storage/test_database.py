@@ -322,7 +322,7 @@ def test_closing_while_the_server_hangs_ends(server: PostgresServer, database_ur
 
 
 @on_postgresql
-def test_a_connection_dropped_while_idle_goes_unnoticed(
+def test_a_connection_dropped_while_idle_is_replaced(
     server: PostgresServer, database_url: str
 ) -> None:
     async def check() -> None:
@@ -615,7 +615,7 @@ def test_an_unreachable_server_is_reported_without_its_password(host: str) -> No
     assert_unseen(repr(parse(url)))
 
 
-def test_a_wrong_database_name_is_told(server: PostgresServer) -> None:
+def test_a_wrong_database_name_is_reported(server: PostgresServer) -> None:
     with pytest.raises(UsherError, match='database "nowhere" does not exist'):
         asyncio.run(Database.open(server.url("nowhere")))
 

@@ -106,7 +106,7 @@ async def test_accounts_and_sessions(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_session_over_the_limit_is_told_and_a_stolen_one(database_url: str) -> None:
+async def test_a_session_over_the_limit_and_a_stolen_one_are_reported(database_url: str) -> None:
     async with node(database_url) as parts:
         await subscribe(parts)
         sessions, user_id = parts.services.login_sessions, await parts.user()
@@ -263,7 +263,7 @@ async def test_channels(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_what_is_rolled_back_is_not_told(database_url: str) -> None:
+async def test_rolled_back_changes_are_not_announced(database_url: str) -> None:
     async with node(database_url) as parts:
         await subscribe(parts)
         user_id = await parts.user()
@@ -279,7 +279,7 @@ async def test_what_is_rolled_back_is_not_told(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_where_nobody_asks_nothing_is_written(database_url: str) -> None:
+async def test_without_a_webhook_nothing_is_written(database_url: str) -> None:
     async with node(database_url) as parts:
         written: list[Callable[[], None]] = []
         parts.services.webhooks.outbox.on_written(lambda: written.append(lambda: None))

@@ -139,7 +139,7 @@ async def test_a_ping_is_answered_with_its_own_payload(line_of: LineOf) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_ping_of_ours_goes_out_and_its_pong_is_received_silently(
+async def test_a_ping_is_sent_and_its_pong_is_received_silently(
     line_of: LineOf,
 ) -> None:
     line = line_of()
@@ -152,7 +152,7 @@ async def test_a_ping_of_ours_goes_out_and_its_pong_is_received_silently(
 
 
 @pytest.mark.gen_test
-async def test_a_unauthenticated_client_may_send_8_kib_and_no_more(line_of: LineOf) -> None:
+async def test_an_unauthenticated_client_may_send_at_most_8_kib(line_of: LineOf) -> None:
     line = line_of()
     await line.peer.send(client_frame(Opcode.TEXT, b"x" * MAX_UNJOINED_MESSAGE_BYTES))
     await told(line)
@@ -204,7 +204,7 @@ async def test_a_broken_protocol_ends_the_socket_with_its_code(
     ],
 )
 @pytest.mark.gen_test
-async def test_after_a_bad_frame_the_stream_ends_without_waiting_for_the_peer(
+async def test_after_an_invalid_frame_the_stream_ends_without_waiting_for_the_peer(
     line_of: LineOf, monkeypatch: pytest.MonkeyPatch, stream: bytes, code: int
 ) -> None:
     monkeypatch.setattr(wire, "CLOSE_HANDSHAKE_SECONDS", 3600.0)
@@ -231,7 +231,7 @@ async def test_a_close_behind_a_backlog_ends_with_whole_frames_and_a_close_frame
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_reads_nothing_after_its_close_is_let_go(
+async def test_a_peer_that_reads_nothing_after_its_close_is_disconnected(
     line_of: LineOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "CLOSE_HANDSHAKE_SECONDS", 0.05)
@@ -417,7 +417,7 @@ async def test_a_close_says_why_and_waits_for_the_peers_answer(line_of: LineOf) 
 
 
 @pytest.mark.gen_test
-async def test_a_peer_that_does_not_answer_the_close_is_let_go_after_a_second(
+async def test_a_peer_that_does_not_answer_the_close_is_disconnected_after_a_second(
     line_of: LineOf,
 ) -> None:
     line, start = line_of(), asyncio.get_running_loop().time()

@@ -72,13 +72,13 @@ def test_what_browsers_and_proxies_add_is_accepted(extra: tuple[str, str]) -> No
 
 
 @pytest.mark.parametrize("missing", ["Upgrade", "Connection", "Sec-WebSocket-Version"])
-def test_a_request_without_a_part_of_the_upgrade_is_told_to_upgrade(missing: str) -> None:
+def test_an_incomplete_upgrade_is_answered_upgrade_required(missing: str) -> None:
     with pytest.raises(UpgradeRequired):
         check_handshake(start(), headers(without=missing))
 
 
 @pytest.mark.parametrize("version", ["8", "12", "14", "013", "13, 8", "", "13.0"])
-def test_another_version_is_told_which_one_is_spoken(version: str) -> None:
+def test_another_version_is_answered_with_the_supported_one(version: str) -> None:
     with pytest.raises(UpgradeRequired):
         check_handshake(start(), headers(("Sec-WebSocket-Version", version)))
 
@@ -311,7 +311,7 @@ _LATIN = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), 
 
 
 @given(_LATIN, _LATIN, _LATIN, _LATIN)
-def test_whatever_a_unauthenticated_client_writes_gives_an_answer_or_a_refusal(
+def test_any_input_of_an_unauthenticated_client_gets_a_response_or_a_refusal(
     query: str, authorization: str, protocol: str, cookie: str
 ) -> None:
     start_line = start(f"/ws?ticket={query}")

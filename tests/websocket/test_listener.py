@@ -71,7 +71,7 @@ def accepted(server: Usher) -> bool:
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of others: Linux only")
-def test_who_takes_every_connection_hurts_neither_members_nor_the_server(
+def test_exhausting_the_connections_affects_neither_members_nor_the_server(
     database_kind: str,
 ) -> None:
     with quiet_usher(database_kind) as server:

@@ -72,7 +72,7 @@ async def test_a_long_history_comes_in_parts_without_a_hole(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_is_let_in_later_reads_nothing_of_before_but_all_of_after(
+async def test_a_later_member_reads_only_messages_after_being_added(
     installation: Usher, ann: Client, bob: Client
 ) -> None:
     room = channel(ann)

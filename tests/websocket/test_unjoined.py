@@ -175,7 +175,7 @@ def test_a_socket_that_was_refused_counts_until_its_closing_handshake_has_ended(
                 wait_until(lambda: _is_let_in(server))
 
 
-def test_who_joins_is_counted_no_more(socket_kind: str) -> None:
+def test_a_joined_socket_is_no_longer_counted(socket_kind: str) -> None:
     with (
         quiet_usher(socket_kind, MAX_UNJOINED_PER_ADDRESS=3) as server,
         ExitStack() as stack,
