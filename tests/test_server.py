@@ -343,11 +343,11 @@ async def test_a_stop_sends_sockets_away_with_1012_and_leaves_nothing_running(
         client, pid = sign_up(server), redis_of(server)
         async with (
             connect(server, subprotocols=bearer(client.token)) as joined,
-            connect(server) as stranger,
+            connect(server) as unauthenticated,
         ):
             await event(joined, "joined")
             server.process.send_signal(how)
-            for socket_ in (joined, stranger):
+            for socket_ in (joined, unauthenticated):
                 frame = await receive(socket_)
                 assert frame["event"] == "closing"
                 after = frame["data"].pop("after")

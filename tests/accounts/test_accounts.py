@@ -259,7 +259,7 @@ async def guess(parts: Parts, times: int, ip: str, email: str = "ada@example.org
 
     async def one() -> str:
         try:
-            await parts.accounts.log_in(email, OTHER, Device("Stranger", ip))
+            await parts.accounts.log_in(email, OTHER, Device("Other", ip))
         except UsherError as error:
             return error.code
         return "signed in"
@@ -268,17 +268,17 @@ async def guess(parts: Parts, times: int, ip: str, email: str = "ada@example.org
 
 
 FEW = msgspec.structs.replace(settings_of_tests(), limit_wrong_signins=5)
-STRANGER = "2001:db8:bad::"
+ATTACKER = "2001:db8:bad::"
 
 
 @pytest.mark.gen_test
 async def test_of_parallel_wrong_passwords_exactly_so_many_are_looked_at(database_url: str) -> None:
     async with node(database_url, settings=FEW) as parts:
         await sign_up(parts)
-        codes = await guess(parts, 12, STRANGER)
+        codes = await guess(parts, 12, ATTACKER)
         assert sorted(codes) == ["rate_limited"] * 7 + ["unauthenticated"] * 5
         # The whole /64 is one address, and whichever account it tries next.
-        assert await guess(parts, 1, f"{STRANGER}7", "eve@example.org") == ["rate_limited"]
+        assert await guess(parts, 1, f"{ATTACKER}7", "eve@example.org") == ["rate_limited"]
         assert await guess(parts, 1, "2001:db8:bad:1::") == ["unauthenticated"]
 
 
@@ -394,9 +394,9 @@ async def test_a_new_password_ends_every_other_session_and_keeps_their_own(
     database_url: str,
 ) -> None:
     async with node(database_url) as parts:
-        mine, stranger = await sign_up(parts), await sign_up(parts, "bob@example.org")
+        mine, other_user = await sign_up(parts), await sign_up(parts, "bob@example.org")
         other = await log_in(parts, "ada@example.org")
-        peers = [await open_socket(parts, one) for one in (mine, stranger, other)]
+        peers = [await open_socket(parts, one) for one in (mine, other_user, other)]
         await parts.accounts.change_password(mine.user.id, mine.claims.sid, PASSWORD, OTHER)
         assert await peers[2].close_code() == 4410
         assert [peer.client.connection.is_open for peer in peers] == [True, True, False]

@@ -200,9 +200,9 @@ def test_a_password_can_be_looked_at(visitor: Visitor) -> None:
 def test_ending_another_session_closes_its_socket_and_no_other(
     visitor: Visitor, visit: Visit
 ) -> None:
-    stranger = visit()
-    other = stranger.arrive()
-    mine = visitor.arrive_as(stranger.email)
+    other_visitor = visit()
+    other = other_visitor.arrive()
+    mine = visitor.arrive_as(other_visitor.email)
     session_id = mine.session_id
     row = mine.at(ROW_OF_ANOTHER)
     expect(row).to_contain_text("1 open socket")

@@ -232,9 +232,9 @@ def test_tabs_that_share_tokens_renew_them_once(
 def test_a_page_of_an_origin_that_is_not_allowed_cannot_import_it(
     context: BrowserContext, place: Place
 ) -> None:
-    with site("") as stranger:
+    with site("") as other_site:
         page = context.new_page()
-        page.goto(f"http://127.0.0.1:{stranger}/")
+        page.goto(f"http://127.0.0.1:{other_site}/")
         imported = "(url) => import(`${url}/client/usher.js`).then(() => 'in', ({ name }) => name)"
         assert page.evaluate(imported, place.url) == "TypeError"
 

@@ -29,7 +29,7 @@ from usher_client.backend.wsgi import UsherMiddleware as WsgiMiddleware
 from usher_client.backend.wsgi import caller_of as wsgi_caller
 
 Served = tuple[str, str]
-"""Where strangers are let in, and where they are not."""
+"""One app that accepts unauthenticated requests, and one that requires a token."""
 
 
 def shown(caller: Caller | None) -> dict[str, Any]:

@@ -260,7 +260,9 @@ async def test_a_thief_of_the_password_guesses_few_codes_and_locks_no_user_out(
         thief = Device("curl", "203.0.113.1")
         assert await guess_until_refused(parts, ada, thief) == most
         other = Device("curl", "203.0.113.2")
-        with pytest.raises(RateLimited):  # from another address, as all strangers share them
+        with pytest.raises(
+            RateLimited
+        ):  # from another address, because all unknown devices share the limit
             await complete(parts, await ada.begin(), WRONG, other)
         await signs_in(parts, await ada.begin(), ada.code())
         token = parts.accounts.devices.token(ada.email)

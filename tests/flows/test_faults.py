@@ -307,10 +307,10 @@ async def test_without_postgresql_joins_continue_with_redis_and_end_without_it( 
             redis.kill()
             wait_for_redis(server, "fallback")
             assert await outcome(server, subprotocols=bearer(client.token)) == 4503
-            async with connect(server) as stranger:
-                reply = await ask(stranger, "user-join", {"auth": {"token": client.token}})
+            async with connect(server) as unauthenticated:
+                reply = await ask(unauthenticated, "user-join", {"auth": {"token": client.token}})
                 assert reply["error"]["code"] == "unavailable"
-                assert await close_code(stranger) == 4503
+                assert await close_code(unauthenticated) == 4503
             with pytest.raises(InvalidStatus) as refused:
                 await outcome(server, additional_headers=header(client))
             assert refused.value.response.status_code == 503

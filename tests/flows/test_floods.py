@@ -130,10 +130,10 @@ def test_five_hundred_unauthenticated_clients_lock_no_user_out(
     target: Usher, ada: Client, canary: RawClient, nothing_kept: None
 ) -> None:
     with many_files(), ExitStack() as stack:
-        strangers = [stack.enter_context(RawClient(target)) for _ in range(500)]
-        for stranger in strangers:
-            stranger.upgrade()
-            stranger.send(event("user-join", None, {"auth": {"token": ada.token}})[:-5])
+        unauthenticated = [stack.enter_context(RawClient(target)) for _ in range(500)]
+        for socket in unauthenticated:
+            socket.upgrade()
+            socket.send(event("user-join", None, {"auth": {"token": ada.token}})[:-5])
         with joined(target, by_header(ada.token)) as client:
             client.lives()
         assert heartbeat_seconds(canary) < WIDE_BOUND_SECONDS

@@ -175,13 +175,13 @@ async def test_logout_cuts_the_sockets_of_its_session_however_they_came_in(serve
     email = address()
     browser = sign_up(server, browser=True, email=email)
     native = log_in(server, email)
-    stranger = sign_up(server)
+    third_user = sign_up(server)
     async with (
         joined(server, **cookie_headers(browser)) as by_cookie,
         joined(server, f"?ticket={browser.ticket()}") as by_ticket,
         joined_by_message(server, browser.ticket()) as by_message,
         joined_by_message(server, native.token) as other_session,
-        joined(server, subprotocols=bearer(stranger.token)) as other_user,
+        joined(server, subprotocols=bearer(third_user.token)) as other_user,
     ):
         started = time.monotonic()
         assert browser.post("/api/auth/logout").status == 204

@@ -209,7 +209,7 @@ BAD: dict[str, dict[str, Any]] = {
     "another audience": {"aud": "somebody-else"},
     "another issuer": {"iss": "https://issuer.example"},
     "unsigned": {"signer": "none"},
-    "a stranger's key": {"signer": "stranger"},
+    "a foreign key": {"signer": "foreign"},
     "the public key as a secret": {"signer": "pem"},
     "the client secret": {"signer": "client_secret"},
 }
@@ -299,10 +299,10 @@ def test_with_a_wrong_key_no_node_is_ready_and_nothing_is_deleted(
     both: Nodes, op: Provider
 ) -> None:
     person = sign_in(both[0])
-    stranger = both.start(ENCRYPTION_KEYS="A" * 43 + "=")
-    ready = Client(stranger).get("/readyz")
+    other_node = both.start(ENCRYPTION_KEYS="A" * 43 + "=")
+    ready = Client(other_node).get("/readyz")
     assert (ready.status, ready.body["encryption"]) == (503, "wrong_key")
-    browser = Client(stranger, browser=True)
+    browser = Client(other_node, browser=True)
     for path in ("/oauth/mock/login", f"{CALLBACK}?state=x&code=y"):
         words = refused(browser.get(path), 503, "not_now")
         assert "Mock" not in words, "the trouble is ours"

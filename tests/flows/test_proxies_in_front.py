@@ -26,8 +26,8 @@ from services.sockets.keepalive import PING_SECONDS, SILENCE_SECONDS
 from tests.support.databases import kinds, on_postgresql
 from tests.support.postgres import postgres_server
 from tests.support.proxies import (
+    OTHER_CLIENT,
     OUTER_PROXY,
-    STRANGER,
     Front,
     Installation,
     configuration,
@@ -179,21 +179,21 @@ def seen_from(place: Installation, source: str, url: str, forwarded: str) -> str
 
 
 def test_the_clients_address_counts_and_a_forged_one_does_not(place: Installation) -> None:
-    assert seen_from(place, STRANGER, place.front.url, "203.0.113.9") == STRANGER
-    assert seen_from(place, STRANGER, place.front.url, "127.0.0.1, 203.0.113.9") == STRANGER
+    assert seen_from(place, OTHER_CLIENT, place.front.url, "203.0.113.9") == OTHER_CLIENT
+    assert seen_from(place, OTHER_CLIENT, place.front.url, "127.0.0.1, 203.0.113.9") == OTHER_CLIENT
 
 
 def test_a_client_that_gets_at_a_node_itself_cannot_choose_its_address(
     place: Installation,
 ) -> None:
-    assert seen_from(place, STRANGER, place.nodes[0].url, "203.0.113.9") == STRANGER
+    assert seen_from(place, OTHER_CLIENT, place.nodes[0].url, "203.0.113.9") == OTHER_CLIENT
 
 
 def test_only_the_headers_of_the_trusted_outer_proxy_count(place: Installation) -> None:
     with place.other_front(CHAINED[place.kind]) as front:
         url = front.url
         assert seen_from(place, OUTER_PROXY, url, "203.0.113.9, 198.51.100.7") == "198.51.100.7"
-        assert seen_from(place, STRANGER, url, "198.51.100.7") == STRANGER
+        assert seen_from(place, OTHER_CLIENT, url, "198.51.100.7") == OTHER_CLIENT
 
 
 # ---- sockets -----------------------------------------------------------------------------------

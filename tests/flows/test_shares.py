@@ -1,4 +1,4 @@
-"""What strangers send takes neither the database nor the hashing from users and the node itself."""
+"""Unauthenticated clients exhaust neither the database nor the hashing of users and the node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.server import PASSWORD, Client, Usher, address, usher
 
-STRANGER, OWNER = "2001:db8:bad::1", "203.0.113.7"
+ATTACKER, OWNER = "2001:db8:bad::1", "203.0.113.7"
 
 
 async def post(server: Usher, path: str, body: dict[str, Any], ip: str) -> int:
@@ -65,7 +65,7 @@ def test_1300_concurrent_invalid_refresh_tokens_affect_no_other_client(database_
             return {"refresh_token": secrets.token_urlsafe(32)}
 
         flood = [
-            asyncio.create_task(post(server, "/api/auth/refresh", junk(), STRANGER))
+            asyncio.create_task(post(server, "/api/auth/refresh", junk(), ATTACKER))
             for _ in range(1300)
         ]
         await good_while(server, flood, known)
@@ -86,7 +86,7 @@ def test_500_concurrent_wrong_sign_ins_affect_no_other_client(database_kind: str
             return {"email": email, "password": "brass lantern 9", "client": "native"}
 
         flood = [
-            asyncio.create_task(post(server, "/api/auth/login", wrong(number), STRANGER))
+            asyncio.create_task(post(server, "/api/auth/login", wrong(number), ATTACKER))
             for number in range(500)
         ]
         await good_while(server, flood, known)

@@ -1,4 +1,4 @@
-"""What strangers' bytes reach first, as functions of bytes, with what must hold of each.
+"""The code that parses bytes of unauthenticated clients, as functions of bytes, with invariants.
 
 A target takes any bytes and returns, or raises AssertionError (a rule is broken) or whatever it
 should not have raised. `make fuzz` has atheris choose the bytes; test_targets.py tries what it has

@@ -224,13 +224,13 @@ def test_a_key_works_in_the_header_only(environment: Installation) -> None:
 async def test_members_get_what_is_pushed_as_given_with_the_room_beside(
     environment: Installation,
 ) -> None:
-    ada, bob, stranger = environment.user(), environment.user(), environment.user()
+    ada, bob, other_user = environment.user(), environment.user(), environment.user()
     room = channel(ada, bob, right="read")
     data = {"a": [1, 2.5, None, "ü"], "nested": {"b": True}}
     async with (
         talking(environment.server, ada) as a,
         talking(environment.server, bob) as b,
-        talking(environment.server, stranger) as s,
+        talking(environment.server, other_user) as s,
     ):
         for number, caller in enumerate((environment.admin, environment.key("publish"))):
             assert publish(caller, room, f"alarm.{number}", data).status == 204

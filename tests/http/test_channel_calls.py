@@ -257,20 +257,20 @@ def test_readers_and_writers_cannot_change_a_channel(server: Usher, right: str) 
 def test_an_unauthenticated_client_cannot_distinguish_a_private_channel_from_none(
     server: Usher,
 ) -> None:
-    owner, member, stranger = user(server), user(server), user(server)
+    owner, member, other_user = user(server), user(server), user(server)
     path, nowhere = opened(owner), f"/api/channels/{NOWHERE}"
     let_in(owner, path, member)
-    there = [stranger.get(path), *calls_of_a_manager(stranger, path, member)]
-    not_there = [stranger.get(nowhere), *calls_of_a_manager(stranger, nowhere, member)]
-    there.append(stranger.call("DELETE", member_path(path, stranger)))
-    not_there.append(stranger.call("DELETE", member_path(nowhere, stranger)))
+    there = [other_user.get(path), *calls_of_a_manager(other_user, path, member)]
+    not_there = [other_user.get(nowhere), *calls_of_a_manager(other_user, nowhere, member)]
+    there.append(other_user.call("DELETE", member_path(path, other_user)))
+    not_there.append(other_user.call("DELETE", member_path(nowhere, other_user)))
     for one, other in zip(there, not_there, strict=True):
         plain_refusal(one, 404, "not_found")
         assert one.text == other.text
         assert sorted(one.headers.keys()) == sorted(other.headers.keys())
     assert owner.get(path).body["name"] == "Herons"
     assert [m["id"] for m in owner.get(path).body["members"]] == [member.user["id"]]
-    assert all(item["id"] not in path for item in listed(stranger, "?limit=100"))
+    assert all(item["id"] not in path for item in listed(other_user, "?limit=100"))
 
 
 def test_a_deleted_channel_is_gone_for_everybody(server: Usher) -> None:

@@ -487,7 +487,7 @@ def test_the_response_does_not_reveal_that_another_account_has_the_address(
 
 
 def test_an_unconfirmed_address_cannot_be_restored(installation: Usher) -> None:
-    """It may have been a stranger's, by a mistake at the sign-up."""
+    """It may belong to another person, because of a mistake at the sign-up."""
     client, _, box = person(installation)
     new = address()
     assert client.post(EMAIL, {"email": new}).status == 204

@@ -377,6 +377,6 @@ def test_an_unlinked_account_can_be_linked_again(server: Usher, op: Provider) ->
         come_back(browser, link(browser))
         assert browser.call("DELETE", f"{ACCOUNTS}/mock").status == 204
     assert not linked(browser)
-    stranger = Client(server, browser=True)
-    come_back(stranger, begin(stranger))
-    assert stranger.get("/api/auth/me").body["id"] != browser.user["id"]
+    unauthenticated = Client(server, browser=True)
+    come_back(unauthenticated, begin(unauthenticated))
+    assert unauthenticated.get("/api/auth/me").body["id"] != browser.user["id"]

@@ -523,9 +523,9 @@ def test_sign_ins_are_counted(server: Usher, op: Provider) -> None:
 
 def posted(browser: Client, path: str, body: str, **headers: str) -> Answer:
     """What a provider's page posts: from another site, and without the cookies of ours."""
-    stranger = Client(browser.server)
+    unauthenticated = Client(browser.server)
     form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "https://idp.example"}
-    return stranger.call("POST", path, body.encode(), {**form, **headers})
+    return unauthenticated.call("POST", path, body.encode(), {**form, **headers})
 
 
 def test_an_answer_that_is_posted_signs_in_as_one_that_is_navigated_with(

@@ -73,8 +73,8 @@ def test_an_unknown_passkey_is_refused_like_a_wrong_password(server: Usher) -> N
     nobody, key = Client(server), made(sign_up(server))
     once = used(nobody, key)
     assert nobody.post(LOG_IN, {"credential": once, "client": "native"}).status == 200
-    stranger = SoftPasskey(origin(server), rp_id="localhost")
-    for credential in (once, used(nobody, stranger), {}, {"id": "x", "response": {}}):
+    other_passkey = SoftPasskey(origin(server), rp_id="localhost")
+    for credential in (once, used(nobody, other_passkey), {}, {"id": "x", "response": {}}):
         plain_refusal(nobody.post(LOG_IN, {"credential": credential}), 401, "unauthenticated")
     nothings: tuple[Any, ...] = (None, [], "x")
     for nothing in nothings:

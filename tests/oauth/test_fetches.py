@@ -1,4 +1,4 @@
-"""One fetch for all who wait, its failure too; and few that strangers cause."""
+"""Concurrent callers share a fetch and its failure; unauthenticated clients cause few fetches."""
 
 from __future__ import annotations
 

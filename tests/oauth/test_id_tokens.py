@@ -92,7 +92,7 @@ def test_each_fault_of_an_id_token_is_refused(fault: str, algorithm: Algorithm) 
         with pytest.raises(SignInRefused) as caught:
             exchanged(oidc(op))
         assert refused(caught).startswith(("ID token", "token"))
-        assert op.count("strangers_jwks") == 0, "nobody fetches what a token names"
+        assert op.count("foreign_jwks") == 0, "nobody fetches what a token names"
 
 
 @pytest.mark.parametrize("algorithm", get_args(Algorithm))
@@ -399,7 +399,7 @@ def test_each_forgery_is_refused_whatever_the_provider_says_it_signs_with(
         with pytest.raises(SignInRefused) as caught:
             check()
         refused(caught)
-    assert op.count("strangers_jwks") == 0
+    assert op.count("foreign_jwks") == 0
 
 
 PRIVATE = "9188040d-6c67-4c5b-b112-36a304b66dad"
@@ -555,7 +555,7 @@ def test_each_forged_logout_token_is_refused(
     with pytest.raises(SignInRefused) as caught:
         heard(signed_in, signed_in.logout_token(signer=signer), untyped)
     refused(caught)
-    assert signed_in.count("strangers_jwks") == 0
+    assert signed_in.count("foreign_jwks") == 0
 
 
 @pytest.mark.parametrize("typ", ["logout+jwt", "Logout+JWT", "application/logout+jwt"])

@@ -353,7 +353,7 @@ def test_tokens_of_another_user_are_refused(op: Provider) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", ["alg_none", "key_of_stranger", "aud_wrong", "iss_other", "kid_unknown", "garbage"]
+    "fault", ["alg_none", "key_of_another", "aud_wrong", "iss_other", "kid_unknown", "garbage"]
 )
 def test_an_id_token_of_a_refresh_is_checked_once_what_came_is_there(
     op: Provider, fault: str

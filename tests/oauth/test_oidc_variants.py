@@ -248,7 +248,7 @@ def test_and_is_refused_where_it_is_not_for_us(op: Provider, claims: dict[str, A
         exchanged(oidc(op))
 
 
-@pytest.mark.parametrize("signer", ["none", "stranger", "jku", "client_secret", "pem"])
+@pytest.mark.parametrize("signer", ["none", "foreign", "jku", "client_secret", "pem"])
 def test_and_where_it_is_forged(op: Provider, signer: Signer) -> None:
     op.claims_in = "userinfo"
     op.signed_userinfo, op.userinfo_signer = {}, signer

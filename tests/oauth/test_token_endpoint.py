@@ -381,10 +381,10 @@ def test_a_header_has_both_parts_encoded_as_in_a_form(op: Provider) -> None:
 def test_a_wrong_secret_is_no_end_of_anything(op: Provider) -> None:
     client, verifier = client_of(op), new_verifier()
     code = code_from(op, client, verifier)
-    stranger = OAuthClient(op.client_id, Secret("guessed"), callback())
+    other_client = OAuthClient(op.client_id, Secret("guessed"), callback())
     for method in (POST, BASIC):
         with pytest.raises(ProviderUnavailable, match="invalid_client"):
-            stranger.exchange(op.url("token"), method, code, verifier)
+            other_client.exchange(op.url("token"), method, code, verifier)
 
 
 def test_a_netrc_of_the_machine_is_not_used(

@@ -209,12 +209,12 @@ async def test_with_a_wrong_key_nothing_begins_and_nothing_ends(
     async with a_node(database_url, op) as parts:
         await parts.services.health.check()
         way = await came_to(parts)
-    async with a_node(database_url, op) as stranger:  # with keys of its own
-        await stranger.services.health.check()
+    async with a_node(database_url, op) as other_node:  # with keys of its own
+        await other_node.services.health.check()
         with pytest.raises(Unavailable):
-            await stranger.oauth.flow.begin(NAME, "/")
+            await other_node.oauth.flow.begin(NAME, "/")
         with pytest.raises(Unavailable):
-            await finished(stranger, way)
+            await finished(other_node, way)
         assert op.count("token") == 0
 
 

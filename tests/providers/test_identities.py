@@ -490,8 +490,8 @@ async def test_an_unverified_new_address_makes_the_old_one_unverified(
         again = await sign_in(parts, person(email=email, verified=not spelt_as_ours))
         assert again.user.id == ada.id
         assert await emails(parts) == {ada.id: ("old@example.org", False)}
-        stranger = person("b", "old@example.org")
-        await refused(parts, Reason.NO_ACCOUNT, stranger, settings("other"))
+        other_profile = person("b", "old@example.org")
+        await refused(parts, Reason.NO_ACCOUNT, other_profile, settings("other"))
         await sign_in(parts, person(email="old@example.org"))
         assert await emails(parts) == {ada.id: ("old@example.org", True)}
 

@@ -243,7 +243,7 @@ async def test_what_is_not_to_be_trusted_ends_nothing_and_uses_nothing_up(
             "a.b.c",
             op.id_tokens[-1],
             op.logout_token(jti="mine", signer="none"),
-            op.logout_token(jti="mine", signer="stranger"),
+            op.logout_token(jti="mine", signer="foreign"),
             op.logout_token(jti="mine", aud="another"),
             op.logout_token(jti="mine", header={"typ": "JWT"}),
         ):
@@ -330,8 +330,8 @@ async def test_there_may_be_no_such_place(database_url: str, op: Provider) -> No
 async def test_nor_can_a_wrong_key_find_it(database_url: str, op: Provider) -> None:
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
-    async with a_node(database_url, op) as stranger:
-        assert await stranger.oauth.logout.end_session_url(ada.claims.sid, BACK) is None
+    async with a_node(database_url, op) as other_node:
+        assert await other_node.oauth.logout.end_session_url(ada.claims.sid, BACK) is None
 
 
 @pytest.mark.gen_test

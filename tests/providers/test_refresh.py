@@ -543,12 +543,12 @@ async def test_with_a_wrong_key_nothing_is_asked_and_nothing_lost(
     async with a_node(database_url, op) as parts:
         ada = await sign_in(parts)
         before = await only_set(parts)
-    async with a_node(database_url, op) as stranger:  # with keys of its own
-        stranger.clock.forward(WHILE)
+    async with a_node(database_url, op) as other_node:  # with keys of its own
+        other_node.clock.forward(WHILE)
         with pytest.raises(DecryptionFailed):
-            await valid(stranger, ada)
-        await stranger.oauth.refresh.keep()
-        assert await only_set(stranger) == before
+            await valid(other_node, ada)
+        await other_node.oauth.refresh.keep()
+        assert await only_set(other_node) == before
         assert calls(op) == 0
 
 

@@ -1,4 +1,4 @@
-"""Refresh tokens that are none cost no look-up; good ones get in whatever strangers send."""
+"""Invalid refresh tokens cost no look-up; valid ones are accepted whatever attackers send."""
 
 from __future__ import annotations
 

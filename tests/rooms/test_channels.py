@@ -251,8 +251,8 @@ async def test_rights_of_many_users_are_asked_for_a_bounded_number_at_a_time(
     monkeypatch.setattr("services.rooms.channels.USERS_AT_ONCE", 3)
     async with bench(database_url) as b:
         members = [await b.member() for _ in range(5)]
-        strangers = [await b.user() for _ in range(4)]
-        asked = [x for pair in zip(members, [*strangers, "none"], strict=True) for x in pair]
+        other_users = [await b.user() for _ in range(4)]
+        asked = [x for pair in zip(members, [*other_users, "none"], strict=True) for x in pair]
         expected = dict.fromkeys(members, Grant(WRITE, b.now))
         assert await b.channels.grants_in(b.id, [*asked, *asked]) == expected
         assert await b.parts.database.run(grants_in, b.id, asked) == expected
@@ -370,11 +370,11 @@ async def test_the_owner_can_neither_be_removed_nor_leave_nor_be_demoted(databas
 @pytest.mark.gen_test
 async def test_an_unknown_user_or_member_is_not_found(database_url: str) -> None:
     async with bench(database_url) as b:
-        stranger = await b.user()
+        other_user = await b.user()
         for call in (
             b.channels.put_member(b.owner, b.id, "nobody"),
             b.channels.remove_member(b.owner, b.id, "nobody"),
-            b.channels.remove_member(b.owner, b.id, stranger),
+            b.channels.remove_member(b.owner, b.id, other_user),
         ):
             with pytest.raises(NotFound):
                 await call
@@ -457,20 +457,20 @@ async def test_a_change_without_effect_on_rights_notifies_no_user(database_url: 
 @pytest.mark.gen_test
 async def test_a_change_that_cannot_be_recorded_is_not_made(database_url: str) -> None:
     async with bench(database_url) as b:
-        member, stranger = await b.member(), await b.user()
+        member, other_user = await b.member(), await b.user()
         await b.parts.database.run(lambda db: db.execute_sql("DROP TABLE revocations"))
         for call in (
             b.channels.create(b.owner, "Another"),
             b.channels.update(b.owner, b.id, private=False),
             b.channels.update(b.owner, b.id, roles={"user": "read"}),
-            b.channels.put_member(b.owner, b.id, stranger),
+            b.channels.put_member(b.owner, b.id, other_user),
             b.channels.remove_member(b.owner, b.id, member),
             b.channels.delete(b.owner, b.id),
         ):
             with pytest.raises(peewee.DatabaseError):
                 await call
         assert await b.grant(member) == Grant(WRITE, b.now)
-        assert await b.grant(stranger) is None
+        assert await b.grant(other_user) is None
         assert len(await b.rows(Channel)) == 1
 
 

@@ -656,7 +656,7 @@ def test_the_node_and_users_do_not_stand_behind_unauthenticated_clients(database
         async with opened(database_url, timeout=60) as database:
             done = 0
 
-            async def stranger(number: int) -> None:
+            async def unauthenticated(number: int) -> None:
                 nonlocal done
                 database.callers.enter("unauthenticated", f"192.0.2.{number % 4}")
                 await database.run(lasting)
@@ -668,7 +668,7 @@ def test_the_node_and_users_do_not_stand_behind_unauthenticated_clients(database
                 await database.ping()
                 return done - before
 
-            flood = [asyncio.create_task(stranger(number)) for number in range(200)]
+            flood = [asyncio.create_task(unauthenticated(number)) for number in range(200)]
             await asyncio.sleep(0)
             for kind in KINDS_OF_OTHERS * 3:
                 # At most those that are under way already, and one of each in its turn.
@@ -687,12 +687,12 @@ def test_one_unauthenticated_client_does_not_fill_the_queue_of_the_others(
     async def check() -> None:
         async with opened(database_url, timeout=60, max_waiting=64) as database:
 
-            async def stranger(ip: str) -> None:
+            async def unauthenticated(ip: str) -> None:
                 database.callers.enter("unauthenticated", ip)
                 await database.run(lasting)
 
-            flood = [asyncio.create_task(stranger("192.0.2.1")) for _ in range(200)]
-            other = asyncio.create_task(stranger("192.0.2.2"))
+            flood = [asyncio.create_task(unauthenticated("192.0.2.1")) for _ in range(200)]
+            other = asyncio.create_task(unauthenticated("192.0.2.2"))
             await other
             found = await asyncio.gather(*flood, return_exceptions=True)
             assert sum(isinstance(error, Busy) for error in found) >= 150

@@ -20,9 +20,9 @@ PATHS: Mapping[str, str] = {
     "jwks": "/jwks",
     "revoke": "/revoke",
     "end_session": "/end_session",
-    "strangers_jwks": "/strangers-jwks",
+    "foreign_jwks": "/foreign-jwks",
 }
-"""Place to path under the issuer. `strangers_jwks` is where forged tokens point."""
+"""Place to path under the issuer. `foreign_jwks` is where forged tokens point."""
 
 
 BASIC = ("client_secret_basic",)
@@ -134,4 +134,4 @@ class State(FaultyService):
         self.keys = [Key(last.algorithm, last.number + 1)]
 
     def signing(self) -> Signing:
-        return Signing(self.keys[0], self.client_secret, self.url("strangers_jwks"))
+        return Signing(self.keys[0], self.client_secret, self.url("foreign_jwks"))

@@ -342,7 +342,7 @@ def test_a_logout_closes_the_sockets_of_its_session_and_no_others(
         joined(installation, by_header(eve.token)) as one,
         joined(installation, target=f"/ws?ticket={eve.ticket()}") as two,
         joined(installation, by_header(elsewhere.token)) as other,
-        joined(installation, by_header(ada.token)) as stranger,
+        joined(installation, by_header(ada.token)) as other_user,
     ):
         assert eve.post("/api/auth/logout").status == 204
         # The logout is acknowledged: nothing sent from now on is answered.
@@ -352,16 +352,16 @@ def test_a_logout_closes_the_sockets_of_its_session_and_no_others(
             ends(end, 4410, "session_revoked", "login")
             assert len(end.events) == 1, end
         other.lives()
-        stranger.lives()
+        other_user.lives()
 
 
 def test_a_stopping_server_asks_everybody_to_come_back(socket_kind: str) -> None:
     with usher(socket_kind) as server:
         client = sign_up(server)
-        with joined(server, by_header(client.token)) as known, RawClient(server) as stranger:
-            stranger.upgrade()
+        with joined(server, by_header(client.token)) as known, RawClient(server) as unauthenticated:
+            unauthenticated.upgrade()
             server.process.terminate()
-            for socket in (known, stranger):
+            for socket in (known, unauthenticated):
                 end = socket.ending()
                 assert (end.code, end.reason) == (1012, "service_restart")
                 after = end.closing.pop("after")

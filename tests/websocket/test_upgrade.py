@@ -406,8 +406,8 @@ def test_the_explicit_credential_is_the_one_that_counts(door: Usher) -> None:
 def test_an_explicit_credential_with_the_cookie_of_another_session_closes_with_4400(
     door: Usher, ada: Client, ada_in_a_browser: Client
 ) -> None:
-    stranger = sign_up(door, browser=True)
-    for other in (ada_in_a_browser, stranger):  # the same user's other session, and another user
+    other_user = sign_up(door, browser=True)
+    for other in (ada_in_a_browser, other_user):  # the same user's other session, and another user
         cookie = by_cookie(other)
         assert closing(door, cookie + by_header(ada.token)) == BAD_REQUEST
         assert closing(door, cookie + by_subprotocol(ada.token)) == BAD_REQUEST
