@@ -210,8 +210,8 @@ def test_a_log_that_is_not_read_blocks_no_caller_and_is_bounded() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[0] == "0"
     assert len(lines) <= MAX_WAITING + 3
-    (told,) = [line for line in lines if "could not be written" in line]
-    assert int(told.split()[1]) >= 498
+    (reported,) = [line for line in lines if "could not be written" in line]
+    assert int(reported.split()[1]) >= 498
 
 
 def test_a_closed_stream_is_not_an_error() -> None:

@@ -94,8 +94,8 @@ def test_the_start_screen_shows_where_everything_is(database_kind: str) -> None:
         screen = [line.strip() for line in server.output if line.startswith("  ")]
         assert screen[0].startswith("Usher ")
         assert screen[0].endswith(" is ready")
-        told = dict(line.split(None, 1) for line in screen[1:-1])
-        assert told == {
+        reported = dict(line.split(None, 1) for line in screen[1:-1])
+        assert reported == {
             "Open": f"http://localhost:{server.port}",
             "Socket": f"ws://localhost:{server.port}/ws",
             "Listens": f"http://127.0.0.1:{server.port}",

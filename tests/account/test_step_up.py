@@ -159,9 +159,9 @@ def test_backends_see_the_new_authentication(server: Usher) -> None:
     backend.token = key
     form = f"token={admin.token}".encode()
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    told = backend.call("POST", "/api/introspect", form, headers).body
-    assert told["auth_time"] == said(admin)["auth_time"]
-    assert told["acr"] == "1"
+    response = backend.call("POST", "/api/introspect", form, headers).body
+    assert response["auth_time"] == said(admin)["auth_time"]
+    assert response["acr"] == "1"
     # The key itself proves nothing of the kind, and needs not.
     assert disable(backend, sign_up(server)).status == 200
 

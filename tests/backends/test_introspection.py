@@ -1,4 +1,4 @@
-"""Introspection: what is told of each kind of credential, at what cost, and when no more."""
+"""Introspection of each kind of credential: its result, its cost, and its end."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ async def test_only_access_tokens_and_app_tokens_are_introspected(database_url: 
             "acr": "1",
         }
         app = await issue(parts, login)
-        told = msgspec.to_builtins(await look(app.token.reveal()))
-        assert told == found | {"aud": "shop", "exp": now + 300}
+        response = msgspec.to_builtins(await look(app.token.reveal()))
+        assert response == found | {"aud": "shop", "exp": now + 300}
         ticket = (await parts.tickets.issue(claims)).reveal()
         _, key = await parts.api_keys.create("k", ["read"], await parts.user("Root", "admin"))
         refresh = login.refresh_token.reveal()

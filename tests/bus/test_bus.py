@@ -36,7 +36,7 @@ NO_ID += ["9" * 20 + "-0", "1-" + "9" * 20, "9" * 5000 + "-0", "1-0\r\nFLUSHALL"
 
 @dataclass
 class Ear:
-    """A listener that notes what it is told."""
+    """A listener that records its calls."""
 
     kept_messages: list[tuple[str, LoggedMessage]] = field(default_factory=list)
     said: list[tuple[str, bytes]] = field(default_factory=list)

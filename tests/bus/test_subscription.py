@@ -39,10 +39,10 @@ class CutWhileItIsMade(RedisAddress):
         if self.cuts:
             self.cuts -= 1
             lost = asyncio.Event()
-            told = protocol.connection_lost
+            reported = protocol.connection_lost
 
             def connection_lost(exc: Exception | None) -> None:
-                told(exc)
+                reported(exc)
                 lost.set()
 
             protocol.connection_lost = connection_lost  # type: ignore[method-assign]  # to know when

@@ -70,9 +70,9 @@ def back(client: JsClient, link: Link, scripted: Scripted, *rooms: str) -> Link:
 
 
 def heard(client: JsClient) -> tuple[str, Any]:
-    """The next message that the page is told: its room and what it says."""
-    told = client.next("event", lambda frame: frame["event"] == "message")["detail"]["data"]
-    return told["room"], told["data"]
+    """The next message that the page receives: its room and data."""
+    reported = client.next("event", lambda frame: frame["event"] == "message")["detail"]["data"]
+    return reported["room"], reported["data"]
 
 
 def page(*numbers: int, room: str = ROOM, complete: bool = True, more: bool = False) -> Any:

@@ -110,7 +110,7 @@ def test_a_sign_in_is_gone_on_with_later(place: Place, run: Run[Any]) -> None:
         async with Usher(place.server.url, on_refresh_token=kept.append) as usher:
             await usher.resume(kept[-1])
             assert (await usher.me()).name == "Ada"
-            assert len(kept) == 2, "the app is told the new one"
+            assert len(kept) == 2, "the app receives the new one"
             assert usher.refresh_token == kept[-1]
             await usher.sign_out()
         async with Usher(place.server.url) as usher:

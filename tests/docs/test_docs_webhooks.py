@@ -113,8 +113,8 @@ def test_openapi_describes_each_event() -> None:
     document = openapi_document((*API_ROUTES, *DOCUMENT_ROUTES), about)
     assert list(document["webhooks"]) == list(get_args(EventType))
     for row in table(TEXT, "type")[:-1]:
-        told = document["webhooks"][row[0].strip("`")]["post"]["requestBody"]
-        data = told["content"]["application/json"]["schema"]["properties"]["data"]
+        reported = document["webhooks"][row[0].strip("`")]["post"]["requestBody"]
+        data = reported["content"]["application/json"]["schema"]["properties"]["data"]
         name = data["$ref"].rpartition("/")[2]
         members = document["components"]["schemas"][name]["properties"]
         listed = re.match(r"`([a-z_, ]+)`", row[1])

@@ -18,7 +18,7 @@ def errors(metrics: Metrics, loop: str) -> float:
 
 
 class Work:
-    """Counts its turns, and fails in those it is told to."""
+    """Counts its runs, and fails in the given ones."""
 
     def __init__(self, *faults: Exception | None) -> None:
         self.faults = list(faults)
@@ -80,7 +80,7 @@ async def test_an_unavailable_redis_is_counted_and_not_logged_at_each_run(
         await within(work.enough.wait())
         await background.close()
     assert errors(metrics, "redis") == 2
-    assert caplog.records == [], "the store has told, once"
+    assert caplog.records == [], "the store has logged it once"
 
 
 @pytest.mark.gen_test

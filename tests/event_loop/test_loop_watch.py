@@ -37,7 +37,7 @@ async def test_a_stall_is_reported_before_the_caller_continues() -> None:
     assert stalls == [STALL_SECONDS]
     clock.forward(0.1)
     assert watch.check(), "until what was missed has been read"
-    assert stalls == [STALL_SECONDS], "told once"
+    assert stalls == [STALL_SECONDS], "reported once"
     watch.caught_up()
     assert not watch.check()
     watch.stop()

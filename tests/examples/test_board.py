@@ -44,8 +44,8 @@ def started(folder: Path, *options: str) -> Iterator[Board]:
     ports = [str(free_port()) for _ in range(3)]
     chosen = ("--ports", *ports, "--data-dir", str(folder), *options)
     with running_example("examples/board/run.py", *chosen, ready="Open the page.") as said:
-        told = dict(line.split() for line in said if len(line.split()) == 2)
-        yield Board(told["Page"], told["Backend"], told["Usher"])
+        reported = dict(line.split() for line in said if len(line.split()) == 2)
+        yield Board(reported["Page"], reported["Backend"], reported["Usher"])
 
 
 @pytest.fixture(scope="module")

@@ -508,7 +508,7 @@ def test_no_token_ticket_or_address_is_in_the_log() -> None:
         parts = (ticket, ticket[2:], token, token.split(".")[1], token.split(".")[2], email)
         for secret in parts:
             assert secret not in server.log
-        assert "refused" in server.log  # the refusals are told, without what was refused
+        assert "refused" in server.log  # the refusals are logged, without the refused input
 
 
 def test_random_garbage_from_a_hundred_sides_at_once_is_outlived(

@@ -331,7 +331,7 @@ async def test_a_token_expires_with_notice_unless_it_is_refreshed_in_time(
             reply = await ask(socket, "token-refresh", {"token": new_token(client)})
             later = reply["data"]["expires_at"]
             assert later > expires_at + 0.5
-            # It goes on past the end of the first token, and is told of the end of the second.
+            # It continues past the end of the first token, and is notified of that of the second.
             assert await event(socket, "token-expiring") == {"expires_at": later}
             assert time.time() > expires_at - 0.2
             assert await lives(socket)

@@ -180,12 +180,12 @@ def _revoke_from_outside(installation: Nodes, client: Client) -> None:
 
 def _sessions_of(name: str, client: Client) -> list[str]:
     mark = secrets.token_hex(4)
-    told = postgres_server().psql(
+    reported = postgres_server().psql(
         name,
         f"SELECT '{mark}' || id || '{mark}' FROM login_sessions "
         f"WHERE user_id = '{client.user['id']}'",
     )
-    return told.split(mark)[1::2]
+    return reported.split(mark)[1::2]
 
 
 @pytest.mark.slow  # a lease long, and more

@@ -92,7 +92,7 @@ def test_of_120_wrong_sign_ins_30_at_a_time_on_two_nodes_100_are_looked_at(pair:
     answers = guesses(pair, [email], 120)
     assert statuses(answers) == {401: 100, 429: 20}
     true_wait(next(answer for answer in answers if answer.status == 429))
-    # The right one is not tried either; else it could be told from the wrong ones.
+    # The right one is not tried either; otherwise it could be distinguished from the wrong ones.
     true_wait(sign_in(pair, email, PASSWORD, "2001:db8:bad::ffff", 1))
     assert sign_in(pair, email, PASSWORD, OWNER).status == 200
     # A neighbour in another /64 is somebody else.

@@ -222,8 +222,8 @@ async def test_with_every_message_lost_rights_still_go_within_three_seconds(
         ):
             for change, inside in ((let_in, True), (put_out, False)) * 2:
                 await blocking(change, ann, room, bob)
-                told = await b.next("access-changed", seconds=WITHOUT_MESSAGES)
-                assert (room in told["rooms"]) is inside
+                reported = await b.next("access-changed", seconds=WITHOUT_MESSAGES)
+                assert (room in reported["rooms"]) is inside
                 await a.say(room, inside)
                 await a.hears(room, inside)
             await b.settle()
@@ -301,7 +301,7 @@ async def test_redis_may_crash_and_restart_empty_during_traffic(
             part = await b.ok("history", {"room": room, "after": known["id"]})
             assert part["complete"] is False
             await b.sees(room, a.id, b.id, seconds=15)
-            # And what was told before still counts.
+            # Earlier revocations still apply.
             await blocking(put_out, ann, room, bob)
             await b.next("access-changed")
             assert room not in (await b.ok("join-channels"))["rooms"]
@@ -318,8 +318,8 @@ async def test_without_redis_revocations_and_rights_still_count_on_every_node(
         async with talking(both[0], ann) as a:
             both.redis.kill()
             await blocking(put_out, ann, room, bob)
-            told = await b.next("access-changed", seconds=WITHOUT_MESSAGES)
-            assert room not in told["rooms"]
+            reported = await b.next("access-changed", seconds=WITHOUT_MESSAGES)
+            assert room not in reported["rooms"]
             assert await b.refused("message", {"room": room, "data": 1}) == "forbidden"
             assert await a.refused("message", {"room": room, "data": 1}) == "unavailable"
             assert await a.refused("usage", {"model": "m"}) == "unavailable"

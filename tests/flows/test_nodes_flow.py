@@ -182,8 +182,8 @@ async def test_presence_and_live_sockets_are_those_of_all_nodes(three: Nodes) ->
         assert (await a.next("presence", lambda d: d["left"]))["left"] == [first.member]
         for talker in (a, other):
             await talker.sees(room, a.id)
-        told = [f["data"] for f in a.events if f["event"] == "presence" and f["data"]["left"]]
-        assert len(told) == 1, "who is on two nodes comes and goes once"
+        reported = [f["data"] for f in a.events if f["event"] == "presence" and f["data"]["left"]]
+        assert len(reported) == 1, "who is on two nodes comes and goes once"
 
 
 @pytest.mark.gen_test(timeout=60)
@@ -327,9 +327,9 @@ def _disconnect(three: Nodes, client: Client, email: str) -> None:
 
 def _reset_password(three: Nodes, client: Client, email: str) -> None:
     words = ("reset-password", email, "--json")
-    told = run_command(three[1].environment, *words, timeout=PATIENCE * 3).stdout
-    assert json.loads(told)["url"].startswith(three.settings["PUBLIC_URL"])
-    token = json.loads(told)["url"].rpartition("=")[2]
+    reported = run_command(three[1].environment, *words, timeout=PATIENCE * 3).stdout
+    assert json.loads(reported)["url"].startswith(three.settings["PUBLIC_URL"])
+    token = json.loads(reported)["url"].rpartition("=")[2]
     reset = {"token": token, "new_password": "another quiet heron 8"}
     assert Client(three[0]).post("/api/auth/password/reset", reset).status == 204
 

@@ -47,12 +47,12 @@ class App(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        told = {
+        reported = {
             "method": self.command,
             "body": self.rfile.read(length).decode(),
             "headers": {name.lower(): value for name, value in self.headers.items()},
         }
-        body = json.dumps(told).encode()
+        body = json.dumps(reported).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -202,12 +202,12 @@ def test_the_app_gets_the_caller_and_clients_cannot_forge_it(place: Place) -> No
     for headers in ({}, FORGED):
         answer = ada.call("GET", "/app/x?a=b", None, headers)
         assert answer.status == 200, answer.text
-        told = answer.body["headers"]
-        assert told["x-usher-user-id"] == ada.user["id"]
-        assert told["x-usher-user-name"] == "Ada"
-        assert told["x-usher-role"] == "user"
+        reported = answer.body["headers"]
+        assert reported["x-usher-user-id"] == ada.user["id"]
+        assert reported["x-usher-user-name"] == "Ada"
+        assert reported["x-usher-role"] == "user"
         (session,) = ada.get("/api/sessions").body["items"]
-        assert told["x-usher-session-id"] == session["id"]
+        assert reported["x-usher-session-id"] == session["id"]
 
 
 def test_without_a_credential_nothing_reaches_the_app(place: Place) -> None:

@@ -52,7 +52,7 @@ async def says(talker: Talker, room: str, data: int) -> bool:
 
 
 def taken(talker: Talker, room: str) -> list[str]:
-    """The ids of the messages that came, and `gap` where one was told."""
+    """The ids of the received messages, and `gap` for each reported one."""
     found = []
     for frame in talker.events:
         if frame["event"] == "message" and frame["data"]["room"] == room:

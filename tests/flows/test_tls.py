@@ -97,8 +97,8 @@ async def test_a_socket_is_closed_by_a_logout_as_without_tls(
     assert ada.token is not None
     async with await joined(server, ada.token, trusting(pair[0])) as client:
         await asyncio.to_thread(ada.post, "/api/auth/logout")
-        told = json.loads(await asyncio.wait_for(client.recv(), PATIENCE))
-        assert (told["event"], told["data"]["code"]) == ("closing", 4410)
+        reported = json.loads(await asyncio.wait_for(client.recv(), PATIENCE))
+        assert (reported["event"], reported["data"]["code"]) == ("closing", 4410)
         await asyncio.wait_for(client.wait_closed(), PATIENCE)
         assert client.close_code == 4410
 

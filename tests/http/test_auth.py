@@ -211,9 +211,9 @@ def test_an_address_has_one_account_however_it_is_spelt(server: Usher, change: A
 def test_a_weak_password_is_refused_with_advice(server: Usher, password: str) -> None:
     body = {"email": address(), "password": password, "name": "Ada", "client": "native"}
     answer = Client(server).post("/api/auth/signup", body)
-    told = problem(answer, 400, "weak_password")
-    assert told["suggestions"]
-    assert all(isinstance(text, str) and text for text in told["suggestions"])
+    reported = problem(answer, 400, "weak_password")
+    assert reported["suggestions"]
+    assert all(isinstance(text, str) and text for text in reported["suggestions"])
     assert password.encode() not in answer.text
 
 
@@ -252,9 +252,9 @@ def test_long_and_unusual_passwords_are_accepted_as_they_are(server: Usher, pass
 )
 def test_an_invalid_address_or_name_is_a_bad_request(server: Usher, field: str, value: str) -> None:
     body = credentials(address(), name="Ada") | {field: value}
-    told = problem(Client(server).post("/api/auth/signup", body), 400, "bad_request")
-    assert told["field"] == field
-    assert told["detail"].startswith(f"{field}: ")
+    reported = problem(Client(server).post("/api/auth/signup", body), 400, "bad_request")
+    assert reported["field"] == field
+    assert reported["detail"].startswith(f"{field}: ")
 
 
 # ---- signing in -----------------------------------------------------------------------------
@@ -353,7 +353,7 @@ def test_an_expired_token_says_that_it_can_be_refreshed(database_kind: str) -> N
         native, browser = sign_up(server), sign_up(server, browser=True)
         time.sleep(0.25)  # only time expires a token
         plain_refusal(native.get("/api/auth/me"), 401, "token_expired")
-        # Its cookie outlives it, so that a browser is told the same.
+        # Its cookie outlives it, so that a browser gets the same error.
         plain_refusal(browser.get("/api/auth/me"), 401, "token_expired")
         # An expired token may still end its session.
         assert native.post("/api/auth/logout").status == 204

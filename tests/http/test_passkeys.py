@@ -132,8 +132,8 @@ def test_an_address_of_numbers_has_none_and_says_what_works(server: Usher) -> No
     with usher("sqlite", PORT=port, PUBLIC_URL=f"http://127.0.0.1:{port}") as own:
         client = sign_up(own)
         for path in (OPTIONS, f"{PASSKEYS}/options"):
-            told = problem(client.post(path), 409, "no_rp_id")
-            assert f"http://localhost:{port}" in told["detail"]
+            reported = problem(client.post(path), 409, "no_rp_id")
+            assert f"http://localhost:{port}" in reported["detail"]
 
 
 def test_an_administrator_removes_the_factors_of_a_user() -> None:

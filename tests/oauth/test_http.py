@@ -106,10 +106,10 @@ def test_what_was_cut_off_is_said_in_the_log(op: Provider, fault: str) -> None:
     op.drip_interval = 0.05
     # Where nothing comes at all the limit of a single read ends just behind that of the whole
     # call, and on a busy machine now and then before it.
-    told = r"no complete response within 0\.7 s"
+    reported = r"no complete response within 0\.7 s"
     if fault in {"slow", "held"}:
-        told += "|ReadTimeout"
-    with hurried(seconds=SECONDS), pytest.raises(ProviderUnavailable, match=told):
+        reported += "|ReadTimeout"
+    with hurried(seconds=SECONDS), pytest.raises(ProviderUnavailable, match=reported):
         get_json(op.url("discovery"))
 
 

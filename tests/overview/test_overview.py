@@ -116,7 +116,7 @@ async def test_every_node_shows_all_nodes(database_kind: str) -> None:
 
 
 def is_complete(seen: Seen) -> bool:
-    """Whether both nodes have told of their sockets, and of a step."""
+    """Whether both nodes have reported their sockets and a step."""
     sockets = sorted(n["sockets"] for n in seen["nodes"])
     steps = all(n["series"]["joins"] for n in seen["nodes"])
     return bool(seen["complete"] and sockets == [1, 2] and steps)

@@ -92,7 +92,7 @@ async def test_concurrent_requests_for_metrics_share_one_response() -> None:
             asked = [asyncio.create_task(pair.worker.expose(pair.own)) for _ in range(50)]
             message = await pair.next()
             assert isinstance(message, Collect)
-            # Whoever asks now must not be told what was before, and shares the next answer.
+            # A caller that arrives now must not get the earlier result, and shares the next one.
             asked_later = [asyncio.create_task(pair.worker.expose(pair.own)) for _ in range(50)]
             pair.link.send(Collected(message.number, {"2": pair.own()}))
             texts = await within(asyncio.gather(*asked))

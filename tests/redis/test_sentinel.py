@@ -187,7 +187,7 @@ def test_tls_is_spoken_to_sentinels_and_servers(tmp_path: Path) -> None:
 
 
 class Heard:
-    """A listener that keeps what it is told."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []

@@ -343,7 +343,7 @@ async def subscribed(bus: RedisBus, room: str) -> None:
 
 
 class Heard:
-    """A listener that keeps what it is told."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []

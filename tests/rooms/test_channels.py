@@ -34,17 +34,17 @@ HOUR = 3600.0
 
 
 class Telling:
-    """Real revocations; beside them, the "access" rows that are committed when they are told."""
+    """Real revocations; also records the "access" rows that are committed when announced."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self.record = parts, parts.revocations.record
-        self.told: list[tuple[str, str, str]] = []
+        self.reported: list[tuple[str, str, str]] = []
 
     async def publish(self, revocations: Sequence[Revocation]) -> None:
         committed = await self._parts.database.run(_access_rows)
         for entry in revocations:
             assert (entry.subject, entry.user_id, entry.reason) in committed
-            self.told.append((entry.subject, entry.user_id, entry.reason))
+            self.reported.append((entry.subject, entry.user_id, entry.reason))
         await self._parts.revocations.publish(revocations)
 
 
@@ -88,9 +88,9 @@ class Bench:
 
     def new_changes(self) -> list[tuple[str, str]]:
         """Whose rights changed since the last time that this was asked, and why."""
-        told, self.telling.told = self.telling.told, []
-        assert {subject for subject, _, _ in told} <= {self.id}
-        return [(user_id, reason) for _, user_id, reason in told]
+        reported, self.telling.reported = self.telling.reported, []
+        assert {subject for subject, _, _ in reported} <= {self.id}
+        return [(user_id, reason) for _, user_id, reason in reported]
 
 
 @asynccontextmanager
@@ -412,7 +412,7 @@ async def test_a_manager_that_shuts_itself_out_sees_what_it_left(database_url: s
             await b.channels.get(user, b.id)
 
 
-# ---- what is told --------------------------------------------------------------------------
+# ---- announcements -------------------------------------------------------------------------
 
 
 @pytest.mark.gen_test
@@ -436,7 +436,7 @@ async def test_every_change_of_a_right_is_announced_after_the_commit(database_ur
         await channels.delete(b.owner, b.id)
         assert b.new_changes() == [("*", "channel_deleted")]
         public = await channels.create(b.owner, "Public", private=False)
-        assert b.telling.told == [
+        assert b.telling.reported == [
             (public.id, b.owner, "channel_opened"),
             (public.id, "*", "channel_opened"),
         ]

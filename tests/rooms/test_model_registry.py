@@ -127,7 +127,7 @@ async def test_the_rows_are_read_anew_after_a_while_whatever_redis_missed(
         assert not await parts.models.is_known("claude")
         assert 0 < redis_server.ask("TTL", REGISTRY_KEY) <= REGISTRY_SECONDS
         await parts.database.run(strike_out)
-        assert not await parts.models.is_known("claude"), "nobody has told Redis"
+        assert not await parts.models.is_known("claude"), "Redis does not have it"
         redis_server.ask("PEXPIRE", REGISTRY_KEY, 0)
         assert await parts.models.is_known("claude")
 

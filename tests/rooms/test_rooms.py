@@ -94,7 +94,7 @@ class Installation:
         await asyncio.sleep(0)  # what is said in one turn of the loop goes out at its end
 
     async def miss(self, *bodies: str) -> None:
-        """Said while the line is lost; nobody is told yet that it is back."""
+        """Messages sent while the connection is lost; the reconnect is not announced yet."""
         self.bus.lose(ROOM)
         await self.say(*bodies)
         self.bus.find(ROOM)

@@ -188,7 +188,7 @@ async def test_a_revocation_in_redis_is_refused_before_the_database_is_asked(
     async with node(database_url, redis_server) as here, node(database_url, redis_server) as there:
         login = await here.signed_in()
         await logout(here, login)
-        assert not there.revocations.names(login.claims), "only Redis has told this node"
+        assert not there.revocations.names(login.claims), "only Redis has it"
         await database_away(there)
         await refused(there, login)
         assert database_joins(there, "unknown_to_redis") == 0

@@ -1,4 +1,4 @@
-"""What nodes tell each other over a real Redis, and what becomes of it when it is lost."""
+"""Messages between nodes over a real Redis, also when Redis is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OTHER = Revocation("role", "bob", "bob", "role_changed", 2.5, 8, "admin")
 
 
 class Noting:
-    """What a node was told, in place of its revocations."""
+    """Records the messages to a node, in place of its revocations."""
 
     def __init__(self, parts: Parts, closes: int = 0) -> None:
         self.heard: list[Revocation] = []
@@ -209,10 +209,10 @@ async def test_news_hold_ids_and_no_address(database_url: str, redis_server: Rea
     async with nodes(database_url, redis_server, "a") as (a,):
         login = await a.signed_in()
         await a.session_ends.end(login.user.id, login.claims.sid, "logout", login.claims.jti)
-        told = str(redis_server.ask("XRANGE", log_key(CONTROL_ROOM), "-", "+"))
-        assert login.claims.sid in told
+        reported = str(redis_server.ask("XRANGE", log_key(CONTROL_ROOM), "-", "+"))
+        assert login.claims.sid in reported
         for secret in (login.user.email, "@", login.access_token.reveal(), "Ada"):
-            assert secret not in told
+            assert secret not in reported
 
 
 # ---- acknowledgements ----------------------------------------------------------------------

@@ -29,20 +29,20 @@ LEASE = 30.0
 
 
 class CountingHub(Hub):
-    """A hub that notes what it is told."""
+    """A hub that records its calls."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[str] = []
+        self.reported: list[str] = []
 
     def hold(self) -> None:
-        self.told.append("hold")
+        self.reported.append("hold")
 
     def release(self) -> None:
-        self.told.append("release")
+        self.reported.append("release")
 
     def close_all(self, code: CloseCode, after: float | None = None) -> int:
-        self.told.append(code.reason)
+        self.reported.append(code.reason)
         return 0
 
 
@@ -55,13 +55,13 @@ class Watched:
     node_lease: NodeLease
 
     async def after(self, seconds: float) -> list[str]:
-        """Look for news so much later, and at the lease. Gives what the hub was told by then."""
+        """Read revocations and check the lease after so many seconds. Returns the hub's calls."""
         self.clock.forward(seconds)
         for learn in (self.node_lease.sweep, self.node_lease.receive):
             with suppress(UsherError):
                 await learn()
         await self.node_lease.enforce()
-        return self.hub.told
+        return self.hub.reported
 
 
 @asynccontextmanager
@@ -141,9 +141,9 @@ async def test_after_a_stall_sockets_are_held_until_the_rows_are_read(database_u
         w.watch.start()
         w.clock.forward(5)
         assert not w.node_lease.is_current()
-        assert w.hub.told == ["hold"]
+        assert w.hub.reported == ["hold"]
         await within(w.node_lease.wait_current())
-        assert w.hub.told == ["hold", "release"]
+        assert w.hub.reported == ["hold", "release"]
         assert w.node_lease.is_current()
 
 
@@ -157,7 +157,7 @@ async def test_a_node_that_stood_still_for_longer_than_its_lease_may_still_catch
         assert w.watch.check()
         await w.node_lease.enforce()
         await within(w.node_lease.wait_current())
-        assert w.hub.told == ["hold", "release"]
+        assert w.hub.reported == ["hold", "release"]
 
 
 @pytest.mark.gen_test
@@ -176,4 +176,4 @@ async def test_a_node_that_reads_nothing_after_a_stall_closes_its_sockets_with_t
 
         await until(a_while_later)
         assert w.clock() >= LEASE
-        assert w.hub.told == ["hold", "unavailable", "release"]
+        assert w.hub.reported == ["hold", "unavailable", "release"]

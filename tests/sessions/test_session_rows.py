@@ -106,7 +106,7 @@ async def test_ending_all_takes_as_many_statements_and_rows_for_one_as_for_thous
             taken.append(await parts.database.run(end))
             active = await parts.login_sessions.active(user)
             assert [row.id for row in active] == ([kept] if spare else [])
-        assert taken[0] == taken[1] <= 4  # one of them asks who is told by webhooks
+        assert taken[0] == taken[1] <= 4  # one of them reads the webhooks
         assert await parts.database.run(lambda db: Row.select().count(db)) == 2
 
 

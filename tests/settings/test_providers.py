@@ -1,4 +1,4 @@
-"""The settings of one provider: what each takes, and what a bad one is told."""
+"""The settings of one provider: accepted values, and the errors for invalid ones."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Soak:
         def guarded() -> None:
             try:
                 act()
-            except Exception as error:  # noqa: BLE001 - told in the report, whatever it was
+            except Exception as error:  # noqa: BLE001 - reported, whatever it was
                 self.errors.append(f"{type(error).__name__}: {error}")
 
         thread = threading.Thread(target=guarded)
@@ -184,9 +184,9 @@ def _run(soak: Soak) -> Report:
     soak.turn_until_whole(WHOLE_SECONDS)
     crowd.turn(5.0)
     samples.append(soak.sample("after"))
-    lost, told, alive = *crowd.lost(), crowd.alive_revoked
+    lost, reported, alive = *crowd.lost(), crowd.alive_revoked
     crowd.begin("gone")
     crowd.close()
     crowd.turn(max(plan.calm, GONE_SECONDS))
     samples.append(soak.sample("empty again"))
-    return Report(crowd, samples, lost, told, alive, time.monotonic() - began)
+    return Report(crowd, samples, lost, reported, alive, time.monotonic() - began)

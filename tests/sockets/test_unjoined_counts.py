@@ -1,4 +1,4 @@
-"""What nodes tell each other of addresses with many connections."""
+"""The counts of connections per address that nodes share."""
 
 from __future__ import annotations
 

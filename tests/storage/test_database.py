@@ -43,7 +43,7 @@ def pause(db: peewee.Database, seconds: float) -> None:
 
 
 ADDRESS = "someone@example.test"
-# Counts for as long as it is told, roughly in microseconds.
+# Runs for the given time, roughly in microseconds.
 SLOW_SQLITE = """
 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ? * 6)
 SELECT max(i) FROM n

@@ -90,7 +90,7 @@ def test_statement_pooling_is_refused_by_its_name(url: str) -> None:
     assert "statement pooling" in str(caught.value)
 
 
-# -- what a transaction is told ---------------------------------------------------------------
+# -- settings of a transaction ----------------------------------------------------------------
 
 
 def test_the_isolation_and_the_limits_are_ours_whatever_the_server_defaults_to(

@@ -57,7 +57,7 @@ class State(FaultyService):
         registered_auth: the one that the client is registered for; None for any that is offered.
         demands_pkce: whether /authorize refuses requests without S256.
         refresh_tokens: see RefreshTokens.
-        expires_in: seconds of an access token, as told; None tells nothing.
+        expires_in: the lifetime in token responses, seconds; None to omit it.
         lifetime: seconds of an ID token.
         discovery_cache, jwks_cache: Cache-Control of these documents; None sends none.
         revoked: tokens that came to /revoke, with their hints.

@@ -202,8 +202,8 @@ def test_no_extension_is_ever_agreed_to() -> None:
 def test_a_refusal_ends_the_connection_and_is_not_kept(
     error: UsherError, status: int, reason: str
 ) -> None:
-    told, words, fields = refusal(error)
-    assert (told, words) == (status, reason)
+    reported, words, fields = refusal(error)
+    assert (reported, words) == (status, reason)
     assert fields["Connection"] == ("Upgrade, close" if status == 426 else "close")
     assert fields["Cache-Control"] == "no-store"
     assert ("WWW-Authenticate" in fields) == (status == 401)

@@ -56,7 +56,7 @@ def test_with_too_few_files_left_a_connection_is_refused(
             with pytest.raises(ConnectionAbortedError):
                 listener.accept()
             assert client.recv(1) == b""
-        assert len(caplog.records) == 1  # told once, not for each
+        assert len(caplog.records) == 1  # logged once, not for each
         limited(file_limit)
         with socket.create_connection(where):
             listener.accept()[0].close()

@@ -80,8 +80,8 @@ def test_a_sender_without_rest_is_detected_and_rest_resets_the_count() -> None:
 def test_refusals_are_bounded_in_number_and_in_bytes() -> None:
     excess = Excess()
     for _ in range(2):
-        told = [excess.should_pause(1) for _ in range(REFUSED_AT_ONCE)]
-        assert told == [False] * (REFUSED_AT_ONCE - 1) + [True]
+        reported = [excess.should_pause(1) for _ in range(REFUSED_AT_ONCE)]
+        assert reported == [False] * (REFUSED_AT_ONCE - 1) + [True]
     assert excess.should_pause(REFUSED_BYTES)
     assert not excess.should_pause(1)
 
@@ -112,7 +112,7 @@ def test_above_the_burst_frames_are_refused_with_a_time_and_the_socket_continues
         assert len(refused) >= 10
         assert {error["code"] for error in refused} == {"rate_limited"}
         assert all(0 < error["retry_after"] <= 1 / 50 for error in refused)
-        time.sleep(refused[-1]["retry_after"])  # what was told is what is tried
+        time.sleep(refused[-1]["retry_after"])  # the announced pause is used
         client.lives()
 
 

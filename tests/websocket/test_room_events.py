@@ -314,7 +314,7 @@ async def may(talker: Talker, room: str, *, read: bool, write: bool) -> None:
         assert reply["ok"] is allowed, (name, reply)
 
 
-async def told(talker: Talker, room: str, *, inside: bool) -> None:
+async def reported(talker: Talker, room: str, *, inside: bool) -> None:
     """The next `access-changed` has the room, or has it no more."""
     rooms = (await talker.next("access-changed"))["rooms"]
     assert (room in rooms) is inside
@@ -339,10 +339,10 @@ async def test_every_change_of_a_members_right_is_announced_and_applies_at_once(
         await may(b, room, read=False, write=False)
         for right in ("read", "write", "manage", "read"):
             await asyncio.to_thread(let_in, ann, room, bob, right)
-            await told(b, room, inside=True)
+            await reported(b, room, inside=True)
             await may(b, room, read=True, write=right != "read")
         await asyncio.to_thread(put_out, ann, room, bob)
-        await told(b, room, inside=False)
+        await reported(b, room, inside=False)
         await may(b, room, read=False, write=False)
 
 
@@ -361,10 +361,10 @@ async def test_every_change_for_everybody_is_announced_and_applies_at_once(
     room = channel(ann)
     async with talking(installation, bob) as b:
         await asyncio.to_thread(patch, ann, room, **opened)
-        await told(b, room, inside=True)
+        await reported(b, room, inside=True)
         await may(b, room, read=True, write=write)
         await asyncio.to_thread(patch, ann, room, **closed)
-        await told(b, room, inside=False)
+        await reported(b, room, inside=False)
         await may(b, room, read=False, write=False)
 
 
@@ -377,7 +377,7 @@ async def test_a_channel_that_is_deleted_is_gone_for_its_owner_too(
         await a.say(room, "last words")
         await asyncio.to_thread(delete, ann, room)
         for talker in (a, b):
-            await told(talker, room, inside=False)
+            await reported(talker, room, inside=False)
             await may(talker, room, read=False, write=False)
             assert room not in (await talker.ok("join-channels"))["rooms"]
 
@@ -530,8 +530,8 @@ async def test_a_user_is_announced_once_however_many_sockets_they_have(
         news = await a.next("presence", lambda d: d["room"] == room and d["left"])
         assert news == {"room": room, "joined": [], "left": [first.member]}
         await a.sees(room, a.id)
-        told = [f["data"] for f in a.events if f["event"] == "presence"]
-        assert sum(len(d["left"]) for d in told if d["room"] == room) == 1
+        reported = [f["data"] for f in a.events if f["event"] == "presence"]
+        assert sum(len(d["left"]) for d in reported if d["room"] == room) == 1
 
 
 @pytest.mark.gen_test

@@ -272,7 +272,7 @@ async def test_one_sender_cannot_empty_a_history_for_the_others(database_kind: s
             assert first in ids
             assert ids == sorted(ids, key=lambda i: [int(part) for part in i.split("-")])
             assert len(kept) <= 350, "it is bounded all the same"
-            # Who had read all of it until the flood is told that some of the flood is gone.
+            # A reader who was up to date before the flood gets `complete: false`.
             part = await a.ok("history", {"room": room, "after": asked[-1]})
             assert part["complete"] is False
             known = await a.say(room, "after it")

@@ -82,7 +82,7 @@ def test_a_client_is_asked_to_compress_each_message_separately(server: Usher, ad
 def test_a_client_that_keeps_the_compression_context_is_understood(
     server: Usher, ada: Client
 ) -> None:
-    # Tornado's own client drops parameters without a value, and so does not see that it is told.
+    # Tornado's own client drops parameters without a value, and so does not see this one.
     with compressed(server, ada) as client:
         for _ in range(3):
             client.send(flagged(RSV1, frame(client.deflated(BEAT))))

@@ -627,7 +627,7 @@ def test_without_a_store_no_join_is_admitted(database_kind: str) -> None:
             assert closing(server, by_cookie(browser)) == UNAVAILABLE
             then = event("user-join", None, {"auth": {"token": native.token}})
             assert closing(server, then=then) == UNAVAILABLE
-            # What needs no store is still told apart.
+            # Checks that need no store still have their own errors.
             assert refused(server, by_header("rubbish")).status == 401
             assert closing(server, by_subprotocol(expired(native.token))) == EXPIRED
         finally:
