@@ -23,8 +23,9 @@ from handlers.base import Site
 from handlers.cookies import CookieJar
 from handlers.http.oauth import load_pages
 from handlers.http_server import UsherServer
+from handlers.page_files import PageFiles
 from handlers.request_router import RequestRouter
-from handlers.routes import make_application
+from handlers.routes import STATIC, make_application
 from handlers.tls import Tls
 from handlers.websocket.context import SocketContext
 from handlers.websocket.room_events import ROOM_EVENTS
@@ -267,7 +268,8 @@ def _open(
     proxies = Proxies(chosen.trusted_proxies)
     context = SocketContext(services, {**EVENTS, **ROOM_EVENTS}, proxies=proxies)
     branding = Branding(chosen.app_name, chosen.app_logo, chosen.app_accent)
-    site = Site(services, origins, proxies, cookies, load_pages(), branding)
+    files = PageFiles(STATIC, branding)
+    site = Site(services, origins, proxies, cookies, load_pages(files), files, branding)
     upgrades = UpgradeHandler(context, origins, cookies, proxies)
     application = make_application(site, {"context": context, "upgrades": upgrades})
     direct = None if chosen.through_tornado else upgrades

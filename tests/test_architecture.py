@@ -83,6 +83,7 @@ WINGS = {
     "handlers.http": {"websocket"},
     "handlers.administration": set(),
     "handlers.account": {"http"},
+    "handlers.page": {"http"},
     "handlers.reference": {"http", "websocket"},
 }
 """Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
 from tests.support.browser import Tab, Visitor, chromium, credentials_of, visitors
 from tests.support.foreign_site import foreign_site
-from tests.support.server import PASSWORD, Usher, address, usher, wait_until
+from tests.support.server import PASSWORD, Usher, address, sign_up, usher, wait_until
 from tests.support.tools import need
 
 Visit = Callable[..., Visitor]
@@ -26,6 +26,12 @@ VIEWS = ["sign-in", "sign-up", "account", "console"]
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def founder(server: Usher) -> None:
+    """Somebody has an account, so that no visitor is the first."""
+    sign_up(server)
 
 
 @pytest.fixture
@@ -77,12 +83,21 @@ def test_a_newcomer_signs_up_and_sees_the_socket_joined(visitor: Visitor) -> Non
     assert joined["rooms"] == [f"user:{joined['user']['id']}"]
 
 
-def test_the_first_visit_has_no_complaint_but_two_refused_calls(visitor: Visitor) -> None:
-    tab = visitor.open()
+def test_a_first_visit_has_no_complaint_and_no_refused_call(visitor: Visitor) -> None:
+    with visitor.context.expect_event("response", lambda r: r.url.endswith("/api/auth/signup")):
+        tab = visitor.open()
     expect(tab.at("#sign-in")).to_be_visible()
-    refused = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
-    calls = [f"{refused} @ {visitor.server.url}/api/auth/{name}" for name in ("me", "refresh")]
-    assert visitor.complaints == calls
+    tab.page.wait_for_load_state("networkidle")
+    assert visitor.complaints == []
+
+
+def test_who_comes_back_with_an_expired_token_is_signed_in(visitor: Visitor) -> None:
+    tab = visitor.arrive()
+    visitor.context.clear_cookies(name="access_token")  # as the browser does when it is too old
+    tab.page.reload()
+    tab.joined()
+    expect(tab.at("#account-name")).to_have_text("Ada")
+    assert visitor.complaints == []
 
 
 def test_a_return_visit_is_signed_in_and_has_no_complaint(visitor: Visitor) -> None:
@@ -213,7 +228,7 @@ def test_ending_another_session_closes_its_socket_and_no_other(
     assert other.events("closing")[0]["code"] == 4410
     expect(mine.at("#sessions li")).to_have_count(1)
     expect(mine.at("#sessions-status")).to_have_text("Chrome on Linux is signed out.")
-    expect(mine.at("#sessions-title")).to_be_focused()
+    expect(mine.at("#devices-title")).to_be_focused()
     assert mine.joined().session_id == session_id
 
 
@@ -224,6 +239,12 @@ def test_signing_out_everywhere_else_leaves_this_session(visitor: Visitor, visit
     mine.joined()
     expect(mine.at("#sessions li")).to_have_count(3)
     mine.at("#sign-out-others").click()
+    question = mine.page.get_by_role("dialog", name="Sign out everywhere else?")
+    question.get_by_role("button", name="Cancel").click()
+    expect(mine.at("#sessions li")).to_have_count(3)
+    expect(mine.at("#sign-out-others")).to_be_focused()
+    mine.press("Enter")
+    question.get_by_role("button", name="Sign out everywhere else").click()
     for other in others:
         expect(other.at("#notice-title")).to_have_text("You were signed out")
     expect(mine.at("#sessions li")).to_have_count(1)
