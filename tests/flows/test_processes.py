@@ -318,6 +318,14 @@ def test_a_port_in_use_is_one_line_and_status_2(two: Usher, processes: int) -> N
     assert line.startswith(f"usher: USHER_PORT: got {two.port} on 127.0.0.1 (Address already in")
 
 
+def test_a_certificate_that_is_not_there_is_one_line_for_all_processes(two: Usher) -> None:
+    pair = {"USHER_TLS_CERTIFICATE": "/nowhere/c.pem", "USHER_TLS_KEY": "/nowhere/k.pem"}
+    ended = run_command(two.environment | pair | {"USHER_PORT": "0"}, timeout=PATIENCE)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("usher: USHER_TLS_CERTIFICATE: got /nowhere/c.pem (No such file")
+
+
 def test_a_worker_is_not_started_by_hand(two: Usher) -> None:
     for words in (["worker"], ["worker", "1", "2", "9999", "9998"], ["worker", "1", "2", "0", "1"]):
         ended = run_command(two.environment, *words, timeout=PATIENCE)
