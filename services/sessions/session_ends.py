@@ -82,11 +82,11 @@ class SessionEnds:
         generation = session_rows.next_generation(db, user_id)
         if generation is None:
             return []
-        now, spared = self._clock(), ""
-        if but is not None and session_rows.spare(db, user_id, but, generation, now):
-            spared = but
+        now, exempt = self._clock(), ""
+        if but is not None and session_rows.exempt(db, user_id, but, generation, now):
+            exempt = but
         row = self._revocations.record(
-            db, "user", user_id, user_id, reason, generation=generation, spared=spared
+            db, "user", user_id, user_id, reason, generation=generation, exempt=exempt
         )
         return [row]
 

@@ -53,7 +53,7 @@ def next_generation(db: peewee.Database, user_id: str) -> int | None:
     return next((int(row.generation) for row in update.execute(db)), None)
 
 
-def spare(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
+def exempt(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
     """Move a session to the user's new generation, so that it continues. Returns False if it has
     ended."""
     before = living_of(user_id, generation - 1, now) & (LoginSession.id == sid)

@@ -155,14 +155,14 @@ class Hub:
         return self._close(self.of_login_session(user_id, login_session_id), code)
 
     def close_older_logins(
-        self, user_id: str, generation: int, spared: str, code: CloseCode
+        self, user_id: str, generation: int, exempt: str, code: CloseCode
     ) -> int:
         """Close a user's sockets whose login session is of an older generation, and not the one
-        that is `spared`. Gives how many there were."""
+        that is `exempt`. Gives how many there were."""
         older = [
             s
             for s in self.of_user(user_id)
-            if s.generation < generation and s.session.login_session_id != spared
+            if s.generation < generation and s.session.login_session_id != exempt
         ]
         return self._close(older, code)
 
