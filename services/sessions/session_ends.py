@@ -119,7 +119,7 @@ class SessionEnds:
         self, db: peewee.Database, condition: peewee.Expression, reason: str
     ) -> list[Revocation]:
         now = self._clock()
-        ended = session_rows.lock_living(db, condition, now)
+        ended = session_rows.lock_active(db, condition, now)
         session_rows.mark_ended(db, [sid for sid, _ in ended], reason, now)
         return self._revocations.record_sessions(db, ended, reason)
 

@@ -147,7 +147,7 @@ def consent(tab: Tab, sub: str) -> None:
 
 
 def at_the_app(tab: Tab, app: App, elsewhere: Elsewhere) -> dict[str, str]:
-    """Wait until the browser has come to the app's port; gives what it brought."""
+    """Wait until the browser has come to the app's port; returns what it brought."""
     tab.page.wait_for_url(f"{app.uri}?*")
     return app.said(elsewhere.url + elsewhere.asked[-1])
 

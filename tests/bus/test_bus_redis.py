@@ -71,7 +71,7 @@ def listeners(redis: RealRedis, room: str) -> int:
 
 
 def hang_up(redis: RealRedis, kind: str = "pubsub") -> int:
-    """Redis closes connections of a kind. Gives how many."""
+    """Redis closes connections of a kind. Returns how many."""
     return int(redis.ask("CLIENT", "KILL", "TYPE", kind))
 
 

@@ -119,7 +119,7 @@ def processes_with(words: str) -> list[str]:
 
 
 def run(command: str, shell: dict[str, str], **more: str) -> str:
-    """Run it to its end; gives its stdout. It has to go well."""
+    """Run it to its end; returns its stdout. It has to go well."""
     done = subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=ROOT,

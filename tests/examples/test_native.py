@@ -111,7 +111,7 @@ class Program:
             assert line, f"it ended: {seen}"
 
     def end(self) -> int:
-        """Wait for its end; gives its status."""
+        """Wait for its end; returns its status."""
         return self.process.wait(timeout=PATIENCE)
 
     def close(self) -> None:

@@ -73,7 +73,7 @@ def p99(times: list[float]) -> float:
 
 
 async def measure(server: Usher) -> float:
-    """Gives the larger of the median ratios."""
+    """Returns the larger of the median ratios."""
     known, rounds = member(server), list[Round]()
     for number in range(ROUNDS):
         rounds.append(await one_round(server, known, number))

@@ -388,7 +388,7 @@ def test_with_no_node_left_no_ticket_lies_in_a_log(place: Installation) -> None:
 
 @contextmanager
 def pinging_every(seconds: float | None) -> Iterator[int]:
-    """A server that says nothing but pings; gives its port."""
+    """A server that says nothing but pings; returns its port."""
 
     def wait_for_the_end(socket: ServerConnection) -> None:
         with pytest.raises(ConnectionClosed):

@@ -67,7 +67,7 @@ class App(BaseHTTPRequestHandler):
 
 @contextmanager
 def app() -> Iterator[int]:
-    """The app; gives its port."""
+    """The app; returns its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), App)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -32,7 +32,7 @@ def both(database_kind: str) -> Iterator[Nodes]:
 
 
 def only_success(both: Nodes, attempt: Callable[[Client, int], Answer], refusal: str) -> Answer:
-    """A thousand clients try on both nodes; gives the one answer that is no refusal."""
+    """A thousand clients try on both nodes; returns the one answer that is no refusal."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         tries = [pool.submit(attempt, Client(both[n % 2]), n) for n in range(TRIES)]
         answers = [each.result() for each in tries]

@@ -47,7 +47,7 @@ def reported(box: Mailbox) -> dict[str, int]:
 
 
 def add_passkey(client: Client) -> str:
-    """Give somebody who is signed in a passkey; gives its id."""
+    """Give somebody who is signed in a passkey; returns its id."""
     key = SoftPasskey(f"http://localhost:{client.server.port}")
     options = client.post("/api/auth/passkeys/options").body["publicKey"]
     made = client.post("/api/auth/passkeys", {"credential": key.create(options)})
@@ -94,7 +94,7 @@ def test_setting_up_using_and_removing_an_app_sends_mails(server: Usher) -> None
 
 
 def sign_in_by_recovery_code(server: Usher, email: str, app: App) -> str:
-    """Sign in with the password and a recovery code; gives the code."""
+    """Sign in with the password and a recovery code; returns the code."""
     nobody, code = Client(server), app.recovery_code()
     body = {"email": email, "password": PASSWORD, "client": "native"}
     challenge = nobody.post("/api/auth/login", body).body["challenge"]

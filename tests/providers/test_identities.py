@@ -87,7 +87,7 @@ async def refused(
     who: ProviderProfile | None = None,
     provider: OAuthProvider | None = None,
 ) -> str:
-    """A sign-in that is refused and leaves everything as it was. Gives its evidence."""
+    """A sign-in that is refused and leaves everything as it was. Returns its evidence."""
     before = await parts.database.run(everything)
     with pytest.raises(SignInRefused) as caught:
         await sign_in(parts, who, provider)
@@ -133,7 +133,7 @@ def set_user(db: peewee.Database, user_id: str, values: dict[str, Any]) -> None:
 async def account(
     parts: Parts, email: str = "ada@example.org", verified: bool = True, **values: Any
 ) -> str:
-    """An account with a password, as far as a sign-in at a provider goes. Gives its id."""
+    """An account with a password, as far as a sign-in at a provider goes. Returns its id."""
     user_id = await parts.user()
     values = {"email": email, "email_verified": verified, "password_hash": "a hash", **values}
     await parts.database.run(set_user, user_id, values)
