@@ -1,4 +1,4 @@
-"""Acts that ask for a fresh proof of who the user is, over HTTP (RFC 9470)."""
+"""Calls that require a recent authentication, over HTTP (RFC 9470)."""
 
 from __future__ import annotations
 

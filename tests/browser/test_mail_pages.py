@@ -1,5 +1,5 @@
-"""The pages around mails in a real browser: a forgotten password, and addresses that are confirmed,
-changed and brought back, with mails as files, as `make run` shows them."""
+"""The pages for mails in a real browser: forgotten passwords, and confirmed, changed and restored
+addresses, with mails as files."""
 
 from __future__ import annotations
 

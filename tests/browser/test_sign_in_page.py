@@ -1,4 +1,4 @@
-"""`/sign-in` in a real browser: the sign-in of other apps, and of native ones."""
+"""`/sign-in` in a real browser, for other apps and for native apps."""
 
 from __future__ import annotations
 

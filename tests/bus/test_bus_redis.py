@@ -1,4 +1,4 @@
-"""The wire over a real Redis that is killed, paused, restarted, or hangs up."""
+"""The bus over a real Redis that is killed, paused, restarted, or disconnects."""
 
 from __future__ import annotations
 

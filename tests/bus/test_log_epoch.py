@@ -1,4 +1,4 @@
-"""Redis is replaced by an empty one, or comes back with less than it had: what members learn."""
+"""Redis is replaced by an empty one, or restarts with less data: what members receive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""clients/js as a package: packed, installed somewhere else, typed, and run from there."""
+"""clients/js as a package: packed, installed elsewhere, typed, and executed from there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""static/usher.js far away from a real server: how many round trips it takes to be back."""
+"""static/usher.js far from a real server: the number of round trips of a reconnect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make conformance`: RFC 6455 as a public suite sees it, on the product's own connection code.
+"""`make conformance`: a public suite of RFC 6455 against the product's connection code.
 
 The suite is kosoku, which has the cases of the Autobahn testsuite. Groups 12 and 13 are
 compression, which the direct form does not speak.

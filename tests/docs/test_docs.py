@@ -1,4 +1,4 @@
-"""The documents against the code, and against what a running server really says."""
+"""The documents compared with the code, and with the responses of a running server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command and example of README.md, run as it stands there.
+"""Every command and example of README.md, run as written.
 
 Only ports, folders and `--quick` come from outside, through the environment, as the README says.
 `make test` cannot run inside itself, and .ci/run runs `make lint` in any case: they are asked what

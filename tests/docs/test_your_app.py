@@ -1,4 +1,4 @@
-"""docs/your-app.md, built as it is written: its files, its commands, and a browser."""
+"""docs/your-app.md, followed as written: its files, its commands, and a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded redis-server: start, stop, and never two of them."""
+"""The embedded redis-server: start, stop, and never two at once."""
 
 from __future__ import annotations
 

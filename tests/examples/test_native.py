@@ -1,4 +1,4 @@
-"""examples/native as it is written: a browser signs in, the program opens a socket and prints."""
+"""examples/native, run as written: a browser signs in, the program opens a socket and prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long good sign-ins take while 500 wrong ones of one address are under way.
+"""The duration of valid sign-ins while 500 wrong ones from one address are in progress.
 
     python -m tests.flows.good_logins [sqlite|postgresql]
 

@@ -1,4 +1,4 @@
-"""Clients of other kinds: `websockets`, Tornado's own, Node's WebSocket, and usher.js in Node."""
+"""Other clients: `websockets`, Tornado's own, Node's WebSocket, and usher.js in Node."""
 
 from __future__ import annotations
 

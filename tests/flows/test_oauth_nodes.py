@@ -1,5 +1,5 @@
-"""Signing in at a provider on several nodes, and the provider's word that ends it on all of them:
-with Redis, without it, and with nobody asking."""
+"""Sign-in with a provider on several nodes, and back-channel logout on all of them: with Redis,
+without it, and in the background."""
 
 from __future__ import annotations
 

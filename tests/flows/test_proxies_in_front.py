@@ -1,4 +1,4 @@
-"""docs/proxies: nginx and HAProxy as they are run for real, with TLS, before two nodes."""
+"""docs/proxies: nginx and HAProxy with TLS, in front of two nodes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""docs/proxies: nginx (auth_request) and Caddy (forward_auth) as they are run for real, in front of
-an app that knows nothing of Usher."""
+"""docs/proxies: nginx (auth_request) and Caddy (forward_auth), in front of an app without code for
+Usher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node whose loop stood still: nothing goes in or out before it has read what was revoked."""
+"""A node whose event loop stalled exchanges no data before it has read the revocations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rooms that need a fresh proof, on the sockets of two nodes: who is let in, and the exact end."""
+"""Rooms that require a recent authentication, on two nodes: who may join, and the exact end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thousand tries at once of one challenge, on two real nodes: exactly one succeeds.
+"""Of a thousand concurrent uses of one challenge on two real nodes exactly one succeeds.
 
 test_thousand_tries.py has codes and an invitation over HTTP. Over HTTP, the hashing of passwords
 lets few uses of an invitation meet; tests/registration and tests/factors have both without it.

@@ -1,4 +1,4 @@
-"""GitHub: who somebody is by number, the address that is verified, and what errs there."""
+"""GitHub: users by number, verified addresses, and its errors."""
 
 from __future__ import annotations
 

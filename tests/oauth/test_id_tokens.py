@@ -1,4 +1,4 @@
-"""What a provider signs: whatever is wrong with it is refused, and what is only odd is taken."""
+"""ID tokens and logout tokens: invalid ones are refused, unusual ones accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A provider by discovery: what it is asked, what is taken of it, and its oddities."""
+"""A provider by discovery: requests, accepted responses, and oddities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenID Connect as providers vary it: Microsoft, claims, how the client shows its secret."""
+"""Variants of OpenID Connect: Microsoft, claims, client authentication."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The role that a provider gives: where the claim lies, and what its values mean."""
+"""The role from a provider: the claim's location, and the meaning of its values."""
 
 from __future__ import annotations
 

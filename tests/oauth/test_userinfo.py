@@ -1,4 +1,4 @@
-"""Who a provider says that somebody is: the domain of an address."""
+"""The profile of a user: the domain of an address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor with real processes, which do nothing but what a test is about."""
+"""The supervisor with real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose account somebody opens who comes from a provider: found, joined, opened, or refused."""
+"""The account of a user of a provider: found, linked, created, or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linking accounts at providers to one's own, and unlinking them, never the last way in."""
+"""Linking and unlinking accounts at providers, never the last sign-in method."""
 
 from __future__ import annotations
 

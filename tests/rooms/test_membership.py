@@ -1,4 +1,4 @@
-"""The rooms of one socket: which it may enter, and which it is in."""
+"""The rooms of one socket: which it may join, and which it has joined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is in a room, on every node: several nodes on one real Redis."""
+"""Presence on several nodes over one real Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rooms on one node: who hears what, in which order, and what a gap brings back."""
+"""Rooms on one node: who receives what, in which order, and the recovery of a gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one gate: the order of its checks, what it asks, and what it says when nobody answers."""
+"""Admission: the order of its checks, its look-ups, and its errors without a store."""
 
 from __future__ import annotations
 

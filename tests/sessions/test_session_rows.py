@@ -1,4 +1,4 @@
-"""How login sessions end: all of a user's at one cost, and those beyond the limit."""
+"""The end of login sessions: all of a user's at one cost, and those over the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bearer token holds one live socket, on whichever node: over one real Redis."""
+"""A bearer token is bound to one open socket, on any node: over one real Redis."""
 
 from __future__ import annotations
 

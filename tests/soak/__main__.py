@@ -1,4 +1,4 @@
-"""`make soak`: thousands of sockets, twenty minutes, a fault each minute; then what is left.
+"""`make soak`: thousands of sockets, twenty minutes, a fault each minute, and a report.
 
 python -m tests.soak --sockets 5000 --minutes 20
 """

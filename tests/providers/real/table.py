@@ -1,4 +1,4 @@
-"""The table of docs/oauth.md: made of runs, never by hand."""
+"""Generates the table of docs/oauth.md from runs."""
 
 from __future__ import annotations
 

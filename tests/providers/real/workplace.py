@@ -1,4 +1,4 @@
-"""Where real providers are installed, with pinned versions, and run: a temporary folder."""
+"""Installs and runs real providers with pinned versions, in a temporary folder."""
 
 from __future__ import annotations
 
