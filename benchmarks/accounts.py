@@ -26,9 +26,10 @@ LOGINS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Login:
-    """One login session and the access token its sign-in returned."""
+    """One login session and the tokens its sign-in returned."""
 
     access_token: str
+    refresh_token: str = ""
 
 
 def _encode(data: bytes) -> bytes:
@@ -85,4 +86,5 @@ def sign_in(address: Address, users: int, logins: int) -> list[Login]:
         for _, person in zip(range(logins), cycle(people))
     ]
     answers = call_all(address, requests, LOGINS_AT_ONCE)
-    return [Login(str(answer.data(200)["access_token"])) for answer in answers]
+    bodies = [answer.data(200) for answer in answers]
+    return [Login(str(body["access_token"]), str(body["refresh_token"])) for body in bodies]

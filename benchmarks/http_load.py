@@ -38,6 +38,7 @@ class Answer:
     status: int
     body: bytes
     at: float
+    head: bytes = b""
 
     def data(self, wanted: int) -> dict[str, Any]:
         """The JSON object of an answer with the wanted status; raises BenchmarkFailed."""
@@ -83,7 +84,7 @@ class HttpConnection:
                 length = int(value)
         if len(body) < length:
             return None
-        return Answer(int(head[9:12]), body, time.perf_counter())
+        return Answer(int(head[9:12]), body, time.perf_counter(), head)
 
     def on_answer(self, answer: Answer) -> None:
         """A whole response has been read."""

@@ -8,6 +8,8 @@ LIMITS = {
     "USHER_MESSAGE_RATE": "1000000",
     "USHER_MAX_SOCKETS_PER_USER": "1000000",
     "USHER_MAX_UNJOINED_PER_ADDRESS": "1000000",
+    "USHER_LIMIT_TICKETS": "1000000",
+    "USHER_LIMIT_REFRESHES": "1000000",
 }
 """Counted all the same: what they cost is in the figures."""
 TOKEN_TTL_SECONDS = 7_200  # longer than any run: no token expires while it is measured

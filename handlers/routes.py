@@ -26,6 +26,12 @@ from handlers.account.passkeys import (
 from handlers.account.second_factor import SecondFactorHandler, UserFactorsHandler
 from handlers.account.step_up import StepUpHandler
 from handlers.account.totp import RecoveryCodesHandler, TotpConfirmHandler, TotpHandler
+from handlers.administration.installation import (
+    AdminProvidersHandler,
+    ProviderCheckHandler,
+    SettingsHandler,
+)
+from handlers.administration.overview import OverviewHandler
 from handlers.api import ApiHandler, UnknownRoute
 from handlers.base import Site
 from handlers.client_file import client_file
@@ -153,6 +159,10 @@ API_ROUTES: tuple[tuple[str, type[ApiHandler]], ...] = (
     ("/api/admin/invitations", InvitationsHandler),
     ("/api/admin/invitations/{invitation_id}", InvitationHandler),
     ("/api/admin/audit", AuditHandler),
+    ("/api/admin/overview", OverviewHandler),
+    ("/api/admin/settings", SettingsHandler),
+    ("/api/admin/providers", AdminProvidersHandler),
+    ("/api/admin/providers/{provider}/check", ProviderCheckHandler),
     ("/api/publish", PublishHandler),
     ("/api/admin/api-keys", KeysHandler),
     ("/api/admin/api-keys/{key_id}", KeyHandler),

@@ -42,3 +42,4 @@ class User(Row):
 
     class Meta:
         table_name = "users"
+        indexes = ((("created_at", "id"), False),)

@@ -12,6 +12,14 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Parses markup that is written in a module. Never for data: that enters as text (`make`).
+ *  @param {string} markup  @returns {DocumentFragment} */
+export function fromMarkup(markup) {
+  const template = document.createElement('template');
+  template.innerHTML = markup;
+  return template.content;
+}
+
 /** Sets text only where it differs, so that live regions and selections are left in peace.
  *  @param {Element} element  @param {string} text */
 export function setText(element, text) {

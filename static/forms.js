@@ -81,9 +81,10 @@ export function onSubmit(form, send, fail) {
   for (const field of fieldsOf(form)) field.addEventListener('input', () => markField(field));
 }
 
-/** Lets every password be looked at: typing blind makes people choose short ones. */
-export function wireRevealButtons() {
-  for (const button of document.querySelectorAll('.reveal')) {
+/** Lets every password be looked at: typing blind makes people choose short ones.
+ *  @param {ParentNode} [within] */
+export function wireRevealButtons(within = document) {
+  for (const button of within.querySelectorAll('.reveal')) {
     const field = byId(button.getAttribute('aria-controls') ?? '');
     button.addEventListener('click', () => {
       const shown = button.getAttribute('aria-pressed') !== 'true';

@@ -2,11 +2,9 @@
 
 import { Api } from './api.js';
 import { byId, setText } from './dom.js';
-import { markWeakPassword, onSubmit, resetForm, showFormError, wireRevealButtons } from './forms.js';
-import { offerPasskey } from './passkey.js';
+import { Door } from './door.js';
+import { wireRevealButtons } from './forms.js';
 import { Providers } from './providers.js';
-import { SecondFactorDialog } from './second-factor.js';
-import { SignUpDoor } from './sign-up-door.js';
 import { UsherClient } from './usher.js';
 
 class SignInPage {
@@ -20,11 +18,10 @@ class SignInPage {
     this.native = native ? JSON.parse(native) : null;
     this.api = new Api(new UsherClient());
     this.providers = new Providers(this.api, this.native ?? { next: this.next });
-    this.door = new SignUpDoor(this.api, this.native ?? { next: this.next });
+    this.door = new Door(this.api, this.native ?? { next: this.next }, () => this.#goOn());
     window.addEventListener('hashchange', () => this.#showDoor(true));
     window.addEventListener('pageshow', ({ persisted }) => { if (persisted) this.start(); });
     wireRevealButtons();
-    this.#wireForms();
     if (!this.native) return;
     byId('confirm-go').addEventListener('click', () => this.#confirm());
     byId('confirm-other').addEventListener('click', () => this.#showDoor(true));
@@ -42,33 +39,8 @@ class SignInPage {
       await door;
       this.#showDoor(false);
       if (/** @type {any} */ (problem).status === 401) return;
-      this.#tell('The server could not be reached', 'Try again in a moment.');
+      this.door.tell('The server could not be reached', 'Try again in a moment.');
     }
-  }
-
-  #wireForms() {
-    const [signIn, signUp] = ['sign-in-form', 'sign-up-form'].map(byId);
-    const dialog = new SecondFactorDialog(this.api);
-    this.api.askSecondFactor = (challenge, methods) => dialog.ask(challenge, methods);
-    offerPasskey(this.api, signIn, () => this.#goOn(), (problem) => showFormError(signIn,
-      problem.status === 401 ? 'That passkey does not work here.' : problem.message));
-    onSubmit(signIn, async (form) => {
-      await this.api.signIn(form);
-      await this.#goOn();
-    }, (problem) => {
-      showFormError(signIn, problem.status === 401
-        ? 'That e-mail address and password do not go together.' : problem.message);
-      byId('in-password').focus();
-    });
-    onSubmit(signUp, async (form) => {
-      await this.api.signUp({ ...form, ...this.door.extra });
-      await this.#goOn();
-    }, (problem) => {
-      const field = byId('up-password');
-      if (problem.code === 'weak_password') markWeakPassword(field, problem);
-      else showFormError(signUp, problem.message);
-      field.focus();
-    });
   }
 
   /** Just signed in here, knowing where it leads. */
@@ -110,33 +82,24 @@ class SignInPage {
 
   /** @param {string} url */
   #leave(url) {
-    for (const id of ['sign-in-form', 'sign-up-form']) resetForm(byId(id));
+    this.door.reset();
     location.replace(url); // no way back to a form that is done with
   }
 
   /** @param {boolean} focus the user asked for it */
   #showDoor(focus) {
-    const which = location.hash === '#sign-up' ? 'sign-up' : 'sign-in';
-    this.#show(which);
-    if (focus) byId(`${which}-title`).focus();
+    this.#show('');
+    this.door.show(focus);
   }
 
-  /** @param {string} which */
+  /** @param {string} which '' for none: the way in is shown by itself  */
   #show(which) {
     for (const id of ['loading', 'notice']) byId(id).hidden = true;
     for (const id of ['sign-in', 'sign-up', 'confirm', 'done']) {
       const section = byId(id);
       if (section) section.hidden = id !== which;
     }
-    document.title = `${byId(`${which}-title`).textContent} · ${this.name}`;
-  }
-
-  /** @param {string} title  @param {string} text */
-  #tell(title, text) {
-    setText(byId('notice-title'), title);
-    setText(byId('notice-text'), text);
-    byId('notice').hidden = false;
-    byId('notice').focus();
+    if (which) document.title = `${byId(`${which}-title`).textContent} · ${this.name}`;
   }
 }
 

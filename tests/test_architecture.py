@@ -23,6 +23,7 @@ WINGS = {
     "services.storage": set(),
     "services.audit": {"storage"},
     "services.webhooks": {"storage"},
+    "services.overview": {"redis", "sockets", "storage"},
     "services.mail": {"limits", "settings", "storage"},
     "services.recovery": {"accounts", "limits", "registration", "sessions", "storage"},
     "services.redis": set(),
@@ -79,6 +80,7 @@ WINGS = {
     },
     "handlers.websocket": set(),
     "handlers.http": {"websocket"},
+    "handlers.administration": set(),
     "handlers.account": {"http"},
     "handlers.reference": {"http", "websocket"},
 }

@@ -19,6 +19,7 @@ from services.errors import (
     Forbidden,
     LastAdmin,
     NotFound,
+    StoreUnavailable,
 )
 from services.registration.invitations import (
     DEFAULT_SECONDS,
@@ -28,6 +29,8 @@ from services.registration.invitations import (
     TooManyInvitations,
 )
 
+MAX_WORDS = 100
+_NEWEST_CURSOR = re.compile(r"([0-9]{1,12}\.[0-9]{1,9})~([A-Za-z0-9_-]{1,64})", re.ASCII)
 Seconds = Annotated[float, msgspec.Meta(ge=LEAST_SECONDS, le=MOST_SECONDS)]
 
 
@@ -36,6 +39,38 @@ class UserPage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     items: list[UserRow]
     next: str | None = None
+
+
+class OpenSession(msgspec.Struct, frozen=True):
+    """An active login session of the account. `live_sockets`: its open sockets on all nodes."""
+
+    id: str
+    device: str
+    ip: str
+    client: str
+    method: str
+    created_at: float
+    last_seen_at: float
+    expires_at: float
+    live_sockets: int
+
+
+class UserShown(msgspec.Struct, frozen=True):
+    """An account in detail. `providers`: names of the providers of its linked accounts.
+    `second_factor`: whether an authenticator app is asked for after a password."""
+
+    id: str
+    email: str
+    name: str
+    role: Role
+    disabled: bool
+    created_at: float
+    email_verified: bool
+    has_password: bool
+    providers: list[str]
+    second_factor: bool
+    passkeys: int
+    sessions: list[OpenSession]
 
 
 class ChangeUser(msgspec.Struct):
@@ -101,6 +136,9 @@ class UsersHandler(ApiHandler):
             "after": "`next` of the page before",
             "limit": "1 to 100, usually 50",
             "email": "the address of the account that is looked for",
+            "q": "only accounts with this in the name or e-mail address, or with this id; newest "
+            "first",
+            "order": "`newest`: newest first, also without `q`",
         },
     )
     async def get(self) -> UserPage:
@@ -110,13 +148,33 @@ class UsersHandler(ApiHandler):
         if self.key is not None and "read" not in self.key.scopes:
             raise Forbidden("a key with the scope users finds by address only")
         limit = self.page_limit(50, MAX_PAGE)
+        words, after = (
+            self.get_query_argument("q", "").strip(),
+            self.get_query_argument("after", ""),
+        )
+        if words or self.get_query_argument("order", "") == "newest":
+            return await self.newest(words, after, limit)
         # One more than asked for tells whether this is the last page.
-        after = self.get_query_argument("after", "")
         if after and not re.fullmatch(PATH_SEGMENT, after):
             raise BadRequest("after", detail="after: `next` of the page before")
         rows = await self.services.administration.page(after, limit + 1)
         items = rows[:limit]
         return UserPage(items, items[-1].id if len(rows) > limit else None)
+
+    async def newest(self, words: str, after: str, limit: int) -> UserPage:
+        """Accounts that match, newest first."""
+        if len(words) > MAX_WORDS or not words.isprintable():
+            raise BadRequest("q", detail=f"q: up to {MAX_WORDS} printable characters")
+        older_than = None
+        if after:
+            match = _NEWEST_CURSOR.fullmatch(after)
+            if match is None:
+                raise BadRequest("after", detail="after: `next` of the page before")
+            older_than = float(match[1]), match[2]
+        rows = await self.services.administration.search(words, older_than, limit + 1)
+        items = rows[:limit]
+        last = f"{items[-1].created_at!r}~{items[-1].id}" if len(rows) > limit else None
+        return UserPage(items, last)
 
     @operation(
         "Open an account without a password, and get the link by which its user sets one. It is "
@@ -136,6 +194,32 @@ class UsersHandler(ApiHandler):
 
 
 class UserHandler(ApiHandler):
+    @operation(
+        "One account: what it signs in with, and its login sessions, last used first.",
+        access="admin",
+        answer=UserShown,
+        errors=(NotFound,),
+    )
+    async def get(self, user_id: str) -> UserShown:
+        found = await self.services.administration.details(user_id)
+        try:
+            sockets = await self.services.pool.counts(user_id)
+        except StoreUnavailable:
+            sockets = {}
+        sessions = [
+            OpenSession(**msgspec.structs.asdict(row), live_sockets=sockets.get(row.id, 0))
+            for row in found.sessions
+        ]
+        return UserShown(
+            **msgspec.structs.asdict(found.user),
+            email_verified=found.email_verified,
+            has_password=found.has_password,
+            providers=found.providers,
+            second_factor=found.second_factor,
+            passkeys=found.passkeys,
+            sessions=sessions,
+        )
+
     @operation(
         "Change a role, disable or enable an account. Sockets that may not stay are closed.",
         access="users",

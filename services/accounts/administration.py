@@ -9,9 +9,10 @@ from typing import cast
 import peewee
 
 from models.user import User
-from services.accounts import account_rows, link_rows
+from services.accounts import account_rows, link_rows, user_details
 from services.accounts.account_rows import UserRow
 from services.accounts.display_names import checked_name
+from services.accounts.user_details import UserDetails
 from services.claims import Role
 from services.errors import Forbidden, NotFound
 from services.mail_outbox import NO_MAILS, Mails
@@ -61,6 +62,20 @@ class Administration:
     async def page(self, after: str, limit: int) -> list[UserRow]:
         """Accounts by id, those after `after`; at most `limit` of them."""
         return await self._database.run(account_rows.page, after, limit)
+
+    async def search(
+        self, words: str, older_than: tuple[float, str] | None, limit: int
+    ) -> list[UserRow]:
+        """Accounts by name, e-mail address or id, newest first; see `account_rows.search`."""
+        return await self._database.run(account_rows.search, words, older_than, limit)
+
+    async def details(self, user_id: str) -> UserDetails:
+        """One account, with what it signs in with, and its login sessions.
+
+        Raises:
+            NotFound: the account does not exist.
+        """
+        return await self._database.run(user_details.read, user_id, self._clock())
 
     async def with_address(self, email: str) -> list[UserRow]:
         """The account with an e-mail address, or None.

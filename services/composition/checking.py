@@ -25,8 +25,6 @@ from services.embedded.binary import find_redis_server
 from services.errors import SettingError, UsherError
 from services.mail.parts import smtp_of
 from services.mail.transports import FOLDER
-from services.oauth.provider import RequestBinding
-from services.oauth.token_endpoint import new_verifier
 from services.providers.registry import Connection, Providers
 from services.redis.store_cluster import ClusterStore
 from services.redis.store_redis import RedisStore
@@ -183,10 +181,8 @@ async def _mail(chosen: Settings, public_url: str) -> Finding:
 
 
 async def _provider(connection: Connection) -> Finding:
-    binding = RequestBinding("check", "check", new_verifier())
-
     async def ask() -> None:
-        await connection.ask(lambda provider: provider.authorization_url(binding, None))
+        await connection.ask(lambda provider: provider.check())
 
     stem = f"OAUTH_{connection.name.upper().replace('-', '_')}_"
     advice = f"Check {stem}ISSUER, and that this machine reaches the provider."

@@ -38,6 +38,9 @@ from services.mail import parts as mail_parts
 from services.mail.parts import MailParts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
+from services.overview.meter import Meter
+from services.overview.overview import Overview
+from services.overview.totals import Totals
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
@@ -147,6 +150,7 @@ class Services:
     recovery: RecoveryParts
     login_challenges: LoginChallenges
     passkeys: Passkeys
+    overview: Overview
 
 
 def build(
@@ -385,6 +389,9 @@ def build(
         factors=factors.factors,
         login_challenges=factors.challenges,
         passkeys=factors.passkeys,
+        overview=Overview(
+            store, nodes, Meter(metrics, hub.__len__, lambda: rooms.channels), Totals(database)
+        ),
     )
 
 

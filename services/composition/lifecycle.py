@@ -13,6 +13,7 @@ from services.composition.health import CHECK_SECONDS
 from services.composition.infrastructure import close_infrastructure
 from services.composition.upkeep import PURGE_SECONDS, Upkeep
 from services.errors import DatabaseUnavailable, StoreUnavailable, UsherError
+from services.overview.meter import TICK_SECONDS as OVERVIEW_SECONDS
 from services.providers.refresh import KEEP_SECONDS
 from services.refresh.steps import TICK_SECONDS
 from services.sessions.contact import ENFORCE_SECONDS, LOG_SECONDS
@@ -78,6 +79,7 @@ def _begin_loops(services: Services) -> None:
     background.every(RENEW_SECONDS, "renew leases", renew)
     background.every(CHECK_BINDINGS_SECONDS, "check bearer tokens", services.token_binding.check)
     background.every(SHARE_SECONDS, "share counts of addresses", services.unjoined_counts.share)
+    background.every(OVERVIEW_SECONDS, "measure", services.overview.tick)
     background.every(WRITE_SECONDS, "note last seen", services.last_seen.write)
     background.every(PING_SECONDS, "ping sockets", ping)
     if tuple(services.oauth.providers):

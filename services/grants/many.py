@@ -11,6 +11,7 @@ from typing import Any
 import peewee
 
 from models.channel import Channel, ChannelMember
+from services.grants.personal import both, found_of
 from services.grants.queries import CHANNEL_COLUMNS, MEMBER_COLUMNS, grants_from, personal_grants
 from services.grants.rules import MAX_ROOMS, Found, Grant, Reader
 
@@ -34,11 +35,8 @@ def personal_grants_of_many(
     if owned is None or member is None:
         return found | {each: personal_grants(db, each)[1] for each in ids}
     for reader in others:
-        channels = owned.get(reader.id, [])[:MAX_ROOMS]
-        known = {channel.id for channel in channels}
-        joined = member.get(reader.id, [])[:MAX_ROOMS]
-        channels += [channel for channel in joined if channel.id not in known]
-        found[reader.id] = grants_from(channels[:MAX_ROOMS], reader)
+        own, joined = owned.get(reader.id, []), member.get(reader.id, [])
+        found[reader.id] = grants_from(both(own[:MAX_ROOMS], joined[:MAX_ROOMS]), reader)
     return found
 
 
@@ -75,7 +73,5 @@ def _by_user(db: peewee.Database, query: Any) -> dict[str, list[Found]] | None:
     count = 0
     for user_id, *columns in rows:
         count += 1
-        # Without what is open to roles or everybody: that is shared, see `rules.merge`.
-        channel = Found._make((*columns, None, None))._replace(public_since=None)
-        by_user.setdefault(user_id, []).append(channel)
+        by_user.setdefault(user_id, []).append(found_of(columns))
     return None if count > MAX_ROWS else by_user

@@ -203,14 +203,14 @@ class NativeCodes:
         ):
             return "its login session is over"
         if row.used_at is not None:
-            return self._ends.end_within(db, session, REUSED)
+            return self._ends.end_within(db, session.id, session.user_id, REUSED)
         timely = -CLOCK_SKEW_SECONDS <= now - row.created_at < CODE_SECONDS
         if (
             not timely
             or row.redirect_uri != redirect_uri
             or not _matches_challenge(row.challenge, verifier)
         ):
-            return self._ends.end_within(db, session, REFUSED)
+            return self._ends.end_within(db, session.id, session.user_id, REFUSED)
         return self._sessions.issue_first_tokens_within(db, session, user, device)
 
 

@@ -148,6 +148,16 @@ class Discovery:
                 return known
             return self._fetches.make(self._fetch, failed)
 
+    def fetch(self) -> Metadata:
+        """The metadata as they are now, whatever the cache holds.
+
+        Raises:
+            ProviderUnavailable: as `metadata`; the cache stays as it is.
+        """
+        failed = self._fetches.failed
+        with self._fetches.lock:
+            return self._fetches.make(self._fetch, failed)
+
     def _fetch(self) -> Metadata:
         document, headers = get_json(self._url)
         self._known = read_metadata(document, self._expected)

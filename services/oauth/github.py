@@ -35,6 +35,9 @@ class GitHubProvider:
         self._api = "https://api.github.com" if base == GITHUB else base + "/api/v3"
         self.title = title
 
+    def check(self) -> None:
+        get_json(self._api + "/meta", HEADERS, ABSENT)  # any answer is one
+
     def authorization_url(self, start: RequestBinding, prompt: str | None) -> str:
         parameters = dict(self.settings.parameters)
         if prompt is not None:

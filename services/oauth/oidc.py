@@ -50,6 +50,9 @@ class OidcProvider:
         self._keys: ProviderKeys | None = None
         self.title = title
 
+    def check(self) -> None:
+        self._discovery.fetch()
+
     def authorization_url(self, start: RequestBinding, prompt: str | None) -> str:
         metadata = self._discovery.metadata()
         parameters = {**PARAMETERS.get(self.settings.name, {}), **dict(self.settings.parameters)}

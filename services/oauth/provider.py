@@ -38,6 +38,9 @@ class Provider(Protocol):
     def title(self) -> str:
         """The provider's name on its button."""
 
+    def check(self) -> None:
+        """Call the provider, to find out whether it answers."""
+
     def authorization_url(self, start: RequestBinding, prompt: str | None) -> str:
         """The URL of the authorization request. `prompt`: "login" requests reauthentication."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from services.errors import NotFound
 from services.oauth.calls import ProviderCalls
+from services.oauth.errors import ProviderBusy, ProviderRefused, ProviderUnavailable
 from services.oauth.github import GitHubProvider
 from services.oauth.oidc import OidcProvider
 from services.oauth.provider import Provider
@@ -19,12 +20,28 @@ TITLES = {"google": "Google", "github": "GitHub", "microsoft": "Microsoft"}
 T = TypeVar("T")
 
 
-class Connection:
-    """One provider, and the threads for calls to it."""
+class LastCall(NamedTuple):
+    """The outcome of a call. `at`: epoch seconds. `problem`: why it failed, or empty."""
 
-    def __init__(self, provider: Provider) -> None:
+    at: float
+    problem: str
+
+
+class Connection:
+    """One provider, and the threads for calls to it.
+
+    Attributes:
+        redirect_uri: where it sends the browser back to.
+        last: the outcome of the last call; None before the first.
+    """
+
+    def __init__(
+        self, provider: Provider, redirect_uri: str = "", clock: Callable[[], float] = time.time
+    ) -> None:
         self.name, self.title = provider.settings.name, provider.title
-        self.settings = provider.settings
+        self.settings, self.redirect_uri = provider.settings, redirect_uri
+        self.last: LastCall | None = None
+        self._clock = clock
         self._provider = provider
         self._calls = ProviderCalls(self.name)
 
@@ -38,7 +55,14 @@ class Connection:
             ProviderUnavailable: the response is missing, late or invalid, or too many calls wait.
             SignInRefused, GrantEnded: as the provider's method.
         """
-        return await self._calls.run(lambda: work(self._provider), to_its_end)
+        try:
+            answer = await self._calls.run(lambda: work(self._provider), to_its_end)
+        except ProviderUnavailable as error:
+            if not isinstance(error, (ProviderBusy, ProviderRefused)):
+                self.last = LastCall(self._clock(), error.evidence or error.title)
+            raise
+        self.last = LastCall(self._clock(), "")
+        return answer
 
     def close(self) -> None:
         """Let the threads end. Does not block."""
@@ -60,9 +84,7 @@ class Providers:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._by_name = {
-            chosen.name: Connection(
-                _make(chosen, f"{public_url}/oauth/{chosen.name}/callback", clock)
-            )
+            chosen.name: _connection(chosen, f"{public_url}/oauth/{chosen.name}/callback", clock)
             for chosen in settings
         }
 
@@ -97,6 +119,12 @@ class Providers:
 def usual_title(name: str) -> str:
     """The default name on a provider's button."""
     return TITLES.get(name) or name.replace("-", " ").title()
+
+
+def _connection(
+    settings: OAuthProvider, redirect_uri: str, clock: Callable[[], float]
+) -> Connection:
+    return Connection(_make(settings, redirect_uri, clock), redirect_uri, clock)
 
 
 def _make(settings: OAuthProvider, redirect_uri: str, clock: Callable[[], float]) -> Provider:

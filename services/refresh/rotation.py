@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import cast
 
 import peewee
 
-from models.login_session import LoginSession, RefreshToken
-from models.user import User
+from services.claims import Acr, Proof
 from services.errors import Unauthenticated
 from services.opaque import token_hash
-from services.refresh.steps import Moment, current_tick, step_of_next
-from services.sessions import session_rows
+from services.refresh.rows import RefreshRows
+from services.refresh.steps import Moment, replace, use
 from services.sessions.control import Revocation
 from services.sessions.login_sessions import LoginSessions
 from services.sessions.revocations import Revocations
 from services.sessions.session_ends import SessionEnds
 from services.sessions.session_views import SignedIn
 from services.storage.database import Database
-from services.storage.row_locks import locked_one
 
 
 class RefreshRotation:
@@ -47,6 +46,7 @@ class RefreshRotation:
         self._sessions, self._ends = login_sessions, session_ends
         self._clock = clock
         self._steady = clock if steady is None else steady
+        self._rows = RefreshRows()
 
     async def refresh(self, refresh_token: str) -> SignedIn:
         """Exchange a refresh token for new tokens (RFC 6749 section 6).
@@ -64,29 +64,23 @@ class RefreshRotation:
 
     def _rotate(self, db: peewee.Database, hash_: str) -> SignedIn | Revocation:
         now = self._clock()
-        token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
-        if token is None:
-            raise Unauthenticated("refresh: unknown token")
-        session, user = self._refreshable(db, token.session_id, now)
-        # Read again behind the session's lock: of racing tabs only one finds it unused.
-        token = RefreshToken.select().where(RefreshToken.hash == hash_).get_or_none(db)
-        if token is None or token.expires_at <= now:
+        refused = self._rows.lock(db, hash_, now)
+        if refused is not None:
+            raise Unauthenticated(f"refresh: {refused}")
+        presented = self._rows.read(db, hash_)
+        if presented is None or presented.expires_at <= now:
             raise Unauthenticated("refresh: token expired")
-        step = step_of_next(db, session, token, Moment(self._steady(), current_tick(db)))
-        if step is None:
-            return self._ends.end_within(db, session, "refresh_reuse")
-        LoginSession.update({LoginSession.last_seen_at: now}).where(
-            LoginSession.id == session.id
-        ).execute(db)
-        proof = session_rows.proof_of(session)
-        return self._sessions.issue_within(db, user, session.id, session.expires_at, proof, step)
-
-    def _refreshable(self, db: peewee.Database, sid: str, now: float) -> tuple[LoginSession, User]:
-        query = LoginSession.select().where(LoginSession.id == sid)
-        session = locked_one(query, db)
-        if session is None or session.ended_at is not None or session.expires_at <= now:
-            raise Unauthenticated("refresh: login session is over")
-        user = User.select().where(User.id == session.user_id).get(db)
-        if user.disabled_at is not None or session.generation != user.generation:
+        if presented.is_over:
             raise Unauthenticated("refresh: account disabled, or all its sessions ended")
-        return session, user
+        moment = Moment(self._steady(), presented.tick)
+        used = use(presented.session, presented.token, moment)
+        alive, account = presented.alive, presented.account
+        if used is None:
+            return self._ends.end_within(db, alive.id, account.id, "refresh_reuse")
+        if used.replaces:
+            replace(db, presented.session)
+        self._rows.record(db, presented, used, moment, now)
+        proof = Proof(cast("Acr", alive.acr), alive.auth_time, alive.auth_epoch)
+        return self._sessions.issue_within(
+            db, account, alive.id, alive.expires_at, proof, used.next_step
+        )

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import peewee
 
 from models.installation import Installation
-from models.login_session import LoginSession, RefreshToken
+from models.login_session import RefreshToken
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
 
@@ -62,44 +62,76 @@ class Moment(NamedTuple):
         return few_ticks and -CLOCK_SKEW_SECONDS <= passed <= REFRESH_GRACE_SECONDS
 
 
-def step_of_next(
-    db: peewee.Database, session: LoginSession, token: RefreshToken, now: Moment
-) -> int | None:
-    """Use a token. Gives the step of the token that takes its place; None for a copied one.
+class TokenStep(NamedTuple):
+    """A refresh token, as it is behind its session's lock.
+
+    Attributes:
+        used: its first use.
+        replaced: whether another was issued instead before it was used.
+    """
+
+    hash: str
+    step: int
+    used: Moment
+    replaced: bool
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it was presented before."""
+        return self.used.at is not None
+
+
+class SessionStep(NamedTuple):
+    """A login session, locked. `step`: the newest that was used; `used`: when it was first."""
+
+    id: str
+    step: int
+    used: Moment
+
+
+class Used(NamedTuple):
+    """What the use of a token changes.
+
+    Attributes:
+        next_step: of the token that takes its place.
+        is_first: whether the token was not used before.
+        is_newest_step: whether its session's newest step is now the token's.
+        replaces: whether unused tokens of the next step become invalid.
+    """
+
+    next_step: int
+    is_first: bool
+    is_newest_step: bool
+    replaces: bool
+
+
+def use(session: SessionStep, token: TokenStep, now: Moment) -> Used | None:
+    """Decide what the use of a token changes; None for a copied one.
 
     Args:
         session: the token's, locked and alive.
         token: as it is behind that lock, not expired.
     """
-    racing = Moment(token.rotated_at, token.rotated_tick).is_recent(now)
+    racing = token.used.is_recent(now)
     if not (racing or _is_newest(session, token) or _is_before_newest(session, token)):
         return None
-    if token.rotated_at is None:
-        used = {RefreshToken.rotated_at: now.at, RefreshToken.rotated_tick: now.tick}
-        RefreshToken.update(used).where(RefreshToken.hash == token.hash).execute(db)
+    first = not token.is_used
     if token.step > session.step:
-        changed = {
-            LoginSession.step: token.step,
-            LoginSession.step_at: now.at,
-            LoginSession.step_tick: now.tick,
-        }
-        LoginSession.update(changed).where(LoginSession.id == session.id).execute(db)
-        return token.step + 1
-    if not racing and not Moment(session.step_at, session.step_tick).is_recent(now):
-        _replace(db, session)
-    return session.step + 1
+        return Used(token.step + 1, first, is_newest_step=True, replaces=False)
+    replaces = not racing and not session.used.is_recent(now)
+    return Used(session.step + 1, first, is_newest_step=False, replaces=replaces)
 
 
-def _is_newest(session: LoginSession, token: RefreshToken) -> bool:
+def _is_newest(session: SessionStep, token: TokenStep) -> bool:
     # Also one of the session's own step: of two answers, the one that nobody came with yet.
-    return token.rotated_at is None and token.step >= session.step and not token.replaced
+    return not token.is_used and token.step >= session.step and not token.replaced
 
 
-def _is_before_newest(session: LoginSession, token: RefreshToken) -> bool:
-    return token.rotated_at is not None and token.step == session.step
+def _is_before_newest(session: SessionStep, token: TokenStep) -> bool:
+    return token.is_used and token.step == session.step
 
 
-def _replace(db: peewee.Database, session: LoginSession) -> None:
+def replace(db: peewee.Database, session: SessionStep) -> None:
     """Invalidate the tokens of a previous response that was lost or went to a thief."""
     unused = (
         (RefreshToken.session == session.id)

@@ -18,6 +18,7 @@ from services.errors import StoreUnavailable
 from services.event_loop.loop_watch import never_stalled
 from services.rooms.local_room import LocalRoom, RoomMember
 from services.rooms.missed_messages import MissedMessages
+from services.rooms.room_names import CHANNEL
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.frames import Perishable, encode_text
 
@@ -47,6 +48,8 @@ class Rooms:
         self._stalled, self.proof_clock = stalled, proof_clock
         self._bus, self._as_event, self._clock = bus, as_event, clock
         self._rooms: dict[str, LocalRoom] = {}
+        self.channels = 0
+        """How many of them are channels."""
         self._missed = MissedMessages(
             bus,
             as_event,
@@ -109,6 +112,7 @@ class Rooms:
             room = self._rooms.get(name)
             if room is None:
                 room = self._rooms[name] = LocalRoom(self._clock(), self._bus.epoch)
+                self.channels += name.startswith(CHANNEL)
             room.held += 1
             subscribed = self._bus.subscribe(name)
             if subscribed is not None:
@@ -182,6 +186,7 @@ class Rooms:
     def _forget_if_empty(self, name: str, room: LocalRoom) -> None:
         if not room.members and not room.held:
             del self._rooms[name]
+            self.channels -= name.startswith(CHANNEL)
             self._bus.unsubscribe(name)
             if room.catching_up is not None:
                 room.catching_up.cancel()

@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import peewee
@@ -20,7 +20,8 @@ from models.login_session import LoginSession, RefreshToken
 from models.user import User
 from services.claims import Acr, Proof, Role
 from services.errors import EmailUnverified, Unauthenticated
-from services.grants.queries import personal_grants
+from services.grants.personal import PersonalGrants
+from services.grants.rules import Reader
 from services.limits.networks import network_of
 from services.opaque import token_hash
 from services.secret import Secret
@@ -29,6 +30,7 @@ from services.sessions.control import Revocation
 from services.sessions.login_cache import LoginCache, LoginState
 from services.sessions.revocations import Revocations
 from services.sessions.session_views import (
+    Account,
     Device,
     PastSession,
     Profile,
@@ -41,6 +43,7 @@ from services.sessions.session_views import (
 from services.sessions.tokens import Tokens
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
+from services.storage.statements import Statement
 
 MAX_DEVICE_LENGTH = 200
 SESSION_LIMIT = "session_limit"
@@ -87,6 +90,7 @@ class LoginSessions:
         self._steady = clock if steady is None else steady
         self._epoch, self._verified_only = epoch, verified_only
         self._before_opening: BeforeOpening = lambda *_: None
+        self._keep_token, self._personal = Statement(_token_row, 5), PersonalGrants()
 
     # ---- opening ---------------------------------------------------------------------------
 
@@ -172,7 +176,7 @@ class LoginSessions:
             conflict_target=[KnownNetwork.user, KnownNetwork.network],
             preserve=[KnownNetwork.last_used_at],
         ).execute(db)
-        signed_in = self.issue_within(db, user, sid, now + self._lifetime, proven)
+        signed_in = self.issue_within(db, Account.of(user), sid, now + self._lifetime, proven)
         self._on_opening(db, user.id, sid, method, now + self._lifetime)
         displaced = self._displace(db, user, now)
         return msgspec.structs.replace(signed_in, displaced=displaced, method=method)
@@ -197,7 +201,8 @@ class LoginSessions:
             LoginSession.expires_at: until,
         }
         LoginSession.update(change).where(LoginSession.id == session.id).execute(db)
-        return self.issue_within(db, user, session.id, until, session_rows.proof_of(session))
+        proof = session_rows.proof_of(session)
+        return self.issue_within(db, Account.of(user), session.id, until, proof)
 
     def _displace(self, db: peewee.Database, user: User, now: float) -> tuple[Revocation, ...]:
         """End sessions over the limit, with the user's row locked."""
@@ -208,7 +213,7 @@ class LoginSessions:
     def issue_within(
         self,
         db: peewee.Database,
-        user: User,
+        user: Account,
         sid: str,
         session_expires_at: float,
         proof: Proof,
@@ -231,14 +236,10 @@ class LoginSessions:
         )
         refresh_token = self._tokens.refresh.make(user.id)
         refresh_expires_at = min(now + self._refresh_ttl, session_expires_at)
-        RefreshToken.insert(
-            hash=token_hash(refresh_token.reveal()),
-            session=sid,
-            created_at=now,
-            expires_at=refresh_expires_at,
-            step=step,
-        ).execute(db)
-        reader, personal = personal_grants(db, user.id)
+        token_hash_ = token_hash(refresh_token.reveal())
+        self._keep_token.run(db, token_hash_, sid, now, refresh_expires_at, step)
+        reader = Reader(user.id, role, user.role_since, user.created_at)
+        personal = self._personal.of(db, reader)
         return SignedIn(
             Profile(user.id, user.email, user.name, role),
             claims,
@@ -310,3 +311,16 @@ class LoginSessions:
     async def touch(self, seen: dict[str, float]) -> None:
         """Record when sessions were last seen: `sid` to epoch seconds, many in one transaction."""
         await self._database.run(session_rows.touch, seen)
+
+
+def _token_row(
+    _: peewee.Database, hash_: Any, sid: Any, created_at: Any, expires_at: Any, step: Any
+) -> Any:
+    return RefreshToken.insert(
+        hash=hash_,
+        session=sid,
+        created_at=created_at,
+        expires_at=expires_at,
+        step=step,
+        replaced=False,
+    )

@@ -211,7 +211,7 @@ class Revocations:
         closed = self._close(entry)
         self._metrics.sockets_revoked.labels(reason=entry.reason).inc(closed)
         if closed:
-            self._metrics.revocation_seconds.observe(max(0.0, self._clock() - entry.created_at))
+            self._metrics.observe_cut(max(0.0, self._clock() - entry.created_at))
         return closed
 
     def _remember(self, entry: Revocation) -> None:

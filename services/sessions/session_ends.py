@@ -56,7 +56,7 @@ class SessionEnds:
         session = locked_one(query, db)
         if session is None or not self._is_current(db, session):
             raise NotFound("no such living session of this user")
-        ended = [self._end(db, sid, user_id, reason)]
+        ended = [self.end_within(db, sid, user_id, reason)]
         if token_id is not None:
             ended.append(self._revocations.record(db, "token", token_id, user_id, reason))
         return ended
@@ -123,12 +123,9 @@ class SessionEnds:
         session_rows.mark_ended(db, [sid for sid, _ in ended], reason, now)
         return self._revocations.record_sessions(db, ended, reason)
 
-    def end_within(self, db: peewee.Database, session: LoginSession, reason: str) -> Revocation:
+    def end_within(self, db: peewee.Database, sid: str, user_id: str, reason: str) -> Revocation:
         """End a session within the caller's transaction, which holds its lock; publish the result
         after the commit."""
-        return self._end(db, session.id, session.user_id, reason)
-
-    def _end(self, db: peewee.Database, sid: str, user_id: str, reason: str) -> Revocation:
         change = {LoginSession.ended_at: self._clock(), LoginSession.end_reason: reason}
         LoginSession.update(change).where(LoginSession.id == sid).execute(db)
         return self._revocations.record(db, "session", sid, user_id, reason)

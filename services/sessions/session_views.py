@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 import peewee
 
 from models.login_session import LoginSession
+from models.user import User
 from services.claims import Claims, Role
 from services.grants.rules import Grant, Reader
 from services.secret import Secret
@@ -57,6 +60,30 @@ class SignedIn(msgspec.Struct, frozen=True):
     """How the session was opened; empty after a refresh."""
     proof_epoch: int = 0
     """Of the clock by which its user last authenticated."""
+
+
+class Account(NamedTuple):
+    """The user that tokens are issued for.
+
+    Attributes:
+        role_since, created_at: epoch seconds.
+    """
+
+    id: str
+    email: str
+    name: str
+    role: str
+    generation: int
+    role_since: float
+    created_at: float
+
+    @classmethod
+    def of(cls, user: User) -> Account:
+        """From the row."""
+        since = user.created_at if user.role_since is None else user.role_since
+        return cls(
+            user.id, user.email, user.name, user.role, user.generation, since, user.created_at
+        )
 
 
 class ProviderSession(msgspec.Struct, frozen=True):

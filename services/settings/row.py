@@ -6,7 +6,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import msgspec
+
 T = TypeVar("T")
+
+
+class ShownSetting(msgspec.Struct, frozen=True):
+    """A setting as it was read, for administrators.
+
+    Attributes:
+        name: of the variable, with `USHER_`.
+        value: the text of its value; null for a secret, and where it is not set.
+        is_set: whether it has a value, given or by default.
+        source: where the value came from: a variable, a flag or a file by its name, or `default`.
+        meaning: as in --help.
+    """
+
+    name: str
+    value: str | None
+    secret: bool
+    is_set: bool
+    source: str
+    meaning: str
 
 
 @dataclass(frozen=True)

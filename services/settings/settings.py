@@ -33,7 +33,7 @@ from services.settings.limits import Limits, read_limits
 from services.settings.origins import WILDCARD_HOSTS, is_loopback
 from services.settings.providers import KNOWN_PROVIDERS, OAuthProvider, provider_settings
 from services.settings.proxies import IPNetwork
-from services.settings.row import Setting
+from services.settings.row import Setting, ShownSetting
 from services.settings.smtp import TAKES_FROM, Sender, SmtpServer
 from services.settings.sources import Sources
 
@@ -112,6 +112,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     tls_key: Path | None = None
     key_files: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
+    shown: tuple[ShownSetting, ...] = ()
 
     @property
     def through_tornado(self) -> bool:
@@ -192,6 +193,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         max_compressed_sockets=sources.value(table.MAX_COMPRESSED),
         tls_certificate=sources.optional(table.TLS_CERTIFICATE),
         tls_key=sources.optional(table.TLS_KEY),
+        shown=tuple(sources.shown()),
         embedded=database_url is None or redis_url is None,
         **read_limits(sources.value),
     )

@@ -11,7 +11,7 @@ from services.errors import SettingError
 from services.secret import MASK
 from services.settings.command_line import NAMES, overview
 from services.settings.providers import provider_settings
-from services.settings.row import Setting
+from services.settings.row import Setting, ShownSetting
 from services.settings.secret_files import read_secret_file
 from services.settings.table import OAUTH_PROVIDERS, SETTINGS
 from services.settings.values import BadValue
@@ -94,6 +94,26 @@ class Sources:
         """The name that the user gave: the flag if the value came from one, else the variable."""
         return self._find(setting)[0]
 
+    def shown(self) -> list[ShownSetting]:
+        """All settings as they were read, without the values of secrets."""
+        found = []
+        for setting in self._known:
+            given = self._find_given(setting)
+            by_default = setting.default or setting.shown_default
+            by_default = "" if by_default == "none" else by_default
+            source, text = given or ("default", by_default)
+            found.append(
+                ShownSetting(
+                    PREFIX + setting.name,
+                    text or None if not setting.secret else None,
+                    setting.secret,
+                    given is not None or bool(text),
+                    source,
+                    setting.meaning,
+                )
+            )
+        return found
+
     def warnings(self) -> list[str]:
         """Warnings for the log.
 
@@ -133,13 +153,14 @@ class Sources:
 
     def _find(self, setting: Setting[Any]) -> tuple[str, str | None]:
         """The variable or flag that sets it, and its text. The command line takes precedence."""
+        return self._find_given(setting) or (PREFIX + setting.name, setting.default)
+
+    def _find_given(self, setting: Setting[Any]) -> tuple[str, str] | None:
         variable, file = PREFIX + setting.name, PREFIX + setting.file_name
         flags, environ = self._flags, self._environ
-        return (
-            _find_in(flags, setting, (setting.name, setting.file_name), setting.flag)
-            or _find_in(environ, setting, (variable, file), variable)
-            or (variable, setting.default)
-        )
+        return _find_in(
+            flags, setting, (setting.name, setting.file_name), setting.flag
+        ) or _find_in(environ, setting, (variable, file), variable)
 
     def _warn_of_white_space(self, setting: Setting[Any], name: str, text: str) -> None:
         parts = text.split(",") if setting.keeps_space else [text]

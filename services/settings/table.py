@@ -20,7 +20,7 @@ MIN_SECONDS = 0.1
 """A shorter lifetime is of no use, and is less than the resolution of `iat` and `exp`."""
 
 HOST = Setting("HOST", values.host, "127.0.0.1", "address or name to listen on")
-PORT = Setting("PORT", values.port, "8888", "port to listen on; 0 for any free one")
+PORT = Setting("PORT", values.port, "8888", "port to listen on; 0 for any free port")
 DATA_DIR = Setting(
     "DATA_DIR", values.folder, "./data", "folder of the embedded database, Redis and keys"
 )
@@ -193,7 +193,7 @@ MAIL_TEMPLATES = Setting(
     values.folder,
     None,
     "folder with your own templates of mails; see docs/mail.md",
-    "those that come with Usher",
+    "the bundled ones",
 )
 SIGNUP = Setting(
     "SIGNUP",

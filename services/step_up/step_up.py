@@ -21,7 +21,7 @@ from services.factors.passkeys import Assertion, Passkeys
 from services.sessions import session_rows
 from services.sessions.admission import Identity
 from services.sessions.login_sessions import LoginSessions
-from services.sessions.session_views import SignedIn
+from services.sessions.session_views import Account, SignedIn
 from services.step_up.freshness import Freshness
 from services.storage.database import Database
 from services.storage.row_locks import locked_one
@@ -133,7 +133,7 @@ class StepUp:
         LoginSession.update(change).where(LoginSession.id == sid).execute(db)
         # Beside the refresh token that the client has: this answer may be lost.
         expires_at, step = session.expires_at, session.step + 1
-        return self._sessions.issue_within(db, user, sid, expires_at, proof, step)
+        return self._sessions.issue_within(db, Account.of(user), sid, expires_at, proof, step)
 
     async def _needed(self, user_id: str, factors: tuple[str, ...]) -> StepUpNeeded:
         methods: tuple[str, ...] = factors

@@ -10,23 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playhouse.pwasyncio import AsyncSqliteDatabase
-
 from services.errors import DatabaseUnavailable, SettingError
 from services.storage import postgresql_url
-from services.storage.postgresql import OneConnection, open_postgresql
+from services.storage.postgresql import open_postgresql
 from services.storage.postgresql_url import SETTING, PostgresqlUrl
+from services.storage.sqlite import open_sqlite
 
 TAKES = "sqlite:///path or postgresql://user:password@host:port/name"
-# The share of the timeout for another process's write lock; the one retry must fit in the rest.
-SQLITE_LOCK_SHARE = 0.4
 SQLITE_FILE_MODE = 0o600
 _OPTION = re.compile(r"\?([^/?=&]+)=[^/]*\Z")
 """Of the last part of a path: a folder may be called anything."""
-
-
-class _Sqlite(OneConnection, AsyncSqliteDatabase):  # type: ignore[misc]  # no stubs
-    pass
 
 
 @dataclass(frozen=True)
@@ -93,20 +86,7 @@ def open_bridge(url: DatabaseUrl, timeout: float) -> Any:
     """Open the bridge to either database. A SQLite file must exist (`prepare_sqlite`)."""
     if url.postgresql is not None:
         return open_postgresql(url.postgresql, timeout)
-    return open_sqlite(url, timeout)
-
-
-def open_sqlite(url: DatabaseUrl, timeout: float) -> Any:
-    """Open the bridge to SQLite with one connection, so that runs queue and cannot deadlock."""
-    return _Sqlite(
-        url.path,
-        pool_size=1,
-        acquire_timeout=timeout,
-        timeout=timeout * SQLITE_LOCK_SHARE,
-        # journal_mode is set by prepare_sqlite and stored in the file. In WAL mode, NORMAL may
-        # lose the last commits at a power failure, and cannot corrupt the file.
-        pragmas={"foreign_keys": 1, "synchronous": 1},
-    )
+    return open_sqlite(url.path, timeout)
 
 
 class SqliteFile:

@@ -19,7 +19,7 @@ from tests.support.tools import need
 
 Visit = Callable[..., Visitor]
 ROW_OF_ANOTHER = "#sessions li:not(:has(.here))"
-VIEWS = ["sign-in", "sign-up", "signed-in"]
+VIEWS = ["sign-in", "sign-up", "account", "console"]
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +65,16 @@ def test_a_newcomer_signs_up_and_sees_the_socket_joined(visitor: Visitor) -> Non
     tab.sign_up(visitor.email)
     tab.joined()
     expect(tab.at("#state-text")).to_have_text("Connected")
-    expect(tab.at("#fact-user")).to_have_text("Ada")
+    expect(tab.at("#account-name")).to_have_text("Ada")
     expect(tab.at("#signed-in-title")).to_be_focused()
+    expect(tab.page).to_have_title("Account · Usher")
+    expect(tab.at("#sessions li .here + p")).to_contain_text("1 open socket")
+    tab.area("Console")
+    expect(tab.page).to_have_title("Console · Usher")
     expect(tab.at("#frames li .name").get_by_text("joined", exact=True)).to_be_visible()
     [joined] = tab.events("joined")
     assert joined["session_id"] == tab.session_id
     assert joined["rooms"] == [f"user:{joined['user']['id']}"]
-    expect(tab.page).to_have_title("Connected · Usher")
-    expect(tab.at("#sessions li .here + p")).to_contain_text("1 open socket")
 
 
 def test_the_first_visit_has_no_complaint_but_two_refused_calls(visitor: Visitor) -> None:
@@ -130,7 +132,7 @@ def test_after_signing_out_one_signs_in_again(visitor: Visitor) -> None:
     tab.sign_in(visitor.email)
     tab.joined()
     expect(tab.at("#notice")).to_be_hidden()
-    expect(tab.at("#fact-user")).to_have_text("Ada")
+    expect(tab.at("#account-name")).to_have_text("Ada")
 
 
 def test_a_wrong_password_gets_the_same_calm_words_as_an_unknown_address(visitor: Visitor) -> None:
@@ -269,7 +271,7 @@ def test_the_token_is_renewed_on_the_live_socket_past_its_first_expiry(
     visit: Visit, hasty_server: Usher
 ) -> None:
     visitor = visit(hasty_server)
-    tab = visitor.arrive()
+    tab = visitor.arrive("/#/console")
     session_id = tab.session_id
     first_expiry = tab.events("joined")[0]["expires_at"]
     # A renewal is asked for at half of a token's life: the third comes after the first expiry.
@@ -319,12 +321,12 @@ def test_no_token_or_ticket_is_where_the_page_could_show_it(visitor: Visitor) ->
 
 def test_an_access_token_that_ran_out_is_renewed_silently(visitor: Visitor) -> None:
     tab = visitor.arrive()
-    tab.at("#toggle-socket").click()
+    tab.toggle_socket()
     expect(tab.at("#state")).to_have_attribute("data-state", "closed")
     calls: list[str] = []
     tab.page.on("request", lambda request: calls.append(request.url.rpartition("/api/")[2]))
     visitor.context.clear_cookies(name="access_token")  # as the browser does when it is too old
-    tab.at("#toggle-socket").click()
+    tab.toggle_socket()
     tab.joined()
     assert calls[:3] == ["ws/ticket", "auth/refresh", "ws/ticket"]
     visitor.context.clear_cookies(name="access_token")
@@ -347,7 +349,7 @@ def test_a_ticket_that_came_too_late_signs_nobody_out_whatever_the_clock_did_mea
             }""",
             hours,
         )
-        tab.at("#toggle-socket").click()
+        tab.toggle_socket()
         expect(tab.at("#state")).to_have_attribute("data-state", "closed")
         visitor.context.route(
             "**/api/ws/ticket",
@@ -355,7 +357,7 @@ def test_a_ticket_that_came_too_late_signs_nobody_out_whatever_the_clock_did_mea
             times=1,
         )
         with tab.page.expect_response("**/api/auth/me"):  # it looks whether the sign-in holds
-            tab.at("#toggle-socket").click()
+            tab.toggle_socket()
         tab.joined()
 
 
@@ -363,7 +365,7 @@ def test_after_a_restart_of_the_server_the_page_comes_back_by_itself(
     database_kind: str, visit: Visit
 ) -> None:
     with usher(database_kind) as server:
-        tab = visit(server).arrive()
+        tab = visit(server).arrive("/#/console")
         before = tab.session_id
         server.end(signal.SIGTERM)
         expect(tab.at("#state")).not_to_have_attribute("data-state", "joined")
@@ -380,7 +382,7 @@ def test_after_a_restart_of_the_server_the_page_comes_back_by_itself(
 
 
 def test_the_composer_sends_an_event_and_shows_the_reply(visitor: Visitor) -> None:
-    tab = visitor.arrive()
+    tab = visitor.arrive("/#/console")
     tab.at("#composer [type=submit]").click()
     expect(tab.at("#reply p")).to_have_text("Reply to heartbeat")
     expect(tab.at("#reply pre")).to_contain_text("server_time")
@@ -403,7 +405,7 @@ def test_a_name_with_markup_in_it_is_only_text(visitor: Visitor) -> None:
     name = "<img src=x onerror=alert(1)>"
     body = {"email": visitor.email, "password": PASSWORD, "name": name}
     assert visitor.post("/api/auth/signup", body) == 201
-    tab = visitor.open().joined()
+    tab = visitor.open("/#/console").joined()
     for place in ("#account-name", "#fact-user"):
         expect(tab.at(place)).to_have_text(name)
     expect(tab.at("img")).to_have_count(0)
@@ -412,21 +414,21 @@ def test_a_name_with_markup_in_it_is_only_text(visitor: Visitor) -> None:
 def test_one_may_disconnect_and_connect_again(visitor: Visitor) -> None:
     tab = visitor.arrive()
     before = tab.session_id
-    tab.at("#toggle-socket").click()
+    tab.toggle_socket()
     expect(tab.at("#state-text")).to_have_text("Disconnected")
     expect(tab.at("#state-detail")).to_have_text("You disconnected.")
-    expect(tab.at("#fact-session")).not_to_have_text(before)
+    assert before not in tab.at("#fact-session").inner_text()
     tab.send("heartbeat")
     expect(tab.at("#reply p")).to_have_text("not_joined")
-    tab.at("#toggle-socket").click()
+    tab.toggle_socket()
     assert tab.joined().session_id != before
 
 
 def test_a_lost_network_is_found_and_left_behind(visitor: Visitor) -> None:
     tab = visitor.arrive()
-    tab.at("#toggle-socket").click()
+    tab.toggle_socket()
     visitor.context.set_offline(True)
-    tab.at("#toggle-socket").click()
+    tab.toggle_socket()
     expect(tab.at("#state")).to_have_attribute("data-state", "waiting")
     expect(tab.at("#state-text")).to_contain_text("Offline")
     visitor.context.set_offline(False)
@@ -437,7 +439,7 @@ def test_another_sign_in_in_the_same_browser_takes_the_page_over(
     visit: Visit, hasty_server: Usher
 ) -> None:
     visitor = visit(hasty_server)
-    tab = visitor.arrive()
+    tab = visitor.arrive("/#/console")
     visitor.post("/api/auth/signup", {"email": address(), "password": PASSWORD, "name": "Bob"})
     expect(tab.at("#fact-user")).to_have_text("Bob")
     expect(tab.at("#account-name")).to_have_text("Bob")
@@ -462,6 +464,12 @@ def test_the_page_works_with_the_keyboard_alone(visitor: Visitor) -> None:
     tab.tab_to("#sign-up-form [type=submit]")
     tab.press("Enter")
     tab.joined()
+    tab.tab_to("#sessions button")
+    tab.tab_to("#pw-current")
+    tab.tab_to("#password-form [type=submit]")
+    tab.tab_to("[data-area=console]")
+    tab.press("Enter")
+    expect(tab.page.get_by_role("heading", level=1, name="Console")).to_be_focused()
     tab.tab_to("#event")
     tab.tab_to("#composer [type=submit]")
     tab.press("Enter")
@@ -470,9 +478,6 @@ def test_the_page_works_with_the_keyboard_alone(visitor: Visitor) -> None:
     tab.press("Space")
     expect(tab.at("#frames .is-heartbeat").first).to_be_hidden()
     tab.tab_to("#frames")
-    tab.tab_to("#sessions button")
-    tab.tab_to("#pw-current")
-    tab.tab_to("#password-form [type=submit]")
     tab.tab_to("#sign-out")
     tab.press("Enter")
     expect(tab.at("#notice")).to_be_focused()
@@ -481,15 +486,18 @@ def test_the_page_works_with_the_keyboard_alone(visitor: Visitor) -> None:
 
 def show(visitor: Visitor, view: str) -> Page:
     """A view with as much on it as there can be: errors, a notice, long words."""
-    if view == "signed-in":
+    if view == "account":
+        tab = visitor.arrive()
+        tab.at("#password-form [type=submit]").click()
+        error_of(tab, "#pw-new")
+        return tab.page
+    if view == "console":
         tab = visitor.arrive()
         tab.send("nonsense", json.dumps({"room": "x" * 400}))
         expect(tab.at("#reply")).to_have_attribute("data-ok", "false")
         tab.fill(data="{" + "y" * 200)
-        for form in ("#composer", "#password-form"):
-            tab.at(f"{form} [type=submit]").click()
+        tab.at("#composer [type=submit]").click()
         error_of(tab, "#data")
-        error_of(tab, "#pw-new")
         return tab.page
     if view == "sign-up":
         tab = visitor.open("/#sign-up")
@@ -550,10 +558,11 @@ def test_the_checks_above_see_a_page_that_is_wrong(visitor: Visitor) -> None:
 
 def test_changes_are_announced_to_those_who_do_not_see_them(visitor: Visitor) -> None:
     tab = visitor.arrive()
-    for place in ("#announce", "#reply", "#sessions-status", "#password-form .form-done"):
+    for place in ("#announce", "#toasts", "#sessions-status", "#password-form .form-done"):
         expect(tab.at(place)).to_have_role("status")
+    expect(tab.area("Console").at("#reply")).to_have_role("status")
     expect(tab.at("#announce")).to_have_text("Connected")
-    tab.at("#toggle-socket").click()
+    tab.toggle_socket()
     expect(tab.at("#announce")).to_have_text("Disconnected. You disconnected.")
 
 

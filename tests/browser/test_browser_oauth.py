@@ -167,7 +167,7 @@ def test_one_may_sign_up_by_a_provider_too(visitor: Visitor, op: Provider) -> No
     tab = visitor.open("/#sign-up")
     go_on(tab, "Campus", "sign-up")
     tab.joined()
-    expect(tab.at("#fact-user")).to_have_text("Grace")
+    expect(tab.at("#account-name")).to_have_text("Grace")
 
 
 def test_who_says_no_at_the_provider_is_told_and_may_think_again(visitor: Visitor) -> None:
@@ -257,7 +257,7 @@ def test_who_links_an_account_signs_in_with_it_from_then_on(visitor: Visitor) ->
     signed_out(tab, "You can sign in again at any time.")
     go_on(tab, "Practice")
     consent(tab, subject)
-    expect(tab.joined().at("#fact-user")).to_have_text("Ada")
+    expect(tab.joined().at("#account-name")).to_have_text("Ada")
     expect(tab.at("#linked-status")).to_be_empty()
 
 
@@ -383,8 +383,9 @@ def test_unlinking_the_way_one_came_by_signs_out(
     campus = tab.at("#linked-list li", "Campus")
     expect(campus).to_contain_text("unlinking it signs you out")
     if not connected:
-        tab.at("#toggle-socket").click()
+        tab.toggle_socket()
         expect(tab.at("#state-text")).to_have_text("Disconnected")
+        tab.area("Account")
     press(tab, "Unlink Campus")
     signed_out(tab, "Campus is unlinked, and this session came of it.")
     assert credentials_of(visitor) == set()
@@ -480,7 +481,7 @@ def test_a_user_confirms_it_where_the_provider_asks(visitor: Visitor) -> None:
 
 def test_where_the_provider_has_no_such_place_one_is_told(visitor: Visitor) -> None:
     tab = arrive_by(visitor, "GitHub")
-    expect(tab.at("#fact-user")).to_have_text("Mona Lisa Octocat")
+    expect(tab.at("#account-name")).to_have_text("Mona Lisa Octocat")
     press(tab, "Sign out of GitHub too")
     signed_out(tab, "You may still be signed in at GitHub.")
 

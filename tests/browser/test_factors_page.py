@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import pyotp
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
 
 from tests.support.browser import chromium
 from tests.support.native import App
+from tests.support.qr import read_qr
 from tests.support.server import PASSWORD, Usher, address, usher
 
 STEP = 30
@@ -111,6 +113,33 @@ def test_an_app_is_set_up_and_asked_for_at_the_next_sign_in(page: Page, server: 
     page.fill("#second-factor-code", codes[0])
     page.click("#second-factor-form [type=submit]")
     expect(page.locator("#totp")).to_contain_text("Recovery codes left: 9")
+
+
+def is_new_secret(answer: Response) -> bool:
+    return answer.request.method == "POST" and answer.url.endswith("/api/auth/totp")
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_the_qr_code_on_the_page_reads_as_the_url_of_the_secret(
+    page: Page, server: Usher, colours: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=colours)
+    email = sign_up(page, server)
+    with page.expect_response(is_new_secret) as asked:
+        page.click("#add-totp")
+    expect(page.locator("svg.qr")).to_be_visible()
+    read = read_qr(page.context, page.locator("svg.qr"))
+    assert read == asked.value.json()["otpauth_url"]
+    app = pyotp.parse_uri(read)
+    assert isinstance(app, pyotp.TOTP)
+    assert (app.secret, app.issuer, app.name) == (
+        page.locator("#totp-secret").inner_text(),
+        "Usher",
+        email,
+    )
+    page.fill("#totp-code", app.now())
+    page.click("#totp-form [type=submit]")
+    expect(page.locator("#recovery-codes li")).to_have_count(10)
 
 
 def test_a_passkey_is_added_signs_in_alone_and_is_removed(page: Page, server: Usher) -> None:

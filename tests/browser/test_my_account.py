@@ -43,7 +43,7 @@ def test_a_new_name_is_shown_at_once(visitor: Visitor) -> None:
     expect(tab.at("#account-name")).to_have_text("Zoë")
     tab.page.reload()
     tab.joined()
-    expect(tab.at("#fact-user")).to_contain_text("Zoë")
+    expect(tab.at("#account-name")).to_have_text("Zoë")
 
 
 def test_their_own_data_can_be_kept(visitor: Visitor) -> None:

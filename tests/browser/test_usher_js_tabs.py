@@ -102,7 +102,7 @@ def test_a_clock_that_was_wrong_once_stops_no_renewal(visitor: Visitor, hours: i
 def test_the_page_shows_the_rooms_that_one_is_let_into_and_put_out_of(visit: Visit) -> None:
     visitor = visit()
     ann, bob = sign_up(visitor.server), sign_up(visitor.server, email=(email := address()))
-    tab = visitor.arrive_as(email)
+    tab = visitor.arrive_as(email).area("Console")
     rooms = tab.at("#fact-rooms")
     expect(rooms).to_have_text(f"user:{bob.user['id']}")
     room = channel(ann)

@@ -492,6 +492,16 @@ def administer(admin: Witness, user: Witness) -> None:
     assert len(page["items"]) == 1
     admin.get(f"/api/admin/users?after={page['next']}")
     where = f"/api/admin/users/{user.user['id']}"
+    assert admin.get(where).body["name"] == user.user["name"]
+    assert admin.get("/api/admin/users/nobody").status == 404
+    newest = admin.get("/api/admin/users?q=a&order=newest&limit=1").body
+    admin.get(f"/api/admin/users?q=a&after={newest['next']}")
+    assert admin.get("/api/admin/users?q=a&after=x").status == 400
+    for name in ("overview", "settings", "providers"):
+        assert admin.get(f"/api/admin/{name}").status == 200
+    (name,) = [row["name"] for row in admin.get("/api/admin/providers").body["items"]]
+    assert admin.post(f"/api/admin/providers/{name}/check").status == 200
+    assert admin.post("/api/admin/providers/nobody/check").status == 404
     assert admin.call("PATCH", where, {"role": "admin"}).status == 200
     assert admin.post(where + "/disconnect").status == 204
     backend = admin.again()

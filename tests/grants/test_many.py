@@ -1,4 +1,5 @@
-"""The grants of many users, read together: what each would get alone."""
+"""The grants of many users, read together, and of one user with statements that are built once:
+what `personal_grants` gives for each."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ import random
 
 import pytest
 
-from services.grants import many, queries
+from services.grants import many, personal, queries
 from services.grants.many import personal_grants_of_many
+from services.grants.personal import PersonalGrants
 from services.grants.queries import personal_grants, reader_of
 from services.grants.rules import Grant, Reader, Right
 from services.storage.database import Database
@@ -16,6 +18,12 @@ from tests.support.parts import Parts, node
 
 async def alone(database: Database, readers: list[Reader]) -> dict[str, dict[str, Grant]]:
     return {each.id: (await database.run(personal_grants, each.id))[1] for each in readers}
+
+
+async def one_by_one(database: Database, readers: list[Reader]) -> dict[str, dict[str, Grant]]:
+    """As refreshes read them."""
+    statements = PersonalGrants()
+    return {each.id: await database.run(statements.of, each) for each in readers}
 
 
 async def crowd(parts: Parts, seed: int) -> list[Reader]:
@@ -43,6 +51,7 @@ async def test_each_of_many_gets_what_they_would_get_alone(database_url: str, se
         readers = await crowd(parts, seed)
         together = await parts.database.read(personal_grants_of_many, readers)
         assert together == await alone(parts.database, readers)
+        assert together == await one_by_one(parts.database, readers)
         assert sum(map(len, together.values())) > len(readers)
 
 
@@ -63,8 +72,10 @@ async def test_more_channels_than_a_socket_joins_are_cut_for_each_alike(
 ) -> None:
     monkeypatch.setattr(many, "MAX_ROOMS", 2)
     monkeypatch.setattr(queries, "MAX_ROOMS", 2)
+    monkeypatch.setattr(personal, "MAX_ROOMS", 2)
     async with node(database_url) as parts:
         readers = await crowd(parts, 1)
         together = await parts.database.read(personal_grants_of_many, readers)
         assert together == await alone(parts.database, readers)
+        assert together == await one_by_one(parts.database, readers)
         assert max(map(len, together.values())) == 2

@@ -20,7 +20,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.support.server import PASSWORD, PATIENCE, Usher, address
+from tests.support.server import PASSWORD, PATIENCE, Usher, address, wait_until
 from tests.support.tools import need
 
 ARGS = (
@@ -85,8 +85,20 @@ class Tab:
 
     @property
     def session_id(self) -> str:
-        """The session of the socket, as the page shows it."""
-        return self.at("#fact-session").inner_text()
+        """The session of the socket, as the server told the page."""
+        self.joined()
+        wait_until(lambda: self.page.title() and self.events("joined"))
+        return str(self.events("joined")[-1]["session_id"])
+
+    def area(self, title: str) -> Tab:
+        """Go to an area of the page, by its link."""
+        self.at("#areas").get_by_role("link", name=title, exact=True).click()
+        expect(self.page.get_by_role("heading", level=1, name=title, exact=True)).to_be_visible()
+        return self
+
+    def toggle_socket(self) -> None:
+        """Disconnect or connect, in the console."""
+        self.area("Console").at("#toggle-socket").click()
 
     def events(self, name: str) -> list[Any]:
         """The data of each event of this name that came in."""
@@ -106,7 +118,8 @@ class Tab:
         self.at("#sign-in-form [type=submit]").click()
 
     def send(self, event: str, data: str = "") -> None:
-        """Send an event with the composer."""
+        """Send an event with the composer of the console."""
+        self.area("Console")
         self.fill(event=event, data=data)
         self.at("#composer [type=submit]").click()
 
@@ -176,11 +189,11 @@ class Visitor:
         )
         return answer.status
 
-    def arrive(self) -> Tab:
+    def arrive(self, path: str = "/") -> Tab:
         """A new account, signed in, with the page open and its socket joined."""
         body = {"email": self.email, "password": PASSWORD, "name": "Ada"}
         assert self.post("/api/auth/signup", body) == 201
-        return self.open().joined()
+        return self.open(path).joined()
 
     def arrive_as(self, email: str) -> Tab:
         """Another login session of an account."""

@@ -62,6 +62,9 @@ from services.limits.hourly import HourlyLimits, limits_of
 from services.mail import parts as mail_parts
 from services.metrics import Metrics
 from services.native.codes import NativeCodes
+from services.overview.meter import Meter
+from services.overview.overview import Overview
+from services.overview.totals import Totals
 from services.providers import parts as oauth_parts
 from services.providers.parts import OAuthParts
 from services.providers.registry import Providers
@@ -524,6 +527,9 @@ def join_parts(
         factors=factors.factors,
         login_challenges=factors.challenges,
         passkeys=factors.passkeys,
+        overview=Overview(
+            counting, nodes, Meter(metrics, hub.__len__, lambda: rooms.channels), Totals(database)
+        ),
     )
     joined = {f.name: getattr(services, f.name) for f in fields(Parts) if hasattr(services, f.name)}
     return Parts(

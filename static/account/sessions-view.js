@@ -1,7 +1,7 @@
 /** "My sessions": where this account is signed in, and the way to end it. */
 
-import { byId, make, setText, timeElement } from './dom.js';
-import { deviceText, providerOf } from './words.js';
+import { byId, make, setText, timeElement } from '../dom.js';
+import { deviceText, providerOf } from '../words.js';
 
 const POLL_MS = 15_000;
 
@@ -11,7 +11,7 @@ export class SessionsView {
   /** The provider that this session came of, or ''; '' also while that is not known yet. */
   provider = '';
 
-  /** @param {import('./api.js').Api} api  @param {import('./providers.js').Providers} providers
+  /** @param {import('../api.js').Api} api  @param {import('../providers.js').Providers} providers
    *  @param {{signOut: (there: boolean) => void, ended: () => void, shown: () => void}} on
    *    `signOut`: this very session was chosen, or its provider's too (`there`);
    *    `ended`: the server says that it is over; `shown`: `provider` may be another */

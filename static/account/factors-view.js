@@ -1,13 +1,13 @@
 /** "Sign-in security": the authenticator app with its recovery codes, and passkeys. */
 
-import { make, setText, timeElement } from './dom.js';
-import { markField, onSubmit } from './forms.js';
-import { canUsePasskeys, newPasskey } from './passkey.js';
+import { make, setText, timeElement } from '../dom.js';
+import { markField, onSubmit } from '../forms.js';
+import { canUsePasskeys, newPasskey } from '../passkey.js';
 
 export class FactorsView {
   #generation = 0; // of what is shown: an answer that comes late belongs to somebody else
 
-  /** @param {import('./api.js').Api} api  @param {Element} before
+  /** @param {import('../api.js').Api} api  @param {Element} before
    *  @param {() => void} ended the session is over */
   constructor(api, before, ended) {
     this.api = api;

@@ -1,7 +1,7 @@
 /** "Linked accounts": accounts at providers that sign this user in. */
 
-import { byId, make, setText, timeElement } from './dom.js';
-import { markField, onSubmit, resetForm, showFormError } from './forms.js';
+import { byId, make, setText, timeElement } from '../dom.js';
+import { markField, onSubmit, resetForm, showFormError } from '../forms.js';
 
 const CAME_BACK = '#link='; // how the address ends when a linking comes back from a provider
 
@@ -13,7 +13,7 @@ export class LinkedView {
   #chosen = ''; // the provider that is being linked
   #asked = ''; // the one that was, before the page was left for it
 
-  /** @param {import('./api.js').Api} api  @param {import('./providers.js').Providers} providers
+  /** @param {import('../api.js').Api} api  @param {import('../providers.js').Providers} providers
    *  @param {{leaving: (reason: string) => void, ended: () => void, provider: () => string}} on
    *    `leaving`: why this session ends, should it end now, or ''; `ended`: it is over;
    *    `provider`: the one that it came of, or '' */
@@ -118,7 +118,7 @@ export class LinkedView {
     return !this.#hasPassword && !others.some((item) => open.includes(item.provider));
   }
 
-  /** @param {import('./providers.js').Provider} provider  @returns {HTMLButtonElement} */
+  /** @param {import('../providers.js').Provider} provider  @returns {HTMLButtonElement} */
   #choice({ name, title }) {
     const button = make('button', { type: 'button', class: 'plain', 'data-provider': name },
       `Link ${title}`);

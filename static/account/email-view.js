@@ -1,10 +1,10 @@
 /** "My account": another e-mail address. */
 
-import { byId, setText } from './dom.js';
-import { onSubmit, resetForm, showFormError } from './forms.js';
+import { byId, setText } from '../dom.js';
+import { onSubmit, resetForm, showFormError } from '../forms.js';
 
 export class EmailView {
-  /** @param {import('./api.js').Api} api  @param {() => void} ended the session is over */
+  /** @param {import('../api.js').Api} api  @param {() => void} ended the session is over */
   constructor(api, ended) {
     this.form = byId('email-form');
     onSubmit(this.form, async ({ email }) => {

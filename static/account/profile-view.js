@@ -1,11 +1,11 @@
-/** "My account": the name, one's own data, and leaving. */
+/** The name, one's own data, and leaving. */
 
-import { byId, make, setText } from './dom.js';
+import { byId, make, setText } from '../dom.js';
 import { EmailView } from './email-view.js';
-import { onSubmit, resetForm, showFormError } from './forms.js';
+import { onSubmit, resetForm, showFormError } from '../forms.js';
 
-export class AccountView {
-  /** @param {import('./api.js').Api} api
+export class ProfileView {
+  /** @param {import('../api.js').Api} api
    *  @param {{leaving: (is: boolean) => void, left: () => void, ended: () => void,
    *    renamed: (name: string) => void}} on
    *    `leaving`: what ends this session from now on is no news; `left`: the account is deleted;

@@ -1,8 +1,9 @@
-/** The live view of the socket: its state, its frames, and a way to send. */
+/** For developers: the connection, its frames, and a way to send. */
 
-import { byId, duration, make, setText } from './dom.js';
-import { markField, onSubmit, resetForm } from './forms.js';
-import { reasonText, stateText } from './words.js';
+import { byId, duration, fromMarkup, make, setText } from '../dom.js';
+import { markField, onSubmit, resetForm } from '../forms.js';
+import { reasonText } from '../words.js';
+import { MARKUP } from './markup.js';
 
 const MAX_FRAMES = 100;
 const MAX_FRAME_TEXT = 600;
@@ -20,17 +21,28 @@ const SAMPLES = {
   history: (room) => ({ room }),
 };
 
-export class SocketView {
+/** @param {HTMLElement} element  @param {import('../app.js').App} app */
+export function mount(element, app) {
+  element.append(fromMarkup(MARKUP));
+  const view = new Console(app);
+  return { unmount: () => view.stop() };
+}
+
+class Console {
   /** @type {Set<number>} ids of heartbeats whose replies are still to come */ #beats = new Set();
   #expiresAt = 0;
   #sample = '';
 
-  /** @param {import('./usher.js').UsherClient} client */
-  constructor(client) {
-    this.client = client;
-    client.addEventListener('state', () => this.#showState());
-    client.addEventListener('frame', (/** @type {any} */ { detail }) => this.#addFrame(detail));
-    setInterval(() => this.#tick(), 1000);
+  #ended = new AbortController(); // takes the listeners away
+
+  /** @param {import('../app.js').App} app */
+  constructor(app) {
+    this.client = app.client;
+    const { signal } = this.#ended;
+    this.client.addEventListener('state', () => this.#showState(), { signal });
+    this.client.addEventListener('frame', (/** @type {any} */ { detail }) => (
+      this.#addFrame({ ...detail, at: new Date() })), { signal });
+    this.timer = setInterval(() => this.#tick(), 1000);
     byId('events').append(...Object.keys(SAMPLES).map((value) => make('option', { value })));
     byId('toggle-socket').addEventListener('click', () => this.#toggle());
     byId('clear-frames').addEventListener('click', () => this.#clearFrames());
@@ -39,15 +51,13 @@ export class SocketView {
     });
     this.#wireComposer();
     this.#clearFrames();
+    for (const frame of app.frames) this.#addFrame(frame);
+    this.#showState();
   }
 
-  /** Leaves nothing of one user for the next. */
-  clear() {
-    this.#clearFrames();
-    resetForm(byId('composer'));
-    byId('reply').replaceChildren();
-    this.#sample = '';
-    for (const fact of ['user', 'role', 'session', 'rooms']) setText(byId(`fact-${fact}`), '–');
+  stop() {
+    clearInterval(this.timer);
+    this.#ended.abort();
   }
 
   #toggle() {
@@ -58,22 +68,17 @@ export class SocketView {
 
   #showState() {
     const { state, session } = this.client;
-    const text = stateText(state);
-    byId('state').dataset.state = state.name;
-    byId('state-shape').setAttribute('href', `#shape-${state.name}`);
-    setText(byId('announce'), 'reason' in state ? `${text}. ${reasonText(state)}` : text);
     setText(byId('toggle-socket'),
       state.name === 'idle' || state.name === 'closed' ? 'Connect' : 'Disconnect');
     const detail = byId('state-detail');
     detail.hidden = !('reason' in state);
     setText(detail, 'reason' in state ? reasonText(state) : '');
-    document.title = `${text} · Usher`;
     if (session) this.#showSession(session);
     else setText(byId('fact-session'), '–');
     this.#tick();
   }
 
-  /** @param {import('./usher-types.js').Session} session */
+  /** @param {import('../usher-types.js').Session} session */
   #showSession({ session_id, user, rooms, expires_at }) {
     setText(byId('fact-user'), user.name);
     setText(byId('fact-role'), user.role);
@@ -86,12 +91,7 @@ export class SocketView {
 
   /** Once a second: what counts down. */
   #tick() {
-    const { state, expiresIn } = this.client;
-    let text = stateText(state);
-    if (state.name === 'waiting') {
-      text += `, next attempt in ${duration((state.retryAt - Date.now()) / 1000)}`;
-    }
-    setText(byId('state-text'), text);
+    const { expiresIn } = this.client;
     setText(byId('fact-expires'), expiresIn === null ? '–' : duration(expiresIn));
     byId('expires-bar').value = Math.max(0, expiresIn ?? 0);
   }
@@ -102,8 +102,8 @@ export class SocketView {
     setText(byId('frames-note'), 'Every frame shows up here, newest first.');
   }
 
-  /** @param {import('./usher-types.js').UsherFrame} passed */
-  #addFrame({ direction, frame, size }) {
+  /** @param {import('../app.js').PassedFrame} passed */
+  #addFrame({ direction, frame, size, at }) {
     const { event, ...rest } = frame;
     const beat = event === 'heartbeat' || (event === 'reply' && this.#beats.delete(frame.id));
     if (event === 'heartbeat' && this.#beats.size < MAX_FRAMES) this.#beats.add(frame.id);
@@ -112,7 +112,7 @@ export class SocketView {
     list.prepend(make('li', beat ? { class: 'is-heartbeat' } : {},
       make('span', { class: 'way' }, direction === 'out' ? '↑ sent' : '↓ received'),
       make('span', { class: 'name' }, event),
-      make('span', { class: 'meta' }, `${size} B · ${new Date().toLocaleTimeString()}`),
+      make('span', { class: 'meta' }, `${size} B · ${at.toLocaleTimeString()}`),
       make('span', { class: 'code' },
         text.length > MAX_FRAME_TEXT ? `${text.slice(0, MAX_FRAME_TEXT)} …` : text)));
     while (list.children.length > MAX_FRAMES) list.lastElementChild.remove();

@@ -1,0 +1,53 @@
+/** What the console shows, before there is anything in it. */
+
+export const MARKUP = `
+<h1 tabindex="-1">Console</h1>
+<section class="part" aria-labelledby="socket-title">
+  <div class="panel-head">
+    <h2 id="socket-title">Connection</h2>
+    <button type="button" class="plain" id="toggle-socket">Disconnect</button>
+  </div>
+  <p class="quiet" id="state-detail" hidden></p>
+  <dl class="facts">
+    <div><dt>Signed in as</dt><dd id="fact-user">–</dd></div>
+    <div><dt>Role</dt><dd id="fact-role">–</dd></div>
+    <div><dt>Socket</dt><dd class="code" id="fact-session">–</dd></div>
+    <div><dt>Rooms</dt><dd class="code" id="fact-rooms">–</dd></div>
+    <div class="wide"><dt>Token expires in</dt><dd id="fact-expires">–</dd><dd class="bar-box" aria-hidden="true"><progress id="expires-bar" max="1" value="0"></progress></dd></div>
+  </dl>
+</section>
+
+<section class="part" aria-labelledby="send-title">
+  <h2 id="send-title">Send an event</h2>
+  <form id="composer" method="post" action="/" novalidate>
+    <div class="field">
+      <label for="event">Event</label>
+      <input id="event" name="event" class="code" list="events" value="heartbeat" autocomplete="off" autocapitalize="off" spellcheck="false" required aria-describedby="event-error">
+      <p class="field-error" id="event-error"></p>
+      <datalist id="events"></datalist>
+    </div>
+    <div class="field">
+      <label for="data">Data, as JSON <span class="quiet">(may be empty)</span></label>
+      <textarea id="data" name="data" class="code" rows="3" autocomplete="off" autocapitalize="off" spellcheck="false" aria-describedby="data-error"></textarea>
+      <p class="field-error" id="data-error"></p>
+    </div>
+    <div class="row">
+      <button type="submit">Send</button>
+      <label class="check"><input type="checkbox" name="reply" checked> Wait for the reply</label>
+    </div>
+  </form>
+  <div id="reply" role="status"></div>
+</section>
+
+<section class="part" aria-labelledby="frames-title">
+  <div class="panel-head">
+    <h2 id="frames-title">Frames</h2>
+    <div class="row">
+      <label class="check"><input type="checkbox" id="show-heartbeats" checked> Heartbeats</label>
+      <button type="button" class="plain" id="clear-frames">Clear</button>
+    </div>
+  </div>
+  <p class="quiet" id="frames-note"></p>
+  <ol class="frames" id="frames" tabindex="0" aria-labelledby="frames-title"></ol>
+</section>
+`;
