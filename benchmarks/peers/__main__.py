@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -100,6 +101,7 @@ def measure(chosen: Sequence[Subject], sizes: Sizes) -> tuple[Results, list[floa
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 when everything was measured, 1 when something did not work."""
     options = _arguments(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers are stopped as well
     if options.publish:
         publish.publish(load(options.publish))
         return 0
