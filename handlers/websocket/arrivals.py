@@ -78,7 +78,7 @@ class Arrivals:
     ) -> None:
         self._upgrades, self._unjoined = upgrades, unjoined
         self._to_tornado, self._refuse_over_limit = to_tornado, refuse
-        self._shared = under_way
+        self._shared, self._readers = under_way, upgrades.readers
         self._rotation = Rotation(under_way, HANDSHAKES_AT_ONCE)
         self._silent: dict[Arrival, None] = {}
         """Of which nothing has come yet, the oldest first."""
@@ -89,20 +89,19 @@ class Arrivals:
     # ---- the first bytes -------------------------------------------------------------------
 
     def accepted(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
-        """Handle a new connection."""
+        """Handle a new connection, which is non-blocking."""
         peer = str(address[0])
         group = self._unjoined.connected(peer)
         if group is None:
             self._refuse_over_limit(sock)
             return
-        sock.setblocking(False)
         loop = asyncio.get_running_loop()
         arrival = Arrival(sock, address, peer, group, loop.time())
         if (first := _peek(sock)) is not None:
             self._dispatch(arrival, first)
             return
         self._silent[arrival] = None
-        loop.add_reader(sock.fileno(), self._on_readable, arrival)
+        self._readers.add_reader(sock.fileno(), partial(self._on_readable, arrival))
         if self._timer is None:
             self._timer = loop.call_later(SILENCE_SECONDS, self._pass_silent_to_tornado)
 
@@ -117,7 +116,9 @@ class Arrivals:
         head = plain_head(first)
         if head is None:
             self._to_tornado(arrival, first)
-        elif self._rotation.begins_now():
+            return
+        _read(arrival.sock, head.size)  # what is behind the head stays unread
+        if self._rotation.begins_now():
             self._upgrade(arrival, head)
         else:
             network = arrival.group or self._unjoined.network(arrival.peer, head.fields)
@@ -136,7 +137,7 @@ class Arrivals:
 
     def _forget(self, arrival: Arrival) -> None:
         del self._silent[arrival]
-        asyncio.get_running_loop().remove_reader(arrival.sock.fileno())
+        self._readers.remove_reader(arrival.sock.fileno())
 
     # ---- the handshake ---------------------------------------------------------------------
 
@@ -186,18 +187,16 @@ class Arrivals:
     def _open(
         self, arrival: Arrival, head: PlainHead, presented: Presented, entry: OpeningHandshake
     ) -> None:
-        data = _read(arrival.sock)
-        # Nothing behind the head: it is asked whether that is the end of the stream.
-        if len(data) <= head.size and (not data or _peek(arrival.sock) == b""):
+        if _peek(arrival.sock, 1) == b"":
             self._upgrades.abandon(entry)  # the client left while its credential was checked
             self._close(arrival)
             return
         answer = handshake.answer(presented.accept, head.fields)
-        self._upgrades.begin_on(arrival.sock, entry, answer, data[head.size :])
+        self._upgrades.begin_on(arrival.sock, entry, answer, b"")
         self._stop_counting(arrival)
 
     def _refuse(self, arrival: Arrival, error: UsherError) -> None:
-        _read(arrival.sock)  # closing with unread bytes would reset the connection
+        _read(arrival.sock, READ_BYTES)  # closing with unread bytes would reset the connection
         with contextlib.suppress(OSError):  # the client may have left
             arrival.sock.send(refusal_text(error))
         self._close(arrival)
@@ -235,10 +234,10 @@ class Arrivals:
                 await asyncio.wait(late)
 
 
-def _peek(sock: socket.socket) -> bytes | None:
+def _peek(sock: socket.socket, most: int = MAX_PLAIN_BYTES) -> bytes | None:
     """Peek at the first bytes, which stay unread. None if there are none yet."""
     try:
-        return sock.recv(MAX_PLAIN_BYTES, socket.MSG_PEEK)
+        return sock.recv(most, socket.MSG_PEEK)
     except (BlockingIOError, InterruptedError):
         return None
     except OSError:
@@ -250,9 +249,9 @@ def first_bytes(sock: socket.socket) -> bytes:
     return _peek(sock) or b""
 
 
-def _read(sock: socket.socket) -> bytes:
-    """Read the received bytes; empty if the connection is lost."""
+def _read(sock: socket.socket, most: int) -> bytes:
+    """Read up to a number of received bytes; empty if there are none, or the connection is lost."""
     try:
-        return sock.recv(READ_BYTES)
+        return sock.recv(most)
     except OSError:
         return b""

@@ -14,6 +14,7 @@ from handlers.websocket.deflate import Compression
 from handlers.websocket.unjoined import UnjoinedConnections
 from services.composition.container import Services
 from services.errors import Unauthenticated, UsherError
+from services.event_loop.readers import readers_of
 from services.limits.networks import network_of
 from services.rooms.joins import Credential
 from services.sessions.admission import Identity
@@ -97,6 +98,7 @@ class SocketContext:
         self.join_timeout = services.infrastructure.settings.join_timeout_seconds
         self.message_rate = services.infrastructure.settings.message_rate
         self.loop = asyncio.get_running_loop()
+        self.readers = readers_of(self.loop)
         chosen = services.infrastructure.settings
         self.compression = Compression(
             chosen.max_compressed_sockets if chosen.compression == "on" else 0

@@ -9,6 +9,7 @@ the socket.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -76,7 +77,7 @@ class UpgradeHandler:
         self, context: SocketContext, origins: Origins, cookies: CookieJar, proxies: Proxies
     ) -> None:
         self._context, self.origins, self._cookies = context, origins, cookies
-        self._proxies = proxies
+        self._proxies, self.readers = proxies, context.readers
 
     async def upgrade(
         self,
@@ -98,6 +99,8 @@ class UpgradeHandler:
             self.abandon(entry)
             return
         sock, leading = taken
+        with contextlib.suppress(OSError):  # some systems refuse it once the client has left
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.begin_on(sock, entry, handshake.answer(accept, headers), leading)
 
     async def examine(
@@ -190,13 +193,15 @@ class UpgradeHandler:
         """Like `begin`, for the direct form.
 
         Args:
-            sock: connected and non-blocking. The connection owns it from now on.
+            sock: connected, non-blocking and without Nagle's algorithm. The connection owns it from
+                now on.
         """
         context = self._context
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def connect(owner: ConnectionOwner) -> Connection:
-            return WebSocketConnection(context.loop, sock, owner, stalled=context.stalled)
+            return WebSocketConnection(
+                context.loop, sock, owner, stalled=context.stalled, readers=context.readers
+            )
 
         self.begin(entry, connect, head, leading)
 

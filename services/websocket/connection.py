@@ -14,6 +14,8 @@ from services.websocket.frames import LIGHT_FRAMES, Perishable
 from services.websocket.protocol import CloseCode
 
 READ_BYTES = 64 * 1024
+FIRST_READ_BYTES = 4 * 1024
+"""Until a peer has filled it once: to read a few bytes into 64 KiB costs twice as much."""
 OUTBOX_BYTES = 256 * 1024
 """What may wait for one slow reader: four of the largest messages, beside the kernel's buffer."""
 CLOSE_HANDSHAKE_SECONDS = 1.0

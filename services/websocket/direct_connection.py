@@ -12,9 +12,11 @@ import socket
 from collections.abc import Callable
 
 from services.event_loop.loop_watch import never_stalled
+from services.event_loop.readers import Readers
 from services.websocket.connection import (
     ABNORMAL_CLOSURE,
     CLOSE_HANDSHAKE_SECONDS,
+    FIRST_READ_BYTES,
     LIGHT_BURST,
     LIGHT_RATE,
     READ_AWAY_BYTES,
@@ -23,7 +25,7 @@ from services.websocket.connection import (
     ConnectionOwner,
 )
 from services.websocket.first_frames import FirstFrames
-from services.websocket.frame_writer import FrameWriter
+from services.websocket.frame_writer import MORE, FrameWriter
 from services.websocket.frames import (
     FrameError,
     FrameReader,
@@ -47,17 +49,21 @@ class WebSocketConnection(FrameWriter):
         max_message: bytes a message may have; `limit()` changes it.
         stalled: asked once for what one read brings and before an answer leaves: whether the
             loop has stood still. It calls `hold()` where nothing may go in or out then.
+        readers: calls back when there is something to read; the loop by default.
     """
 
     __slots__ = (
         "_bad_frame",
         "_excess",
         "_gone",
+        "_is_watched",
         "_light",
         "_owner",
         "_paused",
         "_read_away",
+        "_read_bytes",
         "_reader",
+        "_readers",
         "_resting",
         "_timer",
         "last_heard",
@@ -70,8 +76,12 @@ class WebSocketConnection(FrameWriter):
         owner: ConnectionOwner,
         max_message: int = MAX_UNJOINED_MESSAGE_BYTES,
         stalled: Callable[[], bool] = never_stalled,
+        readers: Readers | None = None,
     ) -> None:
         super().__init__(loop, sock, stalled)
+        self._readers: Readers = readers or loop
+        self._is_watched = False
+        self._read_bytes = FIRST_READ_BYTES
         self._owner = owner
         self._reader = FrameReader(max_message)
         self._paused = False
@@ -91,7 +101,7 @@ class WebSocketConnection(FrameWriter):
         """
         if head:
             self._write(head)
-        self._loop.add_reader(self._fd, self._readable)
+        self._watch()
         if leading:
             self._take(leading)
 
@@ -119,10 +129,8 @@ class WebSocketConnection(FrameWriter):
 
     def pause(self) -> None:
         """Deliver nothing until `resume()`: what comes meanwhile waits in the kernel."""
-        if not self._paused:
-            self._paused = True
-            if self._sock.fileno() >= 0:
-                self._loop.remove_reader(self._fd)
+        # The socket stays watched until something comes: most pauses end before that.
+        self._paused = True
 
     def resume(self) -> None:
         """Deliver again, first what was already read."""
@@ -134,7 +142,7 @@ class WebSocketConnection(FrameWriter):
         """Deliver nothing for a while, because the peer exceeded its message rate."""
         if self._resting is None and self._open:
             self._resting = self._loop.call_later(REST_SECONDS, self._end_rest)
-            self._loop.remove_reader(self._fd)
+            self._unwatch()
 
     def _end_rest(self) -> None:
         if self._resting is not None:
@@ -145,7 +153,7 @@ class WebSocketConnection(FrameWriter):
     def _read_on(self) -> None:
         idle = self._paused or self._held or self._resting or self._opening
         if not idle and self._sock.fileno() >= 0:
-            self._loop.add_reader(self._fd, self._readable)
+            self._watch()
             if self._reader.has_more:
                 self._take(b"")
 
@@ -155,7 +163,7 @@ class WebSocketConnection(FrameWriter):
         if self._held or not self._open:
             return
         self._held = True
-        self._loop.remove_reader(self._fd)
+        self._unwatch()
         self._hold_writes()
 
     def release(self) -> None:
@@ -172,13 +180,26 @@ class WebSocketConnection(FrameWriter):
             return
         self._release_writes()
         if not (self._paused or self._resting or self._opening):
-            self._loop.add_reader(self._fd, self._readable)
+            self._watch()
+
+    def _watch(self) -> None:
+        if not self._is_watched:
+            self._is_watched = True
+            self._readers.add_reader(self._fd, self._readable)
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            self._readers.remove_reader(self._fd)
 
     def _readable(self) -> None:
         if self._stalled() and self._held:
             return
+        if self._paused:
+            self._unwatch()
+            return
         try:
-            data = self._sock.recv(READ_BYTES)
+            data = self._sock.recv(self._read_bytes)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
@@ -187,6 +208,8 @@ class WebSocketConnection(FrameWriter):
         if not data:
             self._on_peer_lost()
             return
+        if len(data) == self._read_bytes:
+            self._read_bytes = READ_BYTES
         if not self._open:
             self._count_after_end(len(data))
         self._take(data)
@@ -195,7 +218,7 @@ class WebSocketConnection(FrameWriter):
         self._read_away += size
         if self._read_away > READ_AWAY_BYTES and self._resting is None:
             self._resting = self._loop.call_later(READ_AWAY_SECONDS, self._end_rest)
-            self._loop.remove_reader(self._fd)
+            self._unwatch()
 
     def _take(self, data: bytes) -> None:
         """Deliver every complete message. Replies that are sent meanwhile are one write."""
@@ -311,7 +334,7 @@ class WebSocketConnection(FrameWriter):
                 self._drop_waiting()
                 self._write(encode_close(code))
                 self._owner.closed(code)
-        self._uncork()
+        self._uncork(MORE)
         self._end_sending()
 
     def _end_sending(self) -> None:
@@ -326,13 +349,14 @@ class WebSocketConnection(FrameWriter):
             self._ending = True
             if self._timer is None:
                 self._timer = self._loop.call_later(CLOSE_HANDSHAKE_SECONDS, self._close_transport)
-        elif self._bad_frame:
-            try:
-                self._sock.shutdown(socket.SHUT_WR)
-            except OSError:
-                self._close_transport()
-        else:
+            return
+        try:  # first only our direction: the close frame leaves, even if there is something unread
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
             self._close_transport()
+        else:
+            if not self._bad_frame:
+                self._close_transport()
 
     def _on_peer_lost(self) -> None:
         if self._open:
@@ -349,7 +373,7 @@ class WebSocketConnection(FrameWriter):
             self._resting = None
         if self._sock.fileno() < 0:
             return
-        self._loop.remove_reader(self._fd)
+        self._unwatch()
         if self._outbox is not None:
             self._loop.remove_writer(self._fd)
             self._outbox = None

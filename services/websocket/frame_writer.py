@@ -16,6 +16,9 @@ from services.websocket.connection import OUTBOX_BYTES
 from services.websocket.frames import Opcode, Perishable, encode_frame, encode_text
 from services.websocket.protocol import CloseCode
 
+MORE = getattr(socket, "MSG_MORE", 0)
+"""Holds bytes back for what follows (Linux): the last frame then leaves together with the FIN."""
+
 
 class FrameWriter(ABC):
     """The sending half of a connection. It is a base class and no part of its own, because a call
@@ -105,13 +108,13 @@ class FrameWriter(ABC):
         """Ask the peer for a sign of life (section 5.5.2)."""
         self.send_frame(encode_frame(Opcode.PING, b""))
 
-    def _uncork(self) -> None:
+    def _uncork(self, flags: int = 0) -> None:
         frames, self._corked = self._corked, None
         if frames:
             self._stalled()
             if self._perishes and not (frames := _fresh(frames)):
                 return
-            self._put(frames, frames[0] if len(frames) == 1 else b"".join(frames))
+            self._put(frames, frames[0] if len(frames) == 1 else b"".join(frames), flags)
 
     def _write(self, frame: bytes) -> None:
         if self._corked is not None:
@@ -119,11 +122,11 @@ class FrameWriter(ABC):
         else:
             self._put([frame], frame)
 
-    def _put(self, frames: list[bytes], data: bytes) -> None:
+    def _put(self, frames: list[bytes], data: bytes, flags: int = 0) -> None:
         """Send frames in one write. What the kernel does not take waits, each frame by itself:
         a close has to be able to drop those that are not begun. `data`: all of them joined."""
         if self._outbox is None:
-            sent = self._send(data)
+            sent = self._send(data, flags)
             if sent == len(data):
                 return
             frames = self._begin(frames, sent)
@@ -133,12 +136,12 @@ class FrameWriter(ABC):
         if self._queued > OUTBOX_BYTES and self._open:
             self.close(CloseCode.SLOW_CONSUMER)
 
-    def _send(self, data: bytes) -> int:
+    def _send(self, data: bytes, flags: int) -> int:
         """How much the kernel took. A peer that is gone takes everything."""
         if self._sock.fileno() < 0:
             return len(data)
         try:
-            return self._sock.send(data)
+            return self._sock.send(data, flags)
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:

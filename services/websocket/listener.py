@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import resource
 import socket
+import sys
 import time
 from typing import Any
 
 SPARE_FILES = 64
 """For the database, Redis, static files and logs."""
 TELL_SECONDS = 10.0
+LOOK_EVERY = 16
+"""Connections after which the limit of files, which may be changed from outside, is read again."""
 
 log = logging.getLogger("usher.listener")
 
@@ -29,9 +32,12 @@ class Listener(socket.socket):
         self.setblocking(False)
         self._kind = int(self.family), int(self.type), self.proto
         self._told_at = -TELL_SECONDS
+        self._most, self._next_look = 0, 0
+        # On Linux, connections inherit it.
+        self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """The next connection, non-blocking.
+        """The next connection, non-blocking and without Nagle's algorithm.
 
         As `socket.accept` does it, but that looks up enums each time, which costs more than the
         system call.
@@ -43,13 +49,22 @@ class Listener(socket.socket):
         number, address = self._accept()  # type: ignore[attr-defined]  # typeshed leaves it out
         connection = socket.socket(*self._kind, fileno=number)
         connection.setblocking(False)
-        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         # The system gives the lowest free number: it tells how many are in use.
-        if 0 <= most <= number + SPARE_FILES:
+        if self._is_last(number):
             connection.close()
-            self._tell(most)
+            self._tell(self._most)
             raise ConnectionAbortedError("too few file descriptors left")
+        if sys.platform != "linux":
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection, address
+
+    def _is_last(self, number: int) -> bool:
+        """Whether too few files are left after this one."""
+        self._next_look -= 1
+        if self._next_look <= 0 or 0 <= self._most <= number + SPARE_FILES:
+            self._next_look = LOOK_EVERY
+            self._most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return 0 <= self._most <= number + SPARE_FILES
 
     def _tell(self, most: int) -> None:
         now = time.monotonic()

@@ -18,6 +18,7 @@ from handlers.websocket.upgrade import UpgradeHandler
 from services.event_loop.rotation import UnderWay
 from services.settings.origins import Origins
 from services.settings.proxies import Proxies
+from services.websocket.listener import Listener
 from tests.support.databases import on_sqlite
 from tests.support.parts import Parts, node, settings_of_tests
 from tests.support.raw import (
@@ -215,7 +216,7 @@ class Door:
             self._left_to_tornado,
             self.turned_away.append,
         )
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = Listener(socket.create_server(("127.0.0.1", 0)))
         self._clients: list[socket.socket] = []
         self._accepted: list[socket.socket] = []
 
