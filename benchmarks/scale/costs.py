@@ -29,6 +29,7 @@ from benchmarks.errors import BenchmarkFailed
 from benchmarks.reactor import Reactor
 from benchmarks.servers import free_port, running, usher_command
 from benchmarks.sizes import LIMITS
+from services.bus.bus import LoggedMessage
 from services.bus.bus_redis import RedisBus
 from services.bus.log_keys import channel
 from services.embedded.binary import find_redis_server
@@ -45,6 +46,7 @@ SOCKETS = 10_000
 NODES = 200
 MESSAGES = 500
 REFRESHES, LANES = 300, 10
+IDLE_SECONDS = 10
 BODY = b"x" * 250
 Costs = dict[str, float]
 
@@ -171,22 +173,43 @@ async def messages(meter: Meter, url: str, store: RedisStore) -> Costs:
         for _ in range(MESSAGES):
             await sender.keep("channel:busy", BODY)
 
-    alone = (await meter.measure(keep, MESSAGES))[0]
+    alone = await meter.measure(keep, MESSAGES)
     readers = []
     for _ in range(NODES):
         reader, writer = await asyncio.open_unix_connection(url.removeprefix("unix://"))
         writer.write(b"SUBSCRIBE " + channel("channel:busy").encode() + b"\r\n")
         readers.append((asyncio.ensure_future(_drain(reader)), writer))
     await asyncio.sleep(1)
-    told = (await meter.measure(keep, MESSAGES))[0]
+    told = await meter.measure(keep, MESSAGES)
     for task, writer in readers:
         task.cancel()
         writer.close()
+    received = await _received(meter, sender, keep)
     await sender.close()
     return {
-        "message kept, Redis": alone,
-        "message to a subscribed node, Redis": (told - alone) / NODES,
+        "message kept, Redis": alone[0],
+        "message to a subscribed node, Redis": (told[0] - alone[0]) / NODES,
+        "message received, node": received - alone[1],
     }
+
+
+class _Listener:
+    """What a node does with a message after it was received is not counted here."""
+
+    def logged(self, room: str, message: LoggedMessage) -> None: ...
+
+    def ephemeral(self, room: str, body: bytes) -> None: ...
+
+    def gap(self, room: str) -> None: ...
+
+
+async def _received(meter: Meter, bus: RedisBus, keep: Callable[[], Awaitable[None]]) -> float:
+    """CPU µs of this process for a message that it sends and receives."""
+    bus.listen(_Listener())
+    subscribed = bus.subscribe("channel:busy")
+    if subscribed is not None:
+        await subscribed
+    return (await meter.measure(keep, MESSAGES))[1]
 
 
 async def _drain(reader: asyncio.StreamReader) -> None:
@@ -224,8 +247,16 @@ def refreshes() -> Costs:
         subject = Subject("usher", server.pid, store, server.address, logins, folder)
         tokens = [login.refresh_token for login in logins]
         found = [_refresh(subject, pids, tokens) for _ in range(ROUNDS + 1)][1:]
+        before = sum(map(cpu_seconds, pids[0]))
+        time.sleep(IDLE_SECONDS)
+        idle = (sum(map(cpu_seconds, pids[0])) - before) * 1e6 / IDLE_SECONDS
     database, node, redis_cpu = (median(values) for values in zip(*found, strict=True))
-    return {"refresh, PostgreSQL": database, "refresh, node": node, "refresh, Redis": redis_cpu}
+    return {
+        "refresh, PostgreSQL": database,
+        "refresh, node": node,
+        "refresh, Redis": redis_cpu,
+        "idle node, PostgreSQL": idle,
+    }
 
 
 def _refresh(subject: Subject, pids: tuple[list[int], ...], tokens: list[str]) -> list[float]:
