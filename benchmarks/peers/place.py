@@ -29,6 +29,7 @@ class Place:
     Attributes:
         installation: Usher's, which has the people and signs the tokens.
         redis, users: socket and file of what the others use.
+        memory: where a server writes how much it uses, if it is asked.
     """
 
     def __init__(self, cores: machine.Cores, people: int) -> None:
@@ -40,6 +41,7 @@ class Place:
         self._open.callback(self.installation.close)
         self.installation.choose(people)
         self.redis, self.users = self._folder / "redis.sock", self._folder / "users.db"
+        self.memory = self._folder / "memory"
         self._store_pid = self._start_redis()
         self._write_users()
 
@@ -57,6 +59,7 @@ class Place:
                     "PEER_ROOM": self.installation.room,
                     "PEER_DATABASE": str(self.users),
                     "PEER_REDIS": str(self.redis),
+                    "PEER_MEMORY": str(self.memory),
                     "PEER_PORT": str(free_port()),
                 }
                 process = running(list(subject.command), settings, self._cores)

@@ -99,13 +99,18 @@ class Subject:
     dialect: Plain
     packages: tuple[str, ...]
 
+    @property
+    def tells_memory(self) -> bool:
+        """Whether it is asked for its memory (SIGUSR2), instead of reading what is resident."""
+        return self.command[:1] == ("node",)
+
 
 def _python(module: str) -> tuple[str, ...]:
     return (str(PYTHON), "-m", f"benchmarks.peers.servers.{module}")
 
 
 def _node(file: str) -> tuple[str, ...]:
-    return ("node", str(NODE_FOLDER / file))
+    return ("node", "--expose-gc", str(NODE_FOLDER / file))
 
 
 SUBJECTS = (

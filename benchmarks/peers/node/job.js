@@ -2,11 +2,12 @@
 /* What both Node servers do for a socket: the same checks as servers/job.py. */
 
 const crypto = require("node:crypto");
+const fs = require("node:fs");
 const Database = require("libsql");
 const jwt = require("jsonwebtoken");
 const redis = require("redis");
 
-const { PEER_SECRET, PEER_ROOM, PEER_DATABASE, PEER_REDIS, PEER_PORT } = process.env;
+const { PEER_SECRET, PEER_ROOM, PEER_DATABASE, PEER_REDIS, PEER_PORT, PEER_MEMORY } = process.env;
 const ROLES = ["user", "admin"];
 const LEASE_SECONDS = 60;
 
@@ -57,6 +58,13 @@ function answer(person) {
 }
 
 function listen(server) {
+  // What is alive: V8's heap grows ahead and shrinks late, so its resident memory tells little.
+  process.on("SIGUSR2", () => {
+    global.gc();
+    const { heapUsed, external } = process.memoryUsage();
+    fs.writeFileSync(`${PEER_MEMORY}.new`, String(heapUsed + external));
+    fs.renameSync(`${PEER_MEMORY}.new`, PEER_MEMORY);
+  });
   const backlog = 2048;
   server.listen({ port: Number(PEER_PORT), host: "127.0.0.1", backlog }, () => {
     console.log(`http://127.0.0.1:${PEER_PORT}`);
