@@ -24,7 +24,14 @@ export class Api {
    *  @type {(methods: string[]) => Promise<boolean>} */
   confirm = async () => false;
 
-  whoMaySignUp = () => this.#once('GET', '/api/auth/signup');
+  /** Who is signed in, or null. Asks for no renewal where there is nothing to renew.
+   *  @returns {Promise<any>} */
+  whoIsHere = async () => {
+    const { renewable } = await this.#once('GET', '/api/auth/signup');
+    if (!renewable) return null;
+    await this.client.refresh();
+    return this.#once('GET', '/api/auth/me');
+  };
   /** Gives where the browser signs up with an invitation.
    *  @param {string} provider  @param {object} form */
   signUpWith = (provider, form) => (

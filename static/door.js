@@ -8,12 +8,17 @@ import { SignUpDoor } from './sign-up-door.js';
 
 const FORMS = ['sign-in-form', 'sign-up-form'];
 
+/** What the page came with: who is signed in, and what the way in needs.
+ *  @type {{user: any, signup: string, is_first: boolean,
+ *    providers: import('./providers.js').Provider[]}} */
+export const start = JSON.parse(document.body.dataset.start ?? '{}');
+
 export class Door {
   /** @param {import('./api.js').Api} api  @param {Record<string, string>} query what it ends at
    *  @param {(answer: any) => void|Promise<void>} entered somebody has signed in */
   constructor(api, query, entered) {
     this.name = document.body.dataset.name ?? '';
-    this.signUp = new SignUpDoor(api, query);
+    this.signUp = new SignUpDoor(api, query, start.signup);
     const second = new SecondFactorDialog(api);
     api.askSecondFactor = (challenge, methods) => second.ask(challenge, methods);
     const [signIn, signUp] = FORMS.map(byId);
@@ -32,9 +37,6 @@ export class Door {
       field.focus();
     });
   }
-
-  /** Waits until it is known who may sign up. Never rejects. */
-  ready() { return this.signUp.ready(); }
 
   /** Shows the form that the address asks for.  @param {boolean} focus the user asked for it */
   show(focus) {

@@ -100,9 +100,9 @@ class SocketContext:
         self.loop = asyncio.get_running_loop()
         self.readers = readers_of(self.loop)
         chosen = services.infrastructure.settings
-        self.compression = Compression(
-            chosen.max_compressed_sockets if chosen.compression == "on" else 0
-        )
+        compressed = chosen.max_compressed_sockets if chosen.compression == "on" else 0
+        worker = services.infrastructure.worker
+        self.compression = Compression(compressed if worker is None else worker.part(compressed))
         self.first_frames = FirstFrames(self.loop)
         self.unauthenticated: set[UnauthenticatedConnection] = set()
         most = services.infrastructure.settings.max_unjoined_per_address

@@ -218,14 +218,22 @@ def build(
     authors = Authors(database)
     revocations.on_access(Renames(hub, authors, access.apply).apply)
     passwords = Passwords(callers=database.callers)
-    limits = HourlyLimits(store, limits_of(settings), metrics)
+    limits = HourlyLimits(store, limits_of(settings), metrics, processes=settings.processes)
     tickets = Tickets(store, database, tokens.tickets, limits, settings.ticket_ttl_seconds)
     admission = Admission(
         tokens, tickets, cache, LoginStates(database), revocations, contact, shared, metrics
     )
     encryption = Encryption(settings.encryption_keys)
     mail = mail_parts.join(settings, database, encryption, metrics, limits, pages)
-    health = Health(database, store, encryption, metrics, node, mail=mail.dispatcher.state)
+    health = Health(
+        database,
+        store,
+        encryption,
+        metrics,
+        node,
+        mail=mail.dispatcher.state,
+        worker=infrastructure.worker,
+    )
     app_keys = AppKeys(database, encryption, bool(settings.app_audiences), health.keys_are_wrong)
     app_tokens = AppTokens(app_keys, issuer, settings.app_audiences)
     registration = registration_parts.join(
@@ -290,7 +298,11 @@ def build(
         hub=hub,
         pool=pool,
         admission=admission,
-        joins=Joins(admission, rooms, SocketLimit(store, hub, settings.max_sockets_per_user)),
+        joins=Joins(
+            admission,
+            rooms,
+            SocketLimit(store, hub, settings.max_sockets_per_user, processes=settings.processes),
+        ),
         accounts=accounts,
         administration=Administration(
             database,
@@ -381,7 +393,9 @@ def build(
             settings.webhook_private,
         ),
         mail=mail,
-        unjoined_counts=UnjoinedCounts(store, nodes, settings.max_unjoined_per_address),
+        unjoined_counts=UnjoinedCounts(
+            store, nodes, settings.max_unjoined_per_address, settings.processes
+        ),
         freshness=freshness,
         step_up=StepUp(
             database, accounts, login_sessions, freshness, factors.factors, factors.passkeys

@@ -14,6 +14,8 @@ from models.used_once import UsedOnce
 from services.errors import UsherError
 from services.metrics import Metrics
 from services.opaque import token_hash
+from services.processes.link import ProcessState
+from services.processes.worker import Worker
 from services.redis.store import Store
 from services.storage.database import Database
 from services.storage.encryption import Encryption, check_canary
@@ -28,16 +30,19 @@ MailState = Literal["ok", "failing", "files"]
 log = logging.getLogger("usher.health")
 
 
-class Readiness(msgspec.Struct, frozen=True):
+class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     """What /readyz says. `redis` is "fallback" while the database answers in its place, and
     "memory" where there is no Redis at all. `mail` is
-    "files" without a mail server; one that fails does not make this node less ready."""
+    "files" without a mail server; one that fails does not make this node less ready. `processes` is
+    the state of each of several server processes: one that is "not_ready" makes the whole so, as
+    the next connection may be its; one that is "starting" has its connections wait for a moment."""
 
     status: Literal["ready", "not_ready"]
     database: Literal["ok", "unavailable"]
     redis: Literal["ok", "fallback", "memory"]
     encryption: Literal["ok", "wrong_key", "unknown"]
     mail: MailState
+    processes: tuple[ProcessState, ...] = ()
 
 
 class Health:
@@ -47,6 +52,7 @@ class Health:
         node: id of this process. Each node writes its own row, so that nodes do not lock each
             other out.
         mail: gives the state of mail.
+        worker: if this is one of several processes.
     """
 
     def __init__(
@@ -58,7 +64,9 @@ class Health:
         node: str,
         clock: Callable[[], float] = time.time,
         mail: Callable[[], MailState] = lambda: "files",
+        worker: Worker | None = None,
     ) -> None:
+        self._worker = worker
         self._node, self._clock = node, clock
         self._checks = 0
         self._database, self._store, self._encryption = database, store, encryption
@@ -80,14 +88,24 @@ class Health:
         encryption: Literal["ok", "wrong_key", "unknown"] = "unknown"
         if self._key_ok is not None:
             encryption = "ok" if self._key_ok else "wrong_key"
-        ready = self._database_ok and bool(self._key_ok)
+        ready = self._is_ready
+        processes: tuple[ProcessState, ...] = ()
+        if self._worker is not None:
+            processes = self._worker.states
+            ready = ready and "not_ready" not in self._worker.other_states
         return Readiness(
             status="ready" if ready else "not_ready",
             database="ok" if self._database_ok else "unavailable",
             redis=redis,
             encryption=encryption,
             mail=self._mail(),
+            processes=processes,
         )
+
+    @property
+    def _is_ready(self) -> bool:
+        """Whether this process is."""
+        return self._database_ok and bool(self._key_ok)
 
     async def check(self) -> None:
         """Check the database and Redis."""
@@ -107,6 +125,8 @@ class Health:
             self._database_ok = False
         self._metrics.database_up.set(self._database_ok)
         self._metrics.redis_up.set(self._store.kind == "redis" and self._store.available)
+        if self._worker is not None:
+            self._worker.tell("ready" if self._is_ready else "not_ready")
 
     async def recheck_key(self) -> None:
         """Check again whether the keys fit, after a reload.

@@ -128,9 +128,14 @@ class Registration:
         """SIGNUP, or "open" as long as there is no account at all."""
         if self._mode == "open":
             return "open"
+        return self._mode if await self.is_anybody() else "open"
+
+    async def is_anybody(self) -> bool:
+        """Whether there is an account. Once there is one, there always is: the last administrator
+        stays."""
         if not self._is_anybody_known:
             self._is_anybody_known = await self._database.read(_is_anybody)
-        return self._mode if self._is_anybody_known else "open"
+        return self._is_anybody_known
 
     def admit(self, db: peewee.Database, address: str, invitation: str | None) -> Admitted:
         """Decide on an account that is not the first, within the transaction that inserts it. The

@@ -1,5 +1,8 @@
 """The database: accounts, login sessions and revocations, off the hot path.
 
+On SQLite, reads have a connection of their own, which takes no write lock: in WAL mode a reader
+does not wait for a writer. So a crowd of joins waits for no sign-in, and no sign-in waits for it.
+
 Work is plain synchronous Peewee code; the bridge (`playhouse.pwasyncio`) lets it wait without
 blocking the loop. Each run is a task of its own with one connection and one transaction, so that a
 cancelled run never leaves a connection in an unknown state: docs/adr/0002.
@@ -34,25 +37,36 @@ logger = logging.getLogger(__name__)
 
 
 class Database:
-    """SQLite (one connection, serialised) or PostgreSQL (a few). Use `Database.open`.
+    """SQLite (one connection for runs and one for reads) or PostgreSQL (a few for both). Use
+    `Database.open`.
 
     Args:
         bridge: an AsyncSqliteDatabase or AsyncPostgresqlDatabase.
+        reader: the bridge of reads; the same on PostgreSQL.
         url: the URL that it was opened with.
         timeout: seconds that a run may take, including the wait for a connection.
         max_waiting: the most runs in progress or waiting; beyond it, `Busy` is raised.
     """
 
     def __init__(
-        self, bridge: Any, url: DatabaseUrl, timeout: float, max_waiting: int, callers: Callers
+        self,
+        bridge: Any,
+        reader: Any,
+        url: DatabaseUrl,
+        timeout: float,
+        max_waiting: int,
+        callers: Callers,
     ) -> None:
         self.callers = callers
         """On whose behalf tasks work: what share of the connections they have."""
         self.kind = url.kind
         self._shown = url.shown
-        self._bridge = bridge
+        self._bridge, self._reader = bridge, reader
         self._timeout = timeout
         self._runs = Runs(bridge, url, timeout, max_waiting, callers, self._refuse_at_start)
+        self._reads = self._runs
+        if reader is not bridge:
+            self._reads = Runs(reader, url, timeout, max_waiting, callers, self._refuse_at_start)
         self._starting = True
         self._file: SqliteFile | None = None
         self._user = "" if url.postgresql is None else url.postgresql.login.get("user", "")
@@ -90,17 +104,15 @@ class Database:
         parsed = database_url.parse(url)
         if parsed.kind == "sqlite":
             await asyncio.to_thread(database_url.prepare_sqlite, parsed, timeout)
-        database = cls(
-            database_url.open_bridge(parsed, timeout),
-            parsed,
-            timeout,
-            max_waiting,
-            callers or Callers(),
-        )
+        bridge, reader = database_url.open_bridges(parsed, timeout)
+        database = cls(bridge, reader, parsed, timeout, max_waiting, callers or Callers())
         try:
             if parsed.kind == "sqlite":
                 database._file = SqliteFile(parsed.path)
             await database._migrate()
+            if reader is not bridge:
+                # Now, and not at the first read: by then the path may lead to another file.
+                await database.read(_nothing)
         except BaseException:  # also if cancelled, or SQLite's thread would outlive the start
             await database.close()
             raise
@@ -147,7 +159,7 @@ class Database:
         def call(db: peewee.Database) -> T:
             return work(db, *args, **kwargs)
 
-        return await self._runs.supervise(partial(self._reading, call))
+        return await self._reads.supervise(partial(self._reading, call))
 
     async def ping(self) -> None:
         """Check whether the database accepts writes.
@@ -159,9 +171,10 @@ class Database:
 
     async def close(self) -> None:
         """Wait up to the timeout for runs in progress, then close every connection."""
-        await self._runs.close()
+        await asyncio.gather(*(runs.close() for runs in {self._runs, self._reads}))
+        closing = (bridge.close_pool() for bridge in {self._bridge, self._reader})
         try:
-            await asyncio.wait_for(self._bridge.close_pool(), self._timeout * 2)
+            await asyncio.wait_for(asyncio.gather(*closing), self._timeout * 2)
         except (asyncio.TimeoutError, OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
             logger.warning("the %s connections did not close in order", self.kind)
 
@@ -182,8 +195,8 @@ class Database:
         return result
 
     def _reading(self, work: Callable[[peewee.Database], T], run: Run) -> T:
-        with self._bridge.atomic():
-            result = work(self._bridge)
+        with self._reader.atomic():
+            result = work(self._reader)
             if run.broken_off:
                 raise BrokenOff
         return result
@@ -201,6 +214,10 @@ class Database:
         line = explain(error, self._shown, self._user) if self._starting else None
         if line is not None:
             raise line from None
+
+
+def _nothing(_: peewee.Database) -> None:
+    """Only connect."""
 
 
 def _ping(db: peewee.Database) -> None:

@@ -14,7 +14,7 @@ from services.errors import DatabaseUnavailable, SettingError
 from services.storage import postgresql_url
 from services.storage.postgresql import open_postgresql
 from services.storage.postgresql_url import SETTING, PostgresqlUrl
-from services.storage.sqlite import open_sqlite
+from services.storage.sqlite import open_sqlite, open_sqlite_reader
 
 TAKES = "sqlite:///path or postgresql://user:password@host:port/name"
 SQLITE_FILE_MODE = 0o600
@@ -82,11 +82,13 @@ def _sqlite(rest: str) -> DatabaseUrl:
     return DatabaseUrl("sqlite", f"sqlite:///{path}", path=path)
 
 
-def open_bridge(url: DatabaseUrl, timeout: float) -> Any:
-    """Open the bridge to either database. A SQLite file must exist (`prepare_sqlite`)."""
+def open_bridges(url: DatabaseUrl, timeout: float) -> tuple[Any, Any]:
+    """Open the bridge to either database, and the one for what only reads: the same on PostgreSQL.
+    A SQLite file must exist (`prepare_sqlite`)."""
     if url.postgresql is not None:
-        return open_postgresql(url.postgresql, timeout)
-    return open_sqlite(url.path, timeout)
+        bridge = open_postgresql(url.postgresql, timeout)
+        return bridge, bridge
+    return open_sqlite(url.path, timeout), open_sqlite_reader(url.path, timeout)
 
 
 class SqliteFile:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from playhouse.pwasyncio import (
     AsyncSqliteConnection,
@@ -81,4 +82,23 @@ def open_sqlite(path: str, timeout: float) -> Any:
         # journal_mode is set by prepare_sqlite and stored in the file. In WAL mode, NORMAL may
         # lose the last commits at a power failure, and cannot corrupt the file.
         pragmas={"foreign_keys": 1, "synchronous": 1},
+    )
+
+
+def open_sqlite_reader(path: str, timeout: float) -> Any:
+    """Open another bridge, with one connection that reads and never writes. In WAL mode it waits
+    for no writer, and no writer waits for it.
+
+    Args:
+        path: of the file, which must exist.
+        timeout: seconds that a run may take.
+    """
+    return _Sqlite(
+        # Not created where it is missing: that would be an empty database, without a table.
+        f"file:{quote(path)}?mode=rw",
+        uri=True,
+        pool_size=1,
+        acquire_timeout=timeout,
+        timeout=timeout * LOCK_SHARE,
+        pragmas={"query_only": 1},
     )

@@ -77,12 +77,21 @@ def test_a_newcomer_signs_up_and_sees_the_socket_joined(visitor: Visitor) -> Non
     assert joined["rooms"] == [f"user:{joined['user']['id']}"]
 
 
-def test_the_first_visit_has_no_complaint_but_two_refused_calls(visitor: Visitor) -> None:
-    tab = visitor.open()
+def test_a_first_visit_has_no_complaint_and_no_refused_call(visitor: Visitor) -> None:
+    with visitor.context.expect_event("response", lambda r: r.url.endswith("/api/auth/signup")):
+        tab = visitor.open()
     expect(tab.at("#sign-in")).to_be_visible()
-    refused = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
-    calls = [f"{refused} @ {visitor.server.url}/api/auth/{name}" for name in ("me", "refresh")]
-    assert visitor.complaints == calls
+    tab.page.wait_for_load_state("networkidle")
+    assert visitor.complaints == []
+
+
+def test_who_comes_back_with_an_expired_token_is_signed_in(visitor: Visitor) -> None:
+    tab = visitor.arrive()
+    visitor.context.clear_cookies(name="access_token")  # as the browser does when it is too old
+    tab.page.reload()
+    tab.joined()
+    expect(tab.at("#account-name")).to_have_text("Ada")
+    assert visitor.complaints == []
 
 
 def test_a_return_visit_is_signed_in_and_has_no_complaint(visitor: Visitor) -> None:

@@ -200,6 +200,8 @@ def sign_up_status(server: Usher) -> int:
 async def test_a_server_whose_data_folder_is_deleted_takes_no_sign_ups() -> None:
     with usher("sqlite") as server:
         assert sign_up_status(server) == 201
+        # Else it might be written while the folder is being emptied.
+        await until(lambda: any((server.data_dir / "mail").glob("*.eml")))
         shutil.rmtree(server.data_dir)
         assert sign_up_status(server) == 503
         await until(lambda: database_state(server) == (503, "unavailable"), 2 * SECONDS)

@@ -162,6 +162,21 @@ def test_each_node_counts_alone_while_redis_is_unavailable(redis_server: RealRed
     run(work())
 
 
+def test_the_processes_of_a_node_have_a_part_each_while_redis_is_unavailable(
+    redis_server: RealRedis,
+) -> None:
+    async def work() -> None:
+        async with connected(redis_server) as store:
+            two = [HourlyLimits(store, LIMITS, Metrics(), processes=2) for _ in range(2)]
+            assert await taken(two[0], TEN, "while it answers", 30) == 10
+            redis_server.kill()
+            await until(lambda: not store.available)
+            assert [await taken(limits, TEN, HERE, 30) for limits in two] == [5, 5]
+            assert await taken(two[0], FIVE, HERE, 30) == 3
+
+    run(work())
+
+
 def test_without_any_redis_the_node_counts_by_itself() -> None:
     async def work() -> None:
         clock, metrics = Clock(), Metrics()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -114,3 +118,55 @@ async def test_who_waits_when_the_node_stops_is_refused(database_url: str) -> No
         # Whoever asks later does not wait for a reader that is gone.
         found = await asyncio.wait_for(parts.admission.login_states.of(login.claims), PATIENCE)
         assert found is not None
+
+
+@asynccontextmanager
+async def being_written(url: str, user_id: str) -> AsyncIterator[None]:
+    """Another process has changed a user's row and does not commit: on SQLite nobody else can write
+    meanwhile, on PostgreSQL nobody that row."""
+    change = "UPDATE users SET name = name WHERE id = "
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            file.execute(f"{change}?", [user_id])
+            yield
+            file.execute("COMMIT")
+        return
+    link = await asyncpg.connect(url)
+    try:
+        async with link.transaction():
+            await link.execute(f"{change}$1", user_id)
+            yield
+    finally:
+        await link.close()
+
+
+@pytest.mark.gen_test
+async def test_a_look_up_waits_neither_for_a_long_write_nor_for_those_who_wait_for_it(
+    database_url: str,
+) -> None:
+    async with node(database_url) as parts:
+        login = await parts.signed_in()
+        rename = User.update({User.name: "New"}).where(User.id == login.user.id)
+        async with being_written(database_url, login.user.id):
+            writing = asyncio.ensure_future(parts.database.run(rename.execute))
+            found = await asyncio.wait_for(states(parts, [login]), PATIENCE)
+            assert found == [login.user.name]
+            assert not writing.done()
+        await writing
+        assert await states(parts, [login]) == ["New"]
+
+
+@pytest.mark.gen_test
+async def test_a_sign_in_does_not_wait_behind_five_thousand_first_joins(database_url: str) -> None:
+    async with node(database_url) as parts:
+        user = await parts.user("Somebody")
+        login = await parts.signed_in(await parts.user("Else"))
+        tokens = [msgspec.structs.replace(login.claims, jti=f"t{n}") for n in range(5_000)]
+        crowd = [asyncio.ensure_future(parts.admission.login_states.of(each)) for each in tokens]
+        await asyncio.sleep(0)
+        signed_in = await parts.signed_in(user)
+        still_waiting = [one for one in crowd if not one.done()]
+        assert signed_in.user.id == user
+        assert len(still_waiting) > len(crowd) // 2
+        assert None not in await asyncio.wait_for(asyncio.gather(*crowd), PATIENCE)

@@ -190,6 +190,7 @@ BAD = {
     "WEBSOCKET": ["", "both", "raw"],
     "COMPRESSION": ["", "true", "1"],
     "MAX_COMPRESSED_SOCKETS": ["", "0", "-1", "1.5"],
+    "PROCESSES": ["", "0", "-1", "1.5", "257", "auto"],
     "TLS_CERTIFICATE": ["", " ", "a\nb", "\x00"],
     "TLS_KEY": ["", " ", "a\nb", "\x00"],
     "HOST": ["", " ", "127.1", "999.1.1.1", "a b", "http://x", "x:80", "bü.example", "a/b", "\n"],

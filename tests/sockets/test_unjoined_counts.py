@@ -99,5 +99,22 @@ async def test_a_node_alone_or_without_redis_counts_for_itself(redis_server: Rea
         assert a.elsewhere("192.0.2.1") == 0
 
 
+@pytest.mark.gen_test
+async def test_without_redis_the_processes_beside_this_one_are_taken_to_have_as_many(
+    redis_server: RealRedis,
+) -> None:
+    async with counting(redis_server, "a") as (a,):
+        of_three = UnjoinedCounts(a._store, a._nodes, MOST, processes=3)
+        of_three.watch({"192.0.2.1": 40})
+        await of_three.share()
+        assert of_three.elsewhere("192.0.2.1") == 0
+        redis_server.kill()
+        await until(lambda: _is_away(a))
+        with pytest.raises(StoreUnavailable):
+            await of_three.share()
+        assert of_three.elsewhere("192.0.2.1") == 80
+        assert of_three.elsewhere("192.0.2.2") == 0
+
+
 def _is_away(counts: UnjoinedCounts) -> bool:
     return not counts._store.available

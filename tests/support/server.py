@@ -97,7 +97,8 @@ class Usher:
         self._reader = threading.Thread(target=self._read, args=(ready,), daemon=True)
         self._reader.start()
         try:
-            told = ready.get(timeout=PATIENCE)
+            # Each of several processes imports the server anew: forks are not its way.
+            told = ready.get(timeout=PATIENCE * int(self.environment.get("USHER_PROCESSES", "1")))
         except queue.Empty:
             self.process.kill()
             told = {}
