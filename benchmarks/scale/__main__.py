@@ -56,6 +56,8 @@ def report(inputs: Inputs, sockets: float) -> Iterator[str]:
     yield from parts("a node, GiB", today.memory(), whole.memory())
     yield from parts("PostgreSQL, cores", today.database(), whole.database())
     yield from breaks(inputs, sockets)
+    yield from cuts(inputs, today)
+    yield from large_room(inputs, today, whole)
     yield from storms(inputs, int(today.nodes))
     yield from built()
 
@@ -93,6 +95,42 @@ def breaks(inputs: Inputs, sockets: float) -> Iterator[str]:
         f"fullest part at {sockets:,.0f}, of its limit",
     )
     yield from table("step, with all steps above it", columns, iter(rows))
+
+
+def cuts(inputs: Inputs, today: Model) -> Iterator[str]:
+    """Revocations, from one to very many."""
+    cost, given = inputs.costs, inputs.assumed
+    each = cost["message kept, Redis"] + today.nodes * cost["message to a subscribed node, Redis"]
+    yield "### Cuts"
+    yield ""
+    yield (
+        f"Redis needs {each / 1000:.2g} ms to tell {today.nodes:,.0f} nodes of one revocation, so "
+        f"one master can tell them of {given['full'] * 1e6 / each:,.0f} a second. There are "
+        f"{today.cuts:,.0f}. A node needs {cost['message received, node']:.2g} µs for each, and "
+        f"keeps {today.cuts * given['seconds between refreshes']:,.0f} of them until the tokens "
+        f"have expired. To end 10,000 sessions of different users in one moment takes "
+        f"{10_000 * each / 1e6:.2g} s."
+    )
+    yield ""
+
+
+def large_room(inputs: Inputs, today: Model, whole: Model) -> Iterator[str]:
+    """The one large room: a message, and presence."""
+    cost, given = inputs.costs, inputs.assumed
+    size = today.sockets * given["share in the large room"]
+    members = size / today.nodes
+    told = cost["message kept, Redis"] + today.nodes * cost["message to a subscribed node, Redis"]
+    deliver = members * cost["delivery one by one, node"]
+    yield f"### A room of {size:,.0f}"
+    yield ""
+    yield (
+        f"Each node has {members:,.0f} members. A message takes Redis {told / 1000:.2g} ms and "
+        f"each node {deliver / 1000:.2g} ms. Presence by name takes {today.memory_of_large_room():.2g} "
+        f"GiB of each node, {today.redis()['the large room']:.2g} cores of one Redis master, and "
+        f"{figure(today.large_room_bytes())} MiB/s of each node's network; by count "
+        f"{figure(whole.large_room_bytes())} MiB/s and almost nothing of the others."
+    )
+    yield ""
 
 
 def storms(inputs: Inputs, nodes: int) -> Iterator[str]:

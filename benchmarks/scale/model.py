@@ -191,12 +191,16 @@ class Model:
         size = self._given["sockets of a room"]
         channels = self._given["rooms of a socket"] * cost["channel of a socket, node"]
         user = cost["user in presence, node, bytes"]
-        large = 0.0 if self._counted() else self._large_size() * user
         return {
             "sockets": own * (cost["idle socket, node"] + channels) * KIB / KIB**3,
             "presence of rooms": self.pairs / self.nodes * size * user / KIB**3,
-            "presence of the large room": large / KIB**3,
+            "presence of the large room": self.memory_of_large_room(),
         }
+
+    def memory_of_large_room(self) -> float:
+        """GiB of a node for the names in the large room."""
+        user = self._costs["user in presence, node, bytes"]
+        return 0.0 if self._counted() else self._large_size() * user / KIB**3
 
     def large_room_bytes(self) -> float:
         """MiB per second of presence that a node sends to its members of the large room."""
