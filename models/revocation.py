@@ -22,7 +22,7 @@ class Revocation(Row):
         user_id: whose it was.
         role: for kind "role", the role that counts from now on.
         generation: for kind "user", the user's from now on: login sessions below it are over.
-        spared: for kind "user", the `sid` of the one session that goes on, or empty; for kind
+        spared: for kind "user", the `sid` of the one session that continues, or empty; for kind
             "bearer", the id of the one socket session that may hold the token.
         reason: a word for the audit log and the close reason.
         created_at: epoch seconds.

@@ -124,7 +124,7 @@ class Channels:
         Raises:
             BadRequest: `after` is not such a cursor.
         """
-        # One more than asked for tells whether this is the last page.
+        # One more than requested shows whether this is the last page.
         wanted = older_than(after) & named(words)
         items = await self._database.run(list_channels, user_id, wanted, limit + 1)
         page = items[:limit]

@@ -1,9 +1,9 @@
 """Reads login sessions from the database for joins that Redis knows nothing about.
 
-After Redis was emptied, everybody comes back at once. Whoever asks while a read is in progress
-waits for the next one, which asks for all of them with the same few queries. So a crowd costs the
-database one connection and a constant number of queries for each `MOST_AT_ONCE` of them, and other
-requests do not wait behind it.
+After Redis was emptied, all clients reconnect at once. Callers that arrive while a read is in
+progress waits for the next one, which asks for all of them with the same few queries. So a crowd
+costs the database one connection and a constant number of queries for each `MOST_AT_ONCE` of them,
+and other requests do not wait behind it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class LoginStates:
         try:
             states = await self._database.read(self._states_of, asked)
         except UsherError as error:
-            # Whoever came meanwhile has waited for the same database: it is not asked again.
+            # Callers that arrived meanwhile have waited for the same database: no second query.
             self._refuse([*some, *self._waiting], error.evidence)
             self._waiting.clear()
             return

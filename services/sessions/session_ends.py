@@ -55,7 +55,7 @@ class SessionEnds:
         query = LoginSession.select().where(same & LoginSession.ended_at.is_null())
         session = locked_one(query, db)
         if session is None or not self._is_current(db, session):
-            raise NotFound("no such living session of this user")
+            raise NotFound("no such active session of this user")
         ended = [self.end_within(db, sid, user_id, reason)]
         if token_id is not None:
             ended.append(self._revocations.record(db, "token", token_id, user_id, reason))

@@ -21,7 +21,7 @@ BATCH = 1000
 """Rows in one transaction: SQLite has one writer, and sign-ins wait behind it."""
 
 
-def is_living(now: float) -> Any:
+def is_active(now: float) -> Any:
     """The condition that a login session is alive.
 
     Args:
@@ -67,7 +67,7 @@ def lock_living(
     """Living sessions that meet a condition, locked until the commit: their ids and users'."""
     query: Any = (
         LoginSession.select(LoginSession.id, LoginSession.user)
-        .where(condition & is_living(now))
+        .where(condition & is_active(now))
         .order_by(LoginSession.id)  # who locks several rows does it in one order
     )
     return [(row.id, row.user_id) for row in locked(query, db).execute(db)]
@@ -176,9 +176,9 @@ def proof_of(session: LoginSession) -> Proof:
     return Proof(cast("Acr", session.acr), session.proven_at, session.auth_epoch)
 
 
-def living(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSession | None:
+def active(db: peewee.Database, user_id: str, sid: str, now: float) -> LoginSession | None:
     """An active login session of a user, or None."""
-    mine = (LoginSession.id == sid) & (LoginSession.user == user_id) & is_living(now)
+    mine = (LoginSession.id == sid) & (LoginSession.user == user_id) & is_active(now)
     return LoginSession.select().where(mine).get_or_none(db)
 
 
@@ -191,7 +191,7 @@ def acting_user(db: peewee.Database, user_id: str, sid: str, now: float) -> User
         Unauthenticated: the login session has ended, or the account is deleted.
     """
     user = locked_one(User.select().where(User.id == user_id), db)
-    if user is None or living(db, user_id, sid, now) is None:
+    if user is None or active(db, user_id, sid, now) is None:
         raise Unauthenticated("login session over by now")
     return user
 

@@ -34,23 +34,23 @@ class Ended(Protocol):
 def opened(outbox: Outbox) -> Callable[[peewee.Database, str, str, str, float], None]:
     """Write the event of a new session, in the transaction that opens it."""
 
-    def tell(
+    def write_event(
         db: peewee.Database, user_id: str, session_id: str, method: str, expires_at: float
     ) -> None:
         data = SessionOpenedEvent(user_id, session_id, method, expires_at)
         outbox.add(db, [OutgoingEvent("session.opened", user_subject(user_id), data)])
 
-    return tell
+    return write_event
 
 
 def ended(outbox: Outbox) -> Callable[[peewee.Database, Sequence[Ended]], None]:
     """Write the events of ended sessions, in the transaction that ends them. All sessions of a user
     are one event: there may be a hundred thousand, and one row ends them."""
 
-    def tell(db: peewee.Database, revocations: Sequence[Ended]) -> None:
+    def write_event(db: peewee.Database, revocations: Sequence[Ended]) -> None:
         outbox.add(db, [_event(one) for one in revocations if one.kind in ("session", "user")])
 
-    return tell
+    return write_event
 
 
 def _event(one: Ended) -> OutgoingEvent:

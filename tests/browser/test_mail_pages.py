@@ -56,7 +56,7 @@ def press(tab: Tab, name: str) -> None:
     tab.page.get_by_role("button", name=name, exact=True).click()
 
 
-def test_whoever_forgot_the_password_signs_in_with_a_new_one(visitor: Visitor) -> None:
+def test_after_a_reset_the_new_password_signs_in(visitor: Visitor) -> None:
     _, box = person(visitor)
     asked: list[Request] = []
     visitor.context.on("request", lambda request: asked.append(request))  # noqa: PLW0108
@@ -78,7 +78,7 @@ def test_whoever_forgot_the_password_signs_in_with_a_new_one(visitor: Visitor) -
     assert all(token not in repr([r.url, r.headers]) for r in asked)
 
 
-def test_whoever_is_signed_in_confirms_with_one_click(visitor: Visitor) -> None:
+def test_a_signed_in_user_confirms_with_one_click(visitor: Visitor) -> None:
     box = mailbox(visitor)
     tab = visitor.open(f"{visitor.server.pages}/#sign-up")
     tab.sign_up(visitor.email)
@@ -99,7 +99,7 @@ def test_elsewhere_the_password_is_asked_for(visitor: Visitor) -> None:
     expect(tab.at("#done-title")).to_be_focused()
 
 
-def test_whoever_has_the_mailbox_takes_an_account_that_a_unauthenticated_client_opened(
+def test_the_owner_of_the_mailbox_gets_an_account_created_by_somebody_else(
     visitor: Visitor,
 ) -> None:
     squatter, box = person(visitor)

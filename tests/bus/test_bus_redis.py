@@ -90,7 +90,7 @@ def calls(redis: RealRedis, command: str) -> int:
 
 
 @pytest.mark.gen_test
-async def test_what_one_node_says_every_node_hears_in_the_same_order(
+async def test_messages_of_a_node_reach_every_node_in_the_same_order(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a, node(redis_server) as b, node(redis_server) as c:
@@ -107,7 +107,7 @@ async def test_what_one_node_says_every_node_hears_in_the_same_order(
 
 
 @pytest.mark.gen_test
-async def test_traffic_comes_only_to_nodes_that_hear_the_room(redis_server: RealRedis) -> None:
+async def test_only_nodes_subscribed_to_the_room_get_traffic(redis_server: RealRedis) -> None:
     async with node(redis_server) as a, node(redis_server) as b:
         await heard(a.bus, ROOM)
         await heard(b.bus, "channel:another")
@@ -203,7 +203,7 @@ async def test_what_was_left_while_the_line_was_lost_is_not_received_again(
 
 
 @pytest.mark.gen_test
-async def test_who_waits_for_a_room_is_let_go_when_the_line_is_lost(
+async def test_waiters_for_a_room_continue_when_the_connection_is_lost(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a:
@@ -223,7 +223,7 @@ async def test_who_waits_for_a_room_is_let_go_when_the_line_is_lost(
 
 
 @pytest.mark.gen_test
-async def test_who_leaves_before_it_is_certain_lets_go_of_who_waits(
+async def test_leaving_before_the_confirmation_releases_the_waiters(
     redis_server: RealRedis,
 ) -> None:
     async with node(redis_server) as a:
@@ -237,7 +237,7 @@ async def test_who_leaves_before_it_is_certain_lets_go_of_who_waits(
 
 
 @pytest.mark.gen_test
-async def test_without_redis_nobody_waits_and_the_room_is_received_once_it_is_there(
+async def test_without_redis_no_caller_waits_and_the_room_is_subscribed_later(
     redis_server: RealRedis,
 ) -> None:
     redis_server.kill()
@@ -294,7 +294,7 @@ async def test_redis_may_be_killed_and_restarted_again_and_again(redis_server: R
 
 
 @pytest.mark.gen_test
-async def test_a_line_that_redis_refuses_is_said_so_and_keeps_nobody_waiting(
+async def test_a_subscription_that_redis_refuses_is_logged_and_delays_no_caller(
     redis_server: RealRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_server.ask("ACL", "SETUSER", "deaf", "on", ">secret", "~*", "+@all", "resetchannels")
@@ -324,7 +324,7 @@ async def test_a_password_and_a_database_number_are_said_before_anything_else(
 
 
 @pytest.mark.gen_test
-async def test_what_is_no_word_of_redis_ends_the_line_and_not_the_bus(tmp_path: Any) -> None:
+async def test_invalid_data_from_redis_ends_the_connection_and_not_the_bus(tmp_path: Any) -> None:
     lines = 0
 
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -459,7 +459,9 @@ async def _take(
 
 
 @pytest.mark.gen_test
-async def test_a_message_that_comes_by_both_ways_is_given_once(redis_server: RealRedis) -> None:
+async def test_a_message_received_live_and_in_the_history_is_delivered_once(
+    redis_server: RealRedis,
+) -> None:
     async with rooms_on(redis_server) as (a, rooms):
         ada = Person("ada")
         await enter(rooms, ada, ROOM)

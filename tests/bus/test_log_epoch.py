@@ -47,7 +47,7 @@ async def replace(redis: RealRedis, *nodes: Node) -> None:
 
 @pytest.mark.gen_test(timeout=60)
 async def test_nothing_said_after_it_is_read_as_old_and_the_gap_is_sent(redis: RealRedis) -> None:
-    """Before: of 223 messages that were acknowledged 97 came, and nobody was told."""
+    """Before: of 223 acknowledged messages 97 arrived, and no client was notified."""
     async with rooms_on(redis) as (a, rooms), node(redis) as b:
         ada = Person("ada")
         await enter(rooms, ada, ROOM)
@@ -83,10 +83,10 @@ async def test_messages_that_are_said_all_the_while_come_or_a_gap_is_sent(
         stop.set()
         await speaking
         await until(lambda: ada.texts[-1] == said[-1])
-        told = ada.texts.index(GAP)
-        after = ada.texts[told + 1 :]
+        reported = ada.texts.index(GAP)
+        after = ada.texts[reported + 1 :]
         assert after == said[-len(after) :]
-        assert ada.texts[:told] == said[:told]
+        assert ada.texts[:reported] == said[:reported]
         assert ada.texts.count(GAP) == 1
 
 
@@ -109,7 +109,7 @@ async def test_a_node_that_knows_nothing_of_the_time_before_is_received_too(
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_who_asks_after_an_id_of_another_epoch_is_told_that_it_is_not_complete(
+async def test_history_after_an_id_of_another_epoch_is_not_complete(
     redis: RealRedis,
 ) -> None:
     async with node(redis) as a:

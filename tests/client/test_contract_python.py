@@ -27,7 +27,8 @@ __all__ = [
 ]
 
 SOURCES = ROOT / "clients" / "python" / "src"
-# What is never awaited or never closed is told on stderr, and fails the driver.
+# Coroutines that are never awaited and unclosed resources are reported on stderr and fail the
+# driver.
 COMMAND = [sys.executable, "-W", "always", contract_driver.__file__]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(SOURCES)}
 

@@ -29,7 +29,7 @@ def test_through_tornado_only_ends_differ(tmp_path: Path) -> None:
     assert table(cases) in shown, "docs/protocol.md shows what `make conformance` prints"
 
 
-def test_a_server_that_fails_a_case_is_told_so(tmp_path: Path) -> None:
+def test_the_report_names_a_server_that_fails_a_case(tmp_path: Path) -> None:
     # It answers a handshake with 501: were that a pass, the test above could not fail.
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as http:
         thread = threading.Thread(target=http.serve_forever)

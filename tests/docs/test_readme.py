@@ -172,7 +172,7 @@ def test_the_documents_that_the_readme_names_are_at_their_addresses(started: str
         assert page_of(started + path)
 
 
-def test_a_setting_goes_before_make_run(shell: dict[str, str], tmp_path: Path) -> None:
+def test_a_setting_is_passed_before_make_run(shell: dict[str, str], tmp_path: Path) -> None:
     port = free_port()  # 9000 may be taken here
     command = "USHER_PORT=9000 make run".replace("9000", str(port))
     with make_run(command, shell, port, tmp_path) as url:
@@ -194,7 +194,7 @@ def test_make_test_runs_every_test(shell: dict[str, str]) -> None:
     assert commands[-1].endswith("/bin/python -m pytest -n auto --dist loadfile")
 
 
-def test_make_run_with_idp_shows_the_whole_way_and_leaves_nothing_behind(
+def test_make_run_with_idp_completes_a_sign_in_and_leaves_nothing_behind(
     shell: dict[str, str], tmp_path: Path
 ) -> None:
     provider = free_port()

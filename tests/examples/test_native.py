@@ -212,7 +212,7 @@ def test_what_another_program_sends_to_its_port_is_not_accepted(
         prints_what_comes(program)
 
 
-def test_a_node_without_websocket_is_told_before_anybody_signs_in() -> None:
+def test_a_runtime_without_websocket_is_reported_before_the_sign_in() -> None:
     node = need("the example in Node needs it (apt-get install nodejs)", "node")
     done = subprocess.run(
         [node, "--no-experimental-websocket", FOLDER / "sign-in.mjs", "http://127.0.0.1:1"],

@@ -122,7 +122,7 @@ async def test_websockets_sends_a_big_message_in_fragments(
 
 
 @pytest.mark.gen_test
-async def test_websockets_on_its_defaults_offers_compression_and_goes_without(
+async def test_websockets_offers_compression_by_default_and_works_without(
     installation: Usher, ada: Client
 ) -> None:
     options: Any = {"subprotocols": bearer(ada.token), "proxy": None}
@@ -133,7 +133,7 @@ async def test_websockets_on_its_defaults_offers_compression_and_goes_without(
 
 
 @pytest.mark.gen_test
-async def test_websockets_closes_in_good_order(installation: Usher, ada: Client) -> None:
+async def test_websockets_closes_cleanly(installation: Usher, ada: Client) -> None:
     async with connect(installation, subprotocols=bearer(ada.token)) as socket:
         await event(socket, "joined")
         await socket.close(4000, "done here")

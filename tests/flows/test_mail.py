@@ -96,7 +96,7 @@ def stored(redis_server: RealRedis) -> str:
     return repr(dumped)
 
 
-def test_a_mail_server_that_is_unavailable_is_in_nobodys_way(database_kind: str) -> None:
+def test_an_unavailable_mail_server_delays_no_caller(database_kind: str) -> None:
     with mail_server() as gone:
         pass
     email = address()

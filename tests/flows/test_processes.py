@@ -69,8 +69,8 @@ def workers(server: Usher) -> dict[int, int]:
 
 def sockets(server: Usher) -> tuple[float, ...]:
     """How many sockets each process has."""
-    told = metrics(server)
-    return tuple(told[f'usher_sockets{{process="{number}"}}'] for number in (1, 2))
+    reported = metrics(server)
+    return tuple(reported[f'usher_sockets{{process="{number}"}}'] for number in (1, 2))
 
 
 @asynccontextmanager
@@ -112,18 +112,18 @@ async def test_metrics_are_whole_whichever_process_is_asked(two: Usher) -> None:
     ada = sign_up(two)
     async with on_both_processes(two, ada) as opened:
         for _ in range(10):  # each a new connection
-            told = metrics(two)
-            assert sum(told[f'usher_sockets{{process="{n}"}}'] for n in (1, 2)) == len(opened)
-            assert all(told[f'usher_process_up{{process="{n}"}}'] == 1 for n in (1, 2))
-            assert told['usher_embedded_redis_restarts_total{process="supervisor"}'] == 0
-            assert {f'usher_database_up{{process="{n}"}}' for n in (1, 2)} <= told.keys()
+            reported = metrics(two)
+            assert sum(reported[f'usher_sockets{{process="{n}"}}'] for n in (1, 2)) == len(opened)
+            assert all(reported[f'usher_process_up{{process="{n}"}}'] == 1 for n in (1, 2))
+            assert reported['usher_embedded_redis_restarts_total{process="supervisor"}'] == 0
+            assert {f'usher_database_up{{process="{n}"}}' for n in (1, 2)} <= reported.keys()
     text = Client(two).get("/metrics").text.decode()
     families = re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE)
     assert len(families) == len(set(families))
 
 
 @pytest.mark.gen_test(timeout=60)
-async def test_a_person_on_both_processes_is_present_once_and_hears_every_message(
+async def test_a_user_on_both_processes_is_present_once_and_receives_every_message(
     two: Usher,
 ) -> None:
     ada = sign_up(two)
@@ -142,15 +142,15 @@ async def test_a_person_on_both_processes_is_present_once_and_hears_every_messag
 async def test_limits_hold_over_both_processes(two: Usher) -> None:
     ada = sign_up(two)
     async with AsyncExitStack() as stack:
-        told = []
+        reported = []
         for _ in range(MOST_SOCKETS + 3):
             ticket = await asyncio.to_thread(ada.ticket)
             socket = await stack.enter_async_context(connect(two, f"?ticket={ticket}"))
             frame = await receive(socket)
-            told.append(frame["data"].get("code", frame["event"]))
-        assert told == ["joined"] * MOST_SOCKETS + [4429] * 3
+            reported.append(frame["data"].get("code", frame["event"]))
+        assert reported == ["joined"] * MOST_SOCKETS + [4429] * 3
         assert min(sockets(two)) > 0
-    left = MOST_TICKETS - len(told)
+    left = MOST_TICKETS - len(reported)
     statuses = [ada.post("/api/ws/ticket").status for _ in range(left + 3)]
     assert statuses == [201] * left + [429] * 3
 
@@ -232,8 +232,8 @@ def is_over(pid: int) -> bool:
 def test_both_processes_read_their_secrets_anew(two: Usher) -> None:
     ada = sign_up(two)
     done = run_command(two.environment, "rotate-jwt", "--json", timeout=PATIENCE * 2)
-    told = json.loads(done.stdout)
-    assert (told["reloaded"], told["secrets"]) == (two.process.pid, 2)
+    reported = json.loads(done.stdout)
+    assert (reported["reloaded"], reported["secrets"]) == (two.process.pid, 2)
 
     def have_read() -> list[int]:
         logged = [json.loads(line) for line in list(two.output) if line.startswith("{")]

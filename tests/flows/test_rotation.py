@@ -142,7 +142,7 @@ async def test_secrets_in_files_are_read_anew_at_a_hangup(
 
 
 @pytest.mark.parametrize("content", ["short", "", None])
-def test_a_bad_file_changes_nothing_and_is_one_line(
+def test_an_invalid_file_changes_nothing_and_is_one_line(
     database_kind: str, tmp_path: Path, content: str | None
 ) -> None:
     jwt = tmp_path / "jwt"

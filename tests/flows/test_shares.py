@@ -1,4 +1,4 @@
-"""What strangers send takes neither the database nor the hashing from users and the node itself."""
+"""Unauthenticated clients exhaust neither the database nor the hashing of users and the node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.server import PASSWORD, Client, Usher, address, usher
 
-STRANGER, OWNER = "2001:db8:bad::1", "203.0.113.7"
+ATTACKER, OWNER = "2001:db8:bad::1", "203.0.113.7"
 
 
 async def post(server: Usher, path: str, body: dict[str, Any], ip: str) -> int:
@@ -57,7 +57,7 @@ async def good_while(server: Usher, work: list[asyncio.Task[int]], known: dict[s
     return count
 
 
-def test_1300_parallel_refresh_tokens_that_are_invalid_harm_nobody(database_kind: str) -> None:
+def test_1300_concurrent_invalid_refresh_tokens_affect_no_other_client(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
 
@@ -65,7 +65,7 @@ def test_1300_parallel_refresh_tokens_that_are_invalid_harm_nobody(database_kind
             return {"refresh_token": secrets.token_urlsafe(32)}
 
         flood = [
-            asyncio.create_task(post(server, "/api/auth/refresh", junk(), STRANGER))
+            asyncio.create_task(post(server, "/api/auth/refresh", junk(), ATTACKER))
             for _ in range(1300)
         ]
         await good_while(server, flood, known)
@@ -77,7 +77,7 @@ def test_1300_parallel_refresh_tokens_that_are_invalid_harm_nobody(database_kind
 
 
 @pytest.mark.slow
-def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
+def test_500_concurrent_wrong_sign_ins_affect_no_other_client(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
 
@@ -86,7 +86,7 @@ def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
             return {"email": email, "password": "brass lantern 9", "client": "native"}
 
         flood = [
-            asyncio.create_task(post(server, "/api/auth/login", wrong(number), STRANGER))
+            asyncio.create_task(post(server, "/api/auth/login", wrong(number), ATTACKER))
             for number in range(500)
         ]
         await good_while(server, flood, known)
@@ -97,7 +97,9 @@ def test_500_parallel_wrong_sign_ins_harm_nobody(database_kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_unauthenticated_clients_from_500_addresses_harm_nobody_either(database_kind: str) -> None:
+def test_unauthenticated_clients_from_500_addresses_affect_no_user_either(
+    database_kind: str,
+) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
         wrong = {"email": known["email"], "password": "brass lantern 9", "client": "native"}

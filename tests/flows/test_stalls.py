@@ -86,7 +86,7 @@ async def no_word_of(talkers: Sequence[Talker], before: Sequence[int]) -> None:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_node_that_stood_still_lets_no_revoked_socket_speak(database_kind: str) -> None:
+async def test_a_suspended_node_accepts_no_message_of_a_revoked_socket(database_kind: str) -> None:
     with nodes(database_kind) as both:
         running, stalling = both
         ann = sign_up(running)
@@ -154,7 +154,7 @@ async def test_without_the_database_the_news_are_enough_after_a_stall(database_k
 
 @on_postgresql
 @pytest.mark.gen_test(timeout=90)
-async def test_cut_off_from_both_after_a_stall_nothing_goes_in_or_out_until_the_lease_has_ended(
+async def test_without_both_stores_after_a_stall_no_data_is_exchanged_until_the_lease_expires(
     database_kind: str,
 ) -> None:
     with nodes(database_kind, LEASE_SECONDS=6) as both:

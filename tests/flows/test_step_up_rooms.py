@@ -173,7 +173,7 @@ async def speak_on(speaker: Talker, room: str, until: float) -> int:
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_of_many_messages_around_the_end_none_of_after_it_goes_in_or_out(
+async def test_no_message_after_the_end_is_received_or_sent(
     both: Nodes,
 ) -> None:
     here, there = both
@@ -256,7 +256,7 @@ async def test_a_node_that_stood_still_over_the_end_lets_nothing_through(both: N
 
 
 @pytest.mark.gen_test(timeout=90)
-async def test_a_channel_asks_for_it_from_the_moment_that_it_is_told_to(both: Nodes) -> None:
+async def test_a_channel_requires_a_step_up_as_soon_as_it_is_set(both: Nodes) -> None:
     here, there = both
     ann, bob = sign_up(here), sign_up(here)
     room = guarded_channel(ann, bob)

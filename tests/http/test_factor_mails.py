@@ -1,4 +1,4 @@
-"""What the owner of an account is told of its factors, read in the mails themselves."""
+"""The mails to the owner of an account about its factors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def person(server: Usher) -> tuple[Client, str, Mailbox]:
     return sign_up(server, email=email), email, Mailbox(server.data_dir, email)
 
 
-def told(box: Mailbox) -> dict[str, int]:
+def reported(box: Mailbox) -> dict[str, int]:
     """How many notices of each kind lie in a mailbox."""
     return {kind: count for kind in NOTICES if (count := box.count(kind))}
 
@@ -67,16 +67,16 @@ def assert_warns(mail: EmailMessage, server: Usher, email: str, *words: str) -> 
     assert all(word.startswith(server.pages) for word in text.split() if "://" in word)
 
 
-def test_a_passkey_that_is_added_and_one_that_is_removed_are_told_of(server: Usher) -> None:
+def test_adding_and_removing_a_passkey_sends_a_mail(server: Usher) -> None:
     client, email, box = person(server)
     passkey = add_passkey(client)
     assert_warns(box.next("passkey_added"), server, email, "with a new passkey")
     assert client.call("DELETE", f"/api/auth/passkeys/{passkey}").status == 204
     assert_warns(box.next("passkey_removed"), server, email, "passkey", "was just removed")
-    assert told(box) == {"passkey_added": 1, "passkey_removed": 1}
+    assert reported(box) == {"passkey_added": 1, "passkey_removed": 1}
 
 
-def test_an_app_that_is_set_up_used_and_removed_is_told_of(server: Usher) -> None:
+def test_setting_up_using_and_removing_an_app_sends_mails(server: Usher) -> None:
     client, email, box = person(server)
     app = set_up(client)
     assert_warns(box.next("second_factor_on"), server, email, "now takes a second step")
@@ -90,7 +90,7 @@ def test_an_app_that_is_set_up_used_and_removed_is_told_of(server: Usher) -> Non
     for mail in (used, off, box.next("second_factor_on")):
         for secret in (code, code.replace("-", ""), app.totp.secret):
             assert secret not in mail.as_string()
-    assert told(box) == {"recovery_code_used": 1, "second_factor_off": 1, "second_factor_on": 1}
+    assert reported(box) == {"recovery_code_used": 1, "second_factor_off": 1, "second_factor_on": 1}
 
 
 def sign_in_by_recovery_code(server: Usher, email: str, app: App) -> str:
@@ -112,11 +112,11 @@ def test_what_was_refused_is_no_news(server: Usher) -> None:
     assert client.post("/api/auth/passkeys", {"credential": {}}).status == 403
     add_passkey(client)  # its mail was enqueued after whatever these had enqueued
     box.next("passkey_added")
-    assert told(box) == {"passkey_added": 1}
+    assert reported(box) == {"passkey_added": 1}
 
 
 @pytest.mark.parametrize("factors", ["an app", "a passkey", "both"])
-def test_who_loses_all_factors_by_an_administrator_is_told(admin: Client, factors: str) -> None:
+def test_removing_all_factors_by_an_administrator_sends_a_mail(admin: Client, factors: str) -> None:
     server = admin.server
     client, email, box = person(server)
     if factors != "an app":

@@ -63,7 +63,7 @@ def refresh_token(grant: Grant) -> Secret:
 # ---- the way there -------------------------------------------------------------------------
 
 
-def test_the_way_there_asks_for_who_it_is_with_a_nonce(op: Provider) -> None:
+def test_the_authorization_request_has_the_openid_scope_and_a_nonce(op: Provider) -> None:
     start = new_start()
     url = oidc(op).authorization_url(start, None)
     assert url.startswith(op.url("authorize") + "?")
@@ -122,7 +122,7 @@ def test_where_it_does_not_say_so_it_may_be_missing_and_not_wrong(op: Provider) 
 
 
 @pytest.mark.parametrize("path", ["", "/", "/realms/usher"])
-def test_a_user_who_signs_in_is_who_the_id_token_says(path: str) -> None:
+def test_the_signed_in_user_is_that_of_the_id_token(path: str) -> None:
     with provider(path=path) as op:
         person, grant = exchanged(oidc(op))
         assert (person.issuer, person.subject, person.sid) == (op.issuer, op.user["sub"], op.sid)
@@ -163,7 +163,7 @@ def test_it_is_asked_only_where_something_is_missing(
 
 
 @pytest.mark.parametrize("fault", sorted(USERINFO_FAULTS))
-def test_each_fault_of_the_userinfo_endpoint_signs_nobody_in(op: Provider, fault: str) -> None:
+def test_each_fault_of_the_userinfo_endpoint_refuses_the_sign_in(op: Provider, fault: str) -> None:
     op.claims_in = "userinfo"
     op.misbehave(userinfo=fault)
     op.drip_interval = 0.05
@@ -223,7 +223,7 @@ def test_an_address_is_verified_where_the_provider_says_so(
         ({}, {"email": "b@x.example", "email_verified": True}, ("b@x.example", True)),
     ],
 )  # fmt: skip
-def test_an_address_is_verified_by_who_says_the_address(
+def test_the_document_with_the_address_says_whether_it_is_verified(
     op: Provider,
     in_id_token: dict[str, Any],
     in_userinfo: dict[str, Any],
@@ -256,7 +256,7 @@ def test_a_name_is_a_text_of_reasonable_length(
 # ---- what errs -----------------------------------------------------------------------------
 
 
-def test_an_answer_without_an_id_token_signs_nobody_in(op: Provider) -> None:
+def test_a_response_without_an_id_token_refuses_the_sign_in(op: Provider) -> None:
     op.misbehave(token="no_id_token")
     with pytest.raises(SignInRefused) as caught:
         exchanged(oidc(op))
@@ -292,7 +292,7 @@ def test_each_quirk_of_discovery_leaves_the_sign_in_whole(op: Provider, quirk: s
 
 
 @pytest.mark.parametrize("fault", sorted(JWKS_FAULTS))
-def test_each_fault_of_the_keys_signs_nobody_in(op: Provider, fault: str) -> None:
+def test_each_fault_of_the_keys_refuses_the_sign_in(op: Provider, fault: str) -> None:
     op.misbehave(jwks=fault)
     op.drip_interval = 0.05
     expected = SignInRefused if fault == "only_others" else ProviderUnavailable
@@ -353,7 +353,7 @@ def test_tokens_of_another_user_are_refused(op: Provider) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", ["alg_none", "key_of_stranger", "aud_wrong", "iss_other", "kid_unknown", "garbage"]
+    "fault", ["alg_none", "key_of_another", "aud_wrong", "iss_other", "kid_unknown", "garbage"]
 )
 def test_an_id_token_of_a_refresh_is_checked_once_what_came_is_there(
     op: Provider, fault: str
@@ -414,7 +414,7 @@ def test_a_provider_that_takes_nothing_back_is_not_asked_to(op: Provider) -> Non
     assert op.count("revoke") == 0
 
 
-def test_the_way_to_sign_out_there_tells_the_session_and_the_way_back(op: Provider) -> None:
+def test_the_logout_request_has_the_session_and_the_return_url(op: Provider) -> None:
     one = oidc(op)
     _, grant = exchanged(one)
     url = one.end_session_url(grant.id_token, "https://usher.example/?a=1&b=2")
@@ -439,7 +439,7 @@ def test_it_may_have_a_query_of_its_own_or_not_be_there(op: Provider) -> None:
     assert oidc(op).end_session_url(None, "https://usher.example/") is None
 
 
-def test_whoever_signs_out_does_not_wait_for_a_document_that_was_known_once(op: Provider) -> None:
+def test_a_sign_out_does_not_wait_for_metadata_that_was_cached(op: Provider) -> None:
     one = oidc(op)
     exchanged(one)
     one._discovery._until = 0.0

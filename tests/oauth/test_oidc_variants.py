@@ -130,7 +130,7 @@ def test_a_client_shows_its_secret_as_it_is_registered_to(
         ((POST,), None, None, POST),
     ],
 )
-def test_the_revocation_endpoint_goes_by_its_own_list(
+def test_the_revocation_endpoint_uses_its_own_list(
     op: Provider,
     at_token: tuple[str, ...],
     at_revocation: tuple[str, ...] | None,
@@ -248,7 +248,7 @@ def test_and_is_refused_where_it_is_not_for_us(op: Provider, claims: dict[str, A
         exchanged(oidc(op))
 
 
-@pytest.mark.parametrize("signer", ["none", "stranger", "jku", "client_secret", "pem"])
+@pytest.mark.parametrize("signer", ["none", "foreign", "jku", "client_secret", "pem"])
 def test_and_where_it_is_forged(op: Provider, signer: Signer) -> None:
     op.claims_in = "userinfo"
     op.signed_userinfo, op.userinfo_signer = {}, signer
@@ -256,7 +256,7 @@ def test_and_where_it_is_forged(op: Provider, signer: Signer) -> None:
         exchanged(oidc(op))
 
 
-def test_the_way_to_sign_out_takes_further_parameters_and_leaves_out_empty_ones(
+def test_the_logout_url_has_further_parameters_and_omits_empty_ones(
     op: Provider,
 ) -> None:
     # Cognito goes back to `logout_uri`.

@@ -183,7 +183,7 @@ async def test_the_first_account_of_all_is_administrator_and_no_other(database_u
 
 
 @pytest.mark.gen_test
-async def test_of_many_who_race_to_be_first_on_two_nodes_one_is(database_url: str) -> None:
+async def test_of_concurrent_first_sign_ups_on_two_nodes_one_is_first(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         signed_in = await asyncio.gather(
             *(
@@ -197,7 +197,7 @@ async def test_of_many_who_race_to_be_first_on_two_nodes_one_is(database_url: st
 
 
 @pytest.mark.gen_test
-async def test_a_user_who_comes_many_times_at_once_gets_one_account(database_url: str) -> None:
+async def test_concurrent_sign_ins_of_a_new_user_create_one_account(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         # Others race for the first place meanwhile: who loses that may lose another one.
         crowd = [person(), person("grace", "grace@example.org"), person("eve", "eve@example.org")]
@@ -211,7 +211,7 @@ async def test_a_user_who_comes_many_times_at_once_gets_one_account(database_url
 
 
 @pytest.mark.gen_test
-async def test_where_sign_up_is_off_nobody_new_comes_in_and_the_others_do(
+async def test_if_sign_up_is_off_only_existing_users_sign_in(
     database_url: str,
 ) -> None:
     closed = settings(signup=False)
@@ -228,7 +228,7 @@ async def test_where_sign_up_is_off_nobody_new_comes_in_and_the_others_do(
 @pytest.mark.parametrize(
     "email", ["", "ada", "ada@", "ada\x00@example.org", "\ud800@example.org", "a" * 1000]
 )
-async def test_nobody_new_comes_in_without_an_address(database_url: str, email: str) -> None:
+async def test_a_new_user_needs_an_address(database_url: str, email: str) -> None:
     async with node(database_url) as parts:
         await refused(parts, Reason.NO_EMAIL, person(email=email))
         known = await sign_in(parts)
@@ -342,7 +342,7 @@ async def test_a_disabled_account_stays_out_by_every_door(database_url: str) -> 
 
 
 @pytest.mark.gen_test
-async def test_who_deleted_the_account_begins_anew(database_url: str) -> None:
+async def test_a_user_may_sign_up_again_after_deleting_the_account(database_url: str) -> None:
     async with node(database_url) as parts:
         await sign_in(parts, person("root", "root@example.org"))
         first = await sign_in(parts)
@@ -378,7 +378,7 @@ async def test_an_account_with_the_address_is_joined_only_where_the_provider_ver
 
 
 @pytest.mark.gen_test
-async def test_whether_an_address_is_in_use_can_not_be_told_from_the_refusal(
+async def test_the_refusal_does_not_reveal_whether_an_address_is_in_use(
     database_url: str,
 ) -> None:
     closed = settings(signup=False)
@@ -401,7 +401,7 @@ async def test_an_account_is_joined_by_one_account_of_each_provider(database_url
 
 
 @pytest.mark.gen_test
-async def test_a_user_who_joins_many_times_at_once_joins(database_url: str) -> None:
+async def test_concurrent_joins_of_one_user_all_succeed(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         user_id = await account(both[0])
         signed_in = await asyncio.gather(*(sign_in(both[number % 2]) for number in range(20)))
@@ -410,7 +410,7 @@ async def test_a_user_who_joins_many_times_at_once_joins(database_url: str) -> N
 
 
 @pytest.mark.gen_test
-async def test_of_two_who_race_to_join_one_account_one_does(database_url: str) -> None:
+async def test_of_two_concurrent_links_to_one_account_one_succeeds(database_url: str) -> None:
     async with two_nodes(database_url) as both:
         user_id = await account(both[0])
         outcomes = await asyncio.gather(
@@ -481,7 +481,7 @@ async def test_an_address_follows_the_provider_and_the_old_one_is_another_users(
 
 @pytest.mark.gen_test
 @pytest.mark.parametrize("email", ["straße@example.org", "new@example.org"])
-async def test_an_address_that_nobody_verified_takes_the_old_ones_word_away(
+async def test_an_unverified_new_address_makes_the_old_one_unverified(
     database_url: str, email: str
 ) -> None:
     async with node(database_url) as parts:
@@ -490,8 +490,8 @@ async def test_an_address_that_nobody_verified_takes_the_old_ones_word_away(
         again = await sign_in(parts, person(email=email, verified=not spelt_as_ours))
         assert again.user.id == ada.id
         assert await emails(parts) == {ada.id: ("old@example.org", False)}
-        stranger = person("b", "old@example.org")
-        await refused(parts, Reason.NO_ACCOUNT, stranger, settings("other"))
+        other_profile = person("b", "old@example.org")
+        await refused(parts, Reason.NO_ACCOUNT, other_profile, settings("other"))
         await sign_in(parts, person(email="old@example.org"))
         assert await emails(parts) == {ada.id: ("old@example.org", True)}
 
@@ -582,7 +582,7 @@ async def test_an_address_that_another_user_has_there_now_is_verified_no_longer(
 
 
 @pytest.mark.gen_test
-async def test_whoever_only_claims_an_address_takes_nothing_from_anybody(database_url: str) -> None:
+async def test_an_unverified_address_changes_no_other_account(database_url: str) -> None:
     async with node(database_url) as parts:
         await sign_in(parts, person(email="old@example.org"))
         claimed = person("eve", "old@example.org", verified=False)
@@ -593,7 +593,7 @@ async def test_whoever_only_claims_an_address_takes_nothing_from_anybody(databas
 
 
 @pytest.mark.gen_test
-async def test_users_of_a_provider_that_moved_are_who_they_were(database_url: str) -> None:
+async def test_users_of_a_provider_with_a_new_issuer_keep_their_accounts(database_url: str) -> None:
     new = "https://new.example"
     async with node(database_url) as parts:
         ada = (await sign_in(parts)).user
@@ -701,7 +701,9 @@ async def test_the_first_account_and_the_last_administrator_stay_what_they_are(
 
 
 @pytest.mark.gen_test
-async def test_two_administrators_who_lose_the_role_at_once_do_not_both(database_url: str) -> None:
+async def test_of_two_administrators_who_lose_the_role_concurrently_one_keeps_it(
+    database_url: str,
+) -> None:
     chosen = with_roles()
     async with two_nodes(database_url) as both:
         crowd = [person(f"s-{n}", f"p{n}@example.org", groups=["ops"]) for n in range(4)]
@@ -755,7 +757,7 @@ async def test_signing_in_and_unlinking_at_once_do_not_wait_for_each_other(
             outcomes = await within(asyncio.gather(*calls, return_exceptions=True))
             assert isinstance(outcomes.pop(3), list)
             assert all(isinstance(one, (SignedIn, SignInRefused)) for one in outcomes), outcomes
-            assert await both[0].login_sessions.living(ada) == [], "those that came before it"
+            assert await both[0].login_sessions.active(ada) == [], "those that came before it"
             assert await both[0].database.run(rows, Identity) == []
 
 

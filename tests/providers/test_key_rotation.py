@@ -141,7 +141,7 @@ async def test_until_the_end_a_key_that_was_dropped_too_early_is_noticed(
 
 
 @pytest.mark.gen_test
-async def test_a_set_that_no_key_fits_is_left_and_told_and_the_canary_waits(
+async def test_a_set_that_no_key_decrypts_is_left_and_reported_and_the_canary_waits(
     database_url: str,
 ) -> None:
     await filled(database_url, 5)

@@ -208,7 +208,7 @@ async def test_the_same_subject_of_another_issuer_is_another_account(database_ur
 
 
 @pytest.mark.gen_test
-async def test_who_may_not_sign_in_links_no_way_in(database_url: str) -> None:
+async def test_a_user_who_may_not_sign_in_cannot_link_an_account(database_url: str) -> None:
     async with node(database_url) as parts:
         ada = await with_password(parts)
         domains = settings(email_domains=("example.org",))
@@ -321,7 +321,7 @@ async def test_unlinking_ends_what_came_of_the_account_and_nothing_else(database
         assert {tokens.provider for tokens in given_back} == {"idp"}
         await both[0].revocations.sweep()
         assert await sockets[1].close_code() == CloseCode.SESSION_REVOKED
-        alive = await both[0].login_sessions.living(ada.user.id)
+        alive = await both[0].login_sessions.active(ada.user.id)
         assert {row.id for row in alive} == {ada.claims.sid, by_second.claims.sid}
         assert await linked(both[0], ada.user.id) == ["second"]
         kept = await both[0].database.run(token_sets)
@@ -362,7 +362,7 @@ async def test_nor_does_its_address_until_it_is_linked_again(database_url: str) 
 
 
 @pytest.mark.gen_test
-async def test_the_last_way_in_stays(database_url: str) -> None:
+async def test_the_last_sign_in_method_cannot_be_removed(database_url: str) -> None:
     async with node(database_url) as parts:
         ada = await sign_in(parts, person())
         with pytest.raises(LastWayIn):
@@ -376,11 +376,13 @@ async def test_the_last_way_in_stays(database_url: str) -> None:
             await unlink(parts, ada.user.id, "second")
         await unlink(parts, ada.user.id, "gone")
         assert await linked(parts, ada.user.id) == ["second"]
-        assert len(await parts.login_sessions.living(ada.user.id)) == 0, "it came by idp"
+        assert len(await parts.login_sessions.active(ada.user.id)) == 0, "it came by idp"
 
 
 @pytest.mark.gen_test
-async def test_of_two_last_ways_that_are_unlinked_at_once_one_stays(database_url: str) -> None:
+async def test_of_two_last_sign_in_methods_unlinked_concurrently_one_stays(
+    database_url: str,
+) -> None:
     async with two_nodes(database_url) as both:
         for number in range(5):
             ada = await sign_in(both[0], person(f"s-{number}", f"p{number}@example.org"))
@@ -397,7 +399,7 @@ async def test_of_two_last_ways_that_are_unlinked_at_once_one_stays(database_url
 
 
 @pytest.mark.gen_test
-async def test_nobody_unlinks_what_is_not_theirs(database_url: str) -> None:
+async def test_a_user_can_unlink_only_their_own_accounts(database_url: str) -> None:
     async with node(database_url) as parts:
         ada, eve = await with_password(parts), await with_password(parts, "Eve")
         await link(parts, ada)
@@ -413,7 +415,9 @@ async def test_nobody_unlinks_what_is_not_theirs(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_of_two_users_who_link_one_account_at_once_one_does(database_url: str) -> None:
+async def test_of_two_users_who_link_one_account_concurrently_one_succeeds(
+    database_url: str,
+) -> None:
     async with two_nodes(database_url) as both:
         crowd = [await with_password(both[0]) for _ in range(8)]
         outcomes = await within(
@@ -428,7 +432,7 @@ async def test_of_two_users_who_link_one_account_at_once_one_does(database_url: 
 
 
 @pytest.mark.gen_test
-async def test_one_user_who_links_one_account_many_times_at_once_has_it_once(
+async def test_concurrent_links_of_one_account_create_one_link(
     database_url: str,
 ) -> None:
     async with two_nodes(database_url) as both:

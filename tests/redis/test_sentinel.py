@@ -139,7 +139,7 @@ def test_sentinels_that_are_dead_or_frozen_block_nothing(lone: SentinelSet) -> N
         ("red%2F", "wrong", "AUTH: WRONGPASS"),
     ],
 )
-def test_what_is_wrong_is_told_without_the_passwords(
+def test_errors_do_not_contain_passwords(
     lone: SentinelSet, caplog: pytest.LogCaptureFixture, old: str, new: str, reason: str
 ) -> None:
     async def work() -> None:
@@ -187,7 +187,7 @@ def test_tls_is_spoken_to_sentinels_and_servers(tmp_path: Path) -> None:
 
 
 class Heard:
-    """A listener that keeps what it is told."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []

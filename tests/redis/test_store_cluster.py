@@ -235,7 +235,7 @@ def test_a_moved_slot_is_followed_and_nothing_is_done_twice(
     run(work())
 
 
-def test_a_slot_on_its_way_is_asked_at_both_ends(
+def test_a_migrating_slot_is_queried_at_both_ends(
     three: Cluster, moving: tuple[Server, Server]
 ) -> None:
     source, target = moving
@@ -262,7 +262,7 @@ def test_a_slot_on_its_way_is_asked_at_both_ends(
     run(work())
 
 
-def test_a_slot_on_its_way_to_a_new_node_is_found_there() -> None:
+def test_a_slot_migrating_to_a_new_node_is_found_there() -> None:
     async def work(made: Cluster, new: Server) -> None:
         source, _ = owner(made)
         async with connected(made.url) as store:
@@ -343,7 +343,7 @@ async def subscribed(bus: RedisBus, room: str) -> None:
 
 
 class Heard:
-    """A listener that keeps what it is told."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []

@@ -13,7 +13,7 @@ from tests.support.postgres import postgres_server
 
 
 async def last_seen(parts: Parts, user_id: str) -> float:
-    (row,) = await parts.login_sessions.living(user_id)
+    (row,) = await parts.login_sessions.active(user_id)
     return row.last_seen_at
 
 

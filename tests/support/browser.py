@@ -88,7 +88,7 @@ class Tab:
 
     @property
     def session_id(self) -> str:
-        """The session of the socket, as the server told the page."""
+        """The session of the socket, as the page received it."""
         self.joined()
         wait_until(lambda: self.page.title() and self.events("joined"))
         return str(self.events("joined")[-1]["session_id"])

@@ -77,7 +77,7 @@ class JsClient:
         self.states: list[str] = []
         """The states it went through, as far as they were read."""
         self.first: dict[str, Message] = {}
-        """Of each state the first message that told it, as far as they were read."""
+        """The first message of each state, among those that were read."""
         self._node = node
         self._calls = itertools.count()
 

@@ -16,7 +16,7 @@ from tests.support.server import Client, Usher, bearer, connect
 
 Data = dict[str, Any]
 PATIENCE = 12.0
-"""Seconds: less than a test has, so that what did not come is told."""
+"""Seconds: less than a test's timeout, so that a missing message is reported."""
 
 
 class Talker:

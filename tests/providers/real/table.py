@@ -71,7 +71,7 @@ def run_one(kind: type[RealProvider]) -> Outcome:
         provider = kind(place, free_port(), f"http://127.0.0.1:{port}")
         try:
             provider.start()
-            with usher("sqlite", PORT=port, OAUTH_PROVIDERS=NAME, **told(provider)) as server:
+            with usher("sqlite", PORT=port, OAUTH_PROVIDERS=NAME, **reported(provider)) as server:
                 return run_beside(provider, server)
         except BaseException:
             sys.stderr.write(place.said())
@@ -86,7 +86,7 @@ def run_beside(provider: RealProvider, server: Usher) -> Outcome:
         raise
 
 
-def told(provider: RealProvider) -> dict[str, object]:
+def reported(provider: RealProvider) -> dict[str, object]:
     """Usher's settings of it."""
     needed = {
         "ISSUER": provider.issuer,

@@ -60,8 +60,8 @@ class Workplace:
         root, store = self.folder / "root", self.folder / "debs"
         root.mkdir(exist_ok=True)
         store.mkdir(exist_ok=True)
-        told = self.run(["apt-get", "install", "-s", "--no-install-recommends", *packages])
-        names = [line.split()[1] for line in told.splitlines() if line.startswith("Inst ")]
+        reported = self.run(["apt-get", "install", "-s", "--no-install-recommends", *packages])
+        names = [line.split()[1] for line in reported.splitlines() if line.startswith("Inst ")]
         self.run(["apt-get", "download", *names], cwd=store)
         for package in sorted(store.glob("*.deb")):
             self.run(["dpkg", "-x", package, root])

@@ -15,9 +15,9 @@ FOLDER = os.environ.get("SOAK_INSIDE")
 
 def _write(*_: object) -> None:
     kinds = Counter(task.get_coro().__qualname__ for task in asyncio.all_tasks())  # type: ignore[union-attr]
-    told = Path(str(FOLDER), f"{os.getpid()}.json")
-    told.with_suffix(".part").write_text(json.dumps(kinds))
-    told.with_suffix(".part").replace(told)
+    reported = Path(str(FOLDER), f"{os.getpid()}.json")
+    reported.with_suffix(".part").write_text(json.dumps(kinds))
+    reported.with_suffix(".part").replace(reported)
 
 
 if FOLDER:
