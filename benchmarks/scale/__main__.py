@@ -126,7 +126,8 @@ def large_room(inputs: Inputs, today: Model, whole: Model) -> Iterator[str]:
     yield (
         f"Each node has {members:,.0f} members. A message takes Redis {told / 1000:.2g} ms and "
         f"each node {deliver / 1000:.2g} ms. Presence by name takes "
-        f"{today.memory_of_large_room():.2g} GiB of each node, {today.redis()['the large room']:.2g} cores of one Redis master, and "
+        f"{today.memory_of_large_room():.2g} GiB of each node, "
+        f"{today.redis()['the large room']:.2g} cores of one Redis master, and "
         f"{figure(today.large_room_bytes())} MiB/s of each node's network; by count "
         f"{figure(whole.large_room_bytes())} MiB/s and almost nothing of the others."
     )
