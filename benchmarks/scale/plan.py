@@ -59,7 +59,7 @@ BUILT_ALREADY = (
     ("One row ends all login sessions of a user", "services/sessions/session_ends.py"),
     (
         "A lost message between nodes is found in the database within a second",
-        "services/sessions/contact.py",
+        "",
     ),
     ("Records of a dead node end by their lease: no leader, no reaper", "services/sockets"),
     ("Presence events are batched, fewer in larger rooms", "services/rooms/presence.py"),
