@@ -627,7 +627,7 @@ def test_what_unauthenticated_clients_put_where_it_does_not_belong_reaches_no_lo
 
 
 async def whole_flow(server: Usher) -> tuple[list[str], list[str]]:
-    """Use everything once, well and badly. Gives what was secret in it, and the addresses."""
+    """Use everything once, well and badly. Returns what was secret in it, and the addresses."""
     emails = [address(), address()]
     new = "nine slow barges 41"
     wrong = "a wrong guess of mine 5"

@@ -112,7 +112,7 @@ class LoginCache:
         if state is None or state.expires_at <= self._clock():
             return Known(False, None, replies)
         if generation is not None and generation != b"%d" % state.generation:
-            return Known(False, None, replies)  # a session that was spared, or one that is over
+            return Known(False, None, replies)  # a session that was exempt, or one that is over
         return Known(False, state, replies)
 
     def look_up_maker(self, maker: str, key_id: str) -> Awaitable[list[Any]]:

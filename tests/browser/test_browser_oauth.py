@@ -1,5 +1,5 @@
-"""Signing in at a provider, in a real browser: at oidc-provider-mock, which has a page to click
-on, and at the tests' own providers, which do what a test wants."""
+"""Signing in with a provider in a real browser: with oidc-provider-mock, and with the tests' own
+providers."""
 
 from __future__ import annotations
 

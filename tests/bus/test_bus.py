@@ -1,4 +1,4 @@
-"""The wire between nodes: one suite over both of its kinds, in memory and over a real Redis."""
+"""The bus between nodes: one suite for both implementations, in memory and over a real Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire over a real Redis that is killed, paused, restarted, or hangs up."""
+"""The bus over a real Redis that is killed, paused, restarted, or disconnects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
 from services.rooms.rooms import Rooms
 from tests.bus.test_bus import Ear, heard
-from tests.support.people import Person, enter
+from tests.support.members import RecordingMember, enter
 from tests.support.redis import RealRedis, redis_server, run, until, within
 
 __all__ = ["redis_server"]
@@ -71,7 +71,7 @@ def listeners(redis: RealRedis, room: str) -> int:
 
 
 def hang_up(redis: RealRedis, kind: str = "pubsub") -> int:
-    """Redis closes connections of a kind. Gives how many."""
+    """Redis closes connections of a kind. Returns how many."""
     return int(redis.ask("CLIENT", "KILL", "TYPE", kind))
 
 
@@ -366,7 +366,7 @@ async def test_what_was_said_while_the_line_was_lost_is_brought_in_its_order(
     redis_server: RealRedis,
 ) -> None:
     async with rooms_on(redis_server) as (a, rooms), node(redis_server) as b:
-        ada, bob = Person("ada"), Person("bob")
+        ada, bob = RecordingMember("ada"), RecordingMember("bob")
         await enter(rooms, ada, ROOM)
         await enter(rooms, bob, ROOM)
         await b.say(b"0")
@@ -389,7 +389,7 @@ async def test_a_log_that_can_be_read_only_later_than_the_line_is_back_is_read_t
 ) -> None:
     """The line and the store reconnect each for itself, in any order."""
     async with rooms_on(redis_server) as (a, rooms), node(redis_server) as b:
-        ada = Person("ada")
+        ada = RecordingMember("ada")
         await enter(rooms, ada, ROOM)
         await b.say(b"0")
         await until(lambda: len(ada.texts) == 1)
@@ -429,10 +429,14 @@ def test_whatever_happens_to_the_line_every_member_gets_every_message_once_and_i
 async def _live_through(redis: RealRedis, steps: list[str]) -> None:
     room = f"channel:{secrets.token_hex(8)}"
     async with rooms_on(redis) as (_, here), rooms_on(redis) as (_, there), node(redis) as speaker:
-        people = [(here, Person("ada")), (here, Person("bob")), (there, Person("cleo"))]
+        people = [
+            (here, RecordingMember("ada")),
+            (here, RecordingMember("bob")),
+            (there, RecordingMember("cleo")),
+        ]
         for rooms, person in people:
             await enter(rooms, person, room)
-        guests: list[Person] = []
+        guests: list[RecordingMember] = []
         for step in steps:
             await _take(step, redis, room, here, speaker, guests)
         expected = log_of(redis, room)
@@ -444,7 +448,12 @@ async def _live_through(redis: RealRedis, steps: list[str]) -> None:
 
 
 async def _take(
-    step: str, redis: RealRedis, room: str, here: Rooms, speaker: Node, guests: list[Person]
+    step: str,
+    redis: RealRedis,
+    room: str,
+    here: Rooms,
+    speaker: Node,
+    guests: list[RecordingMember],
 ) -> None:
     if step.startswith("say"):
         for _ in range(20 if step == "say many" else 1):
@@ -454,7 +463,7 @@ async def _take(
     elif step == "wait":
         await asyncio.sleep(0.03)
     elif step == "come":
-        guests.append(Person(f"guest {len(guests)}"))
+        guests.append(RecordingMember(f"guest {len(guests)}"))
         await enter(here, guests[-1], room)
     elif guests:
         here.leave(guests.pop().member, room)
@@ -465,7 +474,7 @@ async def test_a_message_received_live_and_in_the_history_is_delivered_once(
     redis_server: RealRedis,
 ) -> None:
     async with rooms_on(redis_server) as (a, rooms):
-        ada = Person("ada")
+        ada = RecordingMember("ada")
         await enter(rooms, ada, ROOM)
         (message_id,) = [await a.say(b"once")]
         await until(lambda: ada.texts == [message_id])

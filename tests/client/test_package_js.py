@@ -1,4 +1,4 @@
-"""clients/js as a package: packed, installed somewhere else, typed, and run from there."""
+"""clients/js as a package: packed, installed elsewhere, typed, and executed from there."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def app_with_ws(package: Packed) -> Path:
 
 
 def run(command: Sequence[str | Path], app: Path, program: str) -> tuple[int, str, str]:
-    """A program in a project. Gives its status, stdout and stderr."""
+    """A program in a project. Returns its status, stdout and stderr."""
     (app / "program.mjs").write_text(program)
     done = subprocess.run(
         [*command, app / "program.mjs"],

@@ -1,4 +1,5 @@
-"""static/usher-app.js in Node: where its credential goes, and what is not in clients/contract."""
+"""static/usher-app.js in Node: where its credential is sent, and what clients/contract does not
+cover."""
 
 from __future__ import annotations
 

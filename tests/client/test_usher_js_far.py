@@ -1,4 +1,4 @@
-"""static/usher.js far away from a real server: how many round trips it takes to be back."""
+"""static/usher.js far from a real server: the number of round trips of a reconnect."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RoundTrips:
         self._asked: dict[int, int] = {}
 
     def until(self, wanted: Callable[[], object], kind: str = "event", name: str = "") -> int:
-        """Read on until something holds, or the client is in a state. Gives when, in ms."""
+        """Read on until something holds, or the client is in a state. Returns when, in ms."""
         while True:
             reported = self.client.messages.get(timeout=PATIENCE)
             detail = reported["detail"]

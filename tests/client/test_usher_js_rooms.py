@@ -1,4 +1,4 @@
-"""static/usher.js in Node: what a page that was away hears afterwards, in order and once."""
+"""static/usher.js in Node: missed messages are delivered in order and once."""
 
 from __future__ import annotations
 

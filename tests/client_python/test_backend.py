@@ -1,4 +1,4 @@
-"""usher_client.backend against a real Usher: who calls, and publishing."""
+"""usher_client.backend against a real Usher: identifying callers, and publishing."""
 
 from __future__ import annotations
 

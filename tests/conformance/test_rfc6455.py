@@ -1,4 +1,4 @@
-"""RFC 6455 as a public conformance suite sees it, on the product's own connection code."""
+"""A public conformance suite of RFC 6455 against the product's connection code."""
 
 from __future__ import annotations
 

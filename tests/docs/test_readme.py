@@ -1,4 +1,4 @@
-"""Every command and example of README.md, run as it stands there.
+"""Every command and example of README.md, run as written.
 
 Only ports, folders and `--quick` come from outside, through the environment, as the README says.
 `make test` cannot run inside itself, and .ci/run runs `make lint` in any case: they are asked what
@@ -119,7 +119,7 @@ def processes_with(words: str) -> list[str]:
 
 
 def run(command: str, shell: dict[str, str], **more: str) -> str:
-    """Run it to its end; gives its stdout. It has to go well."""
+    """Run it to its end; returns its stdout. It has to go well."""
     done = subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""examples/board as docs/your-app.md has it started: with a browser, and without a user."""
+"""examples/board, started as docs/your-app.md says: with a browser, and without a user."""
 
 from __future__ import annotations
 

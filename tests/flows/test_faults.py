@@ -1,4 +1,5 @@
-"""What holds while Redis or PostgreSQL is gone, and when it comes back; with real processes."""
+"""Guarantees while Redis or PostgreSQL is unavailable, and after its return, with real
+processes."""
 
 from __future__ import annotations
 

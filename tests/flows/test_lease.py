@@ -1,4 +1,4 @@
-"""A node that can learn of no revocation closes its sockets after a lease. Others do not."""
+"""A node that cannot read revocations closes its sockets after the lease. Others do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several nodes while something is broken: a node, Redis, the line between them, PostgreSQL."""
+"""Several nodes during faults: a node, Redis, the network between them, PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several nodes, one installation: rooms, presence, replaced sockets and revocations across."""
+"""Several nodes of one installation: rooms, presence, replaced sockets and revocations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two nodes behind a real PgBouncer, which gives each transaction another server connection."""
+"""Two nodes behind a real PgBouncer, which uses a different server connection per transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Redis is replaced by an empty one whose clock is behind: nothing is lost without a word."""
+"""Redis is replaced by an empty one whose clock is behind: no message is lost silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store that answers and yet does not do its work: said by /readyz, and healed by itself."""
+"""A store that responds but does not work: reported by /readyz, and recovered from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets change while sockets are open: none drops, and nobody is signed out."""
+"""Secrets change while sockets are open: none is closed, and no user is signed out."""
 
 from __future__ import annotations
 

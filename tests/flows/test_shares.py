@@ -18,7 +18,7 @@ ATTACKER, OWNER = "2001:db8:bad::1", "203.0.113.7"
 
 
 async def post(server: Usher, path: str, body: dict[str, Any], ip: str) -> int:
-    """One request on a connection of its own; gives the status."""
+    """One request on a connection of its own; returns the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         data = json.dumps(body).encode()
@@ -49,7 +49,7 @@ def member(server: Usher) -> dict[str, Any]:
 
 
 async def good_while(server: Usher, work: list[asyncio.Task[int]], known: dict[str, Any]) -> int:
-    """Sign in and look at readiness until the others have their answers; gives how often."""
+    """Sign in and look at readiness until the others have their answers; returns how often."""
     count = 0
     while not all(task.done() for task in work) or count < 5:
         assert await post(server, "/api/auth/login", known, OWNER) == 200

@@ -1,4 +1,4 @@
-"""Rooms that need a fresh proof, on the sockets of two nodes: who is let in, and the exact end."""
+"""Rooms that require a recent authentication, on two nodes: who may join, and the exact end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def both(request: pytest.FixtureRequest, database_kind: str) -> Iterator[Nodes]:
 
 
 def guarded_channel(owner: Client, *members: Client) -> str:
-    """A new channel that asks for a step-up; gives its room."""
+    """A new channel that asks for a step-up; returns its room."""
     answer = owner.post("/api/channels", {"name": "vault", "step_up": True})
     assert answer.status == 201, answer
     assert answer.body["step_up"] is True
@@ -162,7 +162,7 @@ async def test_no_old_and_no_other_sessions_token_raises_a_socket(both: Nodes) -
 
 
 async def speak_on(speaker: Talker, room: str, until: float) -> int:
-    """Say numbers in a room as fast as they are taken, past a moment. Gives how many were."""
+    """Say numbers in a room as fast as they are taken, past a moment. Returns how many were."""
     taken = 0
     while time.time() < until:
         asked = [speaker.asks("message", {"room": room, "data": taken + n}) for n in range(20)]

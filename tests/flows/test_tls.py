@@ -1,4 +1,4 @@
-"""TLS in the process: https and wss from one server, with a certificate that can be renewed."""
+"""TLS in the process: https and wss from one server, with renewable certificates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A refused origin: one line in the log says how to allow it, and the answer says to look there."""
+"""A refused origin: one log line names the setting, and the response refers to the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes of native sign-ins: used once on any number of nodes, in time, and with their verifier."""
+"""Codes of native sign-ins: used once over all nodes, in time, and with their verifier."""
 
 from __future__ import annotations
 

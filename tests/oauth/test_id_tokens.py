@@ -1,4 +1,4 @@
-"""What a provider signs: whatever is wrong with it is refused, and what is only odd is taken."""
+"""ID tokens and logout tokens: invalid ones are refused, unusual ones accepted."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def test_each_fault_of_an_id_token_is_refused(fault: str, algorithm: Algorithm) 
 @pytest.mark.parametrize("quirk", sorted(ID_TOKEN_QUIRKS))
 def test_each_quirk_of_an_id_token_is_accepted(quirk: str, algorithm: Algorithm) -> None:
     with provider(id_token=quirk, algorithm=algorithm) as op:
-        person, _ = exchanged(oidc(op))
-        assert person.subject == op.user["sub"]
+        profile, _ = exchanged(oidc(op))
+        assert profile.subject == op.user["sub"]
 
 
 @pytest.mark.parametrize("fault", sorted(TENANT_FAULTS))
@@ -117,8 +117,8 @@ def test_a_key_rotated_between_the_code_and_the_token_is_found_in_the_same_sign_
     one = oidc(op)
     exchanged(one)
     op.misbehave(id_token="key_rotated")
-    person, _ = exchanged(one)
-    assert person.subject == op.user["sub"]
+    profile, _ = exchanged(one)
+    assert profile.subject == op.user["sub"]
     assert op.count("jwks") == 2
 
 

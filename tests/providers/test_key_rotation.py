@@ -1,4 +1,4 @@
-"""Everything encrypted comes under the newest key, while tokens go on being refreshed."""
+"""Re-encryption with the newest key, while tokens continue to be refreshed."""
 
 from __future__ import annotations
 

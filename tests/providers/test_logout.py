@@ -1,4 +1,4 @@
-"""When a provider says that it is over, and when we say so to the provider."""
+"""Back-channel logout by a provider, and logout at the provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The master that sentinels name: found anew, verified, and followed through a fail-over."""
+"""The master that sentinels name: looked up, verified, and followed through a failover."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store over a real Redis Cluster: splitting, redirections, fail-over."""
+"""The store over a real Redis Cluster: splitting, redirections, failover."""
 
 from __future__ import annotations
 

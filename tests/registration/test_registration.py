@@ -1,4 +1,4 @@
-"""Who may open an account, by password and by a provider."""
+"""Who may create an account, with a password and with a provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rooms on one node: who hears what, in which order, and what a gap brings back."""
+"""Rooms on one node: who receives what, in which order, and the recovery of a gap."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from services.rooms.room_names import channel_room, user_room
 from services.rooms.rooms import FLUSH_BYTES, Rooms
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.frames import encode_text
+from tests.support.members import RecordingMember, enter
 from tests.support.parts import Clock
-from tests.support.people import Person, enter
 from tests.support.redis import RealRedis, redis_server, until, within
 
 __all__ = ["redis_server"]
@@ -82,8 +82,8 @@ class Installation:
     rooms: Rooms
     clock: Clock
 
-    async def people(self, *names: str, room: str = ROOM) -> list[Person]:
-        made = [Person(name) for name in names]
+    async def people(self, *names: str, room: str = ROOM) -> list[RecordingMember]:
+        made = [RecordingMember(name) for name in names]
         for person in made:
             await enter(self.rooms, person, room)
         return made
@@ -213,7 +213,7 @@ async def test_a_message_is_encoded_once_for_everybody() -> None:
 async def test_a_member_for_part_of_an_iteration_gets_the_messages_of_that_time() -> None:
     h = installation()
     ada, bob = await h.people("ada", "bob")
-    cleo = Person("cleo")
+    cleo = RecordingMember("cleo")
     h.rooms.send_here(ROOM, b"1")
     h.rooms.leave(bob.member, ROOM)
     await enter(h.rooms, cleo, ROOM)
