@@ -199,6 +199,7 @@ SECTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_everybody_can_use_them(visitor: Visitor, view: str) -> None:
     tab = shown(visitor, view)

@@ -382,6 +382,7 @@ async def test_what_was_said_while_the_line_was_lost_is_brought_in_its_order(
         assert a.ear.kept_messages == [], "the rooms listen now"
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_a_log_that_can_be_read_only_later_than_the_line_is_back_is_read_then(
     redis_server: RealRedis,
@@ -416,6 +417,7 @@ def enduring() -> Iterator[RealRedis]:
     server.close()
 
 
+@pytest.mark.slow
 @given(steps=STEPS)
 @settings(max_examples=40)
 def test_whatever_happens_to_the_line_every_member_gets_every_message_once_and_in_order(

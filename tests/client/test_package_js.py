@@ -84,6 +84,7 @@ def the_readme_prints(server: Usher, command: Sequence[str | Path], app: Path) -
 # ---- what is in it -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_package_has_the_modules_that_pages_get_and_their_types(package: Packed) -> None:
     with tarfile.open(package.tarball) as tar:
         names = {name.removeprefix("package/") for name in tar.getnames()}
@@ -104,6 +105,7 @@ def test_the_version_is_one(package: Packed) -> None:
     assert f"?v={version}" in README
 
 
+@pytest.mark.slow
 def test_a_strict_program_in_typescript_uses_every_call(package: Packed, app: Path) -> None:
     assert type_check(package, app, Path(__file__).parent / "every_call.ts") == ""
 

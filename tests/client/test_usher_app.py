@@ -296,6 +296,7 @@ def test_a_step_up_raises_the_open_connection() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_second_factor_completes_a_sign_in() -> None:
     script = """
     const usher = createUsher({ url, credentials: 'tokens' });

@@ -398,6 +398,7 @@ def test_a_room_that_was_entered_later_is_caught_up_on_as_well(
     client.result("close")
 
 
+@pytest.mark.slow
 def test_a_log_that_cannot_be_read_is_reported_as_a_gap(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
@@ -532,6 +533,7 @@ def test_a_real_log_that_no_longer_has_the_last_message_is_reported_as_a_gap(
         js.result("close")
 
 
+@pytest.mark.slow
 def test_a_page_whose_node_is_killed_continues_when_it_is_back(
     database_kind: str, node: Node
 ) -> None:

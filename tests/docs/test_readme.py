@@ -194,6 +194,7 @@ def test_make_test_runs_every_test(shell: dict[str, str]) -> None:
     assert commands[-1].endswith("/bin/python -m pytest -n auto --dist loadfile")
 
 
+@pytest.mark.slow
 def test_make_run_with_idp_completes_a_sign_in_and_leaves_nothing_behind(
     shell: dict[str, str], tmp_path: Path
 ) -> None:

@@ -161,6 +161,7 @@ def prints_what_comes(program: Program) -> None:
     assert re.search(r'"rooms":\["user:', joined)
 
 
+@pytest.mark.slow
 def test_by_a_password(start: Start, visitor: Visitor, server: Usher) -> None:
     owner = sign_up(server, email=visitor.email)
     program = start()

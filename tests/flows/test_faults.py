@@ -35,6 +35,8 @@ from tests.support.server import (
     wait_until,
 )
 
+pytestmark = pytest.mark.slow
+
 # Redis and the stores of a node are the subject; tests about one kind of database name it.
 database_kind = kinds("postgresql")
 

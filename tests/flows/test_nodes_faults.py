@@ -18,6 +18,8 @@ from tests.support.redis import RealRedis, until
 from tests.support.server import Client, Usher, sign_up
 from tests.support.talk import Talker, start_talking, talking
 
+pytestmark = pytest.mark.slow
+
 # Several nodes are run on PostgreSQL, as a rule; test_nodes_flow.py has them on one SQLite file.
 database_kind = kinds("postgresql")
 
@@ -103,7 +105,6 @@ def in_order_and_once(talker: Talker, room: str) -> list[int]:
 # ---- a node dies ----------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.gen_test(timeout=90)
 async def test_what_a_killed_node_had_is_gone_after_its_lease(database_kind: str) -> None:
     with nodes(database_kind) as both:

@@ -13,6 +13,8 @@ from tests.support.pgbouncer import pgbouncer
 from tests.support.postgres import postgres_server
 from tests.support.server import Answer, bearer, close_code, connect, event
 
+pytestmark = pytest.mark.slow
+
 WORKERS, ROUNDS = 8, 15
 
 

@@ -62,6 +62,7 @@ def taken(talker: Talker, room: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=90)
 async def test_what_is_acknowledged_comes_or_a_gap_is_sent() -> None:
     """Before: 223 acknowledged, 97 delivered, and no gap. No database is part of this."""

@@ -20,6 +20,8 @@ from tests.support.redis import RealRedis, until
 from tests.support.server import PASSWORD, Client, Usher, address, sign_up, usher
 from tests.support.talk import talking
 
+pytestmark = pytest.mark.slow
+
 database_kind = kinds("sqlite")  # what is refused before a row is read
 
 SECONDS = 6.0

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.server import PASSWORD, Client, Usher, address, usher
 
+pytestmark = pytest.mark.slow
+
 ATTACKER, OWNER = "2001:db8:bad::1", "203.0.113.7"
 
 
@@ -76,7 +78,6 @@ def test_1300_concurrent_invalid_refresh_tokens_affect_no_other_client(database_
         asyncio.run(work(server))
 
 
-@pytest.mark.slow
 def test_500_concurrent_wrong_sign_ins_affect_no_other_client(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
@@ -96,7 +97,6 @@ def test_500_concurrent_wrong_sign_ins_affect_no_other_client(database_kind: str
         asyncio.run(work(server))
 
 
-@pytest.mark.slow
 def test_unauthenticated_clients_from_500_addresses_affect_no_user_either(
     database_kind: str,
 ) -> None:

@@ -19,6 +19,8 @@ from tests.support.redis import until
 from tests.support.server import Client, Usher, sign_up
 from tests.support.talk import Talker, start_talking, talking
 
+pytestmark = pytest.mark.slow
+
 # Several nodes are run on PostgreSQL, as a rule; test_nodes_flow.py has them on one SQLite file.
 database_kind = kinds("postgresql")
 

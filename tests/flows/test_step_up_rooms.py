@@ -223,6 +223,7 @@ async def everything(talker: Talker, room: str) -> list[Data]:
             return kept
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=90)
 async def test_a_node_that_stood_still_over_the_end_lets_nothing_through(both: Nodes) -> None:
     here, there = both

@@ -238,6 +238,7 @@ def test_store_and_subscription_follow_the_master() -> None:
         run(work(made))
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=60)
 async def test_usher_continues_after_a_fail_over(database_kind: str) -> None:
     with sentinel_set() as made, usher(database_kind, REDIS_URL=made.url) as server:

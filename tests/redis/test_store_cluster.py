@@ -380,6 +380,7 @@ def test_messages_reach_a_subscription_on_any_node(three: Cluster) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_a_dead_master_is_replaced_without_a_restart() -> None:
     async def work(made: Cluster, replica: Server) -> None:
         dying = made.masters[0]
@@ -437,6 +438,7 @@ def test_tls_is_spoken_to_every_node(tmp_path: Path) -> None:
 # A whole server
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_usher_runs_on_a_cluster(database_kind: str, three: Cluster) -> None:
     with usher(database_kind, REDIS_URL=three.url) as server:

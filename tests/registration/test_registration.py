@@ -239,6 +239,7 @@ async def test_an_account_follows_its_address_at_the_provider_into_no_other_doma
 # ---- invitations ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
     ("way", "tries"),

@@ -194,6 +194,7 @@ def joined(n: int) -> SocketJoinedEvent:
 # ---- events of sockets ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_socket_events_are_bounded_and_wait_for_the_database(database_url: str) -> None:
     async with node(database_url) as parts:

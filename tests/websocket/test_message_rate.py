@@ -133,6 +133,7 @@ def test_a_message_that_was_refused_was_not_said(installation: Usher, ada: Clien
         assert len(received) < 230
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "block",
     [BEATS, frame(b"", PING) * 2000, frame(b"", PONG) * 2000, TINY],

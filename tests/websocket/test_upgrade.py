@@ -617,6 +617,7 @@ def test_a_socket_may_come_behind_a_request_on_the_same_connection(
 # ---- nothing to check against ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @on_postgresql  # SQLite's file does not go away
 def test_without_a_store_no_join_is_admitted(database_kind: str) -> None:
     redis, postgres = RealRedis(), postgres_server()
