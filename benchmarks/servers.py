@@ -53,17 +53,19 @@ def running(
     command: list[str],
     environment: Mapping[str, str],
     cores: machine.Cores | None,
+    tree: Path = ROOT,
     may_end: bool = False,
 ) -> Iterator[Server]:
     """Run a server until the block ends. ``may_end``: or until the block ends the server.
 
     With ``cores`` the server has its core for itself and its embedded Redis lives on the load's
     core; without, both may use the whole machine (for preparations that are not measured).
+    ``tree``: the worktree that the command is run in.
     """
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=tree,
             env=_environment(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -96,7 +96,9 @@ class Storm:
         port = free_port()
         self._settings.setdefault("USHER_PUBLIC_URL", f"http://127.0.0.1:{port}")
         command = usher_command(self._folder / name, port)
-        return self._stack.enter_context(running(command, self._settings, self._cores, leaves))
+        return self._stack.enter_context(
+            running(command, self._settings, self._cores, may_end=leaves)
+        )
 
     def _make_people(self, count: int) -> list[Person]:
         """Everybody is a member of a room, has an address, and a login session that Redis knows."""

@@ -11,6 +11,7 @@ from tornado import web
 from tornado.template import Loader
 
 from handlers.cookies import CookieJar
+from handlers.page_files import PageFiles
 from handlers.problems import PROBLEM_TYPE, problem_body
 from services.composition.container import Services
 from services.errors import (
@@ -45,6 +46,7 @@ class Site(msgspec.Struct, frozen=True):
     proxies: Proxies
     cookies: CookieJar
     pages: Loader
+    files: PageFiles
     branding: Branding = Branding()
     held_back: set[object] = msgspec.field(default_factory=set)
     """Refusals by a limit that are under way."""

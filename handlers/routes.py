@@ -71,15 +71,8 @@ from handlers.http.oauth_accounts import (
     ProvidersHandler,
 )
 from handlers.http.ops import HealthHandler, MetricsHandler, ReadyHandler
-from handlers.http.pages import ClientFileHandler, PageHandler
+from handlers.http.pages import ClientFileHandler, FileHandler
 from handlers.http.sessions import SessionHandler, SessionsHandler
-from handlers.http.sign_in_page import (
-    LogoHandler,
-    MailPageHandler,
-    SetPasswordPageHandler,
-    SignInPageHandler,
-    ThemeHandler,
-)
 from handlers.http.tickets import TicketHandler
 from handlers.http.webhooks import (
     DeliveriesHandler,
@@ -95,6 +88,15 @@ from handlers.http.who_calls import (
     VerifyHandler,
 )
 from handlers.operations import segment
+from handlers.page.front_page import FrontPageHandler
+from handlers.page.sign_in_page import (
+    LogoHandler,
+    MailPageHandler,
+    SetPasswordPageHandler,
+    SignInPageHandler,
+    ThemeHandler,
+)
+from handlers.page_files import VERSION_LENGTH
 from handlers.reference.docs import (
     AsyncApiHandler,
     DocumentHandler,
@@ -203,17 +205,15 @@ def make_application(site: Site, sockets: dict[str, Any]) -> web.Application:
     routes += [(_pattern(path), handler, with_client) for path, handler in CLIENT_ROUTES]
     described = {**handed, "documents": documents}
     routes += [(re.escape(path), handler, described) for path, handler in DOCUMENT_ROUTES]
-    files = {**handed, "path": str(STATIC)}
     routes += [
         (re.escape(SOCKET_PATH), SocketHandler, sockets),
-        # Plain names only: a NUL, for example, would reach the file system and cause a 500.
-        (r"/static/([A-Za-z0-9_./-]+)", PageHandler, files),
+        (rf"/static/(?:([0-9a-f]{{{VERSION_LENGTH}}})/)?([A-Za-z0-9_./-]+)", FileHandler, handed),
         (r"/sign-in", SignInPageHandler, handed),
         (r"/set-password", SetPasswordPageHandler, handed),
         (r"/(forgot-password|confirm-email|undo-email)", MailPageHandler, handed),
         (r"/brand/theme\.css", ThemeHandler, handed),
         (r"/brand/logo", LogoHandler, handed),
-        (r"/()", PageHandler, {**files, "default_filename": "index.html"}),
+        (r"/", FrontPageHandler, handed),
     ]
     return web.Application(
         routes,

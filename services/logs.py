@@ -74,10 +74,12 @@ class Writer:
 
     Args:
         stream: the output, usually stderr.
+        number: of this process, if several write to the stream. Each line then begins with `[2] `,
+            or as JSON with the member `process`.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, number: int | None = None) -> None:
+        self._stream, self._number = stream, number
         self._lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING)
         self._dropped = 0
         self._thread: threading.Thread | None = None
@@ -98,7 +100,7 @@ class Writer:
         while (lines := self._lines.get()) is not None:
             dropped, self._dropped = self._dropped, 0
             try:
-                self._stream.write(lines)
+                self._stream.write(lines if self._number is None else _named(lines, self._number))
                 if dropped:
                     self._stream.write(f"usher: {dropped} lines of the log could not be written\n")
                 if self._lines.empty():
@@ -115,6 +117,14 @@ class Writer:
             except queue.Full:
                 return
             thread.join(CLOSE_SECONDS)
+
+
+def _named(lines: str, number: int) -> str:
+    """The same lines with the number of the process in front of each."""
+    return "".join(
+        f'{{"process":{number},{line[1:]}\n' if line.startswith("{") else f"[{number}] {line}\n"
+        for line in lines.removesuffix("\n").split("\n")
+    )
 
 
 @dataclass
@@ -163,7 +173,7 @@ class LogHandler(logging.Handler):
         for line in (*self._expired_counts(), *self._admitted(record, place)):
             self.writer.write(self.format(line) + "\n")
 
-    async def tell(self) -> None:
+    async def report_repeated(self) -> None:
         """Write the counts of repeated lines that are due. Call it periodically. Never waits."""
         self._flush_counts()
 

@@ -24,7 +24,14 @@ export class Api {
    *  @type {(methods: string[]) => Promise<boolean>} */
   confirm = async () => false;
 
-  whoMaySignUp = () => this.#once('GET', '/api/auth/signup');
+  /** Who is signed in, or null. Asks for no renewal where there is nothing to renew.
+   *  @returns {Promise<any>} */
+  whoIsHere = async () => {
+    const { renewable } = await this.#once('GET', '/api/auth/signup');
+    if (!renewable) return null;
+    await this.client.refresh();
+    return this.#once('GET', '/api/auth/me');
+  };
   /** Gives where the browser signs up with an invitation.
    *  @param {string} provider  @param {object} form */
   signUpWith = (provider, form) => (
@@ -104,6 +111,8 @@ export class Api {
   };
   me = () => this.#call('GET', '/api/auth/me');
   sessions = () => this.#call('GET', '/api/sessions');
+  /** Those that ended before their time, with the reason. */
+  endedSessions = () => this.#call('GET', '/api/sessions?ended=true');
   /** @param {string} id */
   endSession = (id) => this.#call('DELETE', `/api/sessions/${encodeURIComponent(id)}`);
   endOtherSessions = () => this.#call('DELETE', '/api/sessions');
@@ -115,6 +124,10 @@ export class Api {
     async (methods) => methods.length > 0 && this.confirm(methods));
   /** @param {string} provider */
   unlink = (provider) => this.#call('DELETE', `/api/oauth/accounts/${provider}`);
+
+  /** Any other call of an area.  @param {string} method  @param {string} path
+   *  @param {object} [body]  @returns {Promise<any>} */
+  call = (method, path, body) => this.#call(method, path, body);
 
   /** The second step of a sign-in; the page sets it.
    *  @type {(challenge: string, methods: string[]) => Promise<any>} */

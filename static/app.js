@@ -4,7 +4,7 @@ import { Api } from './api.js';
 import { Areas } from './areas.js';
 import { ConnectionView } from './connection.js';
 import { byId, setText } from './dom.js';
-import { Door } from './door.js';
+import { Door, start } from './door.js';
 import { wireRevealButtons } from './forms.js';
 import { Providers } from './providers.js';
 import { StepUpDialog } from './step-up.js';
@@ -16,6 +16,7 @@ import { goodbye } from './words.js';
 
 const RESCUE_PAUSE_MS = 30_000;
 const MAX_FRAMES = 200;
+const HINT = 'usher.signed-in';
 
 export class App {
   #signedIn = false;
@@ -25,6 +26,7 @@ export class App {
 
   /** Who is signed in: `{id, email, name, role}`.  @type {any} */ user = null;
   /** The provider that this session came of, or ''; '' also while that is not known. */ provider = '';
+  /** Whether the user has just made the first account of all. */ isFirst = false;
   /** How the address ended when the page was opened. */ arrivedWith = '';
   /** The last frames both ways, oldest first, secrets masked.  @type {PassedFrame[]} */ frames = [];
 
@@ -32,10 +34,13 @@ export class App {
     this.name = document.body.dataset.name ?? '';
     this.client = new UsherClient();
     this.api = new Api(this.client);
-    this.providers = new Providers(this.api);
+    this.providers = new Providers(this.api, { next: '/' }, start.providers);
     const dialog = new StepUpDialog(this.api, this.providers);
     this.api.confirm = (methods) => dialog.ask(methods);
-    this.door = new Door(this.api, { next: '/' }, ({ user }) => this.#showSignedIn(user, true));
+    this.door = new Door(this.api, { next: '/' }, ({ user }) => {
+      this.isFirst = start.is_first && user.role === 'admin';
+      this.#showSignedIn(user, true);
+    });
     this.areas = new Areas(this, byId('signed-in'), byId('areas'));
     new ConnectionView(this.client);
     this.client.addEventListener('state', (/** @type {any} */ { detail }) => this.#onState(detail));
@@ -46,14 +51,18 @@ export class App {
     wireRevealButtons();
   }
 
-  /** Finds out whether the cookies still hold: also when one comes back here from a provider. */
-  async start() {
-    this.providers.ready();
-    const door = this.door.ready();
+  /** @param {any} [user] who is signed in, where the page came with it */
+  async start(user) {
+    if (user) {
+      this.#showSignedIn(user);
+      return;
+    }
+    if (!wasSignedIn()) this.#showSignedOut(null); // the form at once; it goes if there is somebody
     try {
-      this.#showSignedIn(await this.api.me());
+      const here = await this.api.whoIsHere();
+      if (here) this.#showSignedIn(here);
+      else if (byId('sign-in').hidden && byId('sign-up').hidden) this.#showSignedOut(null);
     } catch (problem) {
-      await door;
       const { status } = /** @type {any} */ (problem);
       this.#showSignedOut(status === 401 ? null : 'unreachable');
     }
@@ -111,8 +120,10 @@ export class App {
     if (another || !this.#signedIn) this.areas.stop();
     if (another) this.frames = [];
     this.#signedIn = true;
+    keepHint(true);
     this.user = user;
     this.door.hide();
+    this.door.settle();
     for (const id of ['loading', 'notice']) byId(id).hidden = true;
     for (const id of ['account', 'signed-in']) byId(id).hidden = false;
     setText(byId('account-name'), user.name);
@@ -137,6 +148,7 @@ export class App {
       this.provider && this.providers.title(this.provider));
     this.#signedIn = false;
     this.#leaving = this.provider = '';
+    if (reason !== 'unreachable') keepHint(false);
     if (location.hash.startsWith('#/')) this.#wanted = location.hash;
     this.client.close();
     this.areas.stop();
@@ -195,4 +207,22 @@ export class App {
   }
 }
 
-new App().start();
+/** Whether this browser was signed in when the page was last left. It only decides what is shown
+ *  while the server is asked. */
+function wasSignedIn() {
+  try {
+    return localStorage.getItem(HINT) !== null;
+  } catch {
+    return false; // storage is blocked
+  }
+}
+
+/** @param {boolean} is */
+function keepHint(is) {
+  try {
+    if (is) localStorage.setItem(HINT, '1');
+    else localStorage.removeItem(HINT);
+  } catch {} // as above
+}
+
+new App().start(start.user);

@@ -8,12 +8,17 @@ import { SignUpDoor } from './sign-up-door.js';
 
 const FORMS = ['sign-in-form', 'sign-up-form'];
 
+/** What the page came with: who is signed in, and what the way in needs.
+ *  @type {{user: any, signup: string, is_first: boolean,
+ *    providers: import('./providers.js').Provider[]}} */
+export const start = JSON.parse(document.body.dataset.start ?? '{}');
+
 export class Door {
   /** @param {import('./api.js').Api} api  @param {Record<string, string>} query what it ends at
    *  @param {(answer: any) => void|Promise<void>} entered somebody has signed in */
   constructor(api, query, entered) {
     this.name = document.body.dataset.name ?? '';
-    this.signUp = new SignUpDoor(api, query);
+    this.signUp = new SignUpDoor(api, query, start.signup);
     const second = new SecondFactorDialog(api);
     api.askSecondFactor = (challenge, methods) => second.ask(challenge, methods);
     const [signIn, signUp] = FORMS.map(byId);
@@ -33,12 +38,10 @@ export class Door {
     });
   }
 
-  /** Waits until it is known who may sign up. Never rejects. */
-  ready() { return this.signUp.ready(); }
-
   /** Shows the form that the address asks for.  @param {boolean} focus the user asked for it */
   show(focus) {
-    const which = location.hash === '#sign-up' ? 'sign-up' : 'sign-in';
+    const first = document.querySelector('.welcome') && location.hash !== '#sign-in';
+    const which = first || location.hash === '#sign-up' ? 'sign-up' : 'sign-in';
     for (const id of ['sign-in', 'sign-up']) byId(id).hidden = id !== which;
     const title = byId(`${which}-title`);
     document.title = `${title.textContent} · ${this.name}`;
@@ -48,6 +51,12 @@ export class Door {
   hide() {
     for (const id of ['sign-in', 'sign-up']) byId(id).hidden = true;
     this.reset();
+  }
+
+  /** There is somebody now: the next account is one like others. */
+  settle() {
+    document.querySelector('.welcome')?.remove();
+    setText(byId('sign-up-title'), 'Create an account');
   }
 
   /** Empties the forms, passwords first of all. */

@@ -10,10 +10,15 @@ export class Providers {
   /** @type {Promise<void>|null} */ #loading = null;
 
   /** @param {import('./api.js').Api} api
-   *  @param {Record<string, string>} query what a sign-in ends at */
-  constructor(api, query = { next: '/' }) {
+   *  @param {Record<string, string>} query what a sign-in ends at
+   *  @param {Provider[]} [known] those that the page came with */
+  constructor(api, query, known) {
     this.api = api;
     this.query = query;
+    if (!known) return;
+    this.items = known;
+    this.#loading = Promise.resolve();
+    this.#showAtDoors();
   }
 
   /** Waits until they are known. Never rejects: without the list there is still the password. */

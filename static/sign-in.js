@@ -2,7 +2,7 @@
 
 import { Api } from './api.js';
 import { byId, setText } from './dom.js';
-import { Door } from './door.js';
+import { Door, start } from './door.js';
 import { wireRevealButtons } from './forms.js';
 import { Providers } from './providers.js';
 import { UsherClient } from './usher.js';
@@ -17,8 +17,9 @@ class SignInPage {
     /** @type {Record<string, string>|null} what a native app asked for */
     this.native = native ? JSON.parse(native) : null;
     this.api = new Api(new UsherClient());
-    this.providers = new Providers(this.api, this.native ?? { next: this.next });
-    this.door = new Door(this.api, this.native ?? { next: this.next }, () => this.#goOn());
+    const query = this.native ?? { next: this.next };
+    this.providers = new Providers(this.api, query, start.providers);
+    this.door = new Door(this.api, query, () => this.#goOn());
     window.addEventListener('hashchange', () => this.#showDoor(true));
     window.addEventListener('pageshow', ({ persisted }) => { if (persisted) this.start(); });
     wireRevealButtons();
@@ -29,14 +30,12 @@ class SignInPage {
 
   /** Whoever is signed in already goes on at once, and to a native app after a word. */
   async start() {
-    this.providers.ready();
-    const door = this.door.ready();
     try {
-      const user = await this.api.me();
-      if (this.native) this.#ask(user);
+      const user = await this.api.whoIsHere();
+      if (!user) this.#showDoor(false);
+      else if (this.native) this.#ask(user);
       else this.#leave(this.next);
     } catch (problem) {
-      await door;
       this.#showDoor(false);
       if (/** @type {any} */ (problem).status === 401) return;
       this.door.tell('The server could not be reached', 'Try again in a moment.');

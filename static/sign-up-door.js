@@ -11,9 +11,11 @@ const NOTES = {
 export class SignUpDoor {
   #invitation = '';
 
-  /** @param {import('./api.js').Api} api  @param {Record<string, string>} query what it ends at */
-  constructor(api, query = { next: '/' }) {
+  /** @param {import('./api.js').Api} api  @param {Record<string, string>} query what it ends at
+   *  @param {string} mode who may open an account: `open`, `invite` or `closed` */
+  constructor(api, query, mode) {
     this.api = api;
+    this.mode = mode;
     this.query = query;
     this.section = byId('sign-up');
     this.note = make('p', { class: 'hint', id: 'sign-up-note' });
@@ -21,20 +23,11 @@ export class SignUpDoor {
     this.section.addEventListener('click', (/** @type {MouseEvent} */ event) => this.#click(event));
     window.addEventListener('hashchange', () => this.#take());
     this.#take();
+    this.#show();
   }
 
   /** What goes with a sign-up's form. */
   get extra() { return this.#invitation ? { invitation: this.#invitation } : {}; }
-
-  /** Shows what is possible here. Never rejects: the server decides anyway. */
-  async ready() {
-    let mode = 'open';
-    try {
-      mode = (await this.api.whoMaySignUp()).signup;
-    } catch { /* the form shows what is wrong */ }
-    this.mode = mode;
-    this.#show();
-  }
 
   /** Takes an invitation out of the address bar: what stands there is seen, copied and kept. */
   #take() {

@@ -1,4 +1,4 @@
-"""How the code is built, held by reading the source: layers, imports, module-level state.
+"""The structure of the code, checked in the source: layers, imports, module-level state.
 
 Each check is a plain function from source to findings, so that the second half of this file
 can show it a bad sample and see it fail.
@@ -29,6 +29,7 @@ WINGS = {
     "services.redis": set(),
     "services.bus": {"redis"},
     "services.embedded": set(),
+    "services.processes": set(),
     "services.websocket": set(),
     "services.grants": {"storage"},
     "services.sockets": {"grants", "redis", "websocket"},
@@ -82,6 +83,7 @@ WINGS = {
     "handlers.http": {"websocket"},
     "handlers.administration": set(),
     "handlers.account": {"http"},
+    "handlers.page": {"http"},
     "handlers.reference": {"http", "websocket"},
 }
 """Every wing, and the wings beside it that it may import. Docstrings and docs/architecture.md say

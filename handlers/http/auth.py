@@ -128,7 +128,7 @@ class SignInHandler(ApiHandler):
                 result.refresh_token.reveal(),
             )
         cookies = self.site.cookies
-        # The cookie outlives its token: only a genuine, expired one tells 4419 from 4401.
+        # The cookie outlives its token: only a genuine, expired one distinguishes 4419 from 4401.
         lasting = result.refresh_expires_at - now
         cookies.set_access(self, result.access_token.reveal(), lasting)
         cookies.set_refresh(self, result.refresh_token.reveal(), lasting)
@@ -136,15 +136,19 @@ class SignInHandler(ApiHandler):
 
 
 class WhoMaySignUp(msgspec.Struct, frozen=True):
-    """`signup`: `open`, `invite` or `closed`; `open` as long as there is no account at all."""
+    """`signup`: `open`, `invite` or `closed`; `open` as long as there is no account at all.
+    `renewable`: whether this browser has a refresh token's cookie; a page without one need not try
+    to renew anything."""
 
     signup: Mode
+    renewable: bool
 
 
 class SignUpHandler(SignInHandler):
     @operation("Who may open an account, for a page.", access="anyone", answer=WhoMaySignUp)
     async def get(self) -> WhoMaySignUp:
-        return WhoMaySignUp(await self.services.registration.rules.mode_now())
+        renewable = bool(self.get_cookie(self.site.cookies.refresh))
+        return WhoMaySignUp(await self.services.registration.rules.mode_now(), renewable)
 
     @operation(
         "Open an account and sign it in. The first one of all becomes administrator. Where the "

@@ -16,6 +16,7 @@ from handlers.http.auth import SignInHandler
 from handlers.http.forms import form_values
 from handlers.http.pages import PAGE_HEADERS
 from handlers.operations import operation
+from handlers.page_files import PageFiles
 from services.audit.events import Caller
 from services.claims import Claims
 from services.errors import (
@@ -344,6 +345,6 @@ class OAuthCallbackHandler(OAuthHandler):
         return values[0] if values else None
 
 
-def load_pages() -> Loader:
-    """The templates of pages."""
-    return Loader(str(TEMPLATES))
+def load_pages(files: PageFiles) -> Loader:
+    """The templates of pages. `file` in them is where a file of the front end is loaded from."""
+    return Loader(str(TEMPLATES), namespace={"file": files.url})

@@ -8,6 +8,7 @@ import msgspec
 
 from handlers.api import ApiHandler
 from handlers.operations import operation
+from services.composition.exposing import expose
 from services.composition.health import Readiness
 from services.metrics import CONTENT_TYPE
 
@@ -17,7 +18,7 @@ class Alive(msgspec.Struct, frozen=True):
 
 
 class HealthHandler(ApiHandler):
-    @operation("The process turns its loop.", access="anyone", answer=Alive)
+    @operation("Whether the event loop of the process is running.", access="anyone", answer=Alive)
     async def get(self) -> Alive:
         return Alive("ok")
 
@@ -40,11 +41,12 @@ class ReadyHandler(ApiHandler):
 
 class MetricsHandler(ApiHandler):
     @operation(
-        "Counters in Prometheus' text format.",
+        "Counters in Prometheus' text format. With PROCESSES, those of all processes, each series "
+        "with the label `process`.",
         access="anyone",
         answer=str,
         media_type="text/plain",
     )
     async def get(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE)
-        self.write(self.services.metrics.expose())
+        self.write(await expose(self.services))

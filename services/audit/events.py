@@ -63,7 +63,7 @@ def as_text(event: Event) -> str:
     """One line of text: the usual beginning of a log line, then `name=value` pairs."""
     seconds = int(event.at)
     text = f"{_second(seconds)},{int((event.at - seconds) * 1000):03d} INFO {LOGGER}: {event.kind}"
-    values = (
+    values: tuple[str, ...] = (
         event.actor,
         event.subject,
         event.session,
@@ -72,10 +72,11 @@ def as_text(event: Event) -> str:
         event.target,
     )
     # All in one look: as a rule there are ids only, and each join and each end is a line.
-    plain = _is_plain("".join(values))
-    for label, value in zip(_LABELS, values, strict=True):
+    if not _is_plain("".join(values)):
+        values = tuple(value if _is_plain(value) else ascii(value) for value in values)
+    for label, value in zip(_LABELS, values):  # noqa: B905 - strict costs a third of the loop
         if value:
-            text += label + (value if plain or _is_plain(value) else ascii(value))
+            text += label + value
     return text if event.count <= 1 else f"{text} count={event.count}"
 
 

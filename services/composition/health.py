@@ -14,13 +14,15 @@ from models.used_once import UsedOnce
 from services.errors import UsherError
 from services.metrics import Metrics
 from services.opaque import token_hash
+from services.processes.link import ProcessState
+from services.processes.worker import Worker
 from services.redis.store import Store
 from services.storage.database import Database
 from services.storage.encryption import Encryption, check_canary
 
 CHECK_SECONDS = 1.0
 CHECKS_PER_WRITE = 5
-"""How often the question is a real write; where the last answer was bad, it always is."""
+"""How often the check writes. After a failed check, it always does."""
 ROW_SECONDS = 60.0
 
 MailState = Literal["ok", "failing", "files"]
@@ -28,25 +30,29 @@ MailState = Literal["ok", "failing", "files"]
 log = logging.getLogger("usher.health")
 
 
-class Readiness(msgspec.Struct, frozen=True):
-    """What /readyz says. `redis` is "fallback" while the database answers in its place, and
-    "memory" where there is no Redis at all. `mail` is
-    "files" without a mail server; one that fails does not make this node less ready."""
+class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The response of /readyz. `redis` is "fallback" while the database is used instead, and
+    "memory" without any Redis. `mail` is "files" without a mail server; a failing one does not
+    affect the status. `processes` has the state of each of several server processes: if one is
+    "not_ready", the status is too, because the next connection may be its; connections of one that
+    is "starting" wait for a moment."""
 
     status: Literal["ready", "not_ready"]
     database: Literal["ok", "unavailable"]
     redis: Literal["ok", "fallback", "memory"]
     encryption: Literal["ok", "wrong_key", "unknown"]
     mail: MailState
+    processes: tuple[ProcessState, ...] = ()
 
 
 class Health:
     """Watches the database and Redis.
 
     Args:
-        node: id of this process. Each node writes its own row, so that nodes do not lock each
-            other out.
-        mail: gives the state of mail.
+        node: id of this process. Each node writes its own row, so nodes do not wait for each
+            other's locks.
+        mail: returns the state of mail.
+        worker: if this is one of several processes.
     """
 
     def __init__(
@@ -58,7 +64,9 @@ class Health:
         node: str,
         clock: Callable[[], float] = time.time,
         mail: Callable[[], MailState] = lambda: "files",
+        worker: Worker | None = None,
     ) -> None:
+        self._worker = worker
         self._node, self._clock = node, clock
         self._checks = 0
         self._database, self._store, self._encryption = database, store, encryption
@@ -80,14 +88,24 @@ class Health:
         encryption: Literal["ok", "wrong_key", "unknown"] = "unknown"
         if self._key_ok is not None:
             encryption = "ok" if self._key_ok else "wrong_key"
-        ready = self._database_ok and bool(self._key_ok)
+        ready = self._is_ready
+        processes: tuple[ProcessState, ...] = ()
+        if self._worker is not None:
+            processes = self._worker.states
+            ready = ready and "not_ready" not in self._worker.other_states
         return Readiness(
             status="ready" if ready else "not_ready",
             database="ok" if self._database_ok else "unavailable",
             redis=redis,
             encryption=encryption,
             mail=self._mail(),
+            processes=processes,
         )
+
+    @property
+    def _is_ready(self) -> bool:
+        """Whether this process is."""
+        return self._database_ok and bool(self._key_ok)
 
     async def check(self) -> None:
         """Check the database and Redis."""
@@ -107,6 +125,8 @@ class Health:
             self._database_ok = False
         self._metrics.database_up.set(self._database_ok)
         self._metrics.redis_up.set(self._store.kind == "redis" and self._store.available)
+        if self._worker is not None:
+            self._worker.tell("ready" if self._is_ready else "not_ready")
 
     async def recheck_key(self) -> None:
         """Check again whether the keys fit, after a reload.
@@ -120,12 +140,12 @@ class Health:
         self._key_ok = await check_canary(self._database, self._encryption)
         if not self._key_ok:
             log.error(
-                "USHER_ENCRYPTION_KEYS do not fit what is stored: not ready; nothing was deleted"
+                "USHER_ENCRYPTION_KEYS do not fit the stored data: not ready; nothing was deleted"
             )
 
 
 def _write(db: peewee.Database, node: str, now: float) -> None:
-    """Write a row, which the upkeep deletes once the node is gone."""
+    """Write a row, which the upkeep deletes once the node is dead."""
     row = {"hash": token_hash(f"health\0{node}"), "expires_at": now + ROW_SECONDS}
     UsedOnce.insert(row).on_conflict(
         conflict_target=[UsedOnce.hash], update={UsedOnce.expires_at: now + ROW_SECONDS}

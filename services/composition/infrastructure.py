@@ -16,6 +16,7 @@ from services.embedded.redis_server import EmbeddedRedis
 from services.errors import SettingError
 from services.event_loop.loop_watch import LoopWatch
 from services.metrics import Metrics
+from services.processes.worker import Worker
 from services.redis.address import Address
 from services.redis.cluster import ClusterAddress
 from services.redis.forms import address_of
@@ -23,7 +24,7 @@ from services.redis.store import Store
 from services.redis.store_cluster import ClusterStore
 from services.redis.store_memory import MemoryStore
 from services.redis.store_redis import RedisStore
-from services.secret import MASK
+from services.secret import MASK, Secret
 from services.settings.data_dir import DataDirLock, running_server
 from services.settings.settings import Settings
 from services.settings.values import TAKES_REDIS
@@ -32,16 +33,21 @@ from services.storage.database import Database
 COMMAND_SECONDS = 3.0
 """How long a command waits for Redis."""
 NO_BINARY = Path()
-"""Of an embedded Redis that is asked for its address only, and not started."""
+"""Stands for the settings of an embedded Redis that is not started; only its address is used."""
 TRIAL = "trial"
-"""Hash tag of the keys by which Redis is tried."""
+"""Hash tag of the keys with which Redis is tested."""
 
 log = logging.getLogger("usher")
 
 
 @dataclass(frozen=True)
 class Infrastructure:
-    """The infrastructure of the services. It must be closed at the end."""
+    """The infrastructure of the services. It must be closed at the end.
+
+    Attributes:
+        worker: if this is one of several processes, of which the supervisor has the lock of
+            DATA_DIR and the embedded Redis.
+    """
 
     settings: Settings
     lock: DataDirLock | None
@@ -51,17 +57,21 @@ class Infrastructure:
     database: Database
     metrics: Metrics
     watch: LoopWatch
+    worker: Worker | None = None
 
 
-async def open_infrastructure(settings: Settings) -> Infrastructure:
+async def open_infrastructure(settings: Settings, worker: Worker | None = None) -> Infrastructure:
     """Open the data folder, Redis and the database.
+
+    Args:
+        worker: see `Infrastructure`.
 
     Raises:
         SettingError: DATA_DIR is used by another Usher, or a URL is invalid.
         DatabaseUnavailable, StoreUnavailable: the database or Redis does not start.
     """
     metrics, watch = Metrics(), LoopWatch()
-    lock = DataDirLock(settings.data_dir) if settings.embedded else None
+    lock = DataDirLock(settings.data_dir) if settings.embedded and worker is None else None
     if lock is not None:
         lock.acquire()
     redis: EmbeddedRedis | None = None
@@ -72,20 +82,22 @@ async def open_infrastructure(settings: Settings) -> Infrastructure:
         # Both URLs are parsed before anything is opened, so that an invalid one causes one line.
         remote = remote_store(settings)
         database = await Database.open(settings.database_url.reveal())
+        if worker is not None:
+            remote = remote or embedded_store(settings)
         redis, store = await _open_store(settings, remote, metrics)
-        bus = await _open_bus(settings, redis, store, watch)
+        bus = await _open_bus(settings, store, watch)
     except BaseException:  # also if cancelled: no server and no lock may remain
         if database is not None:
             await database.close()
         await _release(bus, store, redis, lock)
         raise
-    return Infrastructure(settings, lock, redis, store, bus, database, metrics, watch)
+    return Infrastructure(settings, lock, redis, store, bus, database, metrics, watch, worker)
 
 
 async def command_infrastructure(settings: Settings) -> Infrastructure:
     """Open the infrastructure of a command that may run beside servers: the database, and the Redis
-    by which running servers are told at once. Without it they read the changes from the rows,
-    within a second.
+    through which running servers are notified at once. Without it, they read the changes from the
+    rows within a second.
 
     Raises:
         SettingError: the URL is invalid.
@@ -97,8 +109,8 @@ async def command_infrastructure(settings: Settings) -> Infrastructure:
     store = await _tried(remote)
     bus: Bus = MemoryBus(settings.history_messages, settings.history_seconds)
     if remote is not None and store is remote:
-        url = settings.redis_url or EmbeddedRedis(settings.data_dir, NO_BINARY).url
-        bus = RedisBus(url, store, settings.history_messages, settings.history_seconds, watch)
+        messages, seconds = settings.history_messages, settings.history_seconds
+        bus = RedisBus(redis_url(settings), store, messages, seconds, watch)
     return Infrastructure(settings, None, None, store, bus, database, Metrics(), watch)
 
 
@@ -111,7 +123,12 @@ def _running_store(settings: Settings) -> RedisStore | None:
 
 def embedded_store(settings: Settings) -> RedisStore:
     """The store of the embedded Redis of a running server, not connected."""
-    return RedisStore(EmbeddedRedis(settings.data_dir, NO_BINARY).url, tried_as=TRIAL)
+    return RedisStore(redis_url(settings), tried_as=TRIAL)
+
+
+def redis_url(settings: Settings) -> Secret | str:
+    """REDIS_URL, or where the embedded Redis listens while it runs."""
+    return settings.redis_url or EmbeddedRedis(settings.data_dir, NO_BINARY).url
 
 
 async def _tried(remote: RedisStore | ClusterStore | None) -> Store:
@@ -168,14 +185,11 @@ async def _open_store(
     return redis, store
 
 
-async def _open_bus(
-    settings: Settings, redis: EmbeddedRedis | None, store: Store, watch: LoopWatch
-) -> Bus:
-    url = redis.url if redis is not None else settings.redis_url
+async def _open_bus(settings: Settings, store: Store, watch: LoopWatch) -> Bus:
     messages, seconds = settings.history_messages, settings.history_seconds
-    if url is None or store.kind == "memory":
+    if store.kind == "memory":
         return MemoryBus(messages, seconds)
-    bus = RedisBus(url, store, messages, seconds, watch)
+    bus = RedisBus(redis_url(settings), store, messages, seconds, watch)
     if isinstance(store, RedisStore):
         store.on_moved(bus.reconnect)
     await bus.open()
@@ -184,10 +198,19 @@ async def _open_bus(
 
 async def close_infrastructure(infrastructure: Infrastructure) -> None:
     """Close everything, dependents first."""
+    await close_connections(infrastructure)
+    await release_embedded(infrastructure)
+
+
+async def close_connections(infrastructure: Infrastructure) -> None:
+    """Close the connections to the database and Redis. An embedded Redis runs on."""
     await infrastructure.database.close()
-    await _release(
-        infrastructure.bus, infrastructure.store, infrastructure.redis, infrastructure.lock
-    )
+    await _release(infrastructure.bus, infrastructure.store, None, None)
+
+
+async def release_embedded(infrastructure: Infrastructure) -> None:
+    """Stop the embedded Redis, then release DATA_DIR."""
+    await _release(None, None, infrastructure.redis, infrastructure.lock)
 
 
 async def _release(

@@ -20,6 +20,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from math import ceil
 from typing import Any, Protocol
 
 import msgspec
@@ -222,6 +223,8 @@ class HourlyLimits:
     Args:
         store: the store that the nodes share.
         limits: the limits of this installation.
+        processes: server processes of this node. While Redis is unavailable each has its part of
+            a limit, so that they take no more than one.
         clock: a monotonic clock, in seconds.
     """
 
@@ -231,8 +234,9 @@ class HourlyLimits:
         limits: Limits,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        processes: int = 1,
     ) -> None:
-        self.of = limits
+        self.of, self._processes = limits, processes
         self._store, self._metrics, self._clock = store, metrics, clock
         self._here = Windows(WINDOW_SECONDS, clock)
         self._full: OrderedDict[str, float] = OrderedDict()
@@ -284,7 +288,7 @@ class HourlyLimits:
     def _take_locally(self, key: str, amount: int) -> tuple[int, float]:
         if self._store.kind == "redis":
             self._metrics.rate_limits_without_redis.inc()
-        taken, left = self._here.take(key, amount)
+        taken, left = self._here.take(key, ceil(amount / self._processes))
         return int(taken), left * 1000
 
     def _give_back(self, key: str, shared: bool) -> None:

@@ -66,9 +66,9 @@ class _Awaited(Group):
         self.future, self.link = future, link
 
     def take(self, replies: list[Any]) -> None:
-        for command, reply in zip(self.commands, replies, strict=True):
+        for number, reply in enumerate(replies):
             if reply.__class__ is ReplyError:
-                evidence = refusal(command, reply)
+                evidence = refusal(self.commands[number], reply)
                 self.fail(evidence)
                 self.link.refused(evidence)
                 return

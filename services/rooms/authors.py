@@ -44,20 +44,20 @@ class Authors:
         """
         return await self._names.of(user_ids)
 
-    async def shown(self, window: Window, living: set[str]) -> Window:
+    async def shown(self, window: Window, existing: set[str]) -> Window:
         """The same part of a history, without the names of authors whose accounts are gone.
 
         Args:
-            living: authors who exist. It grows, so that a later call asks for the others only.
+            existing: authors who exist. It grows, so that a later call asks for the others only.
 
         Raises:
             DatabaseUnavailable: the authors can't be looked up.
         """
         authors = {author_of(message.body) for message in window.messages} - {None}
-        unknown = sorted(author for author in authors if author and author not in living)
+        unknown = sorted(author for author in authors if author and author not in existing)
         if unknown:
-            living.update(await self.names(unknown))
-        gone = {author for author in unknown if author not in living}
+            existing.update(await self.names(unknown))
+        gone = {author for author in unknown if author not in existing}
         if not gone:
             return window
         messages = [

@@ -1,6 +1,6 @@
 """Reads login sessions from the database for joins that Redis knows nothing about.
 
-After Redis was emptied, everybody comes back at once: they are read together, see
+After Redis was emptied, all clients reconnect at once. Their sessions are read together, see
 services/storage/batched_reads.py.
 """
 

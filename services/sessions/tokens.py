@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import jwt
 import msgspec
@@ -61,8 +61,9 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}")
 
 _TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 
-# Ids become parts of Redis keys: no braces, colons or spaces, not even in a signed token.
-_Id = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
+# Ids become parts of Redis keys: no braces, colons or spaces, not even in a signed token. All three
+# in one look, which costs a third of a pattern for each in the type.
+_IDS = re.compile(r"[A-Za-z0-9_-]{1,64} [A-Za-z0-9_-]{1,64} [A-Za-z0-9_-]{1,64}")
 
 
 class _Header(msgspec.Struct, forbid_unknown_fields=True):
@@ -79,9 +80,9 @@ class _Payload(msgspec.Struct, gc=False):
 
     iss: str
     aud: str
-    sub: _Id
-    sid: _Id
-    jti: _Id
+    sub: str
+    sid: str
+    jti: str
     iat: float
     exp: float
     role: Role
@@ -208,7 +209,7 @@ class Tokens:
         return jwt.encode(payload, key, algorithm=ALGORITHM, headers=headers), claims
 
     def verify(self, token: str) -> Claims:
-        """The claims of a genuine, living access token.
+        """The claims of a genuine, active access token.
 
         Raises:
             TokenExpired: genuine in every other respect, only too old; carries `claims`.
@@ -255,9 +256,12 @@ class Tokens:
     def _decode_payload(self, segment: str) -> _Payload:
         try:
             # As text first: of members that it passes over, the decoder does not look at bytes.
-            return self._payload.decode(str(_base64url_decode(segment), "utf-8"))
+            payload = self._payload.decode(str(_base64url_decode(segment), "utf-8"))
         except (msgspec.DecodeError, ValueError) as error:
             raise Unauthenticated("access token: claims missing or of a wrong type") from error
+        if _IDS.fullmatch(f"{payload.sub} {payload.sid} {payload.jti}") is None:
+            raise Unauthenticated("access token: ids of a wrong form")
+        return payload
 
     def _check_claims(self, payload: _Payload) -> Claims:
         now = self._clock()

@@ -146,8 +146,6 @@ def stylesheet(branding: Branding) -> str:
     return (
         f":root {{ {_variables(light)} }}\n"
         f"@media (prefers-color-scheme: dark) {{ :root {{ {_variables(dark)} }} }}\n"
-        "button:not(.plain), .button:not(.plain) { background: var(--fill); "
-        "color: var(--on-fill); border-color: var(--accent); }\n"
     )
 
 

@@ -108,6 +108,7 @@ class Settings(Limits, frozen=True, kw_only=True):
     websocket: str = "direct"
     compression: str = "off"
     max_compressed_sockets: int = 1000
+    processes: int = 1
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     key_files: tuple[Path, ...] = ()
@@ -191,6 +192,7 @@ def load(environ: Mapping[str, str], argv: Sequence[str]) -> Settings:
         websocket=sources.value(table.WEBSOCKET),
         compression=sources.value(table.COMPRESSION),
         max_compressed_sockets=sources.value(table.MAX_COMPRESSED),
+        processes=sources.value(table.PROCESSES),
         tls_certificate=sources.optional(table.TLS_CERTIFICATE),
         tls_key=sources.optional(table.TLS_KEY),
         shown=tuple(sources.shown()),

@@ -292,6 +292,13 @@ MAX_COMPRESSED = Setting(
     "1000",
     "sockets per node that may use compression at one time; each needs about 160 KiB",
 )
+PROCESSES = Setting(
+    "PROCESSES",
+    values.count(1, 256),
+    "1",
+    "server processes on the port, one for each core that Usher may use; they share the embedded "
+    "database and Redis",
+)
 TLS_CERTIFICATE = Setting(
     "TLS_CERTIFICATE", values.folder, None, "PEM file of the certificate and its chain", "none"
 )
@@ -368,6 +375,7 @@ SETTINGS: tuple[Setting[Any], ...] = (
     WEBSOCKET,
     COMPRESSION,
     MAX_COMPRESSED,
+    PROCESSES,
     TLS_CERTIFICATE,
     TLS_KEY,
     *LIMIT_SETTINGS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -50,12 +51,20 @@ class SocketLimit:
 
     Args:
         most: MAX_SOCKETS_PER_USER.
+        processes: server processes of this node, each of which has its part of the limit while
+            Redis is unavailable.
     """
 
     def __init__(
-        self, store: Store, hub: Hub, most: int, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        hub: Hub,
+        most: int,
+        clock: Callable[[], float] = time.time,
+        processes: int = 1,
     ) -> None:
         self._store, self._hub, self._most, self._clock = store, hub, most, clock
+        self._alone = ceil(most / processes)
         self._entering: dict[str, int] = {}
 
     def take(self, claims: Claims) -> Place:
@@ -65,11 +74,12 @@ class SocketLimit:
         the socket is in the hub or is refused.
 
         Raises:
-            RateLimited: this node alone has the maximum number of sockets of the user.
+            RateLimited: this process alone has the maximum number of sockets of the user.
         """
         user_id = claims.sub
         entering = self._entering.get(user_id, 0)
-        if self._hub.count_of(user_id) + entering >= self._most:
+        most = self._most if self._store.available else self._alone
+        if self._hub.count_of(user_id) + entering >= most:
             raise RateLimited("too many sockets of one user on this node")
         self._entering[user_id] = entering + 1
         session_id = secrets.token_urlsafe(16)

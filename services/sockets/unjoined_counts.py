@@ -35,10 +35,13 @@ class UnjoinedCounts:
     Args:
         nodes: the live nodes.
         most: MAX_UNJOINED_PER_ADDRESS.
+        processes: server processes of this node. While Redis is unavailable the others are taken
+            to have as many connections of an address as this one.
     """
 
-    def __init__(self, store: Store, nodes: Nodes, most: int) -> None:
+    def __init__(self, store: Store, nodes: Nodes, most: int, processes: int = 1) -> None:
         self._store, self._nodes, self._most = store, nodes, most
+        self._beside, self._is_alone = processes - 1, False
         self._here: Mapping[str, int] = {}
         self._elsewhere: dict[str, int] = {}
         self._has_told = False
@@ -49,10 +52,12 @@ class UnjoinedCounts:
 
     def elsewhere(self, group: str) -> int:
         """How many an address has on the other nodes, as of about a second ago."""
+        if self._is_alone:
+            return self._here.get(group, 0) * self._beside
         return self._elsewhere.get(_mark(group), 0) if self._elsewhere else 0
 
     async def share(self) -> None:
-        """Tell the others, and read what they tell.
+        """Publish the counts of this node, and read those of the others.
 
         Raises:
             StoreUnavailable: Redis is unavailable; each node then counts only its own connections.
@@ -61,12 +66,13 @@ class UnjoinedCounts:
             return
         try:
             self._elsewhere = await self._exchange()
+            self._is_alone = False
         except StoreUnavailable:
-            self._elsewhere = {}
+            self._elsewhere, self._is_alone = {}, True
             raise
 
     async def _exchange(self) -> dict[str, int]:
-        others = await self._nodes.living() - {self._nodes.node}
+        others = await self._nodes.active() - {self._nodes.node}
         if not others:
             return {}
         commands: list[Command] = [("GET", _key(name)) for name in others]

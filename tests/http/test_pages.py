@@ -1,16 +1,21 @@
-"""The bundled front end: which files are served, and under which policy."""
+"""The bundled front end: the served files and their policy."""
 
 from __future__ import annotations
 
+import gzip
+import html
 import http.client
+import json
 import re
 from pathlib import Path
 
+import brotli
 import pytest
 
+from handlers.page_files import SMALLEST_COMPRESSED
 from tests.support.checks import plain_refusal
 from tests.support.databases import kinds
-from tests.support.server import ROOT, Client, Usher
+from tests.support.server import ROOT, Client, Usher, sign_up
 
 database_kind = kinds("sqlite")  # a page asks no database
 
@@ -46,11 +51,30 @@ def raw_get(server: Usher, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
+def page_of(server: Usher, path: str = "/") -> str:
+    return Client(server).get(path).text.decode()
+
+
+def loaded_by(page: str) -> list[str]:
+    """The files that a page loads."""
+    return re.findall(r"""(?:src|href)=["'](/static/[^"'#]*)["']""", page)
+
+
 def test_the_page_is_at_the_root(server: Usher) -> None:
     answer = Client(server).get("/")
     assert answer.status == 200
-    assert answer.text == (STATIC / "index.html").read_bytes()
+    assert b"<main>" in answer.text
     assert answer.headers["Content-Type"].startswith("text/html")
+    assert answer.headers["Cache-Control"] == "no-store", "it may say who is signed in"
+
+
+def test_the_page_says_who_is_signed_in_to_them_alone(server: Usher) -> None:
+    ada = sign_up(server, browser=True)
+    page = ada.get("/").text.decode()
+    start = json.loads(html.unescape(re.findall(r'data-start="([^"]*)"', page)[0]))
+    assert start["user"]["email"] == ada.user["email"]
+    assert start["is_first"] is False
+    assert ada.user["email"] not in page_of(server)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -60,6 +84,39 @@ def test_every_file_is_served_as_what_it_is(server: Usher, name: str) -> None:
     assert answer.text == (STATIC / name).read_bytes()
     kind = answer.headers["Content-Type"].partition(";")[0]
     assert kind.replace("application/javascript", "text/javascript") == TYPES[Path(name).suffix]
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/set-password", "/"])
+def test_what_a_page_loads_is_kept_for_a_year_and_compressed(server: Usher, path: str) -> None:
+    client = Client(server)
+    for source in loaded_by(page_of(server, path)):
+        plain = client.get(source)
+        assert plain.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert plain.headers["Vary"] == "Accept-Encoding"
+        for name, unpack in (("br", brotli.decompress), ("gzip", gzip.decompress)):
+            asks = {"Accept-Encoding": f"zstd, {name};q=0.5, other;q=0"}
+            packed = client.call("GET", source, headers=asks)
+            if len(plain.text) >= SMALLEST_COMPRESSED:
+                assert packed.headers["Content-Encoding"] == name
+                assert unpack(packed.text) == plain.text
+                assert packed.headers["ETag"] != plain.headers["ETag"]
+        asks = {"Accept-Encoding": "br;q=0, gzip;q=0.0"}
+        assert client.call("GET", source, headers=asks).headers["Content-Encoding"] is None
+
+
+def test_another_version_of_a_file_is_this_one_and_not_kept(server: Usher) -> None:
+    [source] = [name for name in loaded_by(page_of(server)) if name.endswith("app.js")]
+    other = re.sub("[0-9a-f]{12}", "0" * 12, source)
+    answer = Client(server).get(other)
+    assert answer.text == Client(server).get(source).text
+    assert answer.headers["Cache-Control"] == "no-cache"
+
+
+def test_the_first_view_is_one_round_of_few_requests(server: Usher) -> None:
+    names = loaded_by(page_of(server))
+    assert len(names) == 3, "the icon, the style sheet and one module"
+    [app] = [name for name in names if name.endswith(".js")]
+    assert re.findall("^import ", Client(server).get(app).text.decode(), re.MULTILINE) == []
 
 
 @pytest.mark.parametrize("path", ["/", "/static/usher.js", "/static/nope.js", "/static/../x"])
@@ -77,18 +134,17 @@ def test_files_come_under_a_strict_policy(server: Usher, path: str) -> None:
 
 
 def test_the_page_holds_nothing_that_its_policy_forbids() -> None:
-    page = (STATIC / "index.html").read_text()
+    page = (ROOT / "handlers/templates/index.html").read_text()
     assert re.findall(r"<script(?![^>]*\bsrc=)[^>]*>", page) == []
     assert re.findall(r"<style\b", page) == []
     assert re.findall(r"""\s(?:style|on[a-z]+)=["']""", page) == []
     sources = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
     assert sources
-    assert [s for s in sources if not s.startswith(("/", "#"))] == []
+    assert [s for s in sources if not s.startswith(("/", "#", "{{ file("))] == []
 
 
 def test_everything_that_the_page_names_is_there(server: Usher) -> None:
-    page = (STATIC / "index.html").read_text()
-    for source in re.findall(r"""(?:src|href)=["'](/[^"'#]*)["']""", page):
+    for source in re.findall(r"""(?:src|href)=["'](/[^"'#]*)["']""", page_of(server)):
         assert Client(server).get(source).status == 200, source
 
 

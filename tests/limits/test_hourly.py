@@ -1,4 +1,4 @@
-"""Limits by the hour: exact under parallel requests, for all nodes while Redis answers."""
+"""Hourly limits: exact under concurrency, and over all nodes while Redis is available."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_all_are_accepted_in_one_round_trip(redis_server: RealRedis) -> None:
     run(work())
 
 
-def test_who_continues_against_a_full_window_is_refused_without_redis(
+def test_a_sender_over_the_limit_is_refused_without_redis(
     redis_server: RealRedis,
 ) -> None:
     async def work() -> None:
@@ -158,6 +158,21 @@ def test_each_node_counts_alone_while_redis_is_unavailable(redis_server: RealRed
             await until(lambda: not store.available)
             assert await taken(limits, TEN, HERE, 30) == 10
             assert without_redis(metrics) == 30
+
+    run(work())
+
+
+def test_the_processes_of_a_node_have_a_part_each_while_redis_is_unavailable(
+    redis_server: RealRedis,
+) -> None:
+    async def work() -> None:
+        async with connected(redis_server) as store:
+            two = [HourlyLimits(store, LIMITS, Metrics(), processes=2) for _ in range(2)]
+            assert await taken(two[0], TEN, "while it answers", 30) == 10
+            redis_server.kill()
+            await until(lambda: not store.available)
+            assert [await taken(limits, TEN, HERE, 30) for limits in two] == [5, 5]
+            assert await taken(two[0], FIVE, HERE, 30) == 3
 
     run(work())
 

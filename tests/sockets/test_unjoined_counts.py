@@ -1,4 +1,4 @@
-"""What nodes tell each other of addresses with many connections."""
+"""The counts of connections per address that nodes share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def counting(redis: RealRedis, *names: str) -> AsyncIterator[list[Unjoined
 
 
 @pytest.mark.gen_test
-async def test_nodes_add_up_what_the_others_tell(redis_server: RealRedis) -> None:
+async def test_nodes_add_up_the_counts_of_all_nodes(redis_server: RealRedis) -> None:
     async with counting(redis_server, "a", "b", "c") as (a, b, c):
         a.watch({"192.0.2.1": 40, "2001:db8::/64": 7})
         b.watch({"192.0.2.1": 30})
@@ -52,7 +52,7 @@ async def test_nodes_add_up_what_the_others_tell(redis_server: RealRedis) -> Non
 
 
 @pytest.mark.gen_test
-async def test_of_few_connections_nothing_is_told_and_of_many_addresses_the_largest(
+async def test_only_the_largest_counts_of_connections_are_shared(
     redis_server: RealRedis,
 ) -> None:
     async with counting(redis_server, "a", "b") as (a, b):
@@ -68,7 +68,7 @@ async def test_of_few_connections_nothing_is_told_and_of_many_addresses_the_larg
 
 
 @pytest.mark.gen_test
-async def test_no_address_lies_in_redis_and_what_a_dead_node_told_fades(
+async def test_redis_contains_no_address_and_reports_of_a_dead_node_expire(
     redis_server: RealRedis,
 ) -> None:
     async with counting(redis_server, "a", "b") as (a, b):
@@ -97,6 +97,23 @@ async def test_a_node_alone_or_without_redis_counts_for_itself(redis_server: Rea
         with pytest.raises(StoreUnavailable):
             await a.share()
         assert a.elsewhere("192.0.2.1") == 0
+
+
+@pytest.mark.gen_test
+async def test_without_redis_the_processes_beside_this_one_are_taken_to_have_as_many(
+    redis_server: RealRedis,
+) -> None:
+    async with counting(redis_server, "a") as (a,):
+        of_three = UnjoinedCounts(a._store, a._nodes, MOST, processes=3)
+        of_three.watch({"192.0.2.1": 40})
+        await of_three.share()
+        assert of_three.elsewhere("192.0.2.1") == 0
+        redis_server.kill()
+        await until(lambda: _is_away(a))
+        with pytest.raises(StoreUnavailable):
+            await of_three.share()
+        assert of_three.elsewhere("192.0.2.1") == 80
+        assert of_three.elsewhere("192.0.2.2") == 0
 
 
 def _is_away(counts: UnjoinedCounts) -> bool:

@@ -7,8 +7,9 @@ import msgspec
 
 from handlers.base import BaseHandler
 from handlers.http.oauth import OAuthHandler
-from handlers.http.pages import PAGE_HEADERS
-from services.errors import BadRequest, NotFound, Unauthenticated, Unavailable
+from handlers.http.pages import PageHandler, send_page
+from handlers.page.front_page import signed_in_user, start_of
+from services.errors import BadRequest, NotFound
 from services.native.requests import (
     NativeRequest,
     answer_url,
@@ -29,21 +30,20 @@ class SignInPageHandler(OAuthHandler):
         native = self.read_native()
         if native is None:
             self.next = self._next()
-            if await self._is_signed_in():
+            if await signed_in_user(self) is not None:
                 self.set_status(302)
                 self.go_to(self.next)
                 return
-        self.set_header("Content-Type", "text/html; charset=UTF-8")
-        self.write(
-            self.site.pages.load("sign_in.html").generate(
-                brand=self.site.branding,
-                next=self.next,
-                goes_to=self._elsewhere_shown(),
-                app=None if native is None else shown_target(native.redirect_uri),
-                on_this_machine=native is not None and is_on_this_machine(native.redirect_uri),
-                query="" if native is None else msgspec.json.encode(_query(native)).decode(),
-                cancel="" if native is None else self._cancel(native),
-            )
+        send_page(
+            self,
+            "sign_in.html",
+            start=msgspec.json.encode(await start_of(self, None)).decode(),
+            next=self.next,
+            goes_to=self._elsewhere_shown(),
+            app=None if native is None else shown_target(native.redirect_uri),
+            on_this_machine=native is not None and is_on_this_machine(native.redirect_uri),
+            query="" if native is None else msgspec.json.encode(_query(native)).decode(),
+            cancel="" if native is None else self._cancel(native),
         )
 
     def _next(self) -> str:
@@ -53,17 +53,6 @@ class SignInPageHandler(OAuthHandler):
             return checked_next(asked[0], self.site.origins) if len(asked) == 1 else "/"
         except BadRequest:
             return "/"
-
-    async def _is_signed_in(self) -> bool:
-        """Whether there is a valid access token. The page refreshes an expired one."""
-        token = self.get_cookie(self.site.cookies.access)
-        if not token:
-            return False
-        try:
-            await self.services.admission.identify(self.services.admission.verify(token))
-        except (Unauthenticated, Unavailable):
-            return False
-        return True
 
     def _elsewhere_shown(self) -> str:
         """The host of the next page, if it is of another origin."""
@@ -77,33 +66,23 @@ class SignInPageHandler(OAuthHandler):
         return answer_url(native, issuer, error="access_denied", error_description="cancelled")
 
 
-class SetPasswordPageHandler(BaseHandler):
+class SetPasswordPageHandler(PageHandler):
     """The page of a one-time link. It is the same for all links, because browsers do not send the
     fragment, which has the token; the page's script sends it."""
 
-    def set_default_headers(self) -> None:
-        super().set_default_headers()
-        for name, value in PAGE_HEADERS.items():
-            self.set_header(name, value)
-
     def get(self) -> None:
-        self.set_header("Content-Type", "text/html; charset=UTF-8")
-        self.set_header("Cache-Control", "no-store")
-        self.write(self.site.pages.load("set_password.html").generate(brand=self.site.branding))
+        send_page(self, "set_password.html")
 
     head = get
 
 
-class MailPageHandler(SetPasswordPageHandler):
+class MailPageHandler(PageHandler):
     """The pages around mails: to ask for one, and those that their links open."""
 
-    def get(self, page: str) -> None:  # type: ignore[override]  # the page of its base has no name
-        self.set_header("Content-Type", "text/html; charset=UTF-8")
-        self.set_header("Cache-Control", "no-store")
-        template = self.site.pages.load("mail_page.html")
-        self.write(template.generate(brand=self.site.branding, page=page))
+    def get(self, page: str) -> None:
+        send_page(self, "mail_page.html", page=page)
 
-    head = get  # type: ignore[assignment]  # as above
+    head = get
 
 
 class ThemeHandler(BaseHandler):
