@@ -458,7 +458,7 @@ def test_an_absolute_target_is_served_as_any_other(instance: Usher) -> None:
     # RFC 9112 section 3.2.2: a server has to take it, and its host counts instead of Host.
     native = sign_up(instance)
     with RawClient(instance) as client:
-        client.send(handshake(f"http://127.0.0.1:{door.port}/ws", by_header(native.token)))
+        client.send(handshake(f"http://127.0.0.1:{instance.port}/ws", by_header(native.token)))
         assert client.head().status == 101
     plain = b"GET http://127.0.0.1/healthz HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n"
     assert answer(instance, plain).status == 200
