@@ -111,6 +111,8 @@ export class Api {
   };
   me = () => this.#call('GET', '/api/auth/me');
   sessions = () => this.#call('GET', '/api/sessions');
+  /** Those that ended before their time, with the reason. */
+  endedSessions = () => this.#call('GET', '/api/sessions?ended=true');
   /** @param {string} id */
   endSession = (id) => this.#call('DELETE', `/api/sessions/${encodeURIComponent(id)}`);
   endOtherSessions = () => this.#call('DELETE', '/api/sessions');

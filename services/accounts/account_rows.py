@@ -54,7 +54,7 @@ def say_first(user_id: str) -> None:
     log.warning("user=%s is the administrator: it is the first account of all", user_id)
 
 
-def tell(
+def write_event(
     db: peewee.Database,
     outbox: Outbox,
     type_: EventType,
@@ -92,7 +92,7 @@ def insert_first_or_next(
         return admitted
     # `founder` is unique, so only one of several concurrent sign-ups can be the first.
     User.insert(**values, role="admin", founder=1).execute(db)
-    tell(db, outbox, "user.created", User(**values, role="admin"))
+    write_event(db, outbox, "user.created", User(**values, role="admin"))
     return Admitted("admin")
 
 
@@ -105,7 +105,7 @@ def insert_next(
         peewee.IntegrityError: the address is taken.
     """
     User.insert(**values, role=role).execute(db)
-    tell(db, outbox, "user.created", User(**values, role=role))
+    write_event(db, outbox, "user.created", User(**values, role=role))
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -219,7 +219,7 @@ def delete(db: peewee.Database, user_id: str, outbox: Outbox = NO_OUTBOX) -> Non
     user = lock(db, User.id == user_id, demoting=True)
     if user is not None:
         User.delete().where(User.id == user_id).execute(db)
-        tell(db, outbox, "user.deleted", user)
+        write_event(db, outbox, "user.deleted", user)
 
 
 def change_role(
@@ -241,7 +241,7 @@ def change_role(
         keep_an_admin(db, user)
     User.update({User.role: role, User.role_since: now}).where(User.id == user.id).execute(db)
     user.role = role
-    tell(db, outbox, "user.changed", user, "role")
+    write_event(db, outbox, "user.changed", user, "role")
     return [revocations.record(db, "role", user.id, user.id, "role_changed", role)]
 
 

@@ -106,8 +106,8 @@ def forget_undoing(db: peewee.Database, user_id: str, after: float) -> None:
 def is_reserved(db: peewee.Database, address: str, now: float, but: str = "") -> bool:
     """Whether an address may be brought back to another account than `but`, and so is taken."""
     undo = (AccountLink.purpose == "undo") & (AccountLink.email == address)
-    living = (AccountLink.expires_at > now) & (AccountLink.user != but)
-    return bool(AccountLink.select(AccountLink.hash).where(undo & living).exists(db))
+    active = (AccountLink.expires_at > now) & (AccountLink.user != but)
+    return bool(AccountLink.select(AccountLink.hash).where(undo & active).exists(db))
 
 
 def _taken(

@@ -54,7 +54,7 @@ class Tickets:
     """Issues tickets, and redeems each of them once.
 
     Args:
-        checksums: tell a genuine ticket from others before a look-up.
+        checksums: verify a ticket's checksum before a look-up.
         ttl: lifetime of a ticket in seconds.
     """
 

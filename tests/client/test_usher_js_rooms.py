@@ -1,4 +1,4 @@
-"""static/usher.js in Node: what a page that was away hears afterwards, in order and once."""
+"""static/usher.js in Node: missed messages are delivered in order and once."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def back(client: JsClient, link: Link, scripted: Scripted, *rooms: str) -> Link:
 
 
 def heard(client: JsClient) -> tuple[str, Any]:
-    """The next message that the page is told: its room and what it says."""
-    told = client.next("event", lambda frame: frame["event"] == "message")["detail"]["data"]
-    return told["room"], told["data"]
+    """The next message that the page receives: its room and data."""
+    reported = client.next("event", lambda frame: frame["event"] == "message")["detail"]["data"]
+    return reported["room"], reported["data"]
 
 
 def page(*numbers: int, room: str = ROOM, complete: bool = True, more: bool = False) -> Any:
@@ -108,7 +108,7 @@ def test_what_is_read_before_it_comes_live_comes_once(node: Node, scripted: Scri
     client.result("close")
 
 
-def test_ids_are_told_apart_and_never_compared(node: Node, scripted: Scripted) -> None:
+def test_ids_are_compared_for_equality_only(node: Node, scripted: Scripted) -> None:
     """A log that has begun anew may give ids below those of before."""
     client, link = opened(node, scripted, ROOM)
     for message_id in ("5-0", "another-kind-of-id", "1-1"):
@@ -217,7 +217,7 @@ def test_a_server_that_takes_one_room_at_a_time_is_asked_so(node: Node, scripted
     client.result("close")
 
 
-def test_reading_makes_way_where_the_rate_is_reached(node: Node, scripted: Scripted) -> None:
+def test_reading_yields_when_the_rate_is_reached(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
     link.refuse(link.next("history"), "rate_limited")
@@ -279,7 +279,9 @@ def test_the_session_follows_the_rights(node: Node, scripted: Scripted) -> None:
     client.result("close")
 
 
-def test_the_session_follows_where_the_page_goes(node: Node, scripted: Scripted) -> None:
+def test_the_session_has_the_rooms_that_the_page_joins_and_leaves(
+    node: Node, scripted: Scripted
+) -> None:
     client, link = opened(node, scripted, ROOM)
     call = client.call("request", event="leave", data={"room": ROOM})
     link.reply(link.next("leave"), {"room": ROOM})
@@ -329,7 +331,9 @@ def test_a_room_that_is_new_is_not_asked_for(node: Node, scripted: Scripted) -> 
     assert [frame["event"] for frame in list(link.frames.queue)] in ([], ["history"])
 
 
-def test_a_window_that_was_left_is_told_as_a_gap(node: Node, scripted: Scripted) -> None:
+def test_a_log_that_no_longer_has_the_last_message_is_reported_as_a_gap(
+    node: Node, scripted: Scripted
+) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
     link.reply(link.next("history"), per_room(tea=page(8, 9, complete=False)))
@@ -338,7 +342,7 @@ def test_a_window_that_was_left_is_told_as_a_gap(node: Node, scripted: Scripted)
     client.result("close")
 
 
-def test_a_gap_that_the_server_tells_is_told_and_what_comes_behind_it_is_not_old(
+def test_a_gap_from_the_server_is_reported_and_later_messages_are_delivered(
     node: Node, scripted: Scripted
 ) -> None:
     """The log began anew: its ids may begin further back."""
@@ -394,7 +398,8 @@ def test_a_room_that_was_entered_later_is_caught_up_on_as_well(
     client.result("close")
 
 
-def test_a_log_that_cannot_be_read_now_is_told_as_a_gap(node: Node, scripted: Scripted) -> None:
+@pytest.mark.slow
+def test_a_log_that_cannot_be_read_is_reported_as_a_gap(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link = back(client, link, scripted, ROOM)
     link.say("message", message(5))
@@ -404,7 +409,7 @@ def test_a_log_that_cannot_be_read_now_is_told_as_a_gap(node: Node, scripted: Sc
     client.result("close")
 
 
-def test_another_user_is_told_nothing_of_the_one_before(node: Node, scripted: Scripted) -> None:
+def test_another_user_gets_no_state_of_the_previous_one(node: Node, scripted: Scripted) -> None:
     client, link = opened(node, scripted, ROOM)
     link.drop()
     client.state("waiting")
@@ -475,7 +480,7 @@ def take_away(js: JsClient, server: Usher, client: Client) -> None:
         assert js.state("closed")["code"] == 4409
 
 
-def test_a_page_that_was_away_hears_everything_once_from_a_real_server(
+def test_a_page_that_reconnects_receives_every_message_once_from_a_real_server(
     database_kind: str, node: Node
 ) -> None:
     with usher(database_kind, MESSAGE_RATE=1000) as server:
@@ -507,7 +512,9 @@ def _nothing_from_without_the_right(
     assert heard(js)[1] == 1001
 
 
-def test_a_real_window_that_was_left_is_told_as_a_gap(database_kind: str, node: Node) -> None:
+def test_a_real_log_that_no_longer_has_the_last_message_is_reported_as_a_gap(
+    database_kind: str, node: Node
+) -> None:
     with usher(database_kind, HISTORY_MESSAGES=10, MESSAGE_RATE=1000) as server:
         ann = sign_up(server)
         room = channel(ann)
@@ -526,6 +533,7 @@ def test_a_real_window_that_was_left_is_told_as_a_gap(database_kind: str, node: 
         js.result("close")
 
 
+@pytest.mark.slow
 def test_a_page_whose_node_is_killed_continues_when_it_is_back(
     database_kind: str, node: Node
 ) -> None:

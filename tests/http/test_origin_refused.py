@@ -1,4 +1,4 @@
-"""A refused origin: one line in the log says how to allow it, and the answer says to look there."""
+"""A refused origin: one log line names the setting, and the response refers to the log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lines(server: Usher, origin: str) -> list[str]:
     return [line for line in server.output if repr(origin) in line]
 
 
-def test_a_page_of_a_foreign_origin_is_told_where_to_look(door: Usher) -> None:
+def test_the_refusal_of_a_foreign_origin_names_the_setting(door: Usher) -> None:
     origin = "https://one.example"
     answer = Client(door).post("/api/auth/signup", BODY, Origin=origin)
     assert (answer.status, answer.body["code"]) == (403, "origin_refused")

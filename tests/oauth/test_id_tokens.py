@@ -1,4 +1,4 @@
-"""What a provider signs: whatever is wrong with it is refused, and what is only odd is taken."""
+"""ID tokens and logout tokens: invalid ones are refused, unusual ones accepted."""
 
 from __future__ import annotations
 
@@ -92,15 +92,15 @@ def test_each_fault_of_an_id_token_is_refused(fault: str, algorithm: Algorithm) 
         with pytest.raises(SignInRefused) as caught:
             exchanged(oidc(op))
         assert refused(caught).startswith(("ID token", "token"))
-        assert op.count("strangers_jwks") == 0, "nobody fetches what a token names"
+        assert op.count("foreign_jwks") == 0, "nobody fetches what a token names"
 
 
 @pytest.mark.parametrize("algorithm", get_args(Algorithm))
 @pytest.mark.parametrize("quirk", sorted(ID_TOKEN_QUIRKS))
 def test_each_quirk_of_an_id_token_is_accepted(quirk: str, algorithm: Algorithm) -> None:
     with provider(id_token=quirk, algorithm=algorithm) as op:
-        person, _ = exchanged(oidc(op))
-        assert person.subject == op.user["sub"]
+        profile, _ = exchanged(oidc(op))
+        assert profile.subject == op.user["sub"]
 
 
 @pytest.mark.parametrize("fault", sorted(TENANT_FAULTS))
@@ -117,8 +117,8 @@ def test_a_key_rotated_between_the_code_and_the_token_is_found_in_the_same_sign_
     one = oidc(op)
     exchanged(one)
     op.misbehave(id_token="key_rotated")
-    person, _ = exchanged(one)
-    assert person.subject == op.user["sub"]
+    profile, _ = exchanged(one)
+    assert profile.subject == op.user["sub"]
     assert op.count("jwks") == 2
 
 
@@ -189,7 +189,7 @@ def test_an_id_token_has_no_type_of_its_own(op: Provider, typ: object) -> None:
 
 
 @pytest.mark.parametrize("typ", ["logout+jwt", "at+jwt", "application/at+jwt", 7, None, ["JWT"]])
-def test_what_has_one_is_no_id_token(op: Provider, typ: object) -> None:
+def test_a_token_of_another_typ_is_not_an_id_token(op: Provider, typ: object) -> None:
     with pytest.raises(SignInRefused) as caught:
         verified(op, signed(op, {"typ": typ}))
     assert "typ" in refused(caught)
@@ -399,7 +399,7 @@ def test_each_forgery_is_refused_whatever_the_provider_says_it_signs_with(
         with pytest.raises(SignInRefused) as caught:
             check()
         refused(caught)
-    assert op.count("strangers_jwks") == 0
+    assert op.count("foreign_jwks") == 0
 
 
 PRIVATE = "9188040d-6c67-4c5b-b112-36a304b66dad"
@@ -555,13 +555,11 @@ def test_each_forged_logout_token_is_refused(
     with pytest.raises(SignInRefused) as caught:
         heard(signed_in, signed_in.logout_token(signer=signer), untyped)
     refused(caught)
-    assert signed_in.count("strangers_jwks") == 0
+    assert signed_in.count("foreign_jwks") == 0
 
 
 @pytest.mark.parametrize("typ", ["logout+jwt", "Logout+JWT", "application/logout+jwt"])
-def test_the_type_of_a_logout_token_may_be_written_in_two_ways(
-    signed_in: Provider, typ: str
-) -> None:
+def test_the_type_of_a_logout_token_has_two_spellings(signed_in: Provider, typ: str) -> None:
     assert heard(signed_in, signed_in.logout_token(header={"typ": typ})).sid == signed_in.sid
 
 
@@ -583,7 +581,7 @@ def test_another_type_is_refused_even_then(signed_in: Provider, typ: object) -> 
     assert "typ" in refused(caught)
 
 
-def test_an_id_token_does_not_pass_for_a_logout_token_nor_the_other_way_round(
+def test_id_tokens_and_logout_tokens_are_not_interchangeable(
     signed_in: Provider,
 ) -> None:
     for untyped in (False, True):
@@ -596,7 +594,7 @@ def test_an_id_token_does_not_pass_for_a_logout_token_nor_the_other_way_round(
 
 
 @pytest.mark.parametrize("length", [256, 304, 10_000])
-def test_long_names_of_sessions_and_tokens_are_accepted_and_told_apart(
+def test_long_names_of_sessions_and_tokens_are_accepted_and_distinguished(
     op: Provider, length: int
 ) -> None:
     # idpyoidc's have 304 characters and more.

@@ -1,4 +1,4 @@
-"""The store over a real Redis Cluster: splitting, redirections, fail-over."""
+"""The store over a real Redis Cluster: splitting, redirections, failover."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_a_moved_slot_is_followed_and_nothing_is_done_twice(
     run(work())
 
 
-def test_a_slot_on_its_way_is_asked_at_both_ends(
+def test_a_migrating_slot_is_queried_at_both_ends(
     three: Cluster, moving: tuple[Server, Server]
 ) -> None:
     source, target = moving
@@ -262,7 +262,7 @@ def test_a_slot_on_its_way_is_asked_at_both_ends(
     run(work())
 
 
-def test_a_slot_on_its_way_to_a_new_node_is_found_there() -> None:
+def test_a_slot_migrating_to_a_new_node_is_found_there() -> None:
     async def work(made: Cluster, new: Server) -> None:
         source, _ = owner(made)
         async with connected(made.url) as store:
@@ -343,7 +343,7 @@ async def subscribed(bus: RedisBus, room: str) -> None:
 
 
 class Heard:
-    """A listener that keeps what it is told."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -380,6 +380,7 @@ def test_messages_reach_a_subscription_on_any_node(three: Cluster) -> None:
     run(work())
 
 
+@pytest.mark.slow
 def test_a_dead_master_is_replaced_without_a_restart() -> None:
     async def work(made: Cluster, replica: Server) -> None:
         dying = made.masters[0]
@@ -437,6 +438,7 @@ def test_tls_is_spoken_to_every_node(tmp_path: Path) -> None:
 # A whole server
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_usher_runs_on_a_cluster(database_kind: str, three: Cluster) -> None:
     with usher(database_kind, REDIS_URL=three.url) as server:

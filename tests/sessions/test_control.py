@@ -1,4 +1,4 @@
-"""What nodes tell each other over a real Redis, and what becomes of it when it is lost."""
+"""Messages between nodes over a real Redis, also when Redis is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OTHER = Revocation("role", "bob", "bob", "role_changed", 2.5, 8, "admin")
 
 
 class Noting:
-    """What a node was told, in place of its revocations."""
+    """Records the messages to a node, in place of its revocations."""
 
     def __init__(self, parts: Parts, closes: int = 0) -> None:
         self.heard: list[Revocation] = []
@@ -63,7 +63,7 @@ def listening(redis: RealRedis) -> set[str]:
 
 
 @pytest.mark.gen_test
-async def test_what_one_node_publishes_every_other_hears_and_not_itself(
+async def test_messages_of_a_node_reach_every_other_node_and_not_itself(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b", "c") as parts:
@@ -76,7 +76,7 @@ async def test_what_one_node_publishes_every_other_hears_and_not_itself(
 
 
 @pytest.mark.gen_test
-async def test_publishing_to_nobody_is_no_fault(database_url: str) -> None:
+async def test_publishing_to_an_empty_room_succeeds(database_url: str) -> None:
     async with node(database_url) as parts:
         noting = Noting(parts)
         assert await parts.control.publish([ENTRY]) is True
@@ -86,7 +86,7 @@ async def test_publishing_to_nobody_is_no_fault(database_url: str) -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_node_to_which_nothing_listens_yet_hears_without_harm() -> None:
+async def test_messages_before_a_listener_is_set_do_no_harm() -> None:
     bus = MemoryBus(10, 60.0)
     rooms = Rooms(bus, as_event=lambda kept: kept.body)
     control, teller = (Control(bus, rooms, name, Metrics()) for name in ("a", "b"))
@@ -97,9 +97,7 @@ async def test_a_node_to_which_nothing_listens_yet_hears_without_harm() -> None:
 
 
 @pytest.mark.gen_test
-async def test_a_node_acts_upon_what_it_hears_once(
-    database_url: str, redis_server: RealRedis
-) -> None:
+async def test_a_node_applies_each_message_once(database_url: str, redis_server: RealRedis) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
         login = await a.signed_in()
         peer = await open_socket(b, login)
@@ -159,7 +157,7 @@ async def test_news_that_were_missed_are_followed_from_where_the_node_stopped(
 
 
 @pytest.mark.gen_test
-async def test_without_redis_a_node_says_that_the_others_were_not_told(
+async def test_without_redis_the_acknowledgement_says_that_other_nodes_are_unknown(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as (a, b):
@@ -176,7 +174,7 @@ async def test_without_redis_a_node_says_that_the_others_were_not_told(
 
 
 @pytest.mark.gen_test
-async def test_a_node_that_starts_without_redis_hears_once_it_is_there(
+async def test_a_node_that_starts_without_redis_subscribes_once_it_is_available(
     database_url: str, redis_server: RealRedis
 ) -> None:
     redis_server.kill()
@@ -211,10 +209,10 @@ async def test_news_hold_ids_and_no_address(database_url: str, redis_server: Rea
     async with nodes(database_url, redis_server, "a") as (a,):
         login = await a.signed_in()
         await a.session_ends.end(login.user.id, login.claims.sid, "logout", login.claims.jti)
-        told = str(redis_server.ask("XRANGE", log_key(CONTROL_ROOM), "-", "+"))
-        assert login.claims.sid in told
+        reported = str(redis_server.ask("XRANGE", log_key(CONTROL_ROOM), "-", "+"))
+        assert login.claims.sid in reported
         for secret in (login.user.email, "@", login.access_token.reveal(), "Ada"):
-            assert secret not in told
+            assert secret not in reported
 
 
 # ---- acknowledgements ----------------------------------------------------------------------
@@ -233,7 +231,7 @@ async def test_every_node_says_how_many_sockets_it_has_closed(
 
 
 @pytest.mark.gen_test
-async def test_who_is_silent_is_missing_after_the_time_and_nobody_waits_longer(
+async def test_a_silent_node_is_missing_after_the_timeout(
     database_url: str, redis_server: RealRedis
 ) -> None:
     async with nodes(database_url, redis_server, "a", "b") as parts:

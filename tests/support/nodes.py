@@ -116,7 +116,7 @@ def again(server: Usher, email: str, **options: Any) -> Client:
 
 
 def channel(owner: Client, *members: Client, right: str = "write", private: bool = True) -> str:
-    """A new channel; gives its room."""
+    """A new channel; returns its room."""
     answer = owner.post("/api/channels", {"name": "tea", "private": private})
     assert answer.status == 201, answer
     room = f"channel:{answer.body['id']}"

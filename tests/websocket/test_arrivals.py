@@ -157,7 +157,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_ways_say_the_same(
+def test_both_paths_have_the_same_result(
     door: Usher, ada: Client, requests: dict[str, Request], name: str
 ) -> None:
     assert set(NAMES) == set(requests)
@@ -289,7 +289,7 @@ async def test_everything_else_is_left_to_tornado_unread(database_url: str, sent
 
 @on_sqlite
 @pytest.mark.gen_test
-async def test_who_speaks_a_little_later_goes_where_the_first_bytes_say(database_url: str) -> None:
+async def test_a_slow_first_request_is_dispatched_by_its_first_bytes(database_url: str) -> None:
     async with door_of(database_url) as door:
         late, other, gone = door.arrive(), door.arrive(), door.arrive()
         assert door.to_tornado == []
@@ -308,7 +308,7 @@ async def test_who_speaks_a_little_later_goes_where_the_first_bytes_say(database
 
 @on_sqlite
 @pytest.mark.gen_test
-async def test_who_says_nothing_is_left_to_tornado_which_knows_how_long_that_may_last(
+async def test_a_silent_connection_is_passed_to_tornado_and_its_timeout(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SILENCE_SECONDS", 0.05)
@@ -340,7 +340,7 @@ async def test_a_connection_counts_for_its_address_until_it_has_joined(database_
 
 @on_sqlite
 @pytest.mark.gen_test
-async def test_a_stop_closes_who_said_nothing_and_answers_who_is_being_looked_at(
+async def test_a_stop_closes_silent_connections_and_answers_pending_checks(
     database_url: str,
 ) -> None:
     async with door_of(database_url) as door:
@@ -354,7 +354,7 @@ async def test_a_stop_closes_who_said_nothing_and_answers_who_is_being_looked_at
 
 @on_sqlite
 @pytest.mark.gen_test
-async def test_who_leaves_while_their_credential_is_looked_at_has_not_joined(
+async def test_a_connection_closed_during_the_credential_check_does_not_join(
     database_url: str,
 ) -> None:
     async with door_of(database_url) as door:

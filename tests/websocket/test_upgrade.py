@@ -213,9 +213,7 @@ def test_a_second_origin_does_not_hide_the_first(door: Usher) -> None:
 
 
 @pytest.mark.parametrize("name", ["Host", "X-Forwarded-Host", "Forwarded", "X-Original-Host"])
-def test_what_a_unauthenticated_client_says_of_the_host_makes_no_origin_own(
-    door: Usher, name: str
-) -> None:
+def test_a_forged_host_header_makes_no_origin_own(door: Usher, name: str) -> None:
     value = "host=evil.example;proto=https" if name == "Forwarded" else "evil.example"
     for origin in ("https://evil.example", "http://evil.example"):
         headers = [("Origin", origin), (name, value), ("X-Forwarded-Proto", "https")]
@@ -408,15 +406,15 @@ def test_the_explicit_credential_is_the_one_that_counts(door: Usher) -> None:
 def test_an_explicit_credential_with_the_cookie_of_another_session_closes_with_4400(
     door: Usher, ada: Client, ada_in_a_browser: Client
 ) -> None:
-    stranger = sign_up(door, browser=True)
-    for other in (ada_in_a_browser, stranger):  # the same user's other session, and another user
+    other_user = sign_up(door, browser=True)
+    for other in (ada_in_a_browser, other_user):  # the same user's other session, and another user
         cookie = by_cookie(other)
         assert closing(door, cookie + by_header(ada.token)) == BAD_REQUEST
         assert closing(door, cookie + by_subprotocol(ada.token)) == BAD_REQUEST
         assert closing(door, cookie, f"/ws?ticket={ada.ticket()}") == BAD_REQUEST
 
 
-def test_an_old_cookie_still_tells_whose_it_was(
+def test_an_expired_cookie_still_identifies_its_user(
     door: Usher, ada: Client, ada_in_a_browser: Client
 ) -> None:
     def with_cookie(token: str | None) -> list[tuple[str, str]]:
@@ -441,7 +439,7 @@ def test_two_sessions_do_not_replace_the_holder_of_a_token(
 # ---- no handshake ----------------------------------------------------------------------------
 
 
-def test_a_plain_get_is_told_to_upgrade(door: Usher) -> None:
+def test_a_plain_get_is_answered_upgrade_required(door: Usher) -> None:
     response = answer(door, handshake(drop=("Upgrade", "Connection")))
     assert (response.status, response.problem["code"]) == (426, "upgrade_required")
     assert response.headers["upgrade"] == "websocket"
@@ -478,7 +476,7 @@ def test_a_head_request_gets_the_same_without_a_body(door: Usher) -> None:
 
 
 @pytest.mark.parametrize("version", ["0", "8", "14", "13.0", "thirteen"])
-def test_another_version_of_websocket_is_told_which_one_is_spoken(
+def test_another_version_of_websocket_is_answered_with_the_supported_one(
     door: Usher, version: str
 ) -> None:
     response = refused(door, [("Sec-WebSocket-Version", version)])
@@ -487,7 +485,7 @@ def test_another_version_of_websocket_is_told_which_one_is_spoken(
 
 
 @pytest.mark.parametrize("key", ["", "short", KEY[:-1], "A" * 24, "!" * 24, KEY * 20])
-def test_a_bad_key_is_refused(door: Usher, key: str) -> None:
+def test_an_invalid_key_is_refused(door: Usher, key: str) -> None:
     assert refused(door, [("Sec-WebSocket-Key", key)]).status == 400
 
 
@@ -536,7 +534,7 @@ def test_nothing_beside_the_address_is_a_socket(door: Usher, target: str) -> Non
         assert client.response().status == 404
 
 
-def test_a_good_credential_does_not_open_a_socket_by_a_bad_handshake(
+def test_a_valid_credential_does_not_open_a_socket_by_an_invalid_handshake(
     door: Usher, ada: Client
 ) -> None:
     ticket = ada.ticket()
@@ -613,8 +611,9 @@ def test_a_socket_may_come_behind_a_request_on_the_same_connection(
 # ---- nothing to check against ----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @on_postgresql  # SQLite's file does not go away
-def test_with_no_store_to_check_against_nobody_is_let_in(database_kind: str) -> None:
+def test_without_a_store_no_join_is_admitted(database_kind: str) -> None:
     redis, postgres = RealRedis(), postgres_server()
     with usher(database_kind, REDIS_URL=redis.url, JWT_SECRETS=SECRET) as server:
         native, browser = sign_up(server), sign_up(server, browser=True)
@@ -629,7 +628,7 @@ def test_with_no_store_to_check_against_nobody_is_let_in(database_kind: str) -> 
             assert closing(server, by_cookie(browser)) == UNAVAILABLE
             then = event("user-join", None, {"auth": {"token": native.token}})
             assert closing(server, then=then) == UNAVAILABLE
-            # What needs no store is still told apart.
+            # Checks that need no store still have their own errors.
             assert refused(server, by_header("rubbish")).status == 401
             assert closing(server, by_subprotocol(expired(native.token))) == EXPIRED
         finally:

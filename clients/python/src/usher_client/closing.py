@@ -11,7 +11,7 @@ C = TypeVar("C", bound="HttpOwner")
 
 
 class HttpOwner:
-    """An object with its own connections. Close it, or use it with `async with`."""
+    """An object with its own connections. Close it, or use it in `async with`."""
 
     _http: Http
 
@@ -27,5 +27,5 @@ class HttpOwner:
         await self.close()
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._http.close()
