@@ -40,7 +40,6 @@ from services.rooms.channel_rows import (
     is_member,
     list_channels,
     lock_for,
-    named,
     older_than,
     readable,
     set_member,
@@ -141,8 +140,8 @@ class Channels:
             BadRequest: `after` is not such a cursor.
         """
         # One more than requested shows whether this is the last page.
-        wanted = older_than(after) & named(words)
-        items = await self._database.run(list_channels, user_id, wanted, limit + 1)
+        wanted = older_than(after)
+        items = await self._database.run(list_channels, user_id, wanted, limit + 1, words)
         page = items[:limit]
         return page, cursor_of(page[-1]) if len(items) > limit else None
 
