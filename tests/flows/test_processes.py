@@ -136,8 +136,8 @@ async def test_a_user_on_both_processes_is_present_once_and_receives_every_messa
                 {"id": ada.user["id"], "name": "Ada"}
             ]
         said = await ask(opened[0], "message", {"room": room, "data": "tea"})
-        heard = await asyncio.gather(*(event(socket, "message") for socket in opened[1:]))
-        assert {message["id"] for message in heard} == {said["data"]["id"]}
+        received = await asyncio.gather(*(event(socket, "message") for socket in opened[1:]))
+        assert {message["id"] for message in received} == {said["data"]["id"]}
 
 
 @pytest.mark.gen_test(timeout=60)

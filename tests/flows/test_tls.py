@@ -1,4 +1,4 @@
-"""TLS in the process: https and wss from one server, with a certificate that can be renewed."""
+"""TLS in the process: https and wss from one server, with renewable certificates."""
 
 from __future__ import annotations
 
@@ -125,6 +125,7 @@ def handshake_with(server: Usher, version: ssl.TLSVersion) -> str | None:
         return tls.version()
 
 
+@pytest.mark.slow
 def test_a_handshake_that_stands_still_ends_in_time(server: Usher) -> None:
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as silent:
         silent.settimeout(PATIENCE)
@@ -157,6 +158,7 @@ def test_a_handshake_may_come_a_byte_at_a_time(server: Usher) -> None:
     assert tls.version() == "TLSv1.3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [False, True], ids=["silent", "half a client hello"])
 def test_half_open_handshakes_of_one_address_keep_no_other_out_and_end(
     pair: tuple[Path, Path], begun: bool
