@@ -15,7 +15,7 @@ PYTEST_ARGS ?= -n auto --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run run-tls run-with-idp test test-slow test-providers conformance soak fuzz lint format bench clean redis chromium proxies
+.PHONY: help run run-tls run-with-idp test test-slow test-providers conformance soak fuzz lint format bench instructions clean redis chromium proxies valgrind
 
 help:
 	@echo "make run           start the server          ARGS='--port 9000'"
@@ -30,6 +30,7 @@ help:
 	@echo "make lint          ruff and mypy"
 	@echo "make format        format the code"
 	@echo "make bench         run the benchmarks   ARGS=…"
+	@echo "make instructions  compare instructions a join and a message with the recorded ones   ARGS=…"
 	@echo "make clean         remove .venv and caches, but not data/ and data-practice/"
 
 run: $(VENV)/.runtime redis
@@ -74,6 +75,10 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev redis
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# One to two minutes. New figures: ARGS='--write --reason "why"'.
+instructions: $(VENV)/.dev redis valgrind
+	$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(FUZZ_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
@@ -123,15 +128,26 @@ redis: $(VENV)/.runtime
 	  echo "usher: no redis-server here: install redis-server or valkey-server, or set USHER_REDIS_URL" >&2; \
 	fi
 
-# For the browser tests. Without it they are skipped and say so.
+# For the browser tests. Without it they are skipped and say so. The one without windows needs
+# three fifths of the CPU time; some distributions package only the whole browser.
 chromium:
-	@if command -v chromium >/dev/null; then :; \
+	@if command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -y -qq --no-install-recommends chromium \
+	  export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; \
+	  apt-get install -y -qq --no-install-recommends chromium-headless-shell 2>/dev/null \
+	    || apt-get install -y -qq --no-install-recommends chromium \
 	    || echo "usher: chromium could not be installed; the browser tests are skipped" >&2; \
 	else \
 	  echo "usher: no chromium here; the browser tests are skipped (apt-get install chromium)" >&2; \
+	fi
+
+valgrind:
+	@if command -v valgrind >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends valgrind; \
+	else \
+	  echo "usher: no valgrind here; make instructions needs it (apt-get install valgrind)" >&2; \
 	fi
 
 # For the tests of docs/proxies and of poolers. Without them these are skipped and say so. Debian starts

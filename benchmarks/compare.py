@@ -90,9 +90,9 @@ def by_subprotocol(address: Address, tokens: list[str]) -> None:
     visit(address, upgrades, b'"joined"', LANES)
 
 
-def by_user_join(address: Address, tokens: list[str]) -> None:
+def by_user_join(address: Address, tokens: list[str], lanes: int = LANES) -> None:
     """Join with a token in the first frame."""
-    waiting, reactor, running = iter(tokens), Reactor(), LANES
+    waiting, reactor, running = iter(tokens), Reactor(), lanes
 
     def next_one() -> None:
         nonlocal running
@@ -103,7 +103,7 @@ def by_user_join(address: Address, tokens: list[str]) -> None:
             _Guest(reactor, address, token, next_one)
 
     try:
-        for _ in range(LANES):
+        for _ in range(lanes):
             next_one()
         reactor.run_until(lambda: not running, 120, "joins")
     finally:

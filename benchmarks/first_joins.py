@@ -40,14 +40,17 @@ Person = dict[str, str]
 """The claims of somebody's tokens that differ: `sub` and `sid`."""
 
 
-def copies(subject: Subject, login: Login, count: int) -> list[Person]:
-    """Copy an account and its login session, whatever columns this version has."""
+def copies(folder: Path, login: Login, count: int) -> list[Person]:
+    """Copy an account and its login session, whatever columns this version has.
+
+    `folder`: the data folder.
+    """
     body = login.access_token.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     people = [
         {"sub": secrets.token_urlsafe(16), "sid": secrets.token_urlsafe(16)} for _ in range(count)
     ]
-    database = sqlite3.connect(subject.folder / DATABASE_FILE, timeout=30)
+    database = sqlite3.connect(folder / DATABASE_FILE, timeout=30)
     with closing(database), database:
         user = row(database, "SELECT * FROM users WHERE id = ?", claims["sub"])
         session = row(database, "SELECT * FROM login_sessions WHERE id = ?", claims["sid"])
@@ -118,7 +121,9 @@ def main() -> None:
         subjects = []
         for name, _, folder in (tree.partition("=") for tree in chosen.trees):
             subject = start(stack, name, Path(folder), secret)
-            subjects.append((subject, copies(subject, subject.logins[ORDINARY], chosen.people)))
+            subjects.append(
+                (subject, copies(subject.folder, subject.logins[ORDINARY], chosen.people))
+            )
         stack.enter_context(machine.working_on(machine.pick_cores().load))
         for number in range(chosen.rounds):
             for subject, people in subjects if number % 2 else reversed(subjects):

@@ -50,17 +50,21 @@ def bare_command() -> list[str]:
 
 @contextmanager
 def running(
-    command: list[str], environment: Mapping[str, str], cores: machine.Cores | None
+    command: list[str],
+    environment: Mapping[str, str],
+    cores: machine.Cores | None,
+    tree: Path = ROOT,
 ) -> Iterator[Server]:
     """Run a server until the block ends.
 
     With ``cores`` the server has its core for itself and its embedded Redis lives on the load's
     core; without, both may use the whole machine (for preparations that are not measured).
+    ``tree``: the worktree that the command is run in.
     """
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=tree,
             env=_environment(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,

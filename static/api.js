@@ -111,6 +111,8 @@ export class Api {
   };
   me = () => this.#call('GET', '/api/auth/me');
   sessions = () => this.#call('GET', '/api/sessions');
+  /** Those that ended before their time, with the reason. */
+  endedSessions = () => this.#call('GET', '/api/sessions?ended=true');
   /** @param {string} id */
   endSession = (id) => this.#call('DELETE', `/api/sessions/${encodeURIComponent(id)}`);
   endOtherSessions = () => this.#call('DELETE', '/api/sessions');
@@ -122,6 +124,10 @@ export class Api {
     async (methods) => methods.length > 0 && this.confirm(methods));
   /** @param {string} provider */
   unlink = (provider) => this.#call('DELETE', `/api/oauth/accounts/${provider}`);
+
+  /** Any other call of an area.  @param {string} method  @param {string} path
+   *  @param {object} [body]  @returns {Promise<any>} */
+  call = (method, path, body) => this.#call(method, path, body);
 
   /** The second step of a sign-in; the page sets it.
    *  @type {(challenge: string, methods: string[]) => Promise<any>} */

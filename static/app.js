@@ -26,6 +26,7 @@ export class App {
 
   /** Who is signed in: `{id, email, name, role}`.  @type {any} */ user = null;
   /** The provider that this session came of, or ''; '' also while that is not known. */ provider = '';
+  /** Whether the user has just made the first account of all. */ isFirst = false;
   /** How the address ended when the page was opened. */ arrivedWith = '';
   /** The last frames both ways, oldest first, secrets masked.  @type {PassedFrame[]} */ frames = [];
 
@@ -36,7 +37,10 @@ export class App {
     this.providers = new Providers(this.api, { next: '/' }, start.providers);
     const dialog = new StepUpDialog(this.api, this.providers);
     this.api.confirm = (methods) => dialog.ask(methods);
-    this.door = new Door(this.api, { next: '/' }, ({ user }) => this.#showSignedIn(user, true));
+    this.door = new Door(this.api, { next: '/' }, ({ user }) => {
+      this.isFirst = start.is_first && user.role === 'admin';
+      this.#showSignedIn(user, true);
+    });
     this.areas = new Areas(this, byId('signed-in'), byId('areas'));
     new ConnectionView(this.client);
     this.client.addEventListener('state', (/** @type {any} */ { detail }) => this.#onState(detail));
@@ -119,6 +123,7 @@ export class App {
     keepHint(true);
     this.user = user;
     this.door.hide();
+    this.door.settle();
     for (const id of ['loading', 'notice']) byId(id).hidden = true;
     for (const id of ['account', 'signed-in']) byId(id).hidden = false;
     setText(byId('account-name'), user.name);

@@ -40,7 +40,8 @@ export class Door {
 
   /** Shows the form that the address asks for.  @param {boolean} focus the user asked for it */
   show(focus) {
-    const which = location.hash === '#sign-up' ? 'sign-up' : 'sign-in';
+    const first = document.querySelector('.welcome') && location.hash !== '#sign-in';
+    const which = first || location.hash === '#sign-up' ? 'sign-up' : 'sign-in';
     for (const id of ['sign-in', 'sign-up']) byId(id).hidden = id !== which;
     const title = byId(`${which}-title`);
     document.title = `${title.textContent} · ${this.name}`;
@@ -50,6 +51,12 @@ export class Door {
   hide() {
     for (const id of ['sign-in', 'sign-up']) byId(id).hidden = true;
     this.reset();
+  }
+
+  /** There is somebody now: the next account is one like others. */
+  settle() {
+    document.querySelector('.welcome')?.remove();
+    setText(byId('sign-up-title'), 'Create an account');
   }
 
   /** Empties the forms, passwords first of all. */

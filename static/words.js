@@ -67,6 +67,28 @@ export function goodbye(reason, provider) {
     text: 'Your sign-in has run out or is not valid any more.' };
 }
 
+/** @type {Record<string, string>} by the reason that the server keeps */
+const ENDS = {
+  signed_out: 'Signed out on another device',
+  signed_out_by_admin: 'Signed out by an administrator',
+  logout: 'Signed out here',
+  password_changed: 'Signed out by a new password',
+  password_reset: 'Signed out by a new password',
+  session_limit: 'Made way for a newer sign-in',
+  refresh_reuse: 'Ended: its token was used twice',
+  unlinked: 'Its linked account was unlinked',
+  disabled: 'The account was disabled',
+  role_changed: 'Ended as your role changed',
+  email_verified: 'Ended when the address was confirmed',
+  provider_logout: 'Signed out at the provider',
+  provider_session_ended: 'Signed out at the provider',
+};
+
+/** What ended a session.  @param {string} reason  @returns {string} */
+export function endText(reason) {
+  return ENDS[reason] ?? `Ended: ${reason.replaceAll('_', ' ')}`;
+}
+
 const BY_PROVIDER = 'oauth:';
 
 /** @param {string} [method] of a login session

@@ -38,13 +38,15 @@ class Start(msgspec.Struct, frozen=True):
 class FrontPageHandler(PageHandler):
     async def get(self) -> None:
         user = await signed_in_user(self)
-        send_page(self, "index.html", user=user, start=await start_of(self, user))
+        start = await start_of(self, user)
+        shown = msgspec.json.encode(start).decode()
+        send_page(self, "index.html", user=user, start=shown, is_first=start.is_first)
 
     head = get
 
 
-async def start_of(handler: BaseHandler, user: Profile | None) -> str:
-    """The JSON of a page's Start."""
+async def start_of(handler: BaseHandler, user: Profile | None) -> Start:
+    """What a page brings along. `user`: who is signed in."""
     rules = handler.services.registration.rules
     ways = [
         Way(provider.name, provider.title, f"/oauth/{provider.name}/login")
@@ -54,7 +56,7 @@ async def start_of(handler: BaseHandler, user: Profile | None) -> str:
         is_first, mode = not await rules.is_anybody(), await rules.mode_now()
     except Unavailable:  # the forms say what is wrong
         is_first, mode = False, "open"
-    return msgspec.json.encode(Start(user, mode, is_first, ways)).decode()
+    return Start(user, mode, is_first, ways)
 
 
 async def signed_in_user(handler: BaseHandler) -> Profile | None:

@@ -37,7 +37,7 @@ class SignInPageHandler(OAuthHandler):
         send_page(
             self,
             "sign_in.html",
-            start=await start_of(self, None),
+            start=msgspec.json.encode(await start_of(self, None)).decode(),
             next=self.next,
             goes_to=self._elsewhere_shown(),
             app=None if native is None else shown_target(native.redirect_uri),

@@ -88,6 +88,12 @@ def cursor_of(item: ChannelItem) -> str:
     return f"{item.created_at!r}~{item.id}"
 
 
+def named(words: str) -> Any:
+    """The condition that a channel has `words` in its name; any channel if they are empty. Case
+    counts only beyond ASCII, on SQLite."""
+    return Channel.name.contains(words) if words else Channel.id.is_null(False)
+
+
 def list_channels(
     db: peewee.Database, user_id: str, condition: Any, limit: int
 ) -> list[ChannelItem]:

@@ -39,6 +39,7 @@ from services.rooms.channel_rows import (
     is_member,
     list_channels,
     lock_for,
+    named,
     older_than,
     readable,
     set_member,
@@ -112,18 +113,20 @@ class Channels:
     # ---- reading -----------------------------------------------------------------------------
 
     async def page(
-        self, user_id: str, after: str, limit: int
+        self, user_id: str, after: str, limit: int, words: str = ""
     ) -> tuple[list[ChannelItem], str | None]:
         """A page of the channels that a user may read, newest first, and the next page's cursor.
 
         Args:
             after: the cursor that the previous page returned; "" for the first page.
+            words: only channels with this in their name.
 
         Raises:
             BadRequest: `after` is not such a cursor.
         """
         # One more than asked for tells whether this is the last page.
-        items = await self._database.run(list_channels, user_id, older_than(after), limit + 1)
+        wanted = older_than(after) & named(words)
+        items = await self._database.run(list_channels, user_id, wanted, limit + 1)
         page = items[:limit]
         return page, cursor_of(page[-1]) if len(items) > limit else None
 

@@ -6,7 +6,7 @@ in the hub and reachable by a revocation, or has not joined yet and is stopped b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
 from services.grants.rules import Grant
@@ -61,7 +61,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._by_session: dict[str, HubSocket] = {}
-        self._by_user: dict[str, set[HubSocket]] = {}
+        self._by_user: dict[str, HubSocket | set[HubSocket]] = {}
+        """Most users have one socket, and a set takes 216 bytes."""
         self._by_bearer: dict[str, HubSocket] = {}
 
     def __len__(self) -> int:
@@ -76,21 +77,32 @@ class Hub:
 
     def of_user(self, user_id: str) -> frozenset[HubSocket]:
         """The sockets of a user on this node."""
-        return frozenset(self._by_user.get(user_id, ()))
+        return frozenset(self._sockets_of(user_id))
 
     def count_of(self, user_id: str) -> int:
         """How many sockets of a user there are on this node."""
-        return len(self._by_user.get(user_id, ()))
+        return len(self._sockets_of(user_id))
 
     def of_login_session(self, user_id: str, login_session_id: str) -> list[HubSocket]:
         """The sockets of one login session on this node."""
-        sockets = self._by_user.get(user_id, ())
+        sockets = self._sockets_of(user_id)
         return [s for s in sockets if s.session.login_session_id == login_session_id]
 
     def add(self, socket: HubSocket) -> None:
         """Let a socket in."""
         self._by_session[socket.session.session_id] = socket
-        self._by_user.setdefault(socket.session.user_id, set()).add(socket)
+        user_id = socket.session.user_id
+        there = self._by_user.get(user_id)
+        if there is None:
+            self._by_user[user_id] = socket
+        elif isinstance(there, set):
+            there.add(socket)
+        else:
+            self._by_user[user_id] = {there, socket}
+
+    def _sockets_of(self, user_id: str) -> Collection[HubSocket]:
+        there = self._by_user.get(user_id, ())
+        return there if isinstance(there, (set, tuple)) else (there,)
 
     def bind_bearer(self, socket: HubSocket, token_id: str | None) -> None:
         """A bearer token holds one live socket: from now on this one. Another has to go (4409).
@@ -127,10 +139,14 @@ class Hub:
         """Take a socket out. False when it was not in."""
         if self._by_session.pop(socket.session.session_id, None) is None:
             return False
-        of_user = self._by_user[socket.session.user_id]
-        of_user.discard(socket)
-        if not of_user:
-            del self._by_user[socket.session.user_id]
+        user_id = socket.session.user_id
+        there = self._by_user[user_id]
+        if isinstance(there, set):
+            there.discard(socket)
+            if len(there) == 1:
+                (self._by_user[user_id],) = there
+        else:
+            del self._by_user[user_id]
         self._release_bearer(socket)
         return True
 

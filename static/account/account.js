@@ -1,8 +1,9 @@
 /** Account: where somebody is signed in, how they sign in, and what is theirs. */
 
-import { byId, fromMarkup } from '../dom.js';
+import { byId, fromMarkup, setText } from '../dom.js';
 import { wireRevealButtons } from '../forms.js';
 import { FactorsView } from './factors-view.js';
+import { offerFirstSteps } from './first-steps.js';
 import { LinkedView } from './linked-view.js';
 import { MARKUP } from './markup.js';
 import { PasswordView } from './password-view.js';
@@ -15,7 +16,10 @@ export function mount(element, app) {
   wireRevealButtons(element);
   const { api, providers, user } = app;
   const ended = () => app.ended();
+  showMe(user);
+  offerFirstSteps(app);
   const sessions = new SessionsView(api, providers, {
+    ask: (question) => app.ask(question),
     signOut: (there) => app.signOut(there),
     ended,
     shown: () => { app.provider = sessions.provider; linked.show(); },
@@ -29,13 +33,13 @@ export function mount(element, app) {
     leaving: (is) => app.leaving(is ? 'account_deleted' : ''),
     left: () => app.left('account_deleted'),
     ended,
-    renamed: (name) => app.renamed(name),
+    renamed: (name) => { app.renamed(name); showMe(app.user); },
   });
   const password = new PasswordView(api, {
     ended,
     changed: () => { sessions.load(); linked.load(); },
   });
-  const factors = new FactorsView(api, byId('password'), ended);
+  const factors = new FactorsView(api, element.querySelector('#factors .part-body'), ended);
   const stop = new AbortController();
   app.client.addEventListener('state', (/** @type {any} */ { detail }) => {
     if (detail.name === 'joined') sessions.load();
@@ -46,9 +50,19 @@ export function mount(element, app) {
   password.start(user);
   factors.start();
   return {
+    open() { sessions.load(); },
     unmount() {
       stop.abort();
       for (const view of [sessions, linked, profile, factors]) view.stop();
     },
   };
+}
+
+/** @param {any} user */
+function showMe({ name, email, role }) {
+  const initials = name.split(/\s+/).filter(Boolean).map((/** @type {string} */ word) => [...word][0]);
+  setText(byId('me-face'), [...new Set([initials[0], initials.at(-1)])].join('').toUpperCase());
+  setText(byId('me-name'), name);
+  setText(byId('me-email'), email);
+  byId('me-role').hidden = role !== 'admin';
 }

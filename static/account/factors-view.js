@@ -7,9 +7,9 @@ import { canUsePasskeys, newPasskey } from '../passkey.js';
 export class FactorsView {
   #generation = 0; // of what is shown: an answer that comes late belongs to somebody else
 
-  /** @param {import('../api.js').Api} api  @param {Element} before
+  /** @param {import('../api.js').Api} api  @param {Element} place
    *  @param {() => void} ended the session is over */
-  constructor(api, before, ended) {
+  constructor(api, place, ended) {
     this.api = api;
     this.ended = ended;
     this.app = make('div', { id: 'totp' });
@@ -22,11 +22,7 @@ export class FactorsView {
       const credential = await newPasskey(this.api);
       if (credential) await this.api.addPasskey({ credential, name: '' });
     }));
-    const panel = make('section', { class: 'panel', id: 'factors',
-      'aria-labelledby': 'factors-title' },
-    make('h2', { id: 'factors-title' }, 'Sign-in security'),
-    this.app, this.keys, this.error, make('div', { class: 'row ways' }, this.add));
-    before.before(panel);
+    place.append(this.app, this.keys, this.error, make('div', { class: 'row ways' }, this.add));
   }
 
   start() {

@@ -71,7 +71,7 @@ export class LinkedView {
     for (const id of ['password-title', 'pw-submit']) {
       setText(byId(id), known ? 'Change password' : 'Set a password');
     }
-    setText(byId('pw-new-hint'), known ? 'All your other sessions will be signed out.'
+    setText(byId('pw-new-hint'), known ? 'At least 8 characters. A few unrelated words do well.'
       : 'Another way into your account. For this you have to have signed in just now.');
   }
 

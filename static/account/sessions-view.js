@@ -1,7 +1,10 @@
-/** "My sessions": where this account is signed in, and the way to end it. */
+/** Where this account is signed in, as devices, and the way to end it. */
 
 import { byId, make, setText, timeElement } from '../dom.js';
-import { deviceText, providerOf } from '../words.js';
+import { deviceText, endText, providerOf } from '../words.js';
+import { deviceIcon } from './device-icon.js';
+
+const MAX_ENDED = 5;
 
 const POLL_MS = 15_000;
 
@@ -12,16 +15,15 @@ export class SessionsView {
   provider = '';
 
   /** @param {import('../api.js').Api} api  @param {import('../providers.js').Providers} providers
-   *  @param {{signOut: (there: boolean) => void, ended: () => void, shown: () => void}} on
+   *  @param {{signOut: (there: boolean) => void, ended: () => void, shown: () => void,
+   *    ask: (question: any) => Promise<boolean>}} on
    *    `signOut`: this very session was chosen, or its provider's too (`there`);
    *    `ended`: the server says that it is over; `shown`: `provider` may be another */
   constructor(api, providers, on) {
     this.api = api;
     this.providers = providers;
     this.on = on;
-    byId('sign-out-others').addEventListener('click', () => {
-      this.#change(() => api.endOtherSessions(), 'All other sessions are signed out.');
-    });
+    byId('sign-out-others').addEventListener('click', () => this.#signOutOthers());
     document.addEventListener('visibilitychange', () => {
       if (this.#timer && !document.hidden) this.load();
     });
@@ -37,18 +39,27 @@ export class SessionsView {
     clearInterval(this.#timer);
     this.#timer = 0;
     this.#shown = this.provider = '';
-    byId('sessions').replaceChildren();
+    for (const id of ['sessions', 'ended-list']) byId(id).replaceChildren();
     for (const id of ['sessions-error', 'sessions-status']) setText(byId(id), '');
   }
 
   async load() {
     try {
-      const { items } = await this.api.sessions();
-      if (this.#timer) this.#show(items);
+      const [{ items }, ended] = await Promise.all([this.api.sessions(), this.api.endedSessions()]);
+      if (!this.#timer) return;
+      this.#show(items);
+      this.#showEnded(ended.items);
       setText(byId('sessions-error'), '');
     } catch (problem) {
       this.#fail(problem);
     }
+  }
+
+  async #signOutOthers() {
+    const sure = await this.on.ask({ title: 'Sign out everywhere else?',
+      text: 'Every other browser and app of yours is signed out, and its connections end at once.',
+      yes: 'Sign out everywhere else', danger: true });
+    if (sure) this.#change(() => this.api.endOtherSessions(), 'All other sessions are signed out.');
   }
 
   /** @param {any} problem */
@@ -64,7 +75,7 @@ export class SessionsView {
       await call();
       await this.load();
       setText(byId('sessions-status'), done);
-      byId('sessions-title').focus();
+      byId('devices-title').focus();
     } catch (problem) {
       if (/** @type {any} */ (problem).status === 404) this.load(); // already gone
       else this.#fail(problem);
@@ -87,13 +98,14 @@ export class SessionsView {
       .map((item) => this.#row(item)));
     if (!focused) return;
     const row = [...list.children].find((li) => li.dataset.id === focused);
-    (row?.querySelector('button') ?? byId('sessions-title')).focus();
+    (row?.querySelector('button') ?? byId('devices-title')).focus();
   }
 
   /** @param {any} item  @returns {HTMLLIElement} */
   #row(item) {
     const device = deviceText(item.device);
-    const sockets = item.live_sockets === 1 ? '1 open socket' : `${item.live_sockets} open sockets`;
+    const open = item.live_sockets;
+    const sockets = `${open || 'No'} open ${open === 1 ? 'socket' : 'sockets'}`;
     const which = item.current ? ' of this session' : ` ${device}, ${item.ip}`;
     const button = make('button', { type: 'button', class: 'plain' }, 'Sign out',
       make('span', { class: 'unseen' }, which));
@@ -103,15 +115,15 @@ export class SessionsView {
     });
     const provider = providerOf(item.method);
     const by = provider ? this.providers.title(provider) : item.method;
-    const app = item.client === 'native' ? 'app · ' : '';
+    const seen = open || item.current ? [] : [' · last seen ', timeElement(item.last_seen_at)];
     const about = make('div', {},
       make('strong', { title: item.device ?? '' }, device),
-      ...(item.current ? [' ', make('span', { class: 'here' }, 'this one')] : []),
-      make('p', {}, `${app}${item.ip} · by ${by} · ${sockets}`),
-      make('p', {}, 'Since ', timeElement(item.created_at), ' · last seen ',
-        timeElement(item.last_seen_at)));
-    return make('li', { 'data-id': item.id }, about, button,
-      ...(item.current && provider ? [this.#signOutThere(by)] : []));
+      ...(item.current ? [make('span', { class: 'here' }, 'This device')] : []),
+      make('p', {}, make('span', { class: `live${open ? '' : ' none'}` }, sockets), ...seen),
+      make('p', {}, `${item.ip} · by ${by}${item.client === 'native' ? ' · app' : ''} · since `,
+        timeElement(item.created_at)));
+    return make('li', { 'data-id': item.id }, deviceIcon(item), about, make('div',
+      { class: 'acts' }, button, ...(item.current && provider ? [this.#signOutThere(by)] : [])));
   }
 
   /** @param {string} title of the provider  @returns {HTMLButtonElement} */
@@ -119,5 +131,16 @@ export class SessionsView {
     const button = make('button', { type: 'button', class: 'plain' }, `Sign out of ${title} too`);
     button.addEventListener('click', () => this.on.signOut(true));
     return button;
+  }
+
+  /** @param {any[]} items  */
+  #showEnded(items) {
+    byId('ended').hidden = !items.length;
+    byId('ended-list').replaceChildren(...items.slice(0, MAX_ENDED).map((item) => {
+      const about = make('div', {}, make('strong', {}, deviceText(item.device)),
+        make('p', {}, `${endText(item.reason)} · `, timeElement(item.ended_at)),
+        make('p', {}, item.ip));
+      return make('li', {}, deviceIcon(item), about);
+    }));
   }
 }

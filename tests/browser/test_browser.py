@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.support.accessibility import low_contrast, nameless, repeated_ids, spilled, too_small
 from tests.support.browser import Tab, Visitor, chromium, credentials_of, visitors
 from tests.support.foreign_site import foreign_site
-from tests.support.server import PASSWORD, Usher, address, usher, wait_until
+from tests.support.server import PASSWORD, Usher, address, sign_up, usher, wait_until
 from tests.support.tools import need
 
 Visit = Callable[..., Visitor]
@@ -26,6 +26,12 @@ VIEWS = ["sign-in", "sign-up", "account", "console"]
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def founder(server: Usher) -> None:
+    """Somebody has an account, so that no visitor is the first."""
+    sign_up(server)
 
 
 @pytest.fixture
@@ -222,7 +228,7 @@ def test_ending_another_session_closes_its_socket_and_no_other(
     assert other.events("closing")[0]["code"] == 4410
     expect(mine.at("#sessions li")).to_have_count(1)
     expect(mine.at("#sessions-status")).to_have_text("Chrome on Linux is signed out.")
-    expect(mine.at("#sessions-title")).to_be_focused()
+    expect(mine.at("#devices-title")).to_be_focused()
     assert mine.joined().session_id == session_id
 
 
@@ -233,6 +239,12 @@ def test_signing_out_everywhere_else_leaves_this_session(visitor: Visitor, visit
     mine.joined()
     expect(mine.at("#sessions li")).to_have_count(3)
     mine.at("#sign-out-others").click()
+    question = mine.page.get_by_role("dialog", name="Sign out everywhere else?")
+    question.get_by_role("button", name="Cancel").click()
+    expect(mine.at("#sessions li")).to_have_count(3)
+    expect(mine.at("#sign-out-others")).to_be_focused()
+    mine.press("Enter")
+    question.get_by_role("button", name="Sign out everywhere else").click()
     for other in others:
         expect(other.at("#notice-title")).to_have_text("You were signed out")
     expect(mine.at("#sessions li")).to_have_count(1)

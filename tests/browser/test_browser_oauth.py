@@ -16,7 +16,7 @@ from tests.support.checks import rows
 from tests.support.github import github
 from tests.support.practice_provider import STYLES, PracticeProvider, practice_provider
 from tests.support.provider import Provider, provider
-from tests.support.server import PASSWORD, Usher, address, free_port, usher, wait_until
+from tests.support.server import PASSWORD, Usher, address, free_port, sign_up, usher, wait_until
 from tests.support.sign_in import log_out_there, settings_for
 
 Visit = Callable[..., Visitor]
@@ -57,6 +57,7 @@ def server(database_kind: str, practice: PracticeProvider, shared_op: Provider) 
             "LIMIT_WRONG_SIGNINS": 100,
         }
         with usher(database_kind, **chosen) as running:
+            sign_up(running)
             yield running
 
 
