@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from services.hmac_sha256 import HmacSha256
 
-
 CASES = (
     (b"\x0b" * 20, b"Hi There"),
     (b"Jefe", b"what do ya want for nothing?"),
