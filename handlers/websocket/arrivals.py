@@ -225,7 +225,7 @@ class Arrivals:
         Then close the remaining connections."""
         loop = self._loop
         end = loop.time() + seconds
-        with contextlib.suppress(asyncio.TimeoutError):  # those who wait for their turn
+        with contextlib.suppress(asyncio.TimeoutError):  # connections that wait in the rotation
             await asyncio.wait_for(self._rotation.idle(), seconds)
         for arrival in tuple(self._silent):
             self._forget(arrival)

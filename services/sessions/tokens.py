@@ -213,7 +213,7 @@ class Tokens:
         return jwt.encode(payload, key, algorithm=ALGORITHM, headers=headers), claims
 
     def verify(self, token: str) -> Claims:
-        """The claims of a genuine, living access token.
+        """The claims of a genuine, active access token.
 
         Raises:
             TokenExpired: genuine in every other respect, only too old; carries `claims`.
