@@ -21,7 +21,7 @@ const field = (id, text, more) => make('div', { class: 'field' }, make('label', 
 function check(id, text, on) {
   const box = make('input', { id, type: 'checkbox' });
   box.checked = on;
-  return make('p', { class: 'row' }, box, make('label', { for: id }, text));
+  return make('label', { class: 'check', for: id }, box, text);
 }
 
 /** @param {string} text  @param {() => void} act  @param {string} [kind] */
