@@ -18,8 +18,9 @@ from tests.support.accessibility import (
     too_small,
 )
 from tests.support.browser import Tab, Visitor, chromium, visitors
+from tests.support.nodes import nodes
 from tests.support.provider import provider
-from tests.support.server import PASSWORD, Client, Usher, log_in, sign_up, usher
+from tests.support.server import PASSWORD, Client, Usher, free_port, log_in, sign_up, usher
 from tests.support.sign_in import settings_for
 from tests.support.webhook_receiver import webhook_receiver
 
@@ -439,3 +440,30 @@ def test_the_overview_says_when_the_server_is_away_and_goes_on(browser: Browser)
         expect(note).to_contain_text("Not up to date")
         tab.page.context.set_offline(False)
         expect(note).to_be_empty()
+
+
+def test_each_node_has_its_line(browser: Browser) -> None:
+    ports = free_port(), free_port()
+    own = ",".join(f"http://127.0.0.1:{port}" for port in ports)
+    with (
+        nodes("sqlite", 1, PORT=ports[0], ALLOWED_ORIGINS=own) as both,
+        visitors(browser, both[0]) as new,
+    ):
+        first, second = new(), new(both.start(PORT=ports[1]))
+        second.arrive()
+        assert (
+            first.post("/api/auth/login", {"email": both.admin.user["email"], "password": PASSWORD})
+            == 200
+        )
+        tab = first.open("/#/admin")
+        table = tab.page.get_by_role("region", name="Nodes").locator("tbody tr")
+        expect(table).to_have_count(2)
+        expect(tab.at(".admin-figure", "Open sockets").locator(".admin-now")).to_have_text("2")
+        lines = tab.at(".admin-figure", "Sockets on ")
+        expect(lines).to_have_count(2)
+        for line in lines.all():
+            expect(line.locator(".admin-now")).to_have_text("1")
+        expect(table.filter(has_text="this page")).to_have_count(1)
+        both.redis.kill()
+        expect(tab.at(".admin-page [role=status]")).to_contain_text("Not complete")
+        expect(lines.first).to_be_hidden()
