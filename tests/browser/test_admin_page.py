@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_step_up_dialog import grow_old
-from tests.support.accessibility import (
-    low_contrast,
-    nameless,
-    repeated_ids,
-    spilled,
-    too_small,
-)
 from tests.support.browser import Tab, Visitor, chromium, visitors
 from tests.support.nodes import nodes
 from tests.support.provider import provider
@@ -326,54 +318,6 @@ def test_settings_are_shown_without_secrets(page: Page) -> None:
 
 
 # ---- for everybody -------------------------------------------------------------------------
-
-PAGES = (
-    "Overview",
-    "Users",
-    "Channels",
-    "Keys",
-    "Webhooks",
-    "Providers",
-    "Audit",
-    "Settings",
-    "Connect your app",
-)
-
-
-@pytest.mark.parametrize(
-    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (360, "light"), (320, "dark")]
-)
-def test_every_page_can_be_used_by_everybody(
-    admin: Visitor, server: Usher, width: int, scheme: Any
-) -> None:
-    log_in(server, admin.email).post("/api/channels", {"name": "Tea", "private": False})
-    page = admin.open("/#/admin").page
-    page.set_viewport_size({"width": width, "height": 800})
-    page.emulate_media(color_scheme=scheme)
-    for name in PAGES:
-        go(page, name)
-        sound(page)
-    find_user(page, admin.email)
-    expect(page.get_by_role("button", name="Delete")).to_be_visible()
-    sound(page)
-    page.get_by_role("button", name="Delete").click()
-    sound(page)
-    page.keyboard.press("Escape")
-    for name, act in (("Keys", "Make a key"), ("Webhooks", "Add a webhook"), ("Users", "Invite")):
-        go(page, name)
-        page.get_by_role("button", name=act).click()
-        sound(page)
-        page.keyboard.press("Escape")
-    page.close()
-
-
-def sound(page: Page) -> None:
-    """Nothing is found that keeps people out."""
-    assert not low_contrast(page)
-    assert not nameless(page)
-    assert not too_small(page)
-    assert not repeated_ids(page)
-    assert not spilled(page)
 
 
 def test_it_can_be_used_without_a_mouse(admin: Visitor) -> None:
