@@ -1,4 +1,4 @@
-"""What a failed test leaves open holds up no other."""
+"""Resources left open by a failed test block no other test."""
 
 from __future__ import annotations
 

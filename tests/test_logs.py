@@ -1,4 +1,4 @@
-"""services/logs.py: nothing secret, one line for what repeats, as text or as JSON."""
+"""services/logs.py: no secrets, one line for repeated ones, as text or as JSON."""
 
 from __future__ import annotations
 

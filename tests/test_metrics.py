@@ -1,4 +1,4 @@
-"""The counters: a registry of their own, a form that Prometheus reads, nothing private in it."""
+"""The metrics: a separate registry, the Prometheus format, no private data."""
 
 from __future__ import annotations
 

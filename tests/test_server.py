@@ -132,6 +132,7 @@ def test_with_a_public_url_the_screen_shows_where_the_node_listens(database_kind
 HOSTS = ["127.0.0.1", "127.0.0.2", "localhost", "::1", "0.0.0.0", "::"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", HOSTS)
 def test_what_is_announced_is_where_it_listens(host: str) -> None:
     settings = {"OAUTH_GITHUB_CLIENT_ID": "x", "OAUTH_GITHUB_CLIENT_SECRET": "y"}
@@ -165,6 +166,7 @@ def test_what_lies_in_the_data_folder_is_for_this_user_only(database_kind: str) 
             assert stat.S_IMODE((server.data_dir / name).stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_keys_are_made_once(database_kind: str) -> None:
     with usher(database_kind) as server:
         keys = [(server.data_dir / f"{name}.key") for name in ("jwt_secrets", "encryption_keys")]
@@ -391,6 +393,7 @@ def test_a_stop_answers_the_requests_in_progress(database_kind: str) -> None:
         # Once it is answered nothing is waited for.
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_silent_connections(database_kind: str) -> None:
     with usher(database_kind, DRAIN_SECONDS=0.5) as server:
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
@@ -400,6 +403,7 @@ def test_a_stop_does_not_wait_for_silent_connections(database_kind: str) -> None
         assert "1 requests could not be answered in time" in server.log
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_a_stop_spreads_the_closing_of_sockets(database_kind: str) -> None:
     with usher(database_kind, DRAIN_SECONDS=2) as server:
@@ -425,6 +429,7 @@ async def test_a_stop_spreads_the_closing_of_sockets(database_kind: str) -> None
         assert server.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_a_hangup_stops_nothing(database_kind: str) -> None:
     with usher(database_kind) as server:
@@ -444,6 +449,7 @@ def open_files(server: Usher) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [LARGE + 1000, 20 * LARGE])
 @pytest.mark.parametrize("path", ["/healthz", "/ws"])
 def test_headers_that_are_too_large_get_431(server: Usher, size: int, path: str) -> None:
@@ -490,6 +496,7 @@ def test_a_stop_ends_idle_connections_and_every_child(database_kind: str) -> Non
         assert [pid for pid in started if alive(pid)] == []
 
 
+@pytest.mark.slow
 @on_both
 @pytest.mark.gen_test
 async def test_a_restart_remembers_accounts_sessions_and_revocations(database_kind: str) -> None:
@@ -620,7 +627,7 @@ def test_what_unauthenticated_clients_put_where_it_does_not_belong_reaches_no_lo
 
 
 async def whole_flow(server: Usher) -> tuple[list[str], list[str]]:
-    """Use everything once, well and badly. Gives what was secret in it, and the addresses."""
+    """Use everything once, well and badly. Returns what was secret in it, and the addresses."""
     emails = [address(), address()]
     new = "nine slow barges 41"
     wrong = "a wrong guess of mine 5"

@@ -307,12 +307,13 @@ async def _granted_now(socket: ClientSocket, room: str) -> Grant:
     if not room.startswith(CHANNEL):
         return grant
     user_id = socket.session.user_id
-    found = await socket.context.services.channels.grants_in(room.removeprefix(CHANNEL), [user_id])
-    if user_id not in found:
+    channels = socket.context.services.channels
+    now = await channels.grant_of(user_id, room.removeprefix(CHANNEL))
+    if now is None:
         raise Forbidden("no right to read the room any more")
-    if found[user_id].step_up and not socket.membership.is_proven():
+    if now.step_up and not socket.membership.is_proven():
         raise StepUpNeeded
-    return found[user_id]
+    return now
 
 
 _ROOM_ERRORS = (BadRequest, Forbidden, StepUpNeeded)

@@ -124,6 +124,8 @@ async def stop(services: Services) -> None:
     services.infrastructure.watch.stop()
     await services.background.close()
     await services.admission.login_states.close()
+    await services.channels.close()
+    await services.authors.close()
     try:
         await asyncio.wait_for(services.last_seen.write(), 2.0)
     except (UsherError, asyncio.TimeoutError) as error:  # not essential; the stop must continue

@@ -37,8 +37,8 @@ from services.sessions.session_views import (
     ProviderSession,
     SessionRow,
     SignedIn,
+    active_of,
     ended_of,
-    living_of,
 )
 from services.sessions.tokens import Tokens
 from services.storage.database import Database
@@ -302,7 +302,7 @@ class LoginSessions:
 
     async def active(self, user_id: str) -> list[SessionRow]:
         """The active sessions of a user, last seen first."""
-        return await self._database.run(lambda db: living_of(db, user_id, self._clock()))
+        return await self._database.run(lambda db: active_of(db, user_id, self._clock()))
 
     async def ended(self, user_id: str) -> list[PastSession]:
         """The sessions of a user that ended before they expired, newest first."""

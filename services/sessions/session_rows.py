@@ -36,7 +36,7 @@ def is_active(now: float) -> Any:
     )
 
 
-def living_of(user_id: str, generation: int, now: float) -> Any:
+def active_of(user_id: str, generation: int, now: float) -> Any:
     """The same for the sessions of one user whose generation is known: one index look-up."""
     return (
         (LoginSession.user == user_id)
@@ -53,18 +53,18 @@ def next_generation(db: peewee.Database, user_id: str) -> int | None:
     return next((int(row.generation) for row in update.execute(db)), None)
 
 
-def spare(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
+def exempt(db: peewee.Database, user_id: str, sid: str, generation: int, now: float) -> bool:
     """Move a session to the user's new generation, so that it continues. Returns False if it has
     ended."""
-    before = living_of(user_id, generation - 1, now) & (LoginSession.id == sid)
+    before = active_of(user_id, generation - 1, now) & (LoginSession.id == sid)
     update = LoginSession.update({LoginSession.generation: generation}).where(before)
     return bool(update.execute(db))
 
 
-def lock_living(
+def lock_active(
     db: peewee.Database, condition: peewee.Expression, now: float
 ) -> list[tuple[str, str]]:
-    """Living sessions that meet a condition, locked until the commit: their ids and users'."""
+    """Active sessions that meet a condition, locked until the commit: their ids and users'."""
     query: Any = (
         LoginSession.select(LoginSession.id, LoginSession.user)
         .where(condition & is_active(now))
@@ -93,7 +93,7 @@ def longest_unused(
         raise ValueError("at least the session that is being opened stays")
     query: Any = (
         LoginSession.select(LoginSession.id)
-        .where(living_of(user.id, user.generation, now))
+        .where(active_of(user.id, user.generation, now))
         .order_by(LoginSession.last_seen_at.desc(), LoginSession.created_at.desc(), LoginSession.id)
         .offset(at_most)
     )

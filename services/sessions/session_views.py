@@ -120,7 +120,7 @@ class PastSession(msgspec.Struct, frozen=True):
     reason: str
 
 
-def living_of(db: peewee.Database, user_id: str, now: float) -> list[SessionRow]:
+def active_of(db: peewee.Database, user_id: str, now: float) -> list[SessionRow]:
     """The active login sessions of a user, last used first."""
     rows = (
         LoginSession.select()

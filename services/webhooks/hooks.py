@@ -28,7 +28,7 @@ class Ended(Protocol):
     @property
     def reason(self) -> str: ...
     @property
-    def spared(self) -> str: ...
+    def exempt(self) -> str: ...
 
 
 def opened(outbox: Outbox) -> Callable[[peewee.Database, str, str, str, float], None]:
@@ -59,7 +59,7 @@ def _event(one: Ended) -> OutgoingEvent:
         user_id=one.user_id,
         session_id=None if of_all else one.subject,
         all=of_all,
-        but=one.spared or None,
+        but=one.exempt or None,
         reason=one.reason,
     )
     return OutgoingEvent("session.ended", user_subject(one.user_id), data)

@@ -136,7 +136,7 @@ def close_code_of(payload: bytes) -> int:
 
 
 class FrameReader:
-    """Cuts a byte stream from a client into messages and control frames.
+    """Parses a byte stream from a client into messages and control frames.
 
     `max_message` (bytes, over all fragments) may change between messages. Pull with `next()`
     until it gives None, so that a caller may stop half-way through what one read brought.

@@ -1,4 +1,4 @@
-"""Acts that ask for a fresh proof of who the user is, over HTTP (RFC 9470)."""
+"""Calls that require a recent authentication, over HTTP (RFC 9470)."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def test_an_administrator_publishes_into_such_a_room_with_a_fresh_proof_only(
 
 
 def with_second_factor(client: Client) -> list[str]:
-    """Sets up an authenticator app. Gives the recovery codes."""
+    """Sets up an authenticator app. Returns the recovery codes."""
     secret = client.post("/api/auth/totp").body["secret"]
     answer = client.post("/api/auth/totp/confirm", {"code": pyotp.TOTP(secret).now()})
     codes: list[str] = answer.body["recovery_codes"]

@@ -1,4 +1,5 @@
-"""The rows of accounts: one founder, one administrator at least, and locks in one order."""
+"""The rows of accounts: one first account, at least one administrator, and locks in a fixed
+order."""
 
 from __future__ import annotations
 

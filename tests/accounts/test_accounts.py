@@ -255,7 +255,7 @@ async def test_parallel_sign_ins_that_renew_the_same_hash_all_succeed(database_u
 
 
 async def guess(parts: Parts, times: int, ip: str, email: str = "ada@example.org") -> list[str]:
-    """Wrong passwords, all at once; gives the codes of their refusals."""
+    """Wrong passwords, all at once; returns the codes of their refusals."""
 
     async def one() -> str:
         try:

@@ -1,4 +1,4 @@
-"""E-mail addresses and display names: one spelling, and nothing that cannot be seen."""
+"""E-mail addresses and display names: normalisation, and no invisible characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links that set a password: once on any number of nodes, and while the account is as it was."""
+"""Links that set a password: used once over all nodes, and invalid after changes of the account."""
 
 from __future__ import annotations
 

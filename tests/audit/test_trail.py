@@ -131,6 +131,7 @@ async def test_those_alike_are_one_row_with_their_number(database_url: str) -> N
         assert row.count == 30
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_without_a_database_rows_wait_and_are_bounded(database_url: str) -> None:
     async with trail(database_url) as audit:

@@ -1,4 +1,4 @@
-"""/client/usher.js in Chromium: pages of another origin, of another site, tabs of one login."""
+"""/client/usher.js in Chromium: pages of other origins and sites, and tabs with one login."""
 
 from __future__ import annotations
 

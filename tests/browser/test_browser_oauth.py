@@ -1,5 +1,5 @@
-"""Signing in at a provider, in a real browser: at oidc-provider-mock, which has a page to click
-on, and at the tests' own providers, which do what a test wants."""
+"""Signing in with a provider in a real browser: with oidc-provider-mock, and with the tests' own
+providers."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def server(database_kind: str, practice: PracticeProvider, shared_op: Provider) 
 def op(shared_op: Provider) -> Iterator[Provider]:
     """The provider `campus`, with somebody new at it."""
     shared_op.user = {"sub": address(), "email": address(), "email_verified": True, "name": "Grace"}
-    for heard in (shared_op.ended, shared_op.revoked):
-        heard.clear()
+    for received in (shared_op.ended, shared_op.revoked):
+        received.clear()
     yield shared_op
     shared_op.behave()
 
@@ -213,6 +213,7 @@ def answer_badly(route: Route) -> None:
     route.fulfill(status=502, content_type="text/html", body="<h1>Bad Gateway</h1>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [cut, answer_badly])
 def test_a_list_that_cannot_be_fetched_breaks_no_form(
     visitor: Visitor, broken: Callable[[Route], None]
@@ -289,6 +290,7 @@ def test_a_provider_that_does_not_answer_is_explained_on_the_page(visitor: Visit
     expect(heading(tab).locator("b")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_too_many_guesses_are_explained(visitor: Visitor) -> None:
     tab = visitor.arrive()
     call = f"{visitor.server.url}/api/oauth/accounts/practice/link"
@@ -313,6 +315,7 @@ def test_without_a_password_a_sign_in_of_just_now_will_do(visitor: Visitor, op: 
     expect(tab.at("#linked-status")).to_have_text("Practice is linked.")
 
 
+@pytest.mark.slow
 def test_without_a_password_and_some_time_later_one_signs_in_again(
     visitor: Visitor, op: Provider
 ) -> None:
@@ -371,6 +374,7 @@ def test_the_last_sign_in_method_cannot_be_removed(visitor: Visitor, op: Provide
     tab.joined()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("connected", [True, False])
 def test_unlinking_the_provider_of_the_session_signs_out(
     visitor: Visitor, op: Provider, connected: bool
@@ -393,6 +397,7 @@ def test_unlinking_the_provider_of_the_session_signs_out(
     expect(tab.joined().at("#linked-list li")).to_have_count(1)
 
 
+@pytest.mark.slow
 def test_an_account_at_a_removed_provider_is_still_shown(
     database_kind: str, visit: Visit, op: Provider
 ) -> None:
@@ -414,6 +419,7 @@ def test_page_and_server_call_a_provider_the_same(visitor: Visitor) -> None:
     assert visitor.open().page.evaluate(called, names) == [usual_title(name) for name in names]
 
 
+@pytest.mark.slow
 def test_a_url_that_mentions_linking_claims_nothing(visitor: Visitor) -> None:
     visitor.arrive().page.close()
     for name, words in (("campus", "You can link Campus now."), ("%3Cb%3Ebold", "")):
@@ -478,6 +484,7 @@ def test_a_user_confirms_it_where_the_provider_asks(visitor: Visitor) -> None:
     expect(tab.at("#sign-in")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_provider_without_a_logout_endpoint_is_reported(visitor: Visitor) -> None:
     tab = arrive_by(visitor, "GitHub")
     expect(tab.at("#account-name")).to_have_text("Mona Lisa Octocat")
@@ -493,6 +500,7 @@ def test_a_session_by_password_is_offered_no_provider_logout(visitor: Visitor) -
 # ---- the page that says why not --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_page_that_says_why_not_leads_on(visitor: Visitor, op: Provider) -> None:
     op.misbehave(id_token="nonce_wrong")
     tab = visitor.open()
@@ -504,6 +512,7 @@ def test_a_page_that_says_why_not_leads_on(visitor: Visitor, op: Provider) -> No
     tab.joined()
 
 
+@pytest.mark.slow
 def test_no_other_try_is_offered_where_it_would_end_the_same(
     visitor: Visitor, visit: Visit, op: Provider
 ) -> None:
@@ -574,6 +583,7 @@ def show(visitor: Visitor, view: str) -> Page:
     return tab.page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_everything_has_a_name_a_size_and_contrast_in_light_and_dark(
     visitor: Visitor, op: Provider, view: str
@@ -590,6 +600,7 @@ def test_everything_has_a_name_a_size_and_contrast_in_light_and_dark(
     expect(page.get_by_role("main")).to_have_count(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_nothing_spills_over_the_side_of_a_small_screen(
     visitor: Visitor, op: Provider, view: str

@@ -1,4 +1,4 @@
-"""One's own account in a real browser: a new name, one's own data, and leaving."""
+"""The user's own account in a real browser: name, export, and deletion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/set-password` in a real browser: a link becomes a password, and its token stays in the page."""
+"""`/set-password` in a real browser: a link sets a password, and its token stays in the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/sign-in` in a real browser: the sign-in of other apps, and of native ones."""
+"""`/sign-in` in a real browser, for other apps and for native apps."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def consent(tab: Tab, sub: str) -> None:
 
 
 def at_the_app(tab: Tab, app: App, elsewhere: Elsewhere) -> dict[str, str]:
-    """Wait until the browser has come to the app's port; gives what it brought."""
+    """Wait until the browser has come to the app's port; returns what it brought."""
     tab.page.wait_for_url(f"{app.uri}?*")
     return app.said(elsewhere.url + elsewhere.asked[-1])
 

@@ -1,4 +1,4 @@
-"""The dialog of a step-up in a real browser: an act asks for it, and goes on by itself."""
+"""The step-up dialog in a real browser: a call opens it and continues afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wire between nodes: one suite over both of its kinds, in memory and over a real Redis."""
+"""The bus between nodes: one suite for both implementations, in memory and over a real Redis."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Installation:
         return self.clock() if self.clock is not None else time.time()
 
     async def hear(self, *rooms: str) -> None:
-        await heard(self.bus, *rooms)
+        await received(self.bus, *rooms)
 
     async def say(self, *bodies: bytes, room: str = ROOM) -> list[str]:
         return [await self.bus.keep(room, body) for body in bodies]
@@ -95,7 +95,7 @@ class Installation:
         return window
 
 
-async def heard(bus: Bus, *rooms: str) -> None:
+async def received(bus: Bus, *rooms: str) -> None:
     """Subscribe, and wait until it is certain."""
     for future in [bus.subscribe(room) for room in rooms]:
         if future is not None:

@@ -1,4 +1,4 @@
-"""The subscription over a real Redis, cut at an exact place."""
+"""The subscription over a real Redis, disconnected at exact points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""clients/js does all that clients/contract lists, against a scripted and a real Usher."""
+"""clients/js has the behaviours of clients/contract, against a scripted and a real Usher."""
 
 from __future__ import annotations
 

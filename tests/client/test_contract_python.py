@@ -1,4 +1,4 @@
-"""clients/python does all that clients/contract lists, against a scripted and a real Usher."""
+"""clients/python has the behaviours of clients/contract, against a scripted and a real Usher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""static/usher-app.js in Node: where its credential goes, and what is not in clients/contract."""
+"""static/usher-app.js in Node: where its credential is sent, and what clients/contract does not
+cover."""
 
 from __future__ import annotations
 
@@ -295,6 +296,7 @@ def test_a_step_up_raises_the_open_connection() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_second_factor_completes_a_sign_in() -> None:
     script = """
     const usher = createUsher({ url, credentials: 'tokens' });

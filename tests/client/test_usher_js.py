@@ -1,4 +1,4 @@
-"""static/usher.js in Node: how it comes back, gives up, waits and asks."""
+"""static/usher.js in Node: reconnecting, giving up, waiting and requests."""
 
 from __future__ import annotations
 

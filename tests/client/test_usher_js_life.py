@@ -1,4 +1,4 @@
-"""static/usher-life.js: the table that decides what follows on what, each transition for itself."""
+"""static/usher-life.js: each transition of the state machine."""
 
 from __future__ import annotations
 

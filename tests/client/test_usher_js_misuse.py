@@ -1,4 +1,4 @@
-"""static/usher.js: what can never work is said at once, what may work later is tried again."""
+"""static/usher.js: permanent errors are reported at once, others are retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""usher_client.backend against a real Usher: who calls, and publishing."""
+"""usher_client.backend against a real Usher: identifying callers, and publishing."""
 
 from __future__ import annotations
 
@@ -241,6 +241,7 @@ def test_unknown_key_ids_do_not_make_a_backend_ask_for_keys_each_time(
     run(ask())
 
 
+@pytest.mark.slow
 def test_keys_rotate_without_a_refused_token(place: Place, run: Run[Any]) -> None:
     ada = sign_up(place.server)
 

@@ -1,5 +1,5 @@
-"""usher_client.Usher: signing in, what an app may hold, and what is never shown. What it does on
-the wire is in tests/client/test_contract_python.py."""
+"""usher_client.Usher: signing in, misuse by the app, and secrets.
+tests/client/test_contract_python.py tests its behaviour on the connection."""
 
 from __future__ import annotations
 

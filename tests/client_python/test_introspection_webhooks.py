@@ -19,7 +19,7 @@ Delivery = tuple[dict[str, str], bytes]
 
 @contextmanager
 def receiver() -> Iterator[tuple[str, queue.Queue[Delivery]]]:
-    """Keeps what is delivered; gives its address and where that is."""
+    """Keeps what is delivered; returns its address and where that is."""
     came: queue.Queue[Delivery] = queue.Queue()
 
     class Receiver(BaseHTTPRequestHandler):

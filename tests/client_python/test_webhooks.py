@@ -1,4 +1,4 @@
-"""verify_webhook: the form of standardwebhooks.com."""
+"""verify_webhook: the format of standardwebhooks.com."""
 
 from __future__ import annotations
 

@@ -111,6 +111,7 @@ async def test_without_redis_a_node_is_ready_on_its_fallback(
         assert (await w.look()).redis == "ok"
 
 
+@pytest.mark.slow
 @on_postgresql
 @pytest.mark.gen_test(timeout=60)
 async def test_without_the_database_a_node_is_not_ready_until_it_answers_again(

@@ -1,4 +1,4 @@
-"""Rows that have had their time go, and no others, on SQLite and on PostgreSQL."""
+"""Expired rows are deleted, and no others, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RFC 6455 as a public conformance suite sees it, on the product's own connection code."""
+"""A public conformance suite of RFC 6455 against the product's connection code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pytest
+
 from tests.conformance.__main__ import GOOD, GROUPS, ROOT, echo_server, run_suite, table
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_case_of_the_suite_passes_and_ends_clean(tmp_path: Path) -> None:

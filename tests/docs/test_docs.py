@@ -1,4 +1,4 @@
-"""The documents against the code, and against what a running server really says."""
+"""The documents compared with the code, and with the responses of a running server."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ class Witness(Client):
         return Witness(self.server, document=self.document, seen=self.seen, refused=self.refused)
 
     def sign(self, way: str, email: str, client: str = "native", status: int = 200) -> Witness:
-        """Sign up or log in; gives the client who is that now."""
+        """Sign up or log in; returns the client who is that now."""
         new = self.again()
         new.browser = client == "browser"
         body = {"email": email, "password": PASSWORD, "name": "Ada", "client": client}

@@ -1,4 +1,4 @@
-"""docs/oauth.md against the code: its settings, its addresses, its reasons and its metrics."""
+"""docs/oauth.md compared with the code: settings, URLs, reasons and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/webhooks.md: its receivers are run as written, and what it names is what the code has."""
+"""docs/webhooks.md: its receivers run as written, and its names are those of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every command and example of README.md, run as it stands there.
+"""Every command and example of README.md, run as written.
 
 Only ports, folders and `--quick` come from outside, through the environment, as the README says.
 `make test` cannot run inside itself, and .ci/run runs `make lint` in any case: they are asked what
@@ -119,7 +119,7 @@ def processes_with(words: str) -> list[str]:
 
 
 def run(command: str, shell: dict[str, str], **more: str) -> str:
-    """Run it to its end; gives its stdout. It has to go well."""
+    """Run it to its end; returns its stdout. It has to go well."""
     done = subprocess.run(
         ["/bin/sh", "-c", command],
         cwd=ROOT,
@@ -194,6 +194,7 @@ def test_make_test_runs_every_test(shell: dict[str, str]) -> None:
     assert commands[-1].endswith("/bin/python -m pytest -n auto --dist loadfile")
 
 
+@pytest.mark.slow
 def test_make_run_with_idp_completes_a_sign_in_and_leaves_nothing_behind(
     shell: dict[str, str], tmp_path: Path
 ) -> None:

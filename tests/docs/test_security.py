@@ -1,4 +1,4 @@
-"""docs/security.md: the tests that it names are there, and its sums are those of its tables."""
+"""docs/security.md: the tests that it names exist, and its sums are those of its tables."""
 
 from __future__ import annotations
 

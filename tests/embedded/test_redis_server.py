@@ -1,4 +1,4 @@
-"""The embedded redis-server: start, stop, and never two of them."""
+"""The embedded redis-server: start, stop, and never two at once."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def environment(pid: int | None) -> bytes:
 
 
 def another_usher(data_dir: Path) -> tuple[subprocess.Popen[str], int]:
-    """A process of its own that runs an embedded server; gives it and the server's pid."""
+    """A process of its own that runs an embedded server; returns it and the server's pid."""
     usher = subprocess.Popen(
         [sys.executable, "-c", USHER, os.fspath(data_dir)],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Loops that outlive their own errors and stop when asked."""
+"""Loops that survive their own errors and stop on request."""
 
 from __future__ import annotations
 

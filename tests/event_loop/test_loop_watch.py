@@ -1,4 +1,4 @@
-"""Noticing that the event loop stood still."""
+"""Detecting stalls of the event loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""event_loop/readers.py: who is called back, and who is not any more."""
+"""event_loop/readers.py: which readers are called, and which are not any more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""examples/board as docs/your-app.md has it started: with a browser, and without a user."""
+"""examples/board, started as docs/your-app.md says: with a browser, and without a user."""
 
 from __future__ import annotations
 
@@ -124,6 +124,7 @@ def test_an_unauthenticated_user_reads_and_is_shown_where_to_sign_in(
     page.context.close()
 
 
+@pytest.mark.slow
 def test_a_page_on_another_site_has_tokens_in_place_of_cookies(
     browser: Browser, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""examples/native as it is written: a browser signs in, the program opens a socket and prints."""
+"""examples/native, run as written: a browser signs in, the program opens a socket and prints."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Program:
             assert line, f"it ended: {seen}"
 
     def end(self) -> int:
-        """Wait for its end; gives its status."""
+        """Wait for its end; returns its status."""
         return self.process.wait(timeout=PATIENCE)
 
     def close(self) -> None:
@@ -161,6 +161,7 @@ def prints_what_comes(program: Program) -> None:
     assert re.search(r'"rooms":\["user:', joined)
 
 
+@pytest.mark.slow
 def test_by_a_password(start: Start, visitor: Visitor, server: Usher) -> None:
     owner = sign_up(server, email=visitor.email)
     program = start()

@@ -1,4 +1,4 @@
-"""examples/proxy as docs/your-app.md has it started, with each proxy."""
+"""examples/proxy, started as docs/your-app.md says, with each proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""examples/step_up as it is written."""
+"""examples/step_up, run as written."""
 
 from __future__ import annotations
 

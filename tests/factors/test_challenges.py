@@ -1,4 +1,4 @@
-"""Sign-ins that wait for a second factor: once, for five minutes, for five wrong answers."""
+"""Sign-ins that wait for a second factor: once, for five minutes, and five wrong answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Authenticator apps and recovery codes: no code twice, a step of skew, nothing readable stored."""
+"""Authenticator apps and recovery codes: single use, one step of clock skew, encrypted storage."""
 
 from __future__ import annotations
 

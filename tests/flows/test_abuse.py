@@ -1,5 +1,5 @@
-"""What an attacker would try, with the contract in hand. The server must refuse, not say which
-part was wrong, log no traceback, keep nothing, and go on serving everybody else."""
+"""Attacks by somebody who knows the contract. The server must refuse without saying which part was
+wrong, log no traceback, store nothing, and continue to serve others."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""`server.py invite`, `disable`, `enable`, `remove-second-factor` and `check`: beside running
-nodes, and without any."""
+"""`server.py invite`, `disable`, `enable`, `remove-second-factor` and `check`: with and without
+running nodes."""
 
 from __future__ import annotations
 

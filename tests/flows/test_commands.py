@@ -1,4 +1,4 @@
-"""`server.py COMMAND`: beside a running server, or without one."""
+"""`server.py COMMAND`: with and without a running server."""
 
 from __future__ import annotations
 

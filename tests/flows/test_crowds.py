@@ -1,4 +1,4 @@
-"""Whoever asks while a crowd asks is not behind all of it, whatever form it has.
+"""A client does not wait for a whole crowd of requests of any kind.
 
 The server stands still while everything is sent, so that all of it comes in the same moment, the
 good request last. The server itself counts how many of the crowd it answered before, so no clock of

@@ -1,4 +1,5 @@
-"""What holds while Redis or PostgreSQL is gone, and when it comes back; with real processes."""
+"""Guarantees while Redis or PostgreSQL is unavailable, and after its return, with real
+processes."""
 
 from __future__ import annotations
 
@@ -33,6 +34,8 @@ from tests.support.server import (
     usher,
     wait_until,
 )
+
+pytestmark = pytest.mark.slow
 
 # Redis and the stores of a node are the subject; tests about one kind of database name it.
 database_kind = kinds("postgresql")

@@ -1,4 +1,4 @@
-"""From the sign-up to the cut, with sockets open, as users and their clients live through it."""
+"""From sign-up to revocation, with sockets open, as users and their clients experience it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients of other kinds: `websockets`, Tornado's own, Node's WebSocket, and usher.js in Node."""
+"""Other clients: `websockets`, Tornado's own, Node's WebSocket, and usher.js in Node."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ const show = (value) => console.log(JSON.stringify(value));
 
 
 def node(script: str, server: Usher, **variables: str | None) -> list[Any]:
-    """Run a script; gives what it showed, line by line."""
+    """Run a script; returns what it showed, line by line."""
     environment = {"PATH": os.environ["PATH"], "WS": server.ws, "HTTP": server.url}
     environment["USHER_JS"] = (ROOT / "static" / "usher.js").as_uri()
     environment |= {name: str(value) for name, value in variables.items()}

@@ -1,4 +1,4 @@
-"""A node that can learn of no revocation closes its sockets after a lease. Others do not."""
+"""A node that cannot read revocations closes its sockets after the lease. Others do not."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.support.postgres import postgres_server
 from tests.support.redis import RealRedis, until
 from tests.support.server import Client, Usher, bearer, sign_up, usher
 from tests.support.talk import Talker, start_talking, talking
+
+pytestmark = pytest.mark.slow
 
 LEASE = 6.0
 SWEEP = 1.5
@@ -69,7 +71,6 @@ async def test_a_node_cut_off_from_both_for_a_lease_closes_its_sockets(database_
             await again.settle()
 
 
-@pytest.mark.slow
 @on_postgresql
 @pytest.mark.gen_test(timeout=120)
 async def test_the_lease_is_thirty_seconds_where_nothing_is_set(database_kind: str) -> None:

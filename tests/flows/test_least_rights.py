@@ -1,4 +1,4 @@
-"""Redis with a user of few rights: just those that docs/operations.md gives are enough."""
+"""Redis with a user of minimal rights: those in docs/operations.md are sufficient."""
 
 from __future__ import annotations
 

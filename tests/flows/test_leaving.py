@@ -1,4 +1,4 @@
-"""Oneself, on several nodes: a new name, one's own data, and leaving."""
+"""The user's own account on several nodes: name, export, and deletion."""
 
 from __future__ import annotations
 

@@ -87,6 +87,7 @@ def true_wait(answer: Answer) -> None:
     assert 3400 < int(answer.headers["Retry-After"]) <= 3600
 
 
+@pytest.mark.slow
 def test_of_120_wrong_sign_ins_30_at_a_time_on_two_nodes_100_are_looked_at(pair: Nodes) -> None:
     email, _ = member(pair)
     answers = guesses(pair, [email], 120)
@@ -99,6 +100,7 @@ def test_of_120_wrong_sign_ins_30_at_a_time_on_two_nodes_100_are_looked_at(pair:
     assert sign_in(pair, email, WRONG, "2001:db8:bad:1::1").status == 401
 
 
+@pytest.mark.slow
 def test_a_spray_over_many_accounts_is_one_address_guessing(pair: Nodes) -> None:
     emails = [member(pair)[0] for _ in range(5)] + [address() for _ in range(35)]
     assert statuses(guesses(pair, emails, 110)) == {401: 100, 429: 10}
@@ -124,6 +126,7 @@ def test_an_owner_on_a_known_device_signs_in_whatever_unauthenticated_clients_do
         true_wait(sign_in(pair, email, PASSWORD, ATTACKER, device=other))
 
 
+@pytest.mark.slow
 def test_guessing_at_the_password_change_form_counts_the_guessers_session(pair: Nodes) -> None:
     email, _ = member(pair)
     thief, owner = log_in(pair[0], email), log_in(pair[1], email)
@@ -139,6 +142,7 @@ def test_guessing_at_the_password_change_form_counts_the_guessers_session(pair: 
     assert owner.post("/api/auth/password", right).status == 204
 
 
+@pytest.mark.slow
 def test_of_120_invalid_refresh_tokens_100_are_answered_and_a_valid_one_works(
     pair: Nodes,
 ) -> None:
@@ -156,6 +160,7 @@ def test_of_120_invalid_refresh_tokens_100_are_answered_and_a_valid_one_works(
     assert Client(pair[1]).post("/api/auth/refresh", good, **from_(ATTACKER)).status == 200
 
 
+@pytest.mark.slow
 def test_of_120_invalid_api_keys_100_are_answered_and_a_valid_one_works(
     pair: Nodes,
 ) -> None:
@@ -178,6 +183,7 @@ def test_of_120_invalid_api_keys_100_are_answered_and_a_valid_one_works(
     true_wait(read(1, made["key"]))  # refused at once; and that address has no more to try
 
 
+@pytest.mark.slow
 def test_valid_sign_ins_of_an_office_are_never_counted(pair: Nodes) -> None:
     emails = [member(pair)[0] for _ in range(4)]
     with ThreadPoolExecutor(16) as pool:
@@ -185,6 +191,7 @@ def test_valid_sign_ins_of_an_office_are_never_counted(pair: Nodes) -> None:
         assert statuses(list(found)) == {200: 160}
 
 
+@pytest.mark.slow
 def test_sign_ups_of_one_address_are_limited(pair: Nodes) -> None:
     def one(number: int) -> Answer:
         body = {"email": address(), "password": PASSWORD, "name": "Eve", "client": "native"}
@@ -197,6 +204,7 @@ def test_sign_ups_of_one_address_are_limited(pair: Nodes) -> None:
     member(pair, ELSEWHERE)
 
 
+@pytest.mark.slow
 def test_sign_ins_refreshes_and_tickets_of_one_user_are_limited(pair: Nodes) -> None:
     email, _ = member(pair)
     assert statuses([sign_in(pair, email, PASSWORD, OWNER, n) for n in range(62)]) == {
@@ -240,6 +248,7 @@ def test_of_invalid_tickets_a_hundred_are_answered_and_a_valid_one_opens(
     asyncio.run(work())
 
 
+@pytest.mark.slow
 def test_of_invalid_links_a_hundred_are_answered_and_a_valid_one_sets_the_password(
     pair: Nodes,
 ) -> None:

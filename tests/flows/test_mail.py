@@ -1,4 +1,4 @@
-"""Mails of a real server by a real mail server: over TLS, once, and never in anybody's way."""
+"""Mails of a real server through a real mail server: over TLS, once, and delaying nothing."""
 
 from __future__ import annotations
 

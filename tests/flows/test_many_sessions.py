@@ -1,4 +1,4 @@
-"""An intruder has signed in thousands of times: ending it all is quick, and reaches every node."""
+"""An attacker has signed in thousands of times: ending all sessions is quick on every node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Native clients from npm: what they see of a join, of a refusal and of a restart."""
+"""Native clients from npm: a join, a refusal and a restart."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Signing in at a provider on several nodes, and the provider's word that ends it on all of them:
-with Redis, without it, and with nobody asking."""
+"""Sign-in with a provider on several nodes, and back-channel logout on all of them: with Redis,
+without it, and in the background."""
 
 from __future__ import annotations
 
@@ -298,7 +298,7 @@ def _refreshes(op: Provider) -> int:
 def test_with_a_wrong_key_no_node_is_ready_and_nothing_is_deleted(
     both: Nodes, op: Provider
 ) -> None:
-    person = sign_in(both[0])
+    profile = sign_in(both[0])
     other_node = both.start(ENCRYPTION_KEYS="A" * 43 + "=")
     ready = Client(other_node).get("/readyz")
     assert (ready.status, ready.body["encryption"]) == (503, "wrong_key")
@@ -306,6 +306,6 @@ def test_with_a_wrong_key_no_node_is_ready_and_nothing_is_deleted(
     for path in ("/oauth/mock/login", f"{CALLBACK}?state=x&code=y"):
         words = refused(browser.get(path), 503, "not_now")
         assert "Mock" not in words, "the trouble is ours"
-    assert on(both[0], person).post("/api/oauth/logout").body["location"] is not None
+    assert on(both[0], profile).post("/api/oauth/logout").body["location"] is not None
     again = sign_in(both[0])
-    assert again.user["id"] == person.user["id"]
+    assert again.user["id"] == profile.user["id"]

@@ -1,4 +1,4 @@
-"""docs/proxies: nginx and HAProxy as they are run for real, with TLS, before two nodes."""
+"""docs/proxies: nginx and HAProxy with TLS, in front of two nodes."""
 
 from __future__ import annotations
 
@@ -388,7 +388,7 @@ def test_with_no_node_left_no_ticket_lies_in_a_log(place: Installation) -> None:
 
 @contextmanager
 def pinging_every(seconds: float | None) -> Iterator[int]:
-    """A server that says nothing but pings; gives its port."""
+    """A server that says nothing but pings; returns its port."""
 
     def wait_for_the_end(socket: ServerConnection) -> None:
         with pytest.raises(ConnectionClosed):

@@ -1,5 +1,5 @@
-"""docs/proxies: nginx (auth_request) and Caddy (forward_auth) as they are run for real, in front of
-an app that knows nothing of Usher."""
+"""docs/proxies: nginx (auth_request) and Caddy (forward_auth), in front of an app without code for
+Usher."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class App(BaseHTTPRequestHandler):
 
 @contextmanager
 def app() -> Iterator[int]:
-    """The app; gives its port."""
+    """The app; returns its port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), App)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A store that answers and yet does not do its work: said by /readyz, and healed by itself."""
+"""A store that responds but does not work: reported by /readyz, and recovered from."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.support.nodes import channel, nodes
 from tests.support.redis import RealRedis, until
 from tests.support.server import PASSWORD, Client, Usher, address, sign_up, usher
 from tests.support.talk import talking
+
+pytestmark = pytest.mark.slow
 
 database_kind = kinds("sqlite")  # what is refused before a row is read
 

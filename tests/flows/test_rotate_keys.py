@@ -1,4 +1,4 @@
-"""`server.py rotate-keys`, as an operator runs it beside the server."""
+"""`server.py rotate-keys`, run beside the server."""
 
 from __future__ import annotations
 

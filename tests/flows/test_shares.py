@@ -12,11 +12,13 @@ import pytest
 
 from tests.support.server import PASSWORD, Client, Usher, address, usher
 
+pytestmark = pytest.mark.slow
+
 ATTACKER, OWNER = "2001:db8:bad::1", "203.0.113.7"
 
 
 async def post(server: Usher, path: str, body: dict[str, Any], ip: str) -> int:
-    """One request on a connection of its own; gives the status."""
+    """One request on a connection of its own; returns the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         data = json.dumps(body).encode()
@@ -47,7 +49,7 @@ def member(server: Usher) -> dict[str, Any]:
 
 
 async def good_while(server: Usher, work: list[asyncio.Task[int]], known: dict[str, Any]) -> int:
-    """Sign in and look at readiness until the others have their answers; gives how often."""
+    """Sign in and look at readiness until the others have their answers; returns how often."""
     count = 0
     while not all(task.done() for task in work) or count < 5:
         assert await post(server, "/api/auth/login", known, OWNER) == 200
@@ -76,7 +78,6 @@ def test_1300_concurrent_invalid_refresh_tokens_affect_no_other_client(database_
         asyncio.run(work(server))
 
 
-@pytest.mark.slow
 def test_500_concurrent_wrong_sign_ins_affect_no_other_client(database_kind: str) -> None:
     async def work(server: Usher) -> None:
         known = member(server)
@@ -96,7 +97,6 @@ def test_500_concurrent_wrong_sign_ins_affect_no_other_client(database_kind: str
         asyncio.run(work(server))
 
 
-@pytest.mark.slow
 def test_unauthenticated_clients_from_500_addresses_affect_no_user_either(
     database_kind: str,
 ) -> None:

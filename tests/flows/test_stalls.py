@@ -1,4 +1,4 @@
-"""A node whose loop stood still: nothing goes in or out before it has read what was revoked."""
+"""A node whose event loop stalled exchanges no data before it has read the revocations."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from tests.support.postgres import postgres_server
 from tests.support.redis import until
 from tests.support.server import Client, Usher, sign_up
 from tests.support.talk import Talker, start_talking, talking
+
+pytestmark = pytest.mark.slow
 
 # Several nodes are run on PostgreSQL, as a rule; test_nodes_flow.py has them on one SQLite file.
 database_kind = kinds("postgresql")
@@ -60,7 +62,7 @@ class OpenRequest:
 
 
 async def speak_while_stopped(talkers: Sequence[Talker], room: str) -> list[int]:
-    """Each asks and says something. Gives how many events each has had until then."""
+    """Each asks and says something. Returns how many events each has had until then."""
     await asyncio.sleep(0.1)  # until what the node wrote before has been read
     before = [len(talker.events) for talker in talkers]
     for talker in talkers:

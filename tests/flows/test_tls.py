@@ -1,4 +1,4 @@
-"""TLS in the process: https and wss from one server, with a certificate that can be renewed."""
+"""TLS in the process: https and wss from one server, with renewable certificates."""
 
 from __future__ import annotations
 
@@ -125,6 +125,7 @@ def handshake_with(server: Usher, version: ssl.TLSVersion) -> str | None:
         return tls.version()
 
 
+@pytest.mark.slow
 def test_a_handshake_that_stands_still_ends_in_time(server: Usher) -> None:
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as silent:
         silent.settimeout(PATIENCE)
@@ -157,6 +158,7 @@ def test_a_handshake_may_come_a_byte_at_a_time(server: Usher) -> None:
     assert tls.version() == "TLSv1.3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [False, True], ids=["silent", "half a client hello"])
 def test_half_open_handshakes_of_one_address_keep_no_other_out_and_end(
     pair: tuple[Path, Path], begun: bool
@@ -208,12 +210,14 @@ def test_plain_http_on_the_port_is_closed_and_affects_no_other(server: Usher) ->
 
 
 @pytest.mark.gen_test(timeout=60)
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_a_renewed_certificate_is_read_at_sighup_and_no_socket_drops(
-    tmp_path: Path,
+    tmp_path: Path, processes: int
 ) -> None:
     make_certificate(tmp_path)
     certificate, key = tmp_path / CERTIFICATE_FILE, tmp_path / KEY_FILE
-    with quiet_usher("sqlite", TLS_CERTIFICATE=certificate, TLS_KEY=key) as server:
+    tls = {"TLS_CERTIFICATE": certificate, "TLS_KEY": key}
+    with quiet_usher("sqlite", PROCESSES=processes, **tls) as server:
         ada = await asyncio.to_thread(sign_up, server)
         assert ada.token is not None
         before = serial_of(server)
@@ -222,7 +226,8 @@ async def test_a_renewed_certificate_is_read_at_sighup_and_no_socket_drops(
             key.unlink()
             make_certificate(tmp_path)
             server.process.send_signal(signal.SIGHUP)
-            await until(lambda: serial_of(server) != before)
+            # Ten new connections, so that each process is asked.
+            await until(lambda: before not in {serial_of(server) for _ in range(10)})
             await client.send('{"event":"heartbeat","id":1}')
             assert json.loads(await asyncio.wait_for(client.recv(), PATIENCE))["ok"] is True
 

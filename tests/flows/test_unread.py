@@ -1,4 +1,4 @@
-"""Whoever asks and does not read the answers keeps nothing for long."""
+"""A client that does not read responses uses resources only briefly."""
 
 from __future__ import annotations
 

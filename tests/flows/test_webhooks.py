@@ -197,6 +197,7 @@ def test_a_webhook_gets_the_events_it_subscribed_to(
     assert "secret" not in rows[one["id"]]
 
 
+@pytest.mark.slow
 def test_what_fails_is_tried_again_and_holds_back_its_subject_only(
     reported: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
@@ -232,6 +233,7 @@ def test_what_fails_is_tried_again_and_holds_back_its_subject_only(
     assert sorted(row["attempts"] for row in deliveries(admin, made)) == [1, 1, 1, 3]
 
 
+@pytest.mark.slow
 def test_a_receiver_that_does_not_answer_delays_no_other(
     reported: tuple[Usher, Client], hook: Callable[..., Any], receiver: WebhookReceiver
 ) -> None:
@@ -367,6 +369,7 @@ def test_a_certificate_is_checked_and_one_of_your_own_authority_named(
         assert len(receiver.received) == trusted
 
 
+@pytest.mark.slow
 def test_nodes_share_the_work_and_each_event_is_delivered_once() -> None:
     with nodes("postgresql", 2, WEBHOOK_PRIVATE="on") as both, webhook_receiver() as receiver:
         wanted = {"url": receiver.url, "events": ["user.created", "session.opened"]}

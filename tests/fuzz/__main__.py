@@ -70,7 +70,7 @@ def fuzz(name: str, seconds: int, folder: Path) -> Fuzzed:
 
 
 def main() -> int:
-    """Print the table. Gives the exit status: 1 where something was found."""
+    """Print the table. Returns the exit status: 1 where something was found."""
     parser = argparse.ArgumentParser(prog="tests.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join((*TARGETS, HTTP)))
     parser.add_argument("--seconds", type=int, default=600, help="for each target")

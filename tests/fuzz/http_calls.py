@@ -32,8 +32,8 @@ wants its members in http_fixtures.py."""
 
 
 def fuzz_http(folder: Path, say: Callable[[str], None], examples: int = EXAMPLES) -> int:
-    """Run it. Gives the number of operations that failed, or let nobody in, and one more where too
-    few were answered well."""
+    """Run it. Returns the number of operations that failed, or let nobody in, and one more where
+    too few were answered well."""
     folder.mkdir(parents=True, exist_ok=True)
     more = {"APP_AUDIENCES": AUDIENCE, "WEBHOOK_PRIVATE": "on"}
     with provider() as op, usher("sqlite", **settings_for(op), **more) as server:

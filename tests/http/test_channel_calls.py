@@ -22,7 +22,7 @@ def user(server: Usher, *, browser: bool = False) -> Client:
 
 
 def opened(client: Client, name: str = "Herons", **more: object) -> str:
-    """A channel of this client; gives its path."""
+    """A channel of this client; returns its path."""
     answer = client.post("/api/channels", {"name": name, **more})
     assert answer.status == 201, answer
     return f"/api/channels/{answer.body['id']}"

@@ -69,14 +69,14 @@ def code(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.body["code"] if answer.body else ""
 
 
-def person(server: Usher) -> tuple[Client, str, Mailbox]:
+def new_account(server: Usher) -> tuple[Client, str, Mailbox]:
     email = address()
     return sign_up(server, email=email), email, mailbox(server, email)
 
 
 def verified(server: Usher) -> tuple[Client, str, Mailbox]:
     """Somebody whose address is confirmed."""
-    client, email, box = person(server)
+    client, email, box = new_account(server)
     assert client.post(CONFIRM, {"token": box.token("verify_address")}).status == 204
     return client, email, box
 
@@ -161,11 +161,11 @@ def test_the_response_does_not_reveal_whether_an_address_is_known(installation: 
 def test_a_disabled_account_gets_no_link(installation: Usher, database_kind: str) -> None:
     with usher(database_kind) as server:
         admin = sign_up(server)
-        client, email, box = person(server)
+        client, email, box = new_account(server)
         user_id = client.get("/api/auth/me").body["id"]
         assert admin.call("PATCH", f"/api/admin/users/{user_id}", {"disabled": True}).status == 200
         post(server, FORGOT, email=email)
-        _, _, other = person(server)
+        _, _, other = new_account(server)
         other.next("verify_address")
         assert box.count("reset_password") == 0
 
@@ -184,7 +184,7 @@ def test_what_is_no_address_or_no_link_is_refused(installation: Usher) -> None:
 
 
 def test_a_link_is_valid_for_its_purpose_only(installation: Usher) -> None:
-    client, email, box = person(installation)
+    client, email, box = new_account(installation)
     verify = box.token("verify_address")
     post(installation, FORGOT, email=email)
     reset = box.token("reset_password")
@@ -210,7 +210,7 @@ def test_an_address_asks_for_twenty_mails_and_a_mailbox_gets_five(database_kind:
         assert 3500 < int(others[-1].headers["Retry-After"]) <= 3600
         assert post(server, VERIFY, email=address()).status == 429
         box.next("reset_password", 5)
-        _, _, later = person(server)
+        _, _, later = new_account(server)
         later.next("verify_address")
         assert box.count("reset_password") == 5
 
@@ -243,13 +243,13 @@ def test_requests_by_others_leave_resets_for_the_owners_device(database_kind: st
 
 def test_a_mailbox_is_not_filled_with_notices_either(database_kind: str) -> None:
     with usher(database_kind, LIMIT_MAILS=20) as server:
-        client, _, box = person(server)
+        client, _, box = new_account(server)
         passwords = [PASSWORD, *(f"{NEW} {number}" for number in range(7))]
         for current, new in itertools.pairwise(passwords):
             body = {"current_password": current, "new_password": new}
             assert client.post("/api/auth/password", body).status == 204
         box.next("password_changed", 5)
-        _, _, later = person(server)
+        _, _, later = new_account(server)
         later.next("verify_address")
         assert box.count("password_changed") == 5
 
@@ -263,7 +263,7 @@ def is_verified(server: Usher, email: str) -> bool:
 
 
 def test_a_signed_in_user_confirms_the_sign_up(installation: Usher) -> None:
-    client, email, box = person(installation)
+    client, email, box = new_account(installation)
     link = link_of(box.next("verify_address"))
     assert link.startswith(f"{installation.pages}/confirm-email#token=")
     assert not is_verified(installation, email)
@@ -275,7 +275,7 @@ def test_a_signed_in_user_confirms_the_sign_up(installation: Usher) -> None:
 
 
 def test_or_the_password_confirms_it(installation: Usher) -> None:
-    client, email, box = person(installation)
+    client, email, box = new_account(installation)
     token = box.token("verify_address")
     wrong = post(installation, CONFIRM, token=token, password=NEW)
     assert code(wrong) == (403, "wrong_password")
@@ -287,7 +287,7 @@ def test_or_the_password_confirms_it(installation: Usher) -> None:
 def test_an_account_with_another_users_address_is_handed_over_to_its_owner(
     installation: Usher,
 ) -> None:
-    squatter, email, box = person(installation)
+    squatter, email, box = new_account(installation)
     answer = post(installation, CONFIRM, token=box.token("verify_address"))
     assert answer.status == 200
     token = answer.body["set_password_url"].partition("#token=")[2]
@@ -300,7 +300,7 @@ def test_an_account_with_another_users_address_is_handed_over_to_its_owner(
 def test_a_reset_link_hands_an_unconfirmed_account_over_too(
     installation: Usher,
 ) -> None:
-    squatter, email, box = person(installation)
+    squatter, email, box = new_account(installation)
     post(installation, FORGOT, email=email)
     token = box.token("reset_password")
     assert post(installation, RESET, token=token, new_password=NEW).status == 204
@@ -310,7 +310,7 @@ def test_a_reset_link_hands_an_unconfirmed_account_over_too(
 
 
 def test_the_mail_is_sent_again_and_the_response_reveals_nothing(installation: Usher) -> None:
-    client, email, box = person(installation)
+    client, email, box = new_account(installation)
     box.next("verify_address")
     assert post(installation, VERIFY, email=email).status == 204
     box.next("verify_address", 2)
@@ -322,7 +322,7 @@ def test_the_mail_is_sent_again_and_the_response_reveals_nothing(installation: U
 
 def test_where_verification_is_off_nothing_is_sent(database_kind: str) -> None:
     with usher(database_kind, EMAIL_VERIFICATION="off") as server:
-        client, email, box = person(server)
+        client, email, box = new_account(server)
         assert client.post(VERIFY, {}).status == 204
         post(server, FORGOT, email=email)
         box.next("reset_password")
@@ -488,7 +488,7 @@ def test_the_response_does_not_reveal_that_another_account_has_the_address(
 
 def test_an_unconfirmed_address_cannot_be_restored(installation: Usher) -> None:
     """It may belong to another person, because of a mistake at the sign-up."""
-    client, _, box = person(installation)
+    client, _, box = new_account(installation)
     new = address()
     assert client.post(EMAIL, {"email": new}).status == 204
     token = mailbox(installation, new).token("change_address")
@@ -510,7 +510,7 @@ def test_a_password_that_changes_meanwhile_invalidates_the_mail(installation: Us
 
 def test_a_change_asks_for_a_fresh_proof(database_kind: str) -> None:
     with usher(database_kind, STEP_UP_SECONDS=1) as server:
-        client, _, _ = person(server)
+        client, _, _ = new_account(server)
         time.sleep(1.2)
         answer = client.post(EMAIL, {"email": address()})
         assert code(answer) == (401, "step_up_needed")
@@ -580,13 +580,13 @@ def test_a_user_agent_is_described_in_fixed_words() -> None:
 def test_no_notice_is_sent_to_an_address_that_was_not_confirmed(
     behind_proxy: Usher,
 ) -> None:
-    _, email, box = person(behind_proxy)
+    _, email, box = new_account(behind_proxy)
     body = {"email": email, "password": PASSWORD, "client": "native"}
     answer = Client(behind_proxy).post(
         "/api/auth/login", body, **{"X-Forwarded-For": "203.0.113.8"}
     )
     assert answer.status == 200
     box.next("verify_address")
-    _, _, other = person(behind_proxy)
+    _, _, other = new_account(behind_proxy)
     other.next("verify_address")
     assert box.count("new_sign_in") == 0

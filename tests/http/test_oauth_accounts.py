@@ -1,4 +1,4 @@
-"""Linked accounts, and signing out there too, over HTTP."""
+"""Linked accounts, and logout at the provider, over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way to a provider and back, as a browser goes it, and the pages that say why not."""
+"""A provider sign-in as a browser does it, and its error pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passkeys by HTTP alone: made, used to sign in, as second factor and for step-up."""
+"""Passkeys over HTTP: registered, used to sign in, as second factor and for step-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounts that a backend opens, and the links by which their users set a password."""
+"""Accounts created by a backend, and the links with which their users set a password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refreshing and logging out by HTTP."""
+"""Refresh and logout over HTTP."""
 
 from __future__ import annotations
 

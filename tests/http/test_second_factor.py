@@ -1,4 +1,4 @@
-"""Authenticator apps and the second step of a sign-in, by HTTP alone."""
+"""Authenticator apps and the second step of a sign-in, over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own login sessions over HTTP: the list, ending one, ending all others."""
+"""The user's own login sessions over HTTP: the list, ending one, ending all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/sign-in` as other apps send people to it: where it ends, and how it is served."""
+"""`/sign-in` for other apps: its redirects and its headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`POST /api/ws/ticket`: who gets a ticket, what it is worth and for how long."""
+"""`POST /api/ws/ticket`: who gets a ticket, and how long it is valid."""
 
 from __future__ import annotations
 

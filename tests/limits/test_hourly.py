@@ -1,4 +1,4 @@
-"""Limits by the hour: exact under parallel requests, for all nodes while Redis answers."""
+"""Hourly limits: exact under concurrency, and over all nodes while Redis is available."""
 
 from __future__ import annotations
 

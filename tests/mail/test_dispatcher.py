@@ -1,4 +1,4 @@
-"""Sending mails, to a real mail server: once, in the background, whatever fails."""
+"""Sending mails to a real mail server: once, in the background, despite faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mails look like: headers, text and HTML, own templates."""
+"""The format of mails: headers, text and HTML, custom templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codes of native sign-ins: used once on any number of nodes, in time, and with their verifier."""
+"""Codes of native sign-ins: used once over all nodes, in time, and with their verifier."""
 
 from __future__ import annotations
 
@@ -203,6 +203,7 @@ async def test_only_a_whole_live_sign_in_of_a_browser_makes_one(database_url: st
         assert await parts.login_sessions.active(one.user.id) == []
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_an_hour_has_sixty_codes_for_a_user(database_url: str) -> None:
     async with node(database_url) as parts:

@@ -1,4 +1,4 @@
-"""What a native app may ask for, and where it may be answered: nowhere that others can read."""
+"""Authorization requests of native apps, and the redirect URIs that are accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker threads for calls to providers: few, bounded, and each provider's own."""
+"""Worker threads for calls to providers: bounded, and separate for each provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider says of itself: taken from its own document only, and kept for a while."""
+"""The metadata of a provider: only from its own document, and cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GitHub: who somebody is by number, the address that is verified, and what errs there."""
+"""GitHub: users by number, verified addresses, and its errors."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def hub() -> Iterator[GitHub]:
 
 
 def test_a_user_is_known_by_number_and_by_the_primary_address(hub: GitHub) -> None:
-    person, grant = exchanged(github_provider(hub))
-    assert person.subject == str(hub.user["id"])
-    assert person.issuer == f"{hub.origin}/login/oauth"
-    assert (person.email, person.email_verified) == ("octocat@example.com", True)
-    assert (person.name, person.sid) == ("Mona Lisa Octocat", None)
-    assert person.claims["login"] == "octocat"
+    profile, grant = exchanged(github_provider(hub))
+    assert profile.subject == str(hub.user["id"])
+    assert profile.issuer == f"{hub.origin}/login/oauth"
+    assert (profile.email, profile.email_verified) == ("octocat@example.com", True)
+    assert (profile.name, profile.sid) == ("Mona Lisa Octocat", None)
+    assert profile.claims["login"] == "octocat"
     assert grant.scopes == "read:user user:email"
     assert (grant.refresh_token, grant.expires_at, grant.id_token) == (None, None, None)
 
@@ -52,13 +52,13 @@ def test_a_user_is_known_by_number_and_by_the_primary_address(hub: GitHub) -> No
 def test_an_app_whose_tokens_expire_has_them_refreshed(hub: GitHub) -> None:
     hub.expiring = True
     one = github_provider(hub)
-    person, grant = exchanged(one)
+    profile, grant = exchanged(one)
     assert grant.refresh_token is not None
     assert grant.expires_at is not None
-    fresh = one.refresh(grant.refresh_token, person.subject)
+    fresh = one.refresh(grant.refresh_token, profile.subject)
     assert fresh.access_token.reveal() != grant.access_token.reveal()
     with pytest.raises(GrantEnded):
-        one.refresh(grant.refresh_token, person.subject)
+        one.refresh(grant.refresh_token, profile.subject)
 
 
 def test_the_authorization_request_has_the_needed_scopes_and_not_openid(hub: GitHub) -> None:
@@ -125,8 +125,8 @@ def test_each_fault_of_the_addresses_gives_no_address_or_no_answer(hub: GitHub, 
     hub.misbehave(emails=fault)
     hub.drip_interval = 0.05
     if fault in (*NO_ADDRESS, "json_array"):
-        person, _ = exchanged(github_provider(hub))
-        assert (person.email, person.email_verified) == ("", False)
+        profile, _ = exchanged(github_provider(hub))
+        assert (profile.email, profile.email_verified) == ("", False)
     else:
         with hurried(fault), pytest.raises(ProviderUnavailable):
             exchanged(github_provider(hub))
@@ -155,8 +155,8 @@ def test_only_the_primary_address_counts_and_only_true_is_verified(
     hub: GitHub, emails: list[dict[str, Any]], expected: tuple[str, bool]
 ) -> None:
     hub.emails = emails
-    person, _ = exchanged(github_provider(hub))
-    assert (person.email, person.email_verified) == expected
+    profile, _ = exchanged(github_provider(hub))
+    assert (profile.email, profile.email_verified) == expected
 
 
 def test_the_public_address_of_a_profile_is_not_looked_at(hub: GitHub) -> None:

@@ -1,4 +1,4 @@
-"""Calls to providers: bounded in time and in size, never led away, never in clear."""
+"""Calls to providers: bounded in time and size, without redirects, and encrypted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of a provider: found when they change, and no reason to be made to fetch."""
+"""The keys of a provider: fetched when they change, and not on demand of attackers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenID Connect as providers vary it: Microsoft, claims, how the client shows its secret."""
+"""Variants of OpenID Connect: Microsoft, claims, client authentication."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ __all__ = ["many", "op"]
 
 
 def test_of_many_tenants_the_one_of_the_token_is_the_issuer(many: Provider) -> None:
-    person, _ = exchanged(oidc(many, "microsoft"))
-    assert person.issuer == many.token_issuer
-    assert TENANT in person.issuer
+    profile, _ = exchanged(oidc(many, "microsoft"))
+    assert profile.issuer == many.token_issuer
+    assert TENANT in profile.issuer
 
 
 @pytest.mark.parametrize("tenant", ["9188040d-6c67-4c5b-b112-36a304b66dad", TENANT])
@@ -65,8 +65,8 @@ def test_microsoft_verified_an_address_by_a_claim_of_its_own(
     many: Provider, claims: dict[str, Any], verified: bool
 ) -> None:
     many.user = {"sub": "ada", "email": "ada@example.com", "name": "Ada", **claims}
-    person, _ = exchanged(oidc(many, "microsoft"))
-    assert person.email_verified is verified
+    profile, _ = exchanged(oidc(many, "microsoft"))
+    assert profile.email_verified is verified
     assert many.count("userinfo") == 0
 
 
@@ -196,8 +196,8 @@ def test_an_address_of_another_claim_is_not_verified_by_itself(
     op: Provider, claims: dict[str, Any], expected: tuple[str, bool]
 ) -> None:
     op.user = {"sub": "ada", "email_verified": True, **claims}
-    person, _ = exchanged(oidc(op, email_claim="upn"))
-    assert (person.email, person.email_verified) == expected
+    profile, _ = exchanged(oidc(op, email_claim="upn"))
+    assert (profile.email, profile.email_verified) == expected
 
 
 def test_without_the_setting_no_other_claim_is_an_address(op: Provider) -> None:
@@ -223,8 +223,8 @@ def test_user_info_may_be_a_signed_jwt(op: Provider, claims: dict[str, Any]) -> 
     if claims.get("aud") == "list":
         claims = {"aud": [op.client_id, "another"]}
     op.signed_userinfo = claims
-    person, _ = exchanged(oidc(op))
-    assert (person.email, person.email_verified, person.name) == (
+    profile, _ = exchanged(oidc(op))
+    assert (profile.email, profile.email_verified, profile.name) == (
         "ada@example.com",
         True,
         "Ada Lovelace",

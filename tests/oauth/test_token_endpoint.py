@@ -1,4 +1,5 @@
-"""Tokens for a code and for a refresh token: what is no answer, what ends a grant, what is sent."""
+"""The token endpoint for codes and refresh tokens: invalid responses, the end of a grant,
+requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The overview: all nodes, their totals, and what it costs to gather them."""
+"""The overview: all nodes, their totals, and the cost of collecting them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor with real processes, which do nothing but what a test is about."""
+"""The supervisor with real processes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def supervisor(program: str, processes: int = 2, stop_seconds: float = 20.0) -> 
 async def run(
     program: str, processes: int = 2, stop_seconds: float = 20.0, stops: bool = True
 ) -> list[bool]:
-    """Run to the end; with `stops` it is stopped once all serve. Gives what it said when ready."""
+    """Run to the end; with `stops` it is stopped once all serve. Returns what it said when
+    ready."""
     stopping, said = asyncio.Event(), list[bool]()
 
     def on_ready(anybody: bool) -> None:

@@ -1,4 +1,4 @@
-"""A worker's end of the link."""
+"""A worker's end of the link to its supervisor."""
 
 from __future__ import annotations
 

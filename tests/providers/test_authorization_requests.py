@@ -1,4 +1,4 @@
-"""A sign-in under way: this browser's, this provider's, in time, and once."""
+"""Authorization requests: bound to browser and provider, limited in time, used once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flow from the click to the way back, below the pages (test_oauth_pages.py has these)."""
+"""The flow of a provider sign-in below the pages (test_oauth_pages.py tests these)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""practice_provider.py: the whole way through a provider, and nothing left of it afterwards."""
+"""practice_provider.py: a whole sign-in, and a clean end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Valid provider tokens: refreshed ahead, by one at a time, and ended by the provider alone."""
+"""Valid provider tokens: refreshed in advance, by one caller at a time, ended only by the
+provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refreshes that fail: providers that err, and providers that refuse without a word for the end."""
+"""Failed refreshes: provider errors, and refusals that do not mean the end of a grant."""
 
 from __future__ import annotations
 

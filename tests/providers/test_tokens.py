@@ -1,4 +1,4 @@
-"""Provider tokens at rest: ciphertext and nothing else, and with a wrong key nothing is lost."""
+"""Stored provider tokens: only ciphertext, and a wrong key loses nothing."""
 
 from __future__ import annotations
 

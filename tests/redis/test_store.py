@@ -1,4 +1,4 @@
-"""One contract for every form of the store, and one form against the other.
+"""One contract for every implementation of the store.
 
 Keys that are used together carry a hash tag, as they do in Usher: a cluster wants it.
 """

@@ -1,4 +1,4 @@
-"""Refresh tokens: lost answers, racing tabs, copies, and clocks that were set back."""
+"""Refresh tokens: lost responses, concurrent tabs, copies, and clocks that were set back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An account that somebody opened with an address that is not theirs, and the address' owner."""
+"""An account with somebody else's address, and the owner of the address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may open an account, by password and by a provider."""
+"""Who may create an account, with a password and with a provider."""
 
 from __future__ import annotations
 
@@ -239,6 +239,7 @@ async def test_an_account_follows_its_address_at_the_provider_into_no_other_doma
 # ---- invitations ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 @pytest.mark.parametrize(
     ("way", "tries"),

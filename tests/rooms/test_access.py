@@ -1,4 +1,4 @@
-"""A right that changes is felt by every socket it concerns, on every node."""
+"""A changed right affects every socket concerned, on every node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Authors of messages in a history, whose accounts may be gone."""
+"""Authors of messages in a history, whose accounts may be deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rooms of one socket: which it may enter, and which it is in."""
+"""The rooms of one socket: which it may join, and which it has joined."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from services.rooms.presence import Presence
 from services.rooms.rooms import Rooms
 from services.sessions.control import CONTROL_ROOM
 from services.websocket.protocol import Member
+from tests.support.members import RecordingMember
 from tests.support.parts import Clock
-from tests.support.people import Person
 from tests.support.redis import until
 
 READ, WRITE = Grant(Right.READ, 1.0), Grant(Right.WRITE, 2.0)
@@ -41,8 +41,8 @@ class Installation:
 
     def socket(
         self, grants: Mapping[str, Grant], user_id: str = "ada"
-    ) -> tuple[Person, Membership]:
-        person = Person(f"socket of {user_id}")
+    ) -> tuple[RecordingMember, Membership]:
+        person = RecordingMember(f"socket of {user_id}")
         user = Member(user_id, user_id.title())
         return person, Membership(self.rooms, self.presence, person.member, user, grants)
 
@@ -122,13 +122,13 @@ async def test_rooms_that_were_left_are_not_received() -> None:
     _, membership = h.socket({"c1": READ})
     await membership.enter_subscribed(membership.allowed())
     membership.leave_all()
-    heard: list[bytes] = []
-    h.rooms.on_ephemeral(b"z", lambda _, body: heard.append(body))
+    received: list[bytes] = []
+    h.rooms.on_ephemeral(b"z", lambda _, body: received.append(body))
     for room in ("user:ada", "channel:c1"):
         h.rooms.send_ephemeral(room, b"z", b"still heard")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert heard == []
+    assert received == []
 
 
 @pytest.mark.gen_test

@@ -1,4 +1,4 @@
-"""Who is in a room, on every node: several nodes on one real Redis."""
+"""Presence on several nodes over one real Redis."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from services.rooms.rooms import Rooms
 from services.sockets.room_index import HERE_MS, HERE_SECONDS, Here, room_index_key
 from services.sockets.session_pool import LEASE_SECONDS, RENEW_BATCH, RENEW_SECONDS
 from services.websocket.protocol import Member
+from tests.support.members import RecordingMember
 from tests.support.parts import Clock, CountingStore, node, open_socket
-from tests.support.people import Person
 from tests.support.redis import PATIENCE, RealRedis, redis_server, until, within
 
 __all__ = ["redis_server"]
@@ -101,7 +101,7 @@ class Node:
             await asyncio.sleep(0.01)
 
 
-class Somebody(Person):
+class Somebody(RecordingMember):
     """One socket of a user."""
 
     def __init__(self, at: Node, user_id: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Which models are in use, and how a use fades, in a real Redis and in memory."""
+"""Models in use, and how a usage expires, in a real Redis and in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one gate: the order of its checks, what it asks, and what it says when nobody answers."""
+"""Admission: the order of its checks, its look-ups, and its errors without a store."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def queries() -> Iterator[Queries]:
 
 
 async def join(parts: Parts, login: SignedIn) -> str:
-    """A whole check of an access token; gives the name it belongs to."""
+    """A whole check of an access token; returns the name it belongs to."""
     claims = await parts.admission.claims_of(login.access_token.reveal())
     return (await parts.admission.identify(claims)).name
 

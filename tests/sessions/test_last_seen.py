@@ -1,4 +1,5 @@
-"""When login sessions were last seen: gathered, written in batches, kept while nobody takes it."""
+"""When login sessions were last seen: collected, written in batches, kept while the database
+fails."""
 
 from __future__ import annotations
 

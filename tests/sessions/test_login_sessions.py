@@ -1,4 +1,4 @@
-"""Login sessions on SQLite and on PostgreSQL: opened, refreshed, raced for, ended."""
+"""Login sessions on SQLite and on PostgreSQL: opened, refreshed, concurrent, ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logging out and knowing that it is done, on several nodes over one real Redis."""
+"""Logout with acknowledgement, on several nodes over one real Redis."""
 
 from __future__ import annotations
 

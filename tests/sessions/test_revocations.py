@@ -168,6 +168,7 @@ async def test_a_sweep_finds_what_another_node_wrote_and_cuts_its_sockets(
         assert there.count("usher_sockets_revoked_total", reason="logout") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test
 async def test_a_sweep_reads_more_rows_than_one_page_holds(database_url: str) -> None:
     count = 2 * SWEEP_LIMIT + 1

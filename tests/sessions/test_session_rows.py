@@ -1,4 +1,4 @@
-"""How login sessions end: all of a user's at one cost, and those beyond the limit."""
+"""The end of login sessions: all of a user's at one cost, and those over the limit."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_ending_all_takes_as_many_statements_and_rows_for_one_as_for_thous
                 with counted(db) as statements:
                     but = kept if spare else None
                     (one,) = parts.session_ends.end_all_within(db, user, "signed_out", but)
-                assert (one.kind, one.subject, one.spared) == ("user", user, but or "")
+                assert (one.kind, one.subject, one.exempt) == ("user", user, but or "")
                 return len(statements)
 
             taken.append(await parts.database.run(end))
@@ -163,7 +163,7 @@ async def test_another_node_refuses_by_redis_before_it_receives_the_revocation(
         newest = await here.signed_in(user)
         await identify(deaf, newest)
         assert deaf.count("usher_joins_by_database_total", cause="unknown_to_redis") == asked, (
-            "one look into the database for the spared, none for the new"
+            "one look into the database for the exempt, none for the new"
         )
 
 

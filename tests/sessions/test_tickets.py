@@ -1,4 +1,4 @@
-"""Tickets in a real Redis, in memory and, while Redis is away, in the database."""
+"""Tickets in a real Redis, in memory and, without Redis, in the database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bearer token holds one live socket, on whichever node: over one real Redis."""
+"""A bearer token is bound to one open socket, on any node: over one real Redis."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ async def test_while_redis_is_unavailable_tokens_are_bound_by_rows_and_stay_boun
 
 
 def _bound_to(parts: Parts) -> str:
-    return next(iter(parts.revocations._bindings.values())).spared
+    return next(iter(parts.revocations._bindings.values())).exempt
 
 
 @pytest.mark.gen_test

@@ -1,4 +1,4 @@
-"""services/sessions/tokens.py: what is genuine, and every way of not being it."""
+"""services/sessions/tokens.py: genuine tokens, and every kind of invalid one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""services/settings/data_dir.py: a folder closed to others, and one server in it."""
+"""services/settings/data_dir.py: a folder closed to others, for one server."""
 
 from __future__ import annotations
 

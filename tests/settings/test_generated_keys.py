@@ -1,4 +1,4 @@
-"""services/settings/generated_keys.py: keys that are made once, by exactly one start."""
+"""services/settings/generated_keys.py: keys are generated once, by exactly one start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""services/settings/origins.py: which pages may speak with a user's cookies."""
+"""services/settings/origins.py: which pages may use a user's cookies."""
 
 from __future__ import annotations
 

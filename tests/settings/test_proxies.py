@@ -1,4 +1,4 @@
-"""settings/proxies.py: X-Forwarded-* is believed only as far as trusted proxies wrote it."""
+"""settings/proxies.py: X-Forwarded-* counts only as far as trusted proxies wrote it."""
 
 from __future__ import annotations
 

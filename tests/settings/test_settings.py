@@ -1,4 +1,4 @@
-"""settings/settings.py: every setting, from both places, and the one line for a bad one."""
+"""settings/settings.py: every setting, from both sources, and the error line for an invalid one."""
 
 from __future__ import annotations
 

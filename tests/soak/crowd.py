@@ -1,4 +1,4 @@
-"""Everybody in a soak: who opens, speaks, leaves and logs out, and what has to hold of them."""
+"""The clients of a soak, which open sockets, send, leave and log out, and the invariants."""
 
 from __future__ import annotations
 

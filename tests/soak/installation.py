@@ -1,4 +1,4 @@
-"""Two nodes, one Redis, one PostgreSQL, and a crowd's rows in it."""
+"""Two nodes, one Redis, one PostgreSQL, and the rows of a crowd."""
 
 from __future__ import annotations
 

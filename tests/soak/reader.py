@@ -1,4 +1,4 @@
-"""One user's client: it stays in its room over faults, and knows which messages it has.
+"""One user's client: it stays in its room over faults, and records its messages.
 
 Messages of a room are numbered by who sends them. What a reader has, and what it was told that it
 may have lost, are bits of one number each: 5,000 readers with some hundred messages are small.

@@ -73,7 +73,7 @@ class Soak:
     # ---- steps -----------------------------------------------------------------------------
 
     def turn_until_whole(self, seconds: float) -> float:
-        """Until every socket is joined. Gives how long it took.
+        """Until every socket is joined. Returns how long it took.
 
         Raises: AssertionError when it took longer than `seconds`.
         """

@@ -1,4 +1,4 @@
-"""The short form of `make soak`: every kind of store fails once under a small crowd."""
+"""The short form of `make soak`: every kind of store fails once with few sockets."""
 
 from __future__ import annotations
 

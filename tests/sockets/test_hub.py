@@ -1,4 +1,4 @@
-"""This node's sockets: real ones, over real pairs, found and cut by whose they are."""
+"""The sockets of a node: real ones, found and closed by user, session and role."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pings for who is silent, and the end of who has been for too long."""
+"""Pings for silent sockets, and closing those that stay silent."""
 
 from __future__ import annotations
 

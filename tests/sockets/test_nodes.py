@@ -1,4 +1,4 @@
-"""Which nodes live, by leases in a real Redis."""
+"""The active nodes, by leases in a real Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sockets of a room as they lie in Redis: one of several nodes writes, another reads."""
+"""The sockets of a room in Redis: one of several nodes writes, another reads."""
 
 from __future__ import annotations
 

@@ -407,6 +407,7 @@ async def test_the_index_of_a_room_comes_back_with_the_renewal_when_redis_was_em
         await h.finds(*sockets)
 
 
+@pytest.mark.slow
 @pytest.mark.gen_test(timeout=60)
 async def test_removing_one_user_among_100_000_costs_by_their_sockets_and_rooms_alone(
     database_url: str, redis_server: RealRedis

@@ -174,6 +174,7 @@ def test_more_runs_than_may_wait_are_refused_at_once(database_url: str) -> None:
     asyncio.run(check())
 
 
+@pytest.mark.slow
 def test_a_slow_run_is_given_up_and_rolled_back(database_url: str) -> None:
     def slow(db: peewee.Database) -> None:
         put(db, "a")
@@ -406,6 +407,7 @@ def drop_connections(server: PostgresServer) -> None:
     )
 
 
+@pytest.mark.slow
 @on_postgresql
 def test_a_killed_server_is_reported_and_found_again(
     server: PostgresServer, database_url: str

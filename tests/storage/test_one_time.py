@@ -1,4 +1,4 @@
-"""What may be used once: once among any number of nodes, and not by work that rolls back."""
+"""Single use: once over all nodes, and not by rolled-back work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements whose SQL is built once: the same as Peewee's own, time after time."""
+"""Prepared SQL statements: the same as Peewee's, at every call."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ class Visitor:
         return tab
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> int:
-        """Call the API with this profile's cookies, beside the page; gives the status."""
+        """Call the API with this profile's cookies, beside the page; returns the status."""
         answer = self.context.request.post(
             self.server.url + path, data=body or {}, headers={"Origin": self.server.url}
         )

@@ -116,7 +116,7 @@ class JsClient:
             passed.append(message)
 
     def state(self, name: str) -> Any:
-        """Wait for this state; gives its detail, and for `waiting` the `pause` in ms."""
+        """Wait for this state; returns its detail, and for `waiting` the `pause` in ms."""
         return _detail(self.next("state", lambda detail: detail["name"] == name))
 
     def first_state(self, name: str) -> Any:

@@ -226,7 +226,7 @@ class Parts:
             peer.close()
 
     async def user(self, name: str = "Ada", role: str = "user") -> str:
-        """An account without a password; gives its id."""
+        """An account without a password; returns its id."""
         user_id = secrets.token_urlsafe(8)
         await self.database.run(_insert_user, user_id, name, role, self.clock())
         return user_id
@@ -703,7 +703,7 @@ class Peer:
         return frames
 
     async def close_code(self) -> int:
-        """Read to the close frame; gives its code."""
+        """Read to the close frame; returns its code."""
         while True:
             opcode, payload = await self.frame()
             if opcode == Opcode.CLOSE:

@@ -245,7 +245,7 @@ def joins_on(node: Usher) -> int:
 def post_from(
     source: str, url: str, path: str, body: Any, headers: Mapping[str, str]
 ) -> tuple[int, Any]:
-    """A request from another address of this machine; gives status and JSON."""
+    """A request from another address of this machine; returns status and JSON."""
     scheme, _, place = url.partition("://")
     options: dict[str, Any] = {"timeout": PATIENCE, "source_address": (source, 0)}
     if scheme == "https":

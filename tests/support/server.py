@@ -148,7 +148,7 @@ class Usher:
         self._start()
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """End the process; gives its exit status."""
+        """End the process; returns its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         try:
@@ -373,7 +373,7 @@ async def ask(socket: ClientConnection, name: str, data: Any = None) -> dict[str
 
 
 async def close_code(socket: ClientConnection) -> int:
-    """Read to the end; gives the code that the server closed with."""
+    """Read to the end; returns the code that the server closed with."""
     try:
         while True:
             await _within(socket.recv())

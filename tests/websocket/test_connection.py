@@ -65,7 +65,7 @@ class Line:
         return self.sock.fileno() < 0
 
     def fill(self) -> int:
-        """Send until the kernel takes no more; gives how many frames were sent."""
+        """Send until the kernel takes no more; returns how many frames were sent."""
         for number in range(1, 10_000):
             self.connection.send(b"x" * 1000)
             if self.connection._outbox is not None:

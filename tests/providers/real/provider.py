@@ -1,4 +1,4 @@
-"""What a real provider is to the flows: where it is, how a person signs in and out there."""
+"""The interface of a real provider for the flows: its URL, and how a user signs in and out."""
 
 from __future__ import annotations
 

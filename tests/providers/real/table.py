@@ -1,4 +1,4 @@
-"""The table of docs/oauth.md: made of runs, never by hand."""
+"""Generates the table of docs/oauth.md from runs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ HEAD = (
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Gives the exit status: 1 where a provider could not be run, or nobody could sign in."""
+    """Returns the exit status: 1 where a provider could not be run, or nobody could sign in."""
     parser = argparse.ArgumentParser(prog="python -m tests.providers")
     parser.add_argument("--write", action="store_true", help="put the table into docs/oauth.md")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PROVIDERS))

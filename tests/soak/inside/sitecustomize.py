@@ -1,4 +1,4 @@
-"""In a node of a soak: SIGUSR2 writes down how many tasks it has, as no metric of it does.
+"""Runs in a node of a soak: SIGUSR2 writes the number of its tasks, which no metric has.
 
 Python imports this by its name at its start, from the folder in PYTHONPATH.
 """
