@@ -115,7 +115,7 @@ def plain_head(data: bytes) -> PlainHead | None:
 
 def forwarded_for(data: bytes) -> str:
     """The value of `X-Forwarded-For` in a request head that need not be plain or complete; several
-    are joined by commas. It tells only whose turn it is to be read: Tornado parses the request."""
+    are joined by commas. It only decides the place in the rotation: Tornado parses the request."""
     head = _HEAD_END.split(data, 1)[0]
     return b",".join(_FORWARDED_FOR.findall(head)).decode("latin-1").strip()
 

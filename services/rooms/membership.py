@@ -1,7 +1,7 @@
 """The rooms of one socket: the ones it may enter, and the ones it is in.
 
 A room whose channel asks for a step-up is guarded: the socket is in it only while the proof of its
-token is fresh. The end of the proof is exact. A timer leaves the rooms and tells the client, but
+token is fresh. The end of the proof is exact. A timer leaves the rooms and notifies the client, but
 what goes in or out is decided by the clock each time, as a timer of a busy loop is late.
 """
 
@@ -237,7 +237,7 @@ class Membership:
             self._tell()
 
     def _tell(self) -> None:
-        """Tell the client which rooms it is in."""
+        """Notify the client of its rooms."""
         event = encode_event("access-changed", RoomList(self.names()))
         self._member.connection.send(event)
 

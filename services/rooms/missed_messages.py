@@ -98,7 +98,7 @@ class MissedMessages:
 
         Returns:
             Seconds by which the log's clock is ahead of ours. It is estimated a little too low,
-            so that no member misses a message sent after it entered. None if the ids do not tell
+            so that no member misses a message sent after it entered. None if the ids do not show
             when messages were sent.
         """
         # If nothing was delivered yet, read from the time of the subscription.

@@ -123,7 +123,7 @@ class Hub:
         return self._by_bearer.get(token_id)
 
     def close_bearer(self, token_id: str, holder: str, code: CloseCode) -> int:
-        """Close the socket that holds a bearer token, unless its session is `holder`. Gives how
+        """Close the socket that holds a bearer token, unless its session is `holder`. Returns how
         many there were."""
         socket = self._by_bearer.get(token_id)
         if socket is None or socket.session.session_id == holder:
@@ -151,27 +151,27 @@ class Hub:
         return True
 
     def close_login_session(self, user_id: str, login_session_id: str, code: CloseCode) -> int:
-        """Close every socket of a login session. Gives how many there were."""
+        """Close every socket of a login session. Returns how many there were."""
         return self._close(self.of_login_session(user_id, login_session_id), code)
 
     def close_older_logins(
-        self, user_id: str, generation: int, spared: str, code: CloseCode
+        self, user_id: str, generation: int, exempt: str, code: CloseCode
     ) -> int:
         """Close a user's sockets whose login session is of an older generation, and not the one
-        that is `spared`. Gives how many there were."""
+        that is `exempt`. Returns how many there were."""
         older = [
             s
             for s in self.of_user(user_id)
-            if s.generation < generation and s.session.login_session_id != spared
+            if s.generation < generation and s.session.login_session_id != exempt
         ]
         return self._close(older, code)
 
     def close_user(self, user_id: str, code: CloseCode) -> int:
-        """Close every socket of a user. Gives how many there were."""
+        """Close every socket of a user. Returns how many there were."""
         return self._close(self.of_user(user_id), code)
 
     def close_other_roles(self, user_id: str, role: str, code: CloseCode) -> int:
-        """Close a user's sockets that came in with another role. Gives how many there were."""
+        """Close a user's sockets that came in with another role. Returns how many there were."""
         return self._close([s for s in self.of_user(user_id) if s.session.role != role], code)
 
     def hold(self) -> None:

@@ -236,7 +236,7 @@ class WebSocketConnection(FrameWriter):
     def _take(self, data: bytes) -> None:
         """Deliver every complete message. Replies that are sent meanwhile are one write."""
         if self._bad_frame:
-            return  # the stream can't be cut into frames any more: read it away until the end
+            return  # the stream can no longer be parsed: discard it until its end
         if data:
             self.last_heard = self._loop.time()
             self._reader.feed(data)

@@ -1,4 +1,4 @@
-"""The instructions of joins and messages are kept: what is above the recorded figures is found."""
+"""The instruction counts of joins and messages: an increase over the recorded figures is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Administration in a real browser: what runs, who is there, and acts that ask first."""
+"""Administration in a real browser: the state of nodes, users, and actions with confirmation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connect your app: what the page shows is what the guides say, and works as it stands there."""
+"""The area "Connect your app": it shows the code of the guides, which works as shown."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ async def test_an_account_is_shown_with_its_sessions_and_their_sockets(
 
 
 def named(server: Usher, name: str) -> str:
-    """An account with this name; gives its id."""
+    """An account with this name; returns its id."""
     client = sign_up(server)
     answer = client.call("PATCH", "/api/auth/me", {"name": name})
     assert answer.status == 200, answer

@@ -88,7 +88,7 @@ class Tab:
 
     @property
     def session_id(self) -> str:
-        """The session of the socket, as the server told the page."""
+        """The session of the socket, as the page received it."""
         self.joined()
         wait_until(lambda: self.page.title() and self.events("joined"))
         return str(self.events("joined")[-1]["session_id"])
@@ -186,7 +186,7 @@ class Visitor:
         return tab
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> int:
-        """Call the API with this profile's cookies, beside the page; gives the status."""
+        """Call the API with this profile's cookies, beside the page; returns the status."""
         answer = self.context.request.post(
             self.server.url + path, data=body or {}, headers={"Origin": self.server.url}
         )
