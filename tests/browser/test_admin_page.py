@@ -233,6 +233,7 @@ def test_a_key_is_shown_once_used_and_revoked(page: Page, server: Usher) -> None
     shown.get_by_role("button", name="Done").click()
     row = page.locator(".entries li", has_text="shop")
     expect(row).to_contain_text("Last used never")
+    expect(page.locator(".admin-once")).to_have_count(0)
     assert key not in page.content()
     assert Client(server, token=key).get("/api/admin/users?limit=1").status == 200
     page.reload()
