@@ -107,6 +107,7 @@ from services.settings.settings import Settings
 from services.sockets.hub import Hub
 from services.sockets.nodes import Nodes
 from services.sockets.session_pool import SessionPool
+from services.sockets.session_watch import SessionWatch
 from services.sockets.socket_limit import SocketLimit
 from services.sockets.unjoined_counts import UnjoinedCounts
 from services.step_up.freshness import Freshness
@@ -461,6 +462,7 @@ def join_parts(
         bus=bus,
         rooms=rooms,
         presence=Presence(counting, rooms, name, clock),
+        session_watch=SessionWatch(rooms, name),
         usage=Usage(counting, clock),
         models=ModelRegistry(database, counting),
         api_keys=ApiKeys(
