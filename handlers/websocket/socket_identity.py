@@ -83,7 +83,7 @@ class SocketIdentity:
 
     async def _identify(self, credential: Credential) -> Identity:
         if self._claims is None:
-            return await self.context.admit(credential, self._address)
+            return await self.context.admit(credential, self._address, session_id=self.session_id)
         return await self.context.joins.renew(credential, self._claims)
 
     def _enter(self, identity: Identity, bearer: bool) -> protocol.Joined:
